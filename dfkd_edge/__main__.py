@@ -1,0 +1,5 @@
+"""Run as `python -m dfkd_edge`."""
+
+from dfkd_edge.cli import main
+
+main()

@@ -1,0 +1,132 @@
+"""classes.txt -> ClassNames: what may stand in a class list, and what each fault is called.
+
+One name a line, UTF-8 with or without BOM, any line ending. Blank lines and lines that start with
+`#` are skipped; spaces around a name are dropped. `name<TAB>prompt` gives a class its own prompt.
+Names are text, never paths: `slugs` makes safe folder names from them.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfkd_edge.errors import ClassNamesError
+
+MIN_CLASSES, MAX_CLASSES = 2, 1_000
+MAX_NAME_CHARACTERS, MAX_PROMPT_CHARACTERS = 100, 300
+MAX_FILE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ClassNames:
+    """The categories, in the order of the list."""
+
+    names: tuple[str, ...]
+    """As written, without surrounding spaces."""
+    prompts: tuple[str | None, ...]
+    """The class's own prompt, or None for the templates."""
+
+    def __len__(self) -> int:
+        """Return the number of classes."""
+        return len(self.names)
+
+    def slugs(self) -> tuple[str, ...]:
+        """Return unique folder names of ASCII letters, digits and dashes, such as 003-great-dane."""
+        return tuple(f"{index:03d}-{slug(name)}" for index, name in enumerate(self.names))
+
+
+def slug(name: str) -> str:
+    """Reduce a name to ASCII letters, digits and dashes; empty names become `class`."""
+    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", ascii_name.lower()).strip("-")[:40] or "class"
+
+
+def folded(name: str) -> str:
+    """Return the form under which two names count as the same."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def read_class_names(path: Path) -> ClassNames:
+    """Read a class list.
+
+    Raises:
+        ClassNamesError: the file is missing, binary, too large, or breaks a rule of the list.
+    """
+    try:
+        if path.is_dir():
+            raise ClassNamesError("class list is a folder", where=str(path), hint="name a text file")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ClassNamesError("class list is larger than 1 MiB", where=str(path))
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ClassNamesError(
+            "no such class list", where=str(path), hint="write one class name a line into it"
+        ) from error
+    except OSError as error:
+        raise ClassNamesError(f"cannot read class list: {error.strerror}", where=str(path)) from error
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise ClassNamesError(
+            "class list is not UTF-8 text", where=f"{path}, line {line}", hint="save it as UTF-8"
+        ) from error
+    return parse_class_names(text, str(path))
+
+
+def parse_class_names(text: str, where: str) -> ClassNames:
+    """Parse the text of a class list.
+
+    Args:
+        text: the whole list.
+        where: how errors call it.
+
+    Raises:
+        ClassNamesError: see the module's rules.
+    """
+    names: list[str] = []
+    prompts: list[str | None] = []
+    seen: dict[str, int] = {}
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        place = f"{where}, line {number}"
+        name, prompt = _parse_line(line, place)
+        first = seen.setdefault(folded(name), number)
+        if first != number:
+            raise ClassNamesError(
+                f"'{name}' is already on line {first}", where=place, hint="remove one of the two"
+            )
+        names.append(name)
+        prompts.append(prompt)
+    if len(names) < MIN_CLASSES:
+        found = "no class name" if not names else f"only one class name, '{names[0]}'"
+        raise ClassNamesError(f"{found} in the list", where=where, hint="list at least two")
+    if len(names) > MAX_CLASSES:
+        raise ClassNamesError(
+            f"{len(names)} class names in the list", where=where, hint=f"list at most {MAX_CLASSES}"
+        )
+    return ClassNames(tuple(names), tuple(prompts))
+
+
+def _parse_line(line: str, place: str) -> tuple[str, str | None]:
+    name, tab, prompt = (part.strip() for part in line.strip().partition("\t"))
+    for part in (name, prompt):
+        control = next((c for c in part if unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn")), None)
+        if control is not None:
+            raise ClassNamesError(
+                f"control character U+{ord(control):04X}", where=place, hint="is this a text file?"
+            )
+    if not any(c.isalnum() for c in name):
+        raise ClassNamesError(f"'{name}' has no letter or digit", where=place)
+    if len(name) > MAX_NAME_CHARACTERS or len(prompt) > MAX_PROMPT_CHARACTERS:
+        raise ClassNamesError(
+            f"name or prompt of {max(len(name), len(prompt))} characters",
+            where=place,
+            hint=f"names have at most {MAX_NAME_CHARACTERS}, prompts {MAX_PROMPT_CHARACTERS}",
+        )
+    if tab and not prompt:
+        raise ClassNamesError(f"'{name}' has a tab but no prompt", where=place)
+    return name, prompt or None

@@ -1,0 +1,1 @@
+"""From surrogate images to a student."""

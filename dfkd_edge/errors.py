@@ -1,0 +1,59 @@
+"""Every error a user can meet, as one tree; cli.main catches its root once.
+
+DfkdEdgeError                    exit code 1   something failed; nothing that was done is lost
+├── UsageError                   exit code 2   the request itself cannot be met
+│   ├── ConfigError                            a value, key or name is wrong
+│   ├── ClassNamesError                        the class list cannot be used
+│   └── RunDirError                            the folder is not ours, or holds another run
+├── ArtifactError                exit code 1   a file of a run is missing, cut short or changed
+└── EnvironmentLackingError      exit code 4   weights, disk space or a device are not there
+"""
+
+from __future__ import annotations
+
+
+class DfkdEdgeError(Exception):
+    """What is wrong, where, and what to do next, in one line."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        """Compose the line.
+
+        Args:
+            what: the fault, in the user's words.
+            where: file, line, option or key.
+            hint: the next step.
+        """
+        self.what, self.where, self.hint = what, where, hint
+        place = f" ({where})" if where else ""
+        advice = f": {hint}" if hint else ""
+        super().__init__(f"{what}{place}{advice}")
+
+
+class UsageError(DfkdEdgeError):
+    """The request cannot be met as it stands."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A setting is unknown or out of range."""
+
+
+class ClassNamesError(UsageError):
+    """The class list cannot be used."""
+
+
+class RunDirError(UsageError):
+    """The output folder is not ours, or belongs to another run."""
+
+
+class ArtifactError(DfkdEdgeError):
+    """A file of a run is missing, cut short or changed."""
+
+
+class EnvironmentLackingError(DfkdEdgeError):
+    """This machine lacks something: weights, space, a device."""
+
+    exit_code = 4

@@ -1,0 +1,155 @@
+"""Compact students: a timm network, a projection into the teacher's space, and text vectors as head.
+
+Because the head is the matrix of class text vectors, classes can be swapped without retraining.
+
+Shape suffixes: N images, C = 3 channels, H rows, W columns, D embedding width, K classes,
+F backbone features.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import timm
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from dfkd_edge.errors import ConfigError, EnvironmentLackingError
+
+MINI = "mini"
+INPUT_MEAN = (0.5, 0.5, 0.5)
+INPUT_STD = (0.25, 0.25, 0.25)
+
+
+@dataclass(frozen=True)
+class StudentEntry:
+    """One row of the curated table."""
+
+    timm_name: str
+    image_size_px: int
+    int8_friendly: bool
+    """Plain convolutions and ReLU: no squeeze-and-excite, swish or attention."""
+    license: str
+
+
+STUDENTS: dict[str, StudentEntry] = {
+    MINI: StudentEntry("mobilenetv4_conv_small_050", 128, True, "Apache-2.0"),
+    "resnet18": StudentEntry("resnet18", 224, True, "Apache-2.0"),
+    "mobilenetv2_100": StudentEntry("mobilenetv2_100", 224, True, "Apache-2.0"),
+    "mobilenetv4_conv_small": StudentEntry("mobilenetv4_conv_small", 224, True, "Apache-2.0"),
+    "mobilenetv3_small_100": StudentEntry("mobilenetv3_small_100", 224, False, "Apache-2.0"),
+}
+
+
+class Student(nn.Module):
+    """Backbone and projection; the text head is a buffer."""
+
+    head_KD: Tensor
+
+    def __init__(self, timm_name: str, image_size_px: int, head_KD: Tensor, logit_scale: float):
+        """Build with random weights.
+
+        Args:
+            timm_name: backbone.
+            image_size_px: side of the input; other sizes are resized.
+            head_KD: unit class text vectors.
+            logit_scale: the teacher's, so that logits compare.
+        """
+        super().__init__()
+        self.timm_name = timm_name
+        self.image_size_px = image_size_px
+        self.logit_scale = logit_scale
+        self.backbone = timm.create_model(timm_name, pretrained=False, num_classes=0)
+        num_features = int(self.backbone.head_hidden_size)
+        self.projection = nn.Linear(num_features, head_KD.shape[1])
+        self.register_buffer("head_KD", head_KD.clone())
+        self.register_buffer("mean", torch.tensor(INPUT_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(INPUT_STD).view(1, 3, 1, 1), persistent=False)
+
+    def embed(self, image_NCHW: Tensor) -> Tensor:
+        """Embed RGB images in [0, 1]; returns unit embeddings [N, D], float32."""
+        side = self.image_size_px
+        if image_NCHW.shape[-2:] != (side, side):
+            image_NCHW = F.interpolate(
+                image_NCHW, size=(side, side), mode="bilinear", antialias=True, align_corners=False
+            )
+        normal_NCHW = (image_NCHW - self.mean) / self.std
+        feature_NF = self.backbone(normal_NCHW.contiguous(memory_format=torch.channels_last))
+        return F.normalize(self.projection(feature_NF).float(), dim=1)
+
+    def logits(self, embedding_ND: Tensor) -> Tensor:
+        """Class logits [N, K] of unit embeddings."""
+        return self.logit_scale * embedding_ND @ self.head_KD.T
+
+    def forward(self, image_NCHW: Tensor) -> Tensor:
+        """Class logits [N, K] of RGB images in [0, 1]."""
+        return self.logits(self.embed(image_NCHW))
+
+
+def student_entry(name: str, image_size_px: int | None) -> StudentEntry:
+    """Look a student up in the table, then among timm's names.
+
+    Raises:
+        ConfigError: no such student, with the nearest names.
+    """
+    entry = STUDENTS.get(name)
+    if entry is None:
+        if name not in timm.list_models():
+            near = difflib.get_close_matches(name, [*STUDENTS, *timm.list_models()], n=3)
+            raise ConfigError(
+                f"unknown student '{name}'",
+                where="--student",
+                hint=f"did you mean {' or '.join(near)}?" if near else f"use '{MINI}' or a timm name",
+            )
+        entry = StudentEntry(name, 224, False, "see timm")
+    if image_size_px:
+        entry = StudentEntry(entry.timm_name, image_size_px, entry.int8_friendly, entry.license)
+    return entry
+
+
+def start_weights_path() -> Path:
+    """The default student's start weights: distilled once from the teacher, without classes."""
+    return Path(str(files("dfkd_edge.assets"))) / "student" / "mini-start.safetensors"
+
+
+def build_student(
+    name: str, init: str, head_KD: Tensor, logit_scale: float, image_size_px: int | None = None
+) -> Student:
+    """Build a student and set its start weights.
+
+    Args:
+        name: a name of the table or of timm.
+        init: `pretrained` or `random` (drawn from torch's global generator).
+        head_KD: unit class text vectors.
+        logit_scale: the teacher's.
+        image_size_px: None takes the table's size.
+
+    Raises:
+        ConfigError: unknown name.
+        EnvironmentLackingError: ImageNet weights cannot be fetched.
+    """
+    entry = student_entry(name, image_size_px)
+    student = Student(entry.timm_name, entry.image_size_px, head_KD, logit_scale)
+    if init == "pretrained" and name == MINI:
+        weights = {k: v.float() for k, v in load_file(start_weights_path()).items()}
+        if weights["projection.weight"].shape == student.projection.weight.shape:
+            student.load_state_dict(weights, strict=False)
+        else:  # another teacher's space: keep the backbone, learn the projection
+            kept = {k: v for k, v in weights.items() if k.startswith("backbone.")}
+            student.load_state_dict(kept, strict=False)
+    elif init == "pretrained":
+        try:
+            source = timm.create_model(entry.timm_name, pretrained=True, num_classes=0)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise EnvironmentLackingError(
+                f"no pretrained weights for student '{name}' within reach",
+                where="--student-init pretrained",
+                hint=f"use --student {MINI}, --student-init random, or fetch them with timm first",
+            ) from error
+        student.backbone.load_state_dict(source.state_dict())
+    return student.to(memory_format=torch.channels_last)

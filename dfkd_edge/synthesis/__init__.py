@@ -1,0 +1,1 @@
+"""Surrogate images: decoders, samplers, views and the store."""

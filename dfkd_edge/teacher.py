@@ -1,0 +1,204 @@
+"""The frozen OpenCLIP teacher: image and text embeddings, and the zero-shot head of a class list.
+
+The embedded teacher (``mini``) is a model config registered with open_clip plus safetensors inside
+this package; it is built by the same call as ``ViT-B-32``.
+
+Shape suffixes: N images or texts, C = 3 channels, H rows, W columns, T tokens, D embedding width,
+K classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import logging
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dfkd_edge.class_names import ClassNames
+from dfkd_edge.config import TeacherConfig
+from dfkd_edge.errors import ConfigError, EnvironmentLackingError
+
+MINI = "mini"
+_MINI_CONFIG = "dfkd-mini"
+ZERO_SHOT_TEMPLATES = (
+    "a photo of a {}",
+    "a drawing of a {}",
+    "a painting of a {}",
+    "a cartoon of a {}",
+    "a sketch of a {}",
+    "{}",
+)
+"""Prompt ensemble of the zero-shot head (ours); none of them names a style that is learnt."""
+
+
+class Teacher:
+    """A frozen CLIP with the zero-shot head of one class list."""
+
+    def __init__(self, model: nn.Module, tokenizer: Any, name: str, classes: ClassNames) -> None:
+        """Freeze the model and embed the class names.
+
+        Args:
+            model: open_clip model with `encode_image`, `encode_text` and `logit_scale`.
+            tokenizer: the tokenizer that belongs to it.
+            name: how reports call it.
+            classes: the categories of the zero-shot head.
+        """
+        self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.classes = classes
+        visual: Any = model.visual
+        size = visual.image_size
+        self.image_size_px: int = size if isinstance(size, int) else int(size[0])
+        preprocess = open_clip.get_model_preprocess_cfg(model)
+        self._mean = torch.tensor(preprocess["mean"]).view(1, 3, 1, 1)
+        self._std = torch.tensor(preprocess["std"]).view(1, 3, 1, 1)
+        self.logit_scale = float(torch.as_tensor(model.logit_scale).exp())
+        self.head_KD = self._zero_shot_head()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def embed_dim(self) -> int:
+        """Width D of the shared space."""
+        return self.head_KD.shape[1]
+
+    @property
+    def num_image_parameters(self) -> int:
+        """Parameters of the image tower."""
+        visual: Any = self.model.visual
+        return sum(p.numel() for p in visual.parameters())
+
+    def _zero_shot_head(self) -> Tensor:
+        rows = []
+        for name, prompt in zip(self.classes.names, self.classes.prompts, strict=True):
+            texts = [prompt] if prompt else [t.format(name) for t in ZERO_SHOT_TEMPLATES]
+            rows.append(F.normalize(self.embed_texts(texts).mean(0), dim=0))
+        return torch.stack(rows)
+
+    def embed_images(self, image_NCHW: Tensor) -> Tensor:
+        """Embed RGB images in [0, 1] of any size; differentiable in the images.
+
+        Returns:
+            Unit embeddings [N, D], float32.
+        """
+        side = self.image_size_px
+        if image_NCHW.shape[-2:] != (side, side):
+            image_NCHW = F.interpolate(
+                image_NCHW, size=(side, side), mode="bilinear", antialias=True, align_corners=False
+            )
+        normal_NCHW = (image_NCHW - self._mean.to(image_NCHW)) / self._std.to(image_NCHW)
+        normal_NCHW = normal_NCHW.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            model: Any = self.model
+            embedding_ND = model.encode_image(normal_NCHW)
+        return F.normalize(embedding_ND.float(), dim=1)
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Embed texts; returns unit embeddings [N, D], float32."""
+        tokens_NT = self.tokenizer(list(texts)).to(self.device)
+        return self.embed_tokens(tokens_NT)
+
+    def embed_tokens(
+        self, tokens_NT: Tensor, style_mask_NT: Tensor | None = None, style_NW: Tensor | None = None
+    ) -> Tensor:
+        """Embed token ids, with free vectors in place of the tokens under a mask.
+
+        Works with any open_clip text tower: the token embedding is found, not assumed.
+
+        Args:
+            tokens_NT: token ids.
+            style_mask_NT: True where the token embedding is replaced.
+            style_NW: the replacement of each text, in token-embedding space.
+
+        Returns:
+            Unit embeddings [N, D], float32, differentiable in style_NW.
+        """
+        model: Any = self.model
+        if style_mask_NT is None or style_NW is None:
+            return F.normalize(model.encode_text(tokens_NT).float(), dim=1)
+
+        def replace(_module: nn.Module, _args: object, output_NTW: Tensor) -> Tensor:
+            return torch.where(style_mask_NT[..., None], style_NW[:, None], output_NTW)
+
+        handle = self.token_embedding.register_forward_hook(replace)
+        try:
+            return F.normalize(model.encode_text(tokens_NT).float(), dim=1)
+        finally:
+            handle.remove()
+
+    @property
+    def token_embedding(self) -> nn.Embedding:
+        """The text tower's token table, [vocabulary, W]."""
+        text: Any = getattr(self.model, "text", self.model)
+        tables = [m for m in text.modules() if isinstance(m, nn.Embedding)]
+        return max(tables, key=lambda table: table.num_embeddings)
+
+    def logits(self, embedding_ND: Tensor) -> Tensor:
+        """Zero-shot logits [N, K] of unit image embeddings."""
+        return self.logit_scale * embedding_ND @ self.head_KD.T
+
+
+@contextlib.contextmanager
+def _quiet_open_clip() -> Iterator[None]:
+    """open_clip logs through the root logger; keep its notes out of our console."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def load_teacher(config: TeacherConfig, classes: ClassNames, device: str = "cpu") -> Teacher:
+    """Load a teacher by name and build its zero-shot head.
+
+    Args:
+        config: `mini` (embedded), a name that open_clip knows, or a folder with
+            open_clip_config.json and weights.
+        classes: the categories.
+        device: torch device.
+
+    Raises:
+        ConfigError: the name is unknown.
+        EnvironmentLackingError: the weights cannot be fetched.
+    """
+    name, pretrained = config.name, config.pretrained or None
+    if name == MINI:
+        folder = Path(str(files("dfkd_edge.assets"))) / "teacher"
+        open_clip.add_model_config(folder / f"{_MINI_CONFIG}.json")
+        name, pretrained = _MINI_CONFIG, str(folder / f"{_MINI_CONFIG}.safetensors")
+    elif Path(name).is_dir():
+        name = f"local-dir:{name}"
+    elif ":" not in name and name not in open_clip.list_models():
+        near = difflib.get_close_matches(name, [MINI, *open_clip.list_models()], n=3)
+        raise ConfigError(
+            f"unknown teacher '{name}'",
+            where="--teacher",
+            hint=f"did you mean {' or '.join(near)}?" if near else f"use '{MINI}' or an open_clip name",
+        )
+    try:
+        with _quiet_open_clip():
+            model = open_clip.create_model(
+                name, pretrained=pretrained, device=device, require_pretrained=":" not in name
+            )
+            tokenizer = open_clip.get_tokenizer(name)
+    except (OSError, RuntimeError) as error:
+        raise EnvironmentLackingError(
+            f"teacher '{config.name}' cannot be loaded: {str(error).splitlines()[0]}",
+            where=f"--teacher {config.name} --pretrained {config.pretrained or '(none)'}",
+            hint="on a machine with network: open_clip.create_model(name, pretrained=tag), save it "
+            f"as a local open_clip folder and pass the folder; or use --teacher {MINI}",
+        ) from error
+    return Teacher(model, tokenizer, config.name, classes)
