@@ -1,1 +1,5 @@
-"""From surrogate images to a student."""
+"""Distillation: (teacher, surrogate images) -> student."""
+
+from dfkd_edge.distillation.distill import distill
+
+__all__ = ["distill"]

@@ -369,9 +369,8 @@ def main() -> None:
             tower.load_state_dict(
                 {k[6:]: v for k, v in load_file(path).items() if k.startswith("model/")}
             )
-            save_file(
-                {**average, "log_scale": log_scale.data}, args.work / "image_tower.safetensors"
-            )
+            own = {k: v.contiguous() for k, v in {**average, "log_scale": log_scale.data}.items()}
+            save_file(own, args.work / "image_tower.safetensors")
 
 
 if __name__ == "__main__":

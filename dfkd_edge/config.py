@@ -1,0 +1,263 @@
+"""One frozen dataclass a stage, and the one way from TOML and `a.b=c` overrides to them.
+
+Bad values stop in `__post_init__`; unknown keys get the nearest known one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from dfkd_edge.errors import ConfigError
+
+PromptMethod = Literal["base", "contrastive"]
+SynthesisMethod = Literal["amortized"]
+StudentInit = Literal["pretrained", "random"]
+
+
+def _require(holds: bool, what: str, key: str) -> None:
+    if not holds:
+        raise ConfigError(what, where=key)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TeacherConfig:
+    """Which CLIP is distilled."""
+
+    name: str = "mini"
+    """`mini` (embedded), a name that open_clip knows, or a local open_clip folder."""
+    pretrained: str = ""
+    """open_clip's tag of the weights, or a weight file; empty for `mini` and folders."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptConfig:
+    """How class names become prompts in many styles."""
+
+    method: PromptMethod = "contrastive"
+    """`base`: one plain sentence a class; `contrastive`: learnt styles."""
+    num_styles: int = 16
+    """Styles that `contrastive` learns; `base` has one."""
+    num_iterations: int = 60
+    """Optimiser steps, all styles at once (ours; PromptStyler: 100 a style)."""
+    learning_rate: float = 0.2
+    """Adam's rate, in units of the token table's standard deviation (ours)."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(1 <= self.num_styles <= 512, "num_styles must be 1 to 512", "prompts.num_styles")
+        _require(
+            1 <= self.num_iterations <= 10_000,
+            "num_iterations must be 1 to 10000",
+            "prompts.num_iterations",
+        )
+        _require(self.learning_rate > 0, "learning_rate must be above 0", "prompts.learning_rate")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SynthesisConfig:
+    """How prompts become surrogate images."""
+
+    method: SynthesisMethod = "amortized"
+    """`amortized`: the embedded decoder samples, the teacher guides and filters."""
+    num_images: int = 6_000
+    """Candidates over all classes; the teacher's filter drops some."""
+    num_sampling_steps: int = 8
+    """Euler steps of the prior for each image."""
+    guidance_scale: float = 2.5
+    """Classifier-free guidance; 1 samples the prior as it was learnt."""
+    condition_noise: float = 0.5
+    """Length of the random offset of each prompt embedding, whose length is 1."""
+    num_refinement_steps: int = 2
+    """Guided steps on the latents of images that the teacher does not recognise."""
+    refinement_rate: float = 0.15
+    """Length of a refinement step, relative to the latent's deviation of 1 (ours)."""
+    heldout_share: float = 0.08
+    """Share of the images that the student never trains on."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(
+            32 <= self.num_images <= 1_000_000,
+            "num_images must be 32 to 1000000",
+            "synthesis.num_images",
+        )
+        _require(
+            1 <= self.num_sampling_steps <= 1000,
+            "num_sampling_steps must be 1 to 1000",
+            "synthesis.num_sampling_steps",
+        )
+        _require(self.guidance_scale >= 1, "must be 1 or more", "synthesis.guidance_scale")
+        _require(0 <= self.condition_noise <= 2, "must be 0 to 2", "synthesis.condition_noise")
+        _require(
+            0 <= self.num_refinement_steps <= 1000,
+            "num_refinement_steps must be 0 to 1000",
+            "synthesis.num_refinement_steps",
+        )
+        _require(self.refinement_rate > 0, "must be above 0", "synthesis.refinement_rate")
+        _require(0 < self.heldout_share <= 0.5, "must be above 0, to 0.5", "synthesis.heldout_share")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistillationConfig:
+    """How the student learns from the teacher on surrogate images."""
+
+    student: str = "mini"
+    """A name of the table of students, or of timm."""
+    student_init: StudentInit = "pretrained"
+    """`pretrained`: start weights; `random`: none."""
+    image_size_px: int = 0
+    """Side of the student's input; 0 takes the student's own."""
+    num_steps: int = 600
+    """Optimiser steps, not epochs."""
+    batch_size: int = 96
+    """Views a step; each is labelled by the teacher."""
+    learning_rate: float = 1e-3
+    """AdamW's peak rate."""
+    weight_decay: float = 0.02
+    """On weights, not on biases and norms."""
+    num_warmup_steps: int = 50
+    """Linear rise to the peak; a half cosine follows."""
+    temperature: float = 3.0
+    """Softens both distributions in the soft-target loss."""
+    soft_target_weight: float = 1.0
+    """Weight of the soft-target loss."""
+    feature_weight: float = 4.0
+    """Weight of the feature distance, 1 - cosine."""
+    style_probability: float = 0.5
+    """Share of the views with a random style operation."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(
+            self.image_size_px == 0 or 32 <= self.image_size_px <= 512,
+            "image size must be 32 to 512 px",
+            "distillation.image_size_px (--imgsz)",
+        )
+        _require(self.num_steps >= 1, "must be 1 or more", "distillation.num_steps")
+        _require(
+            2 <= self.batch_size <= 4096, "must be 2 to 4096", "distillation.batch_size (--batch-size)"
+        )
+        for key in ("learning_rate", "temperature"):
+            _require(getattr(self, key) > 0, "must be above 0", f"distillation.{key}")
+        for key in ("weight_decay", "num_warmup_steps", "soft_target_weight", "feature_weight"):
+            _require(getattr(self, key) >= 0, "must not be negative", f"distillation.{key}")
+        _require(
+            0 <= self.style_probability <= 1, "must be 0 to 1", "distillation.style_probability"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PipelineConfig:
+    """Every setting of a run."""
+
+    classes: str = ""
+    """Path of the class list."""
+    seed: int = 0
+    """Every random number follows from it."""
+    device: str = "cpu"
+    """Torch device of the whole run."""
+    data: str = ""
+    """Labelled pictures for evaluation only: DIR/<domain>/<class>/ or DIR/<class>/; or empty."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    prompts: PromptConfig = field(default_factory=PromptConfig)
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(0 <= self.seed < 2**63, "must be 0 to 2^63 - 1", "seed (--seed)")
+
+
+def load_config(path: Path | None, overrides: Iterable[str] = ()) -> PipelineConfig:
+    """Build the configuration of a run.
+
+    Args:
+        path: TOML file, or None for the defaults.
+        overrides: `a.b=c` texts; values are TOML, bare words count as strings. Later ones win.
+
+    Raises:
+        ConfigError: a file, key or value is wrong.
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ConfigError("no such config file", where=str(path)) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise ConfigError(f"not a TOML file: {error}", where=str(path)) from error
+    for text in overrides:
+        _override(tree, text)
+    return _build(PipelineConfig, tree, "")
+
+
+def _override(tree: dict[str, Any], text: str) -> None:
+    key, equals, value_text = text.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise ConfigError(f"'{text}' is not KEY=VALUE", where="--set", hint="such as prompts.num_styles=8")
+    try:
+        value = tomllib.loads(f"value = {value_text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = value_text.strip()
+    *parents, last = key.split(".")
+    for part in parents:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"'{part}' is a value, not a section", where=f"--set {text}")
+    tree[last] = value
+
+
+def _build(cls: type[Any], tree: Mapping[str, Any], prefix: str) -> Any:
+    known = [f.name for f in dataclasses.fields(cls)]
+    hints = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(known)}"
+            raise ConfigError(f"unknown setting '{prefix}{key}'", where="config", hint=hint)
+        if dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, Mapping):
+                raise ConfigError("is a section, not a value", where=f"{prefix}{key}")
+            values[key] = _build(hints[key], value, f"{prefix}{key}.")
+        else:
+            values[key] = _checked(hints[key], value, f"{prefix}{key}")
+    return cls(**values)
+
+
+def _checked(kind: Any, value: Any, key: str) -> Any:
+    import pydantic
+
+    try:
+        return pydantic.TypeAdapter(kind).validate_python(value, strict=not isinstance(value, int))
+    except pydantic.ValidationError as error:
+        fault = error.errors()[0]["msg"]
+        raise ConfigError(f"{value!r}: {fault}", where=key) from error
+
+
+def to_toml(config: PipelineConfig) -> str:
+    """Write every setting, defaults too, so that the file alone repeats the run."""
+    import tomli_w
+
+    return tomli_w.dumps(dataclasses.asdict(config))
+
+
+def content_hash(*parts: object) -> str:
+    """Hash dataclasses and plain values to 16 hex digits; equal content, equal hash."""
+
+    def plain(value: object) -> object:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return dataclasses.asdict(value)
+        return str(value)
+
+    text = json.dumps(parts, default=plain, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

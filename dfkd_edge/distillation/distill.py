@@ -1,0 +1,176 @@
+"""The distillation stage: the student learns from the teacher on views of the surrogate images.
+
+The teacher labels every view, not the clean image. A batch depends on the seed and the step alone,
+so a run that was stopped goes on as if it had not been.
+
+Shape suffixes: N views, C = 3 channels, H rows, W columns, D embedding width, K classes.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
+from dfkd_edge.config import DistillationConfig
+from dfkd_edge.distillation.losses import feature_distance, soft_target_loss
+from dfkd_edge.distillation.optim import (
+    learning_rate_at,
+    load_checkpoint,
+    make_optimiser,
+    save_checkpoint,
+)
+from dfkd_edge.interfaces import StageContext
+from dfkd_edge.run_dir import atomic_write
+from dfkd_edge.seeding import derived_seed, stage_generator
+from dfkd_edge.students import Student, build_student, student_tensors
+from dfkd_edge.synthesis.views import random_view
+from dfkd_edge.teacher import Teacher
+
+STAGE = "student"
+CHECKPOINT_INTERVAL_S = 20.0
+METRICS_EVERY_STEPS = 10
+CLASS_SHARE = 0.5
+"""Half of a batch is drawn evenly over classes, half evenly over images."""
+
+
+def draw_batch(
+    surrogates: SurrogateSet, rows: np.ndarray, step: int, batch_size: int, seed: int
+) -> Tensor:
+    """Draw the images of one step.
+
+    Returns:
+        image_NCHW in [0, 1].
+    """
+    rng = np.random.default_rng(derived_seed(seed, STAGE, "rows", step))
+    by_image = rng.choice(rows, batch_size)
+    label = surrogates.class_index[rows]
+    present = np.unique(label)
+    wanted = rng.choice(present, batch_size)
+    position = rng.random(batch_size)
+    order = np.argsort(label, kind="stable")
+    first = np.searchsorted(label[order], wanted, "left")
+    last = np.searchsorted(label[order], wanted, "right")
+    by_class = rows[order[first + (position * (last - first)).astype(np.int64)]]
+    chosen = np.where(rng.random(batch_size) < CLASS_SHARE, by_class, by_image)
+    image_NHWC = torch.from_numpy(surrogates.images[chosen])
+    return image_NHWC.permute(0, 3, 1, 2).float() / 255
+
+
+def distill(
+    teacher: Teacher, surrogates: SurrogateSet, config: DistillationConfig, context: StageContext
+) -> StudentArtifact:
+    """Train the student, or read it when it is already there.
+
+    Returns:
+        The student's files; `students.load_student` builds the network.
+    """
+    folder = context.run_dir.stage_dir(STAGE)
+    key = context.stage_key(
+        STAGE, config, teacher.name, teacher.classes, surrogates.summary["content"]
+    )
+    if context.run_dir.is_complete(STAGE, key):
+        return StudentArtifact.load(folder)
+    torch.manual_seed(derived_seed(context.seed, STAGE))  # timm draws weights from the global one
+    student = build_student(
+        config.student,
+        config.student_init,
+        teacher.head_KD,
+        teacher.logit_scale,
+        config.image_size_px or None,
+    ).to(context.device)
+    _train(student, teacher, surrogates, config, context, key)
+    artifact = StudentArtifact(folder, _settings(student, teacher, config))
+    atomic_write(artifact.weights, student_tensors(student))
+    files = [artifact.weights, artifact.save_settings()]
+    context.run_dir.complete(STAGE, key, files)
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    return artifact
+
+
+def _settings(student: Student, teacher: Teacher, config: DistillationConfig) -> dict[str, object]:
+    return {
+        "student": config.student,
+        "timm_name": student.timm_name,
+        "image_size_px": student.image_size_px,
+        "classes": list(teacher.classes.names),
+        "logit_scale": student.logit_scale,
+        "embed_dim": teacher.embed_dim,
+        "init": config.student_init,
+        "num_steps": config.num_steps,
+        "teacher": teacher.name,
+        "num_parameters": student.num_parameters,
+        "teacher_num_parameters": teacher.num_image_parameters,
+    }
+
+
+def _train(
+    student: Student,
+    teacher: Teacher,
+    surrogates: SurrogateSet,
+    config: DistillationConfig,
+    context: StageContext,
+    key: str,
+) -> None:
+    optimiser = make_optimiser(student, config)
+    checkpoint = context.run_dir.stage_dir(STAGE) / "checkpoint.safetensors"
+    start = load_checkpoint(checkpoint, key, student, optimiser)
+    rows = np.flatnonzero(~surrogates.is_heldout)
+    saved_at = time.monotonic()
+    step = start
+    with context.reporter.stage("distilling the student", config.num_steps, start) as progress:
+        try:
+            for step in range(start, config.num_steps):
+                image_NCHW = draw_batch(surrogates, rows, step, config.batch_size, context.seed)
+                generator = stage_generator(context.seed, STAGE, "views", step)
+                size_px = max(student.image_size_px, teacher.image_size_px)
+                view_NCHW = random_view(image_NCHW, size_px, generator, config.style_probability)
+                values = _step(student, teacher, view_NCHW.to(context.device), optimiser, step, config)
+                if step % METRICS_EVERY_STEPS == 0 or step + 1 == config.num_steps:
+                    context.run_dir.append_metrics(STAGE, step + 1, values)
+                progress.advance(1, f"agreement with teacher {values['agreement']:.2f}")
+                if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S:
+                    save_checkpoint(checkpoint, key, step + 1, student, optimiser)
+                    saved_at = time.monotonic()
+        except KeyboardInterrupt:
+            if step > start:  # the step that was cut off is left out: its update may be half done
+                context.run_dir.log(f"stopped at step {step} of {config.num_steps}")
+            raise
+
+
+def _step(
+    student: Student,
+    teacher: Teacher,
+    view_NCHW: Tensor,
+    optimiser: torch.optim.Optimizer,
+    step: int,
+    config: DistillationConfig,
+) -> dict[str, float]:
+    view_NCHW = view_NCHW.contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        teacher_ND = teacher.embed_images(view_NCHW)
+        teacher_NK = teacher.logits(teacher_ND)
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate_at(step, config)
+    student.train()
+    with torch.autocast(view_NCHW.device.type, torch.bfloat16):
+        student_ND = student.embed(view_NCHW)
+    student_NK = student.logits(student_ND)
+    soft = soft_target_loss(student_NK, teacher_NK, config.temperature)
+    feature = feature_distance(student_ND, teacher_ND)
+    loss = config.soft_target_weight * soft + config.feature_weight * feature
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
+    optimiser.step()
+    agreement = (student_NK.argmax(1) == teacher_NK.argmax(1)).float().mean()
+    return {
+        "loss": float(loss.detach()),
+        "soft_target_loss": float(soft.detach()),
+        "feature_distance": float(feature.detach()),
+        "agreement": float(agreement),
+        "learning_rate": learning_rate_at(step, config),
+    }

@@ -1,0 +1,210 @@
+"""The run directory: which stages are done, metrics, log, lock; safe against a kill at any moment.
+
+Every write goes to a temporary file that replaces the old one; the manifest names a stage only
+after its files are in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dfkd_edge import __version__
+from dfkd_edge.errors import ArtifactError, EnvironmentLackingError, RunDirError
+
+MARKER = "dfkd-edge run"
+MANIFEST = "manifest.json"
+
+
+def atomic_write(path: Path, content: bytes | str) -> None:
+    """Write a file so that it is whole or not there.
+
+    Raises:
+        EnvironmentLackingError: the disk is full or not writable.
+    """
+    raw = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(raw)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise EnvironmentLackingError(
+            f"cannot write: {error.strerror}", where=str(path), hint="free some space, run again"
+        ) from error
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class RunDir:
+    """One run on disk."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        """Use `open_run`."""
+        self.path = path
+        self._manifest = manifest
+        self._verified: set[str] = set()
+
+    def stage_dir(self, stage: str) -> Path:
+        """Folder of a stage; made when missing."""
+        folder = self.path / stage
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def is_complete(self, stage: str, key: str) -> bool:
+        """Whether a stage is done for this key and its files are unchanged."""
+        record = self._manifest["stages"].get(stage)
+        if not record or record["key"] != key:
+            return False
+        if stage not in self._verified:
+            for name, expected in record["files"].items():
+                path = self.path / name
+                if not path.is_file() or file_hash(path) != expected:
+                    return False
+            self._verified.add(stage)
+        return True
+
+    def complete(self, stage: str, key: str, files: list[Path]) -> None:
+        """Record a stage as done, with the hash of each of its files."""
+        hashes = {f.relative_to(self.path).as_posix(): file_hash(f) for f in files}
+        self._manifest["stages"][stage] = {"key": key, "files": hashes}
+        self._verified.add(stage)
+        self._save()
+
+    def restart(self) -> None:
+        """Forget and delete what every stage has done."""
+        stages = list(self._manifest["stages"])
+        self._manifest["stages"] = {}
+        self._save()
+        for stage in {*stages, "prompts", "surrogates", "student"}:
+            shutil.rmtree(self.path / stage, ignore_errors=True)
+        (self.path / "metrics.jsonl").unlink(missing_ok=True)
+
+    def _save(self) -> None:
+        atomic_write(self.path / MANIFEST, json.dumps(self._manifest, indent=2, sort_keys=True) + "\n")
+
+    def append_metrics(self, stage: str, step: int, values: dict[str, float]) -> None:
+        """Add one line to metrics.jsonl."""
+        line = json.dumps({"stage": stage, "step": step, **values})
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Read metrics in order; a step that was run again after a kill counts once, the last."""
+        path = self.path / "metrics.jsonl"
+        rows: dict[tuple[str, int], dict[str, Any]] = {}
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            with contextlib.suppress(json.JSONDecodeError, KeyError):
+                row = json.loads(line)
+                rows.pop((row["stage"], row["step"]), None)
+                rows[row["stage"], row["step"]] = row
+        return list(rows.values())
+
+    def log(self, text: str) -> None:
+        """Add one line with the time to run.log."""
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        with (self.path / "run.log").open("a", encoding="utf-8") as stream:
+            stream.write(f"{stamp} {text}\n")
+
+
+def _read_manifest(path: Path) -> dict[str, Any] | None:
+    """Manifest of a run, or None where there is nothing yet."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return None
+    if not path.is_dir():
+        raise RunDirError("is a file, not a folder", where=str(path), hint="choose another --output")
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        if {child.name for child in path.iterdir()} <= {".lock", f".{MANIFEST}.tmp"}:
+            return None  # a kill before the first write
+        raise RunDirError(
+            "folder is not empty and holds no run", where=str(path), hint="choose another --output"
+        ) from error
+    except (json.JSONDecodeError, OSError) as error:
+        raise ArtifactError(
+            "manifest cannot be read", where=str(path / MANIFEST), hint="use a new --output"
+        ) from error
+    if not isinstance(manifest, dict) or manifest.get("marker") != MARKER:
+        raise RunDirError("folder holds no run of ours", where=str(path))
+    return manifest
+
+
+@contextlib.contextmanager
+def open_run(path: Path, run_key: str, *, resume: bool, exist_ok: bool) -> Iterator[RunDir]:
+    """Make a run directory or go on with it, locked against a second process.
+
+    Args:
+        path: the directory itself.
+        run_key: hash of everything that makes this run this run.
+        resume: go on with what is done; False starts over.
+        exist_ok: another run may lie there; its stages are redone where they differ.
+
+    Raises:
+        RunDirError: the folder is not ours, holds another run, or is in use.
+    """
+    import filelock
+
+    manifest = _read_manifest(path)
+    if manifest and manifest["run_key"] != run_key and not exist_ok:
+        raise RunDirError(
+            "folder holds a run with other settings",
+            where=str(path),
+            hint="choose another --output, or --exist-ok to redo what differs",
+        )
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path / ".lock")
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise RunDirError("run is in use by another process", where=str(path)) from error
+    except OSError as error:
+        raise EnvironmentLackingError(f"cannot use folder: {error.strerror}", where=str(path)) from error
+    try:
+        stages = manifest["stages"] if manifest else {}
+        run = RunDir(
+            path, {"marker": MARKER, "version": __version__, "run_key": run_key, "stages": stages}
+        )
+        if manifest and not resume:
+            run.restart()
+        else:
+            run._save()
+        yield run
+    finally:
+        lock.release()
+
+
+def find_run(path: Path) -> Path:
+    """Check that a folder holds a run and return its real path.
+
+    Raises:
+        RunDirError: there is none.
+    """
+    if _read_manifest(path) is None:
+        raise RunDirError("no run here", where=str(path), hint="run dfkd-edge distill first")
+    return path.resolve()
+
+
+def point_latest(runs: Path, run: Path) -> None:
+    """Let runs/latest name the newest run (a relative link, replaced atomically)."""
+    link, temporary = runs / "latest", runs / ".latest.tmp"
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(os.path.relpath(run, runs))
+        temporary.replace(link)
