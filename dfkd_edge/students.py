@@ -16,10 +16,12 @@ from pathlib import Path
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from dfkd_edge.errors import ConfigError, EnvironmentLackingError
+from dfkd_edge.artifacts import StudentArtifact
+from dfkd_edge.errors import ArtifactError, ConfigError, EnvironmentLackingError
 
 MINI = "mini"
 INPUT_MEAN = (0.5, 0.5, 0.5)
@@ -70,6 +72,11 @@ class Student(nn.Module):
         self.register_buffer("head_KD", head_KD.clone())
         self.register_buffer("mean", torch.tensor(INPUT_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(INPUT_STD).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of backbone and projection."""
+        return sum(p.numel() for p in self.parameters())
 
     def embed(self, image_NCHW: Tensor) -> Tensor:
         """Embed RGB images in [0, 1]; returns unit embeddings [N, D], float32."""
@@ -153,3 +160,29 @@ def build_student(
             ) from error
         student.backbone.load_state_dict(source.state_dict())
     return student.to(memory_format=torch.channels_last)
+
+
+def student_tensors(student: Student) -> bytes:
+    """Serialise the weights, text head included, as safetensors."""
+    state = {name: value.detach().cpu().contiguous() for name, value in student.state_dict().items()}
+    return save(state)
+
+
+def load_student(artifact: StudentArtifact) -> Student:
+    """Build the distilled student from its files, ready to classify.
+
+    Raises:
+        ArtifactError: the weights are missing, damaged or of another network.
+    """
+    settings = artifact.settings
+    try:
+        head_KD = torch.zeros(len(settings["classes"]), settings["embed_dim"])
+        student = Student(
+            settings["timm_name"], settings["image_size_px"], head_KD, settings["logit_scale"]
+        )
+        student.load_state_dict(load_file(artifact.weights))
+    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
+        raise ArtifactError(
+            "student cannot be read", where=str(artifact.weights), hint="distill it again"
+        ) from error
+    return student.eval().to(memory_format=torch.channels_last)

@@ -1,1 +1,5 @@
-"""Surrogate images: decoders, samplers, views and the store."""
+"""Synthesis: (prompts, teacher) -> surrogate images."""
+
+from dfkd_edge.synthesis.amortized import synthesize
+
+__all__ = ["synthesize"]

@@ -51,6 +51,14 @@ class Decoder:
         config: Any = self.prior.config
         return int(config.block_out_channels[0]) * 4
 
+    def mismatch(self, embed_dim: int) -> ConfigError:
+        """Say that this decoder does not understand a teacher's embeddings."""
+        return ConfigError(
+            f"the decoder takes embeddings of width {self.embed_dim}, the teacher's have {embed_dim}",
+            where="--synthesis amortized",
+            hint="the embedded decoder belongs to the embedded teacher: use --teacher mini",
+        )
+
     def velocity(self, latent_NLhw: Tensor, time_N: Tensor, condition_ND: Tensor) -> Tensor:
         """Flow velocity at times in [0, 1] (0 = noise); zero rows of the condition mean "any"."""
         scaled_ND = condition_ND * self.embed_dim**0.5

@@ -1,0 +1,142 @@
+"""The surrogate store: shards of candidates on disk, and the filter that picks the SurrogateSet.
+
+A shard is the unit of work: it is written whole, and its content depends on the seed and its number
+alone, so a run that was stopped goes on with the next shard.
+
+Shape suffixes: N images, H rows, W columns, C = 3 channels, D embedding width, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfkd_edge.artifacts import SurrogateSet, load_tensors, read_metadata, save_tensors
+from dfkd_edge.run_dir import atomic_write
+
+MIN_SHARE_KEPT = 0.25
+"""At least this share of each class's candidates is kept, the likeliest first: a class that the
+teacher hardly recognises still has pictures (ours)."""
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Where a shard lies."""
+    return folder / f"shard-{number:05d}.safetensors"
+
+
+def has_shard(folder: Path, number: int, key: str) -> bool:
+    """Whether a shard of this stage key is there, whole."""
+    metadata = read_metadata(shard_path(folder, number))
+    return metadata is not None and metadata.get("key") == key
+
+
+def write_shard(folder: Path, number: int, key: str, candidates: dict[str, NDArray[np.generic]]) -> None:
+    """Write images [N, H, W, C] uint8, class_index [N], embeddings [N, D], probability [N]."""
+    save_tensors(shard_path(folder, number), candidates, {"key": key})
+
+
+def kept_candidates(
+    class_index: NDArray[np.int64], is_recognised: NDArray[np.bool_], probability: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Keep what the teacher recognises, and the likeliest MIN_SHARE_KEPT of every class."""
+    keep = is_recognised.copy()
+    for label in np.unique(class_index):
+        rows = np.flatnonzero(class_index == label)
+        likeliest = rows[np.argsort(-probability[rows], kind="stable")]
+        keep[likeliest[: max(1, round(len(rows) * MIN_SHARE_KEPT))]] = True
+    return keep
+
+
+def mean_distance_within_class(
+    embedding_ND: NDArray[np.float32], class_index: NDArray[np.int64]
+) -> float:
+    """Mean of 1 - cosine over pairs of different images of a class, mean over classes."""
+    distances = []
+    for label in np.unique(class_index):
+        rows_ND = embedding_ND[class_index == label].astype(np.float64)
+        count = len(rows_ND)
+        if count > 1:
+            total = float(np.square(rows_ND.sum(0)).sum()) - count
+            distances.append(1 - total / (count * (count - 1)))
+    return float(np.mean(distances)) if distances else 0.0
+
+
+def read_surrogates(
+    folder: Path, num_shards: int, class_names: tuple[str, ...], heldout_share: float, content: str
+) -> SurrogateSet:
+    """Filter the candidates of all shards and set the held-out images apart.
+
+    Raises:
+        ArtifactError: a shard is missing or damaged.
+    """
+    shards = [load_tensors(shard_path(folder, number)) for number in range(num_shards)]
+    label = np.concatenate([s["class_index"] for s in shards])
+    recognised = np.concatenate([s["is_recognised"] for s in shards])
+    probability = np.concatenate([s["probability"] for s in shards])
+    keep = kept_candidates(label, recognised, probability)
+    borders = np.cumsum([0, *(len(s["class_index"]) for s in shards)])
+    parts = [keep[a:b] for a, b in zip(borders[:-1], borders[1:], strict=True)]
+    images = np.concatenate([s["images"][k] for s, k in zip(shards, parts, strict=True)])
+    embeddings = np.concatenate([s["embeddings"][k] for s, k in zip(shards, parts, strict=True)])
+    label, recognised_all, recognised = label[keep], recognised, recognised[keep]
+    every = max(2, round(1 / heldout_share))
+    heldout = np.zeros(len(label), np.bool_)
+    for number in np.unique(label):
+        rows = np.flatnonzero(label == number)
+        heldout[rows[every - 1 :: every]] = True
+    per_class = np.bincount(label, minlength=len(class_names))
+    candidates = np.bincount(np.concatenate([s["class_index"] for s in shards]), minlength=len(per_class))
+    accepted = np.bincount(label[recognised], minlength=len(per_class))
+    summary = {
+        "content": content,
+        "num_candidates": len(keep),
+        "num_images": len(label),
+        "num_heldout": int(heldout.sum()),
+        "acceptance": float(recognised_all.mean()),
+        "mean_distance_within_class": mean_distance_within_class(embeddings, label),
+        "classes": [
+            {
+                "name": name,
+                "num_images": int(per_class[index]),
+                "acceptance": round(float(accepted[index] / max(candidates[index], 1)), 4),
+            }
+            for index, name in enumerate(class_names)
+        ],
+    }
+    return SurrogateSet(images, label, embeddings.astype(np.float32), heldout, summary)
+
+
+def write_summary(folder: Path, surrogates: SurrogateSet) -> Path:
+    """Write surrogates.json and return its path."""
+    path = folder / "surrogates.json"
+    atomic_write(path, json.dumps(surrogates.summary, indent=2, ensure_ascii=False) + "\n")
+    return path
+
+
+def write_contact_sheet(
+    folder: Path, surrogates: SurrogateSet, num_columns: int = 12, max_rows: int = 40
+) -> Path:
+    """Write contact_sheet.png: one row of images a class, named on the left; returns its path."""
+    import io
+
+    from PIL import Image, ImageDraw
+
+    classes = surrogates.summary["classes"][:max_rows]
+    side, margin = surrogates.images.shape[1], 120
+    sheet = Image.new("RGB", (margin + num_columns * side, len(classes) * side), "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, entry in enumerate(classes):
+        name = entry["name"].encode("latin-1", "replace").decode("latin-1")
+        draw.text((6, row * side + 8), name[:18], fill="black")
+        draw.text((6, row * side + 26), f"{entry['acceptance']:.0%} recognised", fill="grey")
+        for column, index in enumerate(np.flatnonzero(surrogates.class_index == row)[:num_columns]):
+            picture = Image.fromarray(surrogates.images[index])
+            sheet.paste(picture, (margin + column * side, row * side))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    path = folder / "contact_sheet.png"
+    atomic_write(path, buffer.getvalue())
+    return path
