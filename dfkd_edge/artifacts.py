@@ -117,7 +117,10 @@ class PromptSet:
         Raises:
             ArtifactError: a file is missing or damaged.
         """
-        tensors, table = load_tensors(folder / "prompts.safetensors"), _read_json(folder / "prompts.json")
+        tensors, table = (
+            load_tensors(folder / "prompts.safetensors"),
+            _read_json(folder / "prompts.json"),
+        )
         return cls(
             tuple(table["classes"]),
             tuple(table["styles"]),

@@ -33,7 +33,7 @@ class ClassNames:
         return len(self.names)
 
     def slugs(self) -> tuple[str, ...]:
-        """Return unique folder names of ASCII letters, digits and dashes, such as 003-great-dane."""
+        """Return unique folder names of letters, digits and dashes, such as 003-great-dane."""
         return tuple(f"{index:03d}-{slug(name)}" for index, name in enumerate(self.names))
 
 
@@ -56,7 +56,9 @@ def read_class_names(path: Path) -> ClassNames:
     """
     try:
         if path.is_dir():
-            raise ClassNamesError("class list is a folder", where=str(path), hint="name a text file")
+            raise ClassNamesError(
+                "class list is a folder", where=str(path), hint="name a text file"
+            )
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ClassNamesError("class list is larger than 1 MiB", where=str(path))
         raw = path.read_bytes()
@@ -65,7 +67,9 @@ def read_class_names(path: Path) -> ClassNames:
             "no such class list", where=str(path), hint="write one class name a line into it"
         ) from error
     except OSError as error:
-        raise ClassNamesError(f"cannot read class list: {error.strerror}", where=str(path)) from error
+        raise ClassNamesError(
+            f"cannot read class list: {error.strerror}", where=str(path)
+        ) from error
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -114,7 +118,9 @@ def parse_class_names(text: str, where: str) -> ClassNames:
 def _parse_line(line: str, place: str) -> tuple[str, str | None]:
     name, tab, prompt = (part.strip() for part in line.strip().partition("\t"))
     for part in (name, prompt):
-        control = next((c for c in part if unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn")), None)
+        control = next(
+            (c for c in part if unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn")), None
+        )
         if control is not None:
             raise ClassNamesError(
                 f"control character U+{ord(control):04X}", where=place, hint="is this a text file?"

@@ -102,7 +102,9 @@ class SynthesisConfig:
             "synthesis.num_refinement_steps",
         )
         _require(self.refinement_rate > 0, "must be above 0", "synthesis.refinement_rate")
-        _require(0 < self.heldout_share <= 0.5, "must be above 0, to 0.5", "synthesis.heldout_share")
+        _require(
+            0 < self.heldout_share <= 0.5, "must be above 0, to 0.5", "synthesis.heldout_share"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,7 +145,9 @@ class DistillationConfig:
         )
         _require(self.num_steps >= 1, "must be 1 or more", "distillation.num_steps")
         _require(
-            2 <= self.batch_size <= 4096, "must be 2 to 4096", "distillation.batch_size (--batch-size)"
+            2 <= self.batch_size <= 4096,
+            "must be 2 to 4096",
+            "distillation.batch_size (--batch-size)",
         )
         for key in ("learning_rate", "temperature"):
             _require(getattr(self, key) > 0, "must be above 0", f"distillation.{key}")
@@ -196,14 +200,17 @@ def load_config(path: Path | None, overrides: Iterable[str] = ()) -> PipelineCon
             raise ConfigError(f"not a TOML file: {error}", where=str(path)) from error
     for text in overrides:
         _override(tree, text)
-    return _build(PipelineConfig, tree, "")
+    config: PipelineConfig = _build(PipelineConfig, tree, "")
+    return config
 
 
 def _override(tree: dict[str, Any], text: str) -> None:
     key, equals, value_text = text.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise ConfigError(f"'{text}' is not KEY=VALUE", where="--set", hint="such as prompts.num_styles=8")
+        raise ConfigError(
+            f"'{text}' is not KEY=VALUE", where="--set", hint="such as prompts.num_styles=8"
+        )
     try:
         value = tomllib.loads(f"value = {value_text.strip()}")["value"]
     except tomllib.TOMLDecodeError:

@@ -63,7 +63,8 @@ class BarProgress:
             self._shown = now
             left_s = (self._total - self._done) / max(rate, 1e-6)
             self._console.print(
-                f"{self._name}: {self._done}/{self._total}, {rate:.1f}/s, {left_s:.0f} s left {note}"
+                f"{self._name}: {self._done}/{self._total}, {rate:.1f}/s, "
+                f"{left_s:.0f} s left {note}"
             )
 
     def close(self) -> float:

@@ -97,7 +97,9 @@ class RunDir:
         (self.path / "metrics.jsonl").unlink(missing_ok=True)
 
     def _save(self) -> None:
-        atomic_write(self.path / MANIFEST, json.dumps(self._manifest, indent=2, sort_keys=True) + "\n")
+        atomic_write(
+            self.path / MANIFEST, json.dumps(self._manifest, indent=2, sort_keys=True) + "\n"
+        )
 
     def append_metrics(self, stage: str, step: int, values: dict[str, float]) -> None:
         """Add one line to metrics.jsonl."""
@@ -128,7 +130,9 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
     if not path.is_dir():
-        raise RunDirError("is a file, not a folder", where=str(path), hint="choose another --output")
+        raise RunDirError(
+            "is a file, not a folder", where=str(path), hint="choose another --output"
+        )
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -175,7 +179,9 @@ def open_run(path: Path, run_key: str, *, resume: bool, exist_ok: bool) -> Itera
     except filelock.Timeout as error:
         raise RunDirError("run is in use by another process", where=str(path)) from error
     except OSError as error:
-        raise EnvironmentLackingError(f"cannot use folder: {error.strerror}", where=str(path)) from error
+        raise EnvironmentLackingError(
+            f"cannot use folder: {error.strerror}", where=str(path)
+        ) from error
     try:
         stages = manifest["stages"] if manifest else {}
         run = RunDir(

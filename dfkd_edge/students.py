@@ -1,4 +1,4 @@
-"""Compact students: a timm network, a projection into the teacher's space, and text vectors as head.
+"""Compact students: a timm network, a projection into the teacher's space, text vectors as head.
 
 Because the head is the matrix of class text vectors, classes can be swapped without retraining.
 
@@ -52,6 +52,8 @@ class Student(nn.Module):
     """Backbone and projection; the text head is a buffer."""
 
     head_KD: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, timm_name: str, image_size_px: int, head_KD: Tensor, logit_scale: float):
         """Build with random weights.
@@ -111,7 +113,9 @@ def student_entry(name: str, image_size_px: int | None) -> StudentEntry:
             raise ConfigError(
                 f"unknown student '{name}'",
                 where="--student",
-                hint=f"did you mean {' or '.join(near)}?" if near else f"use '{MINI}' or a timm name",
+                hint=f"did you mean {' or '.join(near)}?"
+                if near
+                else f"use '{MINI}' or a timm name",
             )
         entry = StudentEntry(name, 224, False, "see timm")
     if image_size_px:
@@ -164,7 +168,9 @@ def build_student(
 
 def student_tensors(student: Student) -> bytes:
     """Serialise the weights, text head included, as safetensors."""
-    state = {name: value.detach().cpu().contiguous() for name, value in student.state_dict().items()}
+    state = {
+        name: value.detach().cpu().contiguous() for name, value in student.state_dict().items()
+    }
     return save(state)
 
 

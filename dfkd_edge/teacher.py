@@ -186,7 +186,9 @@ def load_teacher(config: TeacherConfig, classes: ClassNames, device: str = "cpu"
         raise ConfigError(
             f"unknown teacher '{name}'",
             where="--teacher",
-            hint=f"did you mean {' or '.join(near)}?" if near else f"use '{MINI}' or an open_clip name",
+            hint=f"did you mean {' or '.join(near)}?"
+            if near
+            else f"use '{MINI}' or an open_clip name",
         )
     try:
         with _quiet_open_clip():

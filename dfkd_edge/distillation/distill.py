@@ -128,7 +128,9 @@ def _train(
                 generator = stage_generator(context.seed, STAGE, "views", step)
                 size_px = max(student.image_size_px, teacher.image_size_px)
                 view_NCHW = random_view(image_NCHW, size_px, generator, config.style_probability)
-                values = _step(student, teacher, view_NCHW.to(context.device), optimiser, step, config)
+                values = _step(
+                    student, teacher, view_NCHW.to(context.device), optimiser, step, config
+                )
                 if step % METRICS_EVERY_STEPS == 0 or step + 1 == config.num_steps:
                     context.run_dir.append_metrics(STAGE, step + 1, values)
                 progress.advance(1, f"agreement with teacher {values['agreement']:.2f}")
@@ -163,7 +165,7 @@ def _step(
     feature = feature_distance(student_ND, teacher_ND)
     loss = config.soft_target_weight * soft + config.feature_weight * feature
     optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
     optimiser.step()
     agreement = (student_NK.argmax(1) == teacher_NK.argmax(1)).float().mean()

@@ -35,7 +35,11 @@ def learning_rate_at(step: int, config: DistillationConfig) -> float:
     if step < config.num_warmup_steps:
         return config.learning_rate * (step + 1) / config.num_warmup_steps
     span = max(config.num_steps - config.num_warmup_steps, 1)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - config.num_warmup_steps) / span))
+    return (
+        config.learning_rate
+        * 0.5
+        * (1 + math.cos(math.pi * (step - config.num_warmup_steps) / span))
+    )
 
 
 def _ordered(optimiser: torch.optim.Optimizer) -> Iterable[tuple[int, Tensor]]:

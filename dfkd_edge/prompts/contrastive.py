@@ -41,7 +41,7 @@ class StyledPrompts:
         return tokens.to(self.teacher.device)
 
     def _placeholder_id(self) -> int:
-        with_slot = self._tokens([f"a {PLACEHOLDER} a"])[0].tolist()
+        with_slot: list[int] = self._tokens([f"a {PLACEHOLDER} a"])[0].tolist()
         without = self._tokens(["a a"])[0].tolist()
         return next(t for t in with_slot if t not in without)
 

@@ -1,4 +1,4 @@
-"""Amortized synthesis: the embedded decoder samples around each prompt, the teacher guides and judges.
+"""Amortized synthesis: the decoder samples around each prompt, the teacher guides and judges.
 
 Sampling is a forward pass. Only images that the teacher does not recognise are refined, by a few
 guided steps on their latents with the matching loss (squared geodesic distance, VQGAN-CLIP) and the
@@ -43,12 +43,13 @@ LATENT_LIMIT = 4.0
 
 def matching_loss(embedding_ND: Tensor, target_ND: Tensor) -> Tensor:
     """Squared geodesic distance 2 arcsin^2(|e - t| / 2) of unit rows, mean over images."""
-    chord_N = (embedding_ND - target_ND).norm(dim=1).div(2).clamp(max=1 - 1e-6)
-    return 2 * chord_N.arcsin().square().mean()
+    chord_N: Tensor = (embedding_ND - target_ND).norm(dim=1).div(2).clamp(max=1 - 1e-6)
+    distance_N: Tensor = 2 * chord_N.arcsin().square()
+    return distance_N.mean()
 
 
 def offset_conditions(target_ND: Tensor, length: float, generator: torch.Generator) -> Tensor:
-    """Move unit points by up to `length` in random directions, so that one prompt has many images."""
+    """Move unit points by up to `length` at random, so that one prompt has many images."""
     direction_ND = F.normalize(torch.randn(target_ND.shape, generator=generator), dim=1)
     length_N1 = length * torch.rand((len(target_ND), 1), generator=generator)
     return F.normalize(target_ND + length_N1 * direction_ND.to(target_ND), dim=1)

@@ -54,7 +54,7 @@ class Decoder:
     def mismatch(self, embed_dim: int) -> ConfigError:
         """Say that this decoder does not understand a teacher's embeddings."""
         return ConfigError(
-            f"the decoder takes embeddings of width {self.embed_dim}, the teacher's have {embed_dim}",
+            f"the decoder takes embeddings of width {self.embed_dim}, not {embed_dim}",
             where="--synthesis amortized",
             hint="the embedded decoder belongs to the embedded teacher: use --teacher mini",
         )
@@ -63,8 +63,10 @@ class Decoder:
         """Flow velocity at times in [0, 1] (0 = noise); zero rows of the condition mean "any"."""
         scaled_ND = condition_ND * self.embed_dim**0.5
         with torch.autocast(latent_NLhw.device.type, torch.bfloat16):
-            output = self.prior(latent_NLhw, time_N * 1000, class_labels=scaled_ND)
-        return output.sample.float()
+            velocity: Tensor = self.prior(
+                latent_NLhw, time_N * 1000, class_labels=scaled_ND, return_dict=False
+            )[0]
+        return velocity.float()
 
     @torch.no_grad()
     def sample(

@@ -8,6 +8,7 @@ Shape suffixes: N images, H rows, W columns, C = 3 channels, D embedding width, 
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -33,13 +34,17 @@ def has_shard(folder: Path, number: int, key: str) -> bool:
     return metadata is not None and metadata.get("key") == key
 
 
-def write_shard(folder: Path, number: int, key: str, candidates: dict[str, NDArray[np.generic]]) -> None:
+def write_shard(
+    folder: Path, number: int, key: str, candidates: dict[str, NDArray[np.generic]]
+) -> None:
     """Write images [N, H, W, C] uint8, class_index [N], embeddings [N, D], probability [N]."""
     save_tensors(shard_path(folder, number), candidates, {"key": key})
 
 
 def kept_candidates(
-    class_index: NDArray[np.int64], is_recognised: NDArray[np.bool_], probability: NDArray[np.float32]
+    class_index: NDArray[np.int64],
+    is_recognised: NDArray[np.bool_],
+    probability: NDArray[np.float32],
 ) -> NDArray[np.bool_]:
     """Keep what the teacher recognises, and the likeliest MIN_SHARE_KEPT of every class."""
     keep = is_recognised.copy()
@@ -78,7 +83,7 @@ def read_surrogates(
     probability = np.concatenate([s["probability"] for s in shards])
     keep = kept_candidates(label, recognised, probability)
     borders = np.cumsum([0, *(len(s["class_index"]) for s in shards)])
-    parts = [keep[a:b] for a, b in zip(borders[:-1], borders[1:], strict=True)]
+    parts = [keep[a:b] for a, b in itertools.pairwise(borders)]
     images = np.concatenate([s["images"][k] for s, k in zip(shards, parts, strict=True)])
     embeddings = np.concatenate([s["embeddings"][k] for s, k in zip(shards, parts, strict=True)])
     label, recognised_all, recognised = label[keep], recognised, recognised[keep]
@@ -88,7 +93,9 @@ def read_surrogates(
         rows = np.flatnonzero(label == number)
         heldout[rows[every - 1 :: every]] = True
     per_class = np.bincount(label, minlength=len(class_names))
-    candidates = np.bincount(np.concatenate([s["class_index"] for s in shards]), minlength=len(per_class))
+    candidates = np.bincount(
+        np.concatenate([s["class_index"] for s in shards]), minlength=len(per_class)
+    )
     accepted = np.bincount(label[recognised], minlength=len(per_class))
     summary = {
         "content": content,

@@ -1,1 +1,5 @@
-"""Measurements of students."""
+"""Validation: how good the student is, beside its teacher."""
+
+from dfkd_edge.validation.metrics import evaluate
+
+__all__ = ["evaluate"]

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pictures import HELD_OUT_STYLES, names_new_category
+from pictures import names_new_category
 from torch import Tensor, nn
 
 EMBED_DIM = 256
@@ -156,7 +156,11 @@ def sentence_embeddings(texts: list[str]) -> np.ndarray:
     for start in range(0, len(order), 512):
         rows = order[start : start + 512]
         tokens = tokenizer(
-            [texts[i] for i in rows], padding=True, truncation=True, max_length=48, return_tensors="pt"
+            [texts[i] for i in rows],
+            padding=True,
+            truncation=True,
+            max_length=48,
+            return_tensors="pt",
         )
         with torch.autocast("cpu", torch.bfloat16):
             hidden = model(**tokens).last_hidden_state.float()
@@ -213,8 +217,10 @@ def main() -> None:
     rng = np.random.default_rng(0)
     texts = list(dict.fromkeys([*names, *vocabulary]))
     prompts, plain = [], []
-    for index, text in enumerate(names * 6 + texts):
-        template = TEMPLATES[int(rng.integers(len(TEMPLATES)))].replace("a {} style", "a plain style")
+    for text in names * 6 + texts:
+        template = TEMPLATES[int(rng.integers(len(TEMPLATES)))].replace(
+            "a {} style", "a plain style"
+        )
         prompts.append(template.format(text))
         plain.append(text)
     name_of = {text: row for row, text in enumerate(texts)}

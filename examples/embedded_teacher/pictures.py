@@ -39,9 +39,25 @@ TRAINED_STYLES = (
     *("fa6-solid", "meteocons"),
 )
 
-_VARIANT = re.compile(r"skin-tone|-(off|plus|minus|check|alert|cancel|negative|variant|11|thin|bold)\b")
+_VARIANT = re.compile(
+    r"skin-tone|-(off|plus|minus|check|alert|cancel|negative|variant|11|thin|bold)\b"
+)
 _NOISE_WORDS = frozenset(
-    "outline outlined filled fill light duotone regular solid line alt alternate rounded sharp".split()
+    [
+        "outline",
+        "outlined",
+        "filled",
+        "fill",
+        "light",
+        "duotone",
+        "regular",
+        "solid",
+        "line",
+        "alt",
+        "alternate",
+        "rounded",
+        "sharp",
+    ]
 )
 
 
@@ -103,7 +119,9 @@ def gather_photos(folder: Path, work: Path) -> None:
     """Decode every parquet file into photos.npy [N, P, P, 3] and photos.json."""
     import pyarrow.parquet as pq
 
-    rows = [row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    rows = [
+        row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()
+    ]
     pixels = np.lib.format.open_memmap(
         work / "photos.npy", "w+", np.uint8, (len(rows), SIDE_PX, SIDE_PX, 3)
     )

@@ -132,9 +132,7 @@ def resume(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> in
     return int(saved["step"])
 
 
-def checkpoint(
-    path: Path, step: int, model: nn.Module, optimiser: torch.optim.Optimizer
-) -> None:
+def checkpoint(path: Path, step: int, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
     """Save what resume() needs."""
     adam = {
         f"{n}.{k}": optimiser.state[p][k]
@@ -236,7 +234,9 @@ def train_prior(work: Path, steps: int, batch: int = 256, rate: float = 1e-3) ->
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
     path, averages = work / "prior_checkpoint.safetensors", work / "prior.safetensors"
     start = resume(path, model, optimiser)
-    average = load_file(averages) if start else {k: v.clone() for k, v in model.state_dict().items()}
+    average = (
+        load_file(averages) if start else {k: v.clone() for k, v in model.state_dict().items()}
+    )
     clock, shown = time.time(), 0.0
     for step in range(start, steps):
         set_rate(optimiser, rate, step, steps)

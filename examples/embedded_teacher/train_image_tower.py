@@ -34,11 +34,70 @@ from dfkd_edge.synthesis.views import colour_jitter, geometric_view, style_view,
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 PERSON_WORDS = frozenset(
-    "man woman men women boy girl child baby adult person people prince princess nurse doctor "
-    "teacher farmer cook student singer artist pilot astronaut firefighter officer guard detective "
-    "ninja worker bride mage fairy vampire zombie elf mechanic scientist technologist judge "
-    "grandma grandpa mother father superhero supervillain runner dancer golfer swimmer surfer "
-    "cyclist genie merperson mermaid beard wizard angel king queen knight pirate cowboy".split()
+    [
+        "man",
+        "woman",
+        "men",
+        "women",
+        "boy",
+        "girl",
+        "child",
+        "baby",
+        "adult",
+        "person",
+        "people",
+        "prince",
+        "princess",
+        "nurse",
+        "doctor",
+        "teacher",
+        "farmer",
+        "cook",
+        "student",
+        "singer",
+        "artist",
+        "pilot",
+        "astronaut",
+        "firefighter",
+        "officer",
+        "guard",
+        "detective",
+        "ninja",
+        "worker",
+        "bride",
+        "mage",
+        "fairy",
+        "vampire",
+        "zombie",
+        "elf",
+        "mechanic",
+        "scientist",
+        "technologist",
+        "judge",
+        "grandma",
+        "grandpa",
+        "mother",
+        "father",
+        "superhero",
+        "supervillain",
+        "runner",
+        "dancer",
+        "golfer",
+        "swimmer",
+        "surfer",
+        "cyclist",
+        "genie",
+        "merperson",
+        "mermaid",
+        "beard",
+        "wizard",
+        "angel",
+        "king",
+        "queen",
+        "knight",
+        "pirate",
+        "cowboy",
+    ]
 )
 EMOJI_SHARE = 0.7
 """Share of the icons that come from coloured emoji styles; the rest are one-colour symbols."""
@@ -301,7 +360,9 @@ def main() -> None:
 
     def loader(steps: range) -> DataLoader[dict[str, Tensor]]:
         return DataLoader(
-            Batches(args.work, steps, args.batch, side_at), batch_size=None, num_workers=1,
+            Batches(args.work, steps, args.batch, side_at),
+            batch_size=None,
+            num_workers=1,
             prefetch_factor=4,
         )
 
@@ -361,7 +422,11 @@ def main() -> None:
                 for k in ("step", "exp_avg", "exp_avg_sq")
             }
             save_checkpoint(
-                path, step + 1, model=tower.state_dict(), ema=average, adam=adam,
+                path,
+                step + 1,
+                model=tower.state_dict(),
+                ema=average,
+                adam=adam,
                 scale={"value": log_scale.data},
             )
             tower.load_state_dict(average)

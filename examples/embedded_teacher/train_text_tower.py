@@ -42,7 +42,8 @@ def start_tokens(model: CLIP, space: dict[str, np.ndarray]) -> None:
     """Set every token's embedding to its text's place in the space, cut to the width by PCA."""
     tokenizer = open_clip.tokenizer.SimpleTokenizer()
     texts = [
-        tokenizer.decoder[i].replace("</w>", " ").strip() or "." for i in range(len(tokenizer.decoder))
+        tokenizer.decoder[i].replace("</w>", " ").strip() or "."
+        for i in range(len(tokenizer.decoder))
     ]
     place_VD = torch.from_numpy(project(sentence_embeddings(texts), space)).float()
     width = model.token_embedding.weight.shape[1]
@@ -113,7 +114,9 @@ def main() -> None:
         if step % 1000 == 999 or step + 1 == args.steps:
             with torch.inference_mode():
                 held_ND = torch.cat([encode(model, token_NT[r]) for r in held.split(500)])
-            print(f"held-out texts: cos {(held_ND * target_ND[held]).sum(1).mean():.4f}", flush=True)
+            print(
+                f"held-out texts: cos {(held_ND * target_ND[held]).sum(1).mean():.4f}", flush=True
+            )
             own = {k: v for k, v in model.state_dict().items() if not k.startswith("visual")}
             adam = {
                 f"{n}.{k}": optimiser.state[p][k]

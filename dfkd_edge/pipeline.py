@@ -1,0 +1,70 @@
+"""The straight line from class names to a student. Read this first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfkd_edge.artifacts import PromptSet, StudentArtifact, SurrogateSet
+from dfkd_edge.class_names import ClassNames, read_class_names
+from dfkd_edge.config import PipelineConfig, content_hash, to_toml
+from dfkd_edge.distillation import distill
+from dfkd_edge.interfaces import Reporter, StageContext
+from dfkd_edge.prompts import diversify_prompts
+from dfkd_edge.run_dir import RunDir, atomic_write
+from dfkd_edge.synthesis import synthesize
+from dfkd_edge.teacher import load_teacher
+from dfkd_edge.validation import evaluate
+
+
+@dataclass(frozen=True, slots=True)
+class DistillResult:
+    """What `distill` leaves behind."""
+
+    run_dir: Path
+    prompts: PromptSet
+    surrogates: SurrogateSet
+    student: StudentArtifact
+    evaluation: dict[str, Any]
+
+
+def run_key(config: PipelineConfig, class_names: ClassNames) -> str:
+    """Hash what makes a run this run: every setting, and the classes rather than their file.
+
+    Where the evaluation pictures lie is left out: other pictures do not change the student.
+    """
+    return content_hash(
+        config.seed,
+        config.device,
+        config.teacher,
+        config.prompts,
+        config.synthesis,
+        config.distillation,
+        class_names,
+    )
+
+
+def run_distill(config: PipelineConfig, run_dir: RunDir, reporter: Reporter) -> DistillResult:
+    """From a list of class names to a working student."""
+    context = StageContext(run_dir, reporter, config.seed, config.device)
+    class_names = read_class_names(Path(config.classes))
+    _record_request(config, class_names, run_dir)
+    with reporter.stage("loading the teacher", 1) as progress:
+        teacher = load_teacher(config.teacher, class_names, config.device)
+        progress.advance()
+    prompts = diversify_prompts(teacher, config.prompts, context)
+    surrogates = synthesize(prompts, teacher, config.synthesis, context)
+    student = distill(teacher, surrogates, config.distillation, context)
+    evaluation = evaluate(student, teacher, surrogates, config.data, context)
+    return DistillResult(run_dir.path, prompts, surrogates, student, evaluation)
+
+
+def _record_request(config: PipelineConfig, class_names: ClassNames, run_dir: RunDir) -> None:
+    lines = [
+        f"{name}\t{prompt}" if prompt else name
+        for name, prompt in zip(class_names.names, class_names.prompts, strict=True)
+    ]
+    atomic_write(run_dir.path / "classes.txt", "\n".join(lines) + "\n")
+    atomic_write(run_dir.path / "config.toml", to_toml(config))
+    run_dir.log(f"distill {len(class_names)} classes from {config.classes}")

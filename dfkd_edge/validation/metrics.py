@@ -1,0 +1,153 @@
+"""Accuracy and agreement of the student beside its teacher, and beside its start weights.
+
+Shape suffixes: N images, C = 3 channels, H rows, W columns, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
+from dfkd_edge.interfaces import Progress, StageContext
+from dfkd_edge.run_dir import atomic_write
+from dfkd_edge.seeding import derived_seed
+from dfkd_edge.students import Student, build_student, load_student
+from dfkd_edge.teacher import Teacher
+from dfkd_edge.validation.image_folders import Domain, find_domains, read_picture
+
+STAGE = "evaluation"
+HELDOUT_DOMAIN = "held-out surrogates"
+BATCH_SIZE = 64
+Batch = tuple[Tensor, np.ndarray]
+
+
+def _folder_batches(domain: Domain, side_px: int) -> Iterator[Batch]:
+    for start in range(0, len(domain.files), BATCH_SIZE):
+        files = domain.files[start : start + BATCH_SIZE]
+        image = np.stack([read_picture(f, side_px) for f in files])
+        labels = np.array(domain.labels[start : start + BATCH_SIZE])
+        yield torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255, labels
+
+
+def _surrogate_batches(surrogates: SurrogateSet) -> Iterator[Batch]:
+    rows = np.flatnonzero(surrogates.is_heldout)
+    for start in range(0, len(rows), BATCH_SIZE):
+        part = rows[start : start + BATCH_SIZE]
+        image = torch.from_numpy(surrogates.images[part]).permute(0, 3, 1, 2).float() / 255
+        yield image, surrogates.class_index[part]
+
+
+@torch.inference_mode()
+def compare(
+    batches: Iterator[Batch], networks: dict[str, Callable[[Tensor], Tensor]], progress: Progress
+) -> dict[str, dict[str, float]]:
+    """Top-1 of each network and its agreement with the first one, which is the teacher.
+
+    Args:
+        batches: image_NCHW in [0, 1] and labels.
+        networks: name -> image_NCHW to logits [N, K].
+        progress: moves on by images.
+
+    Returns:
+        name -> {"num_images", "top1", "agreement"}.
+    """
+    right, same, count = dict.fromkeys(networks, 0), dict.fromkeys(networks, 0), 0
+    for image_NCHW, labels in batches:
+        guesses = {name: net(image_NCHW).argmax(1).numpy() for name, net in networks.items()}
+        reference = next(iter(guesses.values()))
+        for name, guess in guesses.items():
+            right[name] += int((guess == labels).sum())
+            same[name] += int((guess == reference).sum())
+        count += len(labels)
+        progress.advance(len(labels))
+    return {
+        name: {"num_images": count, "top1": right[name] / count, "agreement": same[name] / count}
+        for name in networks
+    }
+
+
+def start_student(artifact: StudentArtifact, teacher: Teacher, seed: int) -> Student:
+    """Build the student as it was before it saw a surrogate image, with the same head."""
+    torch.manual_seed(derived_seed(seed, "student"))
+    settings = artifact.settings
+    student = build_student(
+        settings["student"], settings["init"], teacher.head_KD, teacher.logit_scale,
+        settings["image_size_px"],
+    )  # fmt: skip
+    return student.eval()
+
+
+def evaluate(
+    artifact: StudentArtifact,
+    teacher: Teacher,
+    surrogates: SurrogateSet,
+    data: str,
+    context: StageContext,
+) -> dict[str, Any]:
+    """Compare teacher, start weights and student on held-out surrogates and on labelled pictures.
+
+    Returns:
+        The document of evaluation.json: `rungs` as in `check --json`, and `retention`, the
+        student's mean top-1 over the teacher's on `data` (None without data).
+
+    Raises:
+        ConfigError: `data` cannot be used.
+    """
+    student = load_student(artifact)
+    side_px = max(student.image_size_px, teacher.image_size_px)
+    names = tuple(artifact.settings["classes"])
+    sources = (
+        {d.name: _folder_batches(d, side_px) for d in find_domains(Path(data), names)}
+        if data
+        else {}
+    )
+    total = int(surrogates.is_heldout.sum())
+    total += sum(len(d.files) for d in find_domains(Path(data), names)) if data else 0
+
+    def teacher_logits(image_NCHW: Tensor) -> Tensor:
+        return teacher.logits(teacher.embed_images(image_NCHW.to(context.device))).cpu()
+
+    networks: dict[str, Callable[[Tensor], Tensor]] = {
+        "teacher": teacher_logits,
+        "student-start": start_student(artifact, teacher, context.seed),
+        "student": student,
+    }
+    with context.reporter.stage("evaluating", total) as progress:
+        domains = {HELDOUT_DOMAIN: compare(_surrogate_batches(surrogates), networks, progress)}
+        for name, batches in sources.items():
+            domains[name] = compare(batches, networks, progress)
+    document = summarise(names, domains)
+    atomic_write(
+        context.run_dir.path / "evaluation.json",
+        json.dumps(document, indent=2, ensure_ascii=False) + "\n",
+    )
+    return document
+
+
+def summarise(
+    class_names: tuple[str, ...], domains: dict[str, dict[str, dict[str, float]]]
+) -> dict[str, Any]:
+    """Turn domain -> network -> figures into rungs; means are over labelled domains."""
+    labelled = [name for name in domains if name != HELDOUT_DOMAIN]
+    rungs: list[dict[str, Any]] = []
+    for network in next(iter(domains.values())):
+        figures = {domain: result[network] for domain, result in domains.items()}
+        top1 = {name: figures[name]["top1"] for name in labelled}
+        rungs.append(
+            {
+                "name": network,
+                "domains": figures,
+                "mean_top1": float(np.mean(list(top1.values()))) if top1 else None,
+                "worst_domain": min(top1, key=top1.__getitem__) if top1 else None,
+            }
+        )
+    teacher_top1, student_top1 = rungs[0]["mean_top1"], rungs[-1]["mean_top1"]
+    retention = student_top1 / teacher_top1 if teacher_top1 else None
+    return {"classes": list(class_names), "rungs": rungs, "retention": retention}

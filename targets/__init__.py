@@ -1,0 +1,1 @@
+"""Device profiles: data only, one TOML file a module and one a JetPack release."""
