@@ -59,7 +59,6 @@ class RunDir:
         """Use `open_run`."""
         self.path = path
         self._manifest = manifest
-        self._verified: set[str] = set()
 
     def stage_dir(self, stage: str) -> Path:
         """Folder of a stage; made when missing."""
@@ -72,19 +71,16 @@ class RunDir:
         record = self._manifest["stages"].get(stage)
         if not record or record["key"] != key:
             return False
-        if stage not in self._verified:
-            for name, expected in record["files"].items():
-                path = self.path / name
-                if not path.is_file() or file_hash(path) != expected:
-                    return False
-            self._verified.add(stage)
+        for name, expected in record["files"].items():
+            path = self.path / name
+            if not path.is_file() or file_hash(path) != expected:
+                return False
         return True
 
     def complete(self, stage: str, key: str, files: list[Path]) -> None:
         """Record a stage as done, with the hash of each of its files."""
         hashes = {f.relative_to(self.path).as_posix(): file_hash(f) for f in files}
         self._manifest["stages"][stage] = {"key": key, "files": hashes}
-        self._verified.add(stage)
         self._save()
 
     def restart(self) -> None:

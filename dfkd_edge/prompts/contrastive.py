@@ -92,7 +92,11 @@ def contrastive_prompts(
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            on_step(step, {"style_loss": float(style_loss), "content_loss": float(content_loss)})
+            values = {
+                "style_loss": float(style_loss.detach()),
+                "content_loss": float(content_loss.detach()),
+            }
+            on_step(step, values)
     embedding_KSD = embed_all(prompts, style_SW.detach(), num_classes)
     return embedding_KSD, nearest_words(teacher, style_SW.detach())
 

@@ -136,10 +136,11 @@ def synthesize(
         STAGE, config, teacher.name, teacher.classes, prompts.style_labels, prompts.diversity
     )
     num_shards = math.ceil(config.num_images / SHARD_SIZE)
-    if not context.run_dir.is_complete(STAGE, key):
+    is_complete = context.run_dir.is_complete(STAGE, key)
+    if not is_complete:
         _make_shards(prompts, teacher, config, context, key)
     surrogates = read_surrogates(folder, num_shards, prompts.class_names, config.heldout_share, key)
-    if not context.run_dir.is_complete(STAGE, key):
+    if not is_complete:
         files = [write_summary(folder, surrogates), write_contact_sheet(folder, surrogates)]
         files += sorted(folder.glob("shard-*.safetensors"))[:num_shards]
         context.run_dir.complete(STAGE, key, files)

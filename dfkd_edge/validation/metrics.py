@@ -6,7 +6,7 @@ Shape suffixes: N images, C = 3 channels, H rows, W columns, K classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def _surrogate_batches(surrogates: SurrogateSet) -> Iterator[Batch]:
 
 @torch.inference_mode()
 def compare(
-    batches: Iterator[Batch], networks: dict[str, Callable[[Tensor], Tensor]], progress: Progress
+    batches: Iterator[Batch], networks: Mapping[str, Callable[[Tensor], Tensor]], progress: Progress
 ) -> dict[str, dict[str, float]]:
     """Top-1 of each network and its agreement with the first one, which is the teacher.
 

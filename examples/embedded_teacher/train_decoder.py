@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderTiny, UNet2DModel
+from diffusers.models.unets.unet_2d_blocks import AutoencoderTinyBlock
 from knowledge import EMBED_DIM, lite_input, load_lite
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -39,12 +40,12 @@ AUTOENCODER = {
     "decoder_block_out_channels": (32, 32, 32, 32),
     "num_encoder_blocks": (1, 2, 2, 3),
     "num_decoder_blocks": (3, 2, 2, 1),
-    "latent_channels": 4,
+    "latent_channels": 8,
 }
 PRIOR = {
     "sample_size": 12,
-    "in_channels": 4,
-    "out_channels": 4,
+    "in_channels": 8,
+    "out_channels": 8,
     "block_out_channels": (64, 128, 128),
     "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
     "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
@@ -101,15 +102,24 @@ class Perception(nn.Module):
         )
         self.eval().requires_grad_(False)
 
-    def distance(self, first: Tensor, second: Tensor) -> Tensor:
-        """Mean absolute difference of the features of each stage, relative to their size."""
-        pair = lite_input(torch.cat((first, second))).to(memory_format=torch.channels_last)
-        total = pair.new_zeros(())
+    def features(self, image_NCHW: Tensor) -> list[Tensor]:
+        """Features of each stage."""
+        feature = lite_input(image_NCHW).to(memory_format=torch.channels_last)
+        found = []
         for stage in self.stages:
-            pair = stage(pair)
-            one, two = pair.float().chunk(2)
-            total = total + (one - two).abs().mean() / two.abs().mean().detach()
-        return total / len(self.stages)
+            feature = stage(feature)
+            found.append(feature.float())
+        return found
+
+    def distance(self, decoded: Tensor, image: Tensor) -> Tensor:
+        """Mean absolute difference of the features of each stage, relative to their size."""
+        with torch.no_grad():
+            expected = self.features(image)
+        found = self.features(decoded)
+        parts = [
+            (f - e).abs().mean() / e.abs().mean() for f, e in zip(found, expected, strict=True)
+        ]
+        return torch.stack(parts).mean()
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float, step: int, steps: int) -> None:
@@ -142,10 +152,25 @@ def checkpoint(path: Path, step: int, model: nn.Module, optimiser: torch.optim.O
     save_checkpoint(path, step, model=model.state_dict(), adam=adam)
 
 
-def train_autoencoder(work: Path, steps: int, batch: int = 64, crop_px: int = 48) -> None:
+@torch.no_grad()
+def start_autoencoder() -> AutoencoderTiny:
+    """Build with blocks that start as identities: there is no norm that would mend the scale."""
+    model = AutoencoderTiny(**AUTOENCODER)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for module in model.modules():
+        if isinstance(module, AutoencoderTinyBlock):
+            module.conv[-1].weight.mul_(0.05)
+    return model.to(memory_format=torch.channels_last)
+
+
+def train_autoencoder(work: Path, steps: int, batch: int = 32, crop_px: int = 48) -> None:
     """Learn pixels -> latents -> pixels on random crops; write autoencoder.safetensors."""
     source, perception = PictureSource(work), Perception()
-    model = AutoencoderTiny(**AUTOENCODER).to(memory_format=torch.channels_last)
+    model = start_autoencoder()
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-4)
     path = work / "autoencoder_checkpoint.safetensors"
     start = resume(path, model, optimiser)
@@ -162,7 +187,13 @@ def train_autoencoder(work: Path, steps: int, batch: int = 64, crop_px: int = 48
             decoded = F.sigmoid(model.decode(latent + 0.15 * noise).sample.float())
             perceived = perception.distance(decoded, image)
         pixel = (decoded - image).abs().mean()
-        loss = pixel + 0.1 * perceived + 0.002 * (latent.float().square() - 1).relu().mean()
+        colour = (F.avg_pool2d(decoded, 4) - F.avg_pool2d(image, 4)).abs().mean()
+        loss = (
+            pixel
+            + 2 * colour
+            + 0.04 * perceived
+            + 0.002 * (latent.float().square() - 1).relu().mean()
+        )
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -170,7 +201,7 @@ def train_autoencoder(work: Path, steps: int, batch: int = 64, crop_px: int = 48
         if step % 50 == 49:
             pace = (step + 1 - start) / (time.time() - clock)
             print(
-                f"{step + 1} pixel {pixel:.4f} perceived {perceived:.4f} "
+                f"{step + 1} pixel {pixel:.4f} colour {colour:.4f} perceived {perceived:.4f} "
                 f"latent {latent.float().std():.3f} {pace:.2f} steps/s",
                 flush=True,
             )

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dfkd_edge.artifacts import SurrogateSet
+from dfkd_edge.config import DistillationConfig
+from dfkd_edge.distillation import distill
+from dfkd_edge.distillation.optim import learning_rate_at
+from dfkd_edge.interfaces import StageContext
+from dfkd_edge.run_dir import open_run
+from dfkd_edge.teacher import Teacher
+from dfkd_edge.validation.metrics import start_student
+
+SHORT = DistillationConfig(
+    student_init="random", num_steps=6, batch_size=8, num_warmup_steps=2, image_size_px=64
+)
+
+
+@pytest.fixture
+def surrogates(teacher: Teacher) -> SurrogateSet:
+    rng = np.random.default_rng(0)
+    images = np.repeat(np.repeat(rng.integers(0, 256, (24, 6, 6, 3), dtype=np.uint8), 8, 1), 8, 2)
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        embedding = teacher.embed_images(pixels).numpy()
+    heldout = np.arange(24) % 6 == 5
+    return SurrogateSet(images, np.arange(24) % 3, embedding, heldout, {"content": "x"})
+
+
+def _weights(run: Path) -> bytes:
+    return (run / "student" / "student.safetensors").read_bytes()
+
+
+def test_the_rate_warms_up_then_falls() -> None:
+    config = DistillationConfig(num_steps=100, num_warmup_steps=10, learning_rate=1.0)
+    rates = [learning_rate_at(step, config) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * (k + 1) for k in range(10)])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] < 0.01
+
+
+def test_the_student_comes_closer_to_the_teacher(
+    teacher: Teacher, surrogates: SurrogateSet, context: StageContext
+) -> None:
+    config = DistillationConfig(
+        student_init="random", num_steps=30, batch_size=16, num_warmup_steps=5, image_size_px=64
+    )
+    artifact = distill(teacher, surrogates, config, context)
+    metrics = context.run_dir.read_metrics()
+    assert metrics[-1]["feature_distance"] < metrics[0]["feature_distance"] - 0.1
+    start = start_student(artifact, teacher, context.seed)
+    assert start.num_parameters == artifact.settings["num_parameters"]
+
+
+def test_a_stopped_run_ends_with_the_student_of_an_unbroken_one(
+    teacher: Teacher,
+    surrogates: SurrogateSet,
+    context: StageContext,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = sys.modules["dfkd_edge.distillation.distill"]  # the function has the same name
+    monkeypatch.setattr(stage, "CHECKPOINT_INTERVAL_S", 0.0)
+    distill(teacher, surrogates, SHORT, context)
+    with open_run(tmp_path / "broken", "key", resume=True, exist_ok=False) as run_dir:
+        broken = StageContext(run_dir, _Interrupting(stop_after=3), seed=0, device="cpu")
+        with pytest.raises(KeyboardInterrupt):
+            distill(teacher, surrogates, SHORT, broken)
+        again = StageContext(run_dir, context.reporter, seed=0, device="cpu")
+        distill(teacher, surrogates, SHORT, again)
+    assert _weights(tmp_path / "broken") == _weights(context.run_dir.path)
+
+
+def test_another_seed_gives_another_student(
+    teacher: Teacher, surrogates: SurrogateSet, context: StageContext, tmp_path: Path
+) -> None:
+    distill(teacher, surrogates, SHORT, context)
+    with open_run(tmp_path / "other", "key", resume=True, exist_ok=False) as run_dir:
+        distill(teacher, surrogates, SHORT, StageContext(run_dir, context.reporter, 1, "cpu"))
+    assert _weights(tmp_path / "other") != _weights(context.run_dir.path)
+
+
+class _Interrupting:
+    """A console on which the user presses Ctrl-C after some steps."""
+
+    def __init__(self, stop_after: int) -> None:
+        self.left = stop_after
+
+    def stage(self, name: str, total: int, done: int = 0) -> _Interrupting:
+        return self
+
+    def __enter__(self) -> _Interrupting:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        return None
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.left -= count
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+    def note(self, text: str) -> None:
+        pass

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dfkd_edge.class_names import ClassNames
+from dfkd_edge.config import PromptConfig, SynthesisConfig
+from dfkd_edge.interfaces import StageContext
+from dfkd_edge.prompts import diversify_prompts
+from dfkd_edge.seeding import stage_generator
+from dfkd_edge.synthesis import synthesize
+from dfkd_edge.synthesis.amortized import STAGE, matching_loss, offset_conditions, refine
+from dfkd_edge.synthesis.decoder import load_decoder
+from dfkd_edge.synthesis.surrogate_store import shard_path
+from dfkd_edge.teacher import Teacher
+
+SMALL = SynthesisConfig(num_images=160, num_sampling_steps=4, num_refinement_steps=1)
+BASE = PromptConfig(method="base")
+
+
+def test_matching_loss_is_the_squared_geodesic_distance() -> None:
+    east, north = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    assert float(matching_loss(east, east)) == pytest.approx(0, abs=1e-6)
+    assert float(matching_loss(east, north)) == pytest.approx(2 * (np.pi / 4) ** 2, rel=1e-4)
+
+
+def test_conditions_stay_unit_and_near_their_prompt() -> None:
+    target = torch.nn.functional.normalize(
+        torch.randn(50, 64, generator=torch.Generator().manual_seed(0)), dim=1
+    )
+    moved = offset_conditions(target, 0.5, stage_generator(0, "x"))
+    torch.testing.assert_close(moved.norm(dim=1), torch.ones(50))
+    assert float((moved * target).sum(1).min()) > 0.8
+    torch.testing.assert_close(offset_conditions(target, 0.0, stage_generator(0, "x")), target)
+
+
+def test_refinement_raises_the_asked_class(teacher: Teacher, classes: ClassNames) -> None:
+    decoder = load_decoder()
+    generator = stage_generator(0, "x")
+    label = torch.arange(3)
+    target = teacher.head_KD[label]
+    latent = torch.randn((3, *decoder.latent_shape), generator=generator)
+    config = SynthesisConfig(num_refinement_steps=6)
+    refined = refine(latent, target, label, teacher, decoder, config, generator)
+    with torch.no_grad():
+        before, after = (
+            teacher.logits(teacher.embed_images(decoder.decode(x))).log_softmax(1).diagonal()
+            for x in (latent, refined)
+        )
+    assert float(after.mean()) > float(before.mean())
+    assert len(classes) == 3
+
+
+def test_surrogates_are_of_their_class_more_often_than_chance_and_differ(
+    teacher: Teacher, context: StageContext
+) -> None:
+    prompts = diversify_prompts(teacher, BASE, context)
+    surrogates = synthesize(prompts, teacher, SMALL, context)
+    assert surrogates.summary["acceptance"] > 0.5
+    assert surrogates.summary["mean_distance_within_class"] > 0.1
+    assert surrogates.images.dtype == np.uint8
+    assert float(surrogates.images.std()) > 20
+
+
+def test_a_lost_shard_comes_back_the_same(teacher: Teacher, context: StageContext) -> None:
+    prompts = diversify_prompts(teacher, BASE, context)
+    first = synthesize(prompts, teacher, SMALL, context)
+    shard_path(context.run_dir.stage_dir(STAGE), 1).unlink()
+    second = synthesize(prompts, teacher, SMALL, context)
+    np.testing.assert_array_equal(first.images, second.images)

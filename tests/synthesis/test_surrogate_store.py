@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dfkd_edge.errors import ArtifactError
+from dfkd_edge.synthesis.surrogate_store import (
+    has_shard,
+    kept_candidates,
+    mean_distance_within_class,
+    read_surrogates,
+    shard_path,
+    write_contact_sheet,
+    write_shard,
+)
+
+
+def _candidates(seed: int, num: int = 40) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    embedding = rng.normal(size=(num, 8)).astype(np.float32)
+    return {
+        "images": rng.integers(0, 256, (num, 8, 8, 3), dtype=np.uint8),
+        "class_index": np.arange(num) % 2,
+        "style_index": np.zeros(num, np.int64),
+        "embeddings": embedding / np.linalg.norm(embedding, axis=1, keepdims=True),
+        "probability": rng.random(num).astype(np.float32),
+        "is_recognised": np.arange(num) % 2 == 0,  # class 1 is never recognised
+    }
+
+
+def test_a_class_that_is_never_recognised_keeps_its_likeliest_quarter() -> None:
+    candidates = _candidates(0)
+    keep = kept_candidates(
+        candidates["class_index"], candidates["is_recognised"], candidates["probability"]
+    )
+    other = candidates["class_index"] == 1
+    assert keep[~other].all()
+    assert keep[other].sum() == 5
+    assert (
+        candidates["probability"][keep & other].min()
+        > candidates["probability"][other & ~keep].max()
+    )
+
+
+def test_shards_come_back_filtered_with_held_out_images_of_every_class(tmp_path: Path) -> None:
+    for number in range(2):
+        write_shard(tmp_path, number, "key", _candidates(number))
+    surrogates = read_surrogates(tmp_path, 2, ("a", "b"), 0.2, "key")
+    assert len(surrogates) == 40 + 10
+    assert set(surrogates.class_index[surrogates.is_heldout]) == {0, 1}
+    assert surrogates.summary["classes"][1] == {"name": "b", "num_images": 10, "acceptance": 0.0}
+    assert write_contact_sheet(tmp_path, surrogates).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_shard_counts_only_for_its_key_and_when_whole(tmp_path: Path) -> None:
+    write_shard(tmp_path, 0, "key", _candidates(0))
+    assert has_shard(tmp_path, 0, "key")
+    assert not has_shard(tmp_path, 0, "other")
+    path = shard_path(tmp_path, 0)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert not has_shard(tmp_path, 0, "key")
+    with pytest.raises(ArtifactError, match="shard-00000"):
+        read_surrogates(tmp_path, 1, ("a", "b"), 0.2, "key")
+
+
+def test_distance_within_a_class_is_the_mean_over_pairs() -> None:
+    embedding = np.array([[1, 0], [0, 1], [1, 0], [1, 0]], np.float32)
+    assert mean_distance_within_class(embedding, np.array([0, 0, 1, 1])) == pytest.approx(0.5)

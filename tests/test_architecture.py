@@ -1,0 +1,68 @@
+"""Who may import whom, read from the source with ast."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CORE = ROOT / "dfkd_edge"
+LEAVES = ("config", "artifacts", "interfaces", "errors", "seeding", "run_dir", "class_names")
+STAGES = ("prompts", "synthesis", "distillation", "validation")
+SHARED_BY_STAGES = {"dfkd_edge.synthesis.views"}
+HEAVY = {"torch", "torchvision", "open_clip", "timm", "diffusers", "onnx", "onnxruntime"}
+
+
+def imported(path: Path, top_level_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_leaves_import_no_heavy_library_and_no_stage(leaf: str) -> None:
+    names = imported(CORE / f"{leaf}.py", top_level_only=True)
+    assert not {n.split(".")[0] for n in names} & HEAVY
+    assert not {n for n in names if n.startswith(tuple(f"dfkd_edge.{s}" for s in STAGES))}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_imports_no_other_stage(stage: str) -> None:
+    others = tuple(f"dfkd_edge.{s}" for s in STAGES if s != stage)
+    for path in (CORE / stage).glob("*.py"):
+        names = {n for n in imported(path) if n.startswith(others)}
+        assert names <= SHARED_BY_STAGES, path
+
+
+def test_the_core_names_no_exporter_and_no_target() -> None:
+    for path in CORE.rglob("*.py"):
+        for name in imported(path):
+            parts = name.split(".")
+            assert not {"exporters", "targets"} & set(parts[:2]), path
+
+
+def test_every_package_is_listed_for_the_wheel() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = set(pyproject["tool"]["setuptools"]["packages"])
+    there = {
+        ".".join(p.parent.relative_to(ROOT).parts)
+        for p in CORE.rglob("__init__.py")
+        if "__pycache__" not in p.parts
+    }
+    assert there | {"dfkd_edge.exporters", "dfkd_edge.targets"} == listed
+
+
+def test_nothing_unpickles() -> None:
+    for path in (*CORE.rglob("*.py"), *(ROOT / "exporters").rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        assert not imported(path) & {"pickle", "dill", "cloudpickle", "joblib"}, path
+        assert "torch.load(" not in source, path

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dfkd_edge import __version__
+from dfkd_edge.cli import app
+from dfkd_edge.errors import ClassNamesError, ConfigError
+
+runner = CliRunner()
+
+
+def _run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dfkd_edge", *arguments], cwd=cwd, capture_output=True, text=True
+    )
+
+
+def test_help_loads_no_heavy_library() -> None:
+    code = (
+        "import sys; sys.argv = ['dfkd-edge', 'distill', '--help']\n"
+        "from dfkd_edge.cli import app\n"
+        "try: app()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'open_clip', 'timm', 'diffusers', 'numpy', 'onnxruntime'}\n"
+        "heavy &= set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_version_is_the_package_version() -> None:
+    assert runner.invoke(app, ["--version"]).stdout == f"dfkd-edge {__version__}\n"
+
+
+def test_lint_shows_how_each_line_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "classes.txt"
+    path.write_text("dog\njaguar\ta big cat\n", encoding="utf-8")
+    document = json.loads(runner.invoke(app, ["classes", "lint", str(path), "--json"]).stdout)
+    assert [row["name"] for row in document["classes"]] == ["dog", "jaguar"]
+    assert document["classes"][1]["prompt"] == "a big cat"
+
+
+def test_dry_run_checks_and_writes_nothing(
+    tmp_path: Path, quickstart: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["distill", "--classes", str(quickstart), "--steps", "7", "--dry-run", "--json"]
+    document = json.loads(runner.invoke(app, arguments).stdout)
+    assert document["config"]["distillation"]["num_steps"] == 7
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_save_config_repeats_the_request(tmp_path: Path, quickstart: Path) -> None:
+    saved = tmp_path / "run.toml"
+    first = ["distill", "--classes", str(quickstart), "--seed", "5", "--dry-run", "--json"]
+    one = runner.invoke(app, [*first, "--save-config", str(saved)]).stdout
+    two = runner.invoke(app, ["distill", "--config", str(saved), "--dry-run", "--json"]).stdout
+    assert json.loads(one) == json.loads(two)
+
+
+def test_errors_reach_main_as_one_tree(quickstart: Path) -> None:
+    result = runner.invoke(app, ["distill", "--classes", str(quickstart), "--set", "sede=1"])
+    assert isinstance(result.exception, ConfigError)
+    assert "did you mean seed?" in str(result.exception)
+    missing = runner.invoke(app, ["distill", "--classes", "missing.txt"])
+    assert isinstance(missing.exception, ClassNamesError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "fault"),
+    [
+        (["distill"], 2, "no class list"),
+        (["distill", "--classes", "missing.txt"], 2, "no such class list (missing.txt)"),
+        (["distill", "--no-such-flag"], 2, "No such option"),
+        (["classes", "lint", "."], 2, "is a folder"),
+    ],
+)
+def test_bad_input_gets_one_clear_error_and_a_code(
+    tmp_path: Path, arguments: list[str], code: int, fault: str
+) -> None:
+    result = _run(*arguments, cwd=tmp_path)
+    assert result.returncode == code
+    assert fault in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""

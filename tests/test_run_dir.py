@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dfkd_edge.errors import ArtifactError, RunDirError
+from dfkd_edge.run_dir import atomic_write, find_run, open_run, point_latest
+
+
+def _complete_stage(run: Path, key: str = "k") -> None:
+    with open_run(run, key, resume=True, exist_ok=False) as run_dir:
+        file = run_dir.stage_dir("prompts") / "a.txt"
+        atomic_write(file, "content")
+        run_dir.complete("prompts", "stage key", [file])
+
+
+def test_a_complete_stage_is_remembered_for_its_key_only(tmp_path: Path) -> None:
+    _complete_stage(tmp_path / "run")
+    with open_run(tmp_path / "run", "k", resume=True, exist_ok=False) as run_dir:
+        assert run_dir.is_complete("prompts", "stage key")
+        assert not run_dir.is_complete("prompts", "other key")
+        assert not run_dir.is_complete("student", "stage key")
+
+
+@pytest.mark.parametrize("damage", ["changed", None])
+def test_a_changed_or_missing_file_undoes_its_stage(tmp_path: Path, damage: str | None) -> None:
+    _complete_stage(tmp_path / "run")
+    file = tmp_path / "run" / "prompts" / "a.txt"
+    file.unlink() if damage is None else file.write_text(damage, encoding="utf-8")
+    with open_run(tmp_path / "run", "k", resume=True, exist_ok=False) as run_dir:
+        assert not run_dir.is_complete("prompts", "stage key")
+
+
+def test_another_run_needs_exist_ok(tmp_path: Path) -> None:
+    _complete_stage(tmp_path / "run")
+    with (
+        pytest.raises(RunDirError, match="other settings"),
+        open_run(tmp_path / "run", "other", resume=True, exist_ok=False),
+    ):
+        pass
+    with open_run(tmp_path / "run", "other", resume=True, exist_ok=True) as run_dir:
+        assert run_dir.is_complete("prompts", "stage key")
+
+
+def test_no_resume_starts_over(tmp_path: Path) -> None:
+    _complete_stage(tmp_path / "run")
+    with open_run(tmp_path / "run", "k", resume=False, exist_ok=False) as run_dir:
+        assert not run_dir.is_complete("prompts", "stage key")
+    assert not (tmp_path / "run" / "prompts").exists()
+
+
+def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine", encoding="utf-8")
+    with (
+        pytest.raises(RunDirError, match="holds no run"),
+        open_run(tmp_path, "k", resume=False, exist_ok=True),
+    ):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_two_processes_cannot_share_a_run(tmp_path: Path) -> None:
+    with (
+        open_run(tmp_path / "run", "k", resume=True, exist_ok=False),
+        pytest.raises(RunDirError, match="in use"),
+        open_run(tmp_path / "run", "k", resume=True, exist_ok=False),
+    ):
+        pass
+
+
+def test_a_damaged_manifest_is_reported(tmp_path: Path) -> None:
+    _complete_stage(tmp_path / "run")
+    (tmp_path / "run" / "manifest.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"manifest\.json"):
+        find_run(tmp_path / "run")
+
+
+def test_a_step_that_ran_twice_counts_once(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", "k", resume=True, exist_ok=False) as run_dir:
+        for loss in (3.0, 2.0):
+            run_dir.append_metrics("student", 10, {"loss": loss})
+        with (run_dir.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write('{"stage": "student", "st')  # cut short by a kill
+        assert run_dir.read_metrics() == [{"stage": "student", "step": 10, "loss": 2.0}]
+
+
+def test_latest_names_the_newest_run(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        _complete_stage(tmp_path / name)
+        point_latest(tmp_path, tmp_path / name)
+    assert find_run(tmp_path / "latest") == (tmp_path / "second").resolve()

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dfkd_edge.errors import ConfigError
+from dfkd_edge.validation.image_folders import find_domains, read_picture
+from dfkd_edge.validation.metrics import compare, summarise
+
+
+def _picture(path: Path, colour: str = "red") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (20, 10), colour).save(path)
+
+
+class _Progress:
+    def advance(self, count: int = 1, note: str = "") -> None:
+        pass
+
+
+def test_domains_and_single_folders_are_both_found(tmp_path: Path) -> None:
+    _picture(tmp_path / "photo" / "Great_Dane" / "1.jpg")
+    _picture(tmp_path / "photo" / "cat" / "1.png")
+    _picture(tmp_path / "photo" / "unlisted" / "1.png")
+    (domain,) = find_domains(tmp_path, ("great dane", "cat"))
+    assert (domain.name, domain.labels) == ("photo", (0, 1))
+    (single,) = find_domains(tmp_path / "photo", ("great dane", "cat"))
+    assert single.labels == (0, 1)
+
+
+def test_a_folder_without_our_classes_is_an_error(tmp_path: Path) -> None:
+    _picture(tmp_path / "photo" / "unlisted" / "1.png")
+    with pytest.raises(ConfigError, match="no picture of any class"):
+        find_domains(tmp_path, ("dog", "cat"))
+    with pytest.raises(ConfigError, match="no such folder"):
+        find_domains(tmp_path / "missing", ("dog", "cat"))
+
+
+def test_pictures_are_squared_and_alpha_lies_on_white(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGBA", (20, 10), (0, 0, 0, 0)).save(path)
+    assert read_picture(path, 16).shape == (16, 16, 3)
+    assert read_picture(path, 16).min() == 255
+
+
+def test_a_broken_picture_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(b"\xff\xd8 cut")
+    with pytest.raises(ConfigError, match=r"broken\.jpg"):
+        read_picture(path, 16)
+
+
+def test_agreement_is_with_the_first_network_and_means_are_over_domains() -> None:
+    image = torch.eye(4)[:, :3, None, None].expand(4, 3, 2, 2)
+    labels = np.array([0, 1, 2, 0])
+
+    def teacher(batch: torch.Tensor) -> torch.Tensor:
+        return batch.mean((2, 3))  # right for 0, 1, 2; the last one is all zero: class 0
+
+    def student(batch: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([[1.0, 0, 0]]).expand(len(batch), 3)
+
+    networks = {"teacher": teacher, "student": student}
+    figures = compare(iter([(image, labels)]), networks, _Progress())
+    assert figures["teacher"] == {"num_images": 4, "top1": 1.0, "agreement": 1.0}
+    assert figures["student"] == {"num_images": 4, "top1": 0.5, "agreement": 0.5}
+    document = summarise(("a", "b", "c"), {"held-out surrogates": figures, "photo": figures})
+    assert document["retention"] == 0.5
+    assert document["rungs"][1]["worst_domain"] == "photo"
