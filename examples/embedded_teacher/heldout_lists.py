@@ -1,0 +1,61 @@
+"""Write three class lists and their held-out icons as folders for `distill --data`.
+
+The icons come from styles that no training step saw. Each is laid on several backgrounds, at
+several sizes; the teacher's accuracy on the same pictures is the yardstick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from train_image_tower import on_background
+
+from dfkd_edge.synthesis.views import geometric_view
+
+LISTS = {
+    "pets": "dog cat rabbit hamster mouse parrot fish turtle".split(),
+    "kitchen": [
+        *("spoon", "teapot", "chopsticks", "jar", "kitchen knife", "fork and knife"),
+        *("bowl with spoon", "cocktail glass", "baby bottle", "cup with straw"),
+    ],
+    "animals": (
+        "horse cow pig goat chicken duck owl penguin tiger elephant "
+        "monkey camel crocodile snail ant koala bat deer turkey frog"
+    ).split(),
+}
+NUM_VARIANTS = 6
+
+
+def main() -> None:
+    """Write OUT/<list>.txt and OUT/<list>/<class>/*.png."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    labels = json.loads((args.work / "heldout_icons.json").read_text(encoding="utf-8"))
+    rgba = np.load(args.work / "heldout_icons.npy", mmap_mode="r")
+    generator = torch.Generator().manual_seed(0)
+    for name, classes in LISTS.items():
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / f"{name}.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
+        count = 0
+        for label in classes:
+            wanted = {label, f"{label} face"}
+            rows = [i for i, row in enumerate(labels) if row["name"].lower() in wanted]
+            folder = args.out / name / label
+            folder.mkdir(parents=True, exist_ok=True)
+            image = on_background(np.repeat(rgba[rows], NUM_VARIANTS, 0), generator)
+            view = geometric_view(image, image.shape[-1], generator, min_scale=0.8)
+            for number, pixels in enumerate((view * 255).byte().permute(0, 2, 3, 1).numpy()):
+                Image.fromarray(pixels).save(folder / f"{number:03d}.png")
+            count += len(rows)
+        print(f"{name}: {len(classes)} classes, {count} icons, {count * NUM_VARIANTS} pictures")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Time, memory and accuracy of `dfkd-edge distill` over seeds.
+
+python tests/benchmarks/distill_seeds.py --classes LIST --data DIR --seeds 0 1 2 [-- more flags]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+
+def run_once(arguments: list[str], output: Path) -> dict[str, Any]:
+    """Run the command; returns its document with seconds and peak memory added."""
+    command = [sys.executable, "-m", "dfkd_edge", "distill", "-o", str(output), "--json", *arguments]
+    begun = time.monotonic()
+    result = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    document: dict[str, Any] = json.loads(result.stdout)
+    document["seconds"] = time.monotonic() - begun
+    peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    document["peak_gib"] = peak_kib / 2**20
+    return document
+
+
+def spread(values: list[float]) -> str:
+    """Mean and range."""
+    return f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def main() -> None:
+    """Print one line a seed and the spread."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--classes", required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("more", nargs="*")
+    args = parser.parse_args()
+    documents = []
+    for seed in args.seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = ["--classes", args.classes, "--data", args.data, "--seed", str(seed)]
+            documents.append(run_once([*arguments, *args.more], Path(folder) / "run"))
+        rungs = {rung["name"]: rung for rung in documents[-1]["rungs"]}
+        top1 = {name: round(rung["mean_top1"], 4) for name, rung in rungs.items()}
+        print(f"seed {seed}: mean top-1 {top1}, {documents[-1]['seconds']:.0f} s", flush=True)
+        for domain, figures in rungs["student"]["domains"].items():
+            print(f"  {domain}: {figures}", flush=True)
+
+    def figures_of(rung: int, key: str) -> list[float]:
+        return [d["rungs"][rung][key] for d in documents]
+
+    agreement = [
+        statistics.mean(
+            f["agreement"] for n, f in d["rungs"][2]["domains"].items() if "surrogate" not in n
+        )
+        for d in documents
+    ]
+    distance = [d["surrogates"]["mean_distance_within_class"] for d in documents]
+    print(f"teacher mean top-1       {spread(figures_of(0, 'mean_top1'))}")
+    print(f"start weights mean top-1 {spread(figures_of(1, 'mean_top1'))}")
+    print(f"student mean top-1       {spread(figures_of(2, 'mean_top1'))}")
+    print(f"retention                {spread([d['retention'] for d in documents])}")
+    print(f"agreement on data        {spread(agreement)}")
+    print(f"distance within a class  {spread(distance)}")
+    print(f"seconds                  {spread([d['seconds'] for d in documents])}")
+    print(f"peak memory, GiB         {spread([d['peak_gib'] for d in documents])}")
+
+
+if __name__ == "__main__":
+    main()

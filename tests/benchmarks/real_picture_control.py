@@ -1,0 +1,75 @@
+"""Control: the same student, teacher and steps on real pictures instead of surrogates.
+
+python tests/benchmarks/real_picture_control.py --photos photos.npy --classes LIST --data DIR
+
+`photos.npy` is what examples/embedded_teacher/pictures.py writes; the teacher alone labels it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dfkd_edge.artifacts import SurrogateSet
+from dfkd_edge.class_names import read_class_names
+from dfkd_edge.config import DistillationConfig, TeacherConfig
+from dfkd_edge.console import ConsoleReporter, make_console
+from dfkd_edge.distillation import distill
+from dfkd_edge.interfaces import StageContext
+from dfkd_edge.run_dir import open_run
+from dfkd_edge.synthesis.surrogate_store import mean_distance_within_class
+from dfkd_edge.teacher import Teacher, load_teacher
+from dfkd_edge.validation import evaluate
+
+
+@torch.no_grad()
+def real_pictures(path: Path, num: int, teacher: Teacher, seed: int) -> SurrogateSet:
+    """Draw pictures and label them by the teacher, as synthesis would."""
+    stored = np.load(path, mmap_mode="r")
+    rows = np.sort(np.random.default_rng(seed).choice(len(stored), num, replace=False))
+    images = stored[rows]
+    parts = [
+        teacher.embed_images(torch.from_numpy(images[i : i + 128]).permute(0, 3, 1, 2) / 255)
+        for i in range(0, num, 128)
+    ]
+    embedding_ND = torch.cat(parts)
+    label = teacher.logits(embedding_ND).argmax(1).numpy()
+    distance = mean_distance_within_class(embedding_ND.numpy(), label)
+    heldout = np.arange(num) % 12 == 11
+    summary = {"content": f"real {seed}", "mean_distance_within_class": distance}
+    return SurrogateSet(images, label, embedding_ND.numpy(), heldout, summary)
+
+
+def main() -> None:
+    """Distil on real pictures and print the evaluation."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--classes", type=Path, required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--num-images", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=DistillationConfig().num_steps)
+    parser.add_argument("--student-init", default="random")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    reporter = ConsoleReporter(make_console(quiet=False))
+    teacher = load_teacher(TeacherConfig(), read_class_names(args.classes))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_run(Path(folder) / "run", "control", resume=True, exist_ok=False) as run_dir,
+    ):
+        context = StageContext(run_dir, reporter, args.seed, "cpu")
+        pictures = real_pictures(args.photos, args.num_images, teacher, args.seed)
+        config = DistillationConfig(student_init=args.student_init, num_steps=args.steps)
+        student = distill(teacher, pictures, config, context)
+        document = evaluate(student, teacher, pictures, args.data, context)
+    print(json.dumps(document["rungs"][2], indent=2))
+    print(f"distance within a class {pictures.summary['mean_distance_within_class']:.3f}")
+
+
+if __name__ == "__main__":
+    main()
