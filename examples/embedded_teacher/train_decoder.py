@@ -257,7 +257,7 @@ def noisy(condition_ND: Tensor, generator: torch.Generator, most: float = 0.8) -
     return torch.where(free, torch.zeros_like(moved_ND), moved_ND)
 
 
-def train_prior(work: Path, steps: int, batch: int = 256, rate: float = 1e-3) -> None:
+def train_prior(work: Path, steps: int, batch: int = 160, rate: float = 1e-3) -> None:
     """Learn the flow from noise to latents; write prior.safetensors (averaged weights)."""
     latent_all = torch.from_numpy(np.load(work / "latents.npy"))
     condition_all = torch.from_numpy(np.load(work / "conditions.npy"))
