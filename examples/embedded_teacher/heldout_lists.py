@@ -18,15 +18,33 @@ from train_image_tower import on_background
 from dfkd_edge.synthesis.views import geometric_view
 
 LISTS = {
-    "pets": "dog cat rabbit hamster mouse parrot fish turtle".split(),
+    "pets": ["dog", "cat", "rabbit", "hamster", "mouse", "parrot", "fish", "turtle"],
     "kitchen": [
         *("spoon", "teapot", "chopsticks", "jar", "kitchen knife", "fork and knife"),
         *("bowl with spoon", "cocktail glass", "baby bottle", "cup with straw"),
     ],
-    "animals": (
-        "horse cow pig goat chicken duck owl penguin tiger elephant "
-        "monkey camel crocodile snail ant koala bat deer turkey frog"
-    ).split(),
+    "animals": [
+        "horse",
+        "cow",
+        "pig",
+        "goat",
+        "chicken",
+        "duck",
+        "owl",
+        "penguin",
+        "tiger",
+        "elephant",
+        "monkey",
+        "camel",
+        "crocodile",
+        "snail",
+        "ant",
+        "koala",
+        "bat",
+        "deer",
+        "turkey",
+        "frog",
+    ],
 }
 NUM_VARIANTS = 6
 

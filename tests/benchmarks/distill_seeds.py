@@ -19,7 +19,16 @@ from typing import Any
 
 def run_once(arguments: list[str], output: Path) -> dict[str, Any]:
     """Run the command; returns its document with seconds and peak memory added."""
-    command = [sys.executable, "-m", "dfkd_edge", "distill", "-o", str(output), "--json", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "dfkd_edge",
+        "distill",
+        "-o",
+        str(output),
+        "--json",
+        *arguments,
+    ]
     begun = time.monotonic()
     result = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     document: dict[str, Any] = json.loads(result.stdout)
