@@ -31,7 +31,7 @@ from dfkd_edge.synthesis.views import random_view
 from dfkd_edge.teacher import Teacher
 
 STAGE = "student"
-CHECKPOINT_INTERVAL_S = 20.0
+CHECKPOINT_INTERVAL_S = 5.0
 METRICS_EVERY_STEPS = 10
 CLASS_SHARE = 0.5
 """Half of a batch is drawn evenly over classes, half evenly over images."""
