@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from train_image_tower import on_background
+from training_batches import on_background
 
 from dfkd_edge.synthesis.views import geometric_view
 

@@ -22,7 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 from train_decoder import AUTOENCODER, PRIOR, SIDE_PX
-from train_image_tower import BankTargets, Batches, normalised, start_projection, start_tower
+from train_image_tower import normalised, start_projection, start_tower
+from training_batches import BankTargets, Batches
 
 ASSETS = Path(__file__).parents[2] / "dfkd_edge" / "assets"
 TUNED_SHARE = 0.75

@@ -1,7 +1,7 @@
 """Train the embedded decoder: an autoencoder, then a prior over its latents (flow matching).
 
 The prior's condition is the point of the teacher's space that the teacher is taught to see in a
-picture (train_image_tower.BankTargets) plus noise, so that prompts, which live in the same space,
+picture (training_batches.BankTargets) plus noise, so that prompts, which live in the same space,
 need no second map. Both parts resume from their checkpoints; each batch depends on the step alone.
 
 Shape suffixes: N pictures, D embedding width, L latent channels, h, w latent rows and columns.
@@ -22,14 +22,8 @@ from diffusers.models.unets.unet_2d_blocks import AutoencoderTinyBlock
 from knowledge import EMBED_DIM, lite_input, load_lite
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from train_image_tower import (
-    BankTargets,
-    NameTargets,
-    Pictures,
-    load_pictures,
-    on_background,
-    save_checkpoint,
-)
+from train_image_tower import save_checkpoint
+from training_batches import BankTargets, NameTargets, Pictures, load_pictures, on_background
 
 from dfkd_edge.synthesis.decoder import Decoder
 from dfkd_edge.synthesis.views import uniform

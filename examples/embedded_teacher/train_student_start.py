@@ -22,7 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import DataLoader
 from train_decoder import checkpoint, resume, set_rate
-from train_image_tower import Batches, normalised
+from train_image_tower import normalised
+from training_batches import Batches
 
 from dfkd_edge.distillation.losses import feature_distance, soft_target_loss
 from dfkd_edge.students import MINI, STUDENTS, Student
