@@ -121,8 +121,8 @@ class DistillationConfig:
     """Optimiser steps, not epochs."""
     batch_size: int = 96
     """Views a step; each is labelled by the teacher."""
-    learning_rate: float = 1e-3
-    """AdamW's peak rate."""
+    learning_rate: float = 0.0
+    """AdamW's peak rate; 0 takes 3e-4 for pretrained students and 1e-3 for random ones."""
     weight_decay: float = 0.02
     """On weights, not on biases and norms."""
     num_warmup_steps: int = 50
@@ -149,13 +149,23 @@ class DistillationConfig:
             "must be 2 to 4096",
             "distillation.batch_size (--batch-size)",
         )
-        for key in ("learning_rate", "temperature"):
-            _require(getattr(self, key) > 0, "must be above 0", f"distillation.{key}")
-        for key in ("weight_decay", "num_warmup_steps", "soft_target_weight", "feature_weight"):
+        _require(self.temperature > 0, "must be above 0", "distillation.temperature")
+        for key in (
+            "learning_rate",
+            "weight_decay",
+            "num_warmup_steps",
+            "soft_target_weight",
+            "feature_weight",
+        ):
             _require(getattr(self, key) >= 0, "must not be negative", f"distillation.{key}")
         _require(
             0 <= self.style_probability <= 1, "must be 0 to 1", "distillation.style_probability"
         )
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """AdamW's peak rate, with the default of the student's initialisation filled in."""
+        return self.learning_rate or (3e-4 if self.student_init == "pretrained" else 1e-3)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

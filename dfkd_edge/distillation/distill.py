@@ -143,6 +143,15 @@ def _train(
             raise
 
 
+def _set_training_mode(student: Student, *, keep_statistics: bool) -> None:
+    """Train; start weights keep their BatchNorm statistics, which come from real pictures."""
+    student.train()
+    if keep_statistics:
+        for module in student.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+
+
 def _step(
     student: Student,
     teacher: Teacher,
@@ -157,7 +166,7 @@ def _step(
         teacher_NK = teacher.logits(teacher_ND)
     for group in optimiser.param_groups:
         group["lr"] = learning_rate_at(step, config)
-    student.train()
+    _set_training_mode(student, keep_statistics=config.student_init == "pretrained")
     with torch.autocast(view_NCHW.device.type, torch.bfloat16):
         student_ND = student.embed(view_NCHW)
     student_NK = student.logits(student_ND)

@@ -26,17 +26,17 @@ def make_optimiser(student: nn.Module, config: DistillationConfig) -> torch.opti
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ],
-        lr=config.learning_rate,
+        lr=config.peak_learning_rate,
     )
 
 
 def learning_rate_at(step: int, config: DistillationConfig) -> float:
     """Rate of a step: linear warm-up to the peak, then a half cosine towards zero."""
     if step < config.num_warmup_steps:
-        return config.learning_rate * (step + 1) / config.num_warmup_steps
+        return config.peak_learning_rate * (step + 1) / config.num_warmup_steps
     span = max(config.num_steps - config.num_warmup_steps, 1)
     return (
-        config.learning_rate
+        config.peak_learning_rate
         * 0.5
         * (1 + math.cos(math.pi * (step - config.num_warmup_steps) / span))
     )

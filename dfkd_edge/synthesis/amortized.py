@@ -35,6 +35,8 @@ from dfkd_edge.teacher import Teacher
 STAGE = "surrogates"
 SHARD_SIZE = 128
 """Candidates a shard: a few seconds of work on two cores."""
+REFINED_TOGETHER = 32
+"""Images refined at a time: their gradients are the run's peak of memory."""
 CLASS_ANCHOR_WEIGHT = 1.0
 """Best in Wei et al."""
 LATENT_LIMIT = 4.0
@@ -107,13 +109,18 @@ def make_candidates(
     image_NCHW = decoder.decode(latent_NLhw)
     embedding_ND = teacher.embed_images(image_NCHW)
     missed_N = (teacher.logits(embedding_ND).argmax(1) != label_N).nonzero().squeeze(1)
-    if config.num_refinement_steps and len(missed_N):
-        latent_NLhw = refine(
-            latent_NLhw[missed_N], target_ND[missed_N], label_N[missed_N], teacher, decoder, config,
+    for row_N in missed_N.split(REFINED_TOGETHER) if config.num_refinement_steps else ():
+        refined = refine(
+            latent_NLhw[row_N],
+            target_ND[row_N],
+            label_N[row_N],
+            teacher,
+            decoder,
+            config,
             generator,
-        )  # fmt: skip
-        image_NCHW[missed_N] = decoder.decode(latent_NLhw)
-        embedding_ND[missed_N] = teacher.embed_images(image_NCHW[missed_N])
+        )
+        image_NCHW[row_N] = decoder.decode(refined)
+        embedding_ND[row_N] = teacher.embed_images(image_NCHW[row_N])
     logits_NK = teacher.logits(embedding_ND)
     probability_N = logits_NK.softmax(1).gather(1, label_N[:, None]).squeeze(1)
     pixels = (image_NCHW * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
