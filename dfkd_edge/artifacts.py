@@ -10,13 +10,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.run_dir import atomic_write
+from dfkd_edge.run_dir import atomic_write, file_hash
+from dfkd_edge.target_profile import Precision
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -139,6 +140,8 @@ class SurrogateSet:
     """[N, H, W, C], RGB."""
     class_index: Ints
     """[N], the class that was asked for."""
+    style_index: Ints
+    """[N], the style that was asked for."""
     embeddings: Floats
     """[N, D], the teacher's, unit rows."""
     is_heldout: NDArray[np.bool_]
@@ -178,3 +181,24 @@ class StudentArtifact:
             ArtifactError: it is missing or damaged.
         """
         return cls(folder, _read_json(folder / "student.json"))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """One converted model on disk: an ONNX graph or a TensorRT engine."""
+
+    path: Path
+    format: Literal["onnx", "engine"]
+    precision: Precision
+    notes: dict[str, Any]
+    """How it was made: exporter, opset, ir_version, batch, float_nodes, ..., for the manifest."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the file, in hex."""
+        return file_hash(self.path)
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file."""
+        return self.path.stat().st_size

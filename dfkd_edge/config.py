@@ -169,6 +169,55 @@ class DistillationConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ExportConfig:
+    """How a student becomes a bundle for a target."""
+
+    target: str = "jetson"
+    """A target's name, `orin-nano-8gb@jp6.2`, or an alias; see `targets list`."""
+    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
+    """`auto`: the best that the target computes in."""
+    batch: tuple[int, ...] = (1,)
+    """One number: static batch; several: smallest, usual and largest of a dynamic one."""
+    opset: int = 0
+    """ONNX opset; 0 takes the target's."""
+    calibration_size: int = 512
+    """Surrogate images that set the activation ranges."""
+    calibration_data: str = ""
+    """Folder of real pictures to calibrate with instead; empty takes the surrogate images."""
+    calibration_method: Literal["minmax", "entropy", "percentile"] = "percentile"
+    """How ranges follow from what was seen."""
+    percentile: float = 99.99
+    """Share of values inside the range, in percent, for `percentile`."""
+    max_drop: float = 0.01
+    """Largest accuracy loss on the worst domain, absolute; more fails the gate."""
+    repair: bool = True
+    """Put layers back to float, then fine-tune, when INT8 misses the gate."""
+    num_threads: int = 0
+    """Threads of latency measurements; 0 takes all cores."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(
+            bool(self.batch) and all(1 <= b <= 4096 for b in self.batch),
+            "batch sizes must be 1 to 4096",
+            "export.batch (--batch)",
+        )
+        _require(
+            self.opset == 0 or 13 <= self.opset <= 25,
+            "opset must be 13 to 25",
+            "export.opset (--opset)",
+        )
+        _require(
+            1 <= self.calibration_size <= 100_000,
+            "must be 1 to 100000",
+            "export.calibration_size (--calib-size)",
+        )
+        _require(90 < self.percentile <= 100, "must be above 90, to 100", "export.percentile")
+        _require(0 <= self.max_drop <= 1, "must be 0 to 1", "export.max_drop (--max-drop)")
+        _require(self.num_threads >= 0, "must not be negative", "export.num_threads")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PipelineConfig:
     """Every setting of a run."""
 
@@ -184,6 +233,7 @@ class PipelineConfig:
     prompts: PromptConfig = field(default_factory=PromptConfig)
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -254,6 +304,7 @@ def _build(cls: type[Any], tree: Mapping[str, Any], prefix: str) -> Any:
 def _checked(kind: Any, value: Any, key: str) -> Any:
     import pydantic
 
+    value = tuple(value) if isinstance(value, list) else value
     try:
         return pydantic.TypeAdapter(kind).validate_python(value, strict=not isinstance(value, int))
     except pydantic.ValidationError as error:

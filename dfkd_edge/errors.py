@@ -5,7 +5,9 @@ DfkdEdgeError                    exit code 1   something failed; nothing that wa
 │   ├── ConfigError                            a value, key or name is wrong
 │   ├── ClassNamesError                        the class list cannot be used
 │   └── RunDirError                            the folder is not ours, or holds another run
-├── ArtifactError                exit code 1   a file of a run is missing, cut short or changed
+├── ArtifactError                exit code 1   a file of a run or bundle is missing or changed
+├── ConversionError              exit code 1   an exporter or a parser refused the model
+├── GateFailedError              exit code 3   a conversion lost more accuracy than was allowed
 └── EnvironmentLackingError      exit code 4   weights, disk space or a device are not there
 """
 
@@ -50,7 +52,17 @@ class RunDirError(UsageError):
 
 
 class ArtifactError(DfkdEdgeError):
-    """A file of a run is missing, cut short or changed."""
+    """A file of a run or a bundle is missing, cut short or changed."""
+
+
+class ConversionError(DfkdEdgeError):
+    """An exporter, a lint rule or a parser refused the model."""
+
+
+class GateFailedError(DfkdEdgeError):
+    """A conversion lost more accuracy than was allowed; the bundle is kept, marked failed."""
+
+    exit_code = 3
 
 
 class EnvironmentLackingError(DfkdEdgeError):

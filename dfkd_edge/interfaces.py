@@ -1,13 +1,22 @@
-"""What stages are given besides artifacts: where to write, whom to tell, which seed."""
+"""The few Protocols, and what stages are given besides artifacts: where to write, whom to tell.
+
+Shape suffixes: N images, H rows, W columns, C = 3 channels, K classes, D embedding width.
+"""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
-from dfkd_edge.config import content_hash
+import numpy as np
+from numpy.typing import NDArray
+
+from dfkd_edge.artifacts import ModelFile
+from dfkd_edge.config import ExportConfig, content_hash
 from dfkd_edge.run_dir import RunDir
+from dfkd_edge.target_profile import TargetProfile
 
 
 class Progress(Protocol):
@@ -25,6 +34,42 @@ class Reporter(Protocol):
 
     def note(self, text: str) -> None:
         """Say one line that stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOutputs:
+    """What every rung of the conversion ladder gives for a batch."""
+
+    logits: NDArray[np.float32]
+    """[N, K]"""
+    probabilities: NDArray[np.float32]
+    """[N, K], rows sum to 1."""
+    embedding: NDArray[np.float32]
+    """[N, D], unit rows."""
+
+
+class Runner(Protocol):
+    """Runs one model, whatever it was converted to."""
+
+    name: str
+
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> ModelOutputs:
+        """Classify RGB images of the model's own size."""
+
+
+class Exporter(Protocol):
+    """Converts one model file into the next."""
+
+    name: str
+
+    def export(
+        self, model: ModelFile, target: TargetProfile, config: ExportConfig, path: Path
+    ) -> ModelFile:
+        """Write the converted model to `path`.
+
+        Raises:
+            ConversionError: the model cannot be converted for this target.
+        """
 
 
 @dataclass(frozen=True, slots=True)

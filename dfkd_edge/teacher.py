@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config import TeacherConfig
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
+from dfkd_edge.mixed_precision import mixed_precision
 
 MINI = "mini"
 _MINI_CONFIG = "dfkd-mini"
@@ -100,7 +101,7 @@ class Teacher:
             )
         normal_NCHW = (image_NCHW - self._mean.to(image_NCHW)) / self._std.to(image_NCHW)
         normal_NCHW = normal_NCHW.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with mixed_precision(self.device.type):
             model: Any = self.model
             embedding_ND = model.encode_image(normal_NCHW)
         return F.normalize(embedding_ND.float(), dim=1)

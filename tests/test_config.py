@@ -23,6 +23,13 @@ def test_later_overrides_win_over_the_file(tmp_path: Path) -> None:
     assert config.distillation.num_steps == 7
 
 
+def test_a_list_of_batch_sizes_survives_the_file(tmp_path: Path) -> None:
+    config = load_config(None, ["export.batch=[1, 4, 8]"])
+    path = tmp_path / "config.toml"
+    path.write_text(to_toml(config), encoding="utf-8")
+    assert load_config(path).export.batch == (1, 4, 8)
+
+
 def test_bare_words_are_strings() -> None:
     assert load_config(None, ["prompts.method=base"]).prompts.method == "base"
 

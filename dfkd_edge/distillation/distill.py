@@ -24,6 +24,7 @@ from dfkd_edge.distillation.optim import (
     save_checkpoint,
 )
 from dfkd_edge.interfaces import StageContext
+from dfkd_edge.mixed_precision import mixed_precision
 from dfkd_edge.run_dir import atomic_write
 from dfkd_edge.seeding import derived_seed, stage_generator
 from dfkd_edge.students import Student, build_student, student_tensors
@@ -167,7 +168,7 @@ def _step(
     for group in optimiser.param_groups:
         group["lr"] = learning_rate_at(step, config)
     _set_training_mode(student, keep_statistics=config.student_init == "pretrained")
-    with torch.autocast(view_NCHW.device.type, torch.bfloat16):
+    with mixed_precision(view_NCHW.device.type):
         student_ND = student.embed(view_NCHW)
     student_NK = student.logits(student_ND)
     soft = soft_target_loss(student_NK, teacher_NK, config.temperature)

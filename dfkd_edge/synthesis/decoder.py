@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dfkd_edge.errors import ConfigError
+from dfkd_edge.mixed_precision import mixed_precision
 
 
 class Decoder:
@@ -62,7 +63,7 @@ class Decoder:
     def velocity(self, latent_NLhw: Tensor, time_N: Tensor, condition_ND: Tensor) -> Tensor:
         """Flow velocity at times in [0, 1] (0 = noise); zero rows of the condition mean "any"."""
         scaled_ND = condition_ND * self.embed_dim**0.5
-        with torch.autocast(latent_NLhw.device.type, torch.bfloat16):
+        with mixed_precision(latent_NLhw.device.type):
             velocity: Tensor = self.prior(
                 latent_NLhw, time_N * 1000, class_labels=scaled_ND, return_dict=False
             )[0]
@@ -101,7 +102,7 @@ class Decoder:
 
     def decode(self, latent_NLhw: Tensor) -> Tensor:
         """Decode latents to RGB images [N, 3, H, W] in [0, 1]; differentiable."""
-        with torch.autocast(latent_NLhw.device.type, torch.bfloat16):
+        with mixed_precision(latent_NLhw.device.type):
             image = self.autoencoder.decode(latent_NLhw * self.latent_scale).sample
         return F.sigmoid(image.float())
 

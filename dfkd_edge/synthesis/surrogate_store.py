@@ -37,7 +37,7 @@ def has_shard(folder: Path, number: int, key: str) -> bool:
 def write_shard(
     folder: Path, number: int, key: str, candidates: dict[str, NDArray[np.generic]]
 ) -> None:
-    """Write images [N, H, W, C] uint8, class_index [N], embeddings [N, D], probability [N]."""
+    """Write images [N, H, W, C] uint8, class_index, style_index [N], embeddings [N, D], ..."""
     save_tensors(shard_path(folder, number), candidates, {"key": key})
 
 
@@ -86,6 +86,7 @@ def read_surrogates(
     parts = [keep[a:b] for a, b in itertools.pairwise(borders)]
     images = np.concatenate([s["images"][k] for s, k in zip(shards, parts, strict=True)])
     embeddings = np.concatenate([s["embeddings"][k] for s, k in zip(shards, parts, strict=True)])
+    style = np.concatenate([s["style_index"] for s in shards])[keep]
     label, recognised_all, recognised = label[keep], recognised, recognised[keep]
     every = max(2, round(1 / heldout_share))
     heldout = np.zeros(len(label), np.bool_)
@@ -113,7 +114,7 @@ def read_surrogates(
             for index, name in enumerate(class_names)
         ],
     }
-    return SurrogateSet(images, label, embeddings.astype(np.float32), heldout, summary)
+    return SurrogateSet(images, label, style, embeddings.astype(np.float32), heldout, summary)
 
 
 def write_summary(folder: Path, surrogates: SurrogateSet) -> Path:

@@ -22,6 +22,8 @@ from pictures import NEW_CATEGORIES
 from PIL import Image
 from torch import Tensor
 
+from dfkd_edge.mixed_precision import mixed_precision
+
 TextEncoder = Callable[[Sequence[str]], Tensor]
 ICON_STYLE = "openmoji"
 
@@ -94,7 +96,7 @@ class Benchmark:
                 if side_px != image.shape[-1]:
                     image = F.interpolate(image, size=(side_px, side_px), mode="area")
                 image = ((image - mean) / std).to(memory_format=torch.channels_last)
-                with torch.autocast("cpu", torch.bfloat16):
+                with mixed_precision("cpu"):
                     embedding_ND = tower(image).float()
                 guess = (embedding_ND @ text_KD.T).argmax(1)
                 right += int((guess == label[start : start + 128]).sum())

@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from pictures import names_new_category
 from torch import Tensor, nn
 
+from dfkd_edge.mixed_precision import mixed_precision
+
 EMBED_DIM = 256
 TEMPLATES = (
     *("{}", "a {}", "a photo of a {}", "a picture of a {}", "an image of a {}", "the {}"),
@@ -137,7 +139,7 @@ def imagenet_posteriors(photos_path: Path, side_px: int = 160, batch: int = 64) 
         image = torch.from_numpy(photos[start : start + batch].copy()).permute(0, 3, 1, 2) / 255
         image = F.interpolate(image, size=(side_px, side_px), mode="bicubic", antialias=True)
         image = lite_input(image.clamp(0, 1)).to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision("cpu"):
             logits = model(image).float() + model(image.flip(3)).float()
         posterior_NK[start : start + batch] = (logits / 2).softmax(1).numpy()
     return posterior_NK
@@ -162,7 +164,7 @@ def sentence_embeddings(texts: list[str]) -> np.ndarray:
             max_length=48,
             return_tensors="pt",
         )
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision("cpu"):
             hidden = model(**tokens).last_hidden_state.float()
         mask = tokens["attention_mask"][..., None]
         embedding_ND[rows] = F.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1).numpy()

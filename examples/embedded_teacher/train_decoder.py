@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from train_image_tower import save_checkpoint
 from training_batches import BankTargets, NameTargets, Pictures, load_pictures, on_background
 
+from dfkd_edge.mixed_precision import mixed_precision
 from dfkd_edge.synthesis.decoder import Decoder
 from dfkd_edge.synthesis.views import uniform
 
@@ -175,7 +176,7 @@ def train_autoencoder(work: Path, steps: int, batch: int = 32, crop_px: int = 48
         top, left = torch.randint(0, SIDE_PX - crop_px + 1, (2,), generator=generator).tolist()
         image = source.draw(step, batch)[:, :, top : top + crop_px, left : left + crop_px]
         image = image.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision("cpu"):
             latent = model.encode(image).latents
             noise = torch.randn(latent.shape, generator=generator)
             decoded = F.sigmoid(model.decode(latent + 0.15 * noise).sample.float())
@@ -224,7 +225,7 @@ def encode_pictures(work: Path, batch: int = 128) -> None:
         for start in range(0, len(rows), batch):
             part = rows[start : start + batch]
             image = source.pixels(pictures, part, generator).to(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16):
+            with mixed_precision("cpu"):
                 latents.append(model.encode(image).latents.half())
             _, expected = source.target_of(
                 {
@@ -272,7 +273,7 @@ def train_prior(work: Path, steps: int, batch: int = 160, rate: float = 1e-3) ->
         noise = torch.randn(latent.shape, generator=generator)
         time_N = torch.sigmoid(torch.randn((batch,), generator=generator))
         mixed = torch.lerp(noise, latent, time_N[:, None, None, None])
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision("cpu"):
             velocity = model(
                 mixed.contiguous(memory_format=torch.channels_last),
                 time_N * 1000,

@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from training_batches import BankTargets, Batches
 
+from dfkd_edge.mixed_precision import mixed_precision
+
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -62,7 +64,7 @@ def start_projection(
     for step, batch in enumerate(batches):
         if step == num:
             break
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision("cpu"):
             feature = tower.trunk(normalised(batch["image"]))
         feature = feature.float()
         expected = target_of(batch)[1]
@@ -143,7 +145,7 @@ def main() -> None:
             group["lr"] = rate
         target, expected = target_of(batch)
         tower.train()
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision("cpu"):
             embedding = tower(normalised(batch["image"]))
         embedding = F.normalize(embedding.float(), dim=1)
         logits = log_scale.exp().clamp(max=60) * embedding @ target_of.bank_VD.T

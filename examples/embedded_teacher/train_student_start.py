@@ -26,6 +26,7 @@ from train_image_tower import normalised
 from training_batches import Batches
 
 from dfkd_edge.distillation.losses import feature_distance, soft_target_loss
+from dfkd_edge.mixed_precision import mixed_precision
 from dfkd_edge.students import MINI, STUDENTS, Student
 
 
@@ -99,7 +100,7 @@ def main() -> None:
         set_rate(optimiser, args.lr, step, args.steps)
         image = batch["image"]
         student.image_size_px = image.shape[-1]
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision("cpu"):
             with torch.no_grad():
                 teacher_ND = F.normalize(tower(normalised(image)).float(), dim=1)
             student_ND = student.embed(image)

@@ -23,6 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from train_image_tower import save_checkpoint
 
+from dfkd_edge.mixed_precision import mixed_precision
+
 CONFIG = Path(__file__).parents[2] / "dfkd_edge" / "assets" / "teacher" / "dfkd-mini.json"
 
 
@@ -97,7 +99,7 @@ def main() -> None:
         generator = torch.Generator().manual_seed(step)
         first = int(torch.randint(len(order) - args.batch, (1,), generator=generator))
         rows = order[first : first + args.batch]
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision("cpu"):
             embedding_ND = encode(model, token_NT[rows])
         near_loss = (1 - (embedding_ND * target_ND[rows]).sum(1)).mean()
         logits_NN = 20 * embedding_ND @ target_ND[rows].T

@@ -42,7 +42,7 @@ def real_pictures(path: Path, num: int, teacher: Teacher, seed: int) -> Surrogat
     distance = mean_distance_within_class(embedding_ND.numpy(), label)
     heldout = np.arange(num) % 12 == 11
     summary = {"content": f"real {seed}", "mean_distance_within_class": distance}
-    return SurrogateSet(images, label, embedding_ND.numpy(), heldout, summary)
+    return SurrogateSet(images, label, np.zeros_like(label), embedding_ND.numpy(), heldout, summary)
 
 
 def main() -> None:

@@ -29,7 +29,9 @@ def surrogates(teacher: Teacher) -> SurrogateSet:
     with torch.no_grad():
         embedding = teacher.embed_images(pixels).numpy()
     heldout = np.arange(24) % 6 == 5
-    return SurrogateSet(images, np.arange(24) % 3, embedding, heldout, {"content": "x"})
+    return SurrogateSet(
+        images, np.arange(24) % 3, np.zeros(24, np.int64), embedding, heldout, {"content": "x"}
+    )
 
 
 def _weights(run: Path) -> bytes:

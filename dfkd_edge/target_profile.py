@@ -1,0 +1,108 @@
+"""What a target can do: a module joined with a JetPack, or a CPU board; data only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Precision = Literal["fp32", "fp16", "int8"]
+Backend = Literal["tensorrt", "onnxruntime"]
+Typing = Literal["weak", "strong"]
+Evidence = Literal["sourced", "derived", "unverified"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PowerMode:
+    """One nvpmodel mode."""
+
+    id: int
+    """nvpmodel's number."""
+    name: str
+    """nvpmodel's name."""
+    is_default: bool = False
+    """Whether the board boots in it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuantizationSpec:
+    """How an INT8 graph must look on a target."""
+
+    name: str
+    """`tensorrt-qdq`, `ort-x86-u8s8`, `ort-arm-s8s8`."""
+    activation_dtype: Literal["int8", "uint8"]
+    """Type of quantized activations, one scale a tensor."""
+    activation_symmetric: bool
+    """Whether the zero point is 0."""
+    weight_dtype: Literal["int8", "uint8"] = "int8"
+    """Type of quantized weights, symmetric."""
+    per_channel: bool = True
+    """One weight scale an output channel."""
+    bias_dtype: Literal["float32", "int32"] = "float32"
+    """int32 biases behind a DequantizeLinear are rejected by TensorRT."""
+    quantize_outputs: bool = False
+    """Whether outputs of weighted layers get Q/DQ of their own."""
+    reduce_range: bool = False
+    """7-bit weights, where 8-bit products saturate 16-bit sums (x86 without VNNI)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fact:
+    """One field of a target as a person reads it."""
+
+    value: str
+    source: str
+    evidence: Evidence
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetProfile:
+    """Module x JetPack, or a CPU board: what the exporters, the lint and the device check obey."""
+
+    name: str
+    """`orin-nano-8gb-super@jp6.2`, `x86-cpu`."""
+    module: str
+    """Name of the module or board."""
+    jetpack: str | None
+    """`6.2`; None for CPU boards."""
+    family: str
+    """`nano`, `tx2`, `xavier`, `orin`, `thor`, `x86`, `arm`."""
+    backend: Backend
+    """Runtime that executes the model on the device."""
+    sm: int | None
+    """CUDA compute capability, 87 = 8.7."""
+    ram_gib: float | None
+    """Memory of the module, shared by CPU and GPU on a Jetson."""
+    tensorrt: str | None
+    """TensorRT version of the JetPack, `10.3`."""
+    python: str | None
+    """Python version on the device."""
+    max_onnxruntime: str | None
+    """Newest onnxruntime wheel for that Python."""
+    recommended_opset: int
+    """ONNX opset that export writes."""
+    max_opset: int
+    """Newest opset that the parser knows."""
+    max_ir: int
+    """Newest ONNX IR version that is safe."""
+    precisions: tuple[Precision, ...]
+    """What the hardware computes in, best last."""
+    typing: Typing | None
+    """TensorRT typing: `strong` needs the precision in the graph."""
+    quantization: QuantizationSpec | None
+    """None where INT8 does not exist."""
+    no_int8_reason: str = ""
+    """Why there is no INT8, for the user."""
+    min_calibration_images: int = 500
+    """Fewer are refused."""
+    power_modes: tuple[PowerMode, ...] = ()
+    """nvpmodel modes."""
+    caveats: tuple[str, ...] = ()
+    """Known faults of this combination."""
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    """Every field of the data files with its source, for `targets show`."""
+
+    @property
+    def best_precision(self) -> Precision:
+        """What export makes by default."""
+        return self.precisions[-1]
