@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dfkd_edge.errors import ConfigError
+from dfkd_edge.validation.corruptions import (
+    CORRUPTIONS,
+    GROUPS,
+    SEVERITIES,
+    corrupt,
+    corrupted_group,
+)
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    blocks = np.random.default_rng(0).integers(20, 235, (15, 10, 10, 3), np.uint8)
+    return np.kron(blocks, np.ones((1, 13, 13, 1), np.uint8))
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_every_corruption_keeps_the_shape_and_grows_with_severity(
+    images: np.ndarray, name: str
+) -> None:
+    distances = []
+    for severity in SEVERITIES:
+        spoilt = corrupt(images, name, severity, 0)
+        assert spoilt.dtype == np.uint8
+        assert spoilt.shape == images.shape
+        distances.append(np.abs(spoilt.astype(float) - images).mean())
+    assert distances[0] > 0
+    assert distances[-1] > 1.5 * distances[0]
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_equal_seeds_spoil_alike_and_leave_the_input_alone(images: np.ndarray, name: str) -> None:
+    kept = images.copy()
+    assert np.array_equal(corrupt(images, name, 3, 7), corrupt(images, name, 3, 7))
+    assert np.array_equal(images, kept)
+
+
+def test_random_corruptions_follow_the_seed(images: np.ndarray) -> None:
+    for name in ("gaussian-noise", "fog", "snow"):
+        assert not np.array_equal(corrupt(images, name, 3, 1), corrupt(images, name, 3, 2))
+
+
+def test_groups_hold_every_corruption_once() -> None:
+    assert sorted(n for names in GROUPS.values() for n in names) == sorted(CORRUPTIONS)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("count", [1, 4, 15])
+def test_a_group_spoils_every_image(images: np.ndarray, group: str, count: int) -> None:
+    spoilt = corrupted_group(images[:count], group, 0)
+    assert (spoilt != images[:count]).any((1, 2, 3)).all()
+
+
+def test_a_wrong_name_gets_the_nearest_and_a_wrong_severity_the_range(images: np.ndarray) -> None:
+    with pytest.raises(ConfigError, match="did you mean fog"):
+        corrupt(images, "fogg", 1, 0)
+    with pytest.raises(ConfigError, match="1 to 5"):
+        corrupt(images, "fog", 6, 0)

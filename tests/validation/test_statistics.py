@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dfkd_edge.validation.statistics import (
+    bootstrap_interval,
+    mcnemar_p_value,
+    mean_divergence,
+    num_not_finite,
+    paired_drop,
+)
+
+
+def test_the_interval_of_a_share_is_that_of_the_binomial_distribution() -> None:
+    right = np.arange(1000) < 700
+    interval = bootstrap_interval(right)
+    deviation = (0.7 * 0.3 / 1000) ** 0.5
+    assert interval.mean == pytest.approx(0.7)
+    assert interval.low == pytest.approx(0.7 - 1.96 * deviation, abs=0.004)
+    assert interval.high == pytest.approx(0.7 + 1.96 * deviation, abs=0.004)
+
+
+def test_equal_seeds_give_equal_intervals() -> None:
+    right = np.arange(50) % 3 == 0
+    assert bootstrap_interval(right, 4) == bootstrap_interval(right, 4)
+
+
+def test_no_image_is_no_interval() -> None:
+    with pytest.raises(ValueError, match="no image"):
+        bootstrap_interval(np.zeros(0))
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "p_value"),
+    [(0, 0, 1.0), (5, 5, 1.0), (0, 5, 0.0625), (6, 0, 0.03125), (10, 2, 0.03857421875)],
+)
+def test_mcnemar_is_the_exact_two_sided_binomial_test(lost: int, won: int, p_value: float) -> None:
+    assert mcnemar_p_value(lost, won) == pytest.approx(p_value)
+    assert mcnemar_p_value(won, lost) == pytest.approx(p_value)
+
+
+def test_mcnemar_does_not_underflow() -> None:
+    assert 0 <= mcnemar_p_value(4000, 1000) < 1e-100
+
+
+def test_a_drop_of_balanced_flips_is_noise_and_a_one_sided_one_is_not() -> None:
+    before = np.ones(400, np.bool_)
+    after = before.copy()
+    after[:12] = False
+    real = paired_drop(before, after)
+    assert (real.num_lost, real.num_won, real.is_within_noise) == (12, 0, False)
+    assert real.drop.mean == pytest.approx(0.03)
+    before[12:22] = False
+    assert paired_drop(before, after).drop.mean == pytest.approx(0.005)
+    assert paired_drop(before, after).is_within_noise
+
+
+def test_divergence_is_zero_for_shifted_logits_and_grows_with_the_difference() -> None:
+    logits = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
+    assert mean_divergence(logits, logits + 3) == pytest.approx(0, abs=1e-6)
+    near, far = mean_divergence(logits, logits * 1.1), mean_divergence(logits, logits * 3)
+    assert near is not None
+    assert far is not None
+    assert 0 < near < far
+
+
+def test_broken_rows_are_counted_and_kept_out_of_the_divergence() -> None:
+    logits = np.zeros((4, 3), np.float32)
+    broken = logits.copy()
+    broken[1, 2], broken[3, 0] = np.nan, np.inf
+    assert num_not_finite(broken) == 2
+    assert mean_divergence(logits, broken) == pytest.approx(0)
+    assert mean_divergence(logits[1:2], broken[1:2]) is None
