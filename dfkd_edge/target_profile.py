@@ -74,7 +74,7 @@ class TargetProfile:
     ram_gib: float | None
     """Memory of the module, shared by CPU and GPU on a Jetson."""
     tensorrt: str | None
-    """TensorRT version of the JetPack, `10.3`."""
+    """TensorRT version of the JetPack, `10.3.0.30`."""
     python: str | None
     """Python version on the device."""
     max_onnxruntime: str | None
@@ -89,6 +89,10 @@ class TargetProfile:
     """What the hardware computes in, best last."""
     typing: Typing | None
     """TensorRT typing: `strong` needs the precision in the graph."""
+    use_dla: bool = False
+    """Whether the model shall run on the deep learning accelerator instead of the GPU."""
+    unsupported_ops: tuple[str, ...] = ()
+    """ONNX operators that this TensorRT's parser refuses."""
     quantization: QuantizationSpec | None
     """None where INT8 does not exist."""
     no_int8_reason: str = ""

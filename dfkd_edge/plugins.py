@@ -1,0 +1,173 @@
+"""Finds exporters and targets by name.
+
+Both come through entry points, so the core names no backend and another package can add its own:
+`dfkd_edge.exporters` maps a name to a class or function, `dfkd_edge.targets` to a package that
+holds `modules/`, `jetpacks/`, `boards/` and `quantization/` with one TOML file each.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from dfkd_edge.errors import ConfigError, EnvironmentLackingError
+from dfkd_edge.target_files import (
+    TargetFields,
+    build_profile,
+    read_quantization_spec,
+    read_target_file,
+)
+from dfkd_edge.target_profile import Fact, QuantizationSpec, TargetProfile
+
+EXPORTERS = "dfkd_edge.exporters"
+TARGETS = "dfkd_edge.targets"
+ALIASES = {"jetson": "orin-nano-8gb-super@jp6.2"}
+JOIN = "@jp"
+MAX_BASES = 8
+
+
+def load_exporter(name: str) -> Any:
+    """Load one backend by name.
+
+    Returns:
+        What the entry point names; a class is made first, without arguments.
+
+    Raises:
+        ConfigError: there is no such exporter; the nearest name is suggested.
+        EnvironmentLackingError: a library that it needs is not installed.
+    """
+    found = {point.name: point for point in entry_points(group=EXPORTERS)}
+    if name not in found:
+        raise _unknown("exporter", name, found)
+    loaded = _load(found[name])
+    return loaded() if isinstance(loaded, type) else loaded
+
+
+def load_target(name: str, extra_dirs: Sequence[Path] = ()) -> TargetProfile:
+    """Find a target and join what its files say.
+
+    Args:
+        name: `orin-nano-8gb@jp6.2`, a module alone (its default JetPack), a board, the alias
+            `jetson`, or the path of a TOML file of the user's own.
+        extra_dirs: folders with the user's own boards, one TOML file each.
+
+    Raises:
+        ConfigError: no such target, a JetPack that never shipped for the module, or a wrong file.
+    """
+    name = ALIASES.get(name, name)
+    if name.endswith(".toml"):
+        return _profile_of_file(Path(name), Path(name).stem)
+    for folder in extra_dirs:
+        if (path := folder / f"{name}.toml").is_file():
+            return _profile_of_file(path, name)
+    module, jetpack, fields = _find(name, extra_dirs)
+    full_name = f"{module}{JOIN}{jetpack}" if jetpack else module
+    return _profile(full_name, module, jetpack, fields)
+
+
+def list_targets(extra_dirs: Sequence[Path] = ()) -> list[str]:
+    """Every full name, modules in their JetPack's order, then boards."""
+    names = []
+    for module, path in _stored("modules").items():
+        jetpacks = read_target_file(path).values["jetpacks"]
+        names += [f"{module}{JOIN}{jetpack}" for jetpack in jetpacks]
+    own = [path.stem for folder in extra_dirs for path in sorted(folder.glob("*.toml"))]
+    return [*names, *_stored("boards"), *own]
+
+
+def _profile_of_file(path: Path, name: str) -> TargetProfile:
+    fields = read_target_file(path)
+    jetpack = None
+    if (version := fields.base.removeprefix("jp")) in _stored("jetpacks"):
+        jetpack, fields = version, fields.over(_jetpack_fields(version))
+    elif fields.base:
+        _, jetpack, base = _find(fields.base)
+        fields = fields.over(base)
+    return _profile(name, name, jetpack, fields)
+
+
+def _profile(name: str, module: str, jetpack: str | None, fields: TargetFields) -> TargetProfile:
+    release = jetpack.split("-")[0] if jetpack else None
+    return build_profile(name, module, release, fields, _quantization(fields))
+
+
+def _quantization(fields: TargetFields) -> tuple[QuantizationSpec, dict[str, Fact]] | None:
+    name = fields.values.get("quantization")
+    if name is None:
+        return None
+    specs = _stored("quantization")
+    if name not in specs:
+        raise _unknown("quantization spec", name, specs, where=f"{fields.where}: quantization")
+    return read_quantization_spec(specs[name], name)
+
+
+def _find(name: str, extra_dirs: Sequence[Path] = ()) -> tuple[str, str | None, TargetFields]:
+    """Module, JetPack and joined fields of a stored target."""
+    name = ALIASES.get(name, name)
+    boards, modules = _stored("boards"), _stored("modules")
+    if name in boards:
+        return name, None, _with_bases(read_target_file(boards[name]))
+    module, at, jetpack = name.partition(JOIN)
+    if module not in modules:
+        raise _unknown("target", name, [*ALIASES, *modules, *list_targets(extra_dirs)])
+    fields = read_target_file(modules[module])
+    shipped: list[str] = fields.values["jetpacks"]
+    jetpack = jetpack if at else fields.values["default_jetpack"]
+    if jetpack not in shipped:
+        raise ConfigError(
+            f"JetPack {jetpack or '(none)'} never shipped for {module}",
+            where=name,
+            hint="those that did: " + ", ".join(f"{module}{JOIN}{j}" for j in shipped),
+        )
+    return module, jetpack, fields.on(_jetpack_fields(jetpack))
+
+
+def _jetpack_fields(version: str) -> TargetFields:
+    return _with_bases(read_target_file(_stored("jetpacks")[version]))
+
+
+def _with_bases(fields: TargetFields) -> TargetFields:
+    """Lay a stored file over those it builds on."""
+    for _ in range(MAX_BASES):
+        if not fields.base:
+            return fields
+        kind = "jetpacks" if fields.base.startswith("jp") else "boards"
+        base = read_target_file(_stored(kind)[fields.base.removeprefix("jp")])
+        fields = fields.over(base)
+    raise ConfigError("bases form a circle", where=fields.where)
+
+
+def _stored(kind: str) -> dict[str, Traversable]:
+    """Files of one kind in every installed package of targets, by name."""
+    found: dict[str, Traversable] = {}
+    for point in entry_points(group=TARGETS):
+        folder = files(point.module).joinpath(kind)
+        if folder.is_dir():
+            paths = (path for path in folder.iterdir() if path.name.endswith(".toml"))
+            found |= {path.name.removesuffix(".toml"): path for path in paths}
+    if not found:
+        raise EnvironmentLackingError(
+            "no target data is installed", hint="install the package anew (pip install .)"
+        )
+    return dict(sorted(found.items()))
+
+
+def _load(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except ImportError as error:
+        raise EnvironmentLackingError(
+            f"exporter '{point.name}' lacks {error.name or error}", hint="pip install it"
+        ) from error
+
+
+def _unknown(what: str, name: str, known: Iterable[str], where: str = "") -> ConfigError:
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+    return ConfigError(f"unknown {what} '{name}'", where=where, hint=hint)
