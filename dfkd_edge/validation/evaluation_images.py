@@ -1,0 +1,215 @@
+"""The images that every rung is measured on: labelled pictures, or held-out surrogates spoilt.
+
+Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dfkd_edge.artifacts import SurrogateSet
+from dfkd_edge.errors import ConfigError
+from dfkd_edge.validation.corruptions import GROUPS, corrupted_group
+from dfkd_edge.validation.image_folders import Domain, find_domains, read_picture
+
+Images = NDArray[np.uint8]
+Measure = Literal["top1", "agreement"]
+HELDOUT_DOMAIN = "held-out surrogates"
+WANTED_IMAGES = 480
+"""Images a domain of the built-in suite: one flip is then a fifth of a point (ours)."""
+MAX_VIEWS = 10
+"""Views of one held-out image at most: more of the same picture carry little news (ours)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A few images at their own size and their classes."""
+
+    at: Callable[[int], Images]
+    """Side in pixels -> uint8 [N, side, side, 3]."""
+    labels: NDArray[np.int64]
+
+
+class ImageSource(Protocol):
+    """The images of one domain."""
+
+    name: str
+
+    def __len__(self) -> int:
+        """Return the number of images, unreadable ones too."""
+
+    def batches(self, size: int, unreadable: list[Path]) -> Iterator[Batch]:
+        """Read in order; what cannot be read is appended to `unreadable`."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSet:
+    """Domains and what counts as right in them."""
+
+    sources: tuple[ImageSource, ...]
+    measure: Measure
+    """`top1` where labels are true, `agreement` with the teacher where there are none."""
+    description: str
+    """For the user."""
+
+    @property
+    def num_images(self) -> int:
+        """Images of all domains."""
+        return sum(len(source) for source in self.sources)
+
+
+def resized(image_NHWC: Images, side_px: int) -> Images:
+    """Resize as prediction does: Pillow, bilinear with antialias, squeezed to a square."""
+    if image_NHWC.shape[1:3] == (side_px, side_px):
+        return image_NHWC
+    return np.stack(
+        [
+            np.asarray(
+                Image.fromarray(picture).resize((side_px, side_px), Image.Resampling.BILINEAR)
+            )
+            for picture in image_NHWC
+        ]
+    )
+
+
+class ArraySource:
+    """Images in memory."""
+
+    def __init__(self, name: str, image_NHWC: Images, labels: NDArray[np.int64]) -> None:
+        """Keep the arrays."""
+        self.name, self._image_NHWC, self._labels = name, image_NHWC, labels
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._image_NHWC)
+
+    def batches(self, size: int, unreadable: list[Path]) -> Iterator[Batch]:
+        """Cut the arrays."""
+        for start in range(0, len(self), size):
+            part_NHWC = self._image_NHWC[start : start + size]
+            yield Batch(
+                lambda side_px, part=part_NHWC: resized(part, side_px),  # type: ignore[misc]
+                self._labels[start : start + size],
+            )
+
+
+class FolderSource:
+    """Labelled pictures on disk, each read once for all rungs."""
+
+    def __init__(self, domain: Domain, sides_px: tuple[int, ...]) -> None:
+        """Keep the list of files.
+
+        Args:
+            domain: files and labels.
+            sides_px: the sizes that rungs will ask for.
+        """
+        self.name, self._domain, self._sides_px = domain.name, domain, sorted(set(sides_px))
+
+    def __len__(self) -> int:
+        """Return the number of files."""
+        return len(self._domain.files)
+
+    def batches(self, size: int, unreadable: list[Path]) -> Iterator[Batch]:
+        """Read files in order."""
+        pairs = list(zip(self._domain.files, self._domain.labels, strict=True))
+        for start in range(0, len(pairs), size):
+            pictures: dict[int, list[Images]] = {side: [] for side in self._sides_px}
+            labels = []
+            for file, label in pairs[start : start + size]:
+                try:
+                    sizes = [read_picture(file, side) for side in self._sides_px]
+                except ConfigError:
+                    unreadable.append(file)
+                    continue
+                for side, picture in zip(self._sides_px, sizes, strict=True):
+                    pictures[side].append(picture)
+                labels.append(label)
+            if labels:
+                stacked = {side: np.stack(read) for side, read in pictures.items()}
+                yield Batch(stacked.__getitem__, np.array(labels))
+
+
+def labelled_pictures(
+    root: Path, class_names: tuple[str, ...], sides_px: tuple[int, ...]
+) -> EvaluationSet:
+    """Take DIR/[domain/]class/ as it is.
+
+    Raises:
+        ConfigError: the folder is missing or holds no picture of any class.
+    """
+    sources = tuple(FolderSource(d, sides_px) for d in find_domains(root, class_names))
+    return EvaluationSet(sources, "top1", f"labelled pictures of {root}")
+
+
+def _views(image_NHWC: Images, num_views: int) -> Images:
+    """The images, then their mirrors, then crops at four corners and their mirrors."""
+    height, width = image_NHWC.shape[1:3]
+    views = []
+    for number in range(num_views):
+        view_NHWC = image_NHWC
+        if number >= 2:
+            row, column = divmod((number // 2 - 1) % 4, 2)
+            dy, dx = round(height * 0.08), round(width * 0.08)
+            part = (row * dy, height - (1 - row) * dy, column * dx, width - (1 - column) * dx)
+            view_NHWC = view_NHWC[:, part[0] : part[1], part[2] : part[3]]
+            view_NHWC = resized(np.ascontiguousarray(view_NHWC), height)
+        views.append(view_NHWC[:, :, ::-1] if number % 2 else view_NHWC)
+    return np.ascontiguousarray(np.concatenate(views))
+
+
+def surrogate_suite(surrogates: SurrogateSet, seed: int) -> EvaluationSet:
+    """Held-out surrogates as they are, and under each group of the corruption suite.
+
+    Few held-out images are used in several views, so that one flip is not a whole point.
+
+    Raises:
+        ConfigError: no image was held out.
+    """
+    rows = np.flatnonzero(surrogates.is_heldout)
+    if not len(rows):
+        raise ConfigError(
+            "no surrogate image was held out",
+            where="synthesis.heldout_share",
+            hint="distill with more images, or pass --data DIR",
+        )
+    rows = np.random.default_rng(seed).permutation(rows)[:WANTED_IMAGES]
+    num_views = min(MAX_VIEWS, -(-WANTED_IMAGES // len(rows)))
+    image_NHWC = _views(surrogates.images[rows], num_views)
+    labels = np.tile(surrogates.class_index[rows], num_views)
+    sources = [ArraySource(HELDOUT_DOMAIN, image_NHWC, labels)]
+    sources += [
+        ArraySource(group, corrupted_group(image_NHWC, group, seed), labels) for group in GROUPS
+    ]
+    description = (
+        f"{len(rows)} held-out surrogate images in {num_views} view{'s' * (num_views > 1)}, "
+        "clean and under noise, blur, weather and digital corruptions"
+    )
+    return EvaluationSet(tuple(sources), "agreement", description)
+
+
+def image_digests(image_NHWC: Images) -> list[str]:
+    """Short hash of each image, to tell calibration images from evaluation images."""
+    return [hashlib.sha256(np.ascontiguousarray(i).data).hexdigest()[:16] for i in image_NHWC]
+
+
+def refuse_leakage(image_NHWC: Images, calibrated: frozenset[str], where: str) -> None:
+    """Stop when an image to be measured on has set activation ranges.
+
+    Raises:
+        ConfigError: at least one has.
+    """
+    shared = calibrated.intersection(image_digests(image_NHWC)) if calibrated else frozenset()
+    if shared:
+        raise ConfigError(
+            "calibration and evaluation share pictures, the measured accuracy would flatter",
+            where=where,
+            hint="calibrate on other pictures than those of --data",
+        )

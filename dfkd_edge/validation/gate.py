@@ -1,0 +1,92 @@
+"""The gate: how much the last rung may lose against the FP32 student, in its worst domain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfkd_edge.errors import GateFailedError
+from dfkd_edge.validation.evaluation_images import Measure
+from dfkd_edge.validation.ladder import STUDENT, Predictions
+from dfkd_edge.validation.statistics import PairedDrop
+
+ROUNDING = 1e-9
+"""A drop of exactly the limit passes, whatever binary fractions make of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate says and why."""
+
+    passed: bool
+    max_drop: float
+    domain: str
+    """Where the last rung loses most."""
+    rung: str
+    """The rung that is judged."""
+    measure: Measure
+    loss: PairedDrop
+    """Against the FP32 student, in that domain."""
+
+    @property
+    def drop(self) -> float:
+        """Loss in the worst domain, absolute; negative is a gain."""
+        return self.loss.drop.mean
+
+    def document(self) -> dict[str, Any]:
+        """Describe the verdict; the `gate` of `check --json`."""
+        return {
+            "passed": self.passed,
+            "max_drop": self.max_drop,
+            "drop": self.drop,
+            "interval": [self.loss.drop.low, self.loss.drop.high],
+            "domain": self.domain,
+            "rung": self.rung,
+            "reference": STUDENT,
+            "measure": self.measure,
+            "num_lost": self.loss.num_lost,
+            "num_won": self.loss.num_won,
+            "p_value": self.loss.p_value,
+            "within_noise": self.loss.is_within_noise,
+        }
+
+    def sentence(self) -> str:
+        """Say it in one line."""
+        figure = "top-1" if self.measure == "top1" else "agreement with the teacher"
+        noise = ", within noise" if self.loss.is_within_noise else ""
+        lost = f"loses {self.drop * 100:.2f}" if self.drop > 0 else f"gains {-self.drop * 100:.2f}"
+        return (
+            f"{self.rung} {lost} points of {figure} against the FP32 student on its worst domain, "
+            f"{self.domain} ({self.loss.num_lost} images lost, {self.loss.num_won} won, "
+            f"p = {self.loss.p_value:.2g}{noise}); allowed {self.max_drop * 100:g}"
+        )
+
+
+def judge(predictions: Predictions, max_drop: float) -> Verdict:
+    """Compare the last rung with the FP32 student, domain by domain."""
+    final = predictions.rungs[-1]
+    losses = {domain: predictions.drop(STUDENT, final, domain) for domain in predictions.domains}
+    worst = max(losses, key=lambda domain: losses[domain].drop.mean)
+    passed = losses[worst].drop.mean <= max_drop + ROUNDING
+    return Verdict(passed, max_drop, worst, final, predictions.measure, losses[worst])
+
+
+def require_passed(verdict: Verdict, bundle: Path) -> None:
+    """Stop with exit code 3 when the gate has failed.
+
+    Raises:
+        GateFailedError: it has; the bundle is kept.
+    """
+    if not verdict.passed:
+        raise GateFailedError(
+            f"gate failed: {verdict.sentence()}",
+            where=str(bundle),
+            hint="the bundle is kept, marked failed; "
+            + (
+                "the loss is within noise: check with more pictures, "
+                if verdict.loss.is_within_noise
+                else ""
+            )
+            + "try --precision fp16 or a larger --max-drop",
+        )

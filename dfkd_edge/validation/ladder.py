@@ -1,0 +1,227 @@
+"""The conversion ladder: teacher -> student -> onnx-fp32 -> onnx-int8 -> engine, on equal images.
+
+Every rung sees the same images in the same order, so each loss is a paired comparison and belongs
+to one rung: the one after which it is there and before which it is not.
+
+Shape suffixes: N images, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfkd_edge.errors import ConfigError
+from dfkd_edge.interfaces import Progress, Runner
+from dfkd_edge.validation.evaluation_images import EvaluationSet, Measure, refuse_leakage
+from dfkd_edge.validation.statistics import (
+    PairedDrop,
+    bootstrap_interval,
+    mean_divergence,
+    num_not_finite,
+    paired_drop,
+)
+
+TEACHER, STUDENT = "teacher", "student"
+BATCH_SIZE = 32
+Logits = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One step of the ladder: a model that can be run."""
+
+    name: str
+    runner: Runner
+    side_px: int
+    """Side of the images that the runner is given."""
+    size_bytes: int | None = None
+    latency_ms: float | None = None
+    """Median, one image."""
+
+
+@dataclass(frozen=True, slots=True)
+class DomainPredictions:
+    """What every rung said about the images of one domain."""
+
+    labels: NDArray[np.int64]
+    """[N]"""
+    logits: dict[str, Logits]
+    """Rung -> [N, K], in the order of the ladder."""
+
+    def guess(self, rung: str) -> NDArray[np.int64]:
+        """Top-1 class of each image, -1 where the logits are not finite."""
+        logits_NK = self.logits[rung]
+        finite_N = np.isfinite(logits_NK).all(1)
+        guess_N: NDArray[np.int64] = np.where(finite_N, np.nan_to_num(logits_NK).argmax(1), -1)
+        return guess_N
+
+    def right(self, rung: str, measure: Measure) -> Flags:
+        """Which images count as right: true class, or the teacher's."""
+        expected_N = self.labels if measure == "top1" else self.guess(TEACHER)
+        flags: Flags = self.guess(rung) == expected_N
+        return flags
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What every rung said about every image."""
+
+    measure: Measure
+    domains: dict[str, DomainPredictions]
+    unreadable: list[Path] = field(default_factory=list)
+
+    @property
+    def rungs(self) -> tuple[str, ...]:
+        """Names of the rungs, from the teacher on."""
+        return tuple(next(iter(self.domains.values())).logits)
+
+    def drop(self, before: str, after: str, domain: str) -> PairedDrop:
+        """What `after` loses against `before` in a domain."""
+        part = self.domains[domain]
+        return paired_drop(part.right(before, self.measure), part.right(after, self.measure))
+
+    def pooled_drop(self, before: str, after: str) -> PairedDrop:
+        """What `after` loses against `before` over the images of all domains."""
+        flags = [
+            np.concatenate([part.right(rung, self.measure) for part in self.domains.values()])
+            for rung in (before, after)
+        ]
+        return paired_drop(flags[0], flags[1])
+
+    def with_rung(self, name: str, other: Predictions) -> Predictions:
+        """Put one rung of other predictions on the same images in the place of ours."""
+        domains = {
+            key: DomainPredictions(
+                part.labels, {**part.logits, name: other.domains[key].logits[name]}
+            )
+            for key, part in self.domains.items()
+        }
+        return Predictions(self.measure, domains, self.unreadable)
+
+
+def climb(
+    rungs: Sequence[Rung],
+    evaluation: EvaluationSet,
+    calibrated: frozenset[str],
+    progress: Progress,
+) -> Predictions:
+    """Show every image to every rung.
+
+    Args:
+        rungs: in the order of the ladder.
+        evaluation: the images.
+        calibrated: digests of the images that set activation ranges, at the student's size.
+        progress: moves on by images.
+
+    Raises:
+        ConfigError: a calibration image is among them, or no picture of a domain can be read.
+    """
+    domains: dict[str, DomainPredictions] = {}
+    unreadable: list[Path] = []
+    for source in evaluation.sources:
+        labels, logits = [], {rung.name: [] for rung in rungs}  # type: ignore[var-annotated]
+        for batch in source.batches(BATCH_SIZE, unreadable):
+            refuse_leakage(batch.at(rungs[-1].side_px), calibrated, source.name)
+            for rung in rungs:
+                logits[rung.name].append(rung.runner(batch.at(rung.side_px)).logits)
+            labels.append(batch.labels)
+            progress.advance(len(batch.labels), source.name)
+        if not labels:
+            raise ConfigError(
+                f"no picture of domain '{source.name}' can be read",
+                where=str(unreadable[0]),
+                hint="remove or mend the pictures",
+            )
+        domains[source.name] = DomainPredictions(
+            np.concatenate(labels), {name: np.concatenate(parts) for name, parts in logits.items()}
+        )
+    return Predictions(evaluation.measure, domains, unreadable)
+
+
+def _domain_figures(part: DomainPredictions, rung: str, previous: str | None) -> dict[str, Any]:
+    right_N, agrees_N = part.right(rung, "top1"), part.right(rung, "agreement")
+    interval = bootstrap_interval(right_N)
+    logits_NK = part.logits[rung]
+    return {
+        "num_images": len(right_N),
+        "top1": interval.mean,
+        "top1_interval": [interval.low, interval.high],
+        "agreement": float(agrees_N.mean()),
+        "kl_to_previous": mean_divergence(part.logits[previous], logits_NK) if previous else None,
+        "num_nan": num_not_finite(logits_NK),
+    }
+
+
+def _rung_document(rung: Rung, predictions: Predictions) -> dict[str, Any]:
+    names = predictions.rungs
+    position = names.index(rung.name)
+    previous = names[position - 1] if position else None
+    domains = {
+        key: _domain_figures(part, rung.name, previous) for key, part in predictions.domains.items()
+    }
+    figure = {key: values[predictions.measure] for key, values in domains.items()}
+    has_labels = predictions.measure == "top1"
+    difference = None
+    if previous and previous != TEACHER:
+        difference = max(
+            float(np.nan_to_num(np.abs(p.logits[rung.name] - p.logits[previous]), nan=np.inf).max())
+            for p in predictions.domains.values()
+        )
+    return {
+        "name": rung.name,
+        "domains": domains,
+        "mean_top1": float(np.mean(list(figure.values()))) if has_labels else None,
+        "mean_agreement": float(np.mean([v["agreement"] for v in domains.values()])),
+        "worst_domain": min(figure, key=figure.__getitem__),
+        "size_bytes": rung.size_bytes,
+        "latency_ms": rung.latency_ms,
+        "max_logit_difference": difference,
+    }
+
+
+def _loss_document(before: str, after: str, predictions: Predictions) -> dict[str, Any]:
+    drops = {d: predictions.drop(before, after, d).drop.mean for d in predictions.domains}
+    pooled = predictions.pooled_drop(before, after)
+    worst = max(drops, key=drops.__getitem__)
+    return {
+        "rung": after,
+        "previous": before,
+        "drop": float(np.mean(list(drops.values()))),
+        "interval": [pooled.drop.low, pooled.drop.high],
+        "worst_domain": worst,
+        "worst_drop": drops[worst],
+        "num_lost": pooled.num_lost,
+        "num_won": pooled.num_won,
+        "p_value": pooled.p_value,
+        "within_noise": pooled.is_within_noise,
+    }
+
+
+def ladder_document(
+    class_names: Sequence[str], rungs: Sequence[Rung], predictions: Predictions
+) -> dict[str, Any]:
+    """Describe the ladder; what `check --json` prints, without the gate.
+
+    Returns:
+        `classes`, `measure`, `rungs`, `losses` (one a step), `charged_to` (the conversion that lost
+        most, None when none lost anything), `num_unreadable`.
+    """
+    names = predictions.rungs
+    losses = [_loss_document(names[i], names[i + 1], predictions) for i in range(len(names) - 1)]
+    conversions = [loss for loss in losses if loss["rung"] != STUDENT and loss["drop"] > 0]
+    charged = max(conversions, key=lambda loss: float(loss["drop"]), default=None)
+    return {
+        "classes": list(class_names),
+        "measure": predictions.measure,
+        "rungs": [_rung_document(rung, predictions) for rung in rungs],
+        "losses": losses,
+        "charged_to": charged["rung"] if charged else None,
+        "num_unreadable": len(predictions.unreadable),
+    }

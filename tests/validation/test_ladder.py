@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from dfkd_edge.artifacts import SurrogateSet
+from dfkd_edge.errors import ConfigError, GateFailedError
+from dfkd_edge.interfaces import ModelOutputs
+from dfkd_edge.validation.evaluation_images import (
+    HELDOUT_DOMAIN,
+    EvaluationSet,
+    image_digests,
+    labelled_pictures,
+    surrogate_suite,
+)
+from dfkd_edge.validation.gate import judge, require_passed
+from dfkd_edge.validation.ladder import Predictions, Rung, climb, ladder_document
+
+CLASSES = ("red", "green", "blue")
+SIDE_PX = 24
+
+
+class ColourClassifier:
+    """Says which of three colour channels is strongest; `step` rounds, `broken` breaks a class."""
+
+    name = "colour"
+
+    def __init__(self, step: float = 0.0, bias: float = 0.0, broken: bool = False) -> None:
+        self.step, self.bias, self.broken = step, bias, broken
+
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> ModelOutputs:
+        logits = image_NHWC.mean((1, 2), dtype=np.float64) / 25
+        if self.step:
+            logits = np.round(logits / self.step) * self.step
+        logits = (logits + np.array([self.bias, 0, 0])).astype(np.float32)
+        if self.broken:
+            logits[image_NHWC[:, 0, 0, 2] > 128] = np.nan
+        exponent = np.exp(logits - np.nan_to_num(logits).max(1, keepdims=True))
+        return ModelOutputs(logits, exponent / exponent.sum(1, keepdims=True), logits)
+
+
+def coloured_surrogates(num: int = 120, heldout_every: int = 2, side_px: int = 24) -> SurrogateSet:
+    """Images whose class is their strongest channel, narrowly."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(num) % 3
+    mean = 110 + 8 * np.eye(3)[labels] + rng.normal(0, 1, (num, 3))
+    noise = rng.normal(0, 6, (num, side_px, side_px, 3))
+    images = np.clip(mean[:, None, None] + noise, 0, 255).astype(np.uint8)
+    summary = {"content": "coloured", "classes": [{"name": n} for n in ("red", "green", "blue")]}
+    return SurrogateSet(
+        images=images,
+        class_index=labels.astype(np.int64),
+        style_index=np.zeros(num, np.int64),
+        embeddings=np.eye(3, dtype=np.float32)[labels],
+        is_heldout=np.arange(num) // 3 % heldout_every == 0,
+        summary=summary,
+    )
+
+
+class Count:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.count += count
+
+
+def _rungs(*runners: ColourClassifier) -> list[Rung]:
+    names = ("teacher", "student", "onnx-fp32", "onnx-int8")
+    return [Rung(n, r, SIDE_PX) for n, r in zip(names, runners, strict=True)]
+
+
+def _climb(rungs: list[Rung], evaluation: EvaluationSet, *calibrated: str) -> Predictions:
+    progress = Count()
+    predictions = climb(rungs, evaluation, frozenset(calibrated), progress)
+    assert progress.count == evaluation.num_images - len(predictions.unreadable)
+    return predictions
+
+
+@pytest.fixture(scope="module")
+def exact() -> ColourClassifier:
+    return ColourClassifier()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    surrogates = coloured_surrogates(60)
+    for number, (image, label) in enumerate(
+        zip(surrogates.images, surrogates.class_index, strict=True)
+    ):
+        folder = tmp_path / "data" / ("day" if number % 4 else "night") / CLASSES[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{number}.png")
+    return tmp_path / "data"
+
+
+def test_equal_rungs_lose_nothing_and_no_rung_is_charged(exact: ColourClassifier) -> None:
+    rungs = _rungs(exact, exact, exact, exact)
+    predictions = _climb(rungs, surrogate_suite(coloured_surrogates(), 0))
+    document = ladder_document(CLASSES, rungs, predictions)
+    assert document["charged_to"] is None
+    assert [loss["drop"] for loss in document["losses"]] == [0, 0, 0]
+    assert all(f["agreement"] == 1 for r in document["rungs"] for f in r["domains"].values())
+    assert judge(predictions, 0.0).passed
+
+
+def test_the_loss_is_charged_to_the_rung_that_rounds(exact: ColourClassifier) -> None:
+    rungs = _rungs(exact, exact, exact, ColourClassifier(step=0.5, bias=0.2))
+    predictions = _climb(rungs, surrogate_suite(coloured_surrogates(), 0))
+    document = ladder_document(CLASSES, rungs, predictions)
+    assert document["charged_to"] == "onnx-int8"
+    last = document["losses"][-1]
+    assert last["worst_drop"] >= last["drop"] > 0.05
+    assert not last["within_noise"]
+    assert document["rungs"][3]["max_logit_difference"] > 0.1
+    assert json.loads(json.dumps(document)) == document
+
+
+def test_without_data_the_measure_is_agreement_clean_and_corrupted(exact: ColourClassifier) -> None:
+    suite = surrogate_suite(coloured_surrogates(), 0)
+    assert suite.measure == "agreement"
+    assert [s.name for s in suite.sources] == [
+        HELDOUT_DOMAIN,
+        "noise",
+        "blur",
+        "weather",
+        "digital",
+    ]
+    assert len({len(s) for s in suite.sources}) == 1
+    rungs = _rungs(exact, exact, exact, exact)
+    document = ladder_document(CLASSES, rungs, _climb(rungs, suite))
+    assert document["rungs"][0]["mean_top1"] is None
+
+
+def test_the_suite_uses_held_out_images_only_and_few_of_them_in_several_views() -> None:
+    surrogates = coloured_surrogates()
+    suite = surrogate_suite(surrogates, 0)
+    num_heldout = int(surrogates.is_heldout.sum())
+    assert len(suite.sources[0]) == num_heldout * 8
+    first = next(suite.sources[0].batches(num_heldout, []))
+    seen = set(image_digests(first.at(SIDE_PX)))
+    assert seen == set(image_digests(surrogates.images[surrogates.is_heldout]))
+    none_left = coloured_surrogates(heldout_every=1000)
+    none_left.is_heldout[:] = False
+    with pytest.raises(ConfigError, match="no surrogate image was held out"):
+        surrogate_suite(none_left, 0)
+
+
+def test_labelled_domains_are_measured_by_top1(exact: ColourClassifier, pictures: Path) -> None:
+    rungs = _rungs(exact, exact, exact, ColourClassifier(bias=5))
+    predictions = _climb(rungs, labelled_pictures(pictures, CLASSES, (SIDE_PX,)))
+    document = ladder_document(CLASSES, rungs, predictions)
+    assert set(document["rungs"][1]["domains"]) == {"day", "night"}
+    assert document["rungs"][1]["mean_top1"] > 0.95
+    assert document["rungs"][3]["mean_top1"] == pytest.approx(1 / 3, abs=0.1)
+    verdict = judge(predictions, 0.01)
+    assert (verdict.passed, verdict.measure, verdict.rung) == (False, "top1", "onnx-int8")
+    assert verdict.domain == document["losses"][-1]["worst_domain"]
+    with pytest.raises(GateFailedError, match="gate failed: onnx-int8 loses") as caught:
+        require_passed(verdict, Path("bundle"))
+    assert caught.value.exit_code == 3
+    assert {"passed", "max_drop", "drop"} <= set(verdict.document())
+
+
+def test_a_drop_of_exactly_the_limit_passes(exact: ColourClassifier) -> None:
+    rungs = _rungs(exact, exact, exact, ColourClassifier(step=0.5, bias=0.2))
+    predictions = _climb(rungs, surrogate_suite(coloured_surrogates(), 0))
+    drop = judge(predictions, 0.0).drop
+    assert judge(predictions, drop).passed
+    assert not judge(predictions, drop - 1e-3).passed
+
+
+def test_broken_logits_are_wrong_answers_and_counted(exact: ColourClassifier) -> None:
+    rungs = _rungs(exact, exact, exact, ColourClassifier(broken=True))
+    predictions = _climb(rungs, surrogate_suite(coloured_surrogates(), 0))
+    figures = ladder_document(CLASSES, rungs, predictions)["rungs"][3]["domains"]["digital"]
+    assert figures["num_nan"] > 0
+    assert figures["agreement"] <= 1 - figures["num_nan"] / figures["num_images"]
+
+
+def test_a_calibrated_picture_is_refused(exact: ColourClassifier, pictures: Path) -> None:
+    evaluation = labelled_pictures(pictures, CLASSES, (SIDE_PX,))
+    used = next(evaluation.sources[0].batches(1, [])).at(SIDE_PX)
+    with pytest.raises(ConfigError, match="calibration and evaluation share pictures"):
+        _climb(_rungs(exact, exact, exact, exact), evaluation, *image_digests(used))
+
+
+def test_unreadable_pictures_are_passed_over_and_named(
+    exact: ColourClassifier, pictures: Path
+) -> None:
+    (pictures / "day" / "red" / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    predictions = _climb(
+        _rungs(exact, exact, exact, exact), labelled_pictures(pictures, CLASSES, (SIDE_PX,))
+    )
+    assert [p.name for p in predictions.unreadable] == ["torn.png"]
+    assert sum(len(d.labels) for d in predictions.domains.values()) == 60
+
+
+def test_a_domain_of_nothing_but_unreadable_pictures_is_an_error(
+    exact: ColourClassifier, pictures: Path
+) -> None:
+    (pictures / "fog" / "red").mkdir(parents=True)
+    (pictures / "fog" / "red" / "torn.png").write_bytes(b"torn")
+    with pytest.raises(ConfigError, match="no picture of domain 'fog' can be read"):
+        climb(
+            _rungs(exact, exact, exact, exact),
+            labelled_pictures(pictures, CLASSES, (SIDE_PX,)),
+            frozenset(),
+            Count(),
+        )
+
+
+def test_a_repaired_rung_takes_the_place_of_the_old_one(exact: ColourClassifier) -> None:
+    suite = surrogate_suite(coloured_surrogates(), 0)
+    rungs = _rungs(exact, exact, exact, ColourClassifier(step=0.5, bias=0.2))
+    before = _climb(rungs, suite)
+    again = climb([Rung("onnx-int8", exact, SIDE_PX)], suite, frozenset(), Count())
+    after = before.with_rung("onnx-int8", again)
+    assert not judge(before, 0.01).passed
+    assert judge(after, 0.0).passed
+    assert after.rungs == before.rungs
+    assert np.array_equal(
+        after.domains["noise"].logits["student"], before.domains["noise"].logits["student"]
+    )
