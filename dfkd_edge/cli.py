@@ -11,6 +11,7 @@ import typer
 
 from dfkd_edge import __version__
 from dfkd_edge.errors import DfkdEdgeError, UsageError
+from dfkd_edge.targets_command import targets_app
 
 app = typer.Typer(
     name="dfkd-edge",
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 classes_app = typer.Typer(help="Work with class lists.", no_args_is_help=True)
 app.add_typer(classes_app, name="classes")
+app.add_typer(targets_app, name="targets")
 
 RUNS = Path("runs")
 Text = Optional[str]  # noqa: UP045  Typer reads the annotation at run time

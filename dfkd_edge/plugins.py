@@ -8,7 +8,8 @@ holds `modules/`, `jetpacks/`, `boards/` and `quantization/` with one TOML file 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -70,14 +71,23 @@ def load_target(name: str, extra_dirs: Sequence[Path] = ()) -> TargetProfile:
     return _profile(full_name, module, jetpack, fields)
 
 
+def list_modules() -> dict[str, list[str]]:
+    """JetPacks of every module, oldest first; none for a CPU board."""
+    shipped = {
+        module: list(read_target_file(path).values["jetpacks"])
+        for module, path in _stored("modules").items()
+    }
+    return shipped | {board: [] for board in _stored("boards")}
+
+
 def list_targets(extra_dirs: Sequence[Path] = ()) -> list[str]:
-    """Every full name, modules in their JetPack's order, then boards."""
-    names = []
-    for module, path in _stored("modules").items():
-        jetpacks = read_target_file(path).values["jetpacks"]
-        names += [f"{module}{JOIN}{jetpack}" for jetpack in jetpacks]
-    own = [path.stem for folder in extra_dirs for path in sorted(folder.glob("*.toml"))]
-    return [*names, *_stored("boards"), *own]
+    """Every full name: modules with each of their JetPacks, then boards, then the user's own."""
+    names = [
+        f"{module}{JOIN}{jetpack}" if jetpack else module
+        for module, jetpacks in list_modules().items()
+        for jetpack in jetpacks or [""]
+    ]
+    return names + [path.stem for folder in extra_dirs for path in sorted(folder.glob("*.toml"))]
 
 
 def _profile_of_file(path: Path, name: str) -> TargetProfile:
@@ -142,7 +152,8 @@ def _with_bases(fields: TargetFields) -> TargetFields:
     raise ConfigError("bases form a circle", where=fields.where)
 
 
-def _stored(kind: str) -> dict[str, Traversable]:
+@functools.cache  # what is installed does not change while we run
+def _stored(kind: str) -> Mapping[str, Traversable]:
     """Files of one kind in every installed package of targets, by name."""
     found: dict[str, Traversable] = {}
     for point in entry_points(group=TARGETS):

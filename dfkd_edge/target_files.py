@@ -41,17 +41,16 @@ class TargetFields:
 
     def over(self, base: TargetFields) -> TargetFields:
         """Lay these fields over those of the file that they build on."""
-        modes = self.power_modes or base.power_modes
         inherited = {
             key: fact
             for key, fact in base.facts.items()
-            if not (self.power_modes and key.startswith(POWER_MODE))
+            if key not in self.facts and not (self.power_modes and key.startswith(POWER_MODE))
         }
         return TargetFields(
             self.where,
             {**base.values, **self.values},
-            {**inherited, **self.facts},
-            modes,
+            {**self.facts, **inherited},
+            self.power_modes or base.power_modes,
             base.base,
         )
 

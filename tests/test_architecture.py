@@ -10,7 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "dfkd_edge"
-LEAVES = ("config", "artifacts", "interfaces", "errors", "seeding", "run_dir", "class_names")
+LEAVES = (
+    *("config", "artifacts", "interfaces", "errors", "seeding", "run_dir", "class_names"),
+    *("target_profile", "target_schema", "target_files", "plugins"),
+)
 STAGES = ("prompts", "synthesis", "distillation", "validation")
 SHARED_BY_STAGES = {"dfkd_edge.synthesis.views"}
 HEAVY = {"torch", "torchvision", "open_clip", "timm", "diffusers", "onnx", "onnxruntime"}
@@ -48,6 +51,26 @@ def test_the_core_names_no_exporter_and_no_target() -> None:
         for name in imported(path):
             parts = name.split(".")
             assert not {"exporters", "targets"} & set(parts[:2]), path
+
+
+def test_only_plugins_looks_backends_and_targets_up() -> None:
+    groups = ("dfkd_edge.exporters", "dfkd_edge.targets")
+    for path in CORE.rglob("*.py"):
+        texts = [
+            node.value
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        named = {text for text in texts if text.startswith(groups)}
+        assert named == (set(groups) if path.name == "plugins.py" else set()), path
+
+
+def test_the_wheel_carries_every_target_file() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = pyproject["tool"]["setuptools"]["package-data"]["dfkd_edge.targets"]
+    shipped = {path for pattern in patterns for path in (ROOT / "targets").glob(pattern)}
+    there = {path for path in (ROOT / "targets").rglob("*") if path.suffix in {".toml", ".md"}}
+    assert shipped == there
 
 
 def test_every_package_is_listed_for_the_wheel() -> None:
