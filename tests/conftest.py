@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from dfkd_edge.artifacts import ModelFile, StudentArtifact, save_tensors
 from dfkd_edge.class_names import ClassNames, parse_class_names
 from dfkd_edge.config import TeacherConfig
+from dfkd_edge.deployment.bundle import Bundle, BundleContents, GoldenSet, write_bundle
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.run_dir import open_run
+from dfkd_edge.runtime.sessions import OnnxSession, SessionRequest
+from dfkd_edge.target_profile import Precision, TargetProfile
 from dfkd_edge.teacher import Teacher, load_teacher
 
 QUICKSTART = Path(__file__).parents[1] / "examples" / "quickstart" / "classes.txt"
@@ -67,3 +73,130 @@ def teacher(classes: ClassNames) -> Teacher:
 def context(tmp_path: Path) -> Iterator[StageContext]:
     with open_run(tmp_path / "run", "key", resume=True, exist_ok=False) as run_dir:
         yield StageContext(run_dir, SilentReporter(), seed=0, device="cpu")
+
+
+TINY_SIDE_PX, TINY_WIDTH = 16, 12
+TINY_CLASSES = ("dog", "great dane", "house")
+TINY_TARGET = TargetProfile(
+    name="tiny-board",
+    module="tiny-board",
+    jetpack=None,
+    family="arm",
+    backend="onnxruntime",
+    sm=None,
+    ram_gib=None,
+    tensorrt=None,
+    python="3.11",
+    max_onnxruntime=None,
+    recommended_opset=17,
+    max_opset=21,
+    max_ir=10,
+    precisions=("fp32", "int8"),
+    typing=None,
+    quantization=None,
+)
+
+
+def write_tiny_graph(
+    path: Path, *, quantized: bool = False, swaps_channels: bool = False, gain: float = 1 / 64
+) -> None:
+    """Write a classifier of a few weights with the names and the layout that exports have."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(0)
+    weights: dict[str, Any] = {
+        "gain": np.float32(gain),
+        "kernel": random.normal(size=(8, 3, 3, 3)).astype(np.float32),
+        "projection": random.normal(size=(8, TINY_WIDTH)).astype(np.float32),
+        "text_head": random.normal(size=(TINY_WIDTH, len(TINY_CLASSES))).astype(np.float32),
+        "logit_scale": np.float32(10),
+        "channels": np.array([2, 1, 0] if swaps_channels else [0, 1, 2]),
+        "scale": np.float32(4 / 127),
+        "zero": np.int8(0),
+    }
+    nodes = [
+        ("Gather", ["image", "channels"], "ordered", {"axis": 3}),
+        ("Cast", ["ordered"], "float", {"to": TensorProto.FLOAT}),
+        ("Transpose", ["float"], "planes", {"perm": [0, 3, 1, 2]}),
+        ("Mul", ["planes", "gain"], "scaled", {}),
+        ("QuantizeLinear", ["scaled", "scale", "zero"], "coarse", {}),
+        ("DequantizeLinear", ["coarse", "scale", "zero"], "steps", {}),
+        ("Conv", ["steps" if quantized else "scaled", "kernel"], "maps", {"strides": [2, 2]}),
+        ("Relu", ["maps"], "positive", {}),
+        ("GlobalAveragePool", ["positive"], "pooled", {}),
+        ("Flatten", ["pooled"], "features", {}),
+        ("MatMul", ["features", "projection"], "projected", {}),
+        ("ReduceL2", ["projected"], "length", {"axes": [1]}),
+        ("Div", ["projected", "length"], "embedding", {}),
+        ("MatMul", ["embedding", "text_head"], "cosines", {}),
+        ("Mul", ["cosines", "logit_scale"], "logits", {}),
+        ("Softmax", ["logits"], "probabilities", {"axis": 1}),
+    ]
+    kept = [n for n in nodes if quantized or n[0] not in ("QuantizeLinear", "DequantizeLinear")]
+    shapes = {"logits": len(TINY_CLASSES), "probabilities": len(TINY_CLASSES)}
+    graph = helper.make_graph(
+        [helper.make_node(op, ins, [out], **attributes) for op, ins, out, attributes in kept],
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, *[TINY_SIDE_PX] * 2, 3])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, width])
+            for name, width in {**shapes, "embedding": TINY_WIDTH}.items()
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+
+
+def tiny_images(num: int = 12) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Plain colours with a little noise, so that swapped channels show."""
+    random = np.random.default_rng(1)
+    colours = random.integers(0, 256, (num, 1, 1, 3))
+    noise = random.integers(-20, 20, (num, TINY_SIDE_PX, TINY_SIDE_PX, 3))
+    return np.clip(colours + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def tiny_contents(tmp_path_factory: pytest.TempPathFactory) -> BundleContents:
+    """Everything of a bundle, with models of a few weights."""
+    folder, images = tmp_path_factory.mktemp("tiny"), tiny_images()
+    logits, models = {}, {}
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
+    for precision in precisions:
+        path = folder / f"{precision}.onnx"
+        write_tiny_graph(path, quantized=precision == "int8")
+        logits[precision] = OnnxSession(SessionRequest(path)).run(images).logits
+        models[precision] = ModelFile(path, "onnx", precision, {"opset": 17})
+    student = StudentArtifact(folder, {"image_size_px": TINY_SIDE_PX})
+    student.save_settings()
+    save_tensors(student.weights, {"weight": np.zeros(3, np.float32)})
+    return BundleContents(
+        target=TINY_TARGET,
+        precision="int8",
+        models=models,
+        class_names=TINY_CLASSES,
+        student=student,
+        text_head=np.eye(TINY_WIDTH, len(TINY_CLASSES), dtype=np.float32),
+        golden=GoldenSet(
+            images=images,
+            teacher_logits=logits["fp32"],
+            student_logits=logits["fp32"],
+            precision_logits={"int8": logits["int8"]},
+        ),
+        calibration={"num_images": 500},
+        recipe="run it\n",
+        licenses="Apache-2.0\n",
+    )
+
+
+@pytest.fixture
+def tiny_bundle(tmp_path: Path, tiny_contents: BundleContents) -> Bundle:
+    """Write a bundle that every check passes."""
+    return write_bundle(tmp_path / "bundle", tiny_contents)
+
+
+@pytest.fixture(scope="session")
+def tiny_graph() -> Callable[..., None]:
+    """Return the writer of tiny graphs."""
+    return write_tiny_graph

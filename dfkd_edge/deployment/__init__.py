@@ -1,0 +1,1 @@
+"""Deployment: from a student to a bundle that a device can trust."""

@@ -1,0 +1,297 @@
+"""The bundle: a self-contained folder that a device can trust; written whole, opened verified.
+
+Shape suffixes: G golden images, S side, C = 3 channels, K classes, D embedding width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfkd_edge import __version__
+from dfkd_edge.artifacts import Bytes, Floats, ModelFile, StudentArtifact, save_tensors
+from dfkd_edge.errors import EnvironmentLackingError, RunDirError
+from dfkd_edge.run_dir import atomic_write
+from dfkd_edge.runtime import bundle_files, preprocess
+from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.golden import TOLERANCE
+from dfkd_edge.runtime_faults import faults_as_errors
+from dfkd_edge.target_profile import Precision, TargetProfile
+
+__all__ = ["Bundle", "BundleContents", "GoldenSet", "open_bundle", "write_bundle"]
+
+CHECK, RESULT = "check.pyz", "result.json"
+MODEL_NAMES = frozenset(f"model.{precision}.onnx" for precision in ("fp32", "fp16", "int8"))
+OWN_NAMES = MODEL_NAMES | frozenset(
+    {
+        *(bundle_files.MANIFEST, bundle_files.CLASSES, bundle_files.PREPROCESS),
+        *(bundle_files.GOLDEN, CHECK, RESULT, "test_card.png", "text_head.safetensors"),
+        *("calibration.json", "validation.json", "recipe.md", "build.sh", "LICENSES.txt"),
+        "student",
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GoldenSet:
+    """Images whose logits the device must reproduce."""
+
+    images: Bytes
+    """[G, S, S, C], RGB at the student's side."""
+    teacher_logits: Floats
+    """[G, K]"""
+    student_logits: Floats
+    """[G, K], of the FP32 graph."""
+    precision_logits: Mapping[Precision, Floats] = field(default_factory=dict)
+    """[G, K] of each converted graph, such as `int8`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BundleContents:
+    """All that goes into a bundle."""
+
+    target: TargetProfile
+    """What the bundle is for."""
+    precision: Precision
+    """The recommended one; `fp16` without a graph of its own is a flag on the FP32 graph."""
+    models: Mapping[Precision, ModelFile]
+    """The graphs; `fp32` is always there. They may lie in the bundle's folder already."""
+    class_names: tuple[str, ...]
+    """In the order of the logits."""
+    student: StudentArtifact
+    """Weights and settings, copied into `student/`."""
+    text_head: Floats
+    """[D, K], unit columns, without the scale: what a swap of classes replaces."""
+    golden: GoldenSet
+    """Golden images and logits."""
+    batch: tuple[int, ...] = (1,)
+    """As in ExportConfig: one number is static, several are smallest, usual, largest."""
+    calibration: Mapping[str, Any] | None = None
+    """Summary of the calibration, calibration.json."""
+    validation: Mapping[str, Any] | None = None
+    """The conversion ladder, validation.json."""
+    recipe: str = ""
+    """How to build the engine by hand, recipe.md."""
+    build_script: str = ""
+    """trtexec in a shell script, build.sh; empty for CPU targets."""
+    licenses: str = ""
+    """Licences of everything inside, LICENSES.txt."""
+    status: Literal["passed", "failed"] = "passed"
+    """What the gate said."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Run, teacher, seeds, hashes: where it all comes from."""
+    tolerance: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: dict(TOLERANCE))
+    """By precision, how far the device's logits may be: `relative`, `agreement`."""
+
+
+def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
+    """Write a bundle; its manifest comes last, so that what a kill leaves is no bundle yet.
+
+    Args:
+        folder: the bundle itself. An older bundle there is replaced.
+        contents: what goes into it.
+
+    Raises:
+        RunDirError: the folder holds files that are no bundle's.
+        EnvironmentLackingError: the disk is full or not writable.
+    """
+    _refuse_foreign(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        marker = {"marker": bundle_files.MARKER, "status": "incomplete"}
+        atomic_write(folder / bundle_files.MANIFEST, _json(marker))
+        models = {precision: _place(folder, m) for precision, m in contents.models.items()}
+        for path in (contents.student.weights, contents.student.folder / "student.json"):
+            _copy(path, folder / "student" / path.name)
+    except OSError as error:
+        raise EnvironmentLackingError(
+            f"cannot write: {error.strerror}", where=str(folder), hint="free some space, run again"
+        ) from error
+    written = _write_files(folder, contents)
+    names = sorted({*models.values(), *written, "student/student.json"})
+    names.append(f"student/{contents.student.weights.name}")
+    _remove_stale(folder, set(names))
+    manifest = _manifest(contents, models) | {
+        "files": {
+            name: {
+                "sha256": bundle_files.file_sha256(folder / name),
+                "bytes": (folder / name).stat().st_size,
+            }
+            for name in names
+        }
+    }
+    atomic_write(folder / bundle_files.MANIFEST, _json(manifest))
+    return open_bundle(folder, verify=False)
+
+
+def open_bundle(folder: Path, verify: bool = True) -> Bundle:
+    """Open a bundle.
+
+    Args:
+        folder: the bundle.
+        verify: compare every file with its hash.
+
+    Raises:
+        UsageError: the folder holds no bundle.
+        ArtifactError: a file is missing, cut short, changed or swapped, or the manifest names
+            a file outside of the folder.
+    """
+    with faults_as_errors():
+        bundle = bundle_files.read_bundle(folder)
+        for fault in bundle_files.damaged_files(folder, bundle.manifest) if verify else ():
+            raise fault
+    return bundle
+
+
+def _manifest(contents: BundleContents, models: Mapping[Precision, str]) -> dict[str, Any]:
+    return {
+        "marker": bundle_files.MARKER,
+        "format": bundle_files.FORMAT,
+        "version": __version__,
+        "target": contents.target.name,
+        "backend": contents.target.backend,
+        "precision": contents.precision,
+        "status": contents.status,
+        "classes": list(contents.class_names),
+        "models": dict(models),
+        "model_notes": {precision: m.notes for precision, m in contents.models.items()},
+        "tolerance": {name: dict(limits) for name, limits in contents.tolerance.items()},
+        "provenance": dict(contents.provenance),
+    }
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Only a folder of ours is written into; models may lie there before the bundle does."""
+    if folder.exists() and not folder.is_dir():
+        raise RunDirError("is a file", where=str(folder), hint="choose another --output")
+    allowed = OWN_NAMES if _is_ours(folder) else MODEL_NAMES
+    for child in sorted(folder.iterdir()) if folder.exists() else ():
+        if child.name not in allowed and not child.name.startswith("."):
+            raise RunDirError(
+                f"folder holds what is no bundle's: {child.name}",
+                where=str(folder),
+                hint="choose another --output",
+            )
+
+
+def _is_ours(folder: Path) -> bool:
+    with contextlib.suppress(Fault):
+        manifest = bundle_files.read_json(folder / bundle_files.MANIFEST)
+        return manifest.get("marker") == bundle_files.MARKER
+    return False
+
+
+def _place(folder: Path, model: ModelFile) -> str:
+    name = f"model.{model.precision}.onnx"
+    _copy(model.path, folder / name)
+    return name
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.resolve() == target.resolve():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.copyfile(source, temporary)
+    temporary.replace(target)
+
+
+def _remove_stale(folder: Path, names: set[str]) -> None:
+    """An older bundle's files must not stay beside the new ones, its device result neither."""
+    for name in OWN_NAMES - names - {bundle_files.MANIFEST, "student"}:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _write_files(folder: Path, contents: BundleContents) -> list[str]:
+    """Write all but models, student and manifest; returns their names."""
+    side_px = contents.golden.images.shape[1]
+    texts: dict[str, str | bytes] = {
+        bundle_files.CLASSES: "".join(f"{name}\n" for name in contents.class_names),
+        bundle_files.PREPROCESS: _json(preprocess.contract(side_px, _profile(contents.batch))),
+        bundle_files.GOLDEN: _golden_bytes(contents.golden, side_px),
+        "test_card.png": _card_png(side_px),
+        "LICENSES.txt": contents.licenses,
+        "recipe.md": contents.recipe,
+        CHECK: check_archive(),
+    }
+    if contents.build_script:
+        texts["build.sh"] = contents.build_script
+    if contents.calibration is not None:
+        texts["calibration.json"] = _json(contents.calibration)
+    if contents.validation is not None:
+        texts["validation.json"] = _json(contents.validation)
+    for name, text in texts.items():
+        atomic_write(folder / name, text)
+    save_tensors(folder / "text_head.safetensors", {"text_head": contents.text_head})
+    return [*texts, "text_head.safetensors"]
+
+
+def _json(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _profile(batch: tuple[int, ...]) -> tuple[int, int, int]:
+    ordered = sorted(batch)
+    return ordered[0], ordered[len(ordered) // 2], ordered[-1]
+
+
+def _golden_bytes(golden: GoldenSet, side_px: int) -> bytes:
+    from PIL import Image
+
+    arrays: dict[str, NDArray[Any]] = {
+        "images": golden.images,
+        "teacher_logits": golden.teacher_logits.astype(np.float32),
+        "student_logits": golden.student_logits.astype(np.float32),
+        "test_card": preprocess.resized(Image.fromarray(preprocess.test_card(side_px)), side_px),
+    }
+    for precision, logits in golden.precision_logits.items():
+        arrays[f"{precision}_logits"] = logits.astype(np.float32)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for key, array in arrays.items():
+            raw = io.BytesIO()
+            np.lib.format.write_array(raw, np.ascontiguousarray(array), allow_pickle=False)
+            archive.writestr(_entry(f"{key}.npy"), raw.getvalue())
+    return stream.getvalue()
+
+
+def _card_png(side_px: int) -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(preprocess.test_card(side_px)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def check_archive() -> bytes:
+    """Zip the runtime into one file that `python3 check.pyz` runs; equal sources, equal bytes."""
+    core = Path(__file__).parents[1]
+    sources = {
+        f"dfkd_edge/runtime/{path.name}": path.read_bytes()
+        for path in sorted((core / "runtime").glob("*.py"))
+    }
+    sources["dfkd_edge/__init__.py"] = (core / "__init__.py").read_bytes()
+    sources["__main__.py"] = (core / "runtime" / "__main__.py").read_bytes()
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(sources):
+            archive.writestr(_entry(name), sources[name])
+    return b"#!/usr/bin/env python3\n" + stream.getvalue()
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, date_time=(2020, 1, 1, 0, 0, 0))
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.external_attr = 0o644 << 16
+    return entry

@@ -1,0 +1,14 @@
+"""Starts check.pyz; written for any Python 3, so that an old one gets a line and no traceback."""
+
+import sys
+
+if sys.version_info < (3, 8):
+    sys.stderr.write(
+        "error: check.pyz needs Python 3.8 or newer, this is {}.{}: "
+        "see recipe.md for trtexec\n".format(*sys.version_info[:2])
+    )
+    sys.exit(4)
+
+from dfkd_edge.runtime.check import main
+
+sys.exit(main())

@@ -1,0 +1,299 @@
+"""check.pyz: prove a bundle on the device, without torch and without an installation of ours.
+
+Verify every hash, reproduce the golden logits, try the preprocessing, measure latency, score a
+folder of pictures if asked, and write result.json. A fault is one line; the rest goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dfkd_edge.runtime import bundle_files, device, golden, preprocess
+from dfkd_edge.runtime.faults import Fault, LackingFault, ProofFault, UsageFault
+from dfkd_edge.runtime.labelled_folders import score_folder
+from dfkd_edge.runtime.sessions import (
+    BACKENDS,
+    Session,
+    SessionRequest,
+    model_input,
+    open_session,
+)
+from dfkd_edge.runtime.timing import TimingRequest, measure, parse_percentiles
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MARKER = "dfkd-edge device result"
+MAX_FRAME_BYTES = 256 << 20
+
+
+class Voice:
+    """Tells the user what happens; standard output is kept for --json."""
+
+    def __init__(self, quiet: bool, to_stderr: bool) -> None:
+        self._quiet, self._stream = quiet, sys.stderr if to_stderr else sys.stdout
+
+    def say(self, text: str) -> None:
+        """Write one line, unless quiet."""
+        if not self._quiet:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+
+    def fault(self, fault: Fault) -> None:
+        """Write one line about a fault, always."""
+        sys.stderr.write(f"error: {fault}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the check; returns the exit code: 0 ok, 1 damaged, 2 usage, 3 not proven, 4 lacking."""
+    options = _parser().parse_args(arguments)
+    voice = Voice(options.quiet, options.json)
+    try:
+        result, faults = check_bundle(options, voice)
+        _write(options, result)
+    except Fault as fault:
+        voice.fault(fault)
+        return fault.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        return 130
+    if options.json:
+        sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
+    return faults[0].exit_code if faults else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="check.pyz", description="Prove a dfkd-edge bundle on this machine."
+    )
+    here = Path(sys.argv[0]).resolve().parent
+    add = parser.add_argument
+    add("--bundle", type=Path, default=here, help="folder of the bundle [its own]")
+    add("--precision", default="", help="fp32, fp16, int8 or all [the recommended one]")
+    add("--backend", default="auto", choices=BACKENDS, help="what runs the model")
+    add("--data", type=Path, help="labelled pictures: DIR/[DOMAIN/]CLASS/*.jpg")
+    add("--frame", type=Path, help=".npy of what your own pipeline makes of test_card.png")
+    add("--threads", type=int, default=0, help="CPU threads of onnxruntime [all]")
+    add("--warmup", type=float, default=200.0, metavar="MS", help="before timing [200]")
+    add("--duration", type=float, default=3.0, metavar="S", help="of timing; 0 for none [3]")
+    add("--percentile", type=_percentiles, default=(50.0, 90.0, 99.0), help="[50,90,99]")
+    add("--cache", type=Path, help="folder of built engines [~/.cache/dfkd-edge/engines]")
+    add("--output", type=Path, help="where the result goes [result.json in the bundle]")
+    add("--json", action="store_true", help="print the result; the rest goes to standard error")
+    add("--quiet", "-q", action="store_true", help="print faults only")
+    return parser
+
+
+def _percentiles(text: str) -> tuple[float, ...]:
+    try:
+        return parse_percentiles(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError("numbers from 0 to 100, such as 50,90,99") from error
+
+
+def check_bundle(options: argparse.Namespace, voice: Voice) -> tuple[dict[str, Any], list[Fault]]:
+    """Do all checks; faults are told at once and returned.
+
+    Raises:
+        Fault: the bundle is damaged or cannot be loaded, so that nothing else can be done.
+    """
+    bundle = _open(options.bundle, voice)
+    faults: list[Fault] = []
+    result: dict[str, Any] = {
+        "marker": MARKER,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "bundle": {
+            "target": bundle.manifest.get("target"),
+            "version": bundle.manifest.get("version"),
+            "precision": bundle.precision,
+            "status": bundle.manifest.get("status"),
+            "manifest_sha256": bundle.sha256,
+        },
+        "device": device.describe(),
+        "models": {},
+    }
+    if bundle.manifest.get("status") != "passed":
+        _keep(ProofFault("the host marked this bundle failed", "validation.json"), faults, voice)
+    result["preprocess"] = _check_preprocess(bundle, options.frame, faults, voice)
+    precisions = bundle.precisions if options.precision == "all" else (options.precision,)
+    for precision in precisions:
+        name = precision or bundle.precision
+        try:
+            result["models"][name] = _check_model(bundle, name, options, faults, voice)
+        except Fault as fault:
+            _keep(fault, faults, voice)
+    result["faults"] = [str(fault) for fault in faults]
+    result["passed"] = not faults
+    voice.say("passed" if not faults else f"not passed: {len(faults)} faults")
+    return result, faults
+
+
+def _open(folder: Path, voice: Voice) -> bundle_files.Bundle:
+    bundle = bundle_files.read_bundle(folder)
+    damage = bundle_files.damaged_files(folder, bundle.manifest)
+    for fault in damage[:-1]:
+        voice.fault(fault)
+    if damage:
+        raise damage[-1]
+    voice.say(
+        f"bundle for {bundle.manifest.get('target')}, {bundle.precision}, "
+        f"{len(bundle.classes)} classes: {len(bundle.manifest['files'])} files verified"
+    )
+    return bundle
+
+
+def _keep(fault: Fault, faults: list[Fault], voice: Voice) -> None:
+    faults.append(fault)
+    voice.fault(fault)
+
+
+def _check_preprocess(
+    bundle: bundle_files.Bundle, frame: Path | None, faults: list[Fault], voice: Voice
+) -> dict[str, Any]:
+    """Make the model's input of the test card with this machine's Pillow, or take the user's."""
+    expected_SSC = bundle.golden().get("test_card")
+    if expected_SSC is None:
+        return {"checked": False, "reason": "golden.npz holds no test card"}
+    card_HWC = preprocess.test_card(bundle.side_px)
+    found = {"checked": True, "by": str(frame) if frame else "Pillow"}
+    try:
+        if frame:
+            seen: Any = _load_frame(frame)
+        else:
+            seen = preprocess.read_picture(bundle.folder / "test_card.png", bundle.side_px)
+    except LackingFault as fault:
+        voice.say(f"preprocessing not checked: {fault}")
+        return {"checked": False, "reason": str(fault)}
+    except Fault as fault:
+        _keep(fault, faults, voice)
+        return {"checked": False, "reason": str(fault)}
+    cause = preprocess.name_fault(seen, card_HWC, expected_SSC)
+    if cause:
+        where = str(frame or "test_card.png")
+        hint = "preprocess.json is the contract"
+        _keep(
+            ProofFault(f"preprocessing differs from training: {cause}", where, hint), faults, voice
+        )
+    else:
+        voice.say(f"preprocessing as in training (test card, {found['by']})")
+    return {**found, "cause": cause}
+
+
+def _load_frame(path: Path) -> Any:
+    try:
+        if path.stat().st_size > MAX_FRAME_BYTES:
+            raise UsageFault("file is too large for one frame", f"--frame {path}")
+        frame = np.load(str(path), allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageFault("no .npy file", f"--frame {path}", "write it with numpy.save") from error
+    if not isinstance(frame, np.ndarray) or frame.dtype.kind not in "uif":
+        raise UsageFault("no array of numbers", f"--frame {path}")
+    return frame
+
+
+def _check_model(
+    bundle: bundle_files.Bundle,
+    precision: str,
+    options: argparse.Namespace,
+    faults: list[Fault],
+    voice: Voice,
+) -> dict[str, Any]:
+    request = SessionRequest(
+        bundle.model_path(precision),
+        precision,
+        options.backend,
+        options.threads,
+        bundle.batch,
+        options.cache,
+    )
+    session = open_session(request, voice.say)
+    found: dict[str, Any] = {
+        "backend": session.backend,
+        "version": session.version,
+        "settings": session.settings,
+        "size_bytes": session.size_bytes,
+        "golden": _check_golden(session, bundle, precision, faults, voice),
+    }
+    if options.duration > 0:
+        found["latency"] = _measure(session, bundle, options, voice)
+    if options.data:
+        try:
+            score = score_folder(session, options.data, bundle.classes, bundle.side_px, voice.say)
+            found["data"] = score.as_dict()
+            _say_score(found["data"], voice)
+        except Fault as fault:
+            _keep(fault, faults, voice)
+    session.close()
+    return found
+
+
+def _check_golden(
+    session: Session,
+    bundle: bundle_files.Bundle,
+    precision: str,
+    faults: list[Fault],
+    voice: Voice,
+) -> dict[str, Any]:
+    stated = bundle.manifest["tolerance"].get(precision, golden.TOLERANCE["int8"])
+    result = golden.check_golden(session, bundle.golden(), precision, stated)
+    figures = (
+        f"{result.num_images} golden images, logits off by {result.relative:.4f} of their "
+        f"deviation ({stated['relative']:g} allowed), same class {result.agreement:.3f}"
+    )
+    if result.passed:
+        voice.say(f"{precision} on {session.backend} {session.version}: {figures}")
+    else:
+        fault = ProofFault(
+            f"{precision} does not give the golden logits: {figures}", session.backend, result.cause
+        )
+        _keep(fault, faults, voice)
+    return result.as_dict()
+
+
+def _measure(
+    session: Session, bundle: bundle_files.Bundle, options: argparse.Namespace, voice: Voice
+) -> dict[str, Any]:
+    images = model_input(bundle.side_px, bundle.batch[0])
+    before = device.state()
+    request = TimingRequest(options.warmup, options.duration, options.percentile)
+    latency = measure(lambda: session.run(images), len(images), request)
+    after = device.state()
+    doubts = device.doubts(before, after)
+    if latency.variation > 0.1:
+        doubts.append(f"unsteady: deviation is {latency.variation:.2f} of the mean")
+    shown = ", ".join(f"{name} {value:.3f} ms" for name, value in latency.percentile_ms.items())
+    mode = f", power mode {after['power_mode']}" if after.get("power_mode") else ""
+    voice.say(f"latency {shown}, {latency.throughput_per_s:.1f} images/s{mode}")
+    for doubt in doubts:
+        voice.say(f"note: {doubt}")
+    return {
+        **latency.as_dict(),
+        "state": after,
+        "doubts": doubts,
+        "peak_memory_mib": device.peak_memory_mib(),
+    }
+
+
+def _say_score(score: dict[str, Any], voice: Voice) -> None:
+    for line in score["skipped"]:
+        voice.say(f"note: {line}")
+    for name, domain in score["domains"].items():
+        voice.say(f"{name}: top-1 {domain['top1']:.4f} of {domain['num_images']} pictures")
+
+
+def _write(options: argparse.Namespace, result: dict[str, Any]) -> None:
+    path = options.output or options.bundle / "result.json"
+    text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+    try:
+        bundle_files.write_atomically(path, text.encode("utf-8"))
+    except OSError as error:
+        raise LackingFault(
+            f"result cannot be written: {error.strerror}", str(path), "name a file with --output"
+        ) from error

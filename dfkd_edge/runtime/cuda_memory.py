@@ -1,0 +1,125 @@
+"""The few CUDA calls that a TensorRT session needs, through ctypes: no pycuda on the device."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_size_t, c_void_p
+
+from dfkd_edge.runtime.faults import LackingFault
+
+LIBRARIES = (
+    "libcudart.so",
+    "libcudart.so.13",
+    "libcudart.so.12",
+    "libcudart.so.11.0",
+    "libcudart.so.10.2",
+)
+FOLDERS = ("", "/usr/local/cuda/lib64/")
+HOST_TO_DEVICE, DEVICE_TO_HOST = 1, 2
+ATTRIBUTE_MAJOR, ATTRIBUTE_MINOR = 75, 76
+
+
+class Cuda:
+    """The CUDA runtime of this machine."""
+
+    def __init__(self) -> None:
+        """Load the library and look for a device.
+
+        Raises:
+            LackingFault: there is no CUDA runtime or no device.
+        """
+        self._library = _load()
+        count = c_int()
+        if self._library.cudaGetDeviceCount(byref(count)) or not count.value:
+            raise LackingFault("no CUDA device answers")
+
+    def compute_capability(self) -> int:
+        """SM of device 0, 87 for 8.7."""
+        major, minor = c_int(), c_int()
+        self._call("cudaDeviceGetAttribute", byref(major), ATTRIBUTE_MAJOR, 0)
+        self._call("cudaDeviceGetAttribute", byref(minor), ATTRIBUTE_MINOR, 0)
+        return major.value * 10 + minor.value
+
+    def free_bytes(self) -> int:
+        """Memory that the device could still give."""
+        free, total = c_size_t(), c_size_t()
+        self._call("cudaMemGetInfo", byref(free), byref(total))
+        return int(free.value)
+
+    def stream(self) -> int:
+        """Make a stream."""
+        handle = c_void_p()
+        self._call("cudaStreamCreate", byref(handle))
+        return handle.value or 0
+
+    def allocate(self, num_bytes: int) -> int:
+        """Allocate device memory and return its address."""
+        address = c_void_p()
+        self._call("cudaMalloc", byref(address), c_size_t(num_bytes))
+        return address.value or 0
+
+    def release(self, address: int) -> None:
+        """Free device memory."""
+        self._call("cudaFree", c_void_p(address))
+
+    def release_stream(self, stream: int) -> None:
+        """Destroy a stream."""
+        self._call("cudaStreamDestroy", c_void_p(stream))
+
+    def to_device(self, address: int, host: int, num_bytes: int, stream: int) -> None:
+        """Copy host memory to the device, in the order of the stream."""
+        self._copy(address, host, num_bytes, HOST_TO_DEVICE, stream)
+
+    def to_host(self, host: int, address: int, num_bytes: int, stream: int) -> None:
+        """Copy device memory to the host, in the order of the stream."""
+        self._copy(host, address, num_bytes, DEVICE_TO_HOST, stream)
+
+    def wait(self, stream: int) -> None:
+        """Wait until the stream is done."""
+        self._call("cudaStreamSynchronize", c_void_p(stream))
+
+    def event(self) -> int:
+        """Make an event, a point of time of a stream."""
+        handle = c_void_p()
+        self._call("cudaEventCreate", byref(handle))
+        return handle.value or 0
+
+    def record(self, event: int, stream: int) -> None:
+        """Note when the stream gets here."""
+        self._call("cudaEventRecord", c_void_p(event), c_void_p(stream))
+
+    def elapsed_ms(self, first: int, second: int) -> float:
+        """Milliseconds between two events that have passed."""
+        elapsed = c_float()
+        self._call("cudaEventElapsedTime", byref(elapsed), c_void_p(first), c_void_p(second))
+        return float(elapsed.value)
+
+    def _copy(self, to: int, source: int, num_bytes: int, kind: int, stream: int) -> None:
+        self._call(
+            "cudaMemcpyAsync",
+            c_void_p(to),
+            c_void_p(source),
+            c_size_t(num_bytes),
+            c_int(kind),
+            c_void_p(stream),
+        )
+
+    def _call(self, name: str, *arguments: object) -> None:
+        status = getattr(self._library, name)(*arguments)
+        if status:
+            text = self._library.cudaGetErrorString(status) or b""
+            raise LackingFault(f"CUDA: {text.decode(errors='replace')}", name)
+
+
+def _load() -> ctypes.CDLL:
+    for folder in FOLDERS:
+        for name in LIBRARIES:
+            try:
+                library = ctypes.CDLL(folder + name)
+            except OSError:
+                continue
+            library.cudaGetErrorString.restype = c_char_p
+            library.cudaGetErrorString.argtypes = [c_int]
+            library.cudaGetDeviceCount.argtypes = [POINTER(c_int)]
+            return library
+    raise LackingFault("no CUDA runtime library", "libcudart.so")

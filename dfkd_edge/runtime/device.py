@@ -1,0 +1,192 @@
+"""What machine this is and in which state: clocks, power mode, temperature, JetPack.
+
+Latencies mean nothing without these. Everything is read from files that any user may read, except
+the power mode (`nvpmodel -q`); what cannot be read is left out, never guessed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+JETPACKS = {
+    "32.6": "4.6",
+    "32.7.1": "4.6.1",
+    "32.7.2": "4.6.2",
+    "32.7.3": "4.6.3",
+    "32.7.4": "4.6.4",
+    "32.7.5": "4.6.5",
+    "32.7.6": "4.6.6",
+    "35.1": "5.0.2",
+    "35.2": "5.1",
+    "35.3": "5.1.1",
+    "35.4": "5.1.2",
+    "35.5": "5.1.3",
+    "35.6.0": "5.1.4",
+    "35.6.1": "5.1.5",
+    "35.6.2": "5.1.5",
+    "35.6.3": "5.1.5",
+    "35.6.4": "5.1.6",
+    "36.3": "6.0",
+    "36.4.0": "6.1",
+    "36.4.2": "6.1",
+    "36.4.3": "6.2",
+    "36.4.4": "6.2.1",
+    "36.4.7": "6.2.1",
+    "36.5": "6.2.2",
+    "38.2": "7.0",
+    "38.4": "7.1",
+    "39.2.0": "7.2",
+    "39.2.1": "7.2.1",
+}
+"""L4T to JetPack, as jetson-stats has it; `36.3` stands for every 36.3.x."""
+
+
+def describe(root: Path = Path("/")) -> dict[str, Any]:
+    """Tell what machine this is.
+
+    Args:
+        root: where /proc, /sys and /etc lie.
+    """
+    l4t = read_l4t(root)
+    facts: dict[str, Any] = {
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "board": _text(root / "proc/device-tree/model"),
+        "cpu": _cpu_name(root),
+        "num_cores": num_cores(),
+        "memory_mib": _memory_mib(root),
+        "l4t": l4t,
+        "jetpack": jetpack_of(l4t),
+    }
+    return {key: value for key, value in facts.items() if value}
+
+
+def state(root: Path = Path("/")) -> dict[str, Any]:
+    """Read clocks, governor, temperatures, power and power mode as they are now."""
+    facts: dict[str, Any] = {
+        "power_mode": _power_mode() if root == Path("/") else None,
+        "cpu_mhz": _cpu_mhz(root, "scaling_cur_freq"),
+        "cpu_max_mhz": _cpu_mhz(root, "cpuinfo_max_freq"),
+        "governor": _text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "gpu_mhz": _gpu_mhz(root, "cur_freq"),
+        "gpu_max_mhz": _gpu_mhz(root, "max_freq"),
+        "temperature_c": _temperatures(root),
+        "power_mw": _power_mw(root),
+    }
+    return {key: value for key, value in facts.items() if value}
+
+
+def doubts(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Say why latencies between two states may not be repeatable."""
+    lines = []
+    for unit in ("cpu", "gpu"):
+        now, top = after.get(f"{unit}_mhz"), after.get(f"{unit}_max_mhz")
+        if now and top and now < 0.95 * top:
+            lines.append(f"{unit.upper()} was at {now} of {top} MHz: clocks are not fixed")
+    if before.get("power_mode") != after.get("power_mode"):
+        lines.append("the power mode changed during the measurement")
+    hottest = max(after.get("temperature_c", {}).values(), default=0)
+    if hottest >= 85:
+        lines.append(f"{hottest:.0f} C: the chip may be throttling")
+    return lines
+
+
+def read_l4t(root: Path) -> str:
+    """L4T release such as 36.4.3, or an empty text off a Jetson."""
+    text = _text(root / "etc/nv_tegra_release")
+    found = re.search(r"R(\d+).*?REVISION:\s*([\d.]+)", text)
+    return f"{found.group(1)}.{found.group(2)}" if found else ""
+
+
+def jetpack_of(l4t: str) -> str:
+    """JetPack of an L4T release, or an empty text where it is unknown."""
+    parts = l4t.split(".")
+    return JETPACKS.get(l4t) or JETPACKS.get(".".join(parts[:2])) or ""
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def peak_memory_mib() -> float:
+    """Peak memory of this process so far."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").replace("\0", "").strip()
+    except OSError:
+        return ""
+
+
+def _number(path: Path) -> int:
+    text = _text(path)
+    return int(text) if re.fullmatch(r"-?\d+", text) else 0
+
+
+def _cpu_name(root: Path) -> str:
+    text = _text(root / "proc/cpuinfo")
+    found = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", text, re.MULTILINE)
+    return found.group(1).strip() if found else platform.processor()
+
+
+def _memory_mib(root: Path) -> int:
+    found = re.search(r"MemTotal:\s*(\d+) kB", _text(root / "proc/meminfo"))
+    return int(found.group(1)) // 1024 if found else 0
+
+
+def _cpu_mhz(root: Path, name: str) -> int:
+    cpus = root / "sys/devices/system/cpu"
+    clocks = [_number(path) for path in cpus.glob(f"cpu[0-9]*/cpufreq/{name}")]
+    return max(clocks, default=0) // 1000
+
+
+def _gpu_mhz(root: Path, name: str) -> int:
+    devices = root / "sys/class/devfreq"
+    clocks = [
+        _number(folder / name)
+        for folder in (devices.iterdir() if devices.is_dir() else ())
+        if re.search(r"gpu|gv11b|gp10b|ga10b|gb10b|gm20b", folder.name)
+    ]
+    return max(clocks, default=0) // 1_000_000
+
+
+def _temperatures(root: Path) -> dict[str, float]:
+    zones = sorted((root / "sys/class/thermal").glob("thermal_zone*"))
+    values = {_text(zone / "type") or zone.name: _number(zone / "temp") / 1000 for zone in zones}
+    return {name: value for name, value in values.items() if 0 < value < 150}
+
+
+def _power_mw(root: Path) -> dict[str, int]:
+    """Power of each rail of the INA3221 monitors: millivolts times milliamperes."""
+    rails = {}
+    for label in sorted((root / "sys/class/hwmon").glob("hwmon*/in[1-3]_label")):
+        channel = label.name[2]
+        volts_mv = _number(label.with_name(f"in{channel}_input"))
+        amperes_ma = _number(label.with_name(f"curr{channel}_input"))
+        if volts_mv and amperes_ma:
+            rails[_text(label)] = volts_mv * amperes_ma // 1000
+    return rails
+
+
+def _power_mode() -> str:
+    try:
+        done = subprocess.run(["nvpmodel", "-q"], capture_output=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = re.search(rb"NV Power Mode:\s*(\S+)", done.stdout)
+    return found.group(1).decode(errors="replace") if found else ""

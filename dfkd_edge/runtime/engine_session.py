@@ -1,0 +1,198 @@
+"""A TensorRT engine, ready to run: taken from the cache or built here.
+
+Tensors are addressed by name since TensorRT 8.5 and by binding number before (JetPack 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dfkd_edge.runtime.bundle_files import file_sha256
+from dfkd_edge.runtime.cuda_memory import Cuda
+from dfkd_edge.runtime.device import jetpack_of, read_l4t
+from dfkd_edge.runtime.engine_build import (
+    EngineKey,
+    EngineRequest,
+    build_engine,
+    cached_engine,
+    default_cache,
+    flags_text,
+    keep_engine,
+    workspace_for,
+)
+from dfkd_edge.runtime.faults import Fault, LackingFault
+from dfkd_edge.runtime.sessions import Outputs, SessionRequest, in_batches
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def why_no_tensorrt() -> str:
+    """Say why TensorRT cannot be used here; an empty text where it can."""
+    try:
+        import tensorrt  # noqa: F401
+    except (ImportError, OSError) as error:
+        return str(error).splitlines()[0] if str(error) else "no module tensorrt"
+    try:
+        Cuda()
+    except LackingFault as fault:
+        return str(fault)
+    return ""
+
+
+def open_engine(request: SessionRequest, say: Callable[[str], None]) -> EngineSession:
+    """Take the engine from the cache, or build and keep it.
+
+    Raises:
+        Fault: the graph is refused, or the engine cannot be loaded.
+        LackingFault: there is too little memory, or no CUDA device.
+    """
+    import tensorrt as trt
+
+    cuda = Cuda()
+    wanted = EngineRequest(
+        request.model, request.precision, request.batch, workspace_for(cuda.free_bytes())
+    )
+    l4t = read_l4t(Path("/"))
+    key = EngineKey(
+        file_sha256(request.model),
+        str(trt.__version__),
+        cuda.compute_capability(),
+        jetpack_of(l4t) or l4t,
+        flags_text(trt, wanted),
+    )
+    cache = request.cache or default_cache()
+    plan = cached_engine(cache, key)
+    engine = _deserialize(trt, plan) if plan else None
+    if plan is None or engine is None:
+        say(f"building an engine for TensorRT {key.tensorrt}, SM {key.sm}: some minutes, once")
+        plan = build_engine(trt, wanted, say)
+        keep_engine(cache, key, plan)
+        engine = _deserialize(trt, plan)
+    if engine is None:
+        raise Fault("TensorRT cannot load the engine it has built", str(request.model))
+    return EngineSession(trt, cuda, engine, key, len(plan))
+
+
+def _deserialize(trt: Any, plan: bytes) -> Any:
+    return trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(plan)
+
+
+class _Tensor:
+    """One input or output: its host array, its device memory."""
+
+    def __init__(self, cuda: Cuda, name: str, shape: tuple[int, ...], dtype: Any) -> None:
+        self.name = name
+        self.host = np.empty(shape, dtype)
+        self.address = cuda.allocate(max(self.host.nbytes, 1))
+
+
+class EngineSession:
+    """An engine under TensorRT, on GPU 0."""
+
+    backend = "tensorrt"
+
+    def __init__(self, trt: Any, cuda: Cuda, engine: Any, key: EngineKey, size_bytes: int) -> None:
+        """Allocate memory for the largest batch.
+
+        Raises:
+            Fault: the engine has other inputs or outputs than ours.
+        """
+        self.version, self.size_bytes = key.tensorrt, size_bytes
+        self.settings: dict[str, Any] = {
+            "sm": key.sm,
+            "jetpack": key.jetpack,
+            "engine": key.digest(),
+            "flags": key.flags,
+            "timed": "host to device, compute, device to host",
+        }
+        self._cuda, self._engine = cuda, engine
+        self._context = engine.create_execution_context()
+        self._named = hasattr(engine, "num_io_tensors")
+        names = self._names()
+        if names[:1] != ["image"] or not set(Outputs._fields) <= set(names):
+            raise Fault("engine has other inputs or outputs than ours", ", ".join(names))
+        fixed = self._shape("image")[0]
+        self._fixed_batch = max(fixed, 0)
+        self._max_batch = self._fixed_batch or self._profile_max()
+        self._stream = cuda.stream()
+        self._events = cuda.event(), cuda.event()
+        self.compute_ms: list[float] = []
+        """GPU time of each inference without transfers, for the latency report."""
+        self._tensors = {}
+        for name in names:
+            shape = (self._max_batch, *self._shape(name)[1:])
+            dtype = np.dtype(trt.nptype(self._dtype(name)))
+            self._tensors[name] = _Tensor(cuda, name, shape, dtype)
+
+    def _names(self) -> list[str]:
+        engine = self._engine
+        if self._named:
+            names = [str(engine.get_tensor_name(i)) for i in range(engine.num_io_tensors)]
+        else:
+            names = [str(engine.get_binding_name(i)) for i in range(engine.num_bindings)]
+        return sorted(names, key=lambda name: name != "image")
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        engine = self._engine
+        shape = engine.get_tensor_shape(name) if self._named else engine.get_binding_shape(name)
+        return tuple(int(side) for side in shape)
+
+    def _dtype(self, name: str) -> Any:
+        engine = self._engine
+        return engine.get_tensor_dtype(name) if self._named else engine.get_binding_dtype(name)
+
+    def _profile_max(self) -> int:
+        engine = self._engine
+        if self._named:
+            shapes = engine.get_tensor_profile_shape("image", 0)
+        else:
+            shapes = engine.get_profile_shape(0, "image")
+        return int(next(iter(shapes[2])))
+
+    def run(self, images_NHWC: NDArray[np.uint8]) -> Outputs:
+        """Classify any number of images."""
+        return in_batches(images_NHWC, self._fixed_batch, self._max_batch, self._run_batch)
+
+    def _run_batch(self, images_NHWC: NDArray[np.uint8]) -> Outputs:
+        cuda, stream, num = self._cuda, self._stream, len(images_NHWC)
+        image = self._tensors["image"]
+        image.host[:num] = images_NHWC
+        cuda.to_device(image.address, image.host.ctypes.data, image.host[:num].nbytes, stream)
+        cuda.record(self._events[0], stream)
+        self._execute(images_NHWC.shape)
+        cuda.record(self._events[1], stream)
+        outputs = [self._tensors[name] for name in Outputs._fields]
+        for tensor in outputs:
+            cuda.to_host(tensor.host.ctypes.data, tensor.address, tensor.host[:num].nbytes, stream)
+        cuda.wait(stream)
+        self.compute_ms.append(cuda.elapsed_ms(*self._events))
+        return Outputs(*(tensor.host[:num].astype(np.float32) for tensor in outputs))
+
+    def _execute(self, shape: tuple[int, ...]) -> None:
+        context = self._context
+        if self._named:
+            context.set_input_shape("image", shape)
+            for tensor in self._tensors.values():
+                context.set_tensor_address(tensor.name, tensor.address)
+            started = context.execute_async_v3(self._stream)
+        else:
+            engine = self._engine
+            context.set_binding_shape(engine.get_binding_index("image"), shape)
+            order = [engine.get_binding_name(i) for i in range(engine.num_bindings)]
+            bindings = [self._tensors[name].address for name in order]
+            started = context.execute_async_v2(bindings, self._stream)
+        if not started:
+            raise Fault("TensorRT cannot run the engine", "execute_async")
+
+    def close(self) -> None:
+        """Free the engine and its memory."""
+        for tensor in self._tensors.values():
+            self._cuda.release(tensor.address)
+        self._cuda.release_stream(self._stream)
+        self._tensors = {}
+        del self._context, self._engine

@@ -1,0 +1,139 @@
+"""Does the model give here what it gave on the host? And if not, why?
+
+Shape suffixes: N images, H rows, W columns, C = 3 channels, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dfkd_edge.runtime.sessions import Session
+
+TOLERANCE: dict[str, dict[str, float]] = {
+    "fp32": {"relative": 0.005, "agreement": 0.99},
+    "fp16": {"relative": 0.03, "agreement": 0.97},
+    "int8": {"relative": 0.15, "agreement": 0.9},
+}
+"""What export states in the manifest. `relative`: root mean square of the difference of logits
+over their standard deviation. `agreement`: share of images with the same first class. INT8 kernels
+of different machines round differently, one step in 255 a layer."""
+
+
+@dataclass(frozen=True)
+class GoldenResult:
+    """How the logits of this machine compare with the host's."""
+
+    num_images: int
+    relative: float
+    """Root mean square difference over the standard deviation of the golden logits."""
+    max_abs: float
+    """Largest difference of a logit."""
+    agreement: float
+    """Share of images with the same first class."""
+    num_nan: int
+    tolerance: dict[str, float]
+    passed: bool
+    cause: str = ""
+    """The likely cause of a mismatch."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+
+def golden_key(golden: dict[str, NDArray[Any]], precision: str) -> str:
+    """Name the array that a precision must reproduce; the FP32 student's where it has no own."""
+    own = f"{precision}_logits"
+    return own if own in golden else "student_logits"
+
+
+def compare(
+    logits_NK: NDArray[Any], golden_NK: NDArray[Any], tolerance: dict[str, float]
+) -> GoldenResult:
+    """Measure how far logits are from the golden ones."""
+    num_nan = int(np.count_nonzero(~np.isfinite(logits_NK)))
+    seen_NK = np.nan_to_num(logits_NK.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    off_NK = seen_NK - golden_NK
+    spread = max(float(np.std(golden_NK)), 1e-6)
+    relative = float(np.sqrt(np.mean(off_NK**2))) / spread
+    agreement = float(np.mean(seen_NK.argmax(axis=1) == golden_NK.argmax(axis=1)))
+    passed = (
+        num_nan == 0 and relative <= tolerance["relative"] and agreement >= tolerance["agreement"]
+    )
+    return GoldenResult(
+        len(golden_NK),
+        relative,
+        float(np.abs(off_NK).max()),
+        agreement,
+        num_nan,
+        tolerance,
+        passed,
+    )
+
+
+def check_golden(
+    session: Session, golden: dict[str, NDArray[Any]], precision: str, tolerance: dict[str, float]
+) -> GoldenResult:
+    """Run the golden images and compare; on a mismatch, name the likely cause."""
+    images_NHWC = golden["images"]
+    wanted_NK = golden[golden_key(golden, precision)]
+    logits_NK = session.run(images_NHWC).logits
+    result = compare(logits_NK, wanted_NK, tolerance)
+    if result.passed:
+        return result
+    cause = _input_cause(session, images_NHWC, wanted_NK, tolerance) or _output_cause(
+        logits_NK, wanted_NK, precision, session.backend
+    )
+    return GoldenResult(**{**asdict(result), "cause": cause})
+
+
+def _input_cause(
+    session: Session,
+    images_NHWC: NDArray[Any],
+    wanted_NK: NDArray[Any],
+    tolerance: dict[str, float],
+) -> str:
+    """Feed the images wrongly on purpose: the fault that repairs the logits is the model's own."""
+    altered = {
+        "the model takes BGR where RGB is fed": images_NHWC[..., ::-1],
+        "the model takes mirrored pictures": images_NHWC[:, :, ::-1],
+        "the model swaps rows and columns": images_NHWC.transpose(0, 2, 1, 3),
+    }
+    for cause, images in altered.items():
+        logits_NK = session.run(np.ascontiguousarray(images)).logits
+        if compare(logits_NK, wanted_NK, tolerance).passed:
+            return cause
+    return ""
+
+
+def _output_cause(
+    logits_NK: NDArray[Any], wanted_NK: NDArray[Any], precision: str, backend: str
+) -> str:
+    if not np.isfinite(logits_NK).all():
+        return "values overflow: a layer needs float32 here (--precision fp32 tells)"
+    across_images = float(np.std(logits_NK, axis=0).mean())
+    wanted_across = max(float(np.std(wanted_NK, axis=0).mean()), 1e-9)
+    if across_images < 0.1 * wanted_across:
+        return "every picture looks the same to the model: wrong range, scaled twice or not at all"
+    if precision == "int8" and backend == "onnxruntime" and _saturates():
+        return "this x86 CPU has no VNNI: its 8-bit products saturate (export with reduced range)"
+    if backend == "tensorrt":
+        return "the engine computes something else: build it with --precision fp32 to compare"
+    return "the graph or its kernels compute something else than on the host"
+
+
+def _saturates() -> bool:
+    """Whether this is an x86 CPU whose 8-bit products saturate 16-bit sums."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return bool(flags) and "vnni" not in flags

@@ -1,0 +1,138 @@
+"""Labelled pictures on the device: DIR/<domain>/<class>/ or DIR/<class>/, and how well they go.
+
+What cannot be used is named and passed over: unreadable pictures, folders that are no class.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
+from dfkd_edge.runtime.preprocess import read_picture
+from dfkd_edge.runtime.sessions import Session
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+EXPECTED = (
+    "expected DIR/<domain>/<class>/*.jpg or DIR/<class>/*.jpg with the classes of classes.txt"
+)
+
+
+@dataclass(frozen=True)
+class LabelledPicture:
+    """One picture and what it shows."""
+
+    path: Path
+    domain: str
+    label: int
+    """Index into the class list."""
+
+
+@dataclass
+class FolderScore:
+    """How a model does on a folder of pictures."""
+
+    classes: tuple[str, ...]
+    correct: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    """Domain -> class -> [correct, seen]."""
+    skipped: list[str] = field(default_factory=list)
+    """What was passed over, one line each."""
+
+    def add(self, domain: str, label: int, predicted: int) -> None:
+        """Count one picture."""
+        tally = self.correct.setdefault(domain, {}).setdefault(self.classes[label], [0, 0])
+        tally[0] += int(predicted == label)
+        tally[1] += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return accuracies by domain and class, in the form of a rung of the ladder."""
+        domains = {}
+        for domain, tallies in self.correct.items():
+            right, seen = (sum(t[i] for t in tallies.values()) for i in (0, 1))
+            by_class = {name: t[0] / t[1] for name, t in tallies.items()}
+            domains[domain] = {"num_images": seen, "top1": right / seen, "classes": by_class}
+        top1 = {name: float(d["top1"]) for name, d in domains.items()}  # type: ignore[arg-type]
+        return {
+            "domains": domains,
+            "mean_top1": sum(top1.values()) / len(top1),
+            "worst_domain": min(top1, key=lambda name: top1[name]),
+            "skipped": self.skipped,
+        }
+
+
+def class_key(name: str) -> str:
+    """Return the form under which a folder and a class name are the same."""
+    plain = name.replace("_", " ").replace("-", " ")
+    return " ".join(unicodedata.normalize("NFKC", plain).casefold().split())
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """List the pictures of one folder, sorted."""
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES)
+
+
+def find_pictures(root: Path, classes: tuple[str, ...]) -> tuple[list[LabelledPicture], list[str]]:
+    """Find the labelled pictures, and name the folders that are no class.
+
+    Raises:
+        UsageFault: the folder is missing or holds no picture of any class.
+    """
+    if not root.is_dir():
+        raise UsageFault("no such folder", f"--data {root}")
+    index = {class_key(name): number for number, name in enumerate(classes)}
+    folders = sorted(child for child in root.iterdir() if child.is_dir())
+    if any(class_key(folder.name) in index for folder in folders):
+        domains = {root.resolve().name: folders}
+    else:
+        domains = {f.name: sorted(c for c in f.iterdir() if c.is_dir()) for f in folders}
+    pictures, skipped = [], []
+    for domain, class_folders in domains.items():
+        for folder in class_folders:
+            label = index.get(class_key(folder.name))
+            files = pictures_in(folder)
+            if label is None:
+                skipped.append(f"{folder}: names no class, {len(files)} pictures passed over")
+            elif not files:
+                skipped.append(f"{folder}: holds no picture")
+            else:
+                pictures += [LabelledPicture(file, domain, label) for file in files]
+    if not pictures:
+        raise UsageFault("no picture of any class", f"--data {root}", EXPECTED)
+    return pictures, skipped
+
+
+def score_folder(
+    session: Session,
+    root: Path,
+    classes: tuple[str, ...],
+    side_px: int,
+    say: Callable[[str], None],
+) -> FolderScore:
+    """Classify every labelled picture below a folder.
+
+    Raises:
+        UsageFault: there is no usable picture.
+        LackingFault: Pillow is not installed.
+    """
+    pictures, skipped = find_pictures(root, classes)
+    score = FolderScore(classes, skipped=skipped)
+    for number, picture in enumerate(pictures, 1):
+        try:
+            image = read_picture(picture.path, side_px)
+        except LackingFault:
+            raise
+        except Fault as fault:
+            score.skipped.append(str(fault))
+            continue
+        predicted = int(np.argmax(session.run(image[None]).logits[0]))
+        score.add(picture.domain, picture.label, predicted)
+        if number % 500 == 0:
+            say(f"{number} of {len(pictures)} pictures")
+    if not score.correct:
+        raise UsageFault("no picture can be read", f"--data {root}", "see what was passed over")
+    return score

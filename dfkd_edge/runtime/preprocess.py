@@ -1,0 +1,218 @@
+"""The contract between training and device: how a picture becomes uint8 NHWC, and what went wrong.
+
+Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB), S the model's side.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dfkd_edge.runtime.faults import Fault, LackingFault
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SAME_LEVELS = 2.0
+"""Two pictures count as the same below this mean difference, in grey levels of 255."""
+IMAGENET = ("ImageNet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CLIP = ("CLIP", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
+
+def contract(side_px: int, batch: tuple[int, int, int]) -> dict[str, Any]:
+    """Write down what `read_picture` does, for preprocess.json."""
+    return {
+        "input": {
+            "name": "image",
+            "dtype": "uint8",
+            "layout": "NHWC",
+            "channels": "RGB",
+            "range": [0, 255],
+            "height": side_px,
+            "width": side_px,
+        },
+        "resize": {
+            "aspect": "squeezed to the square, nothing is cropped or padded",
+            "filter": "bilinear (triangle)",
+            "antialias": True,
+            "reference": "Pillow Image.resize((width, height), BILINEAR)",
+        },
+        "transparency": "composed over white",
+        "normalisation": "inside the graph: feed plain uint8",
+        "outputs": {
+            "logits": "float32 [N, classes]",
+            "probabilities": "float32 [N, classes]",
+            "embedding": "float32 [N, width], unit rows",
+        },
+        "batch": list(batch),
+    }
+
+
+def read_picture(path: Path, side_px: int) -> NDArray[np.uint8]:
+    """Read one picture as RGB [S, S, C], squeezed to a square; transparency lies on white.
+
+    Raises:
+        LackingFault: Pillow is not installed.
+        Fault: the picture cannot be read.
+    """
+    image_module = _pillow()
+    try:
+        with image_module.open(str(path)) as picture:
+            return resized(_on_white(picture), side_px)
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        MemoryError,
+        struct.error,
+        image_module.DecompressionBombError,
+    ) as error:
+        raise Fault("picture cannot be read", str(path), "remove or mend it") from error
+
+
+def resized(picture: Any, side_px: int) -> NDArray[np.uint8]:
+    """Resize a PIL picture in RGB as the student was trained."""
+    image_module = _pillow()
+    bilinear = getattr(image_module, "Resampling", image_module).BILINEAR  # Pillow < 9.1: no enum
+    return np.array(picture.resize((side_px, side_px), bilinear), dtype=np.uint8)
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise LackingFault(
+            "pictures need Pillow", "", "apt-get install python3-pil, or pip install pillow"
+        ) from error
+    return Image
+
+
+def _on_white(picture: Any) -> Any:
+    if "A" not in picture.getbands() and "transparency" not in picture.info:
+        return picture.convert("RGB")
+    image_module = _pillow()
+    rgba = picture.convert("RGBA")
+    white = image_module.new("RGBA", rgba.size, "white")
+    return image_module.alpha_composite(white, rgba).convert("RGB")
+
+
+def test_card(side_px: int) -> NDArray[np.uint8]:
+    """Draw a picture [H, W, C] on which every wrong preprocessing shows.
+
+    Fine rings alias without antialiasing, a colour wedge shows swapped channels, the uneven sides
+    show crops and the gradients show flips.
+    """
+    height, width = side_px * 3, side_px * 4
+    row_H1 = np.linspace(0.0, 1.0, height)[:, None]
+    column_1W = np.linspace(0.0, 1.0, width)[None, :]
+    rings_HW = 0.5 + 0.5 * np.cos(width * 0.6 * ((row_H1 - 0.3) ** 2 + (column_1W - 0.4) ** 2))
+    checks_HW = (np.arange(height)[:, None] + np.arange(width)[None, :]) % 2
+    red_HW = 0.75 * column_1W + 0.25 * rings_HW
+    green_HW = 0.5 * rings_HW + 0.5 * row_H1 * (1 - column_1W)
+    blue_HW = 0.3 * (1 - row_H1) + 0.3 * checks_HW + 0.0 * rings_HW
+    card_HWC = np.stack([red_HW, green_HW, blue_HW], axis=-1)
+    rounded: NDArray[np.uint8] = np.round(np.clip(card_HWC, 0, 1) * 255).astype(np.uint8)
+    return rounded
+
+
+def triangle_resize(
+    picture_HWC: NDArray[np.uint8], side_px: int, antialias: bool
+) -> NDArray[np.float64]:
+    """Resize to [S, S, C] in plain numpy, with or without antialiasing; for the diagnosis."""
+    rows_SH = _triangle_weights(picture_HWC.shape[0], side_px, antialias)
+    columns_SW = _triangle_weights(picture_HWC.shape[1], side_px, antialias)
+    wide_HSC = np.einsum("sw,hwc->hsc", columns_SW, picture_HWC.astype(np.float64))
+    return np.asarray(np.einsum("th,hsc->tsc", rows_SH, wide_HSC))
+
+
+def _triangle_weights(num_from: int, num_to: int, antialias: bool) -> NDArray[np.float64]:
+    scale = num_from / num_to
+    reach = max(scale, 1.0) if antialias else 1.0
+    centre_T1 = (np.arange(num_to)[:, None] + 0.5) * scale
+    distance_TF = np.abs(np.arange(num_from)[None, :] + 0.5 - centre_T1)
+    weight_TF = np.maximum(0.0, 1.0 - distance_TF / reach)
+    return np.asarray(weight_TF / weight_TF.sum(axis=1, keepdims=True))
+
+
+def _wrong_geometries(card_HWC: NDArray[np.uint8], side_px: int) -> dict[str, NDArray[Any]]:
+    height, width = card_HWC.shape[:2]
+    left = (width - height) // 2
+    right_SSC = triangle_resize(card_HWC, side_px, antialias=True)
+    step_S = ((np.arange(side_px) + 0.5) / side_px * np.array([[height], [width]])).astype(int)
+    padded = np.zeros((width, width, 3), np.uint8)
+    padded[left : left + height] = card_HWC
+    return {
+        "": right_SSC,
+        "resized without antialiasing": triangle_resize(card_HWC, side_px, antialias=False),
+        "resized with nearest neighbour": card_HWC[step_S[0]][:, step_S[1]].astype(np.float64),
+        "cropped instead of squeezed": triangle_resize(
+            card_HWC[:, left : left + height], side_px, antialias=True
+        ),
+        "padded instead of squeezed": triangle_resize(padded, side_px, antialias=True),
+        "mirrored": right_SSC[:, ::-1],
+        "upside down": right_SSC[::-1],
+        "rows and columns swapped": right_SSC.transpose(1, 0, 2),
+    }
+
+
+def _as_levels(seen_SSC: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+    """Undo the usual normalisations, so that each reading of the values is in 0 to 255."""
+    seen = seen_SSC.astype(np.float64)
+    readings = {"": seen}
+    if seen_SSC.dtype != np.uint8 or seen.max() <= 1.0:
+        readings["values are in 0 to 1, not 0 to 255"] = seen * 255.0
+        readings["values are in -1 to 1, not 0 to 255"] = (seen + 1.0) * 127.5
+        for name, mean, deviation in (IMAGENET, CLIP):
+            reading = (seen * np.array(deviation) + np.array(mean)) * 255.0
+            readings[f"values are normalised with {name}'s mean and deviation"] = reading
+    return readings
+
+
+def name_fault(
+    seen: NDArray[Any], card_HWC: NDArray[np.uint8], expected_SSC: NDArray[np.uint8]
+) -> str:
+    """Compare a preprocessed test card with the expected one and name the likely fault.
+
+    Args:
+        seen: what another pipeline makes of the card: [S, S, C], [1, S, S, C] or channels first.
+        card_HWC: the test card.
+        expected_SSC: what training would have seen.
+
+    Returns:
+        An empty text where they are the same.
+    """
+    side = expected_SSC.shape[0]
+    seen = seen[0] if seen.ndim == 4 and len(seen) == 1 else seen
+    faults = []
+    if seen.shape == (3, side, side) and side != 3:
+        faults.append("channels come first (NCHW), not last (NHWC)")
+        seen = seen.transpose(1, 2, 0)
+    if seen.shape != expected_SSC.shape:
+        return f"shape is {list(seen.shape)}, not {list(expected_SSC.shape)}"
+    best, cause = _nearest_cause(seen, card_HWC, expected_SSC)
+    if best > SAME_LEVELS:
+        off = np.abs(seen.astype(np.float64) - expected_SSC).mean()
+        return "; ".join([*faults, f"differs by {off:.0f} grey levels for a reason not known here"])
+    return "; ".join(faults + cause)
+
+
+def _nearest_cause(
+    seen_SSC: NDArray[Any], card_HWC: NDArray[np.uint8], expected_SSC: NDArray[np.uint8]
+) -> tuple[float, list[str]]:
+    candidates = []
+    geometries = _wrong_geometries(card_HWC, expected_SSC.shape[0])
+    geometries[""] = expected_SSC.astype(np.float64)
+    for value_fault, reading in _as_levels(seen_SSC).items():
+        for geometry_fault, wanted in geometries.items():
+            for channel_fault, channels in (
+                ("", wanted),
+                ("channels are BGR, not RGB", wanted[..., ::-1]),
+            ):
+                names = [n for n in (channel_fault, geometry_fault, value_fault) if n]
+                off = float(np.abs(reading - channels).mean())
+                candidates.append((off + 0.05 * len(names), names))
+    return min(candidates, key=lambda pair: pair[0])

@@ -1,0 +1,98 @@
+"""How long one inference takes: warm up first, then percentiles over a stated time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+MIN_ITERATIONS, MAX_ITERATIONS = 20, 1_000_000
+
+
+@dataclass(frozen=True)
+class TimingRequest:
+    """How to measure; the defaults are those of trtexec."""
+
+    warmup_ms: float = 200.0
+    """Clocks ramp up and caches fill before anything counts."""
+    duration_s: float = 3.0
+    """How long to measure; at least 20 inferences are timed."""
+    percentiles: tuple[float, ...] = (50.0, 90.0, 99.0)
+    """Which percentiles to state."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """What was measured, end to end: from images in memory to results in memory."""
+
+    batch: int
+    num_iterations: int
+    percentile_ms: dict[str, float]
+    """`p50`, `p90`, `p99`: milliseconds."""
+    mean_ms: float
+    min_ms: float
+    max_ms: float
+    variation: float
+    """Standard deviation over mean; above 0.1 the clocks or the load were unsteady."""
+    throughput_per_s: float
+    """Images a second, one after the other."""
+    warmup_ms: float
+    duration_s: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+
+def measure(infer: Callable[[], object], batch: int, request: TimingRequest) -> Latency:
+    """Time a function that runs one batch.
+
+    Args:
+        infer: one inference, finished when it returns.
+        batch: images it takes.
+        request: warm-up, duration and percentiles.
+    """
+    start = time.perf_counter()
+    infer()
+    while (time.perf_counter() - start) * 1e3 < request.warmup_ms:
+        infer()
+    times_ms: list[float] = []
+    start = time.perf_counter()
+    end = start + request.duration_s
+    before = start
+    while (before < end or len(times_ms) < MIN_ITERATIONS) and len(times_ms) < MAX_ITERATIONS:
+        infer()
+        after = time.perf_counter()
+        times_ms.append((after - before) * 1e3)
+        before = after
+    taken_ms = np.asarray(times_ms)
+    return Latency(
+        batch=batch,
+        num_iterations=len(times_ms),
+        percentile_ms={
+            f"p{percentile:g}": float(np.percentile(taken_ms, percentile))
+            for percentile in request.percentiles
+        },
+        mean_ms=float(taken_ms.mean()),
+        min_ms=float(taken_ms.min()),
+        max_ms=float(taken_ms.max()),
+        variation=float(taken_ms.std() / taken_ms.mean()),
+        throughput_per_s=batch * len(times_ms) / (before - start),
+        warmup_ms=request.warmup_ms,
+        duration_s=before - start,
+    )
+
+
+def parse_percentiles(text: str) -> tuple[float, ...]:
+    """Read `50,90,99`.
+
+    Raises:
+        ValueError: a part is no number between 0 and 100.
+    """
+    percentiles = tuple(float(part) for part in text.split(","))
+    if not all(0 <= p <= 100 for p in percentiles):
+        raise ValueError(text)
+    return percentiles
