@@ -203,6 +203,13 @@ def find_run(path: Path) -> Path:
     return path.resolve()
 
 
+def read_stages(path: Path) -> dict[str, Any]:
+    """Stages that a run has finished, each with its `key` and `files`; none without a run."""
+    manifest = _read_manifest(path)
+    stages: dict[str, Any] = manifest["stages"] if manifest else {}
+    return stages
+
+
 def point_latest(runs: Path, run: Path) -> None:
     """Let runs/latest name the newest run (a relative link, replaced atomically)."""
     link, temporary = runs / "latest", runs / ".latest.tmp"

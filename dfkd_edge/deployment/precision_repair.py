@@ -1,0 +1,160 @@
+"""Label-free precision repair: put back to float the fewest layers that INT8 harms most.
+
+Every layer is rounded alone and its harm read off surrogate images: how often the class changes,
+and by how much the class probabilities do. Then the worst layers go back to float, 1, 2, 4, ... of
+them, until the gate passes, and by halving the fewest that still pass. No label is needed.
+
+Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB), K classes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfkd_edge.artifacts import ModelFile
+from dfkd_edge.interfaces import Reporter, Runner
+from dfkd_edge.validation.gate import Verdict
+from dfkd_edge.validation.statistics import mean_divergence
+
+MAX_SECONDS = 60.0
+"""For the ranking; layers that were not reached count as harmless."""
+MAX_FLOAT_SHARE = 1 / 3
+"""With more layers in float, INT8 is hardly worth its name: then the student is fine-tuned."""
+
+Quantize = Callable[[frozenset[str]], ModelFile]
+"""Nodes that stay float -> INT8 graph."""
+Judge = Callable[[ModelFile], Verdict]
+"""INT8 graph -> what the gate says of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """What rounding one layer alone does."""
+
+    node: str
+    agreement: float
+    """Share of the surrogate images whose class stays that of the FP32 student."""
+    divergence: float
+    """KL of the class probabilities from the FP32 student's, in nats."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What the repair did."""
+
+    passed: bool
+    float_nodes: tuple[str, ...]
+    """Put back to float, the most harmful first."""
+    num_quantizable: int
+    drop_before: float
+    drop_after: float
+    """In the worst domain."""
+    sensitivities: tuple[Sensitivity, ...]
+    """The most harmful first."""
+    num_graphs: int
+    """Graphs that the gate judged."""
+    seconds: float
+
+    def document(self) -> dict[str, Any]:
+        """For the manifest."""
+        return asdict(self)
+
+
+def rank_sensitivities(
+    nodes: Sequence[str],
+    quantize: Quantize,
+    open_runner: Callable[[ModelFile], Runner],
+    image_NHWC: NDArray[np.uint8],
+    reference_NK: NDArray[np.float32],
+    reporter: Reporter,
+) -> tuple[Sensitivity, ...]:
+    """Round each layer alone and rank them, the most harmful first.
+
+    Args:
+        nodes: every layer that INT8 rounds.
+        quantize: makes the graphs.
+        open_runner: runs them.
+        image_NHWC: surrogate images, neither calibrated on nor measured on.
+        reference_NK: logits of the FP32 student.
+        reporter: shows the bar.
+    """
+    everything = frozenset(nodes)
+    found: list[Sensitivity] = []
+    begun = time.monotonic()
+    with reporter.stage("ranking layers by what INT8 does to them", len(nodes)) as progress:
+        for node in nodes:
+            if time.monotonic() - begun > MAX_SECONDS:
+                break
+            logits_NK = open_runner(quantize(everything - {node}))(image_NHWC).logits
+            same_N = logits_NK.argmax(1) == reference_NK.argmax(1)
+            divergence = mean_divergence(reference_NK, logits_NK)
+            found.append(
+                Sensitivity(
+                    node, float(same_N.mean()), math.inf if divergence is None else divergence
+                )
+            )
+            progress.advance(1, node)
+    return tuple(sorted(found, key=lambda s: (-s.divergence, s.agreement)))
+
+
+def repair(
+    ranked: Sequence[Sensitivity],
+    num_quantizable: int,
+    quantize: Quantize,
+    judge: Judge,
+    drop_before: float,
+    reporter: Reporter,
+) -> tuple[RepairReport, ModelFile]:
+    """Find the fewest layers whose return to float lets the gate pass.
+
+    Returns:
+        The report, and the graph that passed or else lost least.
+    """
+    begun = time.monotonic()
+    nodes = [s.node for s in ranked]
+    limit = max(1, min(len(nodes), int(num_quantizable * MAX_FLOAT_SHARE)))
+    steps = limit.bit_length() * 2
+    tried: dict[int, Verdict] = {}
+    with reporter.stage("putting layers back to float", steps) as progress:
+
+        def passes(count: int) -> bool:
+            tried[count] = judge(quantize(frozenset(nodes[:count])))
+            progress.advance(1, f"{count} in float: drop {tried[count].drop * 100:.2f} points")
+            return tried[count].passed
+
+        count = _fewest(passes, limit)
+    best = count or min(tried, key=lambda c: (tried[c].drop, c))
+    report = RepairReport(
+        passed=count is not None,
+        float_nodes=tuple(nodes[:best]),
+        num_quantizable=num_quantizable,
+        drop_before=drop_before,
+        drop_after=tried[best].drop,
+        sensitivities=tuple(ranked),
+        num_graphs=len(tried),
+        seconds=time.monotonic() - begun,
+    )
+    return report, quantize(frozenset(nodes[:best]))
+
+
+def _fewest(passes: Callable[[int], bool], limit: int) -> int | None:
+    """Double until it passes, then halve the gap; None when nothing up to `limit` passes."""
+    failed, count = 0, 1
+    while not passes(count):
+        if count == limit:
+            return None
+        failed, count = count, min(2 * count, limit)
+    while count - failed > 1:
+        middle = (failed + count) // 2
+        if passes(middle):
+            count = middle
+        else:
+            failed = middle
+    return count

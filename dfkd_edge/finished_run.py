@@ -1,0 +1,70 @@
+"""A finished run, opened again: what `export` and `check` need of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
+from dfkd_edge.class_names import ClassNames, read_class_names
+from dfkd_edge.config import PipelineConfig, load_config
+from dfkd_edge.errors import ArtifactError, RunDirError
+from dfkd_edge.run_dir import find_run, read_stages
+from dfkd_edge.synthesis.amortized import SHARD_SIZE
+from dfkd_edge.synthesis.surrogate_store import read_surrogates
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """The artifacts of `distill`."""
+
+    path: Path
+    config: PipelineConfig
+    """As the run was made."""
+    class_names: ClassNames
+    student: StudentArtifact
+    surrogates: SurrogateSet
+
+
+def open_finished_run(path: Path) -> FinishedRun:
+    """Open a run whose student is ready.
+
+    Raises:
+        RunDirError: there is no run, or its student is not finished.
+        ArtifactError: a file of it is missing or damaged.
+    """
+    path = find_run(path)
+    missing = {"surrogates", "student"} - set(read_stages(path))
+    if missing:
+        raise RunDirError(
+            f"the run has no finished {' and no '.join(sorted(missing))}",
+            where=str(path),
+            hint="the same distill command goes on from where it stopped",
+        )
+    if not (path / "config.toml").is_file():
+        raise ArtifactError("settings of the run are missing", where=str(path / "config.toml"))
+    config = load_config(path / "config.toml")
+    class_names = read_class_names(path / "classes.txt")
+    return FinishedRun(
+        path,
+        config,
+        class_names,
+        StudentArtifact.load(path / "student"),
+        read_finished_surrogates(path, config, class_names),
+    )
+
+
+def read_finished_surrogates(
+    path: Path, config: PipelineConfig, class_names: ClassNames
+) -> SurrogateSet:
+    """Read the surrogate images of a finished run.
+
+    Raises:
+        ArtifactError: a shard is missing or damaged.
+    """
+    num_shards = math.ceil(config.synthesis.num_images / SHARD_SIZE)
+    content = read_stages(path)["surrogates"]["key"]
+    return read_surrogates(
+        path / "surrogates", num_shards, class_names.names, config.synthesis.heldout_share, content
+    )
