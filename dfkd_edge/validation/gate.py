@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ class Verdict:
             "num_won": self.loss.num_won,
             "p_value": self.loss.p_value,
             "within_noise": self.loss.is_within_noise,
+            "sentence": self.sentence(),
         }
 
     def sentence(self) -> str:
@@ -72,21 +74,22 @@ def judge(predictions: Predictions, max_drop: float) -> Verdict:
     return Verdict(passed, max_drop, worst, final, predictions.measure, losses[worst])
 
 
-def require_passed(verdict: Verdict, bundle: Path) -> None:
+def require_passed(gate: Mapping[str, Any], bundle: Path) -> None:
     """Stop with exit code 3 when the gate has failed.
+
+    Args:
+        gate: what `Verdict.document` wrote.
+        bundle: named in the error.
 
     Raises:
         GateFailedError: it has; the bundle is kept.
     """
-    if not verdict.passed:
-        raise GateFailedError(
-            f"gate failed: {verdict.sentence()}",
-            where=str(bundle),
-            hint="the bundle is kept, marked failed; "
-            + (
-                "the loss is within noise: check with more pictures, "
-                if verdict.loss.is_within_noise
-                else ""
-            )
-            + "try --precision fp16 or a larger --max-drop",
-        )
+    if gate["passed"]:
+        return
+    more = "the loss is within noise: check with more pictures, " if gate["within_noise"] else ""
+    raise GateFailedError(
+        f"gate failed: {gate['sentence']}",
+        where=str(bundle),
+        hint=f"the bundle is kept, marked failed; {more}try --precision fp16 or a larger "
+        "--max-drop",
+    )

@@ -70,6 +70,20 @@ def find_domains(root: Path, class_names: tuple[str, ...]) -> list[Domain]:
     return domains
 
 
+def folders_of_no_class(root: Path, class_names: tuple[str, ...]) -> list[str]:
+    """Name the folders that lie where classes are expected but name none, as `domain/folder`."""
+    known = {_class_key(name) for name in class_names}
+    children = sorted(child for child in root.iterdir() if child.is_dir())
+    if any(_class_key(child.name) in known for child in children):
+        return [child.name for child in children if _class_key(child.name) not in known]
+    return [
+        f"{domain.name}/{child.name}"
+        for domain in children
+        for child in sorted(domain.iterdir())
+        if child.is_dir() and _class_key(child.name) not in known
+    ]
+
+
 def read_picture(path: Path, side_px: int) -> NDArray[np.uint8]:
     """Read one picture as RGB uint8 [side, side, 3], squeezed to a square; alpha lies on white.
 

@@ -162,7 +162,7 @@ def test_labelled_domains_are_measured_by_top1(exact: ColourClassifier, pictures
     assert (verdict.passed, verdict.measure, verdict.rung) == (False, "top1", "onnx-int8")
     assert verdict.domain == document["losses"][-1]["worst_domain"]
     with pytest.raises(GateFailedError, match="gate failed: onnx-int8 loses") as caught:
-        require_passed(verdict, Path("bundle"))
+        require_passed(verdict.document(), Path("bundle"))
     assert caught.value.exit_code == 3
     assert {"passed", "max_drop", "drop"} <= set(verdict.document())
 

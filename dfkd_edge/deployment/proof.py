@@ -1,0 +1,138 @@
+"""The proof of a bundle: its rungs, run on the same images, and what the gate says of them.
+
+`export` proves what it has just converted, `check` proves what lies in a bundle: one code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dfkd_edge.artifacts import ModelFile, SurrogateSet
+from dfkd_edge.interfaces import Reporter, Runner
+from dfkd_edge.plugins import load_exporter
+from dfkd_edge.runtime.timing import TimingRequest, measure
+from dfkd_edge.students import Student
+from dfkd_edge.teacher import Teacher
+from dfkd_edge.validation.evaluation_images import (
+    EvaluationSet,
+    labelled_pictures,
+    surrogate_suite,
+)
+from dfkd_edge.validation.gate import judge
+from dfkd_edge.validation.image_folders import folders_of_no_class
+from dfkd_edge.validation.ladder import (
+    STUDENT,
+    TEACHER,
+    Predictions,
+    Rung,
+    climb,
+    ladder_document,
+)
+from dfkd_edge.validation.torch_runners import TeacherNetwork, TorchRunner
+
+LATENCY = TimingRequest(warmup_ms=50, duration_s=0.4, percentiles=(50.0,))
+"""Short: the ladder compares rungs, `benchmark` measures."""
+BYTES_PER_FLOAT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A ladder that was climbed."""
+
+    rungs: tuple[Rung, ...]
+    predictions: Predictions
+    evaluation: EvaluationSet
+
+    def document(self, class_names: Sequence[str], max_drop: float) -> dict[str, Any]:
+        """Describe ladder and gate; what `check --json` prints."""
+        ladder = ladder_document(class_names, self.rungs, self.predictions)
+        gate = judge(self.predictions, max_drop).document()
+        return {**ladder, "images": self.evaluation.description, "gate": gate}
+
+
+def open_runner(model: ModelFile, num_threads: int) -> Runner:
+    """Open a converted model on this host."""
+    runner: Runner = load_exporter("runner")(model, num_threads)
+    return runner
+
+
+def median_latency_ms(runner: Runner, side_px: int) -> float:
+    """Median time of one image on this host, in milliseconds."""
+    image_NHWC = np.full((1, side_px, side_px, 3), 127, np.uint8)
+    return measure(lambda: runner(image_NHWC), 1, LATENCY).percentile_ms["p50"]
+
+
+def model_rung(model: ModelFile, side_px: int, num_threads: int) -> Rung:
+    """Open one converted model as a rung, with its size and its latency."""
+    runner = open_runner(model, num_threads)
+    latency_ms = median_latency_ms(runner, side_px)
+    return Rung(f"onnx-{model.precision}", runner, side_px, model.size_bytes, latency_ms)
+
+
+def build_rungs(
+    teacher: Teacher, student: Student, models: Sequence[ModelFile], num_threads: int
+) -> tuple[Rung, ...]:
+    """Teacher, student, then every converted model in the order of conversion."""
+    side_px = student.image_size_px
+    networks = (
+        (TEACHER, TeacherNetwork(teacher), teacher.image_size_px, teacher.num_image_parameters),
+        (STUDENT, student, side_px, student.num_parameters),
+    )
+    rungs = []
+    for name, network, native_px, num_parameters in networks:
+        runner = TorchRunner(name, network)
+        latency_ms = median_latency_ms(runner, native_px)
+        rungs.append(Rung(name, runner, native_px, num_parameters * BYTES_PER_FLOAT, latency_ms))
+    return (*rungs, *(model_rung(model, side_px, num_threads) for model in models))
+
+
+def evaluation_set(
+    data: str,
+    class_names: tuple[str, ...],
+    sides_px: tuple[int, ...],
+    surrogates: SurrogateSet,
+    seed: int,
+    reporter: Reporter,
+) -> EvaluationSet:
+    """Labelled pictures where there are some, else the built-in suite.
+
+    Raises:
+        ConfigError: `data` holds no picture of any class, or nothing was held out.
+    """
+    if not data:
+        with reporter.stage("making the corruption suite", 1) as progress:
+            suite = surrogate_suite(surrogates, seed)
+            progress.advance()
+        return suite
+    pictures = labelled_pictures(Path(data), class_names, sides_px)
+    strangers = folders_of_no_class(Path(data), class_names)
+    if strangers:
+        shown = ", ".join(strangers[:5]) + (" ..." if len(strangers) > 5 else "")
+        reporter.note(f"  passed over, no class of the list: {shown}")
+    return pictures
+
+
+def prove(
+    rungs: tuple[Rung, ...],
+    evaluation: EvaluationSet,
+    calibrated: frozenset[str],
+    reporter: Reporter,
+) -> Proof:
+    """Climb the ladder.
+
+    Raises:
+        ConfigError: calibration and evaluation share pictures, or a domain cannot be read.
+    """
+    with reporter.stage("climbing the conversion ladder", evaluation.num_images) as progress:
+        predictions = climb(rungs, evaluation, calibrated, progress)
+    if predictions.unreadable:
+        reporter.note(
+            f"  passed over {len(predictions.unreadable)} unreadable pictures, such as "
+            f"{predictions.unreadable[0]}"
+        )
+    return Proof(rungs, predictions, evaluation)
