@@ -10,6 +10,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from dfkd_edge import __version__
+from dfkd_edge.bundle_commands import benchmark, predict
 from dfkd_edge.errors import DfkdEdgeError, UsageError
 from dfkd_edge.targets_command import targets_app
 
@@ -24,6 +25,8 @@ app = typer.Typer(
 classes_app = typer.Typer(help="Work with class lists.", no_args_is_help=True)
 app.add_typer(classes_app, name="classes")
 app.add_typer(targets_app, name="targets")
+app.command()(benchmark)
+app.command()(predict)
 
 RUNS = Path("runs")
 Text = Optional[str]  # noqa: UP045  Typer reads the annotation at run time

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import ModelFile, StudentArtifact, save_tensors
 from dfkd_edge.class_names import ClassNames, parse_class_names
@@ -108,6 +109,7 @@ def write_tiny_graph(
     weights: dict[str, Any] = {
         "gain": np.float32(gain),
         "kernel": random.normal(size=(8, 3, 3, 3)).astype(np.float32),
+        "bias": random.normal(size=8).astype(np.float32),
         "projection": random.normal(size=(8, TINY_WIDTH)).astype(np.float32),
         "text_head": random.normal(size=(TINY_WIDTH, len(TINY_CLASSES))).astype(np.float32),
         "logit_scale": np.float32(10),
@@ -115,14 +117,20 @@ def write_tiny_graph(
         "scale": np.float32(4 / 127),
         "zero": np.int8(0),
     }
-    nodes = [
+    conv_input = "steps" if quantized else "scaled"
+    nodes: list[tuple[str, list[str], str, dict[str, Any]]] = [
         ("Gather", ["image", "channels"], "ordered", {"axis": 3}),
         ("Cast", ["ordered"], "float", {"to": TensorProto.FLOAT}),
         ("Transpose", ["float"], "planes", {"perm": [0, 3, 1, 2]}),
         ("Mul", ["planes", "gain"], "scaled", {}),
         ("QuantizeLinear", ["scaled", "scale", "zero"], "coarse", {}),
         ("DequantizeLinear", ["coarse", "scale", "zero"], "steps", {}),
-        ("Conv", ["steps" if quantized else "scaled", "kernel"], "maps", {"strides": [2, 2]}),
+        (
+            "Conv",
+            [conv_input, "kernel", "bias"],
+            "maps",
+            {"strides": [2, 2]},
+        ),
         ("Relu", ["maps"], "positive", {}),
         ("GlobalAveragePool", ["positive"], "pooled", {}),
         ("Flatten", ["pooled"], "features", {}),
@@ -149,12 +157,13 @@ def write_tiny_graph(
     onnx.save(model, path)
 
 
-def tiny_images(num: int = 12) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def tiny_images(num: int = 12) -> NDArray[np.uint8]:
     """Plain colours with a little noise, so that swapped channels show."""
     random = np.random.default_rng(1)
     colours = random.integers(0, 256, (num, 1, 1, 3))
     noise = random.integers(-20, 20, (num, TINY_SIDE_PX, TINY_SIDE_PX, 3))
-    return np.clip(colours + noise, 0, 255).astype(np.uint8)
+    clipped: NDArray[np.uint8] = np.clip(colours + noise, 0, 255).astype(np.uint8)
+    return clipped
 
 
 @pytest.fixture(scope="session")

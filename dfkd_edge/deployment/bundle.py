@@ -20,22 +20,22 @@ from numpy.typing import NDArray
 
 from dfkd_edge import __version__
 from dfkd_edge.artifacts import Bytes, Floats, ModelFile, StudentArtifact, save_tensors
-from dfkd_edge.errors import EnvironmentLackingError, RunDirError
+from dfkd_edge.errors import EnvironmentLackingError, RunDirError, UsageError
 from dfkd_edge.run_dir import atomic_write
 from dfkd_edge.runtime import bundle_files, preprocess
-from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.runtime.bundle_files import MANIFEST, Bundle
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.golden import TOLERANCE
 from dfkd_edge.runtime_faults import faults_as_errors
 from dfkd_edge.target_profile import Precision, TargetProfile
 
-__all__ = ["Bundle", "BundleContents", "GoldenSet", "open_bundle", "write_bundle"]
+__all__ = ["Bundle", "BundleContents", "GoldenSet", "find_bundle", "open_bundle", "write_bundle"]
 
 CHECK, RESULT = "check.pyz", "result.json"
 MODEL_NAMES = frozenset(f"model.{precision}.onnx" for precision in ("fp32", "fp16", "int8"))
 OWN_NAMES = MODEL_NAMES | frozenset(
     {
-        *(bundle_files.MANIFEST, bundle_files.CLASSES, bundle_files.PREPROCESS),
+        *(MANIFEST, bundle_files.CLASSES, bundle_files.PREPROCESS),
         *(bundle_files.GOLDEN, CHECK, RESULT, "test_card.png", "text_head.safetensors"),
         *("calibration.json", "validation.json", "recipe.md", "build.sh", "LICENSES.txt"),
         "student",
@@ -110,7 +110,7 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         marker = {"marker": bundle_files.MARKER, "status": "incomplete"}
-        atomic_write(folder / bundle_files.MANIFEST, _json(marker))
+        atomic_write(folder / MANIFEST, _json(marker))
         models = {precision: _place(folder, m) for precision, m in contents.models.items()}
         for path in (contents.student.weights, contents.student.folder / "student.json"):
             _copy(path, folder / "student" / path.name)
@@ -131,7 +131,7 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
             for name in names
         }
     }
-    atomic_write(folder / bundle_files.MANIFEST, _json(manifest))
+    atomic_write(folder / MANIFEST, _json(manifest))
     return open_bundle(folder, verify=False)
 
 
@@ -152,6 +152,26 @@ def open_bundle(folder: Path, verify: bool = True) -> Bundle:
         for fault in bundle_files.damaged_files(folder, bundle.manifest) if verify else ():
             raise fault
     return bundle
+
+
+def find_bundle(path: Path) -> Path:
+    """Take a bundle as it is, or the only bundle of a run.
+
+    Raises:
+        UsageError: the run holds none or several.
+    """
+    bundles = path / "bundles"
+    if not bundles.is_dir():
+        return path
+    found = sorted(child for child in bundles.iterdir() if (child / MANIFEST).is_file())
+    if len(found) != 1:
+        names = ", ".join(child.name for child in found) or "none"
+        raise UsageError(
+            f"run holds {len(found)} bundles, name one: {names}",
+            where=str(bundles),
+            hint="dfkd-edge export makes one",
+        )
+    return found[0]
 
 
 def _manifest(contents: BundleContents, models: Mapping[Precision, str]) -> dict[str, Any]:
@@ -187,7 +207,7 @@ def _refuse_foreign(folder: Path) -> None:
 
 def _is_ours(folder: Path) -> bool:
     with contextlib.suppress(Fault):
-        manifest = bundle_files.read_json(folder / bundle_files.MANIFEST)
+        manifest = bundle_files.read_json(folder / MANIFEST)
         return manifest.get("marker") == bundle_files.MARKER
     return False
 
@@ -209,7 +229,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def _remove_stale(folder: Path, names: set[str]) -> None:
     """An older bundle's files must not stay beside the new ones, its device result neither."""
-    for name in OWN_NAMES - names - {bundle_files.MANIFEST, "student"}:
+    for name in OWN_NAMES - names - {MANIFEST, "student"}:
         (folder / name).unlink(missing_ok=True)
 
 

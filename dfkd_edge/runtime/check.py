@@ -213,8 +213,10 @@ def _check_model(
         bundle.batch,
         options.cache,
     )
+    memory_before_mib = device.peak_memory_mib()
     session = open_session(request, voice.say)
     found: dict[str, Any] = {
+        "memory_before_mib": memory_before_mib,
         "backend": session.backend,
         "version": session.version,
         "settings": session.settings,

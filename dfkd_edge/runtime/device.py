@@ -10,7 +10,6 @@ import os
 import platform
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +118,13 @@ def num_cores() -> int:
 
 
 def peak_memory_mib() -> float:
-    """Peak memory of this process so far."""
+    """Peak memory of this process so far; getrusage would count the parent's before the exec."""
+    found = re.search(r"VmHWM:\s*(\d+) kB", _text(Path("/proc/self/status")))
+    if found:
+        return int(found.group(1)) / 1024
     import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _text(path: Path) -> str:

@@ -4,19 +4,40 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from dfkd_edge.deployment.bundle import Bundle
+from dfkd_edge.artifacts import ModelFile
+from dfkd_edge.deployment.bundle import Bundle, BundleContents, write_bundle
+from dfkd_edge.runtime.preprocess import test_card as draw_test_card
+
+MakeBundle = Callable[..., Bundle]
+
+
+@pytest.fixture
+def bundle_of(tmp_path: Path, tiny_contents: BundleContents, tiny_graph: Any) -> MakeBundle:
+    """Write a bundle whose FP32 graph differs from the one that made the golden logits."""
+
+    def make(**graph: Any) -> Bundle:
+        path = tmp_path / "other.onnx"
+        tiny_graph(path, **graph)
+        models = {**tiny_contents.models, "fp32": ModelFile(path, "onnx", "fp32", {})}
+        return write_bundle(tmp_path / "other", replace(tiny_contents, models=models))
+
+    return make
 
 
 def run_check(bundle: Path, *arguments: str) -> tuple[int, str, dict[str, Any]]:
     """Run check.pyz in its own process, away from the sources; returns code, errors, result."""
     short = [] if "--duration" in arguments else ["--duration", "0"]
     done = subprocess.run(
-        [sys.executable, str(bundle / "check.pyz"), *short, *arguments],
+        [sys.executable, "-I", str(bundle / "check.pyz"), *short, *arguments],
         capture_output=True,
         text=True,
         cwd=bundle.parent,
@@ -24,6 +45,18 @@ def run_check(bundle: Path, *arguments: str) -> tuple[int, str, dict[str, Any]]:
     path = bundle / "result.json"
     result = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return done.returncode, done.stderr, result
+
+
+def edit_manifest(bundle: Bundle, change: Callable[[dict[str, Any]], None]) -> None:
+    path = bundle.folder / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    change(manifest)
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def save_picture(path: Path, colour: tuple[int, int, int]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (40, 30), colour).save(path)
 
 
 def test_a_good_bundle_passes(tiny_bundle: Bundle) -> None:
@@ -34,3 +67,206 @@ def test_a_good_bundle_passes(tiny_bundle: Bundle) -> None:
         model = result["models"][precision]
         assert model["golden"]["agreement"] == 1.0
         assert model["latency"]["percentile_ms"]["p50"] <= model["latency"]["percentile_ms"]["p99"]
+
+
+def test_json_prints_one_document(tiny_bundle: Bundle) -> None:
+    command = [sys.executable, "check.pyz", "--json", "--duration", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tiny_bundle.folder)
+    assert json.loads(done.stdout)["passed"]
+    assert "verified" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("model.int8.onnx", lambda p: p.write_bytes(p.read_bytes()[:-9]), "cut short"),
+        ("golden.npz", lambda p: p.write_bytes(p.read_bytes()[:-9]), "cut short"),
+        ("classes.txt", lambda p: p.write_text("cat\n"), "cut short"),
+        ("recipe.md", lambda p: p.write_text("run this\n"), "was changed"),
+        ("preprocess.json", lambda p: p.write_text(p.read_text() + " "), "was changed"),
+        ("model.int8.onnx", lambda p: p.unlink(), "is missing"),
+        ("preprocess.json", lambda p: p.unlink(), "is missing"),
+        (
+            "model.int8.onnx",
+            lambda p: shutil.copyfile(p.parent / "model.fp32.onnx", p),
+            "holds the content of model.fp32.onnx",
+        ),
+    ],
+)
+def test_a_damaged_file_is_named_in_one_line(
+    tiny_bundle: Bundle, name: str, damage: Callable[[Path], object], said: str
+) -> None:
+    damage(tiny_bundle.folder / name)
+    code, errors, result = run_check(tiny_bundle.folder)
+    assert code == 1
+    assert errors.count("\n") == 1
+    assert name in errors
+    assert said in errors
+    assert result == {}
+
+
+@pytest.mark.parametrize(
+    "hostile", ["/etc/passwd", "../secret", "a/../../secret", "a\\b", "C:x", "", "./a", "a//b"]
+)
+def test_a_hostile_path_is_refused(tiny_bundle: Bundle, hostile: str) -> None:
+    def plant(manifest: dict[str, Any]) -> None:
+        manifest["files"][hostile] = {"sha256": "0" * 64, "bytes": 1}
+
+    edit_manifest(tiny_bundle, plant)
+    code, errors, _ = run_check(tiny_bundle.folder)
+    assert code == 1
+    assert errors.count("\n") == 1
+    assert "outside of the bundle" in errors
+
+
+def test_a_symbolic_link_is_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    model = tiny_bundle.folder / "model.int8.onnx"
+    model.rename(tmp_path / "elsewhere.onnx")
+    model.symlink_to(tmp_path / "elsewhere.onnx")
+    code, errors, _ = run_check(tiny_bundle.folder)
+    assert code == 1
+    assert errors.count("\n") == 1
+    assert "symbolic link" in errors
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(None, 2), ("{", 1), ("[]", 1), ("{}", 2), ("[" * 100_000, 1)],
+)
+def test_a_foreign_folder_is_no_bundle(
+    tiny_bundle: Bundle, tmp_path: Path, content: str | None, code: int
+) -> None:
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    if content is not None:
+        (folder / "manifest.json").write_text(content)
+    command = [sys.executable, str(tiny_bundle.folder / "check.pyz"), "--bundle", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == code
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ")
+
+
+def test_every_missing_key_of_the_manifest_gets_a_line(tiny_bundle: Bundle) -> None:
+    for key in ("files", "models", "classes", "precision", "tolerance", "format"):
+        kept = (tiny_bundle.folder / "manifest.json").read_text(encoding="utf-8")
+        edit_manifest(tiny_bundle, lambda manifest, key=key: manifest.pop(key))  # type: ignore[misc]
+        code, errors, _ = run_check(tiny_bundle.folder)
+        assert (code, errors.count("\n")) == (1, 1), key
+        (tiny_bundle.folder / "manifest.json").write_text(kept, encoding="utf-8")
+
+
+def test_swapped_channels_are_named(bundle_of: MakeBundle) -> None:
+    code, errors, result = run_check(bundle_of(swaps_channels=True).folder, "--precision", "fp32")
+    assert code == 3
+    assert "takes BGR where RGB is fed" in errors
+    assert result["models"]["fp32"]["golden"]["cause"] == "the model takes BGR where RGB is fed"
+
+
+@pytest.mark.parametrize(
+    ("gain", "said"), [(1e-6, "wrong range, scaled twice"), (float("inf"), "values overflow")]
+)
+def test_a_wrong_range_is_named(bundle_of: MakeBundle, gain: float, said: str) -> None:
+    code, errors, _ = run_check(bundle_of(gain=gain).folder, "--precision", "fp32")
+    assert code == 3
+    assert said in errors
+
+
+def test_a_bundle_that_failed_on_the_host_does_not_pass(
+    tmp_path: Path, tiny_contents: BundleContents
+) -> None:
+    bundle = write_bundle(tmp_path / "failed", replace(tiny_contents, status="failed"))
+    code, errors, result = run_check(bundle.folder)
+    assert code == 3
+    assert "marked this bundle failed" in errors
+    assert result["models"]["int8"]["golden"]["passed"]
+
+
+def test_a_frame_of_another_pipeline_is_judged(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    card = draw_test_card(16)
+    blurless = np.asarray(
+        Image.fromarray(card).resize((16, 16), Image.Resampling.NEAREST), dtype=np.uint8
+    )
+    np.save(tmp_path / "frame.npy", blurless[..., ::-1])
+    code, errors, _ = run_check(tiny_bundle.folder, "--frame", str(tmp_path / "frame.npy"))
+    assert code == 3
+    assert "channels are BGR, not RGB; resized with nearest neighbour" in errors
+
+
+def test_a_frame_that_is_no_array_is_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "frame.npy").write_bytes(b"\x93NUMPY no")
+    code, errors, result = run_check(tiny_bundle.folder, "--frame", str(tmp_path / "frame.npy"))
+    assert (code, errors.count("\n")) == (2, 1)
+    assert result["models"]["int8"]["golden"]["passed"]
+
+
+def test_folders_are_scored_and_what_is_unusable_is_named(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    for number, name in enumerate(("dog", "great-dane", "Great_Dane", "zebra")):
+        save_picture(data / "photo" / name / "a.png", (60 * number, 200, 30))
+    (data / "photo" / "dog" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    (data / "photo" / "dog" / "cut.png").write_bytes(
+        (data / "photo" / "dog" / "a.png").read_bytes()[:40]
+    )
+    (data / "photo" / "house").mkdir()
+    code, errors, result = run_check(tiny_bundle.folder, "--data", str(data))
+    assert (code, errors) == (0, "")
+    found = result["models"]["int8"]["data"]
+    assert found["domains"]["photo"]["num_images"] == 3
+    assert found["worst_domain"] == "photo"
+    said = "\n".join(found["skipped"])
+    for name in ("broken.jpg", "cut.png", "zebra: names no class", "house: holds no picture"):
+        assert name in said
+
+
+@pytest.mark.parametrize("content", ["missing", "empty", "no class", "unreadable"])
+def test_an_unusable_folder_keeps_the_rest_of_the_work(
+    tiny_bundle: Bundle, tmp_path: Path, content: str
+) -> None:
+    data = tmp_path / "data"
+    if content != "missing":
+        data.mkdir()
+    if content == "no class":
+        save_picture(data / "zebra" / "a.png", (1, 2, 3))
+    if content == "unreadable":
+        (data / "dog").mkdir()
+        (data / "dog" / "a.jpg").write_bytes(b"no")
+    code, errors, result = run_check(tiny_bundle.folder, "--data", str(data))
+    assert (code, errors.count("\n")) == (2, 1)
+    assert result["models"]["int8"]["golden"]["passed"]
+    assert not result["passed"]
+
+
+def test_usage_faults_leave_with_2(tiny_bundle: Bundle) -> None:
+    for arguments in (["--percentile", "101"], ["--backend", "tpu"], ["--nonsense"]):
+        assert run_check(tiny_bundle.folder, *arguments)[0] == 2
+    code, errors, _ = run_check(tiny_bundle.folder, "--precision", "fp16")
+    assert code == 2
+    assert "it holds fp32, int8" in errors
+
+
+def test_tensorrt_that_is_not_there_leaves_with_4(tiny_bundle: Bundle) -> None:
+    code, errors, result = run_check(tiny_bundle.folder, "--backend", "tensorrt")
+    assert (code, errors.count("\n")) == (4, 1)
+    assert result["models"] == {}
+
+
+def test_a_result_that_cannot_be_written_leaves_with_4(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, errors, _ = run_check(
+        tiny_bundle.folder, "--output", str(tmp_path / "file" / "result.json")
+    )
+    assert (code, errors.count("\n")) == (4, 1)
+    assert "--output" in errors
+
+
+def test_an_old_python_gets_a_line_and_no_traceback(tiny_bundle: Bundle) -> None:
+    code = (
+        "import sys, runpy; sys.version_info = (3, 6, 9, 'final', 0); "
+        f"runpy.run_path({str(tiny_bundle.folder / 'check.pyz')!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 4
+    assert "needs Python 3.8 or newer, this is 3.6" in done.stderr

@@ -1,0 +1,206 @@
+"""The commands `benchmark` and `predict`: a bundle on this machine, with onnxruntime."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from dfkd_edge.errors import ArtifactError, GateFailedError, UsageError
+
+if TYPE_CHECKING:
+    from dfkd_edge.runtime.bundle_files import Bundle
+    from dfkd_edge.validation.latency import ModelBenchmark
+
+Text = Optional[str]  # noqa: UP045  Typer reads the annotation at run time
+BundleFolder = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle, or of a run with one bundle.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Precision = Annotated[Text, typer.Option(help="fp32, fp16 or int8.")]
+Threads = Annotated[int, typer.Option(help="CPU threads [default: all cores].", min=0, max=256)]
+
+
+def benchmark(
+    bundle: BundleFolder,
+    precision: Precision = None,
+    warmup: Annotated[float, typer.Option(help="Milliseconds before timing.", min=0)] = 200.0,
+    duration: Annotated[float, typer.Option(help="Seconds of timing.", min=0.01)] = 3.0,
+    percentile: Annotated[str, typer.Option(help="Percentiles of latency.")] = "50,90,99",
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure latency, throughput, memory and size of every model of a bundle."""
+    from dfkd_edge.deployment.bundle import find_bundle, open_bundle
+    from dfkd_edge.runtime.timing import TimingRequest, parse_percentiles
+    from dfkd_edge.validation.latency import benchmark_model
+
+    try:
+        request = TimingRequest(warmup, duration, parse_percentiles(percentile))
+    except ValueError as error:
+        raise UsageError(
+            f"'{percentile}' names no percentiles", where="--percentile", hint="such as 50,90,99"
+        ) from error
+    opened = open_bundle(find_bundle(bundle))
+    names = [_known(opened, precision)] if precision else list(opened.manifest["models"])
+    rows = []
+    for name in names:
+        if not as_json:
+            _say(f"{name} ...")
+        rows.append(benchmark_model(opened.folder, name, request, threads))
+    if as_json:
+        document = {
+            "bundle": str(opened.folder),
+            "target": opened.manifest["target"],
+            "models": [dataclasses.asdict(row) for row in rows],
+        }
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    else:
+        _show_benchmark(rows)
+    wrong = [row.precision for row in rows if not row.is_golden]
+    if wrong:
+        raise GateFailedError(
+            f"{wrong[0]} does not give the golden logits here",
+            where=str(opened.folder),
+            hint="python3 check.pyz names the cause",
+        )
+
+
+def predict(
+    bundle: BundleFolder,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures or folders.")],
+    top: Annotated[int, typer.Option("--top", help="Classes to show.", min=1)] = 3,
+    precision: Precision = None,
+    threads: Threads = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Classify pictures: labels and scores."""
+    from dfkd_edge.deployment.bundle import find_bundle, open_bundle
+    from dfkd_edge.runtime.sessions import OnnxSession, SessionRequest
+    from dfkd_edge.runtime_faults import faults_as_errors
+
+    opened = open_bundle(find_bundle(bundle))
+    files, skipped = _pictures(images)
+    with faults_as_errors():
+        name = _known(opened, precision) if precision else opened.precision
+        request = SessionRequest(opened.model_path(name), name, "onnxruntime", threads)
+        session = OnnxSession(request)
+        rows = [row for file in files if (row := _classify(session, opened, file, top, skipped))]
+    if as_json:
+        document = {"bundle": str(opened.folder), "precision": name, "pictures": rows}
+        sys.stdout.write(json.dumps({**document, "skipped": skipped}, ensure_ascii=False) + "\n")
+    else:
+        _show_predictions(rows)
+    for line in skipped:
+        sys.stderr.write(f"skipped: {line}\n")
+    if skipped:
+        raise ArtifactError(f"{len(skipped)} of {len(rows) + len(skipped)} could not be classified")
+
+
+def _known(bundle: Bundle, precision: str) -> str:
+    if precision not in bundle.precisions:
+        raise UsageError(
+            f"bundle holds no {precision} model",
+            where="--precision",
+            hint=f"it holds {', '.join(bundle.precisions)}",
+        )
+    return precision
+
+
+def _pictures(paths: list[Path]) -> tuple[list[Path], list[str]]:
+    """Expand folders, and name what is not there.
+
+    Raises:
+        UsageError: nothing is left.
+    """
+    from dfkd_edge.runtime.labelled_folders import PICTURE_SUFFIXES
+
+    files: list[Path] = []
+    skipped: list[str] = []
+    for path in paths:
+        found = sorted(f for f in path.rglob("*") if f.suffix.lower() in PICTURE_SUFFIXES)
+        if path.is_dir() and not found:
+            skipped.append(f"{path}: folder holds no picture")
+        elif not path.exists():
+            skipped.append(f"{path}: no such file")
+        files += found if path.is_dir() else [path] if path.exists() else []
+    if not files:
+        raise UsageError("no picture to classify", where=skipped[0])
+    return files, skipped
+
+
+def _classify(
+    session: Any, bundle: Bundle, file: Path, top: int, skipped: list[str]
+) -> dict[str, Any] | None:
+    from dfkd_edge.runtime.faults import Fault, LackingFault
+    from dfkd_edge.runtime.preprocess import read_picture
+
+    try:
+        image_HWC = read_picture(file, bundle.side_px)
+    except LackingFault:
+        raise
+    except Fault as fault:
+        skipped.append(f"{fault.where}: {fault.what}")
+        return None
+    score_K = session.run(image_HWC[None]).probabilities[0]
+    best = score_K.argsort()[::-1][:top]
+    return {
+        "file": str(file),
+        "top": [{"label": bundle.classes[k], "score": float(score_K[k])} for k in best],
+    }
+
+
+def _say(text: str) -> None:
+    from dfkd_edge.console import make_console
+
+    make_console(quiet=False).print(text)
+
+
+def _show_predictions(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table()
+    for column in ("picture", "label", "score", "then"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        first, *others = row["top"]
+        then = ", ".join(f"{escape(o['label'])} {o['score']:.3f}" for o in others)
+        label = f"[bold]{escape(first['label'])}[/bold]"
+        table.add_row(escape(row["file"]), label, f"{first['score']:.3f}", then)
+    Console(highlight=False).print(table)
+
+
+def _show_benchmark(rows: list[ModelBenchmark]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    names = list(rows[0].latency["percentile_ms"])
+    units = ("images/s", "size MiB", "peak MiB", "model MiB")
+    table = Table("model", *(f"{name} ms" for name in names), *units)
+    for row in rows:
+        times = [f"{row.latency['percentile_ms'][name]:.3f}" for name in names]
+        size_mib = row.size_bytes / (1 << 20)
+        table.add_row(
+            row.precision,
+            *times,
+            f"{row.latency['throughput_per_s']:.1f}",
+            f"{size_mib:.2f}",
+            f"{row.peak_memory_mib:.0f}",
+            f"{row.model_memory_mib:.0f}",
+        )
+    console.print(table)
+    first = rows[0]
+    console.print(
+        f"[dim]{first.cpu}, {first.threads} threads, {first.backend}, batch "
+        f"{first.latency['batch']}, end to end without reading pictures[/dim]"
+    )
+    for row in rows:
+        for doubt in row.latency["doubts"]:
+            console.print(f"[yellow]note:[/yellow] {row.precision}: {doubt}")

@@ -1,0 +1,99 @@
+"""Latency, throughput and memory of what lies in a bundle; each model in a process of its own.
+
+A process of its own keeps one model's memory and warm caches out of another's figures; it is the
+very program that check.pyz runs on the device, so host and device figures mean the same.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfkd_edge.errors import ConversionError
+from dfkd_edge.interfaces import Runner
+from dfkd_edge.runtime.sessions import model_input
+from dfkd_edge.runtime.timing import Latency, TimingRequest, measure
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelBenchmark:
+    """What one model of a bundle costs here."""
+
+    precision: str
+    size_bytes: int
+    """Of the ONNX file."""
+    backend: str
+    """Runtime and its version."""
+    threads: int
+    """CPU threads of the runtime."""
+    latency: dict[str, Any]
+    """As runtime.timing.Latency, with clocks and doubts."""
+    peak_memory_mib: float
+    """Of the whole process: Python, the runtime, the model and its buffers."""
+    model_memory_mib: float
+    """What the process grew by from loading the model on."""
+    is_golden: bool
+    """Whether the golden logits were reproduced before anything was timed."""
+    cpu: str
+    """Name of the processor."""
+
+
+def measure_runner(
+    runner: Runner, side_px: int, batch: int = 1, request: TimingRequest | None = None
+) -> Latency:
+    """Time a rung of the ladder in this process."""
+    images_NHWC = model_input(side_px, batch)
+    return measure(lambda: runner(images_NHWC), batch, request or TimingRequest())
+
+
+def benchmark_model(
+    bundle: Path, precision: str, request: TimingRequest, num_threads: int = 0
+) -> ModelBenchmark:
+    """Measure one model of a bundle in a new process, with onnxruntime.
+
+    Args:
+        bundle: folder of a verified bundle.
+        precision: which model.
+        request: warm-up, duration and percentiles.
+        num_threads: of onnxruntime; 0 takes all cores.
+
+    Raises:
+        ConversionError: the model cannot be run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "result.json"
+        flags: dict[str, object] = {
+            "bundle": bundle.resolve(),
+            "precision": precision,
+            "backend": "onnxruntime",
+            "threads": num_threads,
+            "warmup": request.warmup_ms,
+            "duration": request.duration_s,
+            "percentile": ",".join(f"{p:g}" for p in request.percentiles),
+            "output": output,
+        }
+        command = [sys.executable, "-m", "dfkd_edge.runtime", "--quiet"]
+        command += [f"--{name}={value}" for name, value in flags.items()]
+        done = subprocess.run(command, capture_output=True, text=True)
+        document = json.loads(output.read_text(encoding="utf-8")) if output.exists() else {}
+    model = document.get("models", {}).get(precision)
+    if model is None:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise ConversionError(f"cannot be measured: {lines[-1]}", where=f"{bundle}, {precision}")
+    latency = model["latency"]
+    return ModelBenchmark(
+        precision=precision,
+        size_bytes=model["size_bytes"],
+        backend=f"{model['backend']} {model['version']}",
+        threads=model["settings"]["threads"],
+        latency=latency,
+        peak_memory_mib=latency["peak_memory_mib"],
+        model_memory_mib=latency["peak_memory_mib"] - model["memory_before_mib"],
+        is_golden=model["golden"]["passed"],
+        cpu=document["device"].get("cpu", ""),
+    )

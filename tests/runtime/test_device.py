@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dfkd_edge.runtime import device
+
+
+@pytest.fixture
+def orin(tmp_path: Path) -> Path:
+    """Lay the files of a Jetson Orin's /proc, /sys and /etc below a folder."""
+    files = {
+        "etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic\n",
+        "proc/device-tree/model": "NVIDIA Jetson Orin Nano Developer Kit\0",
+        "proc/meminfo": "MemTotal:        7802880 kB\n",
+        "sys/class/devfreq/17000000.gpu/cur_freq": "306000000\n",
+        "sys/class/devfreq/17000000.gpu/max_freq": "1020000000\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "1728000\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq": "1728000\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "schedutil\n",
+        "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
+        "sys/class/thermal/thermal_zone0/temp": "91500\n",
+        "sys/class/hwmon/hwmon1/in1_label": "VDD_IN\n",
+        "sys/class/hwmon/hwmon1/in1_input": "5000\n",
+        "sys/class/hwmon/hwmon1/curr1_input": "1200\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_a_jetson_is_recognised(orin: Path) -> None:
+    facts = device.describe(orin)
+    assert facts["board"] == "NVIDIA Jetson Orin Nano Developer Kit"
+    assert (facts["l4t"], facts["jetpack"]) == ("36.4.3", "6.2")
+    assert facts["memory_mib"] == 7620
+
+
+def test_clocks_temperature_and_power_are_read(orin: Path) -> None:
+    state = device.state(orin)
+    assert (state["gpu_mhz"], state["gpu_max_mhz"]) == (306, 1020)
+    assert state["cpu_mhz"] == 1728
+    assert state["temperature_c"] == {"cpu-thermal": 91.5}
+    assert state["power_mw"] == {"VDD_IN": 6000}
+
+
+def test_low_clocks_and_heat_raise_doubts(orin: Path) -> None:
+    state = device.state(orin)
+    said = " ".join(device.doubts(state, state))
+    assert "GPU was at 306 of 1020 MHz" in said
+    assert "throttling" in said
+    assert "power mode changed" in " ".join(device.doubts({"power_mode": "15W"}, state))
+
+
+def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+    assert device.state(tmp_path) == {}
+    assert "jetpack" not in device.describe(tmp_path)
+    assert device.doubts({}, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("l4t", "jetpack"),
+    [("32.7.4", "4.6.4"), ("35.4.1", "5.1.2"), ("36.3.0", "6.0"), ("39.2.0", "7.2"), ("40.1", "")],
+)
+def test_jetpacks_follow_from_l4t(l4t: str, jetpack: str) -> None:
+    assert device.jetpack_of(l4t) == jetpack
+
+
+def test_this_machine_is_described() -> None:
+    facts = device.describe()
+    assert facts["num_cores"] >= 1
+    assert device.peak_memory_mib() > 1

@@ -1,0 +1,106 @@
+"""The runtime must start on Python 3.8 (JetPack 5) with numpy alone."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from dfkd_edge.deployment.bundle import Bundle, check_archive
+
+RUNTIME = Path(__file__).parents[2] / "dfkd_edge" / "runtime"
+SOURCES = sorted(RUNTIME.glob("*.py"))
+ALLOWED = {"numpy"}
+LAZY = {"onnxruntime", "tensorrt", "PIL"}
+NEWER_THAN_3_8 = {
+    *("removeprefix", "removesuffix", "is_relative_to", "readlink", "hardlink_to", "with_stem"),
+    *("file_digest", "pairwise", "batched", "lcm", "StrEnum", "UTC", "walk_up"),
+    *("exc_add_note", "add_note", "parenthesize", "to_thread"),
+}
+
+
+def imports(nodes: list[ast.AST]) -> set[str]:
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+def run_time_nodes(tree: ast.Module) -> list[ast.AST]:
+    """Everything but annotations and blocks for type checkers."""
+    nodes: list[ast.AST] = []
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        nodes.append(node)
+        for name, value in ast.iter_fields(node):
+            if name not in ("annotation", "returns"):
+                values = value if isinstance(value, list) else [value]
+                waiting += [v for v in values if isinstance(v, ast.AST)]
+    return nodes
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.name)
+def test_the_syntax_is_that_of_python_3_8(path: Path) -> None:
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.name)
+def test_nothing_newer_than_python_3_8_is_evaluated(path: Path) -> None:
+    for node in run_time_nodes(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in NEWER_THAN_3_8
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+            assert node.value.id not in {"list", "dict", "tuple", "set", "type"}, ast.unparse(node)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+            both = (node.left, node.right)
+            assert not any(isinstance(side, ast.Constant | ast.Dict) for side in both)
+        if isinstance(node, ast.Call):
+            newer = {"kw_only", "slots", "strict", "missing_ok", "encoding_errors", "dir_fd"}
+            named = {k.arg for k in node.keywords}
+            assert not named & (newer - {"missing_ok"}), ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.name)
+def test_only_numpy_and_the_standard_library_are_imported(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    everywhere = {name.split(".")[0] for name in imports(run_time_nodes(tree))}
+    at_start = {name.split(".")[0] for name in imports(list(tree.body))}
+    assert at_start <= ALLOWED | {"dfkd_edge"} | sys.stdlib_module_names
+    assert everywhere <= ALLOWED | LAZY | {"dfkd_edge"} | sys.stdlib_module_names
+    ours = {name for name in imports(list(ast.walk(tree))) if name.startswith("dfkd_edge")}
+    assert all(name.startswith("dfkd_edge.runtime") for name in ours)
+
+
+def test_the_archive_holds_the_runtime_and_is_the_same_each_time(tmp_path: Path) -> None:
+    assert check_archive() == check_archive()
+    (tmp_path / "check.pyz").write_bytes(check_archive())
+    with zipfile.ZipFile(tmp_path / "check.pyz") as archive:
+        names = set(archive.namelist())
+    runtime = {f"dfkd_edge/runtime/{path.name}" for path in SOURCES}
+    assert names == runtime | {"__main__.py", "dfkd_edge/__init__.py"}
+
+
+def test_the_archive_runs_its_own_modules_and_nothing_heavy(tiny_bundle: Bundle) -> None:
+    archive = str(tiny_bundle.folder / "check.pyz")
+    code = (
+        "import sys, runpy\n"
+        f"sys.argv = [{archive!r}, '--quiet', '--duration', '0']\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as stop: assert stop.code == 0, stop.code\n"
+        "ours = [m for m in sys.modules if m.startswith('dfkd_edge.')]\n"
+        "assert all(m.startswith('dfkd_edge.runtime') for m in ours), ours\n"
+        "heavy = {'torch', 'onnx', 'timm', 'pydantic', 'typer', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
