@@ -30,8 +30,8 @@ MAX_FLOAT_SHARE = 1 / 3
 
 Quantize = Callable[[frozenset[str]], ModelFile]
 """Nodes that stay float -> INT8 graph."""
-Judge = Callable[[ModelFile], Verdict]
-"""INT8 graph -> what the gate says of it."""
+Judge = Callable[[frozenset[str]], Verdict]
+"""Nodes that stay float -> what the gate says of the graph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +107,14 @@ def rank_sensitivities(
 def repair(
     ranked: Sequence[Sensitivity],
     num_quantizable: int,
-    quantize: Quantize,
     judge: Judge,
     drop_before: float,
     reporter: Reporter,
-) -> tuple[RepairReport, ModelFile]:
+) -> RepairReport:
     """Find the fewest layers whose return to float lets the gate pass.
 
     Returns:
-        The report, and the graph that passed or else lost least.
+        What was found; `float_nodes` are those of the graph that passed or else lost least.
     """
     begun = time.monotonic()
     nodes = [s.node for s in ranked]
@@ -125,13 +124,13 @@ def repair(
     with reporter.stage("putting layers back to float", steps) as progress:
 
         def passes(count: int) -> bool:
-            tried[count] = judge(quantize(frozenset(nodes[:count])))
+            tried[count] = judge(frozenset(nodes[:count]))
             progress.advance(1, f"{count} in float: drop {tried[count].drop * 100:.2f} points")
             return tried[count].passed
 
         count = _fewest(passes, limit)
     best = count or min(tried, key=lambda c: (tried[c].drop, c))
-    report = RepairReport(
+    return RepairReport(
         passed=count is not None,
         float_nodes=tuple(nodes[:best]),
         num_quantizable=num_quantizable,
@@ -141,7 +140,6 @@ def repair(
         num_graphs=len(tried),
         seconds=time.monotonic() - begun,
     )
-    return report, quantize(frozenset(nodes[:best]))
 
 
 def _fewest(passes: Callable[[int], bool], limit: int) -> int | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dfkd_edge.artifacts import ModelFile, SurrogateSet
-from dfkd_edge.interfaces import Reporter, Runner
+from dfkd_edge.interfaces import Reporter, Runner, StageContext
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.runtime.timing import TimingRequest, measure
 from dfkd_edge.students import Student
@@ -96,8 +96,7 @@ def evaluation_set(
     class_names: tuple[str, ...],
     sides_px: tuple[int, ...],
     surrogates: SurrogateSet,
-    seed: int,
-    reporter: Reporter,
+    context: StageContext,
 ) -> EvaluationSet:
     """Labelled pictures where there are some, else the built-in suite.
 
@@ -105,15 +104,15 @@ def evaluation_set(
         ConfigError: `data` holds no picture of any class, or nothing was held out.
     """
     if not data:
-        with reporter.stage("making the corruption suite", 1) as progress:
-            suite = surrogate_suite(surrogates, seed)
+        with context.reporter.stage("making the corruption suite", 1) as progress:
+            suite = surrogate_suite(surrogates, context.seed)
             progress.advance()
         return suite
     pictures = labelled_pictures(Path(data), class_names, sides_px)
     strangers = folders_of_no_class(Path(data), class_names)
     if strangers:
         shown = ", ".join(strangers[:5]) + (" ..." if len(strangers) > 5 else "")
-        reporter.note(f"  passed over, no class of the list: {shown}")
+        context.reporter.note(f"  passed over, no class of the list: {shown}")
     return pictures
 
 

@@ -1,0 +1,275 @@
+"""The export stage: a finished run -> a bundle whose accuracy was measured after every conversion.
+
+Shape suffixes: G golden images, S side, C = 3 channels, D embedding width, K classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dfkd_edge.artifacts import ModelFile, SurrogateSet, load_tensors
+from dfkd_edge.config import ExportConfig, content_hash
+from dfkd_edge.deployment.bundle import (
+    Bundle,
+    BundleContents,
+    GoldenSet,
+    open_bundle,
+    write_bundle,
+)
+from dfkd_edge.deployment.calibration_source import CalibrationSet, calibration_set, pictures_below
+from dfkd_edge.deployment.conversion import Conversion, Graphs, chosen_precision
+from dfkd_edge.deployment.licenses import licenses_text
+from dfkd_edge.deployment.proof import Proof, build_rungs, evaluation_set, model_rung, prove
+from dfkd_edge.deployment.rescue import Rescuer
+from dfkd_edge.errors import ConfigError, DfkdEdgeError, RunDirError
+from dfkd_edge.finished_run import FinishedRun
+from dfkd_edge.interfaces import StageContext
+from dfkd_edge.run_dir import file_hash
+from dfkd_edge.students import Student, load_student
+from dfkd_edge.target_profile import Precision, TargetProfile
+from dfkd_edge.teacher import Teacher, load_teacher
+from dfkd_edge.validation.evaluation_images import EvaluationSet, resized
+from dfkd_edge.validation.gate import judge
+
+NUM_GOLDEN = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportPlan:
+    """Where a bundle goes and what it is measured on."""
+
+    folder: Path
+    """The bundle itself."""
+    data: str = ""
+    """Labelled pictures for the ladder; empty takes the built-in suite."""
+    exist_ok: bool = False
+    """Whether another bundle there may be replaced."""
+
+
+def export_student(
+    run: FinishedRun,
+    target: TargetProfile,
+    config: ExportConfig,
+    plan: ExportPlan,
+    context: StageContext,
+) -> Bundle:
+    """Convert, prove, repair if need be, and bundle; a bundle of equal inputs is opened instead.
+
+    Returns:
+        The bundle; its status is `failed` when INT8 lost more than `config.max_drop`.
+
+    Raises:
+        ConfigError: the target cannot do what is asked, or pictures are missing or shared.
+        ConversionError: an exporter, the lint or TensorRT's parser refuses a graph.
+    """
+    begun = time.monotonic()
+    precision = chosen_precision(target, config)
+    key = export_key(run, target, config, plan.data, context.seed)
+    finished = _finished_bundle(plan, key)
+    if finished:
+        context.reporter.note(f"  already exported with these settings: {plan.folder}")
+        return finished
+    refuse_shared_files(config.calibration_data, plan.data)
+    with context.reporter.stage("loading teacher and student", 1) as progress:
+        networks = Networks(
+            load_teacher(run.config.teacher, run.class_names, context.device),
+            load_student(run.student),
+        )
+        progress.advance()
+    evaluation = evaluation_set(
+        plan.data,
+        run.class_names.names,
+        (networks.teacher.image_size_px, networks.student.image_size_px),
+        run.surrogates,
+        context,
+    )
+    images = calibration_set(run, target, config, context) if precision == "int8" else None
+    plan.folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=plan.folder.parent) as work:
+        conversion = Conversion(target, config, context.reporter, Path(work))
+        proven = _convert_and_prove(run, conversion, networks, images, (evaluation, context))
+        shipped = _shipped(proven.graphs, target)
+        provenance = {
+            **_provenance(run, config, context.seed, key),
+            "lint_warnings": conversion.warnings,
+            "oracle": conversion.consult_oracle(shipped),
+            "rescue": proven.rescue,
+            "seconds": round(time.monotonic() - begun, 1),
+        }
+        contents = _contents(run, conversion, proven, images, provenance)
+        with context.reporter.stage("writing the bundle", 1) as progress:
+            bundle = write_bundle(plan.folder, contents)
+            progress.advance()
+    return bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """The rungs that are there before any conversion."""
+
+    teacher: Teacher
+    student: Student
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """Graphs and what was measured on them."""
+
+    graphs: Graphs
+    proof: Proof
+    rescue: dict[str, Any] | None
+    """What repair and fine-tune did; None when the gate passed at once."""
+
+
+def _convert_and_prove(
+    run: FinishedRun,
+    conversion: Conversion,
+    networks: Networks,
+    images: CalibrationSet | None,
+    surroundings: tuple[EvaluationSet, StageContext],
+) -> Proven:
+    evaluation, context = surroundings
+    config = conversion.config
+    graphs = conversion.convert(run.student, chosen_precision(conversion.target, config), images)
+    with context.reporter.stage("opening every rung", 1) as progress:
+        rungs = build_rungs(networks.teacher, networks.student, graphs.models, config.num_threads)
+        progress.advance()
+    calibrated = images.digests if images else frozenset()
+    proof = prove(rungs, evaluation, calibrated, context.reporter)
+    if images is None or not config.repair or judge(proof.predictions, config.max_drop).passed:
+        return Proven(graphs, proof, None)
+    rescued = Rescuer(run, conversion, images, networks.teacher, context, proof).rescue(graphs)
+    last = model_rung(rescued.graphs.final, rungs[-1].side_px, config.num_threads)
+    proof = Proof((*rungs[:-1], last), rescued.predictions, evaluation)
+    return Proven(rescued.graphs, proof, rescued.document)
+
+
+def _contents(
+    run: FinishedRun,
+    conversion: Conversion,
+    proven: Proven,
+    images: CalibrationSet | None,
+    provenance: dict[str, Any],
+) -> BundleContents:
+    target, config, names = conversion.target, conversion.config, run.class_names.names
+    document = proven.proof.document(names, config.max_drop)
+    side_px = int(run.student.settings["image_size_px"])
+    return BundleContents(
+        target=target,
+        precision=chosen_precision(target, config),
+        models={model.precision: model for model in _shipped(proven.graphs, target)},
+        class_names=names,
+        student=run.student,
+        text_head=load_tensors(run.student.weights)["head_KD"].T,
+        golden=golden_set(run.surrogates, proven.proof, side_px),
+        batch=config.batch,
+        calibration=_calibration_document(proven.graphs, images),
+        validation=document,
+        licenses=licenses_text(run.student.settings),
+        status="passed" if document["gate"]["passed"] else "failed",
+        provenance=provenance,
+    )
+
+
+def export_key(
+    run: FinishedRun, target: TargetProfile, config: ExportConfig, data: str, seed: int
+) -> str:
+    """Hash what a bundle's content depends on."""
+    weights = file_hash(run.student.weights)
+    facts = dataclasses.replace(target, facts={})
+    return content_hash("export", weights, run.student.settings, facts, config, data, seed)
+
+
+def _finished_bundle(plan: ExportPlan, key: str) -> Bundle | None:
+    """The bundle that is already there, if it is of this export."""
+    try:
+        bundle = open_bundle(plan.folder)
+    except DfkdEdgeError:
+        return None  # nothing there, or damaged: write it anew; write_bundle spares foreign files
+    if bundle.manifest["provenance"].get("key") == key:
+        return bundle
+    if not plan.exist_ok:
+        raise RunDirError(
+            "a bundle with other settings is there",
+            where=str(plan.folder),
+            hint="--exist-ok replaces it, --output DIR writes another one",
+        )
+    return None
+
+
+def refuse_shared_files(calibration_data: str, data: str) -> None:
+    """Stop early when the same files would calibrate and measure.
+
+    Raises:
+        ConfigError: the folders share a picture.
+    """
+    if not calibration_data:
+        return
+    files = {path.resolve() for path in pictures_below(Path(calibration_data))}
+    root = Path(data)
+    if data and root.is_dir() and any(p.resolve() in files for p in root.rglob("*")):
+        raise ConfigError(
+            "calibration and evaluation share pictures, the measured accuracy would flatter",
+            where=f"--calib-data {calibration_data} --data {data}",
+            hint="keep them apart",
+        )
+
+
+def _shipped(graphs: Graphs, target: TargetProfile) -> tuple[ModelFile, ...]:
+    """Graphs that go into the bundle: where typing is weak, FP16 is a flag of the builder."""
+    return tuple(
+        model for model in graphs.models if model.precision != "fp16" or target.typing == "strong"
+    )
+
+
+def golden_set(surrogates: SurrogateSet, proof: Proof, side_px: int) -> GoldenSet:
+    """Held-out images, classes in turn, with the logits of every rung."""
+    rows = np.flatnonzero(surrogates.is_heldout)
+    labels = surrogates.class_index[rows]
+    turn = np.array([(labels[:i] == label).sum() for i, label in enumerate(labels)])
+    chosen = rows[np.lexsort((labels, turn))][:NUM_GOLDEN]
+    image_GSSC = resized(surrogates.images[chosen], side_px)
+    by_name = {rung.name: rung for rung in proof.rungs}
+    teacher = by_name["teacher"]
+    native = resized(surrogates.images[chosen], teacher.side_px)
+    precisions: dict[Precision, Any] = {}
+    for precision in ("fp16", "int8"):
+        if f"onnx-{precision}" in by_name:
+            runner = by_name[f"onnx-{precision}"].runner
+            precisions[precision] = runner(image_GSSC).logits
+    return GoldenSet(
+        images=image_GSSC,
+        teacher_logits=teacher.runner(native).logits,
+        student_logits=by_name["onnx-fp32"].runner(image_GSSC).logits,
+        precision_logits=precisions,
+    )
+
+
+def _calibration_document(graphs: Graphs, images: CalibrationSet | None) -> dict[str, Any] | None:
+    if images is None:
+        return None
+    return {
+        **graphs.calibration.summary(),
+        "images": images.description,
+        "ranges": {name: list(pair) for name, pair in graphs.calibration.ranges.items()},
+        "image_digests": sorted(images.digests),
+    }
+
+
+def _provenance(run: FinishedRun, config: ExportConfig, seed: int, key: str) -> dict[str, Any]:
+    return {
+        "key": key,
+        "run": str(run.path),
+        "student_sha256": file_hash(run.student.weights),
+        "teacher": dataclasses.asdict(run.config.teacher),
+        "prompts": list(run.class_names.prompts),
+        "config": dataclasses.asdict(config),
+        "seed": seed,
+    }
