@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable
 from typing import cast, get_args
 
@@ -68,6 +69,7 @@ LIMITS = {
     "min_calibration_images": (1, 100_000),
     "sm": (50, 200),
 }
+VERSIONS = ("tensorrt", "python", "max_onnxruntime")
 KIND_NAMES = {
     str: "a text",
     int: "a whole number",
@@ -96,6 +98,9 @@ def check_field(key: str, value: object, where: str) -> None:
     if isinstance(value, int | float) and kind is not bool:
         low, high = LIMITS.get(key, (0, float("inf")))
         expect(low <= value <= high, f"{value!r} is out of range {low} to {high}", where, key)
+    if key in VERSIONS:
+        looks_right = re.fullmatch(r"\d+(\.\d+)+", str(value)) is not None
+        expect(looks_right, f"{value!r} is no version such as 10.3", where, key)
     for item in value if isinstance(value, list) else [value]:
         choices = CHOICES.get(key)
         expect(

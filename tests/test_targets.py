@@ -191,6 +191,7 @@ def test_the_dla_is_refused_where_it_is_not_and_loses_int8_before_tensorrt_11(
         ('precisions = ["int4"]', "'int4' is not one of fp32, fp16, int8"),
         ('precisions = ["int8", "fp32"]', "write it as ['fp32', 'int8'], best last"),
         ("precisions = []", "[] is not a list of texts"),
+        ('tensorrt = "ten"', "'ten' is no version such as 10.3"),
         ("max_opset = 9", "9 is out of range 13 to 25"),
         ("recommended_opset = 25", "must not exceed max_opset"),
         ('quantization = "tensorrt-qdc"', "did you mean tensorrt-qdq?"),
