@@ -1,0 +1,185 @@
+"""Small edits of ONNX graphs: who makes and reads a tensor, batch, names, opset."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+AXES_BECAME_INPUT = {
+    "ReduceMean": 18, "ReduceMax": 18, "ReduceMin": 18, "ReduceL2": 18, "ReduceProd": 18,
+}  # fmt: skip
+
+
+class GraphView:
+    """A graph with its look-up tables; build a new one after editing nodes."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        """Index the graph."""
+        self.model, self.graph = model, model.graph
+        self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
+        self.producer = {name: node for node in self.graph.node for name in node.output}
+        self.consumers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        for node in self.graph.node:
+            for name in dict.fromkeys(node.input):
+                self.consumers[name].append(node)
+        self.outputs = {value.name for value in self.graph.output}
+        self._numbers = itertools.count()
+        self._taken = {*self.producer, *self.initializers, *self.consumers}
+
+    def constant(self, name: str) -> NDArray[Any] | None:
+        """Value of an initializer, or None."""
+        tensor = self.initializers.get(name)
+        return None if tensor is None else numpy_helper.to_array(tensor)
+
+    def is_activation(self, name: str) -> bool:
+        """Whether a tensor depends on the input."""
+        return bool(name) and name not in self.initializers
+
+    def add_initializer(self, name: str, value: NDArray[Any]) -> str:
+        """Add a constant under a free name and return it."""
+        free = self.free_name(name)
+        tensor = numpy_helper.from_array(np.ascontiguousarray(value), free)
+        self.graph.initializer.append(tensor)
+        self.initializers[free] = tensor
+        return free
+
+    def free_name(self, name: str) -> str:
+        """Find a name that nothing has yet."""
+        while name in self._taken:
+            name = f"{name}_{next(self._numbers)}"
+        self._taken.add(name)
+        return name
+
+    def depth(self) -> dict[str, int]:
+        """Longest path from the input to each tensor, in nodes."""
+        depth: dict[str, int] = defaultdict(int)
+        for node in self.graph.node:  # ONNX nodes lie in topological order
+            level = 1 + max((depth[name] for name in node.input), default=0)
+            for name in node.output:
+                depth[name] = level
+        return depth
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """Value of an attribute."""
+    for item in node.attribute:
+        if item.name == name:
+            return helper.get_attribute_value(item)
+    return default
+
+
+def remove_attribute(node: onnx.NodeProto, name: str) -> None:
+    """Drop an attribute if it is there."""
+    kept = [item for item in node.attribute if item.name != name]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+
+
+def drop_unused_initializers(model: onnx.ModelProto) -> None:
+    """Remove constants that no node reads."""
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+
+
+def set_batch(model: onnx.ModelProto, batch: tuple[int, ...]) -> None:
+    """Make the batch dimension a number, or the name `N` when several sizes are wanted."""
+    del model.graph.value_info[:]
+    for value in (*model.graph.input, *model.graph.output):
+        dim = value.type.tensor_type.shape.dim[0]
+        dim.Clear()
+        if len(batch) == 1:
+            dim.dim_value = batch[0]
+        else:
+            dim.dim_param = "N"
+
+
+def name_by_weights(model: onnx.ModelProto) -> None:
+    """Name weighted nodes after their weights, as the student's modules are named."""
+    view, taken = GraphView(model), set[str]()
+    for node in model.graph.node:
+        name = node.name or node.output[0]
+        weight = node.input[1] if node.op_type in WEIGHTED else ""
+        if weight in view.initializers and weight.endswith(".weight"):
+            name = weight.removesuffix(".weight")
+        while name in taken:
+            name += "_again"
+        taken.add(name)
+        node.name = name
+
+
+def restamp(model: onnx.ModelProto, opset: int, max_ir: int) -> None:
+    """Lower the graph to an opset and stamp opset and IR version.
+
+    Only operators that exist in the opset with the same meaning may remain: the caller checks the
+    result against the opset's schemas and against the network.
+    """
+    _pool_globally(model)
+    for node in list(model.graph.node):
+        del node.metadata_props[:]
+        if not attribute(node, "allowzero", 0):
+            remove_attribute(node, "allowzero")
+        if opset < AXES_BECAME_INPUT.get(node.op_type, 0):
+            _axes_to_attribute(model, node)
+        if node.op_type == "HardSwish" and opset < 14:
+            _spell_hard_swish(model, node)
+    for owner in (*model.graph.input, *model.graph.output, *model.graph.initializer, model.graph):
+        del owner.metadata_props[:]
+    drop_unused_initializers(model)
+    del model.opset_import[:], model.functions[:]
+    model.opset_import.append(helper.make_opsetid("", opset))
+    del model.graph.value_info[:]
+    oldest = helper.find_min_ir_version_for(list(model.opset_import))
+    model.ir_version = max(min(max_ir, 10), oldest)
+    model.producer_name, model.producer_version = "dfkd-edge", ""
+    model.CopyFrom(onnx.shape_inference.infer_shapes(model, strict_mode=True))
+
+
+def _pool_globally(model: onnx.ModelProto) -> None:
+    """Write means over rows and columns as GlobalAveragePool, which INT8 kernels know."""
+    view = GraphView(model)
+    for node in model.graph.node:
+        if node.op_type != "ReduceMean" or not attribute(node, "keepdims", 1):
+            continue
+        axes = attribute(node, "axes", None)
+        if axes is None and len(node.input) > 1:
+            constant = view.constant(node.input[1])
+            axes = None if constant is None else constant.tolist()
+        if axes is not None and sorted(axes) in ([-2, -1], [2, 3]):
+            data = node.input[0]
+            del node.attribute[:], node.input[:]
+            node.input.append(data)
+            node.op_type = "GlobalAveragePool"
+
+
+def _axes_to_attribute(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
+    remove_attribute(node, "noop_with_empty_axes")
+    if len(node.input) > 1:
+        axes = GraphView(model).constant(node.input[1])
+        if axes is not None:
+            del node.input[1:]
+            node.attribute.append(helper.make_attribute("axes", axes.tolist()))
+
+
+def _spell_hard_swish(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
+    gate = f"{node.output[0]}_gate"
+    sigmoid = helper.make_node(
+        "HardSigmoid", [node.input[0]], [gate], name=f"{node.name}_gate", alpha=1 / 6, beta=0.5
+    )
+    model.graph.node.insert(list(model.graph.node).index(node), sigmoid)
+    node.op_type = "Mul"
+    node.input.append(gate)
+
+
+def serialise(model: onnx.ModelProto) -> bytes:
+    """Serialise to one file's bytes."""
+    data: bytes = model.SerializeToString()
+    return data

@@ -1,0 +1,241 @@
+"""A student as one ONNX file that every target can read.
+
+The opset of the target is reached by lowering what the exporter wrote (it writes 18 or newer
+natively), and proven twice: by the checker's schemas and by ONNX Runtime against torch.
+
+Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB), D embedding width, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import dfkd_edge
+from dfkd_edge.artifacts import ModelFile, StudentArtifact
+from dfkd_edge.config import ExportConfig
+from dfkd_edge.errors import ConversionError
+from dfkd_edge.run_dir import atomic_write
+from dfkd_edge.runtime.preprocess import contract
+from dfkd_edge.students import Student, load_student
+from dfkd_edge.target_profile import Precision, TargetProfile
+
+from .graph_edit import name_by_weights, restamp, serialise, set_batch
+from .runners import OnnxRuntimeRunner, StudentRunner
+from .silence import silenced
+
+INPUT, TEXT_HEAD = "image", "text_head"
+OUTPUTS = ("logits", "probabilities", "embedding")
+DYNAMO_OPSET = 18
+"""The opset that torch.onnx writes without converting."""
+ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE = 1e-4, 1e-5
+"""Largest difference of logits between torch and ONNX Runtime: two float32 libraries differ by
+about 1e-6 of the logit scale."""
+NUM_PARITY_IMAGES = 4
+MIN_NORM = 1e-12
+
+
+class ExportedStudent(nn.Module):
+    """The student with everything that the device would otherwise have to do."""
+
+    scale: Tensor
+    shift: Tensor
+    text_head: Tensor
+
+    def __init__(self, student: Student) -> None:
+        """Take the student's layers; the text head is transposed to [D, K]."""
+        super().__init__()
+        self.backbone, self.projection = student.backbone, student.projection
+        self.logit_scale = student.logit_scale
+        mean, std = student.mean.flatten(), student.std.flatten()
+        same = bool((mean == mean[0]).all() and (std == std[0]).all())
+        shape = () if same else (1, 3, 1, 1)
+        count = 1 if same else 3
+        self.register_buffer("scale", (1 / (255 * std))[:count].reshape(shape))
+        self.register_buffer("shift", (mean / std)[:count].reshape(shape))
+        self.register_buffer("text_head", student.head_KD.T.contiguous())
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Classify RGB uint8 [N, H, W, C]: logits, probabilities [N, K], embedding [N, D]."""
+        # TensorRT refuses a Transpose of uint8: cast first
+        image_NCHW = image.to(torch.float32).permute(0, 3, 1, 2).contiguous()
+        feature = self.projection(self.backbone(image_NCHW * self.scale - self.shift))
+        # ReduceSum alone has one signature in opsets 13 to 25; ReduceL2 has two
+        norm = torch.sqrt((feature * feature).sum(1, keepdim=True)).clamp_min(MIN_NORM)
+        embedding = feature / norm
+        logits = (embedding @ self.text_head) * self.logit_scale
+        return logits, torch.softmax(logits, dim=1), embedding
+
+
+class OnnxExporter:
+    """Writes the float32 graph from which every other format is made."""
+
+    name = "onnx"
+
+    def export(
+        self, student: StudentArtifact, target: TargetProfile, config: ExportConfig, path: Path
+    ) -> ModelFile:
+        """Write the graph, checked against its schemas and against torch.
+
+        Raises:
+            ArtifactError: the student cannot be read.
+            ConversionError: neither exporter writes a graph that holds, or the opset is too new.
+        """
+        # channels-last weights would leave index arithmetic in the graph
+        network = load_student(student).to(memory_format=torch.contiguous_format)
+        opset = config.opset or target.recommended_opset
+        if opset > target.max_opset:
+            raise ConversionError(
+                f"{target.name} reads ONNX opset {target.max_opset} at most, not {opset}",
+                where="--opset",
+                hint=f"leave it out to get opset {target.recommended_opset}",
+            )
+        faults = []
+        for exporter, trace in (("dynamo", _trace_dynamo), ("torchscript", _trace_torchscript)):
+            try:
+                model = finished(trace(ExportedStudent(network).eval(), network, opset), config)
+                restamp(model, opset, target.max_ir)
+                onnx.checker.check_model(model, full_check=True)
+                describe(model, student.settings, config.batch, "fp32")
+                atomic_write(path, serialise(model))
+                notes = _notes(exporter, model, config.batch)
+                file = ModelFile(path, "onnx", "fp32", notes)
+                notes["max_logit_difference"] = checked_parity(file, network)
+            except Exception as error:  # whatever a tracer or checker throws, the next may do
+                faults.append(f"{exporter}: {_first_line(error)}")
+                path.unlink(missing_ok=True)
+            else:
+                notes |= {"fallback_from": faults} if faults else {}
+                return file
+        raise ConversionError(
+            f"no ONNX graph of student '{network.timm_name}' holds: {'; '.join(faults)}",
+            where=f"opset {opset}",
+            hint="choose another student or opset",
+        )
+
+
+def _trace_dynamo(module: nn.Module, student: Student, opset: int) -> onnx.ModelProto:
+    # batch 2: a batch of 1 would be taken for a constant
+    with silenced(), torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            (_blank(student, 2),),
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            opset_version=max(opset, DYNAMO_OPSET),
+            dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    return model
+
+
+def _trace_torchscript(module: nn.Module, student: Student, opset: int) -> onnx.ModelProto:
+    import io
+
+    file = io.BytesIO()
+    with silenced(), torch.no_grad():
+        torch.onnx.export(
+            module,
+            (_blank(student, 1),),
+            file,  # type: ignore[arg-type]  # its stubs forget file objects
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            opset_version=min(opset, 20),
+            dynamic_axes={name: {0: "N"} for name in (INPUT, *OUTPUTS)},
+            dynamo=False,
+        )
+    return onnx.load_from_string(file.getvalue())
+
+
+def _blank(student: Student, num: int) -> Tensor:
+    side = student.image_size_px
+    return torch.zeros(num, side, side, 3, dtype=torch.uint8)
+
+
+def finished(model: onnx.ModelProto, config: ExportConfig) -> onnx.ModelProto:
+    """Slim the traced graph, set its batch, and name nodes after their weights."""
+    import onnxslim
+
+    with silenced():
+        slim: onnx.ModelProto = onnxslim.slim(model)
+    assert TEXT_HEAD in {tensor.name for tensor in slim.graph.initializer}
+    set_batch(slim, config.batch)
+    name_by_weights(slim)
+    return slim
+
+
+def describe(
+    model: onnx.ModelProto, settings: dict[str, Any], batch: tuple[int, ...], precision: Precision
+) -> None:
+    """Write what a reader of the file alone needs to know."""
+    size_px = int(settings["image_size_px"])
+    onnx.helper.set_model_props(
+        model,
+        {
+            "dfkd_edge.classes": json.dumps(settings["classes"], ensure_ascii=False),
+            "dfkd_edge.preprocess": json.dumps(contract(size_px, min_usual_max(batch))),
+            "dfkd_edge.precision": precision,
+            "dfkd_edge.version": dfkd_edge.__version__,
+        },
+    )
+
+
+def min_usual_max(batch: tuple[int, ...]) -> tuple[int, int, int]:
+    """Smallest, usual and largest batch of one, two or three numbers and more."""
+    ordered = sorted(batch)
+    return ordered[0], ordered[len(ordered) // 2], ordered[-1]
+
+
+def smooth_images(num: int, side_px: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Draw pictures that are smooth as surrogate images are, [N, H, W, C]."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(num, 3, 6, 6, generator=generator)
+    fine = torch.rand(num, 3, 24, 24, generator=generator)
+    resize: Callable[[Tensor], Tensor] = lambda x: nn.functional.interpolate(  # noqa: E731
+        x, size=(side_px, side_px), mode="bicubic", align_corners=False
+    )
+    image_NCHW = (0.75 * resize(coarse) + 0.25 * resize(fine)).clamp(0, 1) * 255
+    pixels: NDArray[np.uint8] = image_NCHW.permute(0, 2, 3, 1).round().to(torch.uint8).numpy()
+    return pixels
+
+
+def checked_parity(file: ModelFile, student: Student) -> float:
+    """Compare the graph with torch and return the largest difference of logits.
+
+    Raises:
+        ConversionError: they differ by more than float32 arithmetic does.
+    """
+    image_NHWC = smooth_images(NUM_PARITY_IMAGES, student.image_size_px)
+    given = OnnxRuntimeRunner(file, num_threads=1)(image_NHWC)
+    wanted = StudentRunner(student)(image_NHWC)
+    difference = np.abs(given.logits - wanted.logits)
+    worst = float(difference.max())
+    if not (difference <= ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * np.abs(wanted.logits)).all():
+        raise ConversionError(f"logits differ from torch's by {worst:.2g}", where=str(file.path))
+    return worst
+
+
+def _notes(exporter: str, model: onnx.ModelProto, batch: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "exporter": exporter,
+        "opset": model.opset_import[0].version,
+        "ir_version": model.ir_version,
+        "batch": list(min_usual_max(batch)),
+        "num_nodes": len(model.graph.node),
+    }
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__

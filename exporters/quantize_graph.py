@@ -1,0 +1,154 @@
+"""Writes a quantization plan into a graph: Q/DQ pairs, INT8 weights, biases."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from dfkd_edge.artifacts import Floats
+from dfkd_edge.target_profile import QuantizationSpec
+
+from .calibration import Calibration
+from .graph_edit import GraphView, drop_unused_initializers
+from .quantization_plan import QuantizationPlan
+from .quantized_weights import (
+    QuantizedWeight,
+    bias_of,
+    channel_axis,
+    expected_shift,
+    quantize_weight,
+)
+
+LIMITS = {"int8": (-128, 127), "uint8": (0, 255)}
+DTYPES = {"int8": np.int8, "uint8": np.uint8}
+MIN_WIDTH = 1e-6
+MAX_BIAS_LEVELS = 2.0**30
+"""Half of what int32 holds: the sum of products still needs room."""
+
+
+class GraphQuantizer:
+    """Rewrites one graph in place."""
+
+    def __init__(
+        self,
+        view: GraphView,
+        spec: QuantizationSpec,
+        plan: QuantizationPlan,
+        calibration: Calibration,
+    ) -> None:
+        """Take what was decided and measured."""
+        self.view, self.spec, self.plan, self.calibration = view, spec, plan, calibration
+        self._scales: dict[str, float] = {}
+        self._input_shift = 0.0
+
+    def rewrite(self) -> None:
+        """Insert everything; the graph stays in topological order."""
+        pairs = {tensor: self._pair(tensor) for tensor in self.plan.readers}
+        before = {node.name: self._layer(node) for node in self.plan.weighted}
+        nodes: list[onnx.NodeProto] = []
+        for node in self.view.graph.node:
+            for index, name in enumerate(node.input):
+                if node.name in self.plan.readers.get(name, ()):
+                    node.input[index] = pairs[name][-1].output[0]
+            nodes += [*before.get(node.name, ()), node]
+            for name in node.output:
+                nodes += pairs.get(name, ())
+        del self.view.graph.node[:]
+        self.view.graph.node.extend(nodes)
+        drop_unused_initializers(self.view.model)
+        del self.view.graph.value_info[:]
+
+    def _pair(self, tensor: str) -> list[onnx.NodeProto]:
+        """Q and DQ of an activation, one scale for the tensor."""
+        source = tensor
+        while source in self.plan.same_range:
+            source = self.plan.same_range[source]
+        scale, zero_point = self._scale(*self.calibration.ranges[source])
+        self._scales[tensor] = scale
+        dtype = DTYPES[self.spec.activation_dtype]
+        constants = [
+            self.view.add_initializer(f"{tensor}_scale", np.array(scale, np.float32)),
+            self.view.add_initializer(f"{tensor}_zero_point", np.array(zero_point, dtype)),
+        ]
+        middle = self.view.free_name(f"{tensor}_quantized")
+        end = self.view.free_name(f"{tensor}_dequantized")
+        return [
+            helper.make_node(
+                "QuantizeLinear", [tensor, *constants], [middle], f"{tensor}_QuantizeLinear"
+            ),
+            helper.make_node(
+                "DequantizeLinear", [middle, *constants], [end], f"{tensor}_DequantizeLinear"
+            ),
+        ]
+
+    def _scale(self, low: float, high: float) -> tuple[float, int]:
+        first, last = LIMITS[self.spec.activation_dtype]
+        if self.spec.activation_symmetric:
+            reach = max(-low, high, MIN_WIDTH)
+            return float(np.float32(reach / ((last - first) // 2))), (first + last + 1) // 2
+        scale = float(np.float32(max(high - low, MIN_WIDTH) / (last - first)))
+        return scale, int(np.clip(round(first - low / scale), first, last))
+
+    def _layer(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Quantize weights and bias of a layer; returns the DQ nodes that go before it."""
+        weight = self.view.constant(node.input[1])
+        assert weight is not None
+        num_outputs = weight.shape[channel_axis(node)]
+        bias = bias_of(node, self.view, num_outputs)
+        input_scale = self._scales[node.input[0]]
+        least = np.abs(bias) / np.float32(MAX_BIAS_LEVELS * input_scale)
+        quantized = quantize_weight(node, weight, self.spec, least)
+        means = self.calibration.channel_means.get(self._measured(node.input[0]))
+        if means is not None:
+            difference = quantized.dequantized() - weight
+            bias = bias - expected_shift(node, difference, means)
+        nodes = [self._weight_node(node, quantized)]
+        if self.spec.bias_dtype == "int32":
+            nodes.append(self._integer_bias(node, bias, input_scale * quantized.scale))
+        else:
+            self._set_bias(node, self.view.add_initializer(f"{node.name}.bias_int8", bias))
+        return nodes
+
+    def _measured(self, tensor: str) -> str:
+        """The tensor whose channel means stand for this one's; pools and reshapes keep means."""
+        while tensor in self.plan.same_range:
+            tensor = self.plan.same_range[tensor]
+        return tensor
+
+    def _weight_node(self, node: onnx.NodeProto, weight: QuantizedWeight) -> onnx.NodeProto:
+        name = node.input[1]
+        zero_point = np.zeros(weight.scale.shape, np.int8)
+        inputs = [
+            self.view.add_initializer(f"{name}_quantized", weight.value),
+            self.view.add_initializer(f"{name}_scale", weight.scale),
+            self.view.add_initializer(f"{name}_zero_point", zero_point),
+        ]
+        node.input[1] = self.view.free_name(f"{name}_dequantized")
+        return _dequantize(inputs, node.input[1], weight.axis if weight.scale.ndim else None)
+
+    def _integer_bias(self, node: onnx.NodeProto, bias: Floats, scale: Floats) -> onnx.NodeProto:
+        name = f"{node.name}.bias"
+        inputs = [
+            self.view.add_initializer(f"{name}_quantized", np.rint(bias / scale).astype(np.int32)),
+            self.view.add_initializer(f"{name}_scale", np.asarray(scale, np.float32)),
+            self.view.add_initializer(f"{name}_zero_point", np.zeros(np.shape(scale), np.int32)),
+        ]
+        output = self.view.free_name(f"{name}_dequantized")
+        self._set_bias(node, output)
+        return _dequantize(inputs, output, 0 if np.ndim(scale) else None)
+
+    def _set_bias(self, node: onnx.NodeProto, name: str) -> None:
+        if node.op_type == "MatMul":  # it has no bias input
+            return
+        if len(node.input) > 2:
+            node.input[2] = name
+        else:
+            node.input.append(name)
+
+
+def _dequantize(inputs: list[str], output: str, axis: int | None) -> onnx.NodeProto:
+    node = helper.make_node("DequantizeLinear", inputs, [output], f"{output}_DequantizeLinear")
+    if axis is not None:
+        node.attribute.append(helper.make_attribute("axis", axis))
+    return node

@@ -1,0 +1,117 @@
+"""From the values of a tensor to the range that eight bits should cover."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfkd_edge.artifacts import Floats
+from dfkd_edge.config import ExportConfig
+
+NUM_BINS = 8_192
+"""Over (-limit, limit); zero is a bin border."""
+NUM_LEVELS = 128
+"""Magnitudes that INT8 tells apart, for `entropy`."""
+
+
+class Histogram:
+    """Counts of values between -limit and limit; the limit doubles when a value lies outside."""
+
+    def __init__(self) -> None:
+        """Start without a limit: the first values set it."""
+        self.count: NDArray[np.float64] = np.zeros(NUM_BINS)
+        self.limit = 0.0
+        self.lowest, self.highest = np.inf, -np.inf
+
+    def add(self, value: Floats, max_samples: int, turn: int) -> None:
+        """Count values; of large tensors `max_samples`, evenly drawn from a start set by `turn`."""
+        flat = value.reshape(-1)
+        low, high = float(flat.min()), float(flat.max())
+        self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
+        self._reach(max(-low, high))
+        step = max(1, flat.size // max_samples) | 1  # odd: never in step with rows of even width
+        sample = flat[turn % step :: step]
+        scaled = (sample + np.float32(self.limit)) * np.float32(NUM_BINS / (2 * self.limit))
+        index = np.minimum(scaled.astype(np.int32), NUM_BINS - 1)
+        self.count += np.bincount(index, minlength=NUM_BINS)
+
+    def _reach(self, magnitude: float) -> None:
+        if self.limit == 0:
+            self.limit = max(magnitude * 1.25, 1e-6)
+        while magnitude > self.limit:
+            self._double()
+
+    def _double(self) -> None:
+        inner: NDArray[np.float64] = self.count[0::2] + self.count[1::2]
+        self.count = np.zeros(NUM_BINS)
+        self.count[NUM_BINS // 4 : NUM_BINS - NUM_BINS // 4] = inner
+        self.limit *= 2
+
+    def merged(self, other: Histogram) -> Histogram:
+        """Add two histograms of one tensor; bins of different width are matched by their middle."""
+        both = Histogram()
+        both.lowest = min(self.lowest, other.lowest)
+        both.highest = max(self.highest, other.highest)
+        both.limit = max(self.limit, other.limit)
+        for part in (self, other):
+            scaled = (part.middles() + both.limit) * (NUM_BINS / (2 * both.limit))
+            index = np.minimum(scaled.astype(np.int64), NUM_BINS - 1)
+            both.count += np.bincount(index, weights=part.count, minlength=NUM_BINS)
+        return both
+
+    def middles(self) -> NDArray[np.float64]:
+        """Middle of each bin."""
+        width = 2 * self.limit / NUM_BINS
+        middle: NDArray[np.float64] = (np.arange(NUM_BINS) + 0.5) * width - self.limit
+        return middle
+
+    def magnitudes(self) -> NDArray[np.float64]:
+        """Counts of absolute values, [NUM_BINS / 2], from 0 to the limit."""
+        half = NUM_BINS // 2
+        folded: NDArray[np.float64] = self.count[half:] + self.count[:half][::-1]
+        return folded
+
+
+def clip_range(histogram: Histogram, config: ExportConfig) -> tuple[float, float]:
+    """Choose the range by the configured method; it never leaves what was seen."""
+    if config.calibration_method == "percentile":
+        low, high = _percentile(histogram, config.percentile)
+    elif config.calibration_method == "entropy":
+        reach = _entropy(histogram)
+        low, high = -reach, reach
+    else:
+        low, high = histogram.lowest, histogram.highest
+    # zero must be exact: padding is zero
+    return min(max(low, histogram.lowest), 0.0), max(min(high, histogram.highest), 0.0)
+
+
+def _percentile(histogram: Histogram, percent: float) -> tuple[float, float]:
+    share = np.cumsum(histogram.count) / histogram.count.sum()
+    tail = (1 - percent / 100) / 2
+    middle = histogram.middles()
+    low = int(np.searchsorted(share, tail))
+    high = min(int(np.searchsorted(share, 1 - tail)), NUM_BINS - 1)
+    return float(middle[low]), float(middle[high])
+
+
+def _entropy(histogram: Histogram) -> float:
+    """Magnitude whose INT8 distribution is nearest in KL (Migacz 2017, 8-bit inference)."""
+    count = histogram.magnitudes()
+    width = histogram.limit / len(count)
+    stops = np.unique(np.linspace(NUM_LEVELS, len(count), 96).astype(int))
+    scores = [_kl_when_clipped(count, int(stop)) for stop in stops]
+    return float(stops[int(np.argmin(scores))] * width)
+
+
+def _kl_when_clipped(count: NDArray[np.float64], stop: int) -> float:
+    kept = count[:stop]
+    reference = kept.copy()
+    reference[-1] += count[stop:].sum()
+    level = np.arange(stop) * NUM_LEVELS // stop
+    occupied = kept > 0
+    total = np.bincount(level, weights=kept, minlength=NUM_LEVELS)
+    bins = np.bincount(level, weights=occupied.astype(float), minlength=NUM_LEVELS)
+    spread = np.where(occupied, (total / np.maximum(bins, 1))[level], 0.0)
+    p, q = reference / reference.sum(), spread / max(spread.sum(), 1e-12)
+    there = p > 0
+    return float((p[there] * np.log(p[there] / np.maximum(q[there], 1e-12))).sum())

@@ -1,0 +1,107 @@
+"""Runs the rungs of the conversion ladder on the host: torch and ONNX Runtime.
+
+Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dfkd_edge.artifacts import ModelFile
+from dfkd_edge.errors import ConversionError
+from dfkd_edge.interfaces import ModelOutputs, Runner
+from dfkd_edge.students import Student
+
+MAX_BATCH = 64
+"""Images in one call where the graph leaves the batch open; bounds memory."""
+
+
+def make_session(model: str | bytes, num_threads: int) -> Any:
+    """Open a model in ONNX Runtime on the CPU; 0 threads takes all cores."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+class OnnxRuntimeRunner:
+    """One ONNX file in ONNX Runtime on the CPU."""
+
+    def __init__(self, model: ModelFile, num_threads: int = 0) -> None:
+        """Open the session.
+
+        Raises:
+            ConversionError: ONNX Runtime refuses the file.
+        """
+        self.name = f"onnx-{model.precision}"
+        try:
+            self._session = make_session(str(model.path), num_threads)
+        except Exception as error:  # onnxruntime's errors share no public base class
+            line = str(error).strip().splitlines()[0]
+            raise ConversionError(
+                f"ONNX Runtime refuses the model: {line}", where=str(model.path)
+            ) from error
+        batch = self._session.get_inputs()[0].shape[0]
+        self._batch: int | None = batch if isinstance(batch, int) else None
+
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> ModelOutputs:
+        """Classify RGB images, in pieces of the graph's batch; the last piece is filled up."""
+        size = self._batch or MAX_BATCH
+        parts = [self._run(image_NHWC[i : i + size]) for i in range(0, len(image_NHWC), size)]
+        columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return ModelOutputs(*columns)
+
+    def _run(self, piece_NHWC: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        count = len(piece_NHWC)
+        if self._batch and count < self._batch:
+            filler = np.repeat(piece_NHWC[-1:], self._batch - count, axis=0)
+            piece_NHWC = np.concatenate([piece_NHWC, filler])
+        names = ["logits", "probabilities", "embedding"]
+        outputs = self._session.run(names, {"image": np.ascontiguousarray(piece_NHWC)})
+        return [output[:count] for output in outputs]
+
+
+class StudentRunner:
+    """The distilled student in torch."""
+
+    name = "student"
+
+    def __init__(self, student: Student) -> None:
+        """Take a student in evaluation mode."""
+        self._student = student
+
+    @torch.no_grad()
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> ModelOutputs:
+        """Classify RGB images of the student's size, MAX_BATCH at a time."""
+        device = self._student.head_KD.device
+        logits, embeddings = [], []
+        for start in range(0, len(image_NHWC), MAX_BATCH):
+            piece = torch.from_numpy(image_NHWC[start : start + MAX_BATCH]).to(device)
+            embedding = self._student.embed(piece.permute(0, 3, 1, 2).float() / 255)
+            embeddings.append(embedding.cpu())
+            logits.append(self._student.logits(embedding).float().cpu())
+        logit = torch.cat(logits)
+        probability = torch.softmax(logit, dim=1)
+        return ModelOutputs(logit.numpy(), probability.numpy(), torch.cat(embeddings).numpy())
+
+
+def make_runner(model: ModelFile, num_threads: int = 0) -> Runner:
+    """Open the runner of a model file.
+
+    Raises:
+        ConversionError: no runner on this host reads the format.
+    """
+    if model.format != "onnx":
+        raise ConversionError(
+            "an engine runs only on the device that built it",
+            where=str(model.path),
+            hint="run the bundle's check.pyz there",
+        )
+    return OnnxRuntimeRunner(model, num_threads)

@@ -1,0 +1,137 @@
+"""Small students with random weights and live statistics, and targets written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from dfkd_edge.exporters.onnx_graph import OnnxExporter, smooth_images
+from numpy.typing import NDArray
+from torch.nn.functional import normalize
+
+from dfkd_edge.artifacts import ModelFile, StudentArtifact
+from dfkd_edge.config import ExportConfig
+from dfkd_edge.run_dir import atomic_write
+from dfkd_edge.students import Student, student_tensors
+from dfkd_edge.target_profile import QuantizationSpec, TargetProfile
+
+CLASS_NAMES = ("dog", "house", "person")
+SPECS = {
+    "tensorrt": QuantizationSpec(
+        name="tensorrt-qdq", activation_dtype="int8", activation_symmetric=True
+    ),
+    "x86": QuantizationSpec(
+        name="ort-x86-u8s8-avx2",
+        activation_dtype="uint8",
+        activation_symmetric=False,
+        bias_dtype="int32",
+        quantize_outputs=True,
+        reduce_range=True,
+    ),
+    "arm": QuantizationSpec(
+        name="ort-arm-s8s8",
+        activation_dtype="int8",
+        activation_symmetric=True,
+        bias_dtype="int32",
+        quantize_outputs=True,
+    ),
+}
+
+
+def make_target(spec: str, opset: int = 17) -> TargetProfile:
+    is_tensorrt = spec == "tensorrt"
+    return TargetProfile(
+        name=f"test-{spec}",
+        module=spec,
+        jetpack="6.2" if is_tensorrt else None,
+        family="orin" if is_tensorrt else spec,
+        backend="tensorrt" if is_tensorrt else "onnxruntime",
+        sm=87 if is_tensorrt else None,
+        ram_gib=8.0,
+        tensorrt="10.3" if is_tensorrt else None,
+        python="3.10",
+        max_onnxruntime="1.23.2",
+        recommended_opset=opset,
+        max_opset=20,
+        max_ir=10,
+        precisions=("fp32", "fp16", "int8"),
+        typing="weak" if is_tensorrt else None,
+        quantization=SPECS[spec],
+        min_calibration_images=64,
+    )
+
+
+def save_student(timm_name: str, side_px: int, folder: Path, pretrain: bool = True) -> Student:
+    """Random weights; the batch norms have seen pictures, so that activations live."""
+    torch.manual_seed(0)
+    head_KD = normalize(torch.randn(len(CLASS_NAMES), 64), dim=1)
+    student = Student(timm_name, side_px, head_KD, 50.0)
+    if pretrain:
+        image_NHWC = torch.from_numpy(smooth_images(16, side_px, seed=1))
+        with torch.no_grad():
+            for _ in range(12):
+                student.train()(image_NHWC.permute(0, 3, 1, 2) / 255)
+    student.eval()
+    atomic_write(folder / "student.safetensors", student_tensors(student))
+    settings = {
+        "timm_name": timm_name,
+        "image_size_px": side_px,
+        "classes": list(CLASS_NAMES),
+        "embed_dim": 64,
+        "logit_scale": 50.0,
+    }
+    StudentArtifact(folder, settings).save_settings()
+    return student
+
+
+@pytest.fixture(scope="session")
+def images() -> NDArray[np.uint8]:
+    pixels: NDArray[np.uint8] = smooth_images(72, 64, seed=2)
+    return pixels
+
+
+@pytest.fixture(scope="session")
+def target() -> Callable[..., TargetProfile]:
+    return make_target
+
+
+@pytest.fixture(scope="session")
+def saved_student(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, int], StudentArtifact]:
+    made: dict[tuple[str, int], StudentArtifact] = {}
+
+    def make(timm_name: str, side_px: int = 64) -> StudentArtifact:
+        key = (timm_name, side_px)
+        if key not in made:
+            folder = tmp_path_factory.mktemp("student")
+            save_student(timm_name, side_px, folder)
+            made[key] = StudentArtifact.load(folder)
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def exported(
+    saved_student: Callable[[str, int], StudentArtifact], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., ModelFile]:
+    """Float32 graphs, each made once; tests must not change the files."""
+    made: dict[tuple[str, int, tuple[int, ...]], ModelFile] = {}
+
+    def make(timm_name: str, side_px: int = 64, batch: tuple[int, ...] = (1,)) -> ModelFile:
+        key = (timm_name, side_px, batch)
+        if key not in made:
+            path = tmp_path_factory.mktemp("onnx") / "model.fp32.onnx"
+            made[key] = OnnxExporter().export(
+                saved_student(timm_name, side_px),
+                make_target("tensorrt"),
+                ExportConfig(batch=batch),
+                path,
+            )
+        return made[key]
+
+    return make
