@@ -201,15 +201,16 @@ def _check(target: TargetProfile) -> str:
 
 def _trtexec(build: EngineBuild) -> str:
     target = build.target
-    strong = target.typing == "strong"
-    why = {
-        True: f"TensorRT {target.tensorrt} is strongly typed: the graph itself carries the "
-        "precision, and trtexec has no flag for it.",
-        False: f"TensorRT {target.tensorrt} takes the precision from flags; `--int8` reads the "
-        "graph's Q/DQ nodes, and `--fp16` beside\nit lets the other layers run in half precision."
-        if build.precision == "int8"
-        else f"TensorRT {target.tensorrt} takes the precision from flags.",
-    }[strong]
+    if target.typing == "strong":
+        why = "is strongly typed: the graph itself carries the precision, and no flag sets it."
+    elif build.precision == "int8":
+        why = (
+            "takes the precision from flags: `--int8` reads the graph's Q/DQ nodes, and `--fp16`\n"
+            "beside it lets the other layers run in half precision."
+        )
+    else:
+        why = "takes the precision from flags."
+    why = f"TensorRT {target.tensorrt} {why}"
     dla = (
         "\n\nThe engine goes to the DLA; layers that it lacks fall back to the GPU."
         if target.use_dla
@@ -220,15 +221,15 @@ def _trtexec(build: EngineBuild) -> str:
         "flags that ask an older\ntrtexec for the same are left out."
         if build.version >= FIRST_STRONG
         else "CUDA graphs, spin wait and no transfers are asked for, because TensorRT 11 does so "
-        "by default: numbers compare."
+        "by default:\nso numbers compare."
     )
     return (
         "## Or with trtexec\n\n`sh build.sh` runs these two commands; `TRTEXEC` names another "
         f"trtexec.\n\n```sh\ntrtexec {_shell(build_arguments(build))}\n```\n\n{why}{dla}\n\n"
         f"`workspace` is in MiB: a quarter of the memory, which CPU and GPU share. When the build "
         f"is killed, halve it, close\nthe desktop, or add swap.\n\n```sh\n"
-        f"trtexec {_shell(timing_arguments(build))}\n```\n\n{timing} Compare models by the median "
-        "GPU Compute Time, services by the 99th\npercentile of Latency. trtexec proves no "
+        f"trtexec {_shell(timing_arguments(build))}\n```\n\n{timing}\nCompare models by the "
+        "median GPU Compute Time, services by the 99th percentile of Latency.\n\ntrtexec proves no "
         "accuracy: it prints PASSED for a wrong engine too. Only check.pyz compares logits."
     )
 
