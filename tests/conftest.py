@@ -119,9 +119,9 @@ def write_tiny_graph(
     }
     conv_input = "steps" if quantized else "scaled"
     nodes: list[tuple[str, list[str], str, dict[str, Any]]] = [
-        ("Gather", ["image", "channels"], "ordered", {"axis": 3}),
-        ("Cast", ["ordered"], "float", {"to": TensorProto.FLOAT}),
-        ("Transpose", ["float"], "planes", {"perm": [0, 3, 1, 2]}),
+        ("Cast", ["image"], "float", {"to": TensorProto.FLOAT}),
+        ("Gather", ["float", "channels"], "ordered", {"axis": 3}),
+        ("Transpose", ["ordered"], "planes", {"perm": [0, 3, 1, 2]}),
         ("Mul", ["planes", "gain"], "scaled", {}),
         ("QuantizeLinear", ["scaled", "scale", "zero"], "coarse", {}),
         ("DequantizeLinear", ["coarse", "scale", "zero"], "steps", {}),

@@ -30,6 +30,9 @@ from dfkd_edge.runtime.sessions import Outputs, SessionRequest, in_batches
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+DTYPES = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8", "INT8": "int8"}
+"""Not trt.nptype: before TensorRT 10 it fails with numpy 1.24 and newer."""
+
 
 def why_no_tensorrt() -> str:
     """Say why TensorRT cannot be used here; an empty text where it can."""
@@ -75,7 +78,7 @@ def open_engine(request: SessionRequest, say: Callable[[str], None]) -> EngineSe
         engine = _deserialize(trt, plan)
     if engine is None:
         raise Fault("TensorRT cannot load the engine it has built", str(request.model))
-    return EngineSession(trt, cuda, engine, key, len(plan))
+    return EngineSession(cuda, engine, key, len(plan))
 
 
 def _deserialize(trt: Any, plan: bytes) -> Any:
@@ -96,7 +99,7 @@ class EngineSession:
 
     backend = "tensorrt"
 
-    def __init__(self, trt: Any, cuda: Cuda, engine: Any, key: EngineKey, size_bytes: int) -> None:
+    def __init__(self, cuda: Cuda, engine: Any, key: EngineKey, size_bytes: int) -> None:
         """Allocate memory for the largest batch.
 
         Raises:
@@ -126,7 +129,7 @@ class EngineSession:
         self._tensors = {}
         for name in names:
             shape = (self._max_batch, *self._shape(name)[1:])
-            dtype = np.dtype(trt.nptype(self._dtype(name)))
+            dtype = np.dtype(DTYPES[self._dtype(name).name])
             self._tensors[name] = _Tensor(cuda, name, shape, dtype)
 
     def _names(self) -> list[str]:

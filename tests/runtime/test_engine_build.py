@@ -1,0 +1,132 @@
+"""The engine builder against NVIDIA's own parser and builder (TensorRT-RTX needs no GPU to build),
+and its API against the stubs of TensorRT 10.
+"""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import importlib
+import importlib.util
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dfkd_edge.runtime import engine_build, engine_session
+from dfkd_edge.runtime.engine_build import (
+    EngineKey,
+    EngineRequest,
+    build_engine,
+    cached_engine,
+    keep_engine,
+    workspace_for,
+)
+from dfkd_edge.runtime.faults import Fault, LackingFault
+
+KEY = EngineKey("ab" * 32, "10.3.0", 87, "6.2", "int8 batch=1,1,1")
+GONE_BY_10 = {
+    *("max_workspace_size", "build_engine", "get_binding_name", "num_bindings"),
+    *("get_binding_shape", "get_binding_dtype", "get_binding_index", "get_profile_shape"),
+    *("set_binding_shape", "execute_async_v2", "serialize"),
+}
+
+
+@pytest.fixture(scope="module")
+def trt() -> Any:
+    """TensorRT-RTX, whose builder has TensorRT's API."""
+    found = importlib.util.find_spec("tensorrt_rtx_libs")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip("tensorrt-rtx is not installed")
+    folder = Path(next(iter(found.submodule_search_locations)))
+    for name in ("libtensorrt_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1"):
+        ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
+    bindings = importlib.import_module("tensorrt_rtx_bindings")
+    return getattr(bindings, "tensorrt_rtx", bindings)
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_an_engine_is_built_without_a_gpu(
+    trt: Any, tiny_graph: Any, tmp_path: Path, quantized: bool
+) -> None:
+    path = tmp_path / "model.onnx"
+    tiny_graph(path, quantized=quantized)
+
+    def for_ampere(config: Any) -> None:
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(trt.ComputeCapability.SM86, 0)
+
+    request = EngineRequest(path, "int8" if quantized else "fp32")
+    plan = build_engine(trt, request, lambda _: None, for_ampere)
+    assert len(plan) > 10_000
+
+
+def test_a_refused_graph_is_one_line(trt: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"no graph")
+    with pytest.raises(Fault, match="TensorRT refuses the graph") as caught:
+        build_engine(trt, EngineRequest(path, "fp32"), lambda _: None)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_engine_is_found_again_only_under_its_own_key(tmp_path: Path) -> None:
+    keep_engine(tmp_path, KEY, b"plan")
+    assert cached_engine(tmp_path, KEY) == b"plan"
+    for change in (
+        {"onnx_sha256": "cd" * 32},
+        {"tensorrt": "10.16.2"},
+        {"sm": 110},
+        {"jetpack": "7.2"},
+        {"flags": "fp16 batch=1,1,1"},
+    ):
+        other: Any = change
+        assert cached_engine(tmp_path, replace(KEY, **other)) is None
+
+
+def test_a_damaged_engine_is_built_anew(tmp_path: Path) -> None:
+    keep_engine(tmp_path, KEY, b"plan")
+    (tmp_path / f"{KEY.digest()}.engine").write_bytes(b"pla")
+    assert cached_engine(tmp_path, KEY) is None
+    note = tmp_path / f"{KEY.digest()}.json"
+    assert json.loads(note.read_text(encoding="utf-8"))["sm"] == 87
+    note.write_text("[]", encoding="utf-8")
+    assert cached_engine(tmp_path, KEY) is None
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LackingFault, match="--cache"):
+        keep_engine(tmp_path / "file" / "cache", KEY, b"plan")
+
+
+def test_workspace_follows_free_memory() -> None:
+    assert workspace_for(2 << 30) == 1 << 30
+    assert workspace_for(0) == 64 << 20
+    assert workspace_for(64 << 30) == 4 << 30
+
+
+def test_without_tensorrt_the_reason_is_told() -> None:
+    assert engine_session.why_no_tensorrt() != ""
+
+
+def test_every_call_exists_in_tensorrt_10_or_was_removed_before_it() -> None:
+    folder = next((Path(p) / "tensorrt_bindings" for p in sys.path if _has_stubs(p)), None)
+    if folder is None:
+        pytest.skip("tensorrt-stubs is not installed")
+    known = set(re.findall(r"[A-Za-z_]\w+", (folder / "tensorrt.pyi").read_text(encoding="utf-8")))
+    owners = {"trt", "builder", "network", "parser", "config", "profile", "engine", "context"}
+    for module in (engine_build, engine_session):
+        assert module.__file__
+        tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                named = node.value.id in owners and not node.attr.startswith("__")
+                assert not named or node.attr in known | GONE_BY_10, node.attr
+
+
+def _has_stubs(folder: str) -> bool:
+    return (Path(folder) / "tensorrt_bindings" / "tensorrt.pyi").is_file()
