@@ -82,6 +82,18 @@ def remove_attribute(node: onnx.NodeProto, name: str) -> None:
     node.attribute.extend(kept)
 
 
+def drop_dead_nodes(model: onnx.ModelProto) -> None:
+    """Remove nodes from which no output of the graph can be reached."""
+    needed = {value.name for value in model.graph.output}
+    kept = []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(kept))
+
+
 def drop_unused_initializers(model: onnx.ModelProto) -> None:
     """Remove constants that no node reads."""
     used = {name for node in model.graph.node for name in node.input}
@@ -177,6 +189,13 @@ def _spell_hard_swish(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
     model.graph.node.insert(list(model.graph.node).index(node), sigmoid)
     node.op_type = "Mul"
     node.input.append(gate)
+
+
+def set_precision(model: onnx.ModelProto, precision: str) -> None:
+    """Write the precision where a reader of the file looks for it."""
+    for item in model.metadata_props:
+        if item.key == "dfkd_edge.precision":
+            item.value = precision
 
 
 def serialise(model: onnx.ModelProto) -> bytes:

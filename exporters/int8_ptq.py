@@ -23,7 +23,7 @@ from .calibration import (
     image_hash,
     largest_change,
 )
-from .graph_edit import GraphView, serialise, set_batch
+from .graph_edit import GraphView, serialise, set_batch, set_precision
 from .quantization_plan import (
     QuantizationPlan,
     plan_quantization,
@@ -152,9 +152,7 @@ def _method(config: ExportConfig) -> str:
 
 
 def _stamp(model: onnx.ModelProto, path: Path) -> None:
-    for item in model.metadata_props:
-        if item.key == "dfkd_edge.precision":
-            item.value = "int8"
+    set_precision(model, "int8")
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

@@ -10,7 +10,8 @@ from dfkd_edge.artifacts import Floats
 from dfkd_edge.target_profile import QuantizationSpec
 
 from .calibration import Calibration
-from .graph_edit import GraphView, drop_unused_initializers
+from .direct_input import find_direct_input
+from .graph_edit import GraphView, drop_dead_nodes, drop_unused_initializers
 from .quantization_plan import QuantizationPlan
 from .quantized_weights import (
     QuantizedWeight,
@@ -40,7 +41,8 @@ class GraphQuantizer:
         """Take what was decided and measured."""
         self.view, self.spec, self.plan, self.calibration = view, spec, plan, calibration
         self._scales: dict[str, float] = {}
-        self._input_shift = 0.0
+        takes_bytes = spec.activation_dtype == "uint8" and not spec.activation_symmetric
+        self._direct = find_direct_input(view, plan.readers) if takes_bytes else None
 
     def rewrite(self) -> None:
         """Insert everything; the graph stays in topological order."""
@@ -56,30 +58,32 @@ class GraphQuantizer:
                 nodes += pairs.get(name, ())
         del self.view.graph.node[:]
         self.view.graph.node.extend(nodes)
+        drop_dead_nodes(self.view.model)
         drop_unused_initializers(self.view.model)
         del self.view.graph.value_info[:]
 
     def _pair(self, tensor: str) -> list[onnx.NodeProto]:
         """Q and DQ of an activation, one scale for the tensor."""
+        middle = self.view.free_name(f"{tensor}_quantized")
+        end = self.view.free_name(f"{tensor}_dequantized")
+        if self._direct and self._direct.tensor == tensor:
+            constants = self._constants(tensor, self._direct.scale, self._direct.zero_point)
+            return [self._direct.transpose(middle), _dequantize([middle, *constants], end, None)]
         source = tensor
         while source in self.plan.same_range:
             source = self.plan.same_range[source]
-        scale, zero_point = self._scale(*self.calibration.ranges[source])
+        constants = self._constants(tensor, *self._scale(*self.calibration.ranges[source]))
+        quantize = helper.make_node(
+            "QuantizeLinear", [tensor, *constants], [middle], f"{tensor}_QuantizeLinear"
+        )
+        return [quantize, _dequantize([middle, *constants], end, None)]
+
+    def _constants(self, tensor: str, scale: float, zero_point: int) -> list[str]:
         self._scales[tensor] = scale
         dtype = DTYPES[self.spec.activation_dtype]
-        constants = [
+        return [
             self.view.add_initializer(f"{tensor}_scale", np.array(scale, np.float32)),
             self.view.add_initializer(f"{tensor}_zero_point", np.array(zero_point, dtype)),
-        ]
-        middle = self.view.free_name(f"{tensor}_quantized")
-        end = self.view.free_name(f"{tensor}_dequantized")
-        return [
-            helper.make_node(
-                "QuantizeLinear", [tensor, *constants], [middle], f"{tensor}_QuantizeLinear"
-            ),
-            helper.make_node(
-                "DequantizeLinear", [middle, *constants], [end], f"{tensor}_DequantizeLinear"
-            ),
         ]
 
     def _scale(self, low: float, high: float) -> tuple[float, int]:
@@ -97,12 +101,14 @@ class GraphQuantizer:
         num_outputs = weight.shape[channel_axis(node)]
         bias = bias_of(node, self.view, num_outputs)
         input_scale = self._scales[node.input[0]]
-        least = np.abs(bias) / np.float32(MAX_BIAS_LEVELS * input_scale)
-        quantized = quantize_weight(node, weight, self.spec, least)
+        least = np.abs(bias) / (MAX_BIAS_LEVELS * input_scale)
+        quantized = quantize_weight(node, weight, self.spec, least.astype(np.float32))
         means = self.calibration.channel_means.get(self._measured(node.input[0]))
         if means is not None:
             difference = quantized.dequantized() - weight
             bias = bias - expected_shift(node, difference, means)
+        if self._direct and self._direct.tensor == node.input[0]:
+            bias = bias + self._direct.rest * weight.reshape(num_outputs, -1).sum(1)
         nodes = [self._weight_node(node, quantized)]
         if self.spec.bias_dtype == "int32":
             nodes.append(self._integer_bias(node, bias, input_scale * quantized.scale))

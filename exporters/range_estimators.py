@@ -62,8 +62,8 @@ class Histogram:
     def middles(self) -> NDArray[np.float64]:
         """Middle of each bin."""
         width = 2 * self.limit / NUM_BINS
-        middle: NDArray[np.float64] = (np.arange(NUM_BINS) + 0.5) * width - self.limit
-        return middle
+        middle: NDArray[np.float64] = (np.arange(NUM_BINS, dtype=np.float64) + 0.5) * width
+        return middle - self.limit
 
     def magnitudes(self) -> NDArray[np.float64]:
         """Counts of absolute values, [NUM_BINS / 2], from 0 to the limit."""

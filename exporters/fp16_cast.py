@@ -1,0 +1,154 @@
+"""FP16 in the graph itself, for runtimes that take the precision from it (TensorRT 11 and later).
+
+The network from its first to its last weighted layer becomes float16. Normalising the image before
+it, and the norm, the text head and the softmax behind it stay float32: sums of squares and logits
+of 100 and more lose too much in float16.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from dfkd_edge.artifacts import ModelFile
+from dfkd_edge.config import ExportConfig
+from dfkd_edge.errors import ConversionError
+from dfkd_edge.run_dir import atomic_write
+from dfkd_edge.target_profile import TargetProfile
+
+from .graph_edit import WEIGHTED, GraphView, serialise, set_precision
+from .onnx_graph import TEXT_HEAD
+
+MAX_FLOAT16 = float(np.finfo(np.float16).max)
+
+
+class Fp16Exporter:
+    """Float32 graph to one that computes in float16."""
+
+    name = "fp16"
+
+    def export(
+        self, fp32: ModelFile, target: TargetProfile, config: ExportConfig, path: Path
+    ) -> ModelFile:
+        """Write the graph with its casts.
+
+        Raises:
+            ConversionError: the target has no FP16, or a weight is beyond its range.
+        """
+        if "fp16" not in target.precisions:
+            raise ConversionError(
+                f"{target.name} does not compute in fp16",
+                where="--precision",
+                hint=f"it does in {', '.join(target.precisions)}",
+            )
+        model = onnx.load(fp32.path)
+        view = GraphView(model)
+        inside = _between_weighted_layers(view)
+        _cast_borders(view, inside)
+        _cast_constants(view, inside)
+        del model.graph.value_info[:]
+        set_precision(model, "fp16")
+        onnx.checker.check_model(model, full_check=True)
+        atomic_write(path, serialise(model))
+        notes = {**fp32.notes, "num_fp16_nodes": len(inside), "num_nodes": len(model.graph.node)}
+        return ModelFile(path, "onnx", "fp16", notes)
+
+
+def _between_weighted_layers(view: GraphView) -> list[onnx.NodeProto]:
+    """Nodes from the first weighted layer to the last, without side inputs."""
+    is_weighted = {
+        id(node)
+        for node in view.graph.node
+        if node.op_type in WEIGHTED and node.input[1] != TEXT_HEAD
+    }
+    after: set[str] = set()
+    for node in view.graph.node:
+        if id(node) in is_weighted or after.intersection(node.input):
+            after.update(node.output)
+    before: set[str] = set()
+    for node in reversed(view.graph.node):
+        if id(node) in is_weighted or before.intersection(node.output):
+            before.update(node.input)
+    return [
+        node
+        for node in view.graph.node
+        if id(node) in is_weighted
+        or (after.intersection(node.output) and before.intersection(node.output))
+    ]
+
+
+def _cast_borders(view: GraphView, inside: list[onnx.NodeProto]) -> None:
+    """Cast what enters to float16, and what leaves back."""
+    names = {node.name for node in inside}
+    made = {name for node in inside for name in node.output}
+    entering = {
+        name
+        for node in inside
+        for name in node.input
+        if view.is_activation(name) and name not in made
+    }
+    leaving = {
+        name
+        for name in made
+        if name in view.outputs or any(r.name not in names for r in view.consumers[name])
+    }
+    nodes: list[onnx.NodeProto] = []
+    for node in view.graph.node:
+        is_inside = node.name in names
+        for index, name in enumerate(node.input):
+            if is_inside and name in entering:
+                node.input[index] = f"{name}_fp16"
+        for index, name in enumerate(node.output):
+            if is_inside and name in leaving:
+                node.output[index] = f"{name}_fp16"
+                for reader in inside:
+                    _replace(reader.input, name, f"{name}_fp16")
+        nodes.append(node)
+        for name in list(node.output):
+            if not is_inside and name in entering:
+                nodes.append(_cast(name, f"{name}_fp16", TensorProto.FLOAT16))
+            if is_inside and name.removesuffix("_fp16") in leaving and name.endswith("_fp16"):
+                nodes.append(_cast(name, name.removesuffix("_fp16"), TensorProto.FLOAT))
+    del view.graph.node[:]
+    view.graph.node.extend(nodes)
+    inside[:] = [node for node in view.graph.node if node.name in names]
+
+
+def _replace(names: list[str], old: str, new: str) -> None:
+    for index, name in enumerate(names):
+        if name == old:
+            names[index] = new
+
+
+def _cast(source: str, result: str, to: int) -> onnx.NodeProto:
+    return helper.make_node("Cast", [source], [result], f"{result}_Cast", to=to)
+
+
+def _cast_constants(view: GraphView, inside: list[onnx.NodeProto]) -> None:
+    """Give the float16 nodes float16 constants; those that float32 nodes read too are copied."""
+    names = {node.name for node in inside}
+    done: dict[str, str] = {}
+    for node in inside:
+        for index, name in enumerate(node.input):
+            tensor = view.initializers.get(name)
+            if tensor is None or tensor.data_type != TensorProto.FLOAT:
+                continue
+            if name not in done:
+                done[name] = _halve(view, tensor, names)
+            node.input[index] = done[name]
+
+
+def _halve(view: GraphView, tensor: onnx.TensorProto, inside: set[str]) -> str:
+    value = numpy_helper.to_array(tensor)
+    if np.abs(value).max(initial=0) > MAX_FLOAT16:
+        raise ConversionError(
+            f"weight '{tensor.name}' is beyond float16's range", hint="export in fp32"
+        )
+    half = value.astype(np.float16)
+    if all(reader.name in inside for reader in view.consumers[tensor.name]):
+        tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
+        return tensor.name
+    return view.add_initializer(f"{tensor.name}_fp16", half)
