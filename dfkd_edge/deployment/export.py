@@ -27,6 +27,7 @@ from dfkd_edge.deployment.calibration_source import CalibrationSet, calibration_
 from dfkd_edge.deployment.conversion import Conversion, Graphs, chosen_precision
 from dfkd_edge.deployment.licenses import licenses_text
 from dfkd_edge.deployment.proof import Proof, build_rungs, evaluation_set, model_rung, prove
+from dfkd_edge.deployment.recipe import build_recipe, build_script
 from dfkd_edge.deployment.rescue import Rescuer
 from dfkd_edge.errors import ConfigError, DfkdEdgeError, RunDirError
 from dfkd_edge.finished_run import FinishedRun
@@ -142,12 +143,12 @@ def _convert_and_prove(
         rungs = build_rungs(networks.teacher, networks.student, graphs.models, config.num_threads)
         progress.advance()
     calibrated = images.digests if images else frozenset()
-    proof = prove(rungs, evaluation, calibrated, context.reporter)
+    proof = prove(rungs, evaluation, calibrated, config.max_drop, context.reporter)
     if images is None or not config.repair or judge(proof.predictions, config.max_drop).passed:
         return Proven(graphs, proof, None)
     rescued = Rescuer(run, conversion, images, networks.teacher, context, proof).rescue(graphs)
     last = model_rung(rescued.graphs.final, rungs[-1].side_px, config.num_threads)
-    proof = Proof((*rungs[:-1], last), rescued.predictions, evaluation)
+    proof = Proof((*rungs[:-1], last), rescued.predictions, proof.evaluation)
     return Proven(rescued.graphs, proof, rescued.document)
 
 
@@ -161,9 +162,10 @@ def _contents(
     target, config, names = conversion.target, conversion.config, run.class_names.names
     document = proven.proof.document(names, config.max_drop)
     side_px = int(run.student.settings["image_size_px"])
+    precision = chosen_precision(target, config)
     return BundleContents(
         target=target,
-        precision=chosen_precision(target, config),
+        precision=precision,
         models={model.precision: model for model in _shipped(proven.graphs, target)},
         class_names=names,
         student=run.student,
@@ -172,6 +174,8 @@ def _contents(
         batch=config.batch,
         calibration=_calibration_document(proven.graphs, images),
         validation=document,
+        recipe=build_recipe(target, precision, config.batch, side_px),
+        build_script=build_script(target, precision, config.batch, side_px),
         licenses=licenses_text(run.student.settings),
         status="passed" if document["gate"]["passed"] else "failed",
         provenance=provenance,

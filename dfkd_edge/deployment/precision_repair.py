@@ -1,8 +1,9 @@
 """Label-free precision repair: put back to float the fewest layers that INT8 harms most.
 
-Every layer is rounded alone and its harm read off surrogate images: how often the class changes,
-and by how much the class probabilities do. Then the worst layers go back to float, 1, 2, 4, ... of
-them, until the gate passes, and by halving the fewest that still pass. No label is needed.
+Every layer alone is put back to float and what it spares is read off surrogate images: how much
+nearer the class probabilities come to those of the FP32 student. Then the layers that spare most go
+back, 1, 2, 4, ... of them, until the gate passes, and by halving the fewest that still pass. No
+label is needed.
 
 Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB), K classes.
 """
@@ -19,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import ModelFile
+from dfkd_edge.errors import ConversionError
 from dfkd_edge.interfaces import Reporter, Runner
 from dfkd_edge.validation.gate import Verdict
 from dfkd_edge.validation.statistics import mean_divergence
 
 MAX_SECONDS = 60.0
-"""For the ranking; layers that were not reached count as harmless."""
+"""For the ranking; layers that were not reached stay in INT8."""
 MAX_FLOAT_SHARE = 1 / 3
 """With more layers in float, INT8 is hardly worth its name: then the student is fine-tuned."""
 
@@ -36,13 +38,13 @@ Judge = Callable[[frozenset[str]], Verdict]
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """What rounding one layer alone does."""
+    """What putting one layer alone back to float leaves of the harm."""
 
     node: str
     agreement: float
-    """Share of the surrogate images whose class stays that of the FP32 student."""
+    """Share of the surrogate images whose class is that of the FP32 student."""
     divergence: float
-    """KL of the class probabilities from the FP32 student's, in nats."""
+    """KL of the class probabilities from the FP32 student's, in nats; less is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +53,13 @@ class RepairReport:
 
     passed: bool
     float_nodes: tuple[str, ...]
-    """Put back to float, the most harmful first."""
+    """Put back to float, those that spare most first."""
     num_quantizable: int
     drop_before: float
     drop_after: float
     """In the worst domain."""
     sensitivities: tuple[Sensitivity, ...]
-    """The most harmful first."""
+    """Those that spare most first."""
     num_graphs: int
     """Graphs that the gate judged."""
     seconds: float
@@ -75,7 +77,9 @@ def rank_sensitivities(
     reference_NK: NDArray[np.float32],
     reporter: Reporter,
 ) -> tuple[Sensitivity, ...]:
-    """Round each layer alone and rank them, the most harmful first.
+    """Put each layer alone back to float and rank them, those that spare most first.
+
+    Layers that the exporter cannot leave in float are left out.
 
     Args:
         nodes: every layer that INT8 rounds.
@@ -85,14 +89,18 @@ def rank_sensitivities(
         reference_NK: logits of the FP32 student.
         reporter: shows the bar.
     """
-    everything = frozenset(nodes)
     found: list[Sensitivity] = []
     begun = time.monotonic()
     with reporter.stage("ranking layers by what INT8 does to them", len(nodes)) as progress:
         for node in nodes:
             if time.monotonic() - begun > MAX_SECONDS:
                 break
-            logits_NK = open_runner(quantize(everything - {node}))(image_NHWC).logits
+            progress.advance(1, node)
+            try:
+                graph = quantize(frozenset({node}))
+            except ConversionError:
+                continue
+            logits_NK = open_runner(graph)(image_NHWC).logits
             same_N = logits_NK.argmax(1) == reference_NK.argmax(1)
             divergence = mean_divergence(reference_NK, logits_NK)
             found.append(
@@ -100,8 +108,7 @@ def rank_sensitivities(
                     node, float(same_N.mean()), math.inf if divergence is None else divergence
                 )
             )
-            progress.advance(1, node)
-    return tuple(sorted(found, key=lambda s: (-s.divergence, s.agreement)))
+    return tuple(sorted(found, key=lambda s: (s.divergence, -s.agreement)))
 
 
 def repair(
@@ -124,18 +131,21 @@ def repair(
     with reporter.stage("putting layers back to float", steps) as progress:
 
         def passes(count: int) -> bool:
-            tried[count] = judge(frozenset(nodes[:count]))
+            try:
+                tried[count] = judge(frozenset(nodes[:count]))
+            except ConversionError:
+                return False
             progress.advance(1, f"{count} in float: drop {tried[count].drop * 100:.2f} points")
             return tried[count].passed
 
-        count = _fewest(passes, limit)
-    best = count or min(tried, key=lambda c: (tried[c].drop, c))
+        count = _fewest(passes, limit) if nodes else None
+    best = count or min(tried, key=lambda c: (tried[c].drop, c), default=0)
     return RepairReport(
         passed=count is not None,
         float_nodes=tuple(nodes[:best]),
         num_quantizable=num_quantizable,
         drop_before=drop_before,
-        drop_after=tried[best].drop,
+        drop_after=tried[best].drop if best else drop_before,
         sensitivities=tuple(ranked),
         num_graphs=len(tried),
         seconds=time.monotonic() - begun,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -17,6 +17,7 @@ from PIL import Image
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.errors import ConfigError
+from dfkd_edge.seeding import derived_seed
 from dfkd_edge.validation.corruptions import GROUPS, corrupted_group
 from dfkd_edge.validation.image_folders import Domain, find_domains, read_picture
 
@@ -59,6 +60,18 @@ class EvaluationSet:
     """`top1` where labels are true, `agreement` with the teacher where there are none."""
     description: str
     """For the user."""
+    more: Callable[[int], EvaluationSet] | None = None
+    """Round, from 1 -> fresh images for the same domains; None where the images are all there are.
+    A drop within noise is then measured again on more images."""
+
+    def only(self, domain: str) -> EvaluationSet:
+        """Keep the images of one domain."""
+        sources = tuple(source for source in self.sources if source.name == domain)
+        return replace(self, sources=sources)
+
+    def joined(self, other: EvaluationSet) -> EvaluationSet:
+        """Add the images of another set; sources of one name are one domain."""
+        return replace(self, sources=(*self.sources, *other.sources))
 
     @property
     def num_images(self) -> int:
@@ -149,26 +162,39 @@ def labelled_pictures(
     return EvaluationSet(sources, "top1", f"labelled pictures of {root}")
 
 
-def _views(image_NHWC: Images, num_views: int) -> Images:
-    """The images, then their mirrors, then crops at four corners and their mirrors."""
+def _views(image_NHWC: Images, num_views: int, rng: np.random.Generator | None) -> Images:
+    """Make several views of each image: mirrored every other time, cropped at random.
+
+    Args:
+        image_NHWC: the images.
+        num_views: of each.
+        rng: of the crops; None keeps the first two views whole.
+    """
     height, width = image_NHWC.shape[1:3]
+    crops = rng or np.random.default_rng(0)
     views = []
     for number in range(num_views):
         view_NHWC = image_NHWC
-        if number >= 2:
-            row, column = divmod((number // 2 - 1) % 4, 2)
-            dy, dx = round(height * 0.08), round(width * 0.08)
-            part = (row * dy, height - (1 - row) * dy, column * dx, width - (1 - column) * dx)
-            view_NHWC = view_NHWC[:, part[0] : part[1], part[2] : part[3]]
-            view_NHWC = resized(np.ascontiguousarray(view_NHWC), height)
+        if rng is not None or number >= 2:
+            top, left = crops.integers(0, max(1, height // 8), 2)
+            side = height - height // 8
+            view_NHWC = np.ascontiguousarray(
+                view_NHWC[:, top : top + side, left : left + width - width // 8]
+            )
+            view_NHWC = resized(view_NHWC, height)
         views.append(view_NHWC[:, :, ::-1] if number % 2 else view_NHWC)
     return np.ascontiguousarray(np.concatenate(views))
 
 
-def surrogate_suite(surrogates: SurrogateSet, seed: int) -> EvaluationSet:
+def surrogate_suite(surrogates: SurrogateSet, seed: int, round_number: int = 0) -> EvaluationSet:
     """Held-out surrogates as they are, and under each group of the corruption suite.
 
     Few held-out images are used in several views, so that one flip is not a whole point.
+
+    Args:
+        surrogates: images and which of them were held out.
+        seed: of views and corruptions.
+        round_number: later rounds draw other views and corruptions of the same images.
 
     Raises:
         ConfigError: no image was held out.
@@ -180,9 +206,11 @@ def surrogate_suite(surrogates: SurrogateSet, seed: int) -> EvaluationSet:
             where="synthesis.heldout_share",
             hint="distill with more images, or pass --data DIR",
         )
+    seed = derived_seed(seed, "suite", round_number)
     rows = np.random.default_rng(seed).permutation(rows)[:WANTED_IMAGES]
     num_views = min(MAX_VIEWS, -(-WANTED_IMAGES // len(rows)))
-    image_NHWC = _views(surrogates.images[rows], num_views)
+    rng = np.random.default_rng(seed) if round_number else None
+    image_NHWC = _views(surrogates.images[rows], num_views, rng)
     labels = np.tile(surrogates.class_index[rows], num_views)
     sources = [ArraySource(HELDOUT_DOMAIN, image_NHWC, labels)]
     sources += [
@@ -192,7 +220,11 @@ def surrogate_suite(surrogates: SurrogateSet, seed: int) -> EvaluationSet:
         f"{len(rows)} held-out surrogate images in {num_views} view{'s' * (num_views > 1)}, "
         "clean and under noise, blur, weather and digital corruptions"
     )
-    return EvaluationSet(tuple(sources), "agreement", description)
+
+    def more(number: int) -> EvaluationSet:
+        return surrogate_suite(surrogates, seed, number)
+
+    return EvaluationSet(tuple(sources), "agreement", description, more)
 
 
 def image_digests(image_NHWC: Images) -> list[str]:

@@ -55,6 +55,13 @@ class DomainPredictions:
     logits: dict[str, Logits]
     """Rung -> [N, K], in the order of the ladder."""
 
+    def extended(self, other: DomainPredictions) -> DomainPredictions:
+        """Add the images of another part of the domain."""
+        return DomainPredictions(
+            np.concatenate([self.labels, other.labels]),
+            {name: np.concatenate([own, other.logits[name]]) for name, own in self.logits.items()},
+        )
+
     def guess(self, rung: str) -> NDArray[np.int64]:
         """Top-1 class of each image, -1 where the logits are not finite."""
         logits_NK = self.logits[rung]
@@ -94,6 +101,13 @@ class Predictions:
             for rung in (before, after)
         ]
         return paired_drop(flags[0], flags[1])
+
+    def extended(self, other: Predictions) -> Predictions:
+        """Add what the same rungs said about more images."""
+        domains = dict(self.domains)
+        for key, part in other.domains.items():
+            domains[key] = domains[key].extended(part) if key in domains else part
+        return Predictions(self.measure, domains, [*self.unreadable, *other.unreadable])
 
     def with_rung(self, name: str, other: Predictions) -> Predictions:
         """Put one rung of other predictions on the same images in the place of ours."""
@@ -139,9 +153,11 @@ def climb(
                 where=str(unreadable[0]),
                 hint="remove or mend the pictures",
             )
-        domains[source.name] = DomainPredictions(
+        part = DomainPredictions(
             np.concatenate(labels), {name: np.concatenate(parts) for name, parts in logits.items()}
         )
+        known = domains.get(source.name)
+        domains[source.name] = known.extended(part) if known else part
     return Predictions(evaluation.measure, domains, unreadable)
 
 
