@@ -11,6 +11,7 @@ import typer
 
 from dfkd_edge import __version__
 from dfkd_edge.bundle_commands import benchmark, predict
+from dfkd_edge.deploy_cli import check, export, run
 from dfkd_edge.errors import DfkdEdgeError, UsageError
 from dfkd_edge.targets_command import targets_app
 
@@ -25,6 +26,9 @@ app = typer.Typer(
 classes_app = typer.Typer(help="Work with class lists.", no_args_is_help=True)
 app.add_typer(classes_app, name="classes")
 app.add_typer(targets_app, name="targets")
+app.command()(export)
+app.command()(check)
+app.command()(run)
 app.command()(benchmark)
 app.command()(predict)
 

@@ -1,4 +1,4 @@
-"""The straight line from class names to a student. Read this first."""
+"""The straight line from class names to a proven bundle. Read this first."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from typing import Any
 from dfkd_edge.artifacts import PromptSet, StudentArtifact, SurrogateSet
 from dfkd_edge.class_names import ClassNames, read_class_names
 from dfkd_edge.config import PipelineConfig, content_hash, to_toml
+from dfkd_edge.deployment.bundle import Bundle
+from dfkd_edge.deployment.export import ExportPlan, export_student
 from dfkd_edge.distillation import distill
+from dfkd_edge.finished_run import open_finished_run
 from dfkd_edge.interfaces import Reporter, StageContext
+from dfkd_edge.plugins import load_target
 from dfkd_edge.prompts import diversify_prompts
 from dfkd_edge.run_dir import RunDir, atomic_write
 from dfkd_edge.synthesis import synthesize
@@ -58,6 +62,22 @@ def run_distill(config: PipelineConfig, run_dir: RunDir, reporter: Reporter) -> 
     student = distill(teacher, surrogates, config.distillation, context)
     evaluation = evaluate(student, teacher, surrogates, config.data, context)
     return DistillResult(run_dir.path, prompts, surrogates, student, evaluation)
+
+
+def run_export_stage(
+    run_path: Path,
+    config: PipelineConfig,
+    folder: Path,
+    data: str,
+    exist_ok: bool,
+    reporter: Reporter,
+) -> Bundle:
+    """From a finished student to a proven bundle in `folder`."""
+    run = open_finished_run(run_path)
+    context = StageContext(RunDir(run.path, {}), reporter, config.seed, config.device)
+    target = load_target(config.export.target)
+    plan = ExportPlan(folder=folder, data=data, exist_ok=exist_ok)
+    return export_student(run, target, config.export, plan, context)
 
 
 def _record_request(config: PipelineConfig, class_names: ClassNames, run_dir: RunDir) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.markup import escape
 
 from dfkd_edge.config import ExportConfig
 from dfkd_edge.errors import ConfigError
@@ -92,7 +93,8 @@ def _from_folder(
                 unreadable.append(files[index])
     if unreadable:
         context.reporter.note(
-            f"  passed over {len(unreadable)} unreadable pictures, such as {unreadable[0]}"
+            f"  passed over {len(unreadable)} unreadable pictures, such as "
+            f"{escape(str(unreadable[0]))}"
         )
     if len(images) < max(target.min_calibration_images, min(config.calibration_size, 1)):
         raise ConfigError(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 
 from dfkd_edge.artifacts import ModelFile, SurrogateSet, load_tensors
 from dfkd_edge.config import ExportConfig, content_hash
@@ -75,7 +76,7 @@ def export_student(
     key = export_key(run, target, config, plan.data, context.seed)
     finished = _finished_bundle(plan, key)
     if finished:
-        context.reporter.note(f"  already exported with these settings: {plan.folder}")
+        context.reporter.note(f"  already exported with these settings: {escape(str(plan.folder))}")
         return finished
     refuse_shared_files(config.calibration_data, plan.data)
     with context.reporter.stage("loading teacher and student", 1) as progress:

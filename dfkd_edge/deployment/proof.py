@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 
 from dfkd_edge.artifacts import ModelFile, SurrogateSet
 from dfkd_edge.interfaces import Reporter, Runner, StageContext
@@ -97,15 +98,16 @@ def evaluation_set(
     data: str,
     class_names: tuple[str, ...],
     sides_px: tuple[int, ...],
-    surrogates: SurrogateSet,
+    surrogates: SurrogateSet | None,
     context: StageContext,
 ) -> EvaluationSet:
-    """Labelled pictures where there are some, else the built-in suite.
+    """Labelled pictures where there are some, else the built-in suite on the surrogates.
 
     Raises:
         ConfigError: `data` holds no picture of any class, or nothing was held out.
     """
     if not data:
+        assert surrogates is not None
         with context.reporter.stage("making the corruption suite", 1) as progress:
             suite = surrogate_suite(surrogates, context.seed)
             progress.advance()
@@ -114,7 +116,7 @@ def evaluation_set(
     strangers = folders_of_no_class(Path(data), class_names)
     if strangers:
         shown = ", ".join(strangers[:5]) + (" ..." if len(strangers) > 5 else "")
-        context.reporter.note(f"  passed over, no class of the list: {shown}")
+        context.reporter.note(f"  passed over, no class of the list: {escape(shown)}")
     return pictures
 
 
@@ -135,7 +137,7 @@ def prove(
     if predictions.unreadable:
         reporter.note(
             f"  passed over {len(predictions.unreadable)} unreadable pictures, such as "
-            f"{predictions.unreadable[0]}"
+            f"{escape(str(predictions.unreadable[0]))}"
         )
     for number in range(1, MAX_ROUNDS if evaluation.more else 1):
         verdict = judge(predictions, max_drop)

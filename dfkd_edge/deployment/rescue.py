@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.markup import escape
 
 from dfkd_edge.artifacts import ModelFile, StudentArtifact
 from dfkd_edge.deployment.calibration_source import CalibrationSet
@@ -68,7 +69,7 @@ class Rescuer:
         """
         reporter = self.context.reporter
         before = judge(self.proof.predictions, self.conversion.config.max_drop)
-        reporter.note(f"  INT8 misses the gate: {before.sentence()}")
+        reporter.note(f"  INT8 misses the gate: {escape(before.sentence())}")
         report, repaired = self._repair(graphs, before.drop)
         document: dict[str, Any] = {"repair": report.document(), "finetune": None}
         count = len(report.float_nodes)
