@@ -45,7 +45,7 @@ class GraphView:
     def add_initializer(self, name: str, value: NDArray[Any]) -> str:
         """Add a constant under a free name and return it."""
         free = self.free_name(name)
-        tensor = numpy_helper.from_array(np.ascontiguousarray(value), free)
+        tensor = numpy_helper.from_array(np.asarray(value, order="C"), free)
         self.graph.initializer.append(tensor)
         self.initializers[free] = tensor
         return free
@@ -73,6 +73,22 @@ def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
         if item.name == name:
             return helper.get_attribute_value(item)
     return default
+
+
+def activation_bounds(node: onnx.NodeProto, view: GraphView) -> tuple[float, float] | None:
+    """Lowest and highest value that a ReLU or constant Clip lets pass; None for other nodes."""
+    if node.op_type == "Relu":
+        return 0.0, np.inf
+    if node.op_type != "Clip":
+        return None
+    bounds = [-np.inf, np.inf]
+    for index, name in enumerate(node.input[1:]):
+        value = view.constant(name)
+        if name and value is None:
+            return None
+        if value is not None:
+            bounds[index] = float(value.item())
+    return bounds[0], bounds[1]
 
 
 def remove_attribute(node: onnx.NodeProto, name: str) -> None:

@@ -11,7 +11,7 @@ from dfkd_edge.target_profile import QuantizationSpec
 
 from .calibration import Calibration
 from .direct_input import find_direct_input
-from .graph_edit import GraphView, drop_dead_nodes, drop_unused_initializers
+from .graph_edit import GraphView, activation_bounds, drop_dead_nodes, drop_unused_initializers
 from .quantization_plan import QuantizationPlan
 from .quantized_weights import (
     QuantizedWeight,
@@ -24,6 +24,8 @@ from .quantized_weights import (
 LIMITS = {"int8": (-128, 127), "uint8": (0, 255)}
 DTYPES = {"int8": np.int8, "uint8": np.uint8}
 MIN_WIDTH = 1e-6
+ROUNDING = 1e-5
+"""Of a range's width: what float32 scales may miss an activation's bound by."""
 MAX_BIAS_LEVELS = 2.0**30
 """Half of what int32 holds: the sum of products still needs room."""
 
@@ -72,10 +74,10 @@ class GraphQuantizer:
         source = tensor
         while source in self.plan.same_range:
             source = self.plan.same_range[source]
-        constants = self._constants(tensor, *self._scale(*self.calibration.ranges[source]))
-        quantize = helper.make_node(
-            "QuantizeLinear", [tensor, *constants], [middle], f"{tensor}_QuantizeLinear"
-        )
+        scale, zero_point = self._scale(*self.calibration.ranges[source])
+        constants = self._constants(tensor, scale, zero_point)
+        inputs = [self._before_activation(tensor, scale, zero_point), *constants]
+        quantize = helper.make_node("QuantizeLinear", inputs, [middle], f"{tensor}_QuantizeLinear")
         return [quantize, _dequantize([middle, *constants], end, None)]
 
     def _constants(self, tensor: str, scale: float, zero_point: int) -> list[str]:
@@ -88,11 +90,32 @@ class GraphQuantizer:
 
     def _scale(self, low: float, high: float) -> tuple[float, int]:
         first, last = LIMITS[self.spec.activation_dtype]
+        if high - low < MIN_WIDTH:  # a dead layer: any scale holds
+            low, high = -1.0, 1.0
         if self.spec.activation_symmetric:
-            reach = max(-low, high, MIN_WIDTH)
+            reach = max(-low, high)
             return float(np.float32(reach / ((last - first) // 2))), (first + last + 1) // 2
-        scale = float(np.float32(max(high - low, MIN_WIDTH) / (last - first)))
+        scale = float(np.float32((high - low) / (last - first)))
         return scale, int(np.clip(round(first - low / scale), first, last))
+
+    def _before_activation(self, tensor: str, scale: float, zero_point: int) -> str:
+        """Skip a ReLU or Clip that the ends of the quantized range repeat.
+
+        ONNX Runtime makes one QLinearConv only where nothing lies between layer and Q, and its own
+        pass misses ranges that exceed a Clip by rounding.
+        """
+        node = self.view.producer.get(tensor)
+        if not self.spec.quantize_outputs or node is None or tensor in self.view.outputs:
+            return tensor
+        bounds = activation_bounds(node, self.view)
+        everyone = {reader.name for reader in self.view.consumers[tensor]}
+        if bounds is None or everyone != self.plan.readers[tensor]:
+            return tensor
+        first, last = LIMITS[self.spec.activation_dtype]
+        low, high = (first - zero_point) * scale, (last - zero_point) * scale
+        slack = ROUNDING * (high - low)
+        is_repeated = bounds[0] <= low + slack and bounds[1] >= high - slack
+        return str(node.input[0]) if is_repeated else tensor
 
     def _layer(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """Quantize weights and bias of a layer; returns the DQ nodes that go before it."""
