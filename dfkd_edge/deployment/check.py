@@ -111,8 +111,8 @@ def _evaluation(
         surrogates = read_finished_surrogates(run, load_config(run / "config.toml"), classes)
     except (DfkdEdgeError, OSError, KeyError) as error:
         context.reporter.note(
-            f"  the run that made the bundle is not here ({escape(str(error))}): measuring on the golden images "
-            "alone; pass --data DIR for more"
+            f"  the run that made the bundle is not here ({escape(str(error))}): measuring on the "
+            "golden images alone; pass --data DIR for more"
         )
         with faults_as_errors():
             golden = bundle.golden()

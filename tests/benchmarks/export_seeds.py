@@ -1,0 +1,106 @@
+"""What INT8 costs: FP32 against INT8 of one or more runs, with time and memory of `export`.
+
+python tests/benchmarks/export_seeds.py RUN [RUN ...] --data DIR [--target jetson] [--more FLAGS ...]
+
+Each run is exported anew into a temporary folder (measured: seconds and peak memory), then its
+bundle is checked on the labelled pictures. Agreement is that of INT8 with FP32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+PROGRAM = [sys.executable, "-m", "dfkd_edge"]
+
+
+def measured(arguments: list[str]) -> tuple[dict[str, Any], float, float]:
+    """Run one command; returns its document, seconds and the peak memory of its process in GiB."""
+    begun = time.monotonic()
+    with subprocess.Popen([*PROGRAM, *arguments], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        text = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 3):  # 3: the gate failed, the figures are there
+        raise SystemExit(f"{' '.join(arguments)}: exit code {process.returncode}")
+    return json.loads(text), time.monotonic() - begun, usage.ru_maxrss / 2**20
+
+
+def agreement_with_fp32(bundle: Path, data: Path) -> float:
+    """Share of the pictures on which INT8 and FP32 name the same class."""
+    import numpy as np
+
+    from dfkd_edge.artifacts import ModelFile
+    from dfkd_edge.deployment.bundle import open_bundle
+    from dfkd_edge.deployment.proof import open_runner
+    from dfkd_edge.validation.image_folders import find_domains, read_picture
+
+    opened = open_bundle(bundle)
+    runners = [
+        open_runner(ModelFile(opened.model_path(p), "onnx", p, {}), 0)  # type: ignore[arg-type]
+        for p in ("fp32", opened.precision)
+    ]
+    same = total = 0
+    for domain in find_domains(data, opened.classes):
+        for start in range(0, len(domain.files), 64):
+            files = domain.files[start : start + 64]
+            image = np.stack([read_picture(file, opened.side_px) for file in files])
+            first, second = (runner(image).logits.argmax(1) for runner in runners)
+            same, total = same + int((first == second).sum()), total + len(files)
+    return same / total
+
+
+def measure_run(run: str, args: argparse.Namespace) -> dict[str, float]:
+    """Export and check one run, and print its line."""
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = Path(folder) / "bundle"
+        flags = ["--target", args.target, "-o", str(bundle), "--json", *args.more]
+        _, seconds, peak_gib = measured(["export", run, *flags])
+        document, _, _ = measured(["check", str(bundle), "--data", args.data, "--json", "-q"])
+        agreement = agreement_with_fp32(bundle, Path(args.data))
+    rungs = {rung["name"]: rung for rung in document["rungs"]}
+    before, after = rungs["onnx-fp32"], document["rungs"][-1]
+    drops = {
+        name: figures["top1"] - after["domains"][name]["top1"]
+        for name, figures in before["domains"].items()
+    }
+    print(f"{run}: {after['name']}, {document['gate']['sentence']}")
+    for name, drop in drops.items():
+        pair = before["domains"][name]["top1"], after["domains"][name]["top1"]
+        print(f"  {name}: FP32 {pair[0]:.4f}, now {pair[1]:.4f}, drop {drop * 100:+.2f} points")
+    print(f"  ms of one image here: {before['latency_ms']:.2f} -> {after['latency_ms']:.2f}")
+    return {
+        "mean drop, points": 100 * (before["mean_top1"] - after["mean_top1"]),
+        "worst drop, points": 100 * max(drops.values()),
+        "agreement with FP32": agreement,
+        "file, share of FP32": after["size_bytes"] / before["size_bytes"],
+        "seconds of export": seconds,
+        "peak memory, GiB": peak_gib,
+    }
+
+
+def main() -> None:
+    """Print one block a run and the spread."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--target", default="jetson")
+    parser.add_argument("--more", nargs=argparse.REMAINDER, default=[])
+    args = parser.parse_args()
+    figures = [measure_run(run, args) for run in args.runs]
+    for key in figures[0]:
+        values = [figure[key] for figure in figures]
+        print(f"{key:22} {statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})")
+
+
+if __name__ == "__main__":
+    main()
