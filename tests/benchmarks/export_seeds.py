@@ -1,6 +1,6 @@
 """What INT8 costs: FP32 against INT8 of one or more runs, with time and memory of `export`.
 
-python tests/benchmarks/export_seeds.py RUN [RUN ...] --data DIR [--target jetson] [--more FLAGS ...]
+python tests/benchmarks/export_seeds.py RUN ... --data DIR [--target NAME] [--more FLAGS ...]
 
 Each run is exported anew into a temporary folder (measured: seconds and peak memory), then its
 bundle is checked on the labelled pictures. Agreement is that of INT8 with FP32.
