@@ -12,7 +12,7 @@ from dfkd_edge.artifacts import ModelFile, StudentArtifact
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config import ExportConfig, TeacherConfig, load_config
 from dfkd_edge.deployment.bundle import Bundle
-from dfkd_edge.deployment.proof import build_rungs, evaluation_set, prove
+from dfkd_edge.deployment.proof import build_rungs, engine_rungs, evaluation_set, prove
 from dfkd_edge.errors import ArtifactError, DfkdEdgeError
 from dfkd_edge.finished_run import read_finished_surrogates
 from dfkd_edge.interfaces import Reporter, StageContext
@@ -68,6 +68,7 @@ def check_bundle(
     with reporter.stage("opening every rung", 1) as progress:
         rungs = build_rungs(teacher, student, models, config.num_threads)
         progress.advance()
+    rungs = (*rungs, *engine_rungs(bundle, reporter))
     limit = config.max_drop if max_drop is None else max_drop
     proof = prove(rungs, evaluation, _calibrated(bundle), limit, reporter)
     return {"bundle": str(bundle.folder), **proof.document(bundle.classes, limit)}

@@ -163,7 +163,8 @@ class Conversion:
         reports = []
         with self.reporter.stage("asking TensorRT's parser and builder", len(models)) as progress:
             for model in models:
-                report = dataclasses.asdict(oracle.build(model.path))
+                batch = tuple(model.notes.get("batch", (1, 1, 1)))
+                report = dataclasses.asdict(oracle.build(model.path, batch))
                 reports.append({"model": model.path.name, **report})
                 progress.advance(1, model.path.name)
         self.reporter.note(f"  TensorRT parses and builds {len(reports)} of {len(models)} graphs")

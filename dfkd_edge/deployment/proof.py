@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.markup import escape
 
 from dfkd_edge.artifacts import ModelFile, SurrogateSet
-from dfkd_edge.interfaces import Reporter, Runner, StageContext
+from dfkd_edge.interfaces import ModelOutputs, Reporter, Runner, StageContext
 from dfkd_edge.plugins import load_exporter
+from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.runtime.engine_session import open_engine, why_no_tensorrt
+from dfkd_edge.runtime.sessions import Session, SessionRequest
 from dfkd_edge.runtime.timing import TimingRequest, measure
+from dfkd_edge.runtime_faults import faults_as_errors
 from dfkd_edge.students import Student
 from dfkd_edge.teacher import Teacher
 from dfkd_edge.validation.evaluation_images import (
@@ -75,6 +80,44 @@ def model_rung(model: ModelFile, side_px: int, num_threads: int) -> Rung:
     runner = open_runner(model, num_threads)
     latency_ms = median_latency_ms(runner, side_px)
     return Rung(f"onnx-{model.precision}", runner, side_px, model.size_bytes, latency_ms)
+
+
+class EngineRunner:
+    """The engine that TensorRT builds on this device, as check.pyz runs it."""
+
+    name = "engine"
+
+    def __init__(self, session: Session) -> None:
+        """Take an open session."""
+        self._session = session
+
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> ModelOutputs:
+        """Classify RGB images of the model's own size."""
+        return ModelOutputs(*self._session.run(np.ascontiguousarray(image_NHWC)))
+
+
+def engine_rungs(bundle: Bundle, reporter: Reporter) -> tuple[Rung, ...]:
+    """The last rung where TensorRT works; none elsewhere, and that is said.
+
+    Raises:
+        ArtifactError: TensorRT cannot build the graph.
+    """
+    if bundle.manifest.get("backend") != "tensorrt":
+        return ()
+    reason = why_no_tensorrt()
+    if reason:
+        reporter.note(
+            f"  no engine here ({escape(reason)}): check.pyz builds and proves it on the device"
+        )
+        return ()
+    with faults_as_errors(), reporter.stage("opening the engine", 1) as progress:
+        path = bundle.model_path(bundle.precision)
+        request = SessionRequest(path, bundle.precision, "tensorrt", batch=bundle.batch)
+        session = open_engine(request, reporter.note)
+        runner = EngineRunner(session)
+        latency_ms = median_latency_ms(runner, bundle.side_px)
+        progress.advance()
+    return (Rung("engine", runner, bundle.side_px, session.size_bytes, latency_ms),)
 
 
 def build_rungs(
