@@ -26,7 +26,7 @@ Data = Annotated[
 ]
 MaxDrop = Annotated[
     Share,
-    typer.Option(help="Largest loss on the worst domain, absolute [default: 0.01].", min=0, max=1),
+    typer.Option(help="Largest loss on the worst domain, absolute (default: 0.01).", min=0, max=1),
 ]
 ExistOk = Annotated[bool, typer.Option("--exist-ok", help="Replace another bundle or run there.")]
 Set = Annotated[
@@ -39,16 +39,16 @@ def export(
         Path, typer.Argument(metavar="[RUN]", help="Run directory.", show_default="runs/latest")
     ] = RUNS / "latest",
     target: Annotated[
-        Text, typer.Option(help="A name of `targets list` or a TOML file [default: jetson].")
+        Text, typer.Option(help="A name of `targets list` or a TOML file (default: jetson).")
     ] = None,
     precision: Annotated[
-        Text, typer.Option(help="fp32, fp16 or int8 [default: the target's best].")
+        Text, typer.Option(help="fp32, fp16 or int8 (default: the target's best).")
     ] = None,
     batch: Annotated[
-        Text, typer.Option(help="1, or 1,4,8 for a dynamic batch [default: 1].")
+        Text, typer.Option(help="1, or 1,4,8 for a dynamic batch (default: 1).")
     ] = None,
-    opset: Annotated[Number, typer.Option(help="ONNX opset [default: the target's].")] = None,
-    calib_size: Annotated[Number, typer.Option(help="Calibration images [default: 512].")] = None,
+    opset: Annotated[Number, typer.Option(help="ONNX opset (default: the target's).")] = None,
+    calib_size: Annotated[Number, typer.Option(help="Calibration images (default: 512).")] = None,
     calib_data: Annotated[
         File, typer.Option(help="Real pictures to calibrate on, any folders.")
     ] = None,
@@ -59,7 +59,7 @@ def export(
     ] = None,
     data: Data = None,
     output: Annotated[
-        File, typer.Option("--output", "-o", help="The bundle [default: RUN/bundles/TARGET].")
+        File, typer.Option("--output", "-o", help="The bundle (default: RUN/bundles/TARGET).")
     ] = None,
     exist_ok: ExistOk = False,
     set_: Set = None,
@@ -126,7 +126,7 @@ def check(
 def run(
     config: Annotated[Path, typer.Argument(metavar="RUN.TOML", help="All settings of a run.")],
     output: Annotated[
-        File, typer.Option("--output", "-o", help="Run directory [default: runs/LIST-HASH].")
+        File, typer.Option("--output", "-o", help="Run directory (default: runs/LIST-HASH).")
     ] = None,
     exist_ok: ExistOk = False,
     set_: Set = None,

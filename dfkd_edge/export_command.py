@@ -18,6 +18,7 @@ from rich.table import Table
 
 from dfkd_edge.config import ExportConfig, PipelineConfig, load_config, to_toml
 from dfkd_edge.console import ConsoleReporter, make_console
+from dfkd_edge.deployment.precision import chosen_precision
 from dfkd_edge.distill_command import DistillRequest, keep_freed_memory, run_request
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.plugins import load_target
@@ -77,12 +78,15 @@ def run_export(request: ExportRequest) -> None:
     run = find_run(request.run)
     config = _resolved(run, request.overrides)
     target = load_target(config.export.target)
+    precision = chosen_precision(target, config.export)
     folder = request.output or run / "bundles" / target.name
     console = make_console(request.quiet)
     if request.dry_run:
         _show_plan(config.export, target.name, run, folder, request)
         return
-    console.print(f"dfkd-edge: {escape(str(run))} -> {escape(target.name)}")
+    console.print(f"dfkd-edge: {escape(str(run))} -> {escape(target.name)}, {precision}")
+    if target.no_int8_reason and precision != "int8":
+        console.print(f"  no INT8: {escape(target.no_int8_reason)}")
     begun = time.monotonic()
     with console.status("loading libraries"):
         _prepare()
@@ -137,7 +141,7 @@ def run_all(request: RunRequest) -> None:
         DfkdEdgeError: any other error of the tree.
     """
     config = load_config(request.config, request.overrides)
-    load_target(config.export.target)
+    chosen_precision(load_target(config.export.target), config.export)
     distilled = DistillRequest(
         config_path=request.config,
         overrides=request.overrides,

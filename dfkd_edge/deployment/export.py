@@ -25,8 +25,9 @@ from dfkd_edge.deployment.bundle import (
     write_bundle,
 )
 from dfkd_edge.deployment.calibration_source import CalibrationSet, calibration_set, pictures_below
-from dfkd_edge.deployment.conversion import Conversion, Graphs, chosen_precision
+from dfkd_edge.deployment.conversion import Conversion, Graphs
 from dfkd_edge.deployment.licenses import licenses_text
+from dfkd_edge.deployment.precision import chosen_precision
 from dfkd_edge.deployment.proof import Proof, build_rungs, evaluation_set, model_rung, prove
 from dfkd_edge.deployment.recipe import build_recipe, build_script
 from dfkd_edge.deployment.rescue import Rescuer
