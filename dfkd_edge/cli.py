@@ -60,35 +60,35 @@ def distill(
         File, typer.Option("--classes", help="Class list: one name a line.", show_default=False)
     ] = None,
     output: Annotated[
-        File, typer.Option("--output", "-o", help="Run directory [default: runs/LIST-HASH].")
+        File, typer.Option("--output", "-o", help="Run directory (default: runs/LIST-HASH).")
     ] = None,
     data: Annotated[
         File,
         typer.Option(help="Labelled pictures, for evaluation only: DIR/[DOMAIN/]CLASS/*.jpg."),
     ] = None,
     teacher: Annotated[
-        Text, typer.Option(help="mini, an open_clip name or a local folder [default: mini].")
+        Text, typer.Option(help="mini, an open_clip name or a local folder (default: mini).")
     ] = None,
     pretrained: Annotated[
         Text, typer.Option(help="open_clip's tag of the teacher's weights.")
     ] = None,
-    student: Annotated[Text, typer.Option(help="mini or a timm name [default: mini].")] = None,
+    student: Annotated[Text, typer.Option(help="mini or a timm name (default: mini).")] = None,
     student_init: Annotated[
-        Text, typer.Option(help="pretrained or random [default: pretrained].")
+        Text, typer.Option(help="pretrained or random (default: pretrained).")
     ] = None,
     prompts: Annotated[
-        Text, typer.Option(help="base or contrastive [default: contrastive].")
+        Text, typer.Option(help="base or contrastive (default: contrastive).")
     ] = None,
-    synthesis: Annotated[Text, typer.Option(help="amortized [default: amortized].")] = None,
+    synthesis: Annotated[Text, typer.Option(help="amortized (default: amortized).")] = None,
     imgsz: Annotated[Number, typer.Option(help="Side of the student's input in pixels.")] = None,
-    steps: Annotated[Number, typer.Option(help="Distillation steps [default: 600].")] = None,
-    batch_size: Annotated[Number, typer.Option(help="Views a step [default: 96].")] = None,
+    steps: Annotated[Number, typer.Option(help="Distillation steps (default: 600).")] = None,
+    batch_size: Annotated[Number, typer.Option(help="Views a step (default: 96).")] = None,
     workers: Annotated[
-        Number, typer.Option(help="CPU threads [default: all cores].", min=1, max=256)
+        Number, typer.Option(help="CPU threads (default: all cores).", min=1, max=256)
     ] = None,
-    device: Annotated[Text, typer.Option(help="Torch device [default: cpu].")] = None,
+    device: Annotated[Text, typer.Option(help="Torch device (default: cpu).")] = None,
     seed: Annotated[
-        Number, typer.Option(help="Every random number follows from it [default: 0].")
+        Number, typer.Option(help="Every random number follows from it (default: 0).")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on with what is done, or start over.")
