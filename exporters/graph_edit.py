@@ -153,8 +153,8 @@ def restamp(model: onnx.ModelProto, opset: int, max_ir: int) -> None:
     _pool_globally(model)
     for node in list(model.graph.node):
         del node.metadata_props[:]
-        if not attribute(node, "allowzero", 0):
-            remove_attribute(node, "allowzero")
+        if node.op_type == "Reshape" and _keeps_meaning_without_allowzero(model, node):
+            remove_attribute(node, "allowzero")  # opset 13 has none
         if opset < AXES_BECAME_INPUT.get(node.op_type, 0):
             _axes_to_attribute(model, node)
         if node.op_type == "HardSwish" and opset < 14:
@@ -186,6 +186,11 @@ def _pool_globally(model: onnx.ModelProto) -> None:
             del node.attribute[:], node.input[:]
             node.input.append(data)
             node.op_type = "GlobalAveragePool"
+
+
+def _keeps_meaning_without_allowzero(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
+    shape = GraphView(model).constant(node.input[1])
+    return not attribute(node, "allowzero", 0) or (shape is not None and bool(shape.all()))
 
 
 def _axes_to_attribute(model: onnx.ModelProto, node: onnx.NodeProto) -> None:

@@ -65,6 +65,8 @@ def this_device() -> BuildPlace:
     try:
         import tensorrt as trt
 
+        if not hasattr(trt, "Builder"):
+            raise ImportError("type stubs alone are no TensorRT")
         cuda = Cuda()
     except ImportError as error:
         raise EnvironmentLackingError(

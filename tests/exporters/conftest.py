@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.nn.functional import normalize
 
 from dfkd_edge.artifacts import ModelFile, StudentArtifact
 from dfkd_edge.config import ExportConfig
+from dfkd_edge.interfaces import Reporter
 from dfkd_edge.run_dir import atomic_write
 from dfkd_edge.students import Student, student_tensors
 from dfkd_edge.target_profile import QuantizationSpec, TargetProfile
@@ -135,3 +137,26 @@ def exported(
         return made[key]
 
     return make
+
+
+class MarkedProgress:
+    """Adds up what a build reports."""
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        pass
+
+
+class SilentReporter:
+    """Shows nothing."""
+
+    @contextlib.contextmanager
+    def stage(self, name: str, total: int, done: int = 0) -> Iterator[MarkedProgress]:
+        yield MarkedProgress()
+
+    def note(self, text: str) -> None:
+        pass
+
+
+@pytest.fixture
+def silent_reporter() -> Reporter:
+    return SilentReporter()

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from dfkd_edge.exporters.fp16_cast import Fp16Exporter
+from dfkd_edge.exporters.runners import OnnxRuntimeRunner
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from dfkd_edge.artifacts import ModelFile
+from dfkd_edge.config import ExportConfig
+from dfkd_edge.errors import ConversionError
+from dfkd_edge.target_profile import TargetProfile
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_035", "resnet10t"])
+def test_half_the_bytes_and_nearly_the_same_logits(
+    name: str,
+    exported: Callable[..., ModelFile],
+    target: Callable[..., TargetProfile],
+    images: NDArray[np.uint8],
+    tmp_path: Path,
+) -> None:
+    fp32 = exported(name)
+    fp16 = Fp16Exporter().export(fp32, target("tensorrt"), ExportConfig(), tmp_path / "m.onnx")
+    before, after = (OnnxRuntimeRunner(model, 1)(images[:8]).logits for model in (fp32, fp16))
+    np.testing.assert_allclose(before, after, atol=0.2)
+    assert fp16.size_bytes < 0.6 * fp32.size_bytes
+
+
+def test_normalising_and_the_text_head_stay_float32(
+    exported: Callable[..., ModelFile], target: Callable[..., TargetProfile], tmp_path: Path
+) -> None:
+    file = Fp16Exporter().export(
+        exported("mobilenetv2_035"), target("tensorrt"), ExportConfig(), tmp_path / "m.onnx"
+    )
+    model = onnx.load(file.path)
+    types = {t.name: t.data_type for t in model.graph.initializer}
+    convs = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
+    assert {types[node.input[1]] for node in convs} == {TensorProto.FLOAT16}
+    assert types["text_head"] == types["scale"] == TensorProto.FLOAT
+    properties = {item.key: item.value for item in model.metadata_props}
+    assert properties["dfkd_edge.precision"] == "fp16"
+
+
+def test_a_target_without_fp16_is_refused(
+    exported: Callable[..., ModelFile], target: Callable[..., TargetProfile], tmp_path: Path
+) -> None:
+    board = dataclasses.replace(target("x86"), precisions=("fp32", "int8"))
+    with pytest.raises(ConversionError, match="does not compute in fp16"):
+        Fp16Exporter().export(
+            exported("mobilenetv2_035"), board, ExportConfig(), tmp_path / "m.onnx"
+        )

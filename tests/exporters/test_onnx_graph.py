@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from dfkd_edge.exporters import onnx_graph
+from dfkd_edge.exporters.onnx_graph import OnnxExporter
+from dfkd_edge.exporters.runners import OnnxRuntimeRunner, StudentRunner, make_runner
+from numpy.typing import NDArray
+
+from dfkd_edge.artifacts import ModelFile, StudentArtifact
+from dfkd_edge.config import ExportConfig
+from dfkd_edge.errors import ConversionError
+from dfkd_edge.students import load_student
+from dfkd_edge.target_profile import TargetProfile
+
+NAME = "mobilenetv2_035"
+
+
+def test_the_graph_equals_torch_in_every_output(
+    saved_student: Callable[..., StudentArtifact],
+    exported: Callable[..., ModelFile],
+    images: NDArray[np.uint8],
+) -> None:
+    given = OnnxRuntimeRunner(exported(NAME), 1)(images[:6])
+    wanted = StudentRunner(load_student(saved_student(NAME)))(images[:6])
+    np.testing.assert_allclose(given.logits, wanted.logits, atol=1e-4)
+    np.testing.assert_allclose(given.embedding, wanted.embedding, atol=1e-5)
+    np.testing.assert_allclose(given.probabilities.sum(1), 1, atol=1e-5)
+
+
+def test_batch_norms_are_folded_and_pools_are_global(exported: Callable[..., ModelFile]) -> None:
+    model = onnx.load(exported(NAME).path)
+    operators = {node.op_type for node in model.graph.node}
+    assert {"Conv", "GlobalAveragePool", "Clip"} <= operators
+    assert not operators & {"BatchNormalization", "ReduceMean", "Shape", "Gather"}
+
+
+def test_the_text_head_is_a_named_initializer_that_decides_the_classes(
+    exported: Callable[..., ModelFile], images: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    file = exported(NAME)
+    model = onnx.load(file.path)
+    head = next(t for t in model.graph.initializer if t.name == "text_head")
+    swapped = np.roll(onnx.numpy_helper.to_array(head), 1, axis=1)
+    head.CopyFrom(onnx.numpy_helper.from_array(swapped, "text_head"))
+    onnx.save(model, tmp_path / "swapped.onnx")
+    other = ModelFile(tmp_path / "swapped.onnx", "onnx", "fp32", {})
+    before, after = (OnnxRuntimeRunner(m, 1)(images[:4]).logits for m in (file, other))
+    np.testing.assert_allclose(np.roll(before, 1, axis=1), after, atol=1e-4)
+
+
+def test_the_file_alone_says_what_it_is(exported: Callable[..., ModelFile]) -> None:
+    model = onnx.load(exported(NAME).path)
+    properties = {item.key: item.value for item in model.metadata_props}
+    assert json.loads(properties["dfkd_edge.classes"]) == ["dog", "house", "person"]
+    assert json.loads(properties["dfkd_edge.preprocess"])["input"]["layout"] == "NHWC"
+    assert properties["dfkd_edge.precision"] == "fp32"
+    assert model.opset_import[0].version == 17
+    assert model.ir_version <= 10
+    assert [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim] == [
+        1, 64, 64, 3,
+    ]  # fmt: skip
+
+
+def test_several_batch_sizes_leave_the_batch_open(
+    exported: Callable[..., ModelFile], images: NDArray[np.uint8]
+) -> None:
+    file = exported(NAME, 64, (1, 4, 8))
+    assert file.notes["batch"] == [1, 4, 8]
+    one, many = (OnnxRuntimeRunner(exported(NAME, 64, b), 1) for b in ((1,), (1, 4, 8)))
+    np.testing.assert_allclose(one(images[:7]).logits, many(images[:7]).logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("opset", [13, 20])
+def test_an_older_or_newer_opset_is_checked_not_only_stamped(
+    opset: int,
+    saved_student: Callable[..., StudentArtifact],
+    target: Callable[..., TargetProfile],
+    tmp_path: Path,
+) -> None:
+    file = OnnxExporter().export(
+        saved_student(NAME), target("tensorrt"), ExportConfig(opset=opset), tmp_path / "m.onnx"
+    )
+    assert onnx.load(file.path).opset_import[0].version == opset
+    assert file.notes["exporter"] == "dynamo"
+    assert file.notes["max_logit_difference"] < 1e-4
+
+
+def test_the_second_exporter_takes_over_and_is_named(
+    saved_student: Callable[..., StudentArtifact],
+    target: Callable[..., TargetProfile],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(onnx_graph, "DYNAMO_OPSET", 9999)  # dynamo refuses it
+    file = OnnxExporter().export(
+        saved_student(NAME), target("tensorrt"), ExportConfig(), tmp_path / "m.onnx"
+    )
+    assert file.notes["exporter"] == "torchscript"
+    assert file.notes["fallback_from"][0].startswith("dynamo: ")
+    assert capfd.readouterr().out == ""
+
+
+def test_an_opset_beyond_the_target_is_refused(
+    saved_student: Callable[..., StudentArtifact],
+    target: Callable[..., TargetProfile],
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ConversionError, match="opset 20 at most"):
+        OnnxExporter().export(
+            saved_student(NAME), target("tensorrt"), ExportConfig(opset=21), tmp_path / "m.onnx"
+        )
+
+
+def test_a_damaged_graph_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"no graph")
+    with pytest.raises(ConversionError) as caught:
+        make_runner(ModelFile(tmp_path / "bad.onnx", "onnx", "fp32", {}), 1)
+    assert "\n" not in str(caught.value)
