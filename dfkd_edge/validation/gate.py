@@ -57,7 +57,7 @@ class Verdict:
         """Say it in one line."""
         figure = "top-1" if self.measure == "top1" else "agreement with the teacher"
         noise = ", within noise" if self.loss.is_within_noise else ""
-        lost = f"loses {self.drop * 100:.2f}" if self.drop > 0 else f"gains {-self.drop * 100:.2f}"
+        lost = f"{'loses' if self.drop >= 0 else 'gains'} {abs(self.drop) * 100:.2f}"
         return (
             f"{self.rung} {lost} points of {figure} against the FP32 student on its worst domain, "
             f"{self.domain} ({self.loss.num_lost} images lost, {self.loss.num_won} won, "
