@@ -67,9 +67,9 @@ class SynthesisConfig:
 
     method: SynthesisMethod = "amortized"
     """`amortized`: the embedded decoder samples, the teacher guides and filters."""
-    num_images: int = 6_000
+    num_images: int = 2_400
     """Candidates over all classes; the teacher's filter drops some."""
-    num_sampling_steps: int = 8
+    num_sampling_steps: int = 6
     """Euler steps of the prior for each image."""
     guidance_scale: float = 2.5
     """Classifier-free guidance; 1 samples the prior as it was learnt."""
@@ -117,7 +117,7 @@ class DistillationConfig:
     """`pretrained`: start weights; `random`: none."""
     image_size_px: int = 0
     """Side of the student's input; 0 takes the student's own."""
-    num_steps: int = 600
+    num_steps: int = 360
     """Optimiser steps, not epochs."""
     batch_size: int = 96
     """Views a step; each is labelled by the teacher."""

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from dfkd_edge import efficientnet_lite_slim
 from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.errors import ArtifactError, ConfigError, EnvironmentLackingError
 
@@ -40,7 +41,7 @@ class StudentEntry:
 
 
 STUDENTS: dict[str, StudentEntry] = {
-    MINI: StudentEntry("mobilenetv4_conv_small_050", 128, True, "Apache-2.0"),
+    MINI: StudentEntry(efficientnet_lite_slim.NAME, 112, True, "Apache-2.0"),
     "resnet18": StudentEntry("resnet18", 224, True, "Apache-2.0"),
     "mobilenetv2_100": StudentEntry("mobilenetv2_100", 224, True, "Apache-2.0"),
     "mobilenetv4_conv_small": StudentEntry("mobilenetv4_conv_small", 224, True, "Apache-2.0"),

