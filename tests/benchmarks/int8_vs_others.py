@@ -72,7 +72,13 @@ def modelopt_ptq(python: Path, fp32: Path, images: Images, path: Path) -> ModelF
     """Run ModelOpt's command with its defaults for INT8."""
     data = path.with_suffix(".npy")
     np.save(data, images)
-    command = [python, "-m", "modelopt.onnx.quantization", "--quantize_mode", "int8"]
+    command: list[str | Path] = [
+        python,
+        "-m",
+        "modelopt.onnx.quantization",
+        "--quantize_mode",
+        "int8",
+    ]
     command += ["--onnx_path", fp32, "--calibration_data_path", data, "--output_path", path]
     command += ["--calibration_eps", "cpu"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
