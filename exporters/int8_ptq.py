@@ -61,7 +61,7 @@ class Int8Exporter:
         check_calibration_size(image_NSSC, target)
         model = onnx.load(fp32.path)
         plan = plan_quantization(GraphView(model), _spec(target))
-        observer = RangeObserver(_observed(plan))
+        observer = RangeObserver(list(plan.readers))
         del model.graph.output[:]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in observer.names)
         set_batch_of_input(model)
@@ -104,7 +104,7 @@ class Int8Exporter:
         if unknown:
             raise ConversionError(f"no such INT8 layer: {', '.join(sorted(unknown))}")
         plan = plan_quantization(view, spec, float_nodes)
-        missing = set(_observed(plan)) - calibration.ranges.keys()
+        missing = plan.readers.keys() - calibration.ranges.keys()
         if missing:
             raise ConversionError(
                 f"calibration lacks {len(missing)} tensors, such as '{min(missing)}'",
@@ -129,10 +129,6 @@ def set_batch_of_input(model: onnx.ModelProto) -> None:
     del model.graph.output[:]
     set_batch(model, (1,))
     model.graph.output.extend(outputs)
-
-
-def _observed(plan: QuantizationPlan) -> list[str]:
-    return [name for name in plan.readers if name not in plan.same_range]
 
 
 def _spec(target: TargetProfile) -> QuantizationSpec:

@@ -94,19 +94,26 @@ def _shortcuts_and_pools(view: GraphView, plan: QuantizationPlan) -> None:
     quantized = {node.name for node in plan.weighted}
     for node in view.graph.node:
         if node.op_type == "Add" and all(view.is_activation(name) for name in node.input):
-            makers = [view.producer.get(name) for name in node.input]
-            from_layer = [m is not None and m.name in quantized for m in makers]
-            if any(from_layer):
-                plan.read(_shortcut(node, from_layer, depth), node)
+            main, shortcut = _branches(node, view, depth)
+            maker = view.producer.get(main)
+            if maker is not None and maker.name in quantized:
+                plan.read(shortcut, node)
         elif node.op_type in POOLS and _feeds(node, quantized, view):
             plan.read(node.input[0], node)
 
 
-def _shortcut(node: onnx.NodeProto, from_layer: list[bool], depth: dict[str, int]) -> str:
-    """The operand that is not the end of the long branch."""
-    if from_layer[0] != from_layer[1]:
-        return str(node.input[from_layer.index(False)])
-    return str(min(node.input, key=lambda name: depth[name]))
+def _branches(node: onnx.NodeProto, view: GraphView, depth: dict[str, int]) -> tuple[str, str]:
+    """Long branch and shortcut of an Add, whichever layers stay float: ranges are measured once.
+
+    The long branch ends in a weighted layer; where both or none do, it is the deeper one.
+    """
+
+    def rank(name: str) -> tuple[bool, int]:
+        maker = view.producer.get(name)
+        return maker is not None and maker.op_type in WEIGHTED, depth[name]
+
+    shortcut, main = sorted(node.input, key=rank)
+    return main, shortcut
 
 
 def _feeds(node: onnx.NodeProto, quantized: set[str], view: GraphView) -> bool:

@@ -8,6 +8,7 @@ bar.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,17 +163,21 @@ class TimingCache:
     def attach(self, config: tensorrt.IBuilderConfig) -> None:
         """Let a build use and extend the cache; one of another device is passed over."""
         known = self.path.read_bytes() if self.path.is_file() else b""
-        for content in (known, b""):
-            cache = config.create_timing_cache(content)
-            if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
-                self._config = config
-                return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # a no-op in TensorRT-RTX
+            for content in (known, b""):
+                cache = config.create_timing_cache(content)
+                if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+                    self._config = config
+                    return
 
     def save(self) -> None:
         """Write what the last build left."""
-        cache = self._config.get_timing_cache() if self._config else None
-        if cache is not None:
-            atomic_write(self.path, bytes(cache.serialize()))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            cache = self._config.get_timing_cache() if self._config else None
+            if cache is not None:
+                atomic_write(self.path, bytes(cache.serialize()))
         self._config = None
 
 

@@ -144,6 +144,16 @@ def test_layers_named_float_stay_float(
     assert int8.notes["float_nodes"] == sorted(chosen)
 
 
+@pytest.mark.parametrize("spec", ["tensorrt", "x86"])
+def test_one_calibration_serves_whatever_layer_stays_float(
+    spec: str, quantized: Make, target: Callable[..., TargetProfile]
+) -> None:
+    fp32, _ = quantized("resnet10t", spec)
+    for name in Int8Exporter().quantizable_nodes(fp32, target(spec)):
+        _, int8 = quantized("resnet10t", spec, frozenset({name}))
+        assert int8.notes["float_nodes"] == [name]
+
+
 def test_bias_correction_brings_the_embedding_nearer(
     exported: Callable[..., ModelFile],
     target: Callable[..., TargetProfile],

@@ -98,7 +98,10 @@ def test_the_second_exporter_takes_over_and_is_named(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(onnx_graph, "DYNAMO_OPSET", 9999)  # dynamo refuses it
+    def refuse(*_: object) -> onnx.ModelProto:
+        raise RuntimeError("an operator it does not know")
+
+    monkeypatch.setattr(onnx_graph, "_trace_dynamo", refuse)
     file = OnnxExporter().export(
         saved_student(NAME), target("tensorrt"), ExportConfig(), tmp_path / "m.onnx"
     )
