@@ -25,7 +25,6 @@ from .calibration import (
 )
 from .graph_edit import GraphView, serialise, set_batch, set_precision
 from .quantization_plan import (
-    QuantizationPlan,
     plan_quantization,
     weighted_nodes,
 )

@@ -10,7 +10,6 @@ from dfkd_edge.config import ExportConfig
 
 NUM_BINS = 8_192
 """Over (-limit, limit); zero is a bin border."""
-SHARES = np.linspace(1.0, 0.1, 91)
 NUM_LEVELS = 128
 """Magnitudes that INT8 tells apart, for `entropy`."""
 
@@ -73,19 +72,6 @@ class Histogram:
         return folded
 
 
-def _least_error(histogram: Histogram) -> tuple[float, float]:
-    """Range with the least squared error of eight bits: clipping against rounding."""
-    middle, total = histogram.middles(), histogram.count.sum()
-    best, least = (histogram.lowest, histogram.highest), np.inf
-    for share in SHARES:
-        low, high = histogram.lowest * share, histogram.highest * share
-        clipped = np.square(middle - np.clip(middle, low, high)) @ histogram.count / total
-        rounded = ((high - low) / 255) ** 2 / 12
-        if clipped + rounded < least:
-            best, least = (low, high), clipped + rounded
-    return best
-
-
 def clip_range(histogram: Histogram, config: ExportConfig) -> tuple[float, float]:
     """Choose the range by the configured method; it never leaves what was seen."""
     if config.calibration_method == "percentile":
@@ -118,8 +104,7 @@ def _entropy(histogram: Histogram) -> float:
 
 
 def _kl_when_clipped(count: NDArray[np.float64], stop: int) -> float:
-    kept = count[:stop].copy()
-    kept[0] = kept[1]  # ReLU's zeros are exact in any scale: they say nothing
+    kept = count[:stop]
     reference = kept.copy()
     reference[-1] += count[stop:].sum()
     level = np.arange(stop) * NUM_LEVELS // stop
