@@ -121,7 +121,8 @@ def repair(
     """Find the fewest layers whose return to float lets the gate pass.
 
     Returns:
-        What was found; `float_nodes` are those of the graph that passed or else lost least.
+        What was found; `float_nodes` are those of the graph that passed or else lost least, which
+        may be the one without any.
     """
     begun = time.monotonic()
     nodes = [s.node for s in ranked]
@@ -139,13 +140,14 @@ def repair(
             return tried[count].passed
 
         count = _fewest(passes, limit) if nodes else None
-    best = count or min(tried, key=lambda c: (tried[c].drop, c), default=0)
+    drops = {0: drop_before, **{number: verdict.drop for number, verdict in tried.items()}}
+    best = count or min(drops, key=lambda number: (drops[number], number))
     return RepairReport(
         passed=count is not None,
         float_nodes=tuple(nodes[:best]),
         num_quantizable=num_quantizable,
         drop_before=drop_before,
-        drop_after=tried[best].drop if best else drop_before,
+        drop_after=drops[best],
         sensitivities=tuple(ranked),
         num_graphs=len(tried),
         seconds=time.monotonic() - begun,
