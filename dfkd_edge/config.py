@@ -184,7 +184,7 @@ class ExportConfig:
     """Surrogate images that set the activation ranges."""
     calibration_data: str = ""
     """Folder of real pictures to calibrate with instead; empty takes the surrogate images."""
-    calibration_method: Literal["minmax", "entropy", "percentile"] = "percentile"
+    calibration_method: Literal["mse", "minmax", "entropy", "percentile"] = "mse"
     """How ranges follow from what was seen."""
     percentile: float = 99.99
     """Share of values inside the range, in percent, for `percentile`."""

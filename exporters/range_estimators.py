@@ -10,6 +10,9 @@ from dfkd_edge.config import ExportConfig
 
 NUM_BINS = 8_192
 """Over (-limit, limit); zero is a bin border."""
+NUM_STEPS = 255
+SHARES = np.linspace(1.0, 0.1, 91)
+"""Of the range that was seen, which `mse` tries."""
 NUM_LEVELS = 128
 """Magnitudes that INT8 tells apart, for `entropy`."""
 
@@ -79,10 +82,25 @@ def clip_range(histogram: Histogram, config: ExportConfig) -> tuple[float, float
     elif config.calibration_method == "entropy":
         reach = _entropy(histogram)
         low, high = -reach, reach
+    elif config.calibration_method == "mse":
+        low, high = _least_error(histogram)
     else:
         low, high = histogram.lowest, histogram.highest
     # zero must be exact: padding is zero
     return min(max(low, histogram.lowest), 0.0), max(min(high, histogram.highest), 0.0)
+
+
+def _least_error(histogram: Histogram) -> tuple[float, float]:
+    """Range with the least squared error of eight bits: clipping weighed against rounding."""
+    middle, total = histogram.middles(), histogram.count.sum()
+    best, least = (histogram.lowest, histogram.highest), np.inf
+    for share in SHARES:
+        low, high = histogram.lowest * share, histogram.highest * share
+        clipped = float(np.square(middle - np.clip(middle, low, high)) @ histogram.count / total)
+        rounded = ((high - low) / NUM_STEPS) ** 2 / 12
+        if clipped + rounded < least:
+            best, least = (low, high), clipped + rounded
+    return best
 
 
 def _percentile(histogram: Histogram, percent: float) -> tuple[float, float]:
@@ -97,6 +115,7 @@ def _percentile(histogram: Histogram, percent: float) -> tuple[float, float]:
 def _entropy(histogram: Histogram) -> float:
     """Magnitude whose INT8 distribution is nearest in KL (Migacz 2017, 8-bit inference)."""
     count = histogram.magnitudes()
+    count[0] = count[1]  # ReLU's zeros are exact in any scale: they say nothing
     width = histogram.limit / len(count)
     stops = np.unique(np.linspace(NUM_LEVELS, len(count), 96).astype(int))
     scores = [_kl_when_clipped(count, int(stop)) for stop in stops]

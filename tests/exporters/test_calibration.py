@@ -75,9 +75,9 @@ def test_a_histogram_that_grew_equals_one_that_knew_the_range() -> None:
     assert share == pytest.approx(exact, abs=0.002)
 
 
-@pytest.mark.parametrize("method", ["percentile", "entropy", "minmax"])
+@pytest.mark.parametrize("method", ["mse", "percentile", "entropy", "minmax"])
 def test_ranges_hold_zero_and_lie_within_what_was_seen(
-    method: Literal["percentile", "entropy", "minmax"],
+    method: Literal["mse", "percentile", "entropy", "minmax"],
 ) -> None:
     value = np.abs(np.random.default_rng(0).normal(size=20_000)).astype(np.float32)
     value[0] = 100.0
@@ -86,7 +86,10 @@ def test_ranges_hold_zero_and_lie_within_what_was_seen(
     config = ExportConfig(calibration_method=method, percentile=99.9)
     low, high = clip_range(histogram, config)
     assert low == 0.0
-    assert high == 100.0 if method == "minmax" else 1.5 < high < 20
+    if method == "minmax":
+        assert high == 100.0
+    else:  # one value in 20 000 is worth less to each of them than the rest
+        assert 1.5 < high < 100
 
 
 def test_halves_agree_when_the_images_suffice() -> None:
@@ -97,7 +100,7 @@ def test_halves_agree_when_the_images_suffice() -> None:
         many.add([value])
         if number < 8:
             few.add([value])
-    config = ExportConfig(percentile=99.0)
+    config = ExportConfig(calibration_method="percentile", percentile=99.0)
     assert many.half_difference(config) < few.half_difference(config)
     assert many.channel_means()["x"].shape == (3,)
 
