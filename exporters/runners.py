@@ -5,9 +5,12 @@ Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB).
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 
@@ -16,23 +19,59 @@ from dfkd_edge.errors import ConversionError
 from dfkd_edge.interfaces import ModelOutputs, Runner
 from dfkd_edge.students import Student
 
+from .graph_edit import WEIGHTED, GraphView
+from .quantized_weights import REDUCED_RANGE, is_depthwise
+
 MAX_BATCH = 64
 """Images in one call where the graph leaves the batch open; bounds memory."""
 
 
-def make_session(model: str | bytes, num_threads: int) -> Any:
-    """Open a model in ONNX Runtime on the CPU; 0 threads takes all cores."""
+def make_session(model: str | bytes, num_threads: int, in_float: bool = False) -> Any:
+    """Open a model in ONNX Runtime on the CPU.
+
+    Args:
+        model: path or content.
+        num_threads: 0 takes all cores.
+        in_float: compute between Q and DQ in float, as exact as 32-bit sums; slow.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    if in_float:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
+def saturates_here(path: Path) -> bool:
+    """Whether INT8 kernels of this CPU would clip sums that the target's do not.
+
+    x86 without VNNI adds pairs of products in 16 bits: two times 255 * 127 is too much.
+    """
+    if platform.machine() not in ("x86_64", "AMD64") or _has_vnni():
+        return False
+    view = GraphView(onnx.load(path))
+    for node in view.graph.node:
+        source = view.producer.get(node.input[1]) if node.op_type in WEIGHTED else None
+        if source is None or source.op_type != "DequantizeLinear" or is_depthwise(node):
+            continue
+        weight = view.constant(source.input[0])
+        if weight is not None and np.abs(weight.astype(np.int16)).max() > REDUCED_RANGE:
+            return True
+    return False
+
+
+def _has_vnni() -> bool:
+    try:
+        return "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
 class OnnxRuntimeRunner:
-    """One ONNX file in ONNX Runtime on the CPU."""
+    """One ONNX file in ONNX Runtime on the CPU, computing what the target computes."""
 
     def __init__(self, model: ModelFile, num_threads: int = 0) -> None:
         """Open the session.
@@ -42,7 +81,8 @@ class OnnxRuntimeRunner:
         """
         self.name = f"onnx-{model.precision}"
         try:
-            self._session = make_session(str(model.path), num_threads)
+            in_float = model.precision == "int8" and saturates_here(model.path)
+            self._session = make_session(str(model.path), num_threads, in_float)
         except Exception as error:  # onnxruntime's errors share no public base class
             line = str(error).strip().splitlines()[0]
             raise ConversionError(

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from dfkd_edge.exporters import runners
 from dfkd_edge.exporters.calibration import Calibration
 from dfkd_edge.exporters.graph_edit import GraphView, attribute
 from dfkd_edge.exporters.int8_ptq import Int8Exporter
@@ -128,6 +129,21 @@ def test_weights_of_the_x86_graph_cannot_saturate_sixteen_bits(quantized: Make) 
             weight = view.constant(view.producer[node.input[1]].input[0])
             assert weight is not None
             assert np.abs(weight.astype(int)).max() <= 64
+
+
+def test_a_graph_for_wider_sums_is_judged_without_this_cpus_saturation(
+    quantized: Make, images: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, arm = quantized(NAMES[0], "arm")
+    _, x86 = quantized(NAMES[0], "x86")
+    monkeypatch.setattr(runners, "_has_vnni", lambda: False)
+    monkeypatch.setattr(runners.platform, "machine", lambda: "x86_64")
+    assert runners.saturates_here(arm.path)
+    assert not runners.saturates_here(x86.path)
+    session = runners.make_session(str(arm.path), 1, in_float=True)
+    exact = session.run(["logits"], {"image": images[:1]})[0]
+    given = OnnxRuntimeRunner(arm, 1)(images[:1]).logits
+    np.testing.assert_array_equal(given, exact)
 
 
 def test_layers_named_float_stay_float(
