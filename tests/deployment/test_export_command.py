@@ -30,7 +30,8 @@ from dfkd_edge.teacher import Teacher
 from dfkd_edge.validation import evaluation_images
 
 SIDE_PX, SHARD, NUM_SHARDS = 64, 128, 5
-HARSH = ("--set", "export.percentile=91", "--max-drop", "0", "--no-repair")
+CLIPPED = ("--set", "export.calibration_method=percentile", "--set")
+HARSH = (*CLIPPED, "export.percentile=91", "--max-drop", "0", "--no-repair")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -194,7 +195,7 @@ def test_a_failed_gate_is_exit_code_3_and_keeps_the_bundle(
 
 @pytest.mark.slow
 def test_a_missed_gate_is_mended_or_reported(finished_run: Path, tmp_path: Path) -> None:
-    arguments = ("--target", "jetson", "--set", "export.percentile=95", "--max-drop", "0.02")
+    arguments = ("--target", "jetson", *CLIPPED, "export.percentile=95", "--max-drop", "0.02")
     _invoke("export", finished_run, *arguments, "-o", tmp_path / "bundle")
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text(encoding="utf-8"))
     rescue = manifest["provenance"]["rescue"]
