@@ -37,9 +37,11 @@ DTYPES = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8", "INT8": "int8
 def why_no_tensorrt() -> str:
     """Say why TensorRT cannot be used here; an empty text where it can."""
     try:
-        import tensorrt  # noqa: F401
+        import tensorrt
     except (ImportError, OSError) as error:
         return str(error).splitlines()[0] if str(error) else "no module tensorrt"
+    if not hasattr(tensorrt, "Builder"):  # a folder of type stubs imports as an empty package
+        return "module tensorrt is empty"
     try:
         Cuda()
     except LackingFault as fault:

@@ -113,6 +113,15 @@ def test_without_tensorrt_the_reason_is_told() -> None:
     assert engine_session.why_no_tensorrt() != ""
 
 
+def test_an_empty_package_is_no_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tensorrt").mkdir()
+    (tmp_path / "tensorrt" / "__init__.py").touch()  # what type stubs leave behind
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    assert engine_session.why_no_tensorrt() == "module tensorrt is empty"
+    sys.modules.pop("tensorrt")
+
+
 def test_every_call_exists_in_tensorrt_10_or_was_removed_before_it() -> None:
     folder = next((Path(p) / "tensorrt_bindings" for p in sys.path if _has_stubs(p)), None)
     if folder is None:
