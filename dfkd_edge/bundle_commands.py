@@ -87,7 +87,9 @@ def predict(
     files, skipped = _pictures(images)
     with faults_as_errors():
         name = _known(opened, precision) if precision else opened.precision
-        request = SessionRequest(opened.model_path(name), name, "onnxruntime", threads)
+        request = SessionRequest(
+            opened.model_path(name), name, "onnxruntime", threads, full_range=opened.full_range
+        )
         session = OnnxSession(request)
         rows = [row for file in files if (row := _classify(session, opened, file, top, skipped))]
     if as_json:

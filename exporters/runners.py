@@ -5,7 +5,6 @@ Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB).
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.errors import ConversionError
 from dfkd_edge.interfaces import ModelOutputs, Runner
+from dfkd_edge.runtime.device import cpu_saturates
 from dfkd_edge.students import Student
 
 from .graph_edit import WEIGHTED, GraphView
@@ -46,11 +46,8 @@ def make_session(model: str | bytes, num_threads: int, in_float: bool = False) -
 
 
 def saturates_here(path: Path) -> bool:
-    """Whether INT8 kernels of this CPU would clip sums that the target's do not.
-
-    x86 without VNNI adds pairs of products in 16 bits: two times 255 * 127 is too much.
-    """
-    if platform.machine() not in ("x86_64", "AMD64") or _has_vnni():
+    """Whether INT8 kernels of this CPU would clip sums that the target's do not."""
+    if not cpu_saturates():
         return False
     view = GraphView(onnx.load(path))
     for node in view.graph.node:
@@ -61,13 +58,6 @@ def saturates_here(path: Path) -> bool:
         if weight is not None and np.abs(weight.astype(np.int16)).max() > REDUCED_RANGE:
             return True
     return False
-
-
-def _has_vnni() -> bool:
-    try:
-        return "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
 
 
 class OnnxRuntimeRunner:

@@ -175,6 +175,7 @@ def find_bundle(path: Path) -> Path:
 
 
 def _manifest(contents: BundleContents, models: Mapping[Precision, str]) -> dict[str, Any]:
+    spec = contents.target.quantization
     return {
         "marker": bundle_files.MARKER,
         "format": bundle_files.FORMAT,
@@ -183,6 +184,7 @@ def _manifest(contents: BundleContents, models: Mapping[Precision, str]) -> dict
         "backend": contents.target.backend,
         "precision": contents.precision,
         "status": contents.status,
+        "int8_full_range": spec is not None and not spec.reduce_range,
         "classes": list(contents.class_names),
         "models": dict(models),
         "model_notes": {precision: m.notes for precision, m in contents.models.items()},

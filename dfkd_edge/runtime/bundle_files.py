@@ -141,6 +141,11 @@ class Bundle:
         low, usual, high = self.preprocess["batch"]
         return int(low), int(usual), int(high)
 
+    @property
+    def full_range(self) -> bool:
+        """Whether INT8 weights use all eight bits."""
+        return bool(self.manifest.get("int8_full_range"))
+
     def model_path(self, precision: str) -> Path:
         """Return the graph of a precision; FP16 may lie in the FP32 graph, as a builder flag.
 

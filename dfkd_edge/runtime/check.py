@@ -212,9 +212,12 @@ def _check_model(
         options.threads,
         bundle.batch,
         options.cache,
+        bundle.full_range,
     )
     memory_before_mib = device.peak_memory_mib()
     session = open_session(request, voice.say)
+    if session.settings.get("int8_in_float"):
+        voice.say("note: this CPU saturates 8-bit sums: computed in float, latency is no measure")
     found: dict[str, Any] = {
         "memory_before_mib": memory_before_mib,
         "backend": session.backend,

@@ -191,3 +191,16 @@ def _power_mode() -> str:
         return ""
     found = re.search(rb"NV Power Mode:\s*(\S+)", done.stdout)
     return found.group(1).decode(errors="replace") if found else ""
+
+
+def cpu_saturates() -> bool:
+    """Whether this is an x86 CPU that adds pairs of 8-bit products in 16 bits, which clips them.
+
+    Two times 255 * 127 is too much; CPUs with VNNI add in 32 bits, as a Jetson does.
+    """
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return bool(flags) and "vnni" not in flags

@@ -6,7 +6,6 @@ Shape suffixes: N images, H rows, W columns, C = 3 channels, K classes.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,7 +88,7 @@ def check_golden(
     if result.passed:
         return result
     cause = _input_cause(session, images_NHWC, wanted_NK, tolerance) or _output_cause(
-        logits_NK, wanted_NK, precision, session.backend
+        logits_NK, wanted_NK, session.backend
     )
     return GoldenResult(**{**asdict(result), "cause": cause})
 
@@ -113,27 +112,13 @@ def _input_cause(
     return ""
 
 
-def _output_cause(
-    logits_NK: NDArray[Any], wanted_NK: NDArray[Any], precision: str, backend: str
-) -> str:
+def _output_cause(logits_NK: NDArray[Any], wanted_NK: NDArray[Any], backend: str) -> str:
     if not np.isfinite(logits_NK).all():
         return "values overflow: a layer needs float32 here (--precision fp32 tells)"
     across_images = float(np.std(logits_NK, axis=0).mean())
     wanted_across = max(float(np.std(wanted_NK, axis=0).mean()), 1e-9)
     if across_images < 0.1 * wanted_across:
         return "every picture looks the same to the model: wrong range, scaled twice or not at all"
-    if precision == "int8" and backend == "onnxruntime" and _saturates():
-        return "this x86 CPU has no VNNI: its 8-bit products saturate (export with reduced range)"
     if backend == "tensorrt":
         return "the engine computes something else: build it with --precision fp32 to compare"
     return "the graph or its kernels compute something else than on the host"
-
-
-def _saturates() -> bool:
-    """Whether this is an x86 CPU whose 8-bit products saturate 16-bit sums."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    return bool(flags) and "vnni" not in flags

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from dfkd_edge.runtime.device import cpu_saturates
 from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class SessionRequest:
     """Smallest, usual and largest batch of an engine, where the graph's is dynamic."""
     cache: Path | None = None
     """Folder of built engines; None takes the user's cache."""
+    full_range: bool = False
+    """Whether INT8 weights use all eight bits; x86 without VNNI then computes in float."""
 
 
 def open_session(request: SessionRequest, say: Callable[[str], None]) -> Session:
@@ -119,6 +122,9 @@ class OnnxSession:
         options.intra_op_num_threads = request.num_threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        in_float = request.precision == "int8" and request.full_range and cpu_saturates()
+        if in_float:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
             self._session = onnxruntime.InferenceSession(
                 str(request.model), options, providers=["CPUExecutionProvider"]
@@ -133,6 +139,7 @@ class OnnxSession:
         self.settings = {
             "provider": "CPUExecutionProvider",
             "threads": request.num_threads or _num_cores(),
+            "int8_in_float": in_float,
         }
         self._input = self._session.get_inputs()[0]
         found = {output.name for output in self._session.get_outputs()}

@@ -193,6 +193,21 @@ def test_a_failed_gate_is_exit_code_3_and_keeps_the_bundle(
     assert "golden images alone" in done.stderr
 
 
+def test_a_jetsons_bundle_gives_its_golden_logits_on_this_machine(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    folder, result = tmp_path / "bundle", tmp_path / "result.json"
+    _invoke("export", finished_run, "--target", "jetson", "--max-drop", "1", "-o", folder)
+    program = [sys.executable, str(folder / "check.pyz"), "--duration", "0", "--precision"]
+    done = subprocess.run([*program, "all", "--output", str(result)], capture_output=True)
+    found = json.loads(result.read_text(encoding="utf-8"))["models"]
+    assert done.returncode == 0, done.stderr
+    assert {name: model["golden"]["passed"] for name, model in found.items()} == {
+        "fp32": True,
+        "int8": True,
+    }
+
+
 @pytest.mark.slow
 def test_a_missed_gate_is_mended_or_reported(finished_run: Path, tmp_path: Path) -> None:
     arguments = ("--target", "jetson", *CLIPPED, "export.percentile=95", "--max-drop", "0.02")
