@@ -29,7 +29,7 @@ class QuantizationSpec:
     """How an INT8 graph must look on a target."""
 
     name: str
-    """`tensorrt-qdq`, `ort-x86-u8s8`, `ort-arm-s8s8`."""
+    """`tensorrt-qdq`, `ort-x86-u8s8`, `ort-arm-u8s8`."""
     activation_dtype: Literal["int8", "uint8"]
     """Type of quantized activations, one scale a tensor."""
     activation_symmetric: bool

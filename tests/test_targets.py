@@ -114,7 +114,7 @@ def test_quantization_follows_the_runtime() -> None:
     assert arm is not None
     assert (vnni.activation_dtype, vnni.reduce_range) == ("uint8", False)
     assert (plain.activation_dtype, plain.reduce_range) == ("uint8", True)
-    assert arm.activation_dtype == "int8"
+    assert (arm.activation_dtype, arm.activation_symmetric) == ("uint8", False)
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,9 @@ SPECS = {
         reduce_range=True,
     ),
     "arm": QuantizationSpec(
-        name="ort-arm-s8s8",
-        activation_dtype="int8",
-        activation_symmetric=True,
+        name="ort-arm-u8s8",
+        activation_dtype="uint8",
+        activation_symmetric=False,
         bias_dtype="int32",
         quantize_outputs=True,
     ),
