@@ -79,7 +79,9 @@ def distill(
     prompts: Annotated[
         Text, typer.Option(help="base or contrastive (default: contrastive).")
     ] = None,
-    synthesis: Annotated[Text, typer.Option(help="amortized (default: amortized).")] = None,
+    synthesis: Annotated[
+        Text, typer.Option(help="amortized or per-image (default: amortized).")
+    ] = None,
     imgsz: Annotated[Number, typer.Option(help="Side of the student's input in pixels.")] = None,
     steps: Annotated[Number, typer.Option(help="Distillation steps (default: 360).")] = None,
     batch_size: Annotated[Number, typer.Option(help="Views a step (default: 96).")] = None,

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_type_hints
 from dfkd_edge.errors import ConfigError
 
 PromptMethod = Literal["base", "contrastive"]
-SynthesisMethod = Literal["amortized"]
+SynthesisMethod = Literal["amortized", "per-image"]
 StudentInit = Literal["pretrained", "random"]
 
 
@@ -66,11 +66,15 @@ class SynthesisConfig:
     """How prompts become surrogate images."""
 
     method: SynthesisMethod = "amortized"
-    """`amortized`: the embedded decoder samples, the teacher guides and filters."""
+    """`amortized`: a network samples latents; `per-image`: latents are optimised, the reference."""
+    decoder: str = "mini"
+    """`mini`: the embedded one."""
+    image_size_px: int = 0
+    """Side of the images; 0 takes the decoder's own."""
     num_images: int = 2_400
     """Candidates over all classes; the teacher's filter drops some."""
     num_sampling_steps: int = 6
-    """Euler steps of the prior for each image."""
+    """Euler steps of the embedded prior for each image."""
     guidance_scale: float = 2.5
     """Classifier-free guidance; 1 samples the prior as it was learnt."""
     condition_noise: float = 0.5
@@ -79,32 +83,59 @@ class SynthesisConfig:
     """Guided steps on the latents of images that the teacher does not recognise."""
     refinement_rate: float = 0.15
     """Length of a refinement step, relative to the latent's deviation of 1 (ours)."""
+    num_optimisation_steps: int = 400
+    """`per-image`: Adam steps on each latent (Wei et al.)."""
+    optimisation_rate: float = 0.1
+    """`per-image`: Adam's rate (VQGAN-CLIP, Wei et al.)."""
+    num_views: int = 8
+    """Views of an image in a step of `per-image` (ours; VQGAN-CLIP: 32)."""
+    total_variation_weight: float = 0.0
+    """Weight of the total variation of the pixels."""
+    latent_l2_weight: float = 0.0
+    """Weight w of the latent's mean square: w / (2 i + 1) / 2 at step i of `per-image`."""
+    low_resolution_share: float = 0.0
+    """`per-image`: share of the steps, the first ones, at half the side."""
+    memory_mib: int = 2_048
+    """Activations that gradients may keep at a time; sets how many images go together."""
     heldout_share: float = 0.08
     """Share of the images that the student never trains on."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        ranges: dict[str, tuple[float, float]] = {
+            "num_images": (32, 1_000_000),
+            "num_sampling_steps": (1, 1000),
+            "guidance_scale": (1, 100),
+            "condition_noise": (0, 2),
+            "num_refinement_steps": (0, 1000),
+            "refinement_rate": (1e-9, 1e3),
+            "num_optimisation_steps": (1, 100_000),
+            "optimisation_rate": (1e-9, 1e3),
+            "num_views": (1, 1024),
+            "total_variation_weight": (0, 1e6),
+            "latent_l2_weight": (0, 1e6),
+            "low_resolution_share": (0, 0.95),
+            "memory_mib": (64, 10_000_000),
+            "heldout_share": (1e-9, 0.5),
+        }
+        for key, (low, high) in ranges.items():
+            inside = low <= getattr(self, key) <= high
+            _require(inside, f"must be {low:g} to {high:g}", f"synthesis.{key}")
         _require(
-            32 <= self.num_images <= 1_000_000,
-            "num_images must be 32 to 1000000",
-            "synthesis.num_images",
+            self.image_size_px == 0 or 32 <= self.image_size_px <= 2048,
+            "must be 0, or 32 to 2048 px",
+            "synthesis.image_size_px",
         )
-        _require(
-            1 <= self.num_sampling_steps <= 1000,
-            "num_sampling_steps must be 1 to 1000",
-            "synthesis.num_sampling_steps",
-        )
-        _require(self.guidance_scale >= 1, "must be 1 or more", "synthesis.guidance_scale")
-        _require(0 <= self.condition_noise <= 2, "must be 0 to 2", "synthesis.condition_noise")
-        _require(
-            0 <= self.num_refinement_steps <= 1000,
-            "num_refinement_steps must be 0 to 1000",
-            "synthesis.num_refinement_steps",
-        )
-        _require(self.refinement_rate > 0, "must be above 0", "synthesis.refinement_rate")
-        _require(
-            0 < self.heldout_share <= 0.5, "must be above 0, to 0.5", "synthesis.heldout_share"
-        )
+
+    @property
+    def shard_size(self) -> int:
+        """Candidates a shard: what a kill may cost, seconds to minutes of work."""
+        return 16 if self.method == "per-image" else 128
+
+    @property
+    def num_shards(self) -> int:
+        """Shards of all candidates."""
+        return -(-self.num_images // self.shard_size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

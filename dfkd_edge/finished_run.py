@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from dfkd_edge.class_names import ClassNames, read_class_names
 from dfkd_edge.config import PipelineConfig, load_config
 from dfkd_edge.errors import ArtifactError, RunDirError
 from dfkd_edge.run_dir import find_run, read_stages
-from dfkd_edge.synthesis.amortized import SHARD_SIZE
 from dfkd_edge.synthesis.surrogate_store import read_surrogates
 
 
@@ -63,7 +61,7 @@ def read_finished_surrogates(
     Raises:
         ArtifactError: a shard is missing or damaged.
     """
-    num_shards = math.ceil(config.synthesis.num_images / SHARD_SIZE)
+    num_shards = config.synthesis.num_shards
     content = read_stages(path)["surrogates"]["key"]
     return read_surrogates(
         path / "surrogates", num_shards, class_names.names, config.synthesis.heldout_share, content

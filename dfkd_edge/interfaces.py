@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.config import ExportConfig, content_hash
 from dfkd_edge.run_dir import RunDir
 from dfkd_edge.target_profile import TargetProfile
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
 
 class Progress(Protocol):
@@ -55,6 +58,31 @@ class Runner(Protocol):
 
     def __call__(self, image_NHWC: NDArray[np.uint8]) -> ModelOutputs:
         """Classify RGB images of the model's own size."""
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesisBatch:
+    """The prompts of some candidates, on the teacher's device."""
+
+    target_ND: Tensor
+    """Unit prompt embeddings."""
+    label_N: Tensor
+    """The asked class."""
+    style_N: Tensor
+    """The asked style."""
+    generator: Generator
+    """Every random number of these candidates."""
+
+
+class Synthesizer(Protocol):
+    """Makes candidate images of prompts."""
+
+    def __call__(self, batch: SynthesisBatch) -> tuple[Tensor, Tensor]:
+        """Make one image a prompt.
+
+        Returns:
+            RGB images [N, 3, H, W] in [0, 1], and the teacher's unit embeddings of them, [N, D].
+        """
 
 
 class Exporter(Protocol):

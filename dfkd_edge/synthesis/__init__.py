@@ -1,5 +1,5 @@
 """Synthesis: (prompts, teacher) -> surrogate images."""
 
-from dfkd_edge.synthesis.amortized import synthesize
+from dfkd_edge.synthesis.synthesize import synthesize
 
 __all__ = ["synthesize"]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,43 @@ from torch import Tensor
 
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.mixed_precision import mixed_precision
+
+LATENT_LIMIT = 4.0
+"""Guided latents stay within so many deviations of the prior's."""
+
+
+LatentShape = tuple[int, int, int]
+
+
+def latent_shape_of(num_channels: int, cell_px: int, image_size_px: int) -> LatentShape:
+    """Shape of the latent of a square image.
+
+    Raises:
+        ConfigError: the side is no multiple of a latent cell's.
+    """
+    if image_size_px % cell_px:
+        raise ConfigError(
+            f"{image_size_px} px is no multiple of the decoder's {cell_px} px",
+            where="synthesis.image_size_px",
+            hint=f"such as {-(-image_size_px // cell_px) * cell_px}",
+        )
+    return (num_channels, *(image_size_px // cell_px,) * 2)
+
+
+class LatentDecoder(Protocol):
+    """Turns latents into pictures; where the latents come from is the synthesizer's affair."""
+
+    image_size_px: int
+    latent_shape: LatentShape
+
+    def start(self, num: int, side: int, generator: torch.Generator) -> Tensor:
+        """Draw start latents [N, L, side, side] for an optimisation."""
+
+    def clamp(self, latent_NLhw: Tensor) -> Tensor:
+        """Keep latents where the decoder has been trained."""
+
+    def decode(self, latent_NLhw: Tensor) -> Tensor:
+        """Decode latents of any side to RGB images [N, 3, H, W] in [0, 1]; differentiable."""
 
 
 class Decoder:
@@ -44,7 +81,7 @@ class Decoder:
         self.image_size_px = int(settings["image_size_px"])
         self.latent_scale = float(settings["latent_scale"])
         config: Any = prior.config
-        self.latent_shape = (int(config.in_channels), *(int(config.sample_size),) * 2)
+        self.latent_shape: LatentShape = (int(config.in_channels), *(int(config.sample_size),) * 2)
 
     @property
     def embed_dim(self) -> int:
@@ -52,13 +89,24 @@ class Decoder:
         config: Any = self.prior.config
         return int(config.block_out_channels[0]) * 4
 
-    def mismatch(self, embed_dim: int) -> ConfigError:
-        """Say that this decoder does not understand a teacher's embeddings."""
-        return ConfigError(
-            f"the decoder takes embeddings of width {self.embed_dim}, not {embed_dim}",
-            where="--synthesis amortized",
-            hint="the embedded decoder belongs to the embedded teacher: use --teacher mini",
-        )
+    def resize(self, image_size_px: int) -> None:
+        """Take latents of another size: the autoencoder is convolutional, the prior is not used.
+
+        Raises:
+            ConfigError: the side is no multiple of a latent cell's.
+        """
+        cell_px = self.image_size_px // self.latent_shape[1]
+        self.latent_shape = latent_shape_of(self.latent_shape[0], cell_px, image_size_px)
+        self.image_size_px = image_size_px
+
+    def start(self, num: int, side: int, generator: torch.Generator) -> Tensor:
+        """Draw start latents [N, L, side, side] for an optimisation."""
+        shape = (num, self.latent_shape[0], side, side)
+        return torch.randn(shape, generator=generator, device=generator.device)
+
+    def clamp(self, latent_NLhw: Tensor) -> Tensor:
+        """Keep latents where the autoencoder has been."""
+        return latent_NLhw.clamp(-LATENT_LIMIT, LATENT_LIMIT)
 
     def velocity(self, latent_NLhw: Tensor, time_N: Tensor, condition_ND: Tensor) -> Tensor:
         """Flow velocity at times in [0, 1] (0 = noise); zero rows of the condition mean "any"."""
@@ -112,11 +160,18 @@ def decoder_folder() -> Path:
     return Path(str(files("dfkd_edge.assets"))) / "decoder"
 
 
-def load_decoder(folder: Path | None = None, device: str = "cpu") -> Decoder:
+def load_decoder(
+    folder: Path | None = None, device: str = "cpu", image_size_px: int = 0
+) -> Decoder:
     """Load a decoder folder: decoder.json, autoencoder.safetensors, prior.safetensors.
 
+    Args:
+        folder: None takes the embedded decoder.
+        device: torch device.
+        image_size_px: side of optimised images; 0 takes the prior's, the only one it samples.
+
     Raises:
-        ConfigError: a file is missing.
+        ConfigError: a file is missing, or the autoencoder cannot make images of that size.
     """
     folder = folder or decoder_folder()
     try:
@@ -129,4 +184,7 @@ def load_decoder(folder: Path | None = None, device: str = "cpu") -> Decoder:
         raise ConfigError(
             "decoder is incomplete", where=str(error.filename or folder), hint="install again"
         ) from error
-    return Decoder(autoencoder.to(device), prior.to(device), settings)
+    decoder = Decoder(autoencoder.to(device), prior.to(device), settings)
+    if image_size_px:
+        decoder.resize(image_size_px)
+    return decoder

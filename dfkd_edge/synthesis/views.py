@@ -20,8 +20,8 @@ StyleOperation = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
-    """Draw float32 values uniformly from [low, high)."""
-    return low + (high - low) * torch.rand(shape, generator=generator)
+    """Draw float32 values uniformly from [low, high), on the generator's device."""
+    return low + (high - low) * torch.rand(shape, generator=generator, device=generator.device)
 
 
 def geometric_view(
@@ -39,7 +39,7 @@ def geometric_view(
     aspect_N = torch.exp(uniform((num,), -0.25, 0.25, generator))
     width_N = (side_N * aspect_N).clamp(max=1.1)
     height_N = (side_N / aspect_N).clamp(max=1.1)
-    flip_N = torch.where(torch.rand((num,), generator=generator) < 0.5, -1.0, 1.0)
+    flip_N = torch.where(uniform((num,), 0, 1, generator) < 0.5, -1.0, 1.0)
     angle_N = uniform((num,), -0.26, 0.26, generator)
     shift_x_N = uniform((num,), -1, 1, generator) * (1 - width_N).clamp(min=0)
     shift_y_N = uniform((num,), -1, 1, generator) * (1 - height_N).clamp(min=0)
@@ -53,13 +53,18 @@ def geometric_view(
     )
 
 
-def colour_jitter(image_NCHW: Tensor, generator: torch.Generator, strength: float = 0.4) -> Tensor:
+def colour_jitter(
+    image_NCHW: Tensor,
+    generator: torch.Generator,
+    strength: float = 0.4,
+    min_saturation: float = 0.0,
+) -> Tensor:
     """Change brightness, contrast, saturation and the colour balance of each image."""
     num = image_NCHW.shape[0]
     gain_N111 = uniform((num, 1, 1, 1), 1 - strength, 1 + strength, generator)
     balance_NC11 = uniform((num, 3, 1, 1), 1 - strength / 2, 1 + strength / 2, generator)
     contrast_N111 = uniform((num, 1, 1, 1), 1 - strength, 1 + strength, generator)
-    saturation_N111 = uniform((num, 1, 1, 1), 0.0, 1 + strength, generator)
+    saturation_N111 = uniform((num, 1, 1, 1), min_saturation, 1 + strength, generator)
     grey_N1HW = image_NCHW.mean(1, keepdim=True)
     image_NCHW = grey_N1HW + (image_NCHW - grey_N1HW) * saturation_N111
     mean_N111 = image_NCHW.mean((1, 2, 3), keepdim=True)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from dfkd_edge.class_names import ClassNames
@@ -10,19 +9,14 @@ from dfkd_edge.interfaces import StageContext
 from dfkd_edge.prompts import diversify_prompts
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis import synthesize
-from dfkd_edge.synthesis.amortized import STAGE, matching_loss, offset_conditions, refine
+from dfkd_edge.synthesis.amortized import offset_conditions, refine
 from dfkd_edge.synthesis.decoder import load_decoder
 from dfkd_edge.synthesis.surrogate_store import shard_path
+from dfkd_edge.synthesis.synthesize import STAGE
 from dfkd_edge.teacher import Teacher
 
 SMALL = SynthesisConfig(num_images=160, num_sampling_steps=4, num_refinement_steps=1)
 BASE = PromptConfig(method="base")
-
-
-def test_matching_loss_is_the_squared_geodesic_distance() -> None:
-    east, north = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    assert float(matching_loss(east, east)) == pytest.approx(0, abs=1e-6)
-    assert float(matching_loss(east, north)) == pytest.approx(2 * (np.pi / 4) ** 2, rel=1e-4)
 
 
 def test_conditions_stay_unit_and_near_their_prompt() -> None:

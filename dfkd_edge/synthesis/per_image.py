@@ -1,0 +1,99 @@
+"""Per-image synthesis: VQGAN-CLIP, the optimisation that the literature uses; the reference.
+
+Every image is its own latent, moved by Adam until random views of the decoded picture lie near the
+prompt in the teacher's space (Crowson et al., VQGAN-CLIP, 2022) and its class is recognised (class
+anchor; Wei et al., ICLR 2025). Hundreds of passes through decoder and teacher for each image.
+
+Shape suffixes: N images, D embedding width, L latent channels, h, w latent rows and columns,
+C = 3 channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dfkd_edge.config import SynthesisConfig
+from dfkd_edge.interfaces import SynthesisBatch
+from dfkd_edge.seeding import stage_generator
+from dfkd_edge.synthesis.decoder import LatentDecoder
+from dfkd_edge.synthesis.decoders import load_latent_decoder
+from dfkd_edge.synthesis.guidance import augmented_views, guidance_loss, total_variation
+from dfkd_edge.synthesis.memory import images_that_fit
+from dfkd_edge.teacher import Teacher
+
+
+class PerImageSynthesizer:
+    """Optimises latents, as many at a time as fit into memory."""
+
+    def __init__(self, teacher: Teacher, decoder: LatentDecoder, config: SynthesisConfig) -> None:
+        """Find the batch size."""
+        self.teacher, self.decoder, self.config = teacher, decoder, config
+
+        def loss_of(num: int) -> Tensor:
+            generator = stage_generator(0, "memory")
+            latent = decoder.start(num, decoder.latent_shape[1], generator)
+            target_ND = teacher.head_KD[:1].expand(num, -1)
+            label_N = torch.zeros(num, dtype=torch.long, device=teacher.device)
+            batch = SynthesisBatch(target_ND, label_N, label_N, generator)
+            return self.loss(latent.to(teacher.device).requires_grad_(), batch, 0)
+
+        self.images_together = images_that_fit(loss_of, config.memory_mib, config.shard_size)
+
+    def __call__(self, batch: SynthesisBatch) -> tuple[Tensor, Tensor]:
+        """Optimise a latent for each prompt."""
+        images, embeddings = [], []
+        for start in range(0, len(batch.target_ND), self.images_together):
+            rows = slice(start, start + self.images_together)
+            part = SynthesisBatch(
+                batch.target_ND[rows], batch.label_N[rows], batch.style_N[rows], batch.generator
+            )
+            image_NCHW = self.decoder.decode(self.optimise(part))
+            images.append(image_NCHW)
+            embeddings.append(self.teacher.embed_images(image_NCHW))
+        return torch.cat(images), torch.cat(embeddings)
+
+    def optimise(self, batch: SynthesisBatch) -> Tensor:
+        """Find a latent [N, L, h, w] for each prompt."""
+        config, side = self.config, self.decoder.latent_shape[1]
+        num_low = round(config.num_optimisation_steps * config.low_resolution_share)
+        start_side = max(side // 2, 1) if num_low else side
+        latent_NLhw = self.decoder.start(len(batch.target_ND), start_side, batch.generator)
+        latent_NLhw, adam = self._prepared(latent_NLhw)
+        for step in range(config.num_optimisation_steps):
+            if step == num_low and num_low:
+                larger = F.interpolate(latent_NLhw.detach(), size=(side, side), mode="bilinear")
+                latent_NLhw, adam = self._prepared(larger)
+            with torch.enable_grad():
+                loss = self.loss(latent_NLhw, batch, step)
+                (latent_NLhw.grad,) = torch.autograd.grad(loss, latent_NLhw)
+            adam.step()
+            latent_NLhw.data = self.decoder.clamp(latent_NLhw.detach())
+        return latent_NLhw.detach()
+
+    def _prepared(self, latent_NLhw: Tensor) -> tuple[Tensor, torch.optim.Adam]:
+        latent_NLhw = self.decoder.clamp(latent_NLhw.to(self.teacher.device)).requires_grad_()
+        return latent_NLhw, torch.optim.Adam([latent_NLhw], lr=self.config.optimisation_rate)
+
+    def loss(self, latent_NLhw: Tensor, batch: SynthesisBatch, step: int) -> Tensor:
+        """Guidance over views, total variation and decaying L2, summed over images."""
+        config, teacher = self.config, self.teacher
+        image_NCHW = self.decoder.decode(latent_NLhw)
+        view_NCHW = augmented_views(
+            image_NCHW, config.num_views, teacher.image_size_px, batch.generator
+        )
+        loss = guidance_loss(
+            teacher.embed_images(view_NCHW),
+            batch.target_ND.repeat(config.num_views, 1),
+            batch.label_N.repeat(config.num_views),
+            teacher,
+        )
+        loss = loss + config.total_variation_weight * total_variation(image_NCHW)
+        l2_weight = config.latent_l2_weight / (2 * step + 1) / 2
+        return len(latent_NLhw) * (loss + l2_weight * latent_NLhw.square().mean())
+
+
+def load_per_image(teacher: Teacher, config: SynthesisConfig, device: str) -> PerImageSynthesizer:
+    """Load the decoder and find the batch size."""
+    return PerImageSynthesizer(teacher, load_latent_decoder(config, device), config)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from dfkd_edge.config import SynthesisConfig
+from dfkd_edge.errors import ConfigError
+from dfkd_edge.interfaces import SynthesisBatch
+from dfkd_edge.seeding import stage_generator
+from dfkd_edge.synthesis.decoder import LATENT_LIMIT, load_decoder
+from dfkd_edge.synthesis.per_image import PerImageSynthesizer, load_per_image
+from dfkd_edge.teacher import Teacher
+
+QUICK = SynthesisConfig(
+    method="per-image",
+    image_size_px=32,
+    num_optimisation_steps=8,
+    num_views=2,
+    low_resolution_share=0.5,
+    total_variation_weight=0.1,
+    latent_l2_weight=0.1,
+)
+
+
+def batch_of(teacher: Teacher, num: int = 3) -> SynthesisBatch:
+    label = torch.arange(num) % len(teacher.head_KD)
+    return SynthesisBatch(teacher.head_KD[label], label, label * 0, stage_generator(0, "batch"))
+
+
+@torch.no_grad()
+def test_optimised_images_show_their_class_more_than_start_latents_do(teacher: Teacher) -> None:
+    synthesizer = load_per_image(teacher, QUICK, "cpu")
+    images, embeddings = synthesizer(batch_of(teacher))
+    start = synthesizer.decoder.start(3, 4, stage_generator(0, "batch"))
+    before = teacher.logits(teacher.embed_images(synthesizer.decoder.decode(start)))
+    after = teacher.logits(embeddings)
+    assert images.shape == (3, 3, 32, 32)
+    assert after.log_softmax(1).trace() > before.log_softmax(1).trace()
+
+
+def test_latents_stay_where_the_decoder_has_been(teacher: Teacher) -> None:
+    config = dataclasses.replace(QUICK, num_optimisation_steps=2, optimisation_rate=50.0)
+    latent = load_per_image(teacher, config, "cpu").optimise(batch_of(teacher, 1))
+    assert float(latent.abs().max()) == pytest.approx(LATENT_LIMIT)
+
+
+def test_a_small_budget_splits_the_shard(teacher: Teacher) -> None:
+    one, many = (
+        PerImageSynthesizer(
+            teacher,
+            load_decoder(image_size_px=32),
+            dataclasses.replace(QUICK, memory_mib=memory_mib),
+        ).images_together
+        for memory_mib in (64, 4096)
+    )
+    assert one < many == QUICK.shard_size
+
+
+def test_a_side_that_the_decoder_cannot_make_is_refused(teacher: Teacher) -> None:
+    config = dataclasses.replace(QUICK, image_size_px=100)
+    with pytest.raises(ConfigError, match="such as 104"):
+        load_per_image(teacher, config, "cpu")
