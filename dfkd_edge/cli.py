@@ -77,8 +77,9 @@ def distill(
         Text, typer.Option(help="pretrained or random (default: pretrained).")
     ] = None,
     prompts: Annotated[
-        Text, typer.Option(help="base or contrastive (default: contrastive).")
+        Text, typer.Option(help="base, mix, random or contrastive (default: contrastive).")
     ] = None,
+    num_styles: Annotated[Number, typer.Option(help="Styles of the prompts (default: 16).")] = None,
     synthesis: Annotated[
         Text, typer.Option(help="amortized or per-image (default: amortized).")
     ] = None,
@@ -120,6 +121,7 @@ def distill(
         "distillation.student": student,
         "distillation.student_init": student_init,
         "prompts.method": prompts,
+        "prompts.num_styles": num_styles,
         "synthesis.method": synthesis,
         "distillation.image_size_px": imgsz,
         "distillation.num_steps": steps,

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_type_hints
 
 from dfkd_edge.errors import ConfigError
 
-PromptMethod = Literal["base", "contrastive"]
+PromptMethod = Literal["base", "mix", "random", "contrastive"]
 SynthesisMethod = Literal["amortized", "per-image"]
 StudentInit = Literal["pretrained", "random"]
 
@@ -35,6 +35,24 @@ class TeacherConfig:
     """`mini` (embedded), a name that open_clip knows, or a local open_clip folder."""
     pretrained: str = ""
     """open_clip's tag of the weights, or a weight file; empty for `mini` and folders."""
+    templates: tuple[str, ...] = (
+        "a photo of a {}",
+        "a drawing of a {}",
+        "a painting of a {}",
+        "a cartoon of a {}",
+        "a sketch of a {}",
+        "{}",
+    )
+    """Prompt ensemble of the zero-shot head (ours). It names domains of PACS and DomainNet; for a
+    head that names none, give the first alone."""
+
+    def __post_init__(self) -> None:
+        """Check the templates."""
+        _require(
+            bool(self.templates) and all(t.count("{}") == 1 for t in self.templates),
+            "every template needs one {} for the class name",
+            "teacher.templates",
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,9 +60,12 @@ class PromptConfig:
     """How class names become prompts in many styles."""
 
     method: PromptMethod = "contrastive"
-    """`base`: one plain sentence a class; `contrastive`: learnt styles."""
+    """`base`: one plain sentence a class; `mix`: interpolated style words; `random`: drawn after
+    the token table; `contrastive`: learnt styles."""
     num_styles: int = 16
-    """Styles that `contrastive` learns; `base` has one."""
+    """Styles of `mix`, `random` and `contrastive`; `base` has one."""
+    style_words: str = "neutral"
+    """Words of `mix`: `neutral`, `domains` (names test domains), or a text file, one a line."""
     num_iterations: int = 60
     """Optimiser steps, all styles at once (ours; PromptStyler: 100 a style)."""
     learning_rate: float = 0.2

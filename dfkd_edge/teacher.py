@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
@@ -29,32 +30,27 @@ from dfkd_edge.mixed_precision import mixed_precision
 
 MINI = "mini"
 _MINI_CONFIG = "dfkd-mini"
-ZERO_SHOT_TEMPLATES = (
-    "a photo of a {}",
-    "a drawing of a {}",
-    "a painting of a {}",
-    "a cartoon of a {}",
-    "a sketch of a {}",
-    "{}",
-)
-"""Prompt ensemble of the zero-shot head (ours); none of them names a style that is learnt."""
+TEXTS_TOGETHER = 256
+"""Texts embedded at a time: 0.2 GB in the text tower of ViT-B/32."""
 
 
 class Teacher:
     """A frozen CLIP with the zero-shot head of one class list."""
 
-    def __init__(self, model: nn.Module, tokenizer: Any, name: str, classes: ClassNames) -> None:
+    def __init__(
+        self, model: nn.Module, tokenizer: Any, config: TeacherConfig, classes: ClassNames
+    ) -> None:
         """Freeze the model and embed the class names.
 
         Args:
             model: open_clip model with `encode_image`, `encode_text` and `logit_scale`.
             tokenizer: the tokenizer that belongs to it.
-            name: how reports call it.
+            config: its name, and the templates of the zero-shot head.
             classes: the categories of the zero-shot head.
         """
         self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.tokenizer = tokenizer
-        self.name = name
+        self.name = config.name
         self.classes = classes
         visual: Any = model.visual
         size = visual.image_size
@@ -63,7 +59,7 @@ class Teacher:
         self._mean = torch.tensor(preprocess["mean"]).view(1, 3, 1, 1)
         self._std = torch.tensor(preprocess["std"]).view(1, 3, 1, 1)
         self.logit_scale = float(torch.as_tensor(model.logit_scale).exp())
-        self.head_KD = self._zero_shot_head()
+        self.head_KD = self._zero_shot_head(config.templates)
 
     @property
     def device(self) -> torch.device:
@@ -81,12 +77,15 @@ class Teacher:
         visual: Any = self.model.visual
         return sum(p.numel() for p in visual.parameters())
 
-    def _zero_shot_head(self) -> Tensor:
-        rows = []
-        for name, prompt in zip(self.classes.names, self.classes.prompts, strict=True):
-            texts = [prompt] if prompt else [t.format(name) for t in ZERO_SHOT_TEMPLATES]
-            rows.append(F.normalize(self.embed_texts(texts).mean(0), dim=0))
-        return torch.stack(rows)
+    def _zero_shot_head(self, templates: Sequence[str]) -> Tensor:
+        """Mean embedding of each class over the templates, or of its own prompt; [K, D]."""
+        groups = [
+            [prompt] if prompt else [template.replace("{}", name) for template in templates]
+            for name, prompt in zip(self.classes.names, self.classes.prompts, strict=True)
+        ]
+        embedding_ND = self.embed_texts([text for group in groups for text in group])
+        rows = embedding_ND.split([len(group) for group in groups])
+        return F.normalize(torch.stack([row.mean(0) for row in rows]), dim=1)
 
     def embed_images(self, image_NCHW: Tensor) -> Tensor:
         """Embed RGB images in [0, 1] of any size; differentiable in the images.
@@ -106,11 +105,16 @@ class Teacher:
             embedding_ND = model.encode_image(normal_NCHW)
         return F.normalize(embedding_ND.float(), dim=1)
 
+    def tokenise(self, texts: Sequence[str]) -> Tensor:
+        """Token ids of texts on the teacher's device; returns [N, T]."""
+        tokens_NT: Tensor = self.tokenizer(list(texts))
+        return tokens_NT.to(self.device)
+
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts; returns unit embeddings [N, D], float32."""
-        tokens_NT = self.tokenizer(list(texts)).to(self.device)
-        return self.embed_tokens(tokens_NT)
+        """Embed texts, a bounded number at a time; returns unit embeddings [N, D], float32."""
+        tokens_NT = self.tokenise(texts)
+        return torch.cat([self.embed_tokens(part) for part in tokens_NT.split(TEXTS_TOGETHER)])
 
     def embed_tokens(
         self, tokens_NT: Tensor, style_mask_NT: Tensor | None = None, style_NW: Tensor | None = None
@@ -140,12 +144,34 @@ class Teacher:
         finally:
             handle.remove()
 
-    @property
+    @functools.cached_property
     def token_embedding(self) -> nn.Embedding:
-        """The text tower's token table, [vocabulary, W]."""
-        text: Any = getattr(self.model, "text", self.model)
-        tables = [m for m in text.modules() if isinstance(m, nn.Embedding)]
-        return max(tables, key=lambda table: table.num_embeddings)
+        """The text tower's token table, [vocabulary, W]: the one that is looked up by the ids.
+
+        Raises:
+            ConfigError: the text tower has none.
+        """
+        tokens_1T = self.tokenise(["a"])
+        found: list[nn.Embedding] = []
+
+        def look(module: nn.Embedding, args: tuple[Any, ...]) -> None:
+            if args and args[0].shape == tokens_1T.shape and bool((args[0] == tokens_1T).all()):
+                found.append(module)
+
+        tables = [m for m in self.model.modules() if isinstance(m, nn.Embedding)]
+        handles = [table.register_forward_pre_hook(look) for table in tables]
+        try:
+            self.embed_tokens(tokens_1T)
+        finally:
+            for handle in handles:
+                handle.remove()
+        if not found:
+            raise ConfigError(
+                "the text tower has no token table",
+                where=f"--teacher {self.name}",
+                hint="use --prompts base",
+            )
+        return found[0]
 
     def logits(self, embedding_ND: Tensor) -> Tensor:
         """Zero-shot logits [N, K] of unit image embeddings."""
@@ -204,4 +230,4 @@ def load_teacher(config: TeacherConfig, classes: ClassNames, device: str = "cpu"
             hint="on a machine with network: open_clip.create_model(name, pretrained=tag), save it "
             f"as a local open_clip folder and pass the folder; or use --teacher {MINI}",
         ) from error
-    return Teacher(model, tokenizer, config.name, classes)
+    return Teacher(model, tokenizer, config, classes)

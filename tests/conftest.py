@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +76,75 @@ def teacher(classes: ClassNames) -> Teacher:
 def context(tmp_path: Path) -> Iterator[StageContext]:
     with open_run(tmp_path / "run", "key", resume=True, exist_ok=False) as run_dir:
         yield StageContext(run_dir, SilentReporter(), seed=0, device="cpu")
+
+
+TOWER_WORDS = (
+    *("a", "of", "style", "photo", "the", "in", "and", "big", "red", "new", "old", "warm", "cold"),
+    *("dog", "house", "person", "jaguar", "cat", "bronze", "velvet", "bright", "dark", "foggy"),
+)
+SMALL_TOWERS: dict[str, dict[str, Any]] = {
+    "clip": {"text": {}, "model": {}},
+    "mobileclip": {"text": {"no_causal_mask": True}, "model": {"custom_text": True}},
+    "siglip": {
+        "text": {
+            "hf_tokenizer_name": "local",
+            "tokenizer_kwargs": {"clean": "canonicalize"},
+            "no_causal_mask": True,
+            "proj_bias": True,
+            "pool_type": "last",
+        },
+        "model": {"custom_text": True, "init_logit_bias": -10},
+    },
+}
+"""What sets the text towers of these classes apart; the sizes are a thousandth of the real ones."""
+
+
+def write_sentencepiece_tokenizer(folder: Path) -> int:
+    """Write a unigram tokenizer of the kind that SigLIP has; returns its vocabulary's size."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = [(c, -9.0) for c in "abcdefghijklmnopqrstuvwxyz▁"]
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *letters]
+    pieces += [(f"▁{word}", -2.0) for word in TOWER_WORDS if len(word) > 1]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=False))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    return len(pieces)
+
+
+@pytest.fixture(scope="session")
+def small_tower(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the maker of local open_clip folders: real classes, small sizes, random weights."""
+    import open_clip
+    from safetensors.torch import save_model
+
+    @functools.cache
+    def make(kind: str) -> Path:
+        folder = tmp_path_factory.mktemp(kind)
+        vision = {"layers": 1, "width": 32}
+        text = {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+        if kind == "siglip":
+            text["vocab_size"] = write_sentencepiece_tokenizer(folder)
+        settings = {
+            "embed_dim": 16,
+            "vision_cfg": {**vision, "image_size": 32, "patch_size": 16, "head_width": 16},
+            "text_cfg": {**text, **SMALL_TOWERS[kind]["text"]},
+            **SMALL_TOWERS[kind]["model"],
+        }
+        document = {"model_cfg": settings, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+        (folder / "open_clip_config.json").write_text(json.dumps(document), encoding="utf-8")
+        torch.manual_seed(0)
+        model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+        save_model(model, str(folder / "open_clip_model.safetensors"))
+        return folder
+
+    return make
 
 
 TINY_SIDE_PX, TINY_WIDTH = 16, 12

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd_edge.teacher import Teacher
@@ -10,15 +9,11 @@ from dfkd_edge.teacher import Teacher
 BASE_TEMPLATE = "a photo of a {}"
 
 
-def base_prompts(teacher: Teacher) -> tuple[Tensor, list[str]]:
-    """Embed "a photo of a {class}", or the class's own prompt.
-
-    Returns:
-        embedding_KSD (unit, S = 1 style) and the style's label.
-    """
+def base_prompts(teacher: Teacher) -> Tensor:
+    """Embed "a photo of a {class}", or the class's own prompt; returns [K, S, D], S = 1 style."""
     classes = teacher.classes
     texts = [
         prompt or BASE_TEMPLATE.format(name)
         for name, prompt in zip(classes.names, classes.prompts, strict=True)
     ]
-    return F.normalize(teacher.embed_texts(texts), dim=1)[:, None], ["a photo of a"]
+    return teacher.embed_texts(texts)[:, None]

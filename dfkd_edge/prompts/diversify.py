@@ -1,9 +1,11 @@
 """The prompt stage: class names -> PromptSet.
 
-Shape suffixes: K classes, S styles, D embedding width, N prompts.
+Shape suffixes: K classes, S styles, D embedding width, W token-embedding width, N prompts.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,13 +15,30 @@ from dfkd_edge.artifacts import PromptSet
 from dfkd_edge.config import PromptConfig
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.prompts.base import base_prompts
-from dfkd_edge.prompts.contrastive import contrastive_prompts
+from dfkd_edge.prompts.contrastive import learn_styles
+from dfkd_edge.prompts.mix import mix_styles
+from dfkd_edge.prompts.random_draw import random_styles
+from dfkd_edge.prompts.style_slot import StyledPrompts
+from dfkd_edge.prompts.style_words import read_style_words
+from dfkd_edge.prompts.vocabulary import nearest_words
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.teacher import Teacher
 
 STAGE = "prompts"
+OnStep = Callable[[int, dict[str, float]], None]
+StyleMaker = Callable[[StyledPrompts, PromptConfig, torch.Generator, OnStep], Tensor]
+
+STYLE_MAKERS: dict[str, StyleMaker] = {
+    "mix": lambda prompts, config, generator, _: mix_styles(prompts.teacher, config, generator),
+    "random": lambda prompts, config, generator, _: random_styles(
+        prompts.teacher, config, generator
+    ),
+    "contrastive": learn_styles,
+}
+"""Each gives style vectors [S, W]; `base` has none."""
 
 
+@torch.no_grad()
 def diversity(embedding_KSD: Tensor, head_KD: Tensor) -> dict[str, float]:
     """Measure how much the styles differ and whether the classes survive them.
 
@@ -27,30 +46,33 @@ def diversity(embedding_KSD: Tensor, head_KD: Tensor) -> dict[str, float]:
         mean_pairwise_cosine among the styles of a class (lower is more diverse), effective_rank of
         the centred prompt embeddings, class_consistency (share of prompts nearest to their class).
     """
-    num_classes, num_styles, _ = embedding_KSD.shape
-    gram_KSS = embedding_KSD @ embedding_KSD.transpose(1, 2)
-    off_diagonal = gram_KSS.sum((1, 2)) - num_styles
-    cosine = float((off_diagonal / max(num_styles * (num_styles - 1), 1)).mean())
-    centred_KSD = embedding_KSD - embedding_KSD.mean(1, keepdim=True)
-    energy = torch.linalg.svdvals(centred_KSD.flatten(0, 1)).square()
-    share = energy / energy.sum().clamp(min=1e-12)
-    rank = float(torch.exp(-(share * share.clamp(min=1e-12).log()).sum()))
-    guess_KS = (embedding_KSD @ head_KD.T).argmax(2)
-    right_KS = guess_KS == torch.arange(num_classes, device=guess_KS.device)[:, None]
+    num_classes, num_styles, width = embedding_KSD.shape
+    # the sum over all pairs of rows is the squared length of their sum: no [K, S, S] in memory
+    off_diagonal_K = embedding_KSD.sum(1).square().sum(1) - num_styles
+    cosine = float((off_diagonal_K / max(num_styles * (num_styles - 1), 1)).mean())
+    centred_ND = (embedding_KSD - embedding_KSD.mean(1, keepdim=True)).view(-1, width).double()
+    energy_D = torch.linalg.eigvalsh(centred_ND.T @ centred_ND).clamp(min=0)
+    share_D = energy_D / energy_D.sum().clamp(min=1e-12)
+    rank = float(torch.exp(-(share_D * share_D.clamp(min=1e-12).log()).sum()))
+    right = sum(
+        int(((embedding_SD @ head_KD.T).argmax(1) == label).sum())
+        for label, embedding_SD in enumerate(embedding_KSD)
+    )
     return {
         "mean_pairwise_cosine": cosine if num_styles > 1 else 1.0,
         "effective_rank": rank if num_styles > 1 else 1.0,
-        "class_consistency": float(right_KS.float().mean()),
+        "class_consistency": right / (num_classes * num_styles),
     }
 
 
 def diversify_prompts(teacher: Teacher, config: PromptConfig, context: StageContext) -> PromptSet:
     """Make the prompts of every class and style, or read them when they are already there."""
-    key = context.stage_key(STAGE, config, teacher.name, teacher.classes)
+    words = read_style_words(config.style_words) if config.method == "mix" else ()
+    key = context.stage_key(STAGE, config, words, teacher.name, teacher.classes)
     if context.run_dir.is_complete(STAGE, key):
         return PromptSet.load(context.run_dir.stage_dir(STAGE))
     steps = config.num_iterations if config.method == "contrastive" else 1
-    with context.reporter.stage("learning prompt styles", steps) as progress:
+    with context.reporter.stage(f"making {config.method} prompts", steps) as progress:
 
         def on_step(step: int, values: dict[str, float]) -> None:
             progress.advance(1)
@@ -58,10 +80,15 @@ def diversify_prompts(teacher: Teacher, config: PromptConfig, context: StageCont
                 context.run_dir.append_metrics(STAGE, step + 1, values)
 
         if config.method == "base":
-            embedding_KSD, labels = base_prompts(teacher)
+            embedding_KSD, labels = base_prompts(teacher), ["a photo of a"]
         else:
             generator = stage_generator(context.seed, STAGE)
-            embedding_KSD, labels = contrastive_prompts(teacher, config, generator, on_step)
+            sentences = StyledPrompts(teacher)
+            style_SW = STYLE_MAKERS[config.method](sentences, config, generator, on_step)
+            embedding_KSD = sentences.embed_all(style_SW)
+            labels = nearest_words(teacher, style_SW)
+        if config.method != "contrastive":
+            progress.advance(1)
     num_classes, num_styles, width = embedding_KSD.shape
     prompts = PromptSet(
         class_names=teacher.classes.names,

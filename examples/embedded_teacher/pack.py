@@ -29,7 +29,7 @@ from training_batches import BankTargets, Batches
 
 from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.config import TeacherConfig
-from dfkd_edge.teacher import ZERO_SHOT_TEMPLATES, load_teacher
+from dfkd_edge.teacher import load_teacher
 
 ASSETS = Path(__file__).parents[2] / "dfkd_edge" / "assets"
 TUNED_SHARE = 0.75
@@ -120,9 +120,9 @@ def pack_bank(work: Path) -> None:
     rows = []
     for start in range(0, len(names), 64):
         part = names[start : start + 64]
-        texts = [template.format(name) for name in part for template in ZERO_SHOT_TEMPLATES]
+        texts = [template.format(name) for name in part for template in TeacherConfig().templates]
         embedding_ND = teacher.embed_texts(texts)
-        rows.append(embedding_ND.view(len(part), len(ZERO_SHOT_TEMPLATES), -1).mean(1))
+        rows.append(embedding_ND.view(len(part), len(TeacherConfig().templates), -1).mean(1))
     np.save(work / "bank.npy", F.normalize(torch.cat(rows), dim=1).numpy())
 
 

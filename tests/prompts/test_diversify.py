@@ -1,12 +1,16 @@
 from __future__ import annotations
 
-import numpy as np
-import torch
+import dataclasses
 
-from dfkd_edge.config import PromptConfig
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dfkd_edge.config import PromptConfig, PromptMethod
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.prompts import diversify_prompts
-from dfkd_edge.prompts.contrastive import StyledPrompts
+from dfkd_edge.prompts.diversify import diversity
 from dfkd_edge.teacher import Teacher
 
 SMALL = PromptConfig(num_styles=6, num_iterations=25)
@@ -38,9 +42,27 @@ def test_a_complete_stage_is_read_not_repeated(teacher: Teacher, context: StageC
     assert len(context.run_dir.read_metrics()) == written
 
 
-def test_the_style_slot_takes_a_free_vector(teacher: Teacher) -> None:
-    prompts = StyledPrompts(teacher)
-    width = teacher.token_embedding.weight.shape[1]
-    style = torch.randn(2, width, generator=torch.Generator().manual_seed(0))
-    one, two = prompts.embed_pairs(torch.tensor([0, 0]), style)
-    assert float((one * two).sum()) < 0.999
+@pytest.mark.parametrize("method", ["mix", "random", "contrastive"])
+def test_styled_prompts_follow_from_the_seed_and_are_labelled(
+    method: PromptMethod, teacher: Teacher, context: StageContext
+) -> None:
+    config = PromptConfig(method=method, num_styles=3, num_iterations=2)
+    prompts = diversify_prompts(teacher, config, context)
+    context.run_dir.restart()
+    again = diversify_prompts(teacher, config, context)
+    context.run_dir.restart()
+    other = diversify_prompts(teacher, config, dataclasses.replace(context, seed=1))
+    np.testing.assert_array_equal(prompts.embeddings, again.embeddings)
+    assert np.abs(prompts.embeddings - other.embeddings).max() > 1e-3
+    assert prompts.embeddings.shape == (9, teacher.embed_dim)
+    assert all(len(label.split()) == 3 for label in prompts.style_labels)
+
+
+def test_diversity_is_that_of_the_pairs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    embedding_KSD = F.normalize(torch.randn(4, 3, 8, generator=generator), dim=2)
+    measured = diversity(embedding_KSD, embedding_KSD[:, 0])
+    pairs = [e[i] @ e[j] for e in embedding_KSD for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert measured["mean_pairwise_cosine"] == pytest.approx(float(sum(pairs)) / len(pairs))
+    assert 1 < measured["effective_rank"] <= 8
+    assert diversity(embedding_KSD[:, :1], embedding_KSD[:, 0])["class_consistency"] == 1.0
