@@ -84,7 +84,7 @@ def distill(
         Text, typer.Option(help="amortized or per-image (default: amortized).")
     ] = None,
     imgsz: Annotated[Number, typer.Option(help="Side of the student's input in pixels.")] = None,
-    steps: Annotated[Number, typer.Option(help="Distillation steps (default: 360).")] = None,
+    steps: Annotated[Number, typer.Option(help="Distillation steps (default: 200).")] = None,
     batch_size: Annotated[Number, typer.Option(help="Views a step (default: 96).")] = None,
     workers: Annotated[
         Number, typer.Option(help="CPU threads (default: all cores).", min=1, max=256)

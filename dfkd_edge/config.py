@@ -169,7 +169,7 @@ class DistillationConfig:
     """`pretrained`: start weights; `random`: none."""
     image_size_px: int = 0
     """Side of the student's input; 0 takes the student's own."""
-    num_steps: int = 360
+    num_steps: int = 200
     """Optimiser steps, not epochs."""
     batch_size: int = 96
     """Views a step; each is labelled by the teacher."""

@@ -41,7 +41,7 @@ class StudentEntry:
 
 
 STUDENTS: dict[str, StudentEntry] = {
-    MINI: StudentEntry(efficientnet_lite_slim.NAME, 112, True, "Apache-2.0"),
+    MINI: StudentEntry(efficientnet_lite_slim.NAME, 96, True, "Apache-2.0"),
     "resnet18": StudentEntry("resnet18", 224, True, "Apache-2.0"),
     "mobilenetv2_100": StudentEntry("mobilenetv2_100", 224, True, "Apache-2.0"),
     "mobilenetv4_conv_small": StudentEntry("mobilenetv4_conv_small", 224, True, "Apache-2.0"),

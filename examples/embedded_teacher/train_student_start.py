@@ -22,16 +22,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from train_decoder import checkpoint, resume, set_rate
 from train_image_tower import CLIP_MEAN, CLIP_STD, normalised, packed_tower
-from view_pool import SIDE_PX
 
 from dfkd_edge.distill_command import keep_freed_memory
 from dfkd_edge.distillation.losses import feature_distance, soft_target_loss
 from dfkd_edge.mixed_precision import mixed_precision
 from dfkd_edge.students import INPUT_MEAN, INPUT_STD, MINI, STUDENTS, Student
 
-SMALL_SHARE = 0.75
-"""Share of the steps that see the views at SMALL_PX: cheaper, and nearly as instructive."""
-SMALL_PX = 96
 BANK_SCALE = 20.0
 """Sharpness of the distribution over the bank; the teacher's own is 32."""
 
@@ -96,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--pacs", type=Path, default=None, help="PACS, for evaluation only")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=4700)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -121,9 +117,7 @@ def main() -> None:
     clock = time.time()
     for step in range(start, args.steps):
         set_rate(optimiser, args.lr, step, args.steps)
-        side_px = SMALL_PX if step < args.steps * SMALL_SHARE else SIDE_PX
-        image, teacher_ND = views.draw(step, args.batch, side_px)
-        student.image_size_px = side_px
+        image, teacher_ND = views.draw(step, args.batch, student.image_size_px)
         with mixed_precision("cpu"):
             student_ND = student.embed(image)
         feature = feature_distance(student_ND, teacher_ND)
@@ -148,7 +142,6 @@ def main() -> None:
             save_file({k: v.contiguous() for k, v in average.items()}, averages)
             checkpoint(path, step + 1, student, optimiser)
     student.load_state_dict(average, strict=False)
-    student.image_size_px = entry.image_size_px
     student.eval()
     print(Benchmark(args.work, args.pacs).zero_shot(AsTower(student), 128), flush=True)
 
