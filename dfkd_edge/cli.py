@@ -13,6 +13,7 @@ from dfkd_edge import __version__
 from dfkd_edge.bundle_commands import benchmark, predict
 from dfkd_edge.deploy_cli import check, export, run
 from dfkd_edge.errors import DfkdEdgeError, UsageError
+from dfkd_edge.report_command import report
 from dfkd_edge.targets_command import targets_app
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app.command()(check)
 app.command()(run)
 app.command()(benchmark)
 app.command()(predict)
+app.command()(report)
 
 RUNS = Path("runs")
 Text = Optional[str]  # noqa: UP045  Typer reads the annotation at run time

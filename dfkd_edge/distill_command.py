@@ -22,6 +22,7 @@ from dfkd_edge.class_names import ClassNames, read_class_names, slug
 from dfkd_edge.config import PipelineConfig, load_config, to_toml
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.errors import ConfigError
+from dfkd_edge.report_command import refresh_report
 from dfkd_edge.run_dir import atomic_write, open_run, point_latest
 
 if TYPE_CHECKING:
@@ -96,10 +97,11 @@ def run_request(request: DistillRequest) -> None:
         result = run_distill(config, run_dir, ConsoleReporter(console))
         run_dir.log(f"done in {time.monotonic() - started:.0f} s")
     point_latest(output.parent, output)
+    report = refresh_report(output, console)
     if request.as_json:
-        print_json(result)
+        print_json(result, report)
     else:
-        show_result(result, time.monotonic() - started)
+        show_result(result, report, time.monotonic() - started)
 
 
 def _check_device(device: str) -> None:
@@ -125,10 +127,11 @@ def _show_settings(config: PipelineConfig, class_names: ClassNames, as_json: boo
         sys.stdout.write(f"# {len(class_names)} classes; nothing was run\n{to_toml(config)}")
 
 
-def print_json(result: DistillResult) -> None:
+def print_json(result: DistillResult, report: str) -> None:
     """Print the result as one JSON document on standard output."""
     document: dict[str, Any] = {
         "run": str(result.run_dir),
+        "report": report,
         "student": {"weights": str(result.student.weights), **result.student.settings},
         "prompts": result.prompts.diversity,
         "surrogates": result.surrogates.summary,
@@ -141,7 +144,7 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
 
 
-def show_result(result: DistillResult, seconds: float) -> None:
+def show_result(result: DistillResult, report: str, seconds: float) -> None:
     """Print the closing tables and panel on standard output."""
     console = Console(highlight=False)
     rungs = {rung["name"]: rung for rung in result.evaluation["rungs"]}
@@ -168,7 +171,7 @@ def show_result(result: DistillResult, seconds: float) -> None:
         f"weights     {result.student.weights}",
         f"images      {surrogates['num_images']} kept of {surrogates['num_candidates']}",
         f"diversity   {surrogates['mean_distance_within_class']:.3f} mean distance in a class",
-        f"pictures    {result.run_dir / 'surrogates' / 'contact_sheet.png'}",
+        f"report      {report}",
         f"time        {seconds / 60:.1f} min",
     ]
     if weak:

@@ -20,9 +20,11 @@ from dfkd_edge.config import ExportConfig, PipelineConfig, load_config, to_toml
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.deployment.precision import chosen_precision
 from dfkd_edge.distill_command import DistillRequest, keep_freed_memory, run_request
-from dfkd_edge.errors import ConfigError
+from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.plugins import load_target
-from dfkd_edge.run_dir import find_run
+from dfkd_edge.report_command import refresh_report
+from dfkd_edge.run_dir import atomic_write, find_run
+from dfkd_edge.runtime.bundle_files import CHECK_RESULT
 
 if TYPE_CHECKING:
     from dfkd_edge.runtime.bundle_files import Bundle
@@ -96,12 +98,13 @@ def run_export(request: ExportRequest) -> None:
         run, config, folder, request.data, request.exist_ok, ConsoleReporter(console)
     )
     document = json.loads((bundle.folder / "validation.json").read_text(encoding="utf-8"))
+    report = refresh_report(bundle.folder, console)
     summary = {"bundle": str(bundle.folder), "status": bundle.manifest["status"], **document}
     if request.as_json:
-        sys.stdout.write(json.dumps(summary, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps({**summary, "report": report}, ensure_ascii=False) + "\n")
     else:
         show_ladder(document)
-        _show_bundle(bundle, document, time.monotonic() - begun)
+        _show_bundle(bundle, document, report, time.monotonic() - begun)
     from dfkd_edge.validation.gate import require_passed
 
     require_passed(document["gate"], bundle.folder)
@@ -124,13 +127,23 @@ def run_check(request: CheckRequest) -> None:
         from dfkd_edge.validation.gate import require_passed
 
     document = check_bundle(bundle, request.data, request.max_drop, ConsoleReporter(console))
+    _keep(bundle.folder / CHECK_RESULT, document, console)
+    report = refresh_report(bundle.folder, console)
     if request.as_json:
-        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps({**document, "report": report}, ensure_ascii=False) + "\n")
     else:
         show_ladder(document)
-        lines = [*_verdict_lines(document), f"bundle      {bundle.folder}"]
+        lines = [*_verdict_lines(document), f"bundle      {bundle.folder}", f"report      {report}"]
         _show_panel(lines, document, "python3 check.pyz in the bundle, on the device")
     require_passed(document["gate"], bundle.folder)
+
+
+def _keep(path: Path, document: dict[str, Any], console: Console) -> None:
+    """Keep what was measured beside the bundle, for the report; a read-only bundle is no fault."""
+    try:
+        atomic_write(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    except EnvironmentLackingError as error:
+        console.print(f"  not kept: {escape(str(error))}")
 
 
 def run_all(request: RunRequest) -> None:
@@ -259,7 +272,7 @@ def _verdict_lines(document: dict[str, Any]) -> list[str]:
     ]
 
 
-def _show_bundle(bundle: Bundle, document: dict[str, Any], seconds: float) -> None:
+def _show_bundle(bundle: Bundle, document: dict[str, Any], report: str, seconds: float) -> None:
     manifest = bundle.manifest
     lines = [*_verdict_lines(document)]
     rescue = manifest["provenance"].get("rescue")
@@ -275,6 +288,7 @@ def _show_bundle(bundle: Bundle, document: dict[str, Any], seconds: float) -> No
         lines.append(f"lint        {len(warnings)} warnings of rules {rules}, in manifest.json")
     lines += [
         f"bundle      {bundle.folder}",
+        f"report      {report}",
         f"precision   {manifest['precision']} for {manifest['target']}",
         f"time        {seconds:.0f} s",
     ]

@@ -31,12 +31,18 @@ from dfkd_edge.target_profile import Precision, TargetProfile
 
 __all__ = ["Bundle", "BundleContents", "GoldenSet", "find_bundle", "open_bundle", "write_bundle"]
 
-CHECK, RESULT = "check.pyz", "result.json"
+CHECK = "check.pyz"
+LATER_NAMES = (
+    bundle_files.REPORT,
+    bundle_files.DEVICE_RESULT,
+    bundle_files.CHECK_RESULT,
+    bundle_files.BENCHMARK,
+)
 MODEL_NAMES = frozenset(f"model.{precision}.onnx" for precision in ("fp32", "fp16", "int8"))
 OWN_NAMES = MODEL_NAMES | frozenset(
     {
         *(MANIFEST, bundle_files.CLASSES, bundle_files.PREPROCESS),
-        *(bundle_files.GOLDEN, CHECK, RESULT, "test_card.png", "text_head.safetensors"),
+        *(bundle_files.GOLDEN, CHECK, "test_card.png", "text_head.safetensors", *LATER_NAMES),
         *("calibration.json", "validation.json", "recipe.md", "build.sh", "LICENSES.txt"),
         "student",
     }

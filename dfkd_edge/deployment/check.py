@@ -71,7 +71,8 @@ def check_bundle(
     rungs = (*rungs, *engine_rungs(bundle, reporter))
     limit = config.max_drop if max_drop is None else max_drop
     proof = prove(rungs, evaluation, _calibrated(bundle), limit, reporter)
-    return {"bundle": str(bundle.folder), **proof.document(bundle.classes, limit)}
+    temperature = origin.get("temperature")
+    return {"bundle": str(bundle.folder), **proof.document(bundle.classes, limit, temperature)}
 
 
 def _models(bundle: Bundle) -> list[ModelFile]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rich.markup import escape
 
 from dfkd_edge.artifacts import ModelFile, SurrogateSet
+from dfkd_edge.environment import describe_environment
 from dfkd_edge.interfaces import ModelOutputs, Reporter, Runner, StageContext
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.runtime.bundle_files import Bundle
@@ -56,11 +57,17 @@ class Proof:
     predictions: Predictions
     evaluation: EvaluationSet
 
-    def document(self, class_names: Sequence[str], max_drop: float) -> dict[str, Any]:
-        """Describe ladder and gate; what `check --json` prints."""
-        ladder = ladder_document(class_names, self.rungs, self.predictions)
-        gate = judge(self.predictions, max_drop).document()
-        return {**ladder, "images": self.evaluation.description, "gate": gate}
+    def document(
+        self, class_names: Sequence[str], max_drop: float, temperature: float | None = None
+    ) -> dict[str, Any]:
+        """Describe ladder, gate and environment; what `check --json` prints."""
+        ladder = ladder_document(class_names, self.rungs, self.predictions, temperature)
+        return {
+            **ladder,
+            "images": self.evaluation.description,
+            "gate": judge(self.predictions, max_drop).document(),
+            "environment": describe_environment(),
+        }
 
 
 def open_runner(model: ModelFile, num_threads: int) -> Runner:

@@ -27,6 +27,13 @@ MANIFEST, CLASSES, PREPROCESS, GOLDEN = (
     "preprocess.json",
     "golden.npz",
 )
+REPORT, DEVICE_RESULT, CHECK_RESULT, BENCHMARK = (
+    "report.html",
+    "result.json",
+    "check.json",
+    "benchmark.json",
+)
+"""Written into a finished bundle; no part of it, so the manifest does not hash them."""
 DAMAGED = "copy the bundle again from the host"
 MAX_TEXT_BYTES = 16 << 20
 MAX_GOLDEN_BYTES = 1 << 30

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import Progress, Runner
 from dfkd_edge.validation.evaluation_images import EvaluationSet, Measure, refuse_leakage
+from dfkd_edge.validation.reliability import confusion, reliability
 from dfkd_edge.validation.statistics import (
     PairedDrop,
     bootstrap_interval,
@@ -47,6 +48,15 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True)
+class Listing:
+    """What is needed to list a rung's answers."""
+
+    class_names: tuple[str, ...]
+    temperature: float | None
+    """Fitted for the bundle's logits; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
 class DomainPredictions:
     """What every rung said about the images of one domain."""
 
@@ -71,9 +81,12 @@ class DomainPredictions:
 
     def right(self, rung: str, measure: Measure) -> Flags:
         """Which images count as right: true class, or the teacher's."""
-        expected_N = self.labels if measure == "top1" else self.guess(TEACHER)
-        flags: Flags = self.guess(rung) == expected_N
+        flags: Flags = self.guess(rung) == self.expected(measure)
         return flags
+
+    def expected(self, measure: Measure) -> NDArray[np.int64]:
+        """What counts as right: the true class of each image, or the teacher's."""
+        return self.labels if measure == "top1" else self.guess(TEACHER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,24 +176,42 @@ def climb(
 
 def _domain_figures(part: DomainPredictions, rung: str, previous: str | None) -> dict[str, Any]:
     right_N, agrees_N = part.right(rung, "top1"), part.right(rung, "agreement")
-    interval = bootstrap_interval(right_N)
+    interval, agreement = bootstrap_interval(right_N), bootstrap_interval(agrees_N)
     logits_NK = part.logits[rung]
     return {
         "num_images": len(right_N),
         "top1": interval.mean,
         "top1_interval": [interval.low, interval.high],
-        "agreement": float(agrees_N.mean()),
+        "agreement": agreement.mean,
+        "agreement_interval": [agreement.low, agreement.high],
         "kl_to_previous": mean_divergence(part.logits[previous], logits_NK) if previous else None,
         "num_nan": num_not_finite(logits_NK),
     }
 
 
-def _rung_document(rung: Rung, predictions: Predictions) -> dict[str, Any]:
+def _answers(
+    part: DomainPredictions, rung: str, measure: Measure, listing: Listing
+) -> dict[str, Any]:
+    right_N, logits_NK = part.right(rung, measure), part.logits[rung]
+    figures: dict[str, Any] = {
+        "confusion": confusion(part.expected(measure), part.guess(rung), listing.class_names),
+        "reliability": reliability(logits_NK, right_N),
+    }
+    if listing.temperature is not None:
+        figures["reliability_scaled"] = reliability(logits_NK, right_N, listing.temperature)
+    return figures
+
+
+def _rung_document(rung: Rung, predictions: Predictions, listing: Listing) -> dict[str, Any]:
     names = predictions.rungs
     position = names.index(rung.name)
     previous = names[position - 1] if position else None
     domains = {
-        key: _domain_figures(part, rung.name, previous) for key, part in predictions.domains.items()
+        key: {
+            **_domain_figures(part, rung.name, previous),
+            **_answers(part, rung.name, predictions.measure, listing),
+        }
+        for key, part in predictions.domains.items()
     }
     figure = {key: values[predictions.measure] for key, values in domains.items()}
     has_labels = predictions.measure == "top1"
@@ -221,22 +252,31 @@ def _loss_document(before: str, after: str, predictions: Predictions) -> dict[st
 
 
 def ladder_document(
-    class_names: Sequence[str], rungs: Sequence[Rung], predictions: Predictions
+    class_names: Sequence[str],
+    rungs: Sequence[Rung],
+    predictions: Predictions,
+    temperature: float | None = None,
 ) -> dict[str, Any]:
     """Describe the ladder; what `check --json` prints, without the gate.
+
+    Args:
+        class_names: in the order of the logits.
+        rungs: in the order of the ladder.
+        predictions: of these rungs.
+        temperature: of the bundle; its effect on the confidences is measured too.
 
     Returns:
         `classes`, `measure`, `rungs`, `losses` (one a step), `charged_to` (the conversion that lost
         most, None when none lost anything), `num_unreadable`.
     """
-    names = predictions.rungs
+    names, listing = predictions.rungs, Listing(tuple(class_names), temperature)
     losses = [_loss_document(names[i], names[i + 1], predictions) for i in range(len(names) - 1)]
     conversions = [loss for loss in losses if loss["rung"] != STUDENT and loss["drop"] > 0]
     charged = max(conversions, key=lambda loss: float(loss["drop"]), default=None)
     return {
         "classes": list(class_names),
         "measure": predictions.measure,
-        "rungs": [_rung_document(rung, predictions) for rung in rungs],
+        "rungs": [_rung_document(rung, predictions, listing) for rung in rungs],
         "losses": losses,
         "charged_to": charged["rung"] if charged else None,
         "num_unreadable": len(predictions.unreadable),

@@ -6,7 +6,7 @@ Shape suffixes: N images, C = 3 channels, H rows, W columns, K classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ import torch
 from torch import Tensor
 
 from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
+from dfkd_edge.environment import describe_environment
 from dfkd_edge.interfaces import Progress, StageContext
 from dfkd_edge.run_dir import atomic_write
 from dfkd_edge.seeding import derived_seed
 from dfkd_edge.students import Student, build_student, load_student
 from dfkd_edge.teacher import Teacher
 from dfkd_edge.validation.image_folders import Domain, find_domains, read_picture
+from dfkd_edge.validation.reliability import confusion, reliability
+from dfkd_edge.validation.statistics import bootstrap_interval
 
 STAGE = "evaluation"
 HELDOUT_DOMAIN = "held-out surrogates"
@@ -46,30 +49,51 @@ def _surrogate_batches(surrogates: SurrogateSet) -> Iterator[Batch]:
 
 @torch.inference_mode()
 def compare(
-    batches: Iterator[Batch], networks: Mapping[str, Callable[[Tensor], Tensor]], progress: Progress
-) -> dict[str, dict[str, float]]:
+    batches: Iterator[Batch],
+    networks: Mapping[str, Callable[[Tensor], Tensor]],
+    class_names: Sequence[str],
+    progress: Progress,
+) -> dict[str, dict[str, Any]]:
     """Top-1 of each network and its agreement with the first one, which is the teacher.
 
     Args:
         batches: image_NCHW in [0, 1] and labels.
         networks: name -> image_NCHW to logits [N, K].
+        class_names: in the order of the logits.
         progress: moves on by images.
 
     Returns:
-        name -> {"num_images", "top1", "agreement"}.
+        name -> {"num_images", "top1", "top1_interval", "agreement", ...} as `check --json`.
     """
-    right, same, count = dict.fromkeys(networks, 0), dict.fromkeys(networks, 0), 0
-    for image_NCHW, labels in batches:
-        guesses = {name: net(image_NCHW).argmax(1).numpy() for name, net in networks.items()}
-        reference = next(iter(guesses.values()))
-        for name, guess in guesses.items():
-            right[name] += int((guess == labels).sum())
-            same[name] += int((guess == reference).sum())
-        count += len(labels)
-        progress.advance(len(labels))
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in networks}
+    labels: list[np.ndarray] = []
+    for image_NCHW, label_N in batches:
+        for name, network in networks.items():
+            parts[name].append(network(image_NCHW).float().numpy())
+        labels.append(label_N)
+        progress.advance(len(label_N))
+    label_N = np.concatenate(labels)
+    logits = {name: np.concatenate(part) for name, part in parts.items()}
+    reference_N = next(iter(logits.values())).argmax(1)
     return {
-        name: {"num_images": count, "top1": right[name] / count, "agreement": same[name] / count}
-        for name in networks
+        name: _figures(logits_NK, label_N, reference_N, class_names)
+        for name, logits_NK in logits.items()
+    }
+
+
+def _figures(
+    logits_NK: np.ndarray, label_N: np.ndarray, reference_N: np.ndarray, class_names: Sequence[str]
+) -> dict[str, Any]:
+    guess_N = logits_NK.argmax(1)
+    interval, agreement = (bootstrap_interval(guess_N == n) for n in (label_N, reference_N))
+    return {
+        "num_images": len(label_N),
+        "top1": interval.mean,
+        "top1_interval": [interval.low, interval.high],
+        "agreement": agreement.mean,
+        "agreement_interval": [agreement.low, agreement.high],
+        "confusion": confusion(label_N, guess_N, class_names),
+        "reliability": reliability(logits_NK, guess_N == label_N),
     }
 
 
@@ -94,8 +118,8 @@ def evaluate(
     """Compare teacher, start weights and student on held-out surrogates and on labelled pictures.
 
     Returns:
-        The document of evaluation.json: `rungs` as in `check --json`, and `retention`, the
-        student's mean top-1 over the teacher's on `data` (None without data).
+        The document of evaluation.json: `rungs` as in `check --json`, `environment`, and
+        `retention`, the student's mean top-1 over the teacher's on `data` (None without data).
 
     Raises:
         ConfigError: `data` cannot be used.
@@ -120,10 +144,11 @@ def evaluate(
         "student": student,
     }
     with context.reporter.stage("evaluating", total) as progress:
-        domains = {HELDOUT_DOMAIN: compare(_surrogate_batches(surrogates), networks, progress)}
+        heldout = _surrogate_batches(surrogates)
+        domains = {HELDOUT_DOMAIN: compare(heldout, networks, names, progress)}
         for name, batches in sources.items():
-            domains[name] = compare(batches, networks, progress)
-    document = summarise(names, domains)
+            domains[name] = compare(batches, networks, names, progress)
+    document = {**summarise(names, domains), "environment": describe_environment()}
     atomic_write(
         context.run_dir.path / "evaluation.json",
         json.dumps(document, indent=2, ensure_ascii=False) + "\n",
@@ -132,7 +157,7 @@ def evaluate(
 
 
 def summarise(
-    class_names: tuple[str, ...], domains: dict[str, dict[str, dict[str, float]]]
+    class_names: tuple[str, ...], domains: dict[str, dict[str, dict[str, Any]]]
 ) -> dict[str, Any]:
     """Turn domain -> network -> figures into rungs; means are over labelled domains."""
     labelled = [name for name in domains if name != HELDOUT_DOMAIN]

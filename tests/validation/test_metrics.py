@@ -65,9 +65,11 @@ def test_agreement_is_with_the_first_network_and_means_are_over_domains() -> Non
         return torch.tensor([[1.0, 0, 0]]).expand(len(batch), 3)
 
     networks = {"teacher": teacher, "student": student}
-    figures = compare(iter([(image, labels)]), networks, _Progress())
-    assert figures["teacher"] == {"num_images": 4, "top1": 1.0, "agreement": 1.0}
-    assert figures["student"] == {"num_images": 4, "top1": 0.5, "agreement": 0.5}
+    figures = compare(iter([(image, labels)]), networks, ("a", "b", "c"), _Progress())
+    assert {figures["teacher"][key] for key in ("top1", "agreement")} == {1.0}
+    assert {figures["student"][key] for key in ("top1", "agreement")} == {0.5}
+    assert figures["student"]["num_images"] == 4
+    assert figures["student"]["confusion"] == {"a": {"a": 2}, "b": {"a": 1}, "c": {"a": 1}}
     document = summarise(("a", "b", "c"), {"held-out surrogates": figures, "photo": figures})
     assert document["retention"] == 0.5
     assert document["rungs"][1]["worst_domain"] == "photo"

@@ -1,0 +1,130 @@
+"""One ladder, read for the report: the documents of `distill`, `export` and `check` alike."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dfkd_edge.report.sources import Document, Sources
+
+TEACHER, STUDENT = "teacher", "student"
+MEASURES = {"top1": "top-1 accuracy", "agreement": "agreement with the teacher"}
+
+
+@dataclass(frozen=True, slots=True)
+class LadderView:
+    """Rungs by domains, and what counts as right on them."""
+
+    command: str
+    """What climbed it: `distill`, `export` or `check`."""
+    target: str
+    document: Document
+
+    @property
+    def measure(self) -> str:
+        """`top1` or `agreement`."""
+        stated = self.document.get("measure")
+        if stated:
+            return str(stated)
+        return "agreement" if self.document.get("retention") is None else "top1"
+
+    @property
+    def measure_name(self) -> str:
+        """The measure in words."""
+        return MEASURES[self.measure]
+
+    @property
+    def rungs(self) -> list[Document]:
+        """From the teacher to the last conversion."""
+        return list(self.document["rungs"])
+
+    @property
+    def last(self) -> Document:
+        """The rung that is shipped."""
+        return self.rungs[-1]
+
+    @property
+    def domains(self) -> list[str]:
+        """Names; after `distill` with labelled pictures the surrogates are left out of means."""
+        names = list(self.rungs[0]["domains"])
+        is_mixed = "measure" not in self.document and self.measure == "top1"
+        return names[1:] if is_mixed else names
+
+    def rung(self, name: str) -> Document:
+        """Find a rung by its name."""
+        return next(rung for rung in self.rungs if rung["name"] == name)
+
+    def share(self, rung: Document, domain: str) -> float:
+        """The measure of a rung in a domain."""
+        return float(rung["domains"][domain][self.measure])
+
+    def interval(self, rung: Document, domain: str) -> tuple[float, float]:
+        """Its interval; the value itself where an older file holds none."""
+        figures = rung["domains"][domain]
+        low, high = figures.get(f"{self.measure}_interval") or [figures[self.measure]] * 2
+        return float(low), float(high)
+
+    def mean(self, rung: Document) -> float:
+        """Mean of the measure over domains."""
+        shares = [self.share(rung, domain) for domain in self.domains]
+        return sum(shares) / len(shares)
+
+    def confusion(self, rung: Document, domains: Sequence[str]) -> dict[str, Counter[str]] | None:
+        """Expected class -> answers over some domains; None in an older file."""
+        total: dict[str, Counter[str]] = {}
+        for domain in domains:
+            table = rung["domains"][domain].get("confusion")
+            if table is None:
+                return None
+            for expected, answers in table.items():
+                total.setdefault(expected, Counter()).update(answers)
+        return total
+
+    def reliability(self, rung: Document, key: str) -> Document | None:
+        """Bins of all domains together: `ece`, `bins`, `temperature`; None where not measured."""
+        parts = [rung["domains"][d].get(key) for d in self.domains]
+        if not all(part and part["ece"] is not None for part in parts):
+            return None
+        return pooled_reliability([part for part in parts if part])
+
+
+def pooled_reliability(parts: Sequence[Document]) -> Document:
+    """Join the bins of several domains."""
+    bins: list[list[Any]] = []
+    error, total = 0.0, sum(row[0] for part in parts for row in part["bins"])
+    for rows in zip(*(part["bins"] for part in parts), strict=True):
+        count = sum(row[0] for row in rows)
+        if not count:
+            bins.append([0, None, None])
+            continue
+        confidence, right = (
+            sum(row[0] * row[column] for row in rows if row[0]) / count for column in (1, 2)
+        )
+        bins.append([count, confidence, right])
+        error += count / total * abs(confidence - right)
+    return {"temperature": parts[0]["temperature"], "ece": error, "bins": bins}
+
+
+def read_ladders(sources: Sources) -> list[LadderView]:
+    """Every ladder, the one that the verdict rests on first: labelled, last in the line, newest."""
+    ladders = [
+        LadderView(command, str(bundle.manifest.get("target", "")), document)
+        for bundle in sources.bundles
+        for command, document in bundle.ladders
+    ]
+    if sources.run and sources.run.evaluation:
+        ladders.append(LadderView("distill", "", sources.run.evaluation))
+    return ladders
+
+
+def subject(sources: Sources) -> str:
+    """The run or bundle as an argument of a command."""
+    return shlex.quote(str(sources.path))
+
+
+def run_argument(sources: Sources) -> str:
+    """The run as an argument of a command."""
+    return shlex.quote(str(sources.run.path)) if sources.run else "RUN"

@@ -1,0 +1,180 @@
+"""Sections about how the student was made: pictures, prompts, training, calibration, commands."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+
+from dfkd_edge.config import ExportConfig
+from dfkd_edge.report.blocks import (
+    Block,
+    Code,
+    Facts,
+    Figures,
+    Missing,
+    Section,
+    Sheet,
+    StyleMap,
+    Table,
+    text_row,
+)
+from dfkd_edge.report.figures import curve_figure, prompt_map, ranges_figure
+from dfkd_edge.report.ladder_view import read_ladders, run_argument, subject
+from dfkd_edge.report.pictures import MAX_CLASSES, MAX_STYLES, contact_sheet
+from dfkd_edge.report.sources import BundleSource, RunSource, Sources
+from dfkd_edge.report.svg import number_text, percent
+
+DISTILL = "dfkd-edge distill --classes classes.txt"
+MAX_WIDEST = 8
+
+
+def pictures_section(sources: Sources) -> Section:
+    """The surrogate images that the student learned from."""
+    title, run = "Surrogate images", sources.run
+    if run is None or run.surrogates is None or run.prompts is None:
+        missing = Missing("The images lie in the run, which is not here", _distill(sources))
+        return Section("pictures", title, "", (missing,))
+    summary = run.surrogates
+    sheet = contact_sheet(
+        run.path / "surrogates", run.prompts.class_names, run.prompts.style_labels
+    )
+    lead = (
+        f"{summary['num_images']:,} of {summary['num_candidates']:,} synthesized images were kept. "
+        f"Classes by styles (at most {MAX_CLASSES} by {MAX_STYLES}); choose one to enlarge it. "
+        "A dashed frame: the teacher does not see the class in it."
+    )
+    rows = tuple(
+        text_row(str(entry["name"]), str(entry["num_images"]), percent(entry["acceptance"], 0))
+        for entry in sorted(summary["classes"], key=lambda e: float(e["acceptance"]))[:12]
+    )
+    table = Table(
+        ("class", "images kept", "recognised by the teacher"),
+        rows,
+        "least recognised first",
+    )
+    return Section("pictures", title, lead, (Sheet(sheet), table))
+
+
+def prompts_section(sources: Sources) -> Section:
+    """Where the prompts lie in the teacher's text space."""
+    title, prompts = "Prompts", sources.run.prompts if sources.run else None
+    if prompts is None:
+        missing = Missing("The prompts lie in the run, which is not here", _distill(sources))
+        return Section("prompts", title, "", (missing,))
+    lead = "Every class in every style, in the teacher's text space. Choose a style to pick it out."
+    names = {"mean_pairwise_cosine": "mean pairwise cosine", "effective_rank": "effective rank"}
+    facts = Facts(
+        tuple(
+            (names.get(key, key.replace("_", " ")), number_text(value))
+            for key, value in prompts.diversity.items()
+        )
+    )
+    return Section(
+        "prompts", title, lead, (StyleMap(prompt_map(prompts), prompts.style_labels), facts)
+    )
+
+
+def training_section(sources: Sources) -> Section:
+    """The curves of metrics.jsonl."""
+    metrics = sources.run.metrics if sources.run else []
+    curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for row in metrics:
+        for key, value in row.items():
+            if key not in ("stage", "step") and isinstance(value, int | float):
+                curves.setdefault((row["stage"], key), []).append((row["step"], value))
+    figures = tuple(
+        curve_figure(f"{stage}: {key.replace('_', ' ')}", points)
+        for (stage, key), points in sorted(curves.items(), key=lambda c: c[0][0] != "student")
+        if len(points) > 1 and key != "learning_rate"
+    )
+    blocks: tuple[Block, ...] = (Figures(figures),)
+    if not figures:
+        blocks = (Missing("No curve in metrics.jsonl yet", _distill(sources)),)
+    return Section("training", "Training", "Every metric of every stage, by step.", blocks)
+
+
+def calibration_section(sources: Sources) -> Section:
+    """What the quantized tensors span."""
+    title = "Calibration ranges"
+    bundle = next((b for b in sources.bundles if (b.calibration or {}).get("ranges")), None)
+    if bundle is None or bundle.calibration is None:
+        missing = Missing(
+            "No INT8 calibration yet", f"dfkd-edge export {run_argument(sources)} --precision int8"
+        )
+        return Section("calibration", title, "", (missing,))
+    calibration, ranges = bundle.calibration, bundle.calibration["ranges"]
+    lead = (
+        f"{calibration.get('method', 'unknown method')} on "
+        f"{calibration.get('images', 'unknown images')}, for {bundle.manifest.get('target', '')}."
+    )
+    widest = sorted(ranges.items(), key=lambda item: item[1][0] - item[1][1])[:MAX_WIDEST]
+    rows = tuple(text_row(n, f"{low:.3g}", f"{high:.3g}") for n, (low, high) in widest)
+    floats = bundle.manifest.get("model_notes", {}).get("int8", {}).get("float_nodes") or ()
+    blocks: list[Block] = [
+        Figures((ranges_figure(ranges),)),
+        Table(("tensor", "from", "to"), rows, "widest ranges: one step of INT8 is largest there"),
+    ]
+    if floats:
+        names = tuple(text_row(str(name)) for name in floats)
+        blocks.append(Table(("layer left in float",), names, "put back by the repair"))
+    return Section("calibration", title, lead, tuple(blocks))
+
+
+def environment_section(sources: Sources) -> Section:
+    """Machine and versions of the newest measurement."""
+    documents = [ladder.document.get("environment") for ladder in read_ladders(sources)]
+    facts = next((facts for facts in documents if facts), None)
+    if not facts:
+        missing = Missing("Not recorded by an older version", f"dfkd-edge check {subject(sources)}")
+        return Section("environment", "Environment", "", (missing,))
+    lead = "Where the first ladder of this report was climbed."
+    pairs = tuple((str(k).replace("_", " "), str(v)) for k, v in facts.items())
+    return Section("environment", "Environment", lead, (Facts(pairs),))
+
+
+def reproduce_section(sources: Sources) -> Section:
+    """The commands that make all this again, and every setting."""
+    blocks: list[Block] = []
+    run = sources.run
+    commands = [_distill_again(run)] if run else []
+    commands += [_export_again(bundle, run_argument(sources)) for bundle in sources.bundles]
+    if commands:
+        blocks.append(Code("commands", "\n".join(commands)))
+    if run and run.config_text:
+        blocks.append(Code("config.toml: every setting of distill", run.config_text, True))
+    for bundle in sources.bundles:
+        settings = bundle.manifest.get("provenance", {}).get("config")
+        if settings:
+            title = f"settings of export for {bundle.manifest.get('target', '')}"
+            blocks.append(Code(title, json.dumps(settings, indent=2, ensure_ascii=False), True))
+    if not blocks:
+        blocks = [Missing("No settings are recorded here", DISTILL)]
+    lead = "Equal settings, seed and versions give an equal student."
+    return Section("reproduce", "Reproduce it", lead, tuple(blocks))
+
+
+def _distill(sources: Sources) -> str:
+    return _distill_again(sources.run) if sources.run else DISTILL
+
+
+def _distill_again(run: RunSource) -> str:
+    folder = run.path
+    words = ["dfkd-edge", "distill", "--config", str(folder / "config.toml")]
+    words += ["--classes", str(folder / "classes.txt"), "--output", str(folder)]
+    return shlex.join(words)
+
+
+def _export_again(bundle: BundleSource, run: str) -> str:
+    settings = bundle.manifest.get("provenance", {}).get("config", {})
+    usual = dataclasses.asdict(ExportConfig())
+    changed = {k: v for k, v in settings.items() if k in usual and v != _plain(usual[k])}
+    target = changed.pop("target", settings.get("target", bundle.manifest.get("target", "")))
+    words = ["--target", str(target)]
+    for key, value in changed.items():
+        words += ["--set", f"export.{key}={json.dumps(value)}"]
+    return f"dfkd-edge export {run} {shlex.join(words)} --output {shlex.quote(str(bundle.folder))}"
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,91 @@
+"""Renders the page and writes it: the template, the policy that forbids any network, the place."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from dfkd_edge import __version__
+from dfkd_edge.report import making, results
+from dfkd_edge.report.sources import Sources, is_bundle, read_sources
+from dfkd_edge.run_dir import atomic_write
+from dfkd_edge.runtime.bundle_files import REPORT
+
+TEMPLATES = Path(__file__).parent / "templates"
+SECTIONS = (
+    results.ladder_section,
+    results.classes_section,
+    results.confidence_section,
+    results.speed_section,
+    making.pictures_section,
+    making.prompts_section,
+    making.training_section,
+    making.calibration_section,
+    making.environment_section,
+    making.reproduce_section,
+)
+
+
+def report_path(path: Path) -> Path:
+    """Where the report of a run or bundle lies: a bundle inside a run has the run's."""
+    run = owner(path)
+    return run / REPORT
+
+
+def owner(path: Path) -> Path:
+    """The run that a bundle lies in, else the folder itself."""
+    real = path.resolve()
+    if is_bundle(real) and real.parent.name == "bundles":
+        run = real.parent.parent
+        if (run / "config.toml").is_file():
+            return run
+    return real
+
+
+def write_report(path: Path, results: Sequence[Path] = (), output: Path | None = None) -> Path:
+    """Write the report of a run or bundle and return its path.
+
+    Args:
+        path: a run, or a bundle.
+        results: files that check.pyz wrote on devices.
+        output: where the report goes instead of its usual place.
+
+    Raises:
+        RunDirError: the folder is neither run nor bundle.
+        ArtifactError: a file is damaged, or a result is none of ours.
+        EnvironmentLackingError: the report cannot be written.
+    """
+    subject = owner(path)
+    target = output or report_path(subject)
+    atomic_write(target, render(read_sources(subject, results)))
+    return target
+
+
+def render(sources: Sources) -> str:
+    """Make the page; all that comes from users is escaped by jinja2."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return environment.get_template("report.html").render(
+        name=sources.path.name,
+        classes=sources.classes,
+        verdict=results.verdict(sources),
+        sections=[section(sources) for section in SECTIONS],
+        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_digest=digest,
+        version=__version__,
+        written=time.strftime("%Y-%m-%d %H:%M"),
+    )

@@ -1,0 +1,97 @@
+"""The contact sheet: one surrogate image of every class in every style, as data URIs.
+
+Shape suffixes: H rows, W columns, C = 3 channels (RGB).
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dfkd_edge.artifacts import load_tensors
+
+MAX_CLASSES, MAX_STYLES = 20, 8
+MAX_SIDE_PX = 160
+JPEG_QUALITY = 82
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One image of the sheet."""
+
+    uri: str
+    caption: str
+    is_recognised: bool
+    """Whether the teacher sees the class that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRow:
+    """The images of one class, in the order of the styles; None where there is none."""
+
+    name: str
+    pictures: tuple[Picture | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ContactSheet:
+    """Classes by styles."""
+
+    styles: tuple[str, ...]
+    rows: tuple[PictureRow, ...]
+
+
+def contact_sheet(
+    folder: Path, class_names: tuple[str, ...], style_labels: tuple[str, ...]
+) -> ContactSheet:
+    """Pick the first recognised image of each class and style, else the first image at all.
+
+    Shards are read one at a time, and only until every place has a recognised image.
+
+    Raises:
+        ArtifactError: a shard is damaged.
+    """
+    num_classes, num_styles = min(len(class_names), MAX_CLASSES), min(len(style_labels), MAX_STYLES)
+    chosen: dict[tuple[int, int], tuple[NDArray[np.uint8], bool]] = {}
+    for path in sorted(folder.glob("shard-*.safetensors")):
+        _collect(load_tensors(path), (num_classes, num_styles), chosen)
+        if sum(seen for _, seen in chosen.values()) == num_classes * num_styles:
+            break
+    rows = []
+    for label in range(num_classes):
+        places: list[Picture | None] = []
+        for style in range(num_styles):
+            found = chosen.get((label, style))
+            caption = f"{class_names[label]}, style {style_labels[style]}"
+            places.append(Picture(jpeg_uri(found[0]), caption, found[1]) if found else None)
+        rows.append(PictureRow(class_names[label], tuple(places)))
+    return ContactSheet(style_labels[:num_styles], tuple(rows))
+
+
+def _collect(
+    shard: dict[str, NDArray[Any]],
+    shape: tuple[int, int],
+    chosen: dict[tuple[int, int], tuple[NDArray[np.uint8], bool]],
+) -> None:
+    for row, is_recognised in enumerate(shard["is_recognised"]):
+        place = int(shard["class_index"][row]), int(shard["style_index"][row])
+        known = chosen.get(place)
+        is_wanted = known is None or (is_recognised and not known[1])
+        if is_wanted and place[0] < shape[0] and place[1] < shape[1]:
+            chosen[place] = (shard["images"][row].copy(), bool(is_recognised))
+
+
+def jpeg_uri(image_HWC: NDArray[np.uint8]) -> str:
+    """Compress an image into a data URI."""
+    picture = Image.fromarray(image_HWC)
+    picture.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

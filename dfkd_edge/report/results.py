@@ -1,0 +1,369 @@
+"""Sections about what the student can do: verdict, ladder, classes, confidence, speed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dfkd_edge.report.blocks import (
+    Block,
+    Cell,
+    Figures,
+    Missing,
+    Section,
+    Table,
+    Tile,
+    VerdictView,
+    text_row,
+)
+from dfkd_edge.report.figures import (
+    Estimate,
+    SpeedPoint,
+    interval_figure,
+    reliability_figure,
+    speed_figure,
+)
+from dfkd_edge.report.ladder_view import (
+    TEACHER,
+    LadderView,
+    read_ladders,
+    run_argument,
+    subject,
+)
+from dfkd_edge.report.sources import Document, Sources
+from dfkd_edge.report.svg import NOTHING, TIMES, number_text, percent
+
+MIB = 1 << 20
+SPEED_HEADINGS = (
+    *("machine", "model", "p50 ms", "p90 ms", "p99 ms", "images/s", "peak MiB"),
+    *("golden logits", "top-1"),
+)
+MAX_MATRIX, MAX_CLASS_ROWS, MAX_PAIRS = 25, 60, 12
+
+
+def verdict(sources: Sources) -> VerdictView:
+    """Say first what came out."""
+    ladders, student = read_ladders(sources), sources.student
+    if not student:
+        count = Tile("Classes", str(len(sources.classes)), "no student yet")
+        sentence = "The run has no finished student."
+        return VerdictView("open", "Not distilled yet", sentence, (count,))
+    name = f"{student.get('timm_name', student.get('student', 'student'))}"
+    num = student.get("num_parameters")
+    tiles = [Tile("Student", name, f"{num / 1e6:.2f} M parameters" if num else "")]
+    if not ladders:
+        return VerdictView("open", "Not measured yet", "No ladder was climbed.", tuple(tiles))
+    ladder = ladders[0]
+    tiles += [*_cost_tiles(ladder, student), _retention_tile(ladder)]
+    gate = ladder.document.get("gate")
+    if not gate:
+        command = f"dfkd-edge export {run_argument(sources)}"
+        tiles.append(Tile("Gate", NOTHING, "not exported"))
+        return VerdictView("open", "Distilled, not exported", f"Next: {command}", tuple(tiles))
+    passed = bool(gate["passed"])
+    tiles.append(
+        Tile("Gate", "passed" if passed else "failed", f"allowed {100 * gate['max_drop']:g} points")
+    )
+    headline = f"{'Proven' if passed else 'Gate failed'} for {ladder.target}"
+    return VerdictView("passed" if passed else "failed", headline, gate["sentence"], tuple(tiles))
+
+
+def _cost_tiles(ladder: LadderView, student: Document) -> list[Tile]:
+    teacher, last = ladder.rung(TEACHER), ladder.last
+    size, teacher_size = last.get("size_bytes"), teacher.get("size_bytes")
+    if not (size and teacher_size):
+        own, teachers = student.get("num_parameters"), student.get("teacher_num_parameters")
+        if not (own and teachers):
+            return []
+        size, teacher_size = 4 * own, 4 * teachers
+    ratio = f"{teacher_size / size:.1f} times smaller"
+    note = f"{ratio} than the teacher's {teacher_size / MIB:.1f} MiB"
+    tiles = [Tile("Size", f"{size / MIB:.2f} MiB", note)]
+    latency, teacher_latency = last.get("latency_ms"), teacher.get("latency_ms")
+    if latency and teacher_latency:
+        note = f"{latency:.2f} ms against {teacher_latency:.1f} ms an image, on the host"
+        tiles.append(Tile("Speed", f"{teacher_latency / latency:.1f}{TIMES}", note))
+    return tiles
+
+
+def _retention_tile(ladder: LadderView) -> Tile:
+    share, teacher = ladder.mean(ladder.last), ladder.mean(ladder.rung(TEACHER))
+    if ladder.measure == "top1":
+        note = f"top-1 {percent(share)} of the teacher's {percent(teacher)}, mean over domains"
+        return Tile("Retention", percent(share / teacher if teacher else None), note)
+    return Tile("Agreement", percent(share), "same answer as the teacher; no labelled pictures yet")
+
+
+def ladder_section(sources: Sources) -> Section:
+    """Every rung with its interval, and what each step loses."""
+    lead = "The same images before and after every conversion, with 95% bootstrap intervals."
+    blocks: list[Block] = []
+    for ladder in read_ladders(sources):
+        if ladder.command == "distill" and blocks:
+            continue  # the later ladders hold these rungs
+        blocks += _ladder_blocks(ladder)
+    if not any(ladder.document.get("gate") for ladder in read_ladders(sources)):
+        command = f"dfkd-edge export {run_argument(sources)}"
+        blocks.append(Missing("The conversions are not measured yet", command))
+    return Section("ladder", "Conversion ladder", lead, tuple(blocks))
+
+
+def _ladder_blocks(ladder: LadderView) -> list[Block]:
+    figures = [
+        interval_figure(
+            domain,
+            [
+                Estimate(r["name"], ladder.share(r, domain), *ladder.interval(r, domain))
+                for r in ladder.rungs
+            ],
+        )
+        for domain in ladder.domains
+    ]
+    target = f" for {ladder.target}" if ladder.target else ""
+    headings = ("rung", *ladder.domains, "mean", "MiB", "ms here", "not finite")
+    rows = tuple(_rung_row(ladder, rung) for rung in ladder.rungs)
+    images = ladder.document.get("images")
+    caption = f"{ladder.measure_name}, measured by {ladder.command}{target}" + (
+        f" on {images}" if images else ""
+    )
+    blocks: list[Block] = [Figures(tuple(figures)), Table(headings, rows, caption)]
+    losses = ladder.document.get("losses")
+    if losses:
+        blocks.append(_loss_table(losses))
+    return blocks
+
+
+def _rung_row(ladder: LadderView, rung: Document) -> tuple[Cell, ...]:
+    parts = rung["domains"]
+    cells = [Cell(str(rung["name"]))]
+    for domain in ladder.domains:
+        low, high = ladder.interval(rung, domain)
+        note = f"{percent(low)} to {percent(high)}" if low < high else ""
+        cells.append(Cell(percent(ladder.share(rung, domain)), note))
+    size, latency = rung.get("size_bytes"), rung.get("latency_ms")
+    num_nan = sum(part.get("num_nan", 0) for part in parts.values())
+    return (
+        *cells,
+        Cell(percent(ladder.mean(rung))),
+        Cell(f"{size / MIB:.2f}" if size else NOTHING),
+        Cell(f"{latency:.2f}" if latency else NOTHING),
+        Cell(str(num_nan), tone="bad" if num_nan else ""),
+    )
+
+
+def _loss_table(losses: list[Document]) -> Table:
+    rows = []
+    for loss in losses:
+        low, high = (100 * value for value in loss["interval"])
+        noise = "noise" if loss["within_noise"] else "real"
+        rows.append(
+            (
+                Cell(f"{loss['previous']} → {loss['rung']}"),
+                Cell(f"{100 * loss['drop']:+.2f}", f"{low:+.2f} to {high:+.2f}"),
+                Cell(f"{100 * loss['worst_drop']:+.2f}", str(loss["worst_domain"])),
+                Cell(str(loss["num_lost"])),
+                Cell(str(loss["num_won"])),
+                Cell(f"{loss['p_value']:.2g}", noise),
+            )
+        )
+    headings = ("step", "points lost, mean", "worst domain", "images lost", "won", "p (McNemar)")
+    return Table(headings, tuple(rows), "what each step loses; a negative loss is a gain")
+
+
+def classes_section(sources: Sources) -> Section:
+    """Accuracy by class and domain, and which classes are taken for which."""
+    ladder = next(iter(read_ladders(sources)), None)
+    again = Missing(
+        "Answers by class are not in these files yet",
+        f"dfkd-edge check {subject(sources)} --data DIR",
+    )
+    title = "Accuracy by domain and class"
+    if ladder is None:
+        return Section("classes", title, "", (again,))
+    lead = (
+        f"{ladder.measure_name.capitalize()} of {ladder.last['name']}; the teacher's below it. "
+        + ("Rows are true classes." if ladder.measure == "top1" else _unlabelled(ladder))
+    )
+    tables = _class_blocks(ladder, sources.classes)
+    blocks: tuple[Block, ...] = tuple(tables) if tables else (again,)
+    if ladder.measure != "top1":
+        command = f"dfkd-edge check {subject(sources)} --data DIR"
+        blocks += (Missing("True accuracy needs a few labelled pictures", command),)
+    return Section("classes", title, lead, blocks)
+
+
+def _unlabelled(ladder: LadderView) -> str:
+    if ladder.command == "distill":
+        return "Rows are the classes that were asked for of held-out surrogate images."
+    return "Rows are the teacher's answers on held-out surrogate images."
+
+
+def _class_blocks(ladder: LadderView, classes: tuple[str, ...]) -> list[Block]:
+    last, teacher = ladder.last, ladder.rung(TEACHER)
+    columns = [*ladder.domains]
+    shown = [ladder.confusion(last, [d]) for d in columns]
+    theirs = [ladder.confusion(teacher, [d]) for d in columns]
+    total = ladder.confusion(last, columns)
+    if total is None:
+        return []
+
+    def right(table: Any, name: str) -> float | None:
+        answers = (table or {}).get(name)
+        return answers[name] / answers.total() if answers else None
+
+    order = sorted(classes, key=lambda n: right(total, n) or 0.0)[:MAX_CLASS_ROWS]
+    listed = [name for name in classes if name in set(order)]
+    rows = []
+    for name in listed:
+        cells = [Cell(name)]
+        for own, other in zip(shown, theirs, strict=True):
+            share, reference = right(own, name), right(other, name)
+            note = f"teacher {percent(reference, 0)}" if ladder.measure == "top1" else ""
+            cells.append(Cell(percent(share), note if share is not None else "", share))
+        cells.append(Cell(percent(right(total, name)), shade=right(total, name)))
+        rows.append(tuple(cells))
+    caption = f"the {len(rows)} weakest of {len(classes)} classes" * (len(rows) < len(classes))
+    blocks: list[Block] = [Table(("class", *columns, "all images"), tuple(rows), caption)]
+    if len(classes) <= MAX_MATRIX:
+        blocks.append(_confusion_table(total, classes))
+    blocks.append(_pair_table(total))
+    return blocks
+
+
+def _confusion_table(total: dict[str, Any], classes: tuple[str, ...]) -> Table:
+    rows = []
+    for name in classes:
+        answers = total.get(name)
+        count = answers.total() if answers else 0
+        cells = [Cell(name)]
+        for other in classes:
+            number = answers[other] if answers else 0
+            cells.append(Cell(str(number) if number else "·", shade=number / count if count else 0))
+        rows.append(tuple(cells))
+    caption = "confusion matrix: a row a class, a column an answer; tinted by the share of the row"
+    return Table(("", *classes), tuple(rows), caption, is_dense=True)
+
+
+def _pair_table(total: dict[str, Any]) -> Table:
+    pairs = [
+        (count, expected, answer, answers.total())
+        for expected, answers in total.items()
+        for answer, count in answers.items()
+        if answer != expected
+    ]
+    rows = tuple(
+        text_row(expected, answer, str(count), percent(count / whole))
+        for count, expected, answer, whole in sorted(pairs, key=lambda p: -p[0])[:MAX_PAIRS]
+    )
+    return Table(("class", "taken for", "images", "of the class"), rows, "most frequent confusions")
+
+
+def confidence_section(sources: Sources) -> Section:
+    """Reliability before and after temperature scaling."""
+    title = "Confidence"
+    ladder = next(iter(read_ladders(sources)), None)
+    before = ladder.reliability(ladder.last, "reliability") if ladder else None
+    command = f"dfkd-edge check {subject(sources)}"
+    if ladder is None or before is None:
+        missing = Missing("Confidences are not in these files yet", command)
+        return Section("confidence", title, "", (missing,))
+    lead = (
+        f"How often {ladder.last['name']} is right when it is this sure "
+        f"({ladder.measure_name}). On the diagonal a confidence keeps its word; "
+        "a larger point stands for more images."
+    )
+    figures = [reliability_figure("as it is", before["ece"], before["bins"])]
+    after = ladder.reliability(ladder.last, "reliability_scaled")
+    if after:
+        name = f"temperature {after['temperature']:.2f}"
+        figures.append(reliability_figure(name, after["ece"], after["bins"]))
+        return Section("confidence", title, lead, (Figures(tuple(figures)),))
+    missing = Missing(
+        "No ladder was climbed with a temperature yet", f"dfkd-edge export {run_argument(sources)}"
+    )
+    return Section("confidence", title, lead, (Figures(tuple(figures)), missing))
+
+
+def speed_section(sources: Sources) -> Section:
+    """What each precision costs and gives, and percentiles wherever it was measured."""
+    lead = "One image from memory to result. Compare rows of one machine only."
+    ladder = next((one for one in read_ladders(sources) if one.document.get("gate")), None)
+    blocks: list[Block] = []
+    rows = [*_benchmark_rows(sources), *_device_rows(sources)]
+    if rows:
+        blocks.append(Table(SPEED_HEADINGS, tuple(rows), "latency percentiles by machine"))
+    else:
+        blocks.append(
+            Missing("No latency percentiles yet", f"dfkd-edge benchmark {subject(sources)}")
+        )
+    if not sources.devices:
+        command = f"python3 check.pyz, then dfkd-edge report {subject(sources)} result.json"
+        blocks.append(Missing("No device has answered yet", command))
+    for device in sources.devices:
+        blocks += _device_notes(device.path.name, device.document)
+    points = _speed_points(ladder) if ladder else []
+    if len(points) > 1 and ladder:
+        blocks.insert(0, Figures((speed_figure(points, ladder.measure_name),)))
+    return Section("speed", "Speed", lead, tuple(blocks))
+
+
+def _speed_points(ladder: LadderView) -> list[SpeedPoint]:
+    return [
+        SpeedPoint(str(rung["name"]), float(rung["latency_ms"]), ladder.mean(rung))
+        for rung in ladder.rungs
+        if rung.get("latency_ms")
+    ]
+
+
+def _benchmark_rows(sources: Sources) -> list[tuple[Cell, ...]]:
+    rows = []
+    for bundle in sources.bundles:
+        for model in (bundle.benchmark or {}).get("models", ()):
+            machine = Cell(str(model["cpu"]) or "host", f"{model['backend']}, host")
+            golden = Cell("same" if model["is_golden"] else "differ")
+            times = _times(model["latency"])
+            name = Cell(str(model["precision"]))
+            rows.append((machine, name, *times, golden, Cell(NOTHING)))
+    return rows
+
+
+def _device_rows(sources: Sources) -> list[tuple[Cell, ...]]:
+    rows = []
+    for device in sources.devices:
+        facts = device.document.get("device", {})
+        name = str(facts.get("board") or facts.get("cpu") or facts.get("machine") or "device")
+        for precision, model in device.document.get("models", {}).items():
+            latency, data = model.get("latency", {}), model.get("data", {})
+            power = latency.get("state", {}).get("power_mode")
+            note = f"{model.get('backend', '')} {model.get('version', '')}".strip()
+            note += f", {power}" if power else ""
+            golden = bool(model.get("golden", {}).get("passed"))
+            rows.append(
+                (
+                    Cell(name, note),
+                    Cell(str(precision)),
+                    *_times(latency),
+                    Cell("same" if golden else "differ", tone="good" if golden else "bad"),
+                    Cell(percent(data.get("mean_top1"))),
+                )
+            )
+    return rows
+
+
+def _times(latency: Document) -> tuple[Cell, ...]:
+    stated = latency.get("percentile_ms", {})
+    times = [f"{stated[p]:.2f}" if p in stated else NOTHING for p in ("p50", "p90", "p99")]
+    throughput, memory = latency.get("throughput_per_s"), latency.get("peak_memory_mib")
+    return (
+        *text_row(*times),
+        Cell(number_text(throughput) if throughput else NOTHING),
+        Cell(f"{memory:.0f}" if memory else NOTHING),
+    )
+
+
+def _device_notes(name: str, document: Document) -> list[Block]:
+    lines = [str(fault) for fault in document.get("faults", ())]
+    for precision, model in document.get("models", {}).items():
+        doubts = model.get("latency", {}).get("doubts", ())
+        lines += [f"{precision}: {doubt}" for doubt in doubts]
+    rows = tuple(text_row(line) for line in lines)
+    return [Table((f"noted in {name}",), rows)] if rows else []

@@ -1,0 +1,197 @@
+"""What a report is made of: every file of a run, its bundles and its devices, as far as there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfkd_edge.artifacts import PromptSet
+from dfkd_edge.config import PipelineConfig, load_config
+from dfkd_edge.errors import ArtifactError, DfkdEdgeError
+from dfkd_edge.run_dir import RunDir, file_hash, find_run, read_stages
+from dfkd_edge.runtime.bundle_files import BENCHMARK, CHECK_RESULT, DEVICE_RESULT, MANIFEST, MARKER
+from dfkd_edge.runtime.check import MARKER as DEVICE_MARKER
+
+Document = dict[str, Any]
+MAX_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class BundleSource:
+    """A bundle and what was measured on it."""
+
+    folder: Path
+    manifest: Document
+    validation: Document | None
+    """The ladder of `export`."""
+    check: Document | None
+    """The ladder of the last `check`."""
+    calibration: Document | None
+    benchmark: Document | None
+    """Of `dfkd-edge benchmark`, on the host."""
+
+    @property
+    def ladders(self) -> list[tuple[str, Document]]:
+        """The ladders with the command that climbed them, the one to trust most first."""
+        named = [("check", self.check), ("export", self.validation)]
+        found = [(command, document) for command, document in named if document]
+        return sorted(found, key=lambda pair: pair[1]["measure"] != "top1")
+
+
+@dataclass(frozen=True, slots=True)
+class RunSource:
+    """A run, finished or not."""
+
+    path: Path
+    config: PipelineConfig | None
+    config_text: str
+    student: Document | None
+    evaluation: Document | None
+    surrogates: Document | None
+    """Their summary; the images are read one shard at a time."""
+    prompts: PromptSet | None
+    metrics: list[Document]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceResult:
+    """A result.json that check.pyz wrote."""
+
+    path: Path
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """All that a report shows."""
+
+    path: Path
+    """The run or the bundle that the report is about."""
+    run: RunSource | None
+    bundles: tuple[BundleSource, ...]
+    """The newest first."""
+    devices: tuple[DeviceResult, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits."""
+        documents = [self.run.student if self.run else None, *(b.manifest for b in self.bundles)]
+        return next((tuple(d["classes"]) for d in documents if d), ())
+
+    @property
+    def student(self) -> Document:
+        """Settings of the student; empty before there is one."""
+        if self.run and self.run.student:
+            return self.run.student
+        return next(
+            (_read(bundle.folder / "student" / "student.json") or {} for bundle in self.bundles), {}
+        )
+
+
+def read_sources(path: Path, results: Sequence[Path] = ()) -> Sources:
+    """Read a run or a bundle, and results of devices.
+
+    Raises:
+        RunDirError: the folder is neither.
+        ArtifactError: a file is damaged, or a result is none of ours.
+    """
+    if is_bundle(path):
+        bundle = _read_bundle(path)
+        run = _origin(bundle)
+        bundles = [bundle]
+    else:
+        run = _read_run(find_run(path))
+        folders = sorted((run.path / "bundles").glob(f"*/{MANIFEST}"), key=_age)
+        bundles = [_read_bundle(file.parent) for file in folders if is_bundle(file.parent)]
+    own = [b.folder / DEVICE_RESULT for b in bundles if (b.folder / DEVICE_RESULT).is_file()]
+    devices: dict[str, DeviceResult] = {}
+    for file in (*own, *results):
+        devices.setdefault(_content(file), _read_device(file))
+    return Sources(path.resolve(), run, tuple(bundles), tuple(devices.values()))
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a folder holds a finished bundle."""
+    try:
+        manifest = _read(path / MANIFEST) or {}
+    except ArtifactError:
+        return False
+    return manifest.get("marker") == MARKER and manifest.get("status") != "incomplete"
+
+
+def _age(path: Path) -> float:
+    return -path.stat().st_mtime
+
+
+def _content(path: Path) -> str:
+    try:
+        return file_hash(path)
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot be read: {error.strerror}", where=str(path), hint="name a result.json"
+        ) from error
+
+
+def _read(path: Path) -> Document | None:
+    """Read a JSON object; None where there is none.
+
+    Raises:
+        ArtifactError: it is damaged.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ArtifactError("file is larger than any of ours", where=str(path))
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError("file cannot be read as JSON", where=str(path)) from error
+    if not isinstance(document, dict):
+        raise ArtifactError("file holds no JSON object", where=str(path))
+    return document
+
+
+def _read_bundle(folder: Path) -> BundleSource:
+    manifest = _read(folder / MANIFEST)
+    assert manifest is not None
+    names = ("validation.json", CHECK_RESULT, "calibration.json", BENCHMARK)
+    return BundleSource(folder.resolve(), manifest, *(_read(folder / name) for name in names))
+
+
+def _read_run(path: Path) -> RunSource:
+    config_path = path / "config.toml"
+    has_prompts = "prompts" in read_stages(path)
+    return RunSource(
+        path=path,
+        config=load_config(config_path) if config_path.is_file() else None,
+        config_text=config_path.read_text(encoding="utf-8") if config_path.is_file() else "",
+        student=_read(path / "student" / "student.json"),
+        evaluation=_read(path / "evaluation.json"),
+        surrogates=_read(path / "surrogates" / "surrogates.json"),
+        prompts=PromptSet.load(path / "prompts") if has_prompts else None,
+        metrics=RunDir(path, {}).read_metrics(),
+    )
+
+
+def _origin(bundle: BundleSource) -> RunSource | None:
+    """The run that made a bundle, where it is still here with the same student."""
+    provenance = bundle.manifest.get("provenance", {})
+    try:
+        path = find_run(Path(str(provenance["run"])))
+        if file_hash(path / "student" / "student.safetensors") != provenance["student_sha256"]:
+            return None
+        return _read_run(path)
+    except (DfkdEdgeError, OSError, KeyError):
+        return None
+
+
+def _read_device(path: Path) -> DeviceResult:
+    document = _read(path)
+    if document is None or document.get("marker") != DEVICE_MARKER:
+        raise ArtifactError(
+            "is no result of check.pyz", where=str(path), hint="python3 check.pyz writes it"
+        )
+    return DeviceResult(path, document)

@@ -1,0 +1,67 @@
+"""The command `report`, and how the other commands write the report beside their results."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from dfkd_edge.errors import EnvironmentLackingError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LATEST = Path("runs") / "latest"
+Paths = Optional[list[Path]]  # noqa: UP045  Typer reads the annotation at run time
+File = Optional[Path]  # noqa: UP045
+
+
+def report(
+    paths: Annotated[
+        Paths,
+        typer.Argument(
+            metavar="[RUN] [RESULT.json]...",
+            help="A run or bundle, and what check.pyz wrote on devices.",
+            show_default="runs/latest",
+        ),
+    ] = None,
+    output: Annotated[
+        File, typer.Option("--output", "-o", help="The file (default: report.html in the run).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.")] = False,
+) -> None:
+    """Write report.html: one offline page that shows what the student can do and where it fails."""
+    from dfkd_edge.report import write_report
+
+    results = [path for path in paths or () if path.suffix == ".json"]
+    subjects = [path for path in paths or () if path.suffix != ".json"] or [LATEST]
+    if len(subjects) > 1:
+        raise UsageError(
+            f"{len(subjects)} runs are named, a report is about one",
+            where=str(subjects[1]),
+            hint="results of devices end in .json",
+        )
+    written = write_report(subjects[0], results, output).resolve()
+    if as_json:
+        document: dict[str, Any] = {"report": str(written), "bytes": written.stat().st_size}
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write(f"{written}\n")
+
+
+def refresh_report(path: Path, console: Console) -> str:
+    """Write the report of a run or bundle again; returns its path, or why there is none."""
+    from rich.markup import escape
+
+    from dfkd_edge.report import write_report
+
+    try:
+        return str(write_report(path))
+    except EnvironmentLackingError as error:  # what was measured is worth more than its picture
+        console.print(f"  no report: {escape(str(error))}")
+        return "not written"
