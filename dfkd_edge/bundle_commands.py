@@ -138,6 +138,7 @@ def _pictures(paths: list[Path]) -> tuple[list[Path], list[str]]:
 def _classify(
     session: Any, bundle: Bundle, file: Path, top: int, skipped: list[str]
 ) -> dict[str, Any] | None:
+    from dfkd_edge.runtime.confidence import UNKNOWN
     from dfkd_edge.runtime.faults import Fault, LackingFault
     from dfkd_edge.runtime.preprocess import read_picture
 
@@ -148,10 +149,13 @@ def _classify(
     except Fault as fault:
         skipped.append(f"{fault.where}: {fault.what}")
         return None
-    score_K = session.run(image_HWC[None]).probabilities[0]
+    logits_NK = session.run(image_HWC[None]).logits
+    score_K = bundle.confidence.probabilities(logits_NK)[0]
     best = score_K.argsort()[::-1][:top]
+    is_known = bool(bundle.confidence.is_known(logits_NK)[0])
     return {
         "file": str(file),
+        "label": bundle.classes[best[0]] if is_known else UNKNOWN,
         "top": [{"label": bundle.classes[k], "score": float(score_K[k])} for k in best],
     }
 
@@ -172,9 +176,12 @@ def _show_predictions(rows: list[dict[str, Any]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         first, *others = row["top"]
-        then = ", ".join(f"{escape(o['label'])} {o['score']:.3f}" for o in others)
-        label = f"[bold]{escape(first['label'])}[/bold]"
-        table.add_row(escape(row["file"]), label, f"{first['score']:.3f}", then)
+        is_known = row["label"] == first["label"]
+        then = ", ".join(
+            f"{escape(o['label'])} {o['score']:.3f}" for o in (others if is_known else row["top"])
+        )
+        label = f"[bold]{escape(row['label'])}[/bold]"
+        table.add_row(escape(row["file"]), label, f"{first['score']:.3f}" if is_known else "", then)
     Console(highlight=False).print(table)
 
 

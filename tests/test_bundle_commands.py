@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,24 @@ def test_predict_gives_labels_and_scores(tiny_bundle: Bundle, pictures: Path) ->
     for row in rows:
         assert [t["label"] in tiny_bundle.classes for t in row["top"]] == [True, True]
         assert row["top"][0]["score"] >= row["top"][1]["score"]
+
+
+def test_predict_answers_unknown_below_the_threshold(
+    tiny_bundle: Bundle, pictures: Path, tmp_path: Path
+) -> None:
+    answers = []
+    for threshold in (0.0, 1.0):
+        folder = tmp_path / f"bundle-{threshold}"
+        shutil.copytree(tiny_bundle.folder, folder)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["confidence"] = {"temperature": 2.0, "reject_threshold": threshold}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        code, output, _ = run_command("predict", folder, pictures / "0.png", "--json")
+        assert code == 0
+        answers.append(json.loads(output)["pictures"][0])
+    assert answers[0]["label"] == answers[0]["top"][0]["label"]
+    assert answers[1]["label"] == "unknown"
+    assert answers[0]["top"] == answers[1]["top"]
 
 
 def test_predict_keeps_the_rest_when_pictures_are_broken(

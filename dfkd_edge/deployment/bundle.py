@@ -93,6 +93,8 @@ class BundleContents:
     """trtexec in a shell script, build.sh; empty for CPU targets."""
     licenses: str = ""
     """Licences of everything inside, LICENSES.txt."""
+    confidence: Mapping[str, Any] | None = None
+    """Temperature, reject threshold and how they were found; validation.confidence."""
     status: Literal["passed", "failed"] = "passed"
     """What the gate said."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -194,6 +196,7 @@ def _manifest(contents: BundleContents, models: Mapping[Precision, str]) -> dict
         "classes": list(contents.class_names),
         "models": dict(models),
         "model_notes": {precision: m.notes for precision, m in contents.models.items()},
+        "confidence": dict(contents.confidence) if contents.confidence else None,
         "tolerance": {name: dict(limits) for name, limits in contents.tolerance.items()},
         "provenance": dict(contents.provenance),
     }

@@ -71,8 +71,8 @@ def check_bundle(
     rungs = (*rungs, *engine_rungs(bundle, reporter))
     limit = config.max_drop if max_drop is None else max_drop
     proof = prove(rungs, evaluation, _calibrated(bundle), limit, reporter)
-    temperature = origin.get("temperature")
-    return {"bundle": str(bundle.folder), **proof.document(bundle.classes, limit, temperature)}
+    confidence = bundle.manifest.get("confidence")
+    return {"bundle": str(bundle.folder), **proof.document(bundle.classes, limit, confidence)}
 
 
 def _models(bundle: Bundle) -> list[ModelFile]:

@@ -38,7 +38,8 @@ from dfkd_edge.run_dir import file_hash
 from dfkd_edge.students import Student, load_student
 from dfkd_edge.target_profile import Precision, TargetProfile
 from dfkd_edge.teacher import Teacher, load_teacher
-from dfkd_edge.validation.evaluation_images import EvaluationSet, resized
+from dfkd_edge.validation.confidence import fit_confidence
+from dfkd_edge.validation.evaluation_images import EvaluationSet, resized, surrogate_suite
 from dfkd_edge.validation.gate import judge
 
 NUM_GOLDEN = 32
@@ -106,7 +107,8 @@ def export_student(
             "rescue": proven.rescue,
             "seconds": round(time.monotonic() - begun, 1),
         }
-        contents = _contents(run, conversion, proven, images, provenance)
+        confidence = _confidence(run, proven.proof, context)
+        contents = _contents(run, conversion, proven, images, (confidence, provenance))
         with context.reporter.stage("writing the bundle", 1) as progress:
             bundle = write_bundle(plan.folder, contents)
             progress.advance()
@@ -159,10 +161,11 @@ def _contents(
     conversion: Conversion,
     proven: Proven,
     images: CalibrationSet | None,
-    provenance: dict[str, Any],
+    documents: tuple[dict[str, Any], dict[str, Any]],
 ) -> BundleContents:
     target, config, names = conversion.target, conversion.config, run.class_names.names
-    document = proven.proof.document(names, config.max_drop)
+    confidence, provenance = documents
+    document = proven.proof.document(names, config.max_drop, confidence)
     side_px = int(run.student.settings["image_size_px"])
     precision = chosen_precision(target, config)
     return BundleContents(
@@ -179,9 +182,21 @@ def _contents(
         recipe=build_recipe(target, precision, config.batch, side_px),
         build_script=build_script(target, precision, config.batch, side_px),
         licenses=licenses_text(run.student.settings),
+        confidence=confidence,
         status="passed" if document["gate"]["passed"] else "failed",
         provenance=provenance,
     )
+
+
+def _confidence(run: FinishedRun, proof: Proof, context: StageContext) -> dict[str, Any]:
+    """Fit temperature and reject threshold of the model that ships, on surrogates alone."""
+    last = proof.rungs[-1]
+    with context.reporter.stage("fitting temperature and reject threshold", 1) as progress:
+        made = proof.evaluation.measure == "agreement"
+        suite = proof.evaluation if made else surrogate_suite(run.surrogates, context.seed)
+        fitted = fit_confidence(last.runner, last.side_px, suite)
+        progress.advance()
+    return dataclasses.asdict(fitted)
 
 
 def export_key(

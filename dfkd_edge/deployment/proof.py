@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,14 +58,19 @@ class Proof:
     evaluation: EvaluationSet
 
     def document(
-        self, class_names: Sequence[str], max_drop: float, temperature: float | None = None
+        self,
+        class_names: Sequence[str],
+        max_drop: float,
+        confidence: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Describe ladder, gate and environment; what `check --json` prints."""
+        temperature = confidence["temperature"] if confidence else None
         ladder = ladder_document(class_names, self.rungs, self.predictions, temperature)
         return {
             **ladder,
             "images": self.evaluation.description,
             "gate": judge(self.predictions, max_drop).document(),
+            "confidence": dict(confidence) if confidence else None,
             "environment": describe_environment(),
         }
 

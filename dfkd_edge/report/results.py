@@ -7,6 +7,7 @@ from typing import Any
 from dfkd_edge.report.blocks import (
     Block,
     Cell,
+    Facts,
     Figures,
     Missing,
     Section,
@@ -276,11 +277,29 @@ def confidence_section(sources: Sources) -> Section:
     if after:
         name = f"temperature {after['temperature']:.2f}"
         figures.append(reliability_figure(name, after["ece"], after["bins"]))
-        return Section("confidence", title, lead, (Figures(tuple(figures)),))
+        fitted = ladder.document["confidence"]
+        return Section("confidence", title, lead, (Figures(tuple(figures)), reject_facts(fitted)))
     missing = Missing(
         "No ladder was climbed with a temperature yet", f"dfkd-edge export {run_argument(sources)}"
     )
     return Section("confidence", title, lead, (Figures(tuple(figures)), missing))
+
+
+def reject_facts(fitted: Document) -> Facts:
+    """When the student answers "unknown", and how well that tells strangers apart."""
+    auroc = fitted["unknown_auroc"]
+    return Facts(
+        (
+            ("fitted on", f"{fitted['num_images']} surrogate images, clean and corrupted"),
+            ("answers unknown below", percent(fitted["reject_threshold"])),
+            (
+                "pictures of other classes",
+                f"{auroc:.2f} AUROC, each class left out in turn; 0.5 is chance"
+                if auroc is not None
+                else "needs three classes",
+            ),
+        )
+    )
 
 
 def speed_section(sources: Sources) -> Section:

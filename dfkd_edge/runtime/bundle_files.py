@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dfkd_edge.runtime.confidence import Confidence, read_confidence
 from dfkd_edge.runtime.faults import Fault, UsageFault
 
 if TYPE_CHECKING:
@@ -149,6 +150,11 @@ class Bundle:
         return int(low), int(usual), int(high)
 
     @property
+    def confidence(self) -> Confidence:
+        """Temperature and reject threshold of the recommended model."""
+        return read_confidence(self.manifest, str(self.folder / MANIFEST))
+
+    @property
     def full_range(self) -> bool:
         """Whether INT8 weights use all eight bits."""
         return bool(self.manifest.get("int8_full_range"))
@@ -232,6 +238,7 @@ def read_bundle(folder: Path) -> Bundle:
         raise Fault("contract is not whole", str(folder / PREPROCESS), DAMAGED) from error
     if not good:
         raise Fault("contract is not whole", str(folder / PREPROCESS), DAMAGED)
+    read_confidence(manifest, str(folder / MANIFEST))
     return Bundle(folder, manifest, tuple(manifest["classes"]), preprocess)
 
 

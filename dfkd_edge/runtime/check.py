@@ -230,7 +230,14 @@ def _check_model(
         found["latency"] = _measure(session, bundle, options, voice)
     if options.data:
         try:
-            score = score_folder(session, options.data, bundle.classes, bundle.side_px, voice.say)
+            score = score_folder(
+                session,
+                options.data,
+                bundle.classes,
+                bundle.side_px,
+                voice.say,
+                bundle.confidence,
+            )
             found["data"] = score.as_dict()
             _say_score(found["data"], voice)
         except Fault as fault:
@@ -290,7 +297,9 @@ def _say_score(score: dict[str, Any], voice: Voice) -> None:
     for line in score["skipped"]:
         voice.say(f"note: {line}")
     for name, domain in score["domains"].items():
-        voice.say(f"{name}: top-1 {domain['top1']:.4f} of {domain['num_images']} pictures")
+        sure = domain["top1_answered"]
+        known = f"; {domain['answered']:.4f} answered, of these {sure:.4f} right" if sure else ""
+        voice.say(f"{name}: top-1 {domain['top1']:.4f} of {domain['num_images']} pictures{known}")
 
 
 def _write(options: argparse.Namespace, result: dict[str, Any]) -> None:

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from dfkd_edge.runtime.confidence import Confidence
 from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
 from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.runtime.sessions import Session
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+ALWAYS = Confidence()
 EXPECTED = (
     "expected DIR/<domain>/<class>/*.jpg or DIR/<class>/*.jpg with the classes of classes.txt"
 )
@@ -39,23 +41,26 @@ class FolderScore:
 
     classes: tuple[str, ...]
     correct: dict[str, dict[str, list[int]]] = field(default_factory=dict)
-    """Domain -> class -> [correct, seen]."""
+    """Domain -> class -> [correct, seen, answered, answered correctly]."""
     skipped: list[str] = field(default_factory=list)
     """What was passed over, one line each."""
 
-    def add(self, domain: str, label: int, predicted: int) -> None:
-        """Count one picture."""
-        tally = self.correct.setdefault(domain, {}).setdefault(self.classes[label], [0, 0])
-        tally[0] += int(predicted == label)
-        tally[1] += 1
+    def add(self, domain: str, label: int, predicted: int, is_known: bool = True) -> None:
+        """Count one picture; an answer below the reject threshold counts as none as well."""
+        tally = self.correct.setdefault(domain, {}).setdefault(self.classes[label], [0, 0, 0, 0])
+        is_right = predicted == label
+        for index, holds in enumerate((is_right, True, is_known, is_known and is_right)):
+            tally[index] += int(holds)
 
     def as_dict(self) -> dict[str, Any]:
         """Return accuracies by domain and class, in the form of a rung of the ladder."""
         domains = {}
         for domain, tallies in self.correct.items():
-            right, seen = (sum(t[i] for t in tallies.values()) for i in (0, 1))
+            right, seen, known, sure = (sum(t[i] for t in tallies.values()) for i in range(4))
             by_class = {name: t[0] / t[1] for name, t in tallies.items()}
             domains[domain] = {"num_images": seen, "top1": right / seen, "classes": by_class}
+            domains[domain]["answered"] = known / seen
+            domains[domain]["top1_answered"] = sure / known if known else None
         top1 = {name: float(d["top1"]) for name, d in domains.items()}  # type: ignore[arg-type]
         return {
             "domains": domains,
@@ -112,6 +117,7 @@ def score_folder(
     classes: tuple[str, ...],
     side_px: int,
     say: Callable[[str], None],
+    confidence: Confidence = ALWAYS,
 ) -> FolderScore:
     """Classify every labelled picture below a folder.
 
@@ -129,8 +135,9 @@ def score_folder(
         except Fault as fault:
             score.skipped.append(str(fault))
             continue
-        predicted = int(np.argmax(session.run(image[None]).logits[0]))
-        score.add(picture.domain, picture.label, predicted)
+        logits_NK = session.run(image[None]).logits
+        is_known = bool(confidence.is_known(logits_NK)[0])
+        score.add(picture.domain, picture.label, int(np.argmax(logits_NK[0])), is_known)
         if number % 500 == 0:
             say(f"{number} of {len(pictures)} pictures")
     if not score.correct:

@@ -13,6 +13,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def main() -> None:
                 image = torch.rand(1, 3, side_px, side_px)
                 path = Path(folder) / f"{name}.onnx"
                 runs[f"onnxruntime {name}"] = onnx_run(model, image, path, threads)
-                runs[f"torch {name}"] = lambda model=model, image=image: model(image)
+                runs[f"torch {name}"] = partial(model, image)
             ms = medians_ms(runs)
             for runtime in ("onnxruntime", "torch"):
                 tower_ms, student_ms = ms[f"{runtime} tower"], ms[f"{runtime} student"]

@@ -186,7 +186,6 @@ PLANTED: list[
     (INT8, missing_zero_point, JETSON, "c", "error", "QuantizeLinear_sum_q"),
     (INT8, missing_zero_point, X86, "c", "error", "QuantizeLinear_sum_q"),
     (INT8, nonzero_zero_point, JETSON, "c", "error", "QuantizeLinear_sum_q"),
-    (INT8, nonzero_zero_point, ARM, "c", "error", "QuantizeLinear_sum_q"),
     (INT8, zero_scale, JETSON, "d", "error", "DequantizeLinear_sum_dq"),
     (INT8, computed_scale, JETSON, "d", "error", "QuantizeLinear_sum_q"),
     (INT8, per_channel_activation, JETSON, "e", "error", "QuantizeLinear_sum_q"),

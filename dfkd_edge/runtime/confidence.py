@@ -1,0 +1,60 @@
+"""How sure an answer is, and when a model should rather give none.
+
+Shape suffixes: N images, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dfkd_edge.runtime.faults import Fault
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """Temperature and threshold that export fitted; the defaults change nothing."""
+
+    temperature: float = 1.0
+    """Logits are divided by it (Guo et al., ICML 2017)."""
+    reject_threshold: float = 0.0
+    """Below this probability of the first class, the answer is "unknown"."""
+
+    def probabilities(self, logits_NK: NDArray[Any]) -> NDArray[np.float64]:
+        """Turn logits into probabilities [N, K], whose rows sum to 1."""
+        scaled_NK = np.asarray(logits_NK, np.float64) / self.temperature
+        exponential_NK = np.exp(scaled_NK - scaled_NK.max(axis=1, keepdims=True))
+        probability_NK: NDArray[np.float64] = exponential_NK / exponential_NK.sum(1, keepdims=True)
+        return probability_NK
+
+    def is_known(self, logits_NK: NDArray[Any]) -> NDArray[np.bool_]:
+        """Tell which images [N] get an answer."""
+        known_N: NDArray[np.bool_] = (
+            self.probabilities(logits_NK).max(axis=1) >= self.reject_threshold
+        )
+        return known_N
+
+
+def read_confidence(manifest: dict[str, Any], where: str) -> Confidence:
+    """Read what export fitted; a bundle without it answers always.
+
+    Raises:
+        Fault: the values are no numbers in range.
+    """
+    fitted = manifest.get("confidence")
+    if fitted is None:
+        return Confidence()
+    try:
+        found = Confidence(float(fitted["temperature"]), float(fitted["reject_threshold"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise Fault("confidence is not whole", where, "export again") from error
+    if not (0 < found.temperature < np.inf and 0 <= found.reject_threshold <= 1):
+        raise Fault("confidence is out of range", where, "export again")
+    return found

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dfkd_edge.runtime.confidence import Confidence, read_confidence
+from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.validation.confidence import best_temperature, fit, unknown_auroc
+
+
+def sampled(num: int, scale: float, num_classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """Logits whose softmax is the truth, times a scale, and labels drawn from the truth."""
+    rng = np.random.default_rng(0)
+    logits_NK = rng.normal(0, 2, (num, num_classes))
+    probability_NK = Confidence().probabilities(logits_NK)
+    label_N = np.array([rng.choice(num_classes, p=p) for p in probability_NK])
+    return logits_NK * scale, label_N
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 6.0])
+def test_the_temperature_undoes_a_scale(scale: float) -> None:
+    logits_NK, label_N = sampled(4000, scale)
+    assert best_temperature(logits_NK, label_N) == pytest.approx(scale, rel=0.08)
+
+
+def test_scaling_mends_an_overconfident_model_and_rejects_few_right_answers() -> None:
+    logits_NK, label_N = sampled(4000, 6.0)
+    fitted = fit(logits_NK, label_N, np.ones(len(label_N), bool))
+    assert fitted.ece_before is not None
+    assert fitted.ece_after is not None
+    assert fitted.ece_after < fitted.ece_before / 3
+    confidence = Confidence(fitted.temperature, fitted.reject_threshold)
+    right_N = logits_NK.argmax(1) == label_N
+    assert (~confidence.is_known(logits_NK[right_N])).mean() == pytest.approx(0.05, abs=0.005)
+
+
+def test_strangers_are_told_apart_only_if_logits_say_so() -> None:
+    label_N = np.arange(300) % 3
+    clear_NK = 8.0 * np.eye(3)[label_N]
+    noise_NK = np.random.default_rng(0).normal(size=(300, 3))
+    clear, noise = unknown_auroc(clear_NK, label_N, 1.0), unknown_auroc(noise_NK, label_N, 1.0)
+    assert clear == 1.0
+    assert noise == pytest.approx(0.5, abs=0.06)
+    assert unknown_auroc(clear_NK[:, :2], label_N % 2, 1.0) is None
+
+
+def test_logits_that_are_no_numbers_are_left_out() -> None:
+    logits_NK, label_N = sampled(500, 1.0)
+    logits_NK[7] = np.nan
+    fitted = fit(logits_NK, label_N, np.ones(500, bool))
+    assert fitted.num_images == 499
+    assert np.isfinite(fitted.temperature)
+
+
+def test_a_bundle_without_confidence_always_answers() -> None:
+    assert read_confidence({}, "m").is_known(np.zeros((2, 5))).all()
+
+
+@pytest.mark.parametrize(
+    "fitted",
+    [
+        {"temperature": 0, "reject_threshold": 0.5},
+        {"temperature": float("nan"), "reject_threshold": 0.5},
+        {"temperature": 1, "reject_threshold": 2},
+        {"temperature": 1},
+        "hot",
+    ],
+)
+def test_damaged_confidence_is_a_fault(fitted: object) -> None:
+    with pytest.raises(Fault, match="confidence"):
+        read_confidence({"confidence": fitted}, "manifest.json")
