@@ -38,6 +38,34 @@ def run_once(arguments: list[str], output: Path) -> dict[str, Any]:
     return document
 
 
+def real_distances(classes: Path, data: Path) -> dict[str, float]:
+    """Distance within a class of the labelled pictures, by domain, to compare surrogates with."""
+    import numpy as np
+    import torch
+
+    from dfkd_edge.class_names import read_class_names
+    from dfkd_edge.config import TeacherConfig
+    from dfkd_edge.synthesis.surrogate_store import mean_distance_within_class
+    from dfkd_edge.teacher import load_teacher
+    from dfkd_edge.validation.image_folders import find_domains, read_picture
+
+    names = read_class_names(classes)
+    teacher = load_teacher(TeacherConfig(), names)
+    found = {}
+    for domain in find_domains(data, names.names):
+        parts = []
+        for start in range(0, len(domain.files), 64):
+            files = domain.files[start : start + 64]
+            image = np.stack([read_picture(file, teacher.image_size_px) for file in files])
+            image_NCHW = torch.from_numpy(image).permute(0, 3, 1, 2) / 255
+            with torch.inference_mode():
+                parts.append(teacher.embed_images(image_NCHW).numpy())
+        found[domain.name] = mean_distance_within_class(
+            np.concatenate(parts), np.array(domain.labels)
+        )
+    return found
+
+
 def spread(values: list[float]) -> str:
     """Mean and range."""
     return f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
@@ -72,6 +100,8 @@ def main() -> None:
         for d in documents
     ]
     distance = [d["surrogates"]["mean_distance_within_class"] for d in documents]
+    for name, real in real_distances(Path(args.classes), Path(args.data)).items():
+        print(f"distance within a class of real pictures, {name}: {real:.3f}")
     print(f"teacher mean top-1       {spread(figures_of(0, 'mean_top1'))}")
     print(f"start weights mean top-1 {spread(figures_of(1, 'mean_top1'))}")
     print(f"student mean top-1       {spread(figures_of(2, 'mean_top1'))}")
