@@ -68,6 +68,9 @@ def distill(
         File,
         typer.Option(help="Labelled pictures, for evaluation only: DIR/[DOMAIN/]CLASS/*.jpg."),
     ] = None,
+    preset: Annotated[
+        Text, typer.Option(help="Settings to start from: mini, clip-b32 or clip-l14.")
+    ] = None,
     teacher: Annotated[
         Text, typer.Option(help="mini, an open_clip name or a local folder (default: mini).")
     ] = None,
@@ -108,7 +111,7 @@ def distill(
     ] = None,
     save_config: Annotated[File, typer.Option(help="Write the resolved settings here.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the request, show the settings, do nothing.")
+        bool, typer.Option("--dry-run", help="Check, show plan and settings, do nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")] = False,
@@ -118,6 +121,7 @@ def distill(
     flags = {
         "classes": str(classes) if classes else None,
         "data": str(data) if data else None,
+        "preset": preset,
         "teacher.name": teacher,
         "teacher.pretrained": pretrained,
         "distillation.student": student,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from dfkd_edge.errors import ConfigError
+from dfkd_edge.presets import read_preset
 
 PromptMethod = Literal["base", "mix", "random", "contrastive"]
 SynthesisMethod = Literal["amortized", "per-image"]
@@ -296,7 +297,7 @@ def load_config(path: Path | None, overrides: Iterable[str] = ()) -> PipelineCon
     """Build the configuration of a run.
 
     Args:
-        path: TOML file, or None for the defaults.
+        path: TOML file, or None for the defaults; a key `preset` names what it lies on.
         overrides: `a.b=c` texts; values are TOML, bare words count as strings. Later ones win.
 
     Raises:
@@ -312,8 +313,21 @@ def load_config(path: Path | None, overrides: Iterable[str] = ()) -> PipelineCon
             raise ConfigError(f"not a TOML file: {error}", where=str(path)) from error
     for text in overrides:
         _override(tree, text)
+    preset = tree.pop("preset", "")
+    if preset:
+        tree = _merged(read_preset(str(preset)), tree)
     config: PipelineConfig = _build(PipelineConfig, tree, "")
     return config
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Lay one tree of settings over another; sections merge, values replace."""
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        both = isinstance(below, dict) and isinstance(value, dict)
+        result[key] = _merged(below, value) if both else value  # type: ignore[arg-type]
+    return result
 
 
 def _override(tree: dict[str, Any], text: str) -> None:

@@ -76,7 +76,7 @@ def run_request(request: DistillRequest) -> None:
         atomic_write(request.save_config, to_toml(config))
     console = make_console(request.quiet)
     if request.dry_run:
-        _show_settings(config, class_names, request.as_json)
+        _show_plan(config, class_names, request.as_json)
         return
     console.print(f"dfkd-edge: {len(class_names)} classes from {escape(config.classes)}")
     started = time.monotonic()
@@ -119,12 +119,20 @@ def _check_device(device: str) -> None:
         ) from error
 
 
-def _show_settings(config: PipelineConfig, class_names: ClassNames, as_json: bool) -> None:
+def _show_plan(config: PipelineConfig, class_names: ClassNames, as_json: bool) -> None:
+    from dfkd_edge.plan import make_plan
+
+    plan = make_plan(config, class_names)
     if as_json:
-        document = {"classes": list(class_names.names), "config": dataclasses.asdict(config)}
+        document = {
+            "classes": list(class_names.names),
+            "config": dataclasses.asdict(config),
+            "plan": plan.document(),
+        }
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     else:
-        sys.stdout.write(f"# {len(class_names)} classes; nothing was run\n{to_toml(config)}")
+        head = [f"{len(class_names)} classes; nothing was run", *plan.lines()]
+        sys.stdout.write("".join(f"# {line}\n" for line in head) + to_toml(config))
 
 
 def print_json(result: DistillResult, report: str) -> None:

@@ -20,6 +20,7 @@ from dfkd_edge.run_dir import RunDir, atomic_write
 from dfkd_edge.synthesis import synthesize
 from dfkd_edge.teacher import load_teacher
 from dfkd_edge.validation import evaluate
+from dfkd_edge.weights import require_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ def run_distill(config: PipelineConfig, run_dir: RunDir, reporter: Reporter) -> 
     context = StageContext(run_dir, reporter, config.seed, config.device)
     class_names = read_class_names(Path(config.classes))
     _record_request(config, class_names, run_dir)
+    require_weights(config)
     with reporter.stage("loading the teacher", 1) as progress:
         teacher = load_teacher(config.teacher, class_names, config.device)
         progress.advance()

@@ -50,6 +50,7 @@ class Teacher:
         """
         self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.tokenizer = tokenizer
+        self.config = config
         self.name = config.name
         self.classes = classes
         visual: Any = model.visual
@@ -179,13 +180,42 @@ class Teacher:
 
 
 @contextlib.contextmanager
-def _quiet_open_clip() -> Iterator[None]:
+def quiet_open_clip() -> Iterator[None]:
     """open_clip logs through the root logger; keep its notes out of our console."""
     logging.disable(logging.WARNING)
     try:
         yield
     finally:
         logging.disable(logging.NOTSET)
+
+
+def open_clip_name(config: TeacherConfig) -> tuple[str, str | None]:
+    """Return what open_clip calls a teacher, and its tag or file of weights.
+
+    Raises:
+        ConfigError: there is no such name, or no such weights for it.
+    """
+    name, pretrained = config.name, config.pretrained
+    if name == MINI:
+        folder = Path(str(files("dfkd_edge.assets"))) / "teacher"
+        open_clip.add_model_config(folder / f"{_MINI_CONFIG}.json")
+        return _MINI_CONFIG, str(folder / f"{_MINI_CONFIG}.safetensors")
+    if Path(name).is_dir():
+        return f"local-dir:{name}", None
+    if ":" in name:
+        return name, None
+    if name not in open_clip.list_models():
+        near = difflib.get_close_matches(name, [MINI, *open_clip.list_models()], n=3)
+        guess = f"did you mean {' or '.join(near)}?" if near else f"use '{MINI}' or a folder"
+        raise ConfigError(f"unknown teacher '{name}'", where="--teacher", hint=guess)
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    is_file = Path(pretrained).suffix or Path(pretrained).exists()
+    if not pretrained or not (is_file or open_clip.get_pretrained_cfg(name, pretrained)):
+        fault = f"no weights '{pretrained}' for {name}" if pretrained else f"{name} has no weights"
+        raise ConfigError(
+            fault, where="--pretrained", hint=f"a file, or one of: {', '.join(tags) or 'none'}"
+        )
+    return name, pretrained
 
 
 def load_teacher(config: TeacherConfig, classes: ClassNames, device: str = "cpu") -> Teacher:
@@ -199,35 +229,26 @@ def load_teacher(config: TeacherConfig, classes: ClassNames, device: str = "cpu"
 
     Raises:
         ConfigError: the name is unknown.
-        EnvironmentLackingError: the weights cannot be fetched.
+        EnvironmentLackingError: the weights, or a library they need, are not here.
     """
-    name, pretrained = config.name, config.pretrained or None
-    if name == MINI:
-        folder = Path(str(files("dfkd_edge.assets"))) / "teacher"
-        open_clip.add_model_config(folder / f"{_MINI_CONFIG}.json")
-        name, pretrained = _MINI_CONFIG, str(folder / f"{_MINI_CONFIG}.safetensors")
-    elif Path(name).is_dir():
-        name = f"local-dir:{name}"
-    elif ":" not in name and name not in open_clip.list_models():
-        near = difflib.get_close_matches(name, [MINI, *open_clip.list_models()], n=3)
-        raise ConfigError(
-            f"unknown teacher '{name}'",
-            where="--teacher",
-            hint=f"did you mean {' or '.join(near)}?"
-            if near
-            else f"use '{MINI}' or an open_clip name",
-        )
+    name, pretrained = open_clip_name(config)
     try:
-        with _quiet_open_clip():
+        with quiet_open_clip():
             model = open_clip.create_model(
-                name, pretrained=pretrained, device=device, require_pretrained=":" not in name
+                name, pretrained=pretrained, device=device, require_pretrained=True
             )
             tokenizer = open_clip.get_tokenizer(name)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise EnvironmentLackingError(
             f"teacher '{config.name}' cannot be loaded: {str(error).splitlines()[0]}",
             where=f"--teacher {config.name} --pretrained {config.pretrained or '(none)'}",
-            hint="on a machine with network: open_clip.create_model(name, pretrained=tag), save it "
-            f"as a local open_clip folder and pass the folder; or use --teacher {MINI}",
+            hint="a folder needs open_clip_config.json and open_clip_model.safetensors; "
+            f"--teacher {MINI} needs nothing",
+        ) from error
+    except ImportError as error:
+        raise EnvironmentLackingError(
+            "the teacher's tokenizer needs the library transformers",
+            where=f"--teacher {config.name}",
+            hint="pip install 'dfkd-edge[siglip]'",
         ) from error
     return Teacher(model, tokenizer, config, classes)

@@ -2,17 +2,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from safetensors.torch import save_model
 
 from dfkd_edge.class_names import ClassNames, parse_class_names
-from dfkd_edge.config import TeacherConfig
+from dfkd_edge.config import PromptConfig, TeacherConfig
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
+from dfkd_edge.interfaces import StageContext
+from dfkd_edge.prompts import diversify_prompts
 from dfkd_edge.teacher import Teacher, load_teacher
 
 
@@ -79,3 +84,34 @@ def test_missing_weights_are_an_environment_fault(classes: ClassNames, tmp_path:
     missing = str(tmp_path / "missing.safetensors")
     with pytest.raises(EnvironmentLackingError, match="missing"):
         load_teacher(TeacherConfig(name="RN50", pretrained=missing), classes)
+
+
+def test_a_name_without_weights_lists_its_tags(classes: ClassNames) -> None:
+    for tag in ("", "laion2b_s34b_b97k"):
+        with pytest.raises(ConfigError, match="laion2b_s34b_b79k"):
+            load_teacher(TeacherConfig(name="ViT-B-32", pretrained=tag), classes)
+
+
+@pytest.mark.parametrize("kind", ["clip", "mobileclip", "siglip"])
+def test_a_folder_of_any_open_clip_class_is_a_teacher(
+    kind: str, small_tower: Callable[[str], Path], classes: ClassNames
+) -> None:
+    teacher = load_teacher(TeacherConfig(name=str(small_tower(kind))), classes)
+    image = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    assert teacher.logits(teacher.embed_images(image)).shape == (2, 3)
+
+
+@pytest.mark.slow
+def test_a_full_size_teacher_takes_a_step_of_prompts_and_embeds(
+    tmp_path: Path, classes: ClassNames, context: StageContext
+) -> None:
+    """ViT-B/32 itself, with random weights, saved and loaded as a file."""
+    torch.manual_seed(0)
+    model = open_clip.create_model("ViT-B-32", load_weights=False)
+    weights = tmp_path / "vit.safetensors"
+    save_model(model, str(weights))
+    config = TeacherConfig(name="ViT-B-32", pretrained=str(weights), templates=("{}",))
+    teacher = load_teacher(config, classes)
+    prompts = diversify_prompts(teacher, PromptConfig(num_styles=2, num_iterations=1), context)
+    assert prompts.embeddings.shape == (6, 512)
+    assert teacher.embed_images(torch.rand(1, 3, 224, 224)).shape == (1, 512)

@@ -1,0 +1,30 @@
+"""Named settings of whole runs, as TOML files: the base that a user's own settings lie on."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from importlib.resources import files
+from typing import Any
+
+from dfkd_edge.errors import ConfigError
+
+
+def preset_names() -> list[str]:
+    """List the presets."""
+    names = [entry.name for entry in files(__name__).iterdir()]
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """Read a preset as a tree of settings.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    names = preset_names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(names)}"
+        raise ConfigError(f"unknown preset '{name}'", where="--preset", hint=hint)
+    return tomllib.loads((files(__name__) / f"{name}.toml").read_text(encoding="utf-8"))
