@@ -37,7 +37,6 @@ def benchmark(
     """Measure latency, throughput, memory and size of every model of a bundle."""
     from dfkd_edge.deployment.bundle import find_bundle, open_bundle
     from dfkd_edge.runtime.timing import TimingRequest, parse_percentiles
-    from dfkd_edge.validation.latency import benchmark_model
 
     try:
         request = TimingRequest(warmup, duration, parse_percentiles(percentile))
@@ -47,6 +46,8 @@ def benchmark(
         ) from error
     opened = open_bundle(find_bundle(bundle))
     names = [_known(opened, precision)] if precision else list(opened.manifest["models"])
+    from dfkd_edge.validation.latency import benchmark_model  # imports torch
+
     rows = []
     for name in names:
         if not as_json:
@@ -167,9 +168,10 @@ def _say(text: str) -> None:
 
 
 def _show_predictions(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from dfkd_edge.console import result_console
 
     table = Table()
     for column in ("picture", "label", "score", "then"):
@@ -182,14 +184,15 @@ def _show_predictions(rows: list[dict[str, Any]]) -> None:
         )
         label = f"[bold]{escape(row['label'])}[/bold]"
         table.add_row(escape(row["file"]), label, f"{first['score']:.3f}" if is_known else "", then)
-    Console(highlight=False).print(table)
+    result_console().print(table)
 
 
 def _show_benchmark(rows: list[ModelBenchmark]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from dfkd_edge.console import result_console
+
+    console = result_console()
     names = list(rows[0].latency["percentile_ms"])
     units = ("images/s", "size MiB", "peak MiB", "model MiB")
     table = Table("model", *(f"{name} ms" for name in names), *units)

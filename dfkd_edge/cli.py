@@ -5,26 +5,28 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 
 from dfkd_edge import __version__
 from dfkd_edge.bundle_commands import benchmark, predict
+from dfkd_edge.classes_command import classes_app
 from dfkd_edge.deploy_cli import check, export, run
-from dfkd_edge.errors import DfkdEdgeError, UsageError
+from dfkd_edge.errors import DfkdEdgeError
+from dfkd_edge.inspect_command import inspect
+from dfkd_edge.machine_commands import cache_app, doctor
 from dfkd_edge.report_command import report
+from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.targets_command import targets_app
 
 app = typer.Typer(
     name="dfkd-edge",
     help="From a list of class names to a compact image classifier, without a single image.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-classes_app = typer.Typer(help="Work with class lists.", no_args_is_help=True)
 app.add_typer(classes_app, name="classes")
 app.add_typer(targets_app, name="targets")
 app.command()(export)
@@ -33,8 +35,12 @@ app.command()(run)
 app.command()(benchmark)
 app.command()(predict)
 app.command()(report)
+app.command()(doctor)
+app.command()(inspect)
+app.add_typer(cache_app, name="cache")
 
 RUNS = Path("runs")
+INTERRUPTED = 130
 Text = Optional[str]  # noqa: UP045  Typer reads the annotation at run time
 Number = Optional[int]  # noqa: UP045
 File = Optional[Path]  # noqa: UP045
@@ -155,50 +161,39 @@ def distill(
     )
 
 
-@classes_app.command()
-def lint(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="Class list.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-) -> None:
-    """Check a class list and show how each line is read."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from dfkd_edge.class_names import read_class_names
-
-    names = read_class_names(path)
-    rows: list[dict[str, Any]] = [
-        {"index": index, "name": name, "prompt": prompt, "folder": slug}
-        for index, (name, prompt, slug) in enumerate(
-            zip(names.names, names.prompts, names.slugs(), strict=True)
-        )
-    ]
-    if as_json:
-        typer.echo(json.dumps({"classes": rows}, ensure_ascii=False))
-        return
-    table = Table("index", "name", "prompt", title=f"{len(rows)} classes", title_justify="left")
-    for row in rows:
-        table.add_row(str(row["index"]), escape(row["name"]), escape(row["prompt"] or "templates"))
-    Console().print(table)
-
-
 def main() -> None:
     """Run the command line; the one place where errors become exit codes."""
-    verbose = bool({"--verbose", "-v"} & set(sys.argv[1:]))
     try:
         app()
-    except DfkdEdgeError as error:
-        if verbose:
-            raise
-        from rich.console import Console
-        from rich.markup import escape
+    except (DfkdEdgeError, Fault) as error:
+        _fail(error, str(error), error.exit_code)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        _fail(error, f"{error.strerror or error}{where}: free space or permissions, then go on", 4)
+    except SystemExit as exit_:
+        if exit_.code == INTERRUPTED:
+            sys.stderr.write(f"\nstopped; {interrupted_hint(sys.argv[1:])}\n")
+        raise
 
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"[bold red]error:[/bold red] {escape(str(error))}")
-        if isinstance(error, UsageError):
-            console.print("[dim]see dfkd-edge --help[/dim]")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; what is done is kept, the same command goes on from there\n")
-        sys.exit(130)
+
+def _fail(error: Exception, line: str, exit_code: int) -> None:
+    if {"--verbose", "-v"} & set(sys.argv[1:]):
+        import traceback
+
+        traceback.print_exception(error)
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"[bold red]error:[/bold red] {escape(line)}")
+    sys.exit(exit_code)
+
+
+def interrupted_hint(arguments: list[str]) -> str:
+    """Say what an interrupted command leaves behind, and how to go on."""
+    resumable = {"distill", "run"} & set(arguments[:1])
+    if not resumable:
+        return "nothing half was left behind, run the command again"
+    if "--no-resume" in arguments:
+        return "what is done is kept, go on with the same command without --no-resume"
+    return "what is done is kept, the same command goes on from there"

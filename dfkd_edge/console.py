@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -19,17 +20,20 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+PIPE_WIDTH = 200
+
 
 class BarProgress:
-    """One rich bar, or a line every ten seconds where there is no terminal."""
+    """One rich bar; where there is no terminal, a line after two seconds and every ten."""
 
-    PLAIN_INTERVAL_S = 10.0
+    PLAIN_FIRST_S, PLAIN_INTERVAL_S = 2.0, 10.0
 
     def __init__(self, console: Console, name: str, total: int, done: int) -> None:
         """Start at `done` of `total`."""
         self._console, self._name, self._total = console, name, total
         self._first, self._done = done, done
-        self._start = self._shown = time.monotonic()
+        self._start = time.monotonic()
+        self._next_line = self._start + self.PLAIN_FIRST_S
         self._bars: Progress | None = None
         self._task = TaskID(0)
         if console.is_terminal:
@@ -59,8 +63,8 @@ class BarProgress:
         if self._bars is not None:
             shown = f"{rate:.1f}/s" if rate >= 1 else f"{1 / max(rate, 1e-6):.1f} s each"
             self._bars.update(self._task, completed=self._done, rate=shown, note=note)
-        elif now - self._shown >= self.PLAIN_INTERVAL_S:
-            self._shown = now
+        elif now >= self._next_line:
+            self._next_line = now + self.PLAIN_INTERVAL_S
             left_s = (self._total - self._done) / max(rate, 1e-6)
             self._console.print(
                 f"{self._name}: {self._done}/{self._total}, {rate:.1f}/s, "
@@ -100,4 +104,22 @@ class ConsoleReporter:
 
 def make_console(quiet: bool) -> Console:
     """Console on standard error, so that standard output carries results only."""
-    return Console(file=sys.stderr, quiet=quiet, highlight=False)
+    is_terminal = sys.stderr.isatty()
+    return Console(file=sys.stderr, quiet=quiet, highlight=False, soft_wrap=not is_terminal)
+
+
+def result_console() -> Console:
+    """Console on standard output; a pipe gets tables of 200 columns, so that nothing is cut."""
+    is_plain = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(highlight=False, width=PIPE_WIDTH if is_plain else None)
+
+
+@contextlib.contextmanager
+def loading_libraries(console: Console) -> Iterator[None]:
+    """Say that heavy imports are under way: a spinner, or a line where there is no terminal."""
+    if console.is_terminal:
+        with console.status("loading libraries"):
+            yield
+    else:
+        console.print("loading libraries ...")
+        yield

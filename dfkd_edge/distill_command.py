@@ -13,17 +13,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
 from dfkd_edge.class_names import ClassNames, read_class_names, slug
 from dfkd_edge.config import PipelineConfig, load_config, to_toml
-from dfkd_edge.console import ConsoleReporter, make_console
+from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
 from dfkd_edge.errors import ConfigError
+from dfkd_edge.model_names import require_student, require_teacher
 from dfkd_edge.report_command import refresh_report
-from dfkd_edge.run_dir import atomic_write, open_run, point_latest
+from dfkd_edge.run_dir import (
+    atomic_write,
+    open_run,
+    point_latest,
+    refuse_other_run,
+    require_writable,
+    run_key,
+)
+from dfkd_edge.runtime_faults import require_pictures
 
 if TYPE_CHECKING:
     from dfkd_edge.pipeline import DistillResult
@@ -72,6 +80,12 @@ def run_request(request: DistillRequest) -> None:
             "no class list", where="--classes", hint="name a text file, one class a line"
         )
     class_names = read_class_names(Path(config.classes))
+    key = run_key(config, class_names)
+    output = request.output or request.runs / f"{slug(Path(config.classes).stem)}-{key[:8]}"
+    _refuse_early(config, class_names)
+    if not request.exist_ok:
+        refuse_other_run(output, key)
+    require_writable(output)
     if request.save_config:
         atomic_write(request.save_config, to_toml(config))
     console = make_console(request.quiet)
@@ -80,18 +94,16 @@ def run_request(request: DistillRequest) -> None:
         return
     console.print(f"dfkd-edge: {len(class_names)} classes from {escape(config.classes)}")
     started = time.monotonic()
-    with console.status("loading libraries"):
+    with loading_libraries(console):
         keep_freed_memory()
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         import torch
 
-        from dfkd_edge.pipeline import run_distill, run_key
+        from dfkd_edge.pipeline import run_distill
 
         _check_device(config.device)
         if request.num_threads:
             torch.set_num_threads(request.num_threads)
-    key = run_key(config, class_names)
-    output = request.output or request.runs / f"{slug(Path(config.classes).stem)}-{key[:8]}"
     console.print(f"run directory: {escape(str(output))}")
     with open_run(output, key, resume=request.resume, exist_ok=request.exist_ok) as run_dir:
         result = run_distill(config, run_dir, ConsoleReporter(console))
@@ -102,6 +114,14 @@ def run_request(request: DistillRequest) -> None:
         print_json(result, report)
     else:
         show_result(result, report, time.monotonic() - started)
+
+
+def _refuse_early(config: PipelineConfig, class_names: ClassNames) -> None:
+    """Find what cannot be met before a library is imported, let alone a student trained."""
+    require_teacher(config.teacher.name)
+    require_student(config.distillation.student)
+    if config.data:
+        require_pictures(Path(config.data), class_names.names)
 
 
 def _check_device(device: str) -> None:
@@ -154,7 +174,7 @@ def _percent(value: float | None) -> str:
 
 def show_result(result: DistillResult, report: str, seconds: float) -> None:
     """Print the closing tables and panel on standard output."""
-    console = Console(highlight=False)
+    console = result_console()
     rungs = {rung["name"]: rung for rung in result.evaluation["rungs"]}
     init = result.student.settings["init"]
     table = Table(title="top-1 accuracy", title_justify="left")
@@ -192,7 +212,8 @@ def show_result(result: DistillResult, report: str, seconds: float) -> None:
             0, f"retention   {result.evaluation['retention']:.1%} of the teacher's mean top-1"
         )
     else:
-        lines.append(
-            "next        add --data DIR with a few labelled pictures to measure real accuracy"
-        )
-    console.print(Panel(escape("\n".join(lines)), title="student ready", title_align="left"))
+        lines.append("accuracy    add --data DIR with a few labelled pictures to measure it")
+    lines.append(f"next        dfkd-edge export {result.run_dir} --target jetson")
+    console.print(
+        Panel(escape("\n".join(lines)), title="student ready", title_align="left", expand=False)
+    )

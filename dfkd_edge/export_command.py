@@ -7,24 +7,28 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from dfkd_edge.class_names import read_class_names
 from dfkd_edge.config import ExportConfig, PipelineConfig, load_config, to_toml
-from dfkd_edge.console import ConsoleReporter, make_console
+from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
 from dfkd_edge.deployment.precision import chosen_precision
 from dfkd_edge.distill_command import DistillRequest, keep_freed_memory, run_request
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.plugins import load_target
 from dfkd_edge.report_command import refresh_report
-from dfkd_edge.run_dir import atomic_write, find_run
+from dfkd_edge.run_dir import atomic_write, find_run, require_stages
 from dfkd_edge.runtime.bundle_files import CHECK_RESULT
+from dfkd_edge.runtime_faults import require_pictures
 
 if TYPE_CHECKING:
     from dfkd_edge.runtime.bundle_files import Bundle
@@ -78,10 +82,13 @@ def run_export(request: ExportRequest) -> None:
         DfkdEdgeError: any other error of the tree.
     """
     run = find_run(request.run)
+    require_stages(run, {"surrogates", "student"})
     config = _resolved(run, request.overrides)
     target = load_target(config.export.target)
     precision = chosen_precision(target, config.export)
     folder = request.output or run / "bundles" / target.name
+    if request.data:
+        require_pictures(Path(request.data), read_class_names(run / "classes.txt").names)
     console = make_console(request.quiet)
     if request.dry_run:
         _show_plan(config.export, target.name, run, folder, request)
@@ -90,7 +97,7 @@ def run_export(request: ExportRequest) -> None:
     if target.no_int8_reason and precision != "int8":
         console.print(f"  no INT8: {escape(target.no_int8_reason)}")
     begun = time.monotonic()
-    with console.status("loading libraries"):
+    with loading_libraries(console):
         _prepare()
         from dfkd_edge.pipeline import run_export_stage
 
@@ -121,7 +128,9 @@ def run_check(request: CheckRequest) -> None:
 
     console = make_console(request.quiet)
     bundle = open_bundle(find_bundle(request.bundle))
-    with console.status("loading libraries"):
+    if request.data:
+        require_pictures(Path(request.data), bundle.classes)
+    with loading_libraries(console):
         _prepare()
         from dfkd_edge.deployment.check import check_bundle
         from dfkd_edge.validation.gate import require_passed
@@ -233,28 +242,40 @@ def _percent(value: float | None) -> str:
 
 
 def show_ladder(document: dict[str, Any]) -> None:
-    """Print rungs x domains with size and latency."""
-    measure = document["measure"]
+    """Print the rungs side by side: domains, then size and latency; fits 80 columns."""
+    measure, rungs = document["measure"], document["rungs"]
     title = "top-1" if measure == "top1" else "agreement with the teacher"
-    table = Table(title=f"conversion ladder: {title}", title_justify="left")
-    domains = list(document["rungs"][0]["domains"])
-    table.add_column("rung")
-    for name in (*(escape(d) for d in domains), "mean", "KL", "NaN", "MiB", "ms here"):
-        table.add_column(name, justify="right")
-    for rung in document["rungs"]:
-        parts = list(rung["domains"].values())
-        figures = [part[measure] for part in parts]
-        divergences = [p["kl_to_previous"] for p in parts if p["kl_to_previous"] is not None]
-        table.add_row(
-            rung["name"],
-            *(_percent(figure) for figure in figures),
-            _percent(sum(figures) / len(figures)),
-            f"{sum(divergences) / len(divergences):.4f}" if divergences else "-",
-            str(sum(part["num_nan"] for part in parts)),
-            f"{rung['size_bytes'] / 2**20:.2f}" if rung["size_bytes"] else "-",
-            f"{rung['latency_ms']:.2f}" if rung["latency_ms"] else "-",
-        )
-    Console(highlight=False).print(table)
+    table = Table(title=f"conversion ladder: {title}", title_justify="left", box=SIMPLE_HEAD)
+    table.pad_edge = False
+    table.add_column("", overflow="fold")
+    for rung in rungs:
+        table.add_column(rung["name"], justify="right", no_wrap=True)
+    for domain in rungs[0]["domains"]:
+        figures = (_percent(rung["domains"][domain][measure]) for rung in rungs)
+        table.add_row(escape(domain), *figures)
+    for name, figure in LADDER_ROWS.items():
+        table.add_row(name, *(figure(rung, measure) for rung in rungs), style="dim")
+    result_console().print(table)
+
+
+def _mean_divergence(rung: dict[str, Any], _measure: str) -> str:
+    parts = rung["domains"].values()
+    divergences = [p["kl_to_previous"] for p in parts if p["kl_to_previous"] is not None]
+    return f"{sum(divergences) / len(divergences):.4f}" if divergences else "-"
+
+
+def _mean_measure(rung: dict[str, Any], measure: str) -> str:
+    figures = [part[measure] for part in rung["domains"].values()]
+    return _percent(sum(figures) / len(figures))
+
+
+LADDER_ROWS: dict[str, Callable[[dict[str, Any], str], str]] = {
+    "mean": _mean_measure,
+    "KL to the left": _mean_divergence,
+    "NaN": lambda rung, _: str(sum(part["num_nan"] for part in rung["domains"].values())),
+    "MiB": lambda rung, _: f"{rung['size_bytes'] / 2**20:.2f}" if rung["size_bytes"] else "-",
+    "ms here": lambda rung, _: f"{rung['latency_ms']:.2f}" if rung["latency_ms"] else "-",
+}
 
 
 def _verdict_lines(document: dict[str, Any]) -> list[str]:
@@ -302,11 +323,12 @@ def _show_panel(lines: list[str], document: dict[str, Any], next_step: str) -> N
     if document["measure"] == "agreement":
         lines.append("accuracy    add --data DIR with labelled pictures to measure top-1")
     lines.append(f"next        {next_step}")
-    Console(highlight=False).print(
+    result_console().print(
         Panel(
             escape("\n".join(lines)),
             title="bundle proven" if passed else "gate failed",
             title_align="left",
+            expand=False,
             border_style="green" if passed else "red",
         )
     )

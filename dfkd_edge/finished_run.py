@@ -8,8 +8,8 @@ from pathlib import Path
 from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
 from dfkd_edge.class_names import ClassNames, read_class_names
 from dfkd_edge.config import PipelineConfig, load_config
-from dfkd_edge.errors import ArtifactError, RunDirError
-from dfkd_edge.run_dir import find_run, read_stages
+from dfkd_edge.errors import ArtifactError
+from dfkd_edge.run_dir import find_run, read_stages, require_stages
 from dfkd_edge.synthesis.surrogate_store import read_surrogates
 
 
@@ -33,13 +33,7 @@ def open_finished_run(path: Path) -> FinishedRun:
         ArtifactError: a file of it is missing or damaged.
     """
     path = find_run(path)
-    missing = {"surrogates", "student"} - set(read_stages(path))
-    if missing:
-        raise RunDirError(
-            f"the run has no finished {' and no '.join(sorted(missing))}",
-            where=str(path),
-            hint="the same distill command goes on from where it stopped",
-        )
+    require_stages(path, {"surrogates", "student"})
     if not (path / "config.toml").is_file():
         raise ArtifactError("settings of the run are missing", where=str(path / "config.toml"))
     config = load_config(path / "config.toml")

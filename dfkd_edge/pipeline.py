@@ -8,7 +8,7 @@ from typing import Any
 
 from dfkd_edge.artifacts import PromptSet, StudentArtifact, SurrogateSet
 from dfkd_edge.class_names import ClassNames, read_class_names
-from dfkd_edge.config import PipelineConfig, content_hash, to_toml
+from dfkd_edge.config import PipelineConfig, to_toml
 from dfkd_edge.deployment.bundle import Bundle
 from dfkd_edge.deployment.export import ExportPlan, export_student
 from dfkd_edge.distillation import distill
@@ -32,22 +32,6 @@ class DistillResult:
     surrogates: SurrogateSet
     student: StudentArtifact
     evaluation: dict[str, Any]
-
-
-def run_key(config: PipelineConfig, class_names: ClassNames) -> str:
-    """Hash what makes a run this run: every setting, and the classes rather than their file.
-
-    Where the evaluation pictures lie is left out: other pictures do not change the student.
-    """
-    return content_hash(
-        config.seed,
-        config.device,
-        config.teacher,
-        config.prompts,
-        config.synthesis,
-        config.distillation,
-        class_names,
-    )
 
 
 def run_distill(config: PipelineConfig, run_dir: RunDir, reporter: Reporter) -> DistillResult:

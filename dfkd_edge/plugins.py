@@ -181,4 +181,6 @@ def _unknown(what: str, name: str, known: Iterable[str], where: str = "") -> Con
     names = list(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+    if not near and what == "target":  # more than two hundred names help nobody
+        hint = "dfkd-edge targets list shows all, --target takes a TOML file too"
     return ConfigError(f"unknown {what} '{name}'", where=where, hint=hint)

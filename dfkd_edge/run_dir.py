@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_edge import __version__
+from dfkd_edge.class_names import ClassNames
+from dfkd_edge.config import PipelineConfig, content_hash
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError, RunDirError
 
 MARKER = "dfkd-edge run"
@@ -142,8 +144,62 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
             "manifest cannot be read", where=str(path / MANIFEST), hint="use a new --output"
         ) from error
     if not isinstance(manifest, dict) or manifest.get("marker") != MARKER:
-        raise RunDirError("folder holds no run of ours", where=str(path))
+        raise RunDirError(
+            "folder holds no run of ours", where=str(path), hint="choose another --output"
+        )
+    if not isinstance(manifest.get("run_key"), str) or not isinstance(manifest.get("stages"), dict):
+        raise ArtifactError(
+            f"run was made by another version ({manifest.get('version', 'unknown')})",
+            where=str(path / MANIFEST),
+            hint="use a new --output",
+        )
     return manifest
+
+
+def run_key(config: PipelineConfig, class_names: ClassNames) -> str:
+    """Hash what makes a run this run: every setting, and the classes rather than their file.
+
+    Where the evaluation pictures lie is left out: other pictures do not change the student.
+    """
+    return content_hash(
+        config.seed,
+        config.device,
+        config.teacher,
+        config.prompts,
+        config.synthesis,
+        config.distillation,
+        class_names,
+    )
+
+
+def require_writable(path: Path) -> None:
+    """Check that a folder can be made or written into, before anything is computed for it.
+
+    Raises:
+        EnvironmentLackingError: it cannot.
+    """
+    there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        what = "is read-only" if there.is_dir() else "is a file"
+        raise EnvironmentLackingError(
+            f"cannot write: {there} {what}", where=str(path), hint="choose another --output"
+        )
+
+
+def refuse_other_run(path: Path, run_key: str) -> None:
+    """Leave a folder alone that is not ours, or that holds a run with other settings.
+
+    Raises:
+        RunDirError: it is one of these.
+        ArtifactError: its manifest is damaged.
+    """
+    manifest = _read_manifest(path)
+    if manifest and manifest["run_key"] != run_key:
+        raise RunDirError(
+            "folder holds a run with other settings",
+            where=str(path),
+            hint="choose another --output, or --exist-ok to redo what differs",
+        )
 
 
 @contextlib.contextmanager
@@ -161,13 +217,9 @@ def open_run(path: Path, run_key: str, *, resume: bool, exist_ok: bool) -> Itera
     """
     import filelock
 
+    if not exist_ok:
+        refuse_other_run(path, run_key)
     manifest = _read_manifest(path)
-    if manifest and manifest["run_key"] != run_key and not exist_ok:
-        raise RunDirError(
-            "folder holds a run with other settings",
-            where=str(path),
-            hint="choose another --output, or --exist-ok to redo what differs",
-        )
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path / ".lock")
@@ -176,7 +228,7 @@ def open_run(path: Path, run_key: str, *, resume: bool, exist_ok: bool) -> Itera
         raise RunDirError("run is in use by another process", where=str(path)) from error
     except OSError as error:
         raise EnvironmentLackingError(
-            f"cannot use folder: {error.strerror}", where=str(path)
+            f"cannot use folder: {error.strerror}", where=str(path), hint="choose another --output"
         ) from error
     try:
         stages = manifest["stages"] if manifest else {}
@@ -198,8 +250,9 @@ def find_run(path: Path) -> Path:
     Raises:
         RunDirError: there is none.
     """
-    if _read_manifest(path) is None:
+    if not (path / MANIFEST).is_file():
         raise RunDirError("no run here", where=str(path), hint="run dfkd-edge distill first")
+    _read_manifest(path)
     return path.resolve()
 
 
@@ -208,6 +261,21 @@ def read_stages(path: Path) -> dict[str, Any]:
     manifest = _read_manifest(path)
     stages: dict[str, Any] = manifest["stages"] if manifest else {}
     return stages
+
+
+def require_stages(path: Path, stages: set[str]) -> None:
+    """Check that a run has finished these stages.
+
+    Raises:
+        RunDirError: it has not.
+    """
+    missing = stages - set(read_stages(path))
+    if missing:
+        raise RunDirError(
+            f"the run has no finished {' and no '.join(sorted(missing))}",
+            where=str(path),
+            hint="the same distill command goes on from where it stopped",
+        )
 
 
 def point_latest(runs: Path, run: Path) -> None:

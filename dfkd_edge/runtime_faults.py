@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from dfkd_edge.errors import (
     ArtifactError,
@@ -35,3 +36,15 @@ def faults_as_errors() -> Iterator[None]:
         raise BY_EXIT_CODE[fault.exit_code](
             fault.what, where=fault.where, hint=fault.hint
         ) from fault
+
+
+def require_pictures(root: Path, class_names: tuple[str, ...]) -> None:
+    """Check that a folder holds labelled pictures of the classes, before hours are spent.
+
+    Raises:
+        UsageError: it does not.
+    """
+    from dfkd_edge.runtime.labelled_folders import find_pictures
+
+    with faults_as_errors():
+        find_pictures(root, class_names)

@@ -8,7 +8,6 @@ F backbone features.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,9 +21,10 @@ from torch import Tensor, nn
 
 from dfkd_edge import efficientnet_lite_slim
 from dfkd_edge.artifacts import StudentArtifact
-from dfkd_edge.errors import ArtifactError, ConfigError, EnvironmentLackingError
+from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
+from dfkd_edge.model_names import MINI as MINI
+from dfkd_edge.model_names import require_student
 
-MINI = "mini"
 INPUT_MEAN = (0.5, 0.5, 0.5)
 INPUT_STD = (0.25, 0.25, 0.25)
 
@@ -109,15 +109,7 @@ def student_entry(name: str, image_size_px: int | None) -> StudentEntry:
     """
     entry = STUDENTS.get(name)
     if entry is None:
-        if name not in timm.list_models():
-            near = difflib.get_close_matches(name, [*STUDENTS, *timm.list_models()], n=3)
-            raise ConfigError(
-                f"unknown student '{name}'",
-                where="--student",
-                hint=f"did you mean {' or '.join(near)}?"
-                if near
-                else f"use '{MINI}' or a timm name",
-            )
+        require_student(name)
         entry = StudentEntry(name, 224, False, "see timm")
     if image_size_px:
         entry = StudentEntry(entry.timm_name, image_size_px, entry.int8_friendly, entry.license)

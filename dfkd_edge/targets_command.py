@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -82,8 +81,6 @@ def _plain(profile: TargetProfile, column: str) -> Any:
 
 
 def _print(content: Any) -> None:
-    """Print for people; a pipe gets every column in full instead of 80 characters."""
-    from rich.console import Console
+    from dfkd_edge.console import result_console
 
-    width = None if sys.stdout.isatty() else 200
-    Console(width=width, highlight=False).print(content)
+    result_console().print(content)

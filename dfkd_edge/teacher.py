@@ -10,7 +10,6 @@ K classes.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import logging
 from collections.abc import Iterator, Sequence
@@ -27,8 +26,9 @@ from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config import TeacherConfig
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.mixed_precision import mixed_precision
+from dfkd_edge.model_names import MINI as MINI
+from dfkd_edge.model_names import require_teacher
 
-MINI = "mini"
 _MINI_CONFIG = "dfkd-mini"
 TEXTS_TOGETHER = 256
 """Texts embedded at a time: 0.2 GB in the text tower of ViT-B/32."""
@@ -60,7 +60,7 @@ class Teacher:
         self._mean = torch.tensor(preprocess["mean"]).view(1, 3, 1, 1)
         self._std = torch.tensor(preprocess["std"]).view(1, 3, 1, 1)
         self.logit_scale = float(torch.as_tensor(model.logit_scale).exp())
-        self.head_KD = self._zero_shot_head(config.templates)
+        self.head_KD = self.zero_shot_head(classes, config.templates)
 
     @property
     def device(self) -> torch.device:
@@ -78,11 +78,11 @@ class Teacher:
         visual: Any = self.model.visual
         return sum(p.numel() for p in visual.parameters())
 
-    def _zero_shot_head(self, templates: Sequence[str]) -> Tensor:
+    def zero_shot_head(self, classes: ClassNames, templates: Sequence[str]) -> Tensor:
         """Mean embedding of each class over the templates, or of its own prompt; [K, D]."""
         groups = [
             [prompt] if prompt else [template.replace("{}", name) for template in templates]
-            for name, prompt in zip(self.classes.names, self.classes.prompts, strict=True)
+            for name, prompt in zip(classes.names, classes.prompts, strict=True)
         ]
         embedding_ND = self.embed_texts([text for group in groups for text in group])
         rows = embedding_ND.split([len(group) for group in groups])
@@ -204,10 +204,7 @@ def open_clip_name(config: TeacherConfig) -> tuple[str, str | None]:
         return f"local-dir:{name}", None
     if ":" in name:
         return name, None
-    if name not in open_clip.list_models():
-        near = difflib.get_close_matches(name, [MINI, *open_clip.list_models()], n=3)
-        guess = f"did you mean {' or '.join(near)}?" if near else f"use '{MINI}' or a folder"
-        raise ConfigError(f"unknown teacher '{name}'", where="--teacher", hint=guess)
+    require_teacher(name)
     tags = open_clip.list_pretrained_tags_by_model(name)
     is_file = Path(pretrained).suffix or Path(pretrained).exists()
     if not pretrained or not (is_file or open_clip.get_pretrained_cfg(name, pretrained)):

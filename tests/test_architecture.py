@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 CORE = ROOT / "dfkd_edge"
 LEAVES = (
     *("config", "artifacts", "interfaces", "errors", "seeding", "run_dir", "class_names"),
-    *("target_profile", "target_schema", "target_files", "plugins"),
+    *("target_profile", "target_schema", "target_files", "plugins", "model_names"),
 )
 STAGES = ("prompts", "synthesis", "distillation", "validation")
 SHARED_BY_STAGES = {"dfkd_edge.synthesis.views"}

@@ -38,14 +38,6 @@ def test_version_is_the_package_version() -> None:
     assert runner.invoke(app, ["--version"]).stdout == f"dfkd-edge {__version__}\n"
 
 
-def test_lint_shows_how_each_line_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "classes.txt"
-    path.write_text("dog\njaguar\ta big cat\n", encoding="utf-8")
-    document = json.loads(runner.invoke(app, ["classes", "lint", str(path), "--json"]).stdout)
-    assert [row["name"] for row in document["classes"]] == ["dog", "jaguar"]
-    assert document["classes"][1]["prompt"] == "a big cat"
-
-
 def test_dry_run_checks_and_writes_nothing(
     tmp_path: Path, quickstart: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,9 +17,11 @@ from dfkd_edge.errors import ConfigError
 from dfkd_edge.finished_run import FinishedRun
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.plugins import load_exporter
+from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.labelled_folders import PICTURE_SUFFIXES
+from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.target_profile import TargetProfile
 from dfkd_edge.validation.evaluation_images import image_digests
-from dfkd_edge.validation.image_folders import PICTURE_SUFFIXES, read_picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def _from_folder(
             try:
                 images.append(read_picture(files[index], side_px))
                 progress.advance()
-            except ConfigError:
+            except Fault:
                 unreadable.append(files[index])
     if unreadable:
         context.reporter.note(

@@ -17,9 +17,11 @@ from PIL import Image
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.errors import ConfigError
+from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.seeding import derived_seed
 from dfkd_edge.validation.corruptions import GROUPS, corrupted_group
-from dfkd_edge.validation.image_folders import Domain, find_domains, read_picture
+from dfkd_edge.validation.image_folders import Domain, find_domains
 
 Images = NDArray[np.uint8]
 Measure = Literal["top1", "agreement"]
@@ -139,7 +141,7 @@ class FolderSource:
             for file, label in pairs[start : start + size]:
                 try:
                     sizes = [read_picture(file, side) for side in self._sides_px]
-                except ConfigError:
+                except Fault:
                     unreadable.append(file)
                     continue
                 for side, picture in zip(self._sides_px, sizes, strict=True):

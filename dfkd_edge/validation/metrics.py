@@ -18,10 +18,11 @@ from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
 from dfkd_edge.environment import describe_environment
 from dfkd_edge.interfaces import Progress, StageContext
 from dfkd_edge.run_dir import atomic_write
+from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.seeding import derived_seed
 from dfkd_edge.students import Student, build_student, load_student
 from dfkd_edge.teacher import Teacher
-from dfkd_edge.validation.image_folders import Domain, find_domains, read_picture
+from dfkd_edge.validation.image_folders import Domain, find_domains
 from dfkd_edge.validation.reliability import confusion, reliability
 from dfkd_edge.validation.statistics import bootstrap_interval
 

@@ -42,7 +42,8 @@ def agreement_with_fp32(bundle: Path, data: Path) -> float:
     from dfkd_edge.artifacts import ModelFile
     from dfkd_edge.deployment.bundle import open_bundle
     from dfkd_edge.deployment.proof import open_runner
-    from dfkd_edge.validation.image_folders import find_domains, read_picture
+    from dfkd_edge.runtime.preprocess import read_picture
+    from dfkd_edge.validation.image_folders import find_domains
 
     opened = open_bundle(bundle)
     runners = [

@@ -32,7 +32,8 @@ from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.config import ExportConfig
 from dfkd_edge.finished_run import open_finished_run
 from dfkd_edge.plugins import load_target
-from dfkd_edge.validation.image_folders import find_domains, read_picture
+from dfkd_edge.runtime.preprocess import read_picture
+from dfkd_edge.validation.image_folders import find_domains
 
 Images = NDArray[np.uint8]
 MODELOPT_PACKAGES = ("nvidia-modelopt[onnx]", "onnxruntime")

@@ -9,7 +9,6 @@ from PIL import Image
 
 from dfkd_edge.runtime import preprocess
 from dfkd_edge.runtime.faults import Fault
-from dfkd_edge.validation import image_folders
 
 SIDES_PX = (16, 64, 224)
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -21,16 +20,6 @@ def expected(side_px: int) -> NDArray[np.uint8]:
 
 def fault_of(seen: NDArray[np.generic], side_px: int) -> str:
     return preprocess.name_fault(seen, preprocess.test_card(side_px), expected(side_px))
-
-
-def test_the_core_and_the_device_read_a_picture_alike(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    for mode, channels in (("RGB", 3), ("RGBA", 4), ("L", 1)):
-        array = random.integers(0, 256, (37, 53, channels), dtype=np.uint8)
-        path = tmp_path / f"{mode}.png"
-        Image.fromarray(array.squeeze(), mode).save(path)
-        ours = preprocess.read_picture(path, 24)
-        assert np.array_equal(ours, image_folders.read_picture(path, 24))
 
 
 @pytest.mark.parametrize("side_px", SIDES_PX)

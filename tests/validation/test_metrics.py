@@ -8,7 +8,9 @@ import torch
 from PIL import Image
 
 from dfkd_edge.errors import ConfigError
-from dfkd_edge.validation.image_folders import find_domains, read_picture
+from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.preprocess import read_picture
+from dfkd_edge.validation.image_folders import find_domains
 from dfkd_edge.validation.metrics import compare, summarise
 
 
@@ -50,7 +52,7 @@ def test_pictures_are_squared_and_alpha_lies_on_white(tmp_path: Path) -> None:
 def test_a_broken_picture_is_named(tmp_path: Path) -> None:
     path = tmp_path / "broken.jpg"
     path.write_bytes(b"\xff\xd8 cut")
-    with pytest.raises(ConfigError, match=r"broken\.jpg"):
+    with pytest.raises(Fault, match=r"broken\.jpg"):
         read_picture(path, 16)
 
 

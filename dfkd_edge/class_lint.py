@@ -1,0 +1,317 @@
+"""Looks at a class list through the teacher's text space: what will be mixed up, and what to write.
+
+Similarities of one CLIP say nothing in another, so every threshold is measured in the teacher at
+hand, on pairs of everyday words: synonyms, siblings such as fork and spoon, unrelated things.
+
+Shape suffixes: K classes, P pairs, T kinds of things, D embedding width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dfkd_edge.class_names import ClassNames, folded
+from dfkd_edge.config import TeacherConfig
+from dfkd_edge.interfaces import Reporter
+from dfkd_edge.teacher import Teacher, load_teacher
+
+SYNONYMS = (
+    *(("car", "automobile"), ("sofa", "couch"), ("bicycle", "bike"), ("television", "TV")),
+    *(("airplane", "plane"), ("rabbit", "bunny"), ("trousers", "pants"), ("street", "road")),
+)
+SIBLINGS = (
+    *(("dog", "cat"), ("apple", "pear"), ("car", "truck"), ("chair", "table")),
+    *(("shirt", "trousers"), ("bus", "train"), ("cow", "horse"), ("spoon", "fork")),
+)
+KINDS = (
+    *("animal", "bird", "fish", "insect", "person", "food", "fruit", "vegetable", "drink", "tool"),
+    *("machine", "vehicle", "building", "furniture", "clothing", "plant", "toy", "weapon"),
+    *("road sign", "musical instrument", "body part", "electronic device", "kitchen utensil"),
+    *("sports equipment", "office equipment", "place"),
+)
+MAX_ENSEMBLE = 200
+"""Longer lists are embedded with the first template only: a thousand names stay a few seconds."""
+MAX_PAIRS = 50
+LONGEST_FRAME = "a painting of a {} in a style"
+"""Stands for the longest sentence that a name is put into."""
+CHUNK = 64
+CLEAR_KIND, CLEAR_THEME = 0.3, 0.3
+"""Share above which a name has a kind of its own, and a list a common one (ours)."""
+SHARPNESS = 6.0
+"""Softmax over kinds: exponent for the distance between synonyms and unrelated words (ours)."""
+MIN_LETTERS_A_TOKEN = 2.0
+"""Words that fall into shorter pieces were hardly ever seen in the teacher's training (ours)."""
+ODD_CHARACTERS = frozenset("/\\<>{}[]|*=_")
+WORTH_A_PROMPT = 0.03
+"""A prompt is suggested for a pair when it lowers the similarity by this much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What similarities mean in this teacher: cosines of pairs of everyday words."""
+
+    synonyms: float
+    """Lower quartile of synonyms: from here on two names count as one."""
+    siblings: float
+    """Median of siblings; halfway to synonyms two classes are expected to be mixed up."""
+    unrelated: float
+    """Median of unrelated words."""
+
+    @property
+    def confusing(self) -> float:
+        """Cosine from which a pair is reported."""
+        return (self.synonyms + self.siblings) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to look at in a class list."""
+
+    rule: str
+    """`near-duplicate`, `confusable`, `ambiguous`, `unclear`, `unknown-word`, `too-long`
+    or `odd-characters`."""
+    names: tuple[str, ...]
+    text: str
+    """What is the matter, after the names."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassListReport:
+    """What the teacher makes of a class list."""
+
+    scale: Scale
+    findings: tuple[Finding, ...]
+    pairs: tuple[tuple[str, str, float], ...]
+    """The most similar pairs with their cosine, most similar first."""
+    suggested_prompts: dict[str, str]
+    """Name -> a prompt that would help."""
+
+
+def lint_classes(classes: ClassNames, config: TeacherConfig, reporter: Reporter) -> ClassListReport:
+    """Embed a class list and look for what the teacher will mix up or misread.
+
+    Raises:
+        ConfigError: unknown teacher.
+        EnvironmentLackingError: the teacher's weights are out of reach.
+    """
+    words = tuple(dict.fromkeys(word for pair in SYNONYMS + SIBLINGS for word in pair))
+    with reporter.stage("loading the teacher", 1) as progress:
+        teacher = load_teacher(config, ClassNames(words, (None,) * len(words)))
+        progress.advance()
+    templates = config.templates if len(classes) <= MAX_ENSEMBLE else config.templates[:1]
+    with reporter.stage("reading the names", len(classes)) as progress:
+        rows = []
+        for start in range(0, len(classes), CHUNK):
+            part = slice(start, start + CHUNK)
+            some = ClassNames(classes.names[part], classes.prompts[part])
+            rows.append(teacher.zero_shot_head(some, templates))
+            progress.advance(len(rows[-1]))
+    reader = _Reader(teacher, classes, torch.cat(rows), _measure_scale(teacher, templates))
+    return reader.report()
+
+
+def _measure_scale(teacher: Teacher, templates: Sequence[str]) -> Scale:
+    words = teacher.classes.names
+    head_KD = teacher.zero_shot_head(teacher.classes, templates)
+    row = {word: head_KD[index] for index, word in enumerate(words)}
+
+    def cosines(pairs: Sequence[tuple[str, str]]) -> Tensor:
+        return torch.stack([row[one] @ row[two] for one, two in pairs])
+
+    firsts, seconds = [a for a, _ in SYNONYMS], [b for _, b in SIBLINGS]
+    unrelated = [(a, b) for a in firsts for b in seconds if a != b]
+    return Scale(
+        float(cosines(SYNONYMS).quantile(0.25)),
+        float(cosines(SIBLINGS).median()),
+        float(cosines(unrelated).median()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Collects the findings of one list."""
+
+    teacher: Teacher
+    classes: ClassNames
+    head_KD: Tensor
+    scale: Scale
+
+    def report(self) -> ClassListReport:
+        pairs = self._pairs()
+        kind_KT = self._kinds()
+        prompts: dict[str, str] = {}
+        findings = [
+            *self._odd_characters(),
+            *self._too_long(),
+            *self._of_pairs(pairs, kind_KT, prompts),
+            *self._unknown_words(),
+            *self._unclear(kind_KT, prompts),
+            *self._ambiguous(prompts),
+        ]
+        return ClassListReport(self.scale, tuple(findings), pairs, prompts)
+
+    def _pairs(self) -> tuple[tuple[str, str, float], ...]:
+        names = self.classes.names
+        first_P, second_P = torch.triu_indices(len(names), len(names), offset=1)
+        cosine_P = (self.head_KD @ self.head_KD.T)[first_P, second_P]
+        order = cosine_P.argsort(descending=True, stable=True)[:MAX_PAIRS]
+        return tuple(
+            (names[int(first_P[p])], names[int(second_P[p])], float(cosine_P[p])) for p in order
+        )
+
+    def _kinds(self) -> Tensor:
+        """Share of each kind of thing in each class, [K, T]."""
+        kind_TD = self.teacher.embed_texts([f"a photo of {_with_article(k)}" for k in KINDS])
+        spread = max(self.scale.synonyms - self.scale.unrelated, 1e-3)
+        return (self.head_KD @ kind_TD.T * (SHARPNESS / spread)).softmax(1)
+
+    def _of_pairs(
+        self, pairs: Sequence[tuple[str, str, float]], kind_KT: Tensor, prompts: dict[str, str]
+    ) -> list[Finding]:
+        findings = []
+        for one, two, cosine in pairs:
+            if cosine >= self.scale.synonyms:
+                text = "the teacher sees one class: merge them, or give both prompts that differ"
+                findings.append(Finding("near-duplicate", (one, two), text))
+            elif cosine >= self.scale.confusing:
+                text = "will often be mixed up"
+                findings.append(Finding("confusable", (one, two), text))
+            else:
+                break
+            for name, other in ((one, two), (two, one)):
+                prompt = self._apart(name, other, cosine, kind_KT)
+                if prompt:
+                    prompts.setdefault(name, prompt)
+        return findings
+
+    def _apart(self, name: str, other: str, cosine: float, kind_KT: Tensor) -> str:
+        """Name the kind of a class where that sets it apart from the other; else nothing."""
+        index, rival = self.classes.names.index(name), self.classes.names.index(other)
+        kind = int(kind_KT[index].argmax())
+        if self.classes.prompts[index] or kind == int(kind_KT[rival].argmax()):
+            return ""
+        prompt = _kind_prompt(name, KINDS[kind])
+        found = float(self.teacher.embed_texts([prompt])[0] @ self.head_KD[rival])
+        return prompt if found <= cosine - WORTH_A_PROMPT else ""
+
+    def _unclear(self, kind_KT: Tensor, prompts: dict[str, str]) -> list[Finding]:
+        """Names without a kind of their own in a list of one kind: `date` among fruits."""
+        theme_T = kind_KT.mean(0)
+        theme = int(theme_T.argmax())
+        if float(theme_T[theme]) < CLEAR_THEME:
+            return []
+        findings = []
+        for index, (name, own) in enumerate(
+            zip(self.classes.names, self.classes.prompts, strict=True)
+        ):
+            best, kind = (float(v) for v in kind_KT[index].max(0))
+            if own is None and best < CLEAR_KIND and int(kind) != theme:
+                text = f"the teacher does not see {_with_article(KINDS[theme])} in this name"
+                findings.append(Finding("unclear", (name,), text))
+                prompts[name] = _kind_prompt(name, KINDS[theme])
+        return findings
+
+    def _ambiguous(self, prompts: dict[str, str]) -> list[Finding]:
+        """Words with several senses: how the teacher reads them, and which one the list means."""
+        senses_of = _senses()
+        findings = []
+        for index, (name, own) in enumerate(
+            zip(self.classes.names, self.classes.prompts, strict=True)
+        ):
+            senses = senses_of.get(folded(name), []) if own is None else []
+            if not senses:
+                continue
+            sense_SD = self.teacher.embed_texts([f"a photo of {sense}" for sense in senses])
+            others_D = self.head_KD.sum(0) - self.head_KD[index]
+            meant = senses[int((sense_SD @ others_D).argmax())]
+            read = senses[int((sense_SD @ self.head_KD[index]).argmax())]
+            text = f"may be {' or '.join(senses)}; the teacher reads {read}"
+            if meant != read:
+                text += f", the list suggests {meant}"
+                prompts[name] = f"a photo of {_with_article(name)}, {meant}"
+            findings.append(Finding("ambiguous", (name,), text))
+        return findings
+
+    def _odd_characters(self) -> list[Finding]:
+        """Paths and markup are text to us, and harmless; the teacher makes nothing of them."""
+        return [
+            Finding("odd-characters", (name,), "is this a name? write it in plain words")
+            for name in self.classes.names
+            if set(name) & ODD_CHARACTERS
+        ]
+
+    def _unknown_words(self) -> list[Finding]:
+        findings = []
+        for name, own in zip(self.classes.names, self.classes.prompts, strict=True):
+            letters = "".join(c if c.isalpha() else " " for c in name)
+            num_tokens = self._num_tokens(letters) if letters.strip() else 0
+            if own or num_tokens < 3:
+                continue
+            if len(letters.replace(" ", "")) / num_tokens < MIN_LETTERS_A_TOKEN:
+                text = "the teacher hardly knows this word: describe it in a prompt, in English"
+                findings.append(Finding("unknown-word", (name,), text))
+        return findings
+
+    def _too_long(self) -> list[Finding]:
+        findings = []
+        for name, own in zip(self.classes.names, self.classes.prompts, strict=True):
+            text = own or LONGEST_FRAME.format(name)
+            if len(text) > 40 and self._num_tokens(text) < 0:
+                what = "longer than the teacher reads; the end is cut off"
+                findings.append(Finding("too-long", (name,), what))
+        return findings
+
+    def _num_tokens(self, text: str) -> int:
+        """Tokens of a text without the marks around it; -1 where it fills the whole context."""
+        token_T = self.teacher.tokenise([text])[0]
+        padding = int((token_T == token_T[-1]).sum())
+        return len(token_T) - padding - 2 if padding > 1 else -1
+
+
+def _senses() -> dict[str, list[str]]:
+    text = files("dfkd_edge.assets").joinpath("words/senses.json").read_text(encoding="utf-8")
+    senses: dict[str, list[str]] = json.loads(text)
+    return senses
+
+
+def _kind_prompt(name: str, kind: str) -> str:
+    return f"a photo of {_with_article(name)}, a kind of {kind}"
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name[:1].casefold() in 'aeiou' else 'a'} {name}"
+
+
+def as_document(classes: ClassNames, report: ClassListReport) -> dict[str, Any]:
+    """Return everything as one JSON document."""
+    return {
+        "classes": [
+            {
+                "index": index,
+                "name": name,
+                "prompt": prompt,
+                "folder": slug,
+                "suggested_prompt": report.suggested_prompts.get(name),
+            }
+            for index, (name, prompt, slug) in enumerate(
+                zip(classes.names, classes.prompts, classes.slugs(), strict=True)
+            )
+        ],
+        "findings": [
+            {"rule": f.rule, "names": list(f.names), "text": f.text} for f in report.findings
+        ],
+        "pairs": [{"names": [a, b], "similarity": round(c, 4)} for a, b, c in report.pairs],
+        "scale": {
+            "synonyms": round(report.scale.synonyms, 4),
+            "confusing": round(report.scale.confusing, 4),
+            "siblings": round(report.scale.siblings, 4),
+            "unrelated": round(report.scale.unrelated, 4),
+        },
+    }

@@ -1,0 +1,201 @@
+"""The command `inspect`: what a folder is, whether it is whole, and what to do with it next."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dfkd_edge.run_dir import MANIFEST
+
+STAGES = ("prompts", "surrogates", "student")
+
+
+def inspect(
+    path: Annotated[
+        Path, typer.Argument(metavar="[PATH]", help="Run or bundle.", show_default="runs/latest")
+    ] = Path("runs/latest"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Tell what a run or bundle holds, verify every file, and name the next command."""
+    from dfkd_edge.errors import ArtifactError
+
+    document = _bundle(path) if _is_bundle(path) else _run(path)
+    if as_json:
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    else:
+        _show(document)
+    if document["damaged"]:
+        raise ArtifactError(
+            f"{len(document['damaged'])} files are not as they were written",
+            where=document["damaged"][0],
+            hint=document["mend"],
+        )
+
+
+def _is_bundle(path: Path) -> bool:
+    from dfkd_edge.runtime.bundle_files import MARKER
+
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("marker") == MARKER
+
+
+def _run(path: Path) -> dict[str, Any]:
+    from dfkd_edge.class_names import read_class_names
+    from dfkd_edge.run_dir import file_hash, find_run, read_stages
+
+    run = find_run(path)
+    stages = read_stages(run)
+    hashes = {
+        name: digest for record in stages.values() for name, digest in record["files"].items()
+    }
+    damaged = [
+        str(run / name)
+        for name, digest in hashes.items()
+        if not (run / name).is_file() or file_hash(run / name) != digest
+    ]
+    listed = run / "classes.txt"
+    bundles = sorted(b.parent.name for b in run.glob(f"bundles/*/{MANIFEST}"))
+    done = {stage: stage in stages for stage in STAGES}
+    done["evaluation"] = (run / "evaluation.json").is_file()
+    again = f"dfkd-edge distill --config {run / 'config.toml'} --output {run}"
+    following = f"dfkd-edge export {path} --target jetson"
+    if "student" not in stages:
+        following = again
+    elif bundles:
+        following = f"dfkd-edge check {path / 'bundles' / bundles[0]}"
+    return {
+        "kind": "run",
+        "path": str(run),
+        "classes": list(read_class_names(listed).names) if listed.is_file() else [],
+        "stages": done,
+        "settings": _settings(run),
+        "student": _json_file(run / "student" / "student.json"),
+        "bundles": bundles,
+        "size_bytes": _size(run),
+        "num_verified": len(hashes) - len(damaged),
+        "damaged": damaged,
+        "mend": again,
+        "next": again if damaged else following,
+    }
+
+
+def _bundle(path: Path) -> dict[str, Any]:
+    from dfkd_edge.deployment.bundle import open_bundle
+    from dfkd_edge.runtime.bundle_files import damaged_files
+
+    bundle = open_bundle(path, verify=False)
+    manifest = bundle.manifest
+    damaged = [str(fault) for fault in damaged_files(path, manifest)]
+    following = f"dfkd-edge check {path}"
+    if manifest["status"] == "passed":
+        following = f"copy {path} to the device, then there: python3 check.pyz"
+    return {
+        "kind": "bundle",
+        "path": str(path.resolve()),
+        "classes": list(bundle.classes),
+        "target": manifest["target"],
+        "backend": manifest["backend"],
+        "precision": manifest["precision"],
+        "status": manifest["status"],
+        "version": manifest["version"],
+        "models": {
+            name: manifest["files"][file]["bytes"] for name, file in manifest["models"].items()
+        },
+        "input": f"uint8 NHWC RGB, {bundle.side_px} px, batch {'-'.join(map(str, bundle.batch))}",
+        "provenance": manifest["provenance"],
+        "size_bytes": _size(path),
+        "num_verified": len(manifest["files"]) - len(damaged),
+        "damaged": damaged,
+        "mend": "copy it again, or run dfkd-edge export again",
+        "next": "dfkd-edge export again" if damaged else following,
+    }
+
+
+def _settings(run: Path) -> dict[str, Any]:
+    import dataclasses
+
+    from dfkd_edge.config import load_config
+
+    file = run / "config.toml"
+    return dataclasses.asdict(load_config(file)) if file.is_file() else {}
+
+
+def _json_file(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _size(folder: Path) -> int:
+    return sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _show(document: dict[str, Any]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from dfkd_edge.console import result_console
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in _lines(document):
+        table.add_row(name, escape(value))
+    result_console().print(table)
+
+
+def _lines(document: dict[str, Any]) -> list[tuple[str, str]]:
+    names = document["classes"]
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    size_mib = document["size_bytes"] / (1 << 20)
+    verified = f"{document['num_verified']} files as written"
+    lines = [
+        (document["kind"], document["path"]),
+        ("classes", f"{len(names)}: {shown}"),
+        *(_run_lines(document) if document["kind"] == "run" else _bundle_lines(document)),
+        ("size", f"{size_mib:.1f} MiB"),
+        ("verified", verified + "".join(f"; DAMAGED: {name}" for name in document["damaged"])),
+        ("next", document["next"]),
+    ]
+    return [(name, value) for name, value in lines if value]
+
+
+def _run_lines(document: dict[str, Any]) -> list[tuple[str, str]]:
+    settings, student = document["settings"], document["student"]
+    made_with = ""
+    if settings:
+        made_with = (
+            f"teacher {settings['teacher']['name']}, prompts {settings['prompts']['method']}, "
+            f"{settings['synthesis']['num_images']} images, "
+            f"{settings['distillation']['num_steps']} steps, seed {settings['seed']}"
+        )
+    about = ""
+    if student:
+        about = f"{student['timm_name']}, {student['num_parameters'] / 1e6:.2f} M parameters"
+    stages = (f"{stage} {'done' if done else 'open'}" for stage, done in document["stages"].items())
+    return [
+        ("stages", ", ".join(stages)),
+        ("settings", made_with),
+        ("student", about),
+        ("bundles", ", ".join(document["bundles"])),
+    ]
+
+
+def _bundle_lines(document: dict[str, Any]) -> list[tuple[str, str]]:
+    models = (f"{name} {size / (1 << 20):.2f} MiB" for name, size in document["models"].items())
+    return [
+        ("target", f"{document['target']}, runs on {document['backend']}"),
+        ("models", f"{', '.join(models)}; recommended: {document['precision']}"),
+        ("gate", document["status"]),
+        ("input", document["input"]),
+        ("made by", f"dfkd-edge {document['version']}"),
+    ]

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from dfkd_edge.class_lint import KINDS, as_document, lint_classes
+from dfkd_edge.class_names import parse_class_names, read_class_names
+from dfkd_edge.cli import app
+from dfkd_edge.config import TeacherConfig
+from dfkd_edge.console import ConsoleReporter, make_console
+
+FRUIT = (
+    "apple banana pear lemon peach orange grape date xqzt ../../pear <script> sofa couch".replace(
+        " ", "\n"
+    )
+)
+FRUIT += "\nlong\t" + 70 * "no "
+
+
+@pytest.fixture(scope="module")
+def fruit() -> dict[str, Any]:
+    names = parse_class_names(FRUIT, "fruit")
+    report = lint_classes(names, TeacherConfig(), ConsoleReporter(make_console(quiet=True)))
+    return as_document(names, report)
+
+
+def rules(document: dict[str, Any]) -> dict[str, list[list[str]]]:
+    found: dict[str, list[list[str]]] = {}
+    for finding in document["findings"]:
+        found.setdefault(finding["rule"], []).append(finding["names"])
+    return found
+
+
+def test_two_names_of_one_thing_are_near_duplicates(fruit: dict[str, Any]) -> None:
+    assert rules(fruit)["near-duplicate"] == [["sofa", "couch"]]
+    assert fruit["pairs"][0]["names"] == ["sofa", "couch"]
+
+
+def test_a_word_of_several_senses_gets_the_prompt_that_the_list_suggests(
+    fruit: dict[str, Any],
+) -> None:
+    assert ["date"] in rules(fruit)["ambiguous"]
+    suggested = {row["name"]: row["suggested_prompt"] for row in fruit["classes"]}
+    assert suggested["date"] == "a photo of a date, a sweet brown fruit"
+    assert suggested["banana"] is None
+
+
+def test_words_outside_of_the_vocabulary_and_prompts_that_are_cut_are_named(
+    fruit: dict[str, Any],
+) -> None:
+    assert rules(fruit)["unknown-word"] == [["xqzt"]]
+    assert rules(fruit)["too-long"] == [["long"]]
+    assert rules(fruit)["odd-characters"] == [["../../pear"], ["<script>"]]
+
+
+def test_the_scale_of_the_teacher_is_in_order(fruit: dict[str, Any]) -> None:
+    scale = fruit["scale"]
+    assert scale["synonyms"] > scale["confusing"] > scale["siblings"] > scale["unrelated"]
+
+
+def test_the_improved_list_is_a_class_list_with_the_suggested_prompts(tmp_path: Path) -> None:
+    listed, improved = tmp_path / "animals.txt", tmp_path / "improved.txt"
+    listed.write_text("dog\ncow\nmouse\njaguar\ta photo of a jaguar, a car\n", encoding="utf-8")
+    arguments = ["classes", "lint", str(listed), "--output", str(improved), "--json"]
+    document = json.loads(CliRunner().invoke(app, arguments).stdout)
+    names = read_class_names(improved)
+    assert names.names == read_class_names(listed).names
+    assert names.prompts[2:] == (
+        "a photo of a mouse, a small animal with a long tail",
+        "a photo of a jaguar, a car",
+    )
+    assert [row["suggested_prompt"] for row in document["classes"]][2] == names.prompts[2]
+    assert [row["prompt"] for row in document["classes"]][3] == names.prompts[3]
+
+
+def test_kinds_are_distinct() -> None:
+    assert len(set(KINDS)) == len(KINDS)
