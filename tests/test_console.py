@@ -1,0 +1,113 @@
+"""What a terminal, a pipe and an interrupted user see."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from dfkd_edge.console import PIPE_WIDTH, BarProgress, result_console
+from dfkd_edge.export_command import show_ladder
+
+RUNGS = ("teacher", "student", "onnx-fp32", "onnx-fp16", "onnx-int8", "engine")
+DOMAINS = ("held-out surrogates", "noise and blur", "weather", "digital", "[b]style[/b]")
+
+
+def ladder() -> dict[str, Any]:
+    part = {"agreement": 0.912, "top1": None, "kl_to_previous": 0.0123, "num_nan": 0}
+    rungs = [
+        {"name": n, "domains": dict.fromkeys(DOMAINS, part), "size_bytes": 12 << 20}
+        | {"latency_ms": 123.45}
+        for n in RUNGS
+    ]
+    return {"measure": "agreement", "rungs": rungs}
+
+
+@pytest.mark.parametrize("columns", ["80", "100"])
+def test_the_whole_ladder_is_readable_in_80_columns(
+    columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    show_ladder(ladder())
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= int(columns)
+    for word in (*RUNGS, "weather", "[b]style[/b]", "91.2%", "0.0123", "12.00", "123.45"):
+        assert word in shown
+
+
+def test_a_pipe_gets_wide_tables_unless_columns_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert result_console().width == PIPE_WIDTH
+    monkeypatch.setenv("COLUMNS", "60")
+    assert result_console().width == 60
+
+
+def test_without_a_terminal_a_stage_says_lines_and_when_quiet_nothing() -> None:
+    for quiet in (False, True):
+        stream = io.StringIO()
+        bar = BarProgress(Console(file=stream, quiet=quiet), "drawing", 10, 0)
+        bar.PLAIN_FIRST_S = 0.0
+        bar._next_line = 0.0
+        bar.advance(5)
+        bar.close()
+        assert ("drawing: 5/10" in stream.getvalue()) is not quiet
+        assert "\x1b" not in stream.getvalue()
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dfkd_edge", *arguments]
+
+
+def on_a_terminal(folder: Path, environment: dict[str, str]) -> str:
+    ours, theirs = pty.openpty()
+    plain = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+    plain |= {"TERM": "xterm-256color", **environment}
+    arguments = command("classes", "lint", "no.txt")
+    subprocess.run(arguments, cwd=folder, env=plain, stderr=theirs, check=False)
+    os.close(theirs)
+    with open(ours, "rb", buffering=0) as stream:  # noqa: PTH123  a descriptor, no path
+        return stream.read(4096).decode()
+
+
+def test_no_color_is_obeyed(tmp_path: Path) -> None:
+    assert "\x1b[1;31merror:" in on_a_terminal(tmp_path, {})
+    assert "31m" not in on_a_terminal(tmp_path, {"NO_COLOR": "1"})
+
+
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path: Path, quickstart: Path) -> None:
+    with subprocess.Popen(
+        command("distill", "--classes", str(quickstart)),
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job may ignore it
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "loading libraries" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 130, rest
+    assert "what is done is kept, the same command goes on from there" in rest
+    assert "Traceback" not in rest
+
+
+def test_verbose_shows_the_traceback_and_keeps_the_exit_code(tmp_path: Path) -> None:
+    arguments = command("distill", "--classes", "no.txt", "--verbose")
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: no such class list")

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from dfkd_edge.cli import app
+from dfkd_edge.config import PipelineConfig, to_toml
+from dfkd_edge.deployment.bundle import Bundle
+from dfkd_edge.errors import ArtifactError
+from dfkd_edge.run_dir import atomic_write, open_run
+
+
+def inspected(path: Path) -> tuple[dict[str, Any], Result]:
+    result = CliRunner().invoke(app, ["inspect", str(path), "--json"])
+    return json.loads(result.stdout), result
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    path = tmp_path / "run"
+    with open_run(path, "key", resume=True, exist_ok=False) as run_dir:
+        atomic_write(path / "classes.txt", "dog\n[red]cat\n")
+        atomic_write(path / "config.toml", to_toml(PipelineConfig(classes="classes.txt", seed=3)))
+        table = run_dir.stage_dir("prompts") / "prompts.json"
+        atomic_write(table, "{}")
+        run_dir.complete("prompts", "key", [table])
+    return path
+
+
+def test_a_half_done_run_is_told_by_its_stages_and_the_command_that_goes_on(run: Path) -> None:
+    document, _ = inspected(run)
+    assert document["stages"] == {
+        "prompts": True,
+        "surrogates": False,
+        "student": False,
+        "evaluation": False,
+    }
+    assert document["settings"]["seed"] == 3
+    assert document["num_verified"] == 1
+    assert document["next"].startswith("dfkd-edge distill --config")
+    shown = CliRunner().invoke(app, ["inspect", str(run)])
+    assert "2: dog, [red]cat" in shown.stdout
+
+
+def test_a_changed_file_of_a_run_is_named(run: Path) -> None:
+    (run / "prompts" / "prompts.json").write_text("{} ", encoding="utf-8")
+    document, result = inspected(run)
+    assert document["damaged"] == [str(run / "prompts" / "prompts.json")]
+    assert isinstance(result.exception, ArtifactError)
+
+
+def test_a_bundle_is_told_by_target_models_and_gate(tiny_bundle: Bundle) -> None:
+    document, result = inspected(tiny_bundle.folder)
+    assert result.exit_code == 0
+    assert (document["kind"], document["target"]) == ("bundle", "tiny-board")
+    assert set(document["models"]) == {"fp32", "int8"}
+    assert document["num_verified"] == len(tiny_bundle.manifest["files"])
+    assert "check.pyz" in document["next"]
