@@ -221,7 +221,7 @@ def test_no_wrong_input_waits_for_torch(answers: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--teacher", "hf-hub:nobody/nothing"), "teacher 'hf-hub:nobody/nothing' cannot be load"),
+        (("--teacher", "hf-hub:nobody/nothing"), "out of its reach: teacher nobody/nothing"),
         (("--device", "cuda:77"), "device 'cuda:77' cannot be used"),
     ],
 )
