@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from dfkd_edge.errors import ArtifactError, GateFailedError, UsageError
+from dfkd_edge.report_command import keep_document, refresh_report
 
 if TYPE_CHECKING:
     from dfkd_edge.runtime.bundle_files import Bundle
@@ -35,7 +36,9 @@ def benchmark(
     as_json: AsJson = False,
 ) -> None:
     """Measure latency, throughput, memory and size of every model of a bundle."""
+    from dfkd_edge.console import make_console
     from dfkd_edge.deployment.bundle import find_bundle, open_bundle
+    from dfkd_edge.runtime.bundle_files import BENCHMARK
     from dfkd_edge.runtime.timing import TimingRequest, parse_percentiles
 
     try:
@@ -53,15 +56,19 @@ def benchmark(
         if not as_json:
             _say(f"{name} ...")
         rows.append(benchmark_model(opened.folder, name, request, threads))
+    document = {
+        "bundle": str(opened.folder),
+        "target": opened.manifest["target"],
+        "models": [dataclasses.asdict(row) for row in rows],
+    }
+    console = make_console(quiet=as_json)
+    keep_document(opened.folder / BENCHMARK, document, console)
+    report = refresh_report(opened.folder, console)
     if as_json:
-        document = {
-            "bundle": str(opened.folder),
-            "target": opened.manifest["target"],
-            "models": [dataclasses.asdict(row) for row in rows],
-        }
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     else:
         _show_benchmark(rows)
+        _say(f"report: {report}")
     wrong = [row.precision for row in rows if not row.is_golden]
     if wrong:
         raise GateFailedError(

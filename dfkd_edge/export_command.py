@@ -23,10 +23,10 @@ from dfkd_edge.config import ExportConfig, PipelineConfig, load_config, to_toml
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
 from dfkd_edge.deployment.precision import chosen_precision
 from dfkd_edge.distill_command import DistillRequest, keep_freed_memory, run_request
-from dfkd_edge.errors import ConfigError, EnvironmentLackingError
+from dfkd_edge.errors import ConfigError
 from dfkd_edge.plugins import load_target
-from dfkd_edge.report_command import refresh_report
-from dfkd_edge.run_dir import atomic_write, find_run, require_stages
+from dfkd_edge.report_command import keep_document, refresh_report
+from dfkd_edge.run_dir import find_run, require_stages
 from dfkd_edge.runtime.bundle_files import CHECK_RESULT
 from dfkd_edge.runtime_faults import require_pictures
 
@@ -136,7 +136,7 @@ def run_check(request: CheckRequest) -> None:
         from dfkd_edge.validation.gate import require_passed
 
     document = check_bundle(bundle, request.data, request.max_drop, ConsoleReporter(console))
-    _keep(bundle.folder / CHECK_RESULT, document, console)
+    keep_document(bundle.folder / CHECK_RESULT, document, console)
     report = refresh_report(bundle.folder, console)
     if request.as_json:
         sys.stdout.write(json.dumps({**document, "report": report}, ensure_ascii=False) + "\n")
@@ -145,14 +145,6 @@ def run_check(request: CheckRequest) -> None:
         lines = [*_verdict_lines(document), f"bundle      {bundle.folder}", f"report      {report}"]
         _show_panel(lines, document, "python3 check.pyz in the bundle, on the device")
     require_passed(document["gate"], bundle.folder)
-
-
-def _keep(path: Path, document: dict[str, Any], console: Console) -> None:
-    """Keep what was measured beside the bundle, for the report; a read-only bundle is no fault."""
-    try:
-        atomic_write(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-    except EnvironmentLackingError as error:
-        console.print(f"  not kept: {escape(str(error))}")
 
 
 def run_all(request: RunRequest) -> None:

@@ -54,6 +54,18 @@ def report(
         sys.stdout.write(f"{written}\n")
 
 
+def keep_document(path: Path, document: dict[str, Any], console: Console) -> None:
+    """Keep what was measured in a bundle, for its report; a read-only bundle is no fault."""
+    from rich.markup import escape
+
+    from dfkd_edge.run_dir import atomic_write
+
+    try:
+        atomic_write(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    except EnvironmentLackingError as error:
+        console.print(f"  not kept: {escape(str(error))}")
+
+
 def refresh_report(path: Path, console: Console) -> str:
     """Write the report of a run or bundle again; returns its path, or why there is none."""
     from rich.markup import escape

@@ -71,8 +71,8 @@ class OnnxRuntimeRunner:
         """
         self.name = f"onnx-{model.precision}"
         try:
-            in_float = model.precision == "int8" and saturates_here(model.path)
-            self._session = make_session(str(model.path), num_threads, in_float)
+            self.computes_in_float = model.precision == "int8" and saturates_here(model.path)
+            self._session = make_session(str(model.path), num_threads, self.computes_in_float)
         except Exception as error:  # onnxruntime's errors share no public base class
             line = str(error).strip().splitlines()[0]
             raise ConversionError(

@@ -88,9 +88,13 @@ def median_latency_ms(runner: Runner, side_px: int) -> float:
 
 
 def model_rung(model: ModelFile, side_px: int, num_threads: int) -> Rung:
-    """Open one converted model as a rung, with its size and its latency."""
+    """Open one converted model as a rung, with its size and its latency.
+
+    INT8 that this CPU can only compute in float has no latency: it would say nothing of INT8.
+    """
     runner = open_runner(model, num_threads)
-    latency_ms = median_latency_ms(runner, side_px)
+    is_measure = not getattr(runner, "computes_in_float", False)
+    latency_ms = median_latency_ms(runner, side_px) if is_measure else None
     return Rung(f"onnx-{model.precision}", runner, side_px, model.size_bytes, latency_ms)
 
 

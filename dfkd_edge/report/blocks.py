@@ -78,6 +78,15 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class Notes:
+    """Lines of text."""
+
+    kind: ClassVar[str] = "notes"
+    title: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Missing:
     """What is not there yet, and the command that makes it."""
 
@@ -116,7 +125,7 @@ class VerdictView:
     tiles: tuple[Tile, ...]
 
 
-Block = Table | Figures | Sheet | StyleMap | Code | Facts | Missing
+Block = Table | Figures | Sheet | StyleMap | Code | Facts | Notes | Missing
 
 
 def text_row(*texts: str) -> tuple[Cell, ...]:

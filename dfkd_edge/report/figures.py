@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 from dfkd_edge.artifacts import PromptSet
 from dfkd_edge.report.svg import Scale, Svg, number_text, percent, short
 
-WIDTH = 380
-LEFT, RIGHT = 96, 52
+WIDTH = 316
+"""Of a figure: three beside each other on a desk, one on a phone."""
+LEFT, RIGHT = 84, 56
+LETTER_PX = 6.6
+"""About the width of a letter of a label."""
 ROW = 26
 MAX_PROMPTS = 1_500
 MAX_NAMED_CLASSES = 24
@@ -41,14 +44,14 @@ def interval_figure(title: str, estimates: Sequence[Estimate]) -> Markup:
     bottom = max(0.0, math.floor(low * 10 - 0.5) / 10)
     svg = Svg(WIDTH, height, f"{title}: shares with their 95% intervals")
     scale = Scale(bottom, 1.0, LEFT, WIDTH - RIGHT)
-    svg.text((0, 12), short(title, 44), "caption")
+    svg.text((0, 12), short(title, 40), "caption")
     for tick in scale.ticks():
         svg.line((scale(tick), 22), (scale(tick), height - 22), "grid")
         svg.text((scale(tick), height - 6), percent(tick, 0), anchor="middle")
     for row, estimate in enumerate(estimates):
         y = 22 + ROW * (row + 0.5)
         kind = "main" if row == len(estimates) - 1 else "other"
-        svg.text((0, y + 4), short(estimate.name, 15))
+        svg.text((0, y + 4), short(estimate.name, 13))
         svg.line((scale(estimate.low), y), (scale(estimate.high), y), f"range {kind}")
         hint = f"{estimate.name}: {percent(estimate.low)} to {percent(estimate.high)}"
         svg.circle((scale(estimate.value), y), 4.5, f"dot {kind}", hint)
@@ -58,7 +61,7 @@ def interval_figure(title: str, estimates: Sequence[Estimate]) -> Markup:
 
 def reliability_figure(title: str, ece: float, bins: Sequence[Sequence[Any]]) -> Markup:
     """Confidence against the share right; the diagonal is a confidence that keeps its word."""
-    side, left, top = 260, 44, 24
+    side, left, top = 256, 44, 24
     svg = Svg(left + side + 16, top + side + 40, f"{title}: expected calibration error {ece:.3f}")
     x, y = Scale(0, 1, left, left + side), Scale(0, 1, top + side, top)
     svg.text((0, 12), f"{title}: ECE {percent(ece)}", "caption")
@@ -105,17 +108,31 @@ def speed_figure(points: Sequence[SpeedPoint], share_name: str) -> Markup:
         svg.line((x(tick), top), (x(tick), bottom), "grid")
         svg.text((x(tick), bottom + 16), number_text(tick), anchor="middle")
     svg.text(((left + WIDTH) / 2, bottom + 34), "milliseconds an image, here", anchor="middle")
-    free_y = -math.inf
+    dots = [(x(p.latency_ms), y(p.share)) for p in points]
+    taken = [(across - 6, across + 6, down + 4) for across, down in dots]
     for number, point in enumerate(sorted(points, key=lambda p: y(p.share))):
         place = (x(point.latency_ms), y(point.share))
         kind = "main" if point is points[-1] else "other"
         hint = f"{point.name}: {point.latency_ms:.2f} ms, {percent(point.share)}"
         svg.circle(place, 6, f"dot {kind}", hint, number)
-        free_y = max(place[1] + 4, free_y + 14)
-        is_right = place[0] > WIDTH * 0.65
+        is_right = place[0] > WIDTH * 0.6
         aside = place[0] - 11 if is_right else place[0] + 11
-        svg.text((aside, free_y), point.name, "label strong", "end" if is_right else "start")
+        width = LETTER_PX * len(point.name)
+        start = aside - width if is_right else aside
+        base = _free_line((start, start + width), place[1] + 4, taken)
+        taken.append((start, start + width, base))
+        svg.text((aside, base), point.name, "label strong", "end" if is_right else "start")
     return svg.render()
+
+
+def _free_line(
+    span: tuple[float, float], base: float, taken: Sequence[tuple[float, float, float]]
+) -> float:
+    """Move a label down until it covers no point and no other label."""
+    for start, end, other in sorted(taken, key=lambda box: box[2]):
+        if start < span[1] and span[0] < end and abs(other - base) < 13:
+            base = other + 13
+    return base
 
 
 def curve_figure(title: str, points: Sequence[tuple[float, float]]) -> Markup:
@@ -142,26 +159,27 @@ def curve_figure(title: str, points: Sequence[tuple[float, float]]) -> Markup:
 def ranges_figure(ranges: Mapping[str, Sequence[float]]) -> Markup:
     """What every quantized tensor spans, in the order of the graph."""
     height, left, top, bottom = 240, 44, 24, 210
-    svg = Svg(WIDTH * 2, height, f"activation ranges of {len(ranges)} tensors")
+    svg = Svg(WIDTH, height, f"activation ranges of {len(ranges)} tensors")
     low = min(pair[0] for pair in ranges.values())
     high = max(pair[1] for pair in ranges.values())
     y = Scale(min(low, 0), max(high, 1e-6), bottom, top)
-    width = (WIDTH * 2 - left - 8) / len(ranges)
+    width = (WIDTH - left - 8) / len(ranges)
     svg.text((0, 12), "range of each quantized tensor, input to output", "caption")
     for tick in y.ticks():
-        svg.line((left, y(tick)), (WIDTH * 2 - 8, y(tick)), "grid")
+        svg.line((left, y(tick)), (WIDTH - 8, y(tick)), "grid")
         svg.text((left - 6, y(tick) + 4), number_text(tick), anchor="end")
     for number, (name, pair) in enumerate(ranges.items()):
         x = left + width * (number + 0.5)
-        svg.bar((x, y(pair[0])), (x, y(pair[1])), f"{name}: {pair[0]:.3g} to {pair[1]:.3g}")
+        hint = f"{name}: {pair[0]:.3g} to {pair[1]:.3g}"
+        svg.bar((x, y(pair[0])), (x, y(pair[1])), width * 0.7, hint)
     svg.text((left, bottom + 22), "input")
-    svg.text((WIDTH * 2 - 8, bottom + 22), "output", anchor="end")
+    svg.text((WIDTH - 8, bottom + 22), "output", anchor="end")
     return svg.render()
 
 
 def prompt_map(prompts: PromptSet) -> Markup:
     """Prompt embeddings on their two widest axes; a point a prompt, its style is its group."""
-    side, top = 520, 28
+    side, top = 440, 28
     place_N2, share = principal_plane(prompts.embeddings)
     svg = Svg(side, side + top, f"{len(place_N2)} prompt embeddings on two principal axes")
     svg.text((0, 14), f"two widest axes, {percent(share, 0)} of the variance", "caption")

@@ -49,9 +49,9 @@ def pictures_section(sources: Sources) -> Section:
         for entry in sorted(summary["classes"], key=lambda e: float(e["acceptance"]))[:12]
     )
     table = Table(
-        ("class", "images kept", "recognised by the teacher"),
+        ("class", "images", "recognised"),
         rows,
-        "least recognised first",
+        "least recognised by the teacher",
     )
     return Section("pictures", title, lead, (Sheet(sheet), table))
 
@@ -96,7 +96,7 @@ def training_section(sources: Sources) -> Section:
 
 def calibration_section(sources: Sources) -> Section:
     """What the quantized tensors span."""
-    title = "Calibration ranges"
+    title = "Calibration"
     bundle = next((b for b in sources.bundles if (b.calibration or {}).get("ranges")), None)
     if bundle is None or bundle.calibration is None:
         missing = Missing(
@@ -144,7 +144,7 @@ def reproduce_section(sources: Sources) -> Section:
     if run and run.config_text:
         blocks.append(Code("config.toml: every setting of distill", run.config_text, True))
     for bundle in sources.bundles:
-        settings = bundle.manifest.get("provenance", {}).get("config")
+        settings = bundle.provenance.get("config")
         if settings:
             title = f"settings of export for {bundle.manifest.get('target', '')}"
             blocks.append(Code(title, json.dumps(settings, indent=2, ensure_ascii=False), True))
@@ -166,7 +166,7 @@ def _distill_again(run: RunSource) -> str:
 
 
 def _export_again(bundle: BundleSource, run: str) -> str:
-    settings = bundle.manifest.get("provenance", {}).get("config", {})
+    settings = bundle.provenance.get("config", {})
     usual = dataclasses.asdict(ExportConfig())
     changed = {k: v for k, v in settings.items() if k in usual and v != _plain(usual[k])}
     target = changed.pop("target", settings.get("target", bundle.manifest.get("target", "")))

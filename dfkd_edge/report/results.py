@@ -10,6 +10,7 @@ from dfkd_edge.report.blocks import (
     Facts,
     Figures,
     Missing,
+    Notes,
     Section,
     Table,
     Tile,
@@ -38,7 +39,7 @@ SPEED_HEADINGS = (
     *("machine", "model", "p50 ms", "p90 ms", "p99 ms", "images/s", "peak MiB"),
     *("golden logits", "top-1"),
 )
-MAX_MATRIX, MAX_CLASS_ROWS, MAX_PAIRS = 25, 60, 12
+MAX_MATRIX, MAX_CLASS_ROWS, MAX_PAIRS = 25, 60, 8
 
 
 def verdict(sources: Sources) -> VerdictView:
@@ -79,10 +80,11 @@ def _cost_tiles(ladder: LadderView, student: Document) -> list[Tile]:
     ratio = f"{teacher_size / size:.1f} times smaller"
     note = f"{ratio} than the teacher's {teacher_size / MIB:.1f} MiB"
     tiles = [Tile("Size", f"{size / MIB:.2f} MiB", note)]
-    latency, teacher_latency = last.get("latency_ms"), teacher.get("latency_ms")
-    if latency and teacher_latency:
-        note = f"{latency:.2f} ms against {teacher_latency:.1f} ms an image, on the host"
-        tiles.append(Tile("Speed", f"{teacher_latency / latency:.1f}{TIMES}", note))
+    timed = next((rung for rung in reversed(ladder.rungs) if rung.get("latency_ms")), teacher)
+    if timed is not teacher and teacher.get("latency_ms"):
+        latency, teachers = timed["latency_ms"], teacher["latency_ms"]
+        note = f"{timed['name']}: {latency:.2f} ms against {teachers:.1f} ms an image, on the host"
+        tiles.append(Tile("Speed", f"{teachers / latency:.1f}{TIMES}", note))
     return tiles
 
 
@@ -155,7 +157,9 @@ def _loss_table(losses: list[Document]) -> Table:
     rows = []
     for loss in losses:
         low, high = (100 * value for value in loss["interval"])
-        noise = "noise" if loss["within_noise"] else "real"
+        noise = "within noise" if loss["within_noise"] else "beyond noise"
+        if not loss["num_lost"] and not loss["num_won"]:
+            noise = "no change"
         rows.append(
             (
                 Cell(f"{loss['previous']} → {loss['rung']}"),
@@ -177,7 +181,7 @@ def classes_section(sources: Sources) -> Section:
         "Answers by class are not in these files yet",
         f"dfkd-edge check {subject(sources)} --data DIR",
     )
-    title = "Accuracy by domain and class"
+    title = "Domains and classes"
     if ladder is None:
         return Section("classes", title, "", (again,))
     lead = (
@@ -240,7 +244,7 @@ def _confusion_table(total: dict[str, Any], classes: tuple[str, ...]) -> Table:
             number = answers[other] if answers else 0
             cells.append(Cell(str(number) if number else "·", shade=number / count if count else 0))
         rows.append(tuple(cells))
-    caption = "confusion matrix: a row a class, a column an answer; tinted by the share of the row"
+    caption = "confusion matrix: rows are classes, columns are answers"
     return Table(("", *classes), tuple(rows), caption, is_dense=True)
 
 
@@ -280,7 +284,7 @@ def confidence_section(sources: Sources) -> Section:
         fitted = ladder.document["confidence"]
         return Section("confidence", title, lead, (Figures(tuple(figures)), reject_facts(fitted)))
     missing = Missing(
-        "No ladder was climbed with a temperature yet", f"dfkd-edge export {run_argument(sources)}"
+        "No temperature is fitted for these logits yet", f"dfkd-edge export {run_argument(sources)}"
     )
     return Section("confidence", title, lead, (Figures(tuple(figures)), missing))
 
@@ -346,15 +350,20 @@ def _benchmark_rows(sources: Sources) -> list[tuple[Cell, ...]]:
 
 
 def _device_rows(sources: Sources) -> list[tuple[Cell, ...]]:
+    known = {bundle.sha256 for bundle in sources.bundles}
     rows = []
     for device in sources.devices:
-        facts = device.document.get("device", {})
+        facts = device.document["device"]
+        is_ours = device.document.get("bundle", {}).get("manifest_sha256") in known
         name = str(facts.get("board") or facts.get("cpu") or facts.get("machine") or "device")
-        for precision, model in device.document.get("models", {}).items():
+        for precision, model in device.document["models"].items():
             latency, data = model.get("latency", {}), model.get("data", {})
             power = latency.get("state", {}).get("power_mode")
             note = f"{model.get('backend', '')} {model.get('version', '')}".strip()
             note += f", {power}" if power else ""
+            note += "" if is_ours else ", another bundle"
+            if model.get("settings", {}).get("int8_in_float"):
+                note, latency = f"{note}; INT8 in float, no measure", {}
             golden = bool(model.get("golden", {}).get("passed"))
             rows.append(
                 (
@@ -381,8 +390,7 @@ def _times(latency: Document) -> tuple[Cell, ...]:
 
 def _device_notes(name: str, document: Document) -> list[Block]:
     lines = [str(fault) for fault in document.get("faults", ())]
-    for precision, model in document.get("models", {}).items():
+    for precision, model in document["models"].items():
         doubts = model.get("latency", {}).get("doubts", ())
         lines += [f"{precision}: {doubt}" for doubt in doubts]
-    rows = tuple(text_row(line) for line in lines)
-    return [Table((f"noted in {name}",), rows)] if rows else []
+    return [Notes(f"noted in {name}", tuple(lines))] if lines else []

@@ -34,6 +34,16 @@ class BundleSource:
     """Of `dfkd-edge benchmark`, on the host."""
 
     @property
+    def provenance(self) -> Document:
+        """Where the bundle comes from: run, settings, what was fitted for it."""
+        return dict(self.manifest.get("provenance", {}))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the manifest, as results of devices name it."""
+        return file_hash(self.folder / MANIFEST)
+
+    @property
     def ladders(self) -> list[tuple[str, Document]]:
         """The ladders with the command that climbed them, the one to trust most first."""
         named = [("check", self.check), ("export", self.validation)]
@@ -178,7 +188,7 @@ def _read_run(path: Path) -> RunSource:
 
 def _origin(bundle: BundleSource) -> RunSource | None:
     """The run that made a bundle, where it is still here with the same student."""
-    provenance = bundle.manifest.get("provenance", {})
+    provenance = bundle.provenance
     try:
         path = find_run(Path(str(provenance["run"])))
         if file_hash(path / "student" / "student.safetensors") != provenance["student_sha256"]:
@@ -194,4 +204,33 @@ def _read_device(path: Path) -> DeviceResult:
         raise ArtifactError(
             "is no result of check.pyz", where=str(path), hint="python3 check.pyz writes it"
         )
+    if not _is_whole(document):
+        raise ArtifactError("result is not whole", where=str(path), hint="run check.pyz again")
     return DeviceResult(path, document)
+
+
+def _is_whole(document: Document) -> bool:
+    """Whether a result has the form that check.pyz gives it; it comes from another machine."""
+    models, bundle = document.get("models"), document.get("bundle", {})
+    return (
+        all(isinstance(part, dict) for part in (document.get("device"), models, bundle))
+        and isinstance(document.get("faults", []), list)
+        and all(isinstance(model, dict) and _is_whole_model(model) for model in models.values())  # type: ignore[union-attr]
+    )
+
+
+def _is_whole_model(model: Document) -> bool:
+    latency = model.get("latency", {})
+    parts = [latency, *(model.get(key, {}) for key in ("golden", "data", "settings"))]
+    if not all(isinstance(part, dict) for part in parts):
+        return False
+    times, state = latency.get("percentile_ms", {}), latency.get("state", {})
+    numbers = [latency.get(key) for key in ("throughput_per_s", "peak_memory_mib")]
+    numbers.append(model.get("data", {}).get("mean_top1"))
+    return (
+        isinstance(times, dict)
+        and isinstance(state, dict)
+        and isinstance(latency.get("doubts", []), list)
+        and all(isinstance(value, int | float) for value in times.values())
+        and all(isinstance(value, int | float | None) for value in numbers)
+    )

@@ -90,11 +90,13 @@ class Svg:
         shape = f'cx="{centre[0]:.1f}" cy="{centre[1]:.1f}" r="{radius:.1f}"'
         self._add(f'<circle class="{kind}" data-g="{group}" {shape}>', title, "</circle>")
 
-    def bar(self, start: tuple[float, float], end: tuple[float, float], title: str) -> None:
+    def bar(
+        self, start: tuple[float, float], end: tuple[float, float], width: float, title: str
+    ) -> None:
         """Draw a thick line with a hint."""
         (x1, y1), (x2, y2) = start, end
         shape = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-        self._add(f'<line class="bar" {shape}>', title, "</line>")
+        self._add(f'<line class="bar" stroke-width="{width:.1f}" {shape}>', title, "</line>")
 
     def rect(self, corner: tuple[float, float], size: tuple[float, float], kind: str) -> None:
         """Draw a box."""

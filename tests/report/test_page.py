@@ -8,26 +8,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from dfkd_edge.artifacts import PromptSet, StudentArtifact, save_tensors
 from dfkd_edge.cli import app
-from dfkd_edge.config import PipelineConfig, to_toml
 from dfkd_edge.deployment.bundle import Bundle, open_bundle
 from dfkd_edge.errors import ArtifactError, RunDirError, UsageError
 from dfkd_edge.report import report_path, write_report
 from dfkd_edge.report.page import SECTIONS
-from dfkd_edge.run_dir import atomic_write, open_run
 from dfkd_edge.runtime.check import MARKER
-from dfkd_edge.validation.metrics import summarise
-from dfkd_edge.validation.reliability import confusion, reliability
-
-EVIL = '<script>alert("x")</script>'
-CLASSES = (EVIL, "dog & cat", "house")
-STYLES = ("ink' onload='x", "snow")
 
 
 class Page(HTMLParser):
@@ -48,54 +37,6 @@ class Page(HTMLParser):
         self.text += data
 
 
-def _evaluation(num_images: int = 40) -> dict[str, Any]:
-    random = np.random.default_rng(0)
-    labels = np.arange(num_images) % len(CLASSES)
-    figures = {}
-    for name, skill in (("teacher", 3.0), ("student-start", 0.5), ("student", 2.0)):
-        logits = random.normal(size=(num_images, len(CLASSES))) + skill * np.eye(3)[labels]
-        right = logits.argmax(1) == labels
-        figures[name] = {
-            "num_images": num_images,
-            "top1": float(right.mean()),
-            "top1_interval": [float(right.mean()) - 0.1, float(right.mean()) + 0.1],
-            "agreement": 0.5,
-            "confusion": confusion(labels, logits.argmax(1), CLASSES),
-            "reliability": reliability(logits, right),
-        }
-    return summarise(CLASSES, {"held-out surrogates": figures, f"photo {EVIL}": figures})
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A small run as `distill` leaves it, with hostile names."""
-    random = np.random.default_rng(0)
-    path = tmp_path / "runs" / "evil <b>run"
-    with open_run(path, "key", resume=True, exist_ok=False) as run_dir:
-        atomic_write(path / "config.toml", to_toml(PipelineConfig(classes=EVIL)))
-        atomic_write(path / "evaluation.json", json.dumps(_evaluation()))
-        index = np.arange(6)
-        embeddings = random.normal(size=(6, 8)).astype(np.float32)
-        prompts = PromptSet(CLASSES, STYLES, embeddings, index % 3, index % 2, {"rank": 2.0})
-        run_dir.complete("prompts", "key", prompts.save(run_dir.stage_dir("prompts")))
-        shard: dict[str, NDArray[Any]] = {
-            "images": random.integers(0, 255, (6, 16, 16, 3)).astype(np.uint8),
-            "class_index": index % 3,
-            "style_index": index % 2,
-            "is_recognised": index > 0,
-        }
-        save_tensors(run_dir.stage_dir("surrogates") / "shard-00000.safetensors", shard)
-        summary = {"num_images": 5, "num_candidates": 6, "classes": []}
-        summary["classes"] = [{"name": n, "num_images": 2, "acceptance": 0.5} for n in CLASSES]
-        atomic_write(path / "surrogates" / "surrogates.json", json.dumps(summary))
-        settings = {"timm_name": "tiny", "num_parameters": 1_000, "teacher_num_parameters": 4_000}
-        student = StudentArtifact(run_dir.stage_dir("student"), {**settings, "classes": CLASSES})
-        student.save_settings()
-        for step in range(3):
-            run_dir.append_metrics("student", step, {"loss": 1.0 / (step + 1)})
-    return path
-
-
 def _device(path: Path, name: str, p50: float) -> Path:
     latency = {"percentile_ms": {"p50": p50, "p90": p50 + 1, "p99": p50 + 2}}
     model = {"backend": "tensorrt", "golden": {"passed": True}, "latency": latency}
@@ -104,22 +45,24 @@ def _device(path: Path, name: str, p50: float) -> Path:
     return path
 
 
-def test_the_report_of_a_run_has_every_section_and_its_key_numbers(run: Path) -> None:
+def test_the_report_of_a_run_has_every_section_and_its_key_numbers(
+    run: Path, evil: str, evaluation: dict[str, Any]
+) -> None:
     path = write_report(run)
     assert path == report_path(run) == run.resolve() / "report.html"
     page = Page(path.read_text(encoding="utf-8"))
     assert page.tags.count("section") == len(SECTIONS)
-    student = _evaluation()["rungs"][-1]["domains"][f"photo {EVIL}"]
+    student = evaluation["rungs"][-1]["domains"][f"photo {evil}"]
     assert f"{student['top1']:.1%}" in page.text
-    assert f"{_evaluation()['retention']:.1%}" in page.text
+    assert f"{evaluation['retention']:.1%}" in page.text
     assert f"ECE {student['reliability']['ece']:.1%}" in page.text
     assert "4.0 times smaller" in page.text
     assert page.tags.count("img") == 6 + 1
     assert path.stat().st_size < 5_000_000
 
 
-def test_names_stay_text_wherever_they_appear(run: Path) -> None:
-    text = write_report(run, [_device(run / "a.json", EVIL, 1)]).read_text(encoding="utf-8")
+def test_names_stay_text_wherever_they_appear(run: Path, evil: str) -> None:
+    text = write_report(run, [_device(run / "a.json", evil, 1)]).read_text(encoding="utf-8")
     page = Page(text)
     assert page.tags.count("script") == 1
     assert "b" not in page.tags
