@@ -127,7 +127,7 @@ def _pictures(paths: list[Path]) -> tuple[list[Path], list[str]]:
     Raises:
         UsageError: nothing is left.
     """
-    from dfkd_edge.runtime.labelled_folders import PICTURE_SUFFIXES
+    from dfkd_edge.runtime.folder_layouts import PICTURE_SUFFIXES
 
     files: list[Path] = []
     skipped: list[str] = []

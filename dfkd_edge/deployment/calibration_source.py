@@ -18,7 +18,7 @@ from dfkd_edge.finished_run import FinishedRun
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.runtime.faults import Fault
-from dfkd_edge.runtime.labelled_folders import PICTURE_SUFFIXES
+from dfkd_edge.runtime.folder_layouts import PICTURE_SUFFIXES
 from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.target_profile import TargetProfile
 from dfkd_edge.validation.evaluation_images import image_digests

@@ -1,11 +1,10 @@
-"""Labelled pictures on the device: DIR/<domain>/<class>/ or DIR/<class>/, and how well they go.
+"""Labelled pictures on the device, and how well they go.
 
 What cannot be used is named and passed over: unreadable pictures, folders that are no class.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +14,11 @@ import numpy as np
 
 from dfkd_edge.runtime.confidence import Confidence
 from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
+from dfkd_edge.runtime.folder_layouts import EXPECTED, pictures_in, read_layout
 from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.runtime.sessions import Session
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 ALWAYS = Confidence()
-EXPECTED = (
-    "expected DIR/<domain>/<class>/*.jpg or DIR/<class>/*.jpg with the classes of classes.txt"
-)
 
 
 @dataclass(frozen=True)
@@ -70,45 +66,29 @@ class FolderScore:
         }
 
 
-def class_key(name: str) -> str:
-    """Return the form under which a folder and a class name are the same."""
-    plain = name.replace("_", " ").replace("-", " ")
-    return " ".join(unicodedata.normalize("NFKC", plain).casefold().split())
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """List the pictures of one folder, sorted."""
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES)
-
-
-def find_pictures(root: Path, classes: tuple[str, ...]) -> tuple[list[LabelledPicture], list[str]]:
-    """Find the labelled pictures, and name the folders that are no class.
+def find_pictures(
+    root: Path, classes: tuple[str, ...]
+) -> tuple[list[LabelledPicture], list[str], str]:
+    """Find the labelled pictures, name the folders that are no class, and say how all was read.
 
     Raises:
         UsageFault: the folder is missing or holds no picture of any class.
     """
     if not root.is_dir():
         raise UsageFault("no such folder", f"--data {root}")
-    index = {class_key(name): number for number, name in enumerate(classes)}
-    folders = sorted(child for child in root.iterdir() if child.is_dir())
-    if any(class_key(folder.name) in index for folder in folders):
-        domains = {root.resolve().name: folders}
-    else:
-        domains = {f.name: sorted(c for c in f.iterdir() if c.is_dir()) for f in folders}
+    layout = read_layout(root, classes)
     pictures, skipped = [], []
-    for domain, class_folders in domains.items():
-        for folder in class_folders:
-            label = index.get(class_key(folder.name))
-            files = pictures_in(folder)
-            if label is None:
-                skipped.append(f"{folder}: names no class, {len(files)} pictures passed over")
-            elif not files:
-                skipped.append(f"{folder}: holds no picture")
-            else:
-                pictures += [LabelledPicture(file, domain, label) for file in files]
+    for folder in layout.folders:
+        files = pictures_in(folder.path)
+        if folder.label is None:
+            skipped.append(f"{folder.path}: names no class, {len(files)} pictures passed over")
+        elif not files:
+            skipped.append(f"{folder.path}: holds no picture")
+        else:
+            pictures += [LabelledPicture(file, folder.domain, folder.label) for file in files]
     if not pictures:
         raise UsageFault("no picture of any class", f"--data {root}", EXPECTED)
-    return pictures, skipped
+    return pictures, skipped, layout.description
 
 
 def score_folder(
@@ -125,7 +105,8 @@ def score_folder(
         UsageFault: there is no usable picture.
         LackingFault: Pillow is not installed.
     """
-    pictures, skipped = find_pictures(root, classes)
+    pictures, skipped, description = find_pictures(root, classes)
+    say(description)
     score = FolderScore(classes, skipped=skipped)
     for number, picture in enumerate(pictures, 1):
         try:

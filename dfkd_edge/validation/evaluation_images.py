@@ -21,7 +21,7 @@ from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.seeding import derived_seed
 from dfkd_edge.validation.corruptions import GROUPS, corrupted_group
-from dfkd_edge.validation.image_folders import Domain, find_domains
+from dfkd_edge.validation.image_folders import Domain, describe_folders, find_domains
 
 Images = NDArray[np.uint8]
 Measure = Literal["top1", "agreement"]
@@ -161,7 +161,8 @@ def labelled_pictures(
         ConfigError: the folder is missing or holds no picture of any class.
     """
     sources = tuple(FolderSource(d, sides_px) for d in find_domains(root, class_names))
-    return EvaluationSet(sources, "top1", f"labelled pictures of {root}")
+    description = f"labelled pictures of {root}: {describe_folders(root, class_names)}"
+    return EvaluationSet(sources, "top1", description)
 
 
 def _views(image_NHWC: Images, num_views: int, rng: np.random.Generator | None) -> Images:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.markup import escape
 from torch import Tensor
 
 from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
@@ -22,7 +23,7 @@ from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.seeding import derived_seed
 from dfkd_edge.students import Student, build_student, load_student
 from dfkd_edge.teacher import Teacher
-from dfkd_edge.validation.image_folders import Domain, find_domains
+from dfkd_edge.validation.image_folders import Domain, describe_folders, find_domains
 from dfkd_edge.validation.reliability import confusion, reliability
 from dfkd_edge.validation.statistics import bootstrap_interval
 
@@ -128,13 +129,11 @@ def evaluate(
     student = load_student(artifact)
     side_px = max(student.image_size_px, teacher.image_size_px)
     names = tuple(artifact.settings["classes"])
-    sources = (
-        {d.name: _folder_batches(d, side_px) for d in find_domains(Path(data), names)}
-        if data
-        else {}
-    )
-    total = int(surrogates.is_heldout.sum())
-    total += sum(len(d.files) for d in find_domains(Path(data), names)) if data else 0
+    labelled = find_domains(Path(data), names) if data else []
+    sources = {domain.name: _folder_batches(domain, side_px) for domain in labelled}
+    total = int(surrogates.is_heldout.sum()) + sum(len(domain.files) for domain in labelled)
+    if data:
+        context.reporter.note(escape(f"  {data}: {describe_folders(Path(data), names)}"))
 
     def teacher_logits(image_NCHW: Tensor) -> Tensor:
         return teacher.logits(teacher.embed_images(image_NCHW.to(context.device))).cpu()

@@ -1,0 +1,179 @@
+"""How a folder of labelled pictures is read: which folder is a domain, a class, or only a wrapper.
+
+Known are the layouts of PACS, VLCS, OfficeHome, DomainNet, VisDA, Office-Caltech and ImageNet. The
+rule is one for all: a domain is the folder above the class folders; `train`, `val` or `images`
+between the two is looked through, and so is a wrapper such as PACS's `kfold` above the domains.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+SPLITS = ("full", "test", "val", "validation", "crossval", "train", "images")
+"""Folders that part or hold the pictures of one domain."""
+MAPPING_FILES = ("LOC_synset_mapping.txt", "synset_words.txt", "words.txt")
+"""Lines of a WordNet id and its names: `n02084071 dog, domestic dog`."""
+BENCHMARKS = {
+    "PACS": ("art painting", "cartoon", "photo", "sketch"),
+    "VLCS": ("caltech", "labelme", "pascal", "sun"),
+    "OfficeHome": ("art", "clipart", "product", "real world"),
+    "DomainNet": ("clipart", "infograph", "painting", "quickdraw", "real", "sketch"),
+    "Office-Caltech": ("amazon", "caltech", "dslr", "webcam"),
+    "VisDA": ("train", "validation"),
+    "ImageNet": ("val",),
+}
+"""Folded names of the domains."""
+EXPECTED = "expected DIR/<domain>/<class>/*.jpg or DIR/<class>/*.jpg with the classes of the list"
+
+
+@dataclass(frozen=True)
+class ClassFolder:
+    """One folder of pictures, and what they show."""
+
+    path: Path
+    domain: str
+    label: int | None
+    """Index into the class list; None when the folder names no class of it."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A folder of labelled pictures, as it was read."""
+
+    folders: tuple[ClassFolder, ...]
+    description: str
+    """One line for the user."""
+
+
+def class_key(name: str) -> str:
+    """Return the form under which a folder and a class name are the same."""
+    plain = name.replace("_", " ").replace("-", " ")
+    return " ".join(unicodedata.normalize("NFKC", plain).casefold().split())
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """List the pictures of one folder, sorted."""
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES)
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """List the folders of one folder, sorted."""
+    return sorted(child for child in folder.iterdir() if child.is_dir())
+
+
+class ClassFinder:
+    """Finds the class that a folder's name means."""
+
+    def __init__(self, classes: tuple[str, ...], root: Path) -> None:
+        """Index the names, and the WordNet ids where a mapping file lies at the root."""
+        self._by_key = {class_key(name): number for number, name in enumerate(classes)}
+        for key, number in list(self._by_key.items()):
+            self._by_key.setdefault(key.replace(" ", ""), number)
+        self.num_ids = 0
+        for wnid, names in _wordnet_names(root).items():
+            labels = [self._by_key[key] for key in map(class_key, names) if key in self._by_key]
+            if labels:
+                self._by_key.setdefault(wnid, labels[0])
+                self.num_ids += 1
+
+    def label(self, folder: Path) -> int | None:
+        """Return the index of the class that the folder names, or None."""
+        key = class_key(folder.name)
+        return self._by_key.get(key, self._by_key.get(key.replace(" ", "")))
+
+    def holds_classes(self, folder: Path) -> bool:
+        """Whether a folder directly below names a class."""
+        return any(self.label(child) is not None for child in folders_in(folder))
+
+
+class NumberFinder(ClassFinder):
+    """Takes folders named 0, 1, 2, ... for the classes in the order of the list (VLCS)."""
+
+    def __init__(self, classes: tuple[str, ...], root: Path) -> None:
+        """Index the numbers."""
+        super().__init__((), root)
+        self._by_key = {str(number): number for number in range(len(classes))}
+
+
+def _wordnet_names(root: Path) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for file in (root / name for name in MAPPING_FILES):
+        if file.is_file():
+            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+                wnid, _, rest = line.replace("\t", " ").partition(" ")
+                names[wnid] = rest.split(",")
+    index = root / "imagenet_class_index.json"
+    if index.is_file():
+        names.update({wnid: [name] for wnid, name in json.loads(index.read_text()).values()})
+    return names
+
+
+def _class_parents(domain: Path, finder: ClassFinder) -> list[Path]:
+    """List the folders that hold the class folders of a domain: itself, or its splits."""
+    if finder.holds_classes(domain):
+        return [domain]
+    splits = [domain / name for name in SPLITS if (domain / name).is_dir()]
+    splits = [split for split in splits if finder.holds_classes(split)]
+    return splits[:1] if splits and splits[0].name == "full" else splits
+
+
+def _domains(root: Path, finder: ClassFinder) -> dict[str, list[Path]]:
+    """Map the name of each domain to the folders that hold its class folders."""
+    if finder.holds_classes(root):
+        return {root.resolve().name: [root]}
+    children = folders_in(root)
+    found = {child.name: _class_parents(child, finder) for child in children}
+    found = {name: parents for name, parents in found.items() if parents}
+    if set(found) == {"train", "val"}:  # ImageNet: the pictures of `train` are for training
+        return {"val": found["val"]}
+    if found:
+        return found
+    for child in children:  # a wrapper such as PACS's kfold
+        below = {c.name: _class_parents(c, finder) for c in folders_in(child)}
+        below = {name: parents for name, parents in below.items() if parents}
+        if below:
+            return below
+    return {}
+
+
+def _benchmark(domains: list[str]) -> str:
+    """Name the benchmark whose domains these are; empty for none."""
+    keys = {class_key(name).rstrip("0123456789") for name in domains}
+    keys = {{"realworld": "real world", "voc": "pascal"}.get(key, key) for key in keys}
+    for name, known in BENCHMARKS.items():
+        if keys <= set(known) and len(keys) >= min(2, len(known)):
+            return name
+    return ""
+
+
+def read_layout(root: Path, classes: tuple[str, ...]) -> Layout:
+    """Find the class folders below a folder; none where nothing names a class of the list."""
+    finder = ClassFinder(classes, root)
+    domains = _domains(root, finder)
+    how = "WordNet ids" if finder.num_ids else "names"
+    if not domains:
+        finder, how = NumberFinder(classes, root), "numbers, in the order of the list"
+        domains = _domains(root, finder)
+    folders = tuple(
+        ClassFolder(folder, domain, finder.label(folder))
+        for domain, parents in domains.items()
+        for parent in parents
+        for folder in folders_in(parent)
+    )
+    labels = {folder.label for folder in folders} - {None}
+    name = _benchmark(list(domains))
+    through = sorted(
+        {p.name for d, ps in domains.items() for p in ps if p.name in SPLITS} - {*domains}
+    )
+    shown = ", ".join(list(domains)[:6]) + (", ..." if len(domains) > 6 else "")
+    description = (
+        f"{len(domains)} domain{'s' * (len(domains) != 1)} ({shown})"
+        + (f", as {name} lays them out" if name else "")
+        + (f", through {', '.join(through)}" if through else "")
+        + f"; {len(labels)} of {len(classes)} classes, folders are {how}"
+    )
+    return Layout(folders, description)

@@ -1,0 +1,75 @@
+"""The layouts of the usual benchmarks, as folders of empty files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dfkd_edge.runtime.folder_layouts import read_layout
+
+CLASSES = ("dog", "alarm clock", "person")
+
+
+def lay(root: Path, *paths: str) -> Path:
+    for path in paths:
+        (root / path).mkdir(parents=True, exist_ok=True)
+        (root / path / "1.jpg").touch()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("paths", "domains", "said"),
+    [
+        (["kfold/photo/dog", "kfold/art_painting/dog"], {"photo", "art_painting"}, "PACS"),
+        (
+            ["CALTECH/train/0", "CALTECH/test/0", "SUN/full/2", "SUN/test/2"],
+            {"CALTECH", "SUN"},
+            "VLCS lays them out, through full, test, train; 2 of 3 classes, folders are numbers",
+        ),
+        (["Art/Alarm_Clock", "Real World/Alarm_Clock"], {"Art", "Real World"}, "OfficeHome"),
+        (["Art/Alarm_Clock", "RealWorld/AlarmClock"], {"Art", "RealWorld"}, "OfficeHome"),
+        (["quickdraw/dog", "real/alarm-clock"], {"quickdraw", "real"}, "DomainNet"),
+        (["train/dog", "validation/person"], {"train", "validation"}, "VisDA"),
+        (["amazon/images/dog", "webcam/images/dog"], {"amazon", "webcam"}, "Office-Caltech"),
+        (["train/dog", "val/dog", "val/person"], {"val"}, "ImageNet"),
+        (
+            ["indoors/DOG", "outdoors/dog"],
+            {"indoors", "outdoors"},
+            "2 domains (indoors, outdoors);",
+        ),
+    ],
+)
+def test_a_benchmark_is_read_as_it_is_laid_out(
+    tmp_path: Path, paths: list[str], domains: set[str], said: str
+) -> None:
+    layout = read_layout(lay(tmp_path, *paths), CLASSES)
+    assert {folder.domain for folder in layout.folders} == domains
+    assert all(folder.label is not None for folder in layout.folders)
+    assert said in layout.description
+
+
+def test_the_full_set_of_a_domain_counts_its_pictures_once(tmp_path: Path) -> None:
+    layout = read_layout(lay(tmp_path, "SUN/full/0", "SUN/train/0", "SUN/test/0"), CLASSES)
+    assert [folder.path.parent.name for folder in layout.folders] == ["full"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("LOC_synset_mapping.txt", "n1 fox\nn2 domestic dog, dog\n"),
+        ("words.txt", "n1\tfox\nn2\tdog\n"),
+        ("imagenet_class_index.json", '{"0": ["n1", "fox"], "1": ["n2", "dog"]}'),
+    ],
+)
+def test_wordnet_folders_are_read_by_a_mapping_file(tmp_path: Path, file: str, text: str) -> None:
+    (tmp_path / file).write_text(text, encoding="utf-8")
+    layout = read_layout(lay(tmp_path, "val/n1", "val/n2"), CLASSES)
+    assert [(f.path.name, f.label) for f in layout.folders] == [("n1", None), ("n2", 0)]
+    assert "WordNet ids" in layout.description
+
+
+def test_numbers_are_classes_only_where_no_folder_has_a_name(tmp_path: Path) -> None:
+    layout = read_layout(lay(tmp_path, "photo/dog", "photo/1"), CLASSES)
+    assert [(f.path.name, f.label) for f in layout.folders] == [("1", None), ("dog", 0)]
+    assert read_layout(lay(tmp_path / "none", "photo/cat"), CLASSES).folders == ()
