@@ -88,7 +88,7 @@ class Views:
 
 
 def main() -> None:
-    """Train; write student_start.safetensors (backbone and projection, averaged weights)."""
+    """Train; write student_start_STEPS.safetensors (backbone and projection, averaged weights)."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--pacs", type=Path, default=None, help="PACS, for evaluation only")
@@ -141,6 +141,7 @@ def main() -> None:
         if step % 250 == 249 or step + 1 == args.steps:
             save_file({k: v.contiguous() for k, v in average.items()}, averages)
             checkpoint(path, step + 1, student, optimiser)
+    save_file(average, args.work / f"student_start_{args.steps}.safetensors")
     student.load_state_dict(average, strict=False)
     student.eval()
     print(Benchmark(args.work, args.pacs).zero_shot(AsTower(student), 128), flush=True)
