@@ -45,6 +45,8 @@ def test_benchmark_measures_every_model(tiny_bundle: Bundle) -> None:
         assert model["threads"] == 1
         assert model["is_golden"]
         assert 0 < model["model_memory_mib"] < model["peak_memory_mib"]
+    page = (tiny_bundle.folder / "report.html").read_text(encoding="utf-8")
+    assert f"{models[1]['latency']['percentile_ms']['p50']:.2f}" in page
 
 
 def test_predict_gives_labels_and_scores(tiny_bundle: Bundle, pictures: Path) -> None:

@@ -36,6 +36,7 @@ def test_the_command_leaves_a_complete_run_and_one_json_document(
     assert document["surrogates"]["num_candidates"] == 300
     left = {p.name for p in (tmp_path / "run").iterdir()}
     expected = {"classes.txt", "config.toml", "evaluation.json", "manifest.json", "metrics.jsonl"}
+    expected.add("report.html")
     assert expected <= left
     assert (tmp_path / "latest").resolve() == (tmp_path / "run").resolve()
     again = subprocess.run(

@@ -151,6 +151,8 @@ def test_export_writes_a_bundle_with_a_ladder_of_the_fixed_shape(
     left = {path.name for path in bundle.iterdir()}
     assert {"model.fp32.onnx", "model.int8.onnx", "golden.npz", "check.pyz", "recipe.md"} <= left
     assert not [p for p in bundle.parent.iterdir() if p.name.startswith(".export")]
+    assert document["report"] == str(bundle.parents[1].resolve() / "report.html")
+    assert "Proven for x86-cpu" in Path(document["report"]).read_text(encoding="utf-8")
 
 
 def test_golden_images_are_held_out_and_balanced(
@@ -238,6 +240,9 @@ def test_check_measures_labelled_domains_and_passes_strangers_over(
     assert document["rungs"][1]["mean_top1"] is not None
     assert "no class of the list: day/cat" in result.stderr
     assert "1 unreadable" in result.stderr
+    page = Path(document["report"]).read_text(encoding="utf-8")
+    assert "measured by check for x86-cpu" in page
+    assert f"{document['rungs'][-1]['mean_top1']:.1%}" in page
 
 
 def test_calibration_pictures_are_refused_as_evaluation_pictures(

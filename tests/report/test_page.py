@@ -110,6 +110,10 @@ def test_a_foreign_file_is_no_result_and_a_foreign_folder_no_run(run: Path, tmp_
         write_report(run, [tmp_path / "other.json"])
     with pytest.raises(ArtifactError, match=r"check\.pyz"):
         write_report(run, [run / "evaluation.json"])
+    torn = tmp_path / "torn.json"
+    torn.write_text(json.dumps({"marker": MARKER, "device": {}, "models": {"int8": []}}))
+    with pytest.raises(ArtifactError, match="not whole"):
+        write_report(run, [torn])
     with pytest.raises(ArtifactError, match="cannot be read"):
         write_report(run, [tmp_path / "missing.json"])
     (tmp_path / "foreign").mkdir()

@@ -1,0 +1,104 @@
+"""The section about speed: precisions against each other, and machines in one table."""
+
+from __future__ import annotations
+
+from dfkd_edge.report.blocks import Block, Cell, Figures, Missing, Notes, Section, Table, text_row
+from dfkd_edge.report.figures import SpeedPoint, speed_figure
+from dfkd_edge.report.ladder_view import LadderView, read_ladders, subject
+from dfkd_edge.report.sources import Document, Sources
+from dfkd_edge.report.svg import NOTHING, number_text, percent
+
+SPEED_HEADINGS = (
+    *("machine", "model", "p50 ms", "p90 ms", "p99 ms", "images/s", "peak MiB"),
+    *("golden logits", "top-1"),
+)
+
+
+def speed_section(sources: Sources) -> Section:
+    """What each precision costs and gives, and percentiles wherever it was measured."""
+    lead = "One image from memory to result. Compare rows of one machine only."
+    ladder = next((one for one in read_ladders(sources) if one.document.get("gate")), None)
+    blocks: list[Block] = []
+    rows = [*_benchmark_rows(sources), *_device_rows(sources)]
+    if rows:
+        blocks.append(Table(SPEED_HEADINGS, tuple(rows), "latency percentiles by machine"))
+    else:
+        blocks.append(
+            Missing("No latency percentiles yet", f"dfkd-edge benchmark {subject(sources)}")
+        )
+    if not sources.devices:
+        command = f"python3 check.pyz, then dfkd-edge report {subject(sources)} result.json"
+        blocks.append(Missing("No device has answered yet", command))
+    for device in sources.devices:
+        blocks += _device_notes(device.path.name, device.document)
+    points = _speed_points(ladder) if ladder else []
+    if len(points) > 1 and ladder:
+        blocks.insert(0, Figures((speed_figure(points, ladder.measure_name),)))
+    return Section("speed", "Speed", lead, tuple(blocks))
+
+
+def _speed_points(ladder: LadderView) -> list[SpeedPoint]:
+    return [
+        SpeedPoint(str(rung["name"]), float(rung["latency_ms"]), ladder.mean(rung))
+        for rung in ladder.rungs
+        if rung.get("latency_ms")
+    ]
+
+
+def _benchmark_rows(sources: Sources) -> list[tuple[Cell, ...]]:
+    rows = []
+    for bundle in sources.bundles:
+        for model in (bundle.benchmark or {}).get("models", ()):
+            machine = Cell(str(model["cpu"]) or "host", f"{model['backend']}, host")
+            golden = Cell("same" if model["is_golden"] else "differ")
+            times = _times(model["latency"])
+            name = Cell(str(model["precision"]))
+            rows.append((machine, name, *times, golden, Cell(NOTHING)))
+    return rows
+
+
+def _device_rows(sources: Sources) -> list[tuple[Cell, ...]]:
+    known = {bundle.sha256 for bundle in sources.bundles}
+    rows = []
+    for device in sources.devices:
+        facts = device.document["device"]
+        is_ours = device.document.get("bundle", {}).get("manifest_sha256") in known
+        name = str(facts.get("board") or facts.get("cpu") or facts.get("machine") or "device")
+        for precision, model in device.document["models"].items():
+            latency, data = model.get("latency", {}), model.get("data", {})
+            power = latency.get("state", {}).get("power_mode")
+            note = f"{model.get('backend', '')} {model.get('version', '')}".strip()
+            note += f", {power}" if power else ""
+            note += "" if is_ours else ", another bundle"
+            if model.get("settings", {}).get("int8_in_float"):
+                note, latency = f"{note}; INT8 in float, no measure", {}
+            golden = bool(model.get("golden", {}).get("passed"))
+            rows.append(
+                (
+                    Cell(name, note),
+                    Cell(str(precision)),
+                    *_times(latency),
+                    Cell("same" if golden else "differ", tone="good" if golden else "bad"),
+                    Cell(percent(data.get("mean_top1"))),
+                )
+            )
+    return rows
+
+
+def _times(latency: Document) -> tuple[Cell, ...]:
+    stated = latency.get("percentile_ms", {})
+    times = [f"{stated[p]:.2f}" if p in stated else NOTHING for p in ("p50", "p90", "p99")]
+    throughput, memory = latency.get("throughput_per_s"), latency.get("peak_memory_mib")
+    return (
+        *text_row(*times),
+        Cell(number_text(throughput) if throughput else NOTHING),
+        Cell(f"{memory:.0f}" if memory else NOTHING),
+    )
+
+
+def _device_notes(name: str, document: Document) -> list[Block]:
+    lines = [str(fault) for fault in document.get("faults", ())]
+    for precision, model in document["models"].items():
+        doubts = model.get("latency", {}).get("doubts", ())
+        lines += [f"{precision}: {doubt}" for doubt in doubts]
+    return [Notes(f"noted in {name}", tuple(lines))] if lines else []
