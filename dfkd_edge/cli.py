@@ -27,18 +27,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.add_typer(classes_app, name="classes")
-app.add_typer(targets_app, name="targets")
-app.command()(export)
-app.command()(check)
-app.command()(run)
-app.command()(benchmark)
-app.command()(predict)
-app.command()(report)
-app.command()(doctor)
-app.command()(inspect)
-app.add_typer(cache_app, name="cache")
-
 RUNS = Path("runs")
 INTERRUPTED = 130
 Text = Optional[str]  # noqa: UP045  Typer reads the annotation at run time
@@ -159,6 +147,12 @@ def distill(
             quiet=quiet,
         )
     )
+
+
+for verb in (export, check, run, benchmark, predict, report, inspect, doctor):
+    app.command()(verb)
+for group, name in ((classes_app, "classes"), (targets_app, "targets"), (cache_app, "cache")):
+    app.add_typer(group, name=name)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.presets import read_preset
@@ -375,7 +375,9 @@ def _checked(kind: Any, value: Any, key: str) -> Any:
         return pydantic.TypeAdapter(kind).validate_python(value, strict=not isinstance(value, int))
     except pydantic.ValidationError as error:
         fault = error.errors()[0]["msg"]
-        raise ConfigError(f"{value!r}: {fault}", where=key) from error
+        near = difflib.get_close_matches(str(value), [str(known) for known in get_args(kind)], n=1)
+        hint = f"did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"{value!r}: {fault}", where=key, hint=hint) from error
 
 
 def to_toml(config: PipelineConfig) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import (
@@ -23,18 +24,38 @@ from rich.progress import (
 PIPE_WIDTH = 200
 
 
-class BarProgress:
-    """One rich bar; where there is no terminal, a line after two seconds and every ten."""
+class Heartbeat:
+    """A line every two seconds where there is no terminal: silence looks like a crash."""
 
-    PLAIN_FIRST_S, PLAIN_INTERVAL_S = 2.0, 10.0
+    INTERVAL_S = 1.9
+
+    def __init__(self, console: Console, line: Callable[[], str]) -> None:
+        """Start to beat; `line` is asked each time."""
+        self._console, self._line = console, line
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(self.INTERVAL_S):
+            self._console.print(self._line(), markup=False)
+
+    def stop(self) -> None:
+        """Fall silent."""
+        self._stopped.set()
+        self._thread.join()
+
+
+class BarProgress:
+    """One rich bar, or a heartbeat where there is no terminal."""
 
     def __init__(self, console: Console, name: str, total: int, done: int) -> None:
         """Start at `done` of `total`."""
-        self._console, self._name, self._total = console, name, total
+        self._name, self._total, self._note = name, total, ""
         self._first, self._done = done, done
         self._start = time.monotonic()
-        self._next_line = self._start + self.PLAIN_FIRST_S
         self._bars: Progress | None = None
+        self._heartbeat: Heartbeat | None = None
         self._task = TaskID(0)
         if console.is_terminal:
             self._bars = Progress(
@@ -54,27 +75,29 @@ class BarProgress:
             self._bars.start()
         elif not console.quiet:
             console.print(f"{name} ...")
+            self._heartbeat = Heartbeat(console, self._line)
+
+    def _line(self) -> str:
+        seconds = time.monotonic() - self._start
+        rate = (self._done - self._first) / max(seconds, 1e-6)
+        left = f", {rate:.1f}/s, {(self._total - self._done) / rate:.0f} s left" if rate else ""
+        return f"{self._name}: {self._done}/{self._total}, {seconds:.0f} s{left} {self._note}"
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Move on and show the rate."""
         self._done += count
-        now = time.monotonic()
-        rate = (self._done - self._first) / max(now - self._start, 1e-6)
+        self._note = note
         if self._bars is not None:
+            rate = (self._done - self._first) / max(time.monotonic() - self._start, 1e-6)
             shown = f"{rate:.1f}/s" if rate >= 1 else f"{1 / max(rate, 1e-6):.1f} s each"
             self._bars.update(self._task, completed=self._done, rate=shown, note=note)
-        elif now >= self._next_line:
-            self._next_line = now + self.PLAIN_INTERVAL_S
-            left_s = (self._total - self._done) / max(rate, 1e-6)
-            self._console.print(
-                f"{self._name}: {self._done}/{self._total}, {rate:.1f}/s, "
-                f"{left_s:.0f} s left {note}"
-            )
 
     def close(self) -> float:
         """Remove the bar; returns the seconds that the stage took."""
         if self._bars is not None:
             self._bars.stop()
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
         return time.monotonic() - self._start
 
 
@@ -116,10 +139,14 @@ def result_console() -> Console:
 
 @contextlib.contextmanager
 def loading_libraries(console: Console) -> Iterator[None]:
-    """Say that heavy imports are under way: a spinner, or a line where there is no terminal."""
+    """Say that heavy imports are under way: a spinner, or lines where there is no terminal."""
     if console.is_terminal:
         with console.status("loading libraries"):
             yield
-    else:
-        console.print("loading libraries ...")
+        return
+    console.print("loading libraries ...")
+    heartbeat = Heartbeat(console, lambda: "loading libraries ...")
+    try:
         yield
+    finally:
+        heartbeat.stop()

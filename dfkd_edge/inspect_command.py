@@ -9,8 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from dfkd_edge.run_dir import MANIFEST
-
 STAGES = ("prompts", "surrogates", "student")
 
 
@@ -37,7 +35,7 @@ def inspect(
 
 
 def _is_bundle(path: Path) -> bool:
-    from dfkd_edge.runtime.bundle_files import MARKER
+    from dfkd_edge.runtime.bundle_files import MANIFEST, MARKER
 
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
@@ -48,7 +46,7 @@ def _is_bundle(path: Path) -> bool:
 
 def _run(path: Path) -> dict[str, Any]:
     from dfkd_edge.class_names import read_class_names
-    from dfkd_edge.run_dir import file_hash, find_run, read_stages
+    from dfkd_edge.run_dir import MANIFEST, file_hash, find_run, read_stages
 
     run = find_run(path)
     stages = read_stages(run)

@@ -33,17 +33,22 @@ def list_command(
     if as_json:
         typer.echo(json.dumps({"targets": rows, "aliases": ALIASES}, ensure_ascii=False))
         return
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table("name", "device", "runs on", "precisions", "JetPacks (default in bold)")
+    table = Table("name", "device", "runs on", "precisions", "JetPack", box=SIMPLE_HEAD)
+    table.pad_edge, table.columns[0].no_wrap = False, True
     for row in rows:
         bold = row["default"].partition(JOIN)[2]
-        jetpacks = [f"[bold]{j}[/bold]" if j == bold else j for j in row["jetpacks"]]
+        others = len(row["jetpacks"]) - 1
+        span = f" + {others}" if others > 0 else ""
         precisions = " ".join(row["precisions"])
-        table.add_row(row["name"], row["title"], row["backend"], precisions, " ".join(jetpacks))
+        default = f"[bold]{bold}[/bold]{span}"
+        table.add_row(row["name"], row["title"], row["backend"], precisions, default)
     _print(table)
     aliases = ", ".join(f"{alias} = {name}" for alias, name in ALIASES.items())
-    _print(f"Write NAME{JOIN}JETPACK, such as orin-nano-8gb{JOIN}6.2. Alias: {aliases}.")
+    _print(f"Another JetPack: NAME{JOIN}JETPACK, such as orin-nano-8gb{JOIN}6.2. Alias: {aliases}.")
+    _print("dfkd-edge targets show NAME says more; --json lists every JetPack.")
     _print("A board of your own is a TOML file: --target ./my_board.toml")
 
 

@@ -8,13 +8,14 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from dfkd_edge.console import PIPE_WIDTH, BarProgress, result_console
+from dfkd_edge.console import PIPE_WIDTH, BarProgress, Heartbeat, result_console
 from dfkd_edge.export_command import show_ladder
 
 RUNGS = ("teacher", "student", "onnx-fp32", "onnx-fp16", "onnx-int8", "engine")
@@ -54,16 +55,21 @@ def test_a_pipe_gets_wide_tables_unless_columns_says_otherwise(
     assert result_console().width == 60
 
 
-def test_without_a_terminal_a_stage_says_lines_and_when_quiet_nothing() -> None:
+def test_without_a_terminal_a_stage_speaks_while_it_waits_and_when_quiet_never(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Heartbeat, "INTERVAL_S", 0.01)
     for quiet in (False, True):
         stream = io.StringIO()
-        bar = BarProgress(Console(file=stream, quiet=quiet), "drawing", 10, 0)
-        bar.PLAIN_FIRST_S = 0.0
-        bar._next_line = 0.0
-        bar.advance(5)
+        bar = BarProgress(Console(file=stream, quiet=quiet), "drawing [1]", 10, 0)
+        bar.advance(5, "well")
+        time.sleep(0.1)
         bar.close()
-        assert ("drawing: 5/10" in stream.getvalue()) is not quiet
-        assert "\x1b" not in stream.getvalue()
+        spoken = stream.getvalue()
+        assert ("drawing [1]: 5/10" in spoken) is not quiet
+        assert "\x1b" not in spoken
+        time.sleep(0.05)
+        assert stream.getvalue() == spoken
 
 
 def command(*arguments: str) -> list[str]:

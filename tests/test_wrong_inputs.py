@@ -47,6 +47,11 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
         2,
         "unknown setting 'synthesis.num_image' (config): did you mean synthesis.num_images?",
     ),
+    "unknown choice": (
+        (*DISTILL, "good.txt", "--prompts", "contrstive"),
+        2,
+        "(prompts.method): did you mean contrastive?",
+    ),
     "setting out of range": (
         (*DISTILL, "good.txt", "--batch-size", "1"),
         2,
