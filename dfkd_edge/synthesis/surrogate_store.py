@@ -88,11 +88,7 @@ def read_surrogates(
     embeddings = np.concatenate([s["embeddings"][k] for s, k in zip(shards, parts, strict=True)])
     style = np.concatenate([s["style_index"] for s in shards])[keep]
     label, recognised_all, recognised = label[keep], recognised, recognised[keep]
-    every = max(2, round(1 / heldout_share))
-    heldout = np.zeros(len(label), np.bool_)
-    for number in np.unique(label):
-        rows = np.flatnonzero(label == number)
-        heldout[rows[every - 1 :: every]] = True
+    heldout = held_out(label, heldout_share)
     per_class = np.bincount(label, minlength=len(class_names))
     candidates = np.bincount(
         np.concatenate([s["class_index"] for s in shards]), minlength=len(per_class)
@@ -115,6 +111,25 @@ def read_surrogates(
         ],
     }
     return SurrogateSet(images, label, style, embeddings.astype(np.float32), heldout, summary)
+
+
+def held_out(label_N: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
+    """Set a share of each class apart; classes too small for that give theirs together.
+
+    Long lists leave a few images a class, and an evaluation needs some of them.
+
+    Returns:
+        [N], True for at least one image.
+    """
+    every = max(2, round(1 / share))
+    heldout_N = np.zeros(len(label_N), np.bool_)
+    rows_of = [np.flatnonzero(label_N == number) for number in np.unique(label_N)]
+    for rows in rows_of:
+        heldout_N[rows[every - 1 :: every]] = True
+    small = np.concatenate([[], *(rows for rows in rows_of if len(rows) < every)]).astype(int)
+    heldout_N[small[every - 1 :: every]] = True
+    heldout_N[-1:] |= not heldout_N.any()
+    return heldout_N
 
 
 def write_summary(folder: Path, surrogates: SurrogateSet) -> Path:

@@ -8,6 +8,7 @@ import pytest
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.synthesis.surrogate_store import (
     has_shard,
+    held_out,
     kept_candidates,
     mean_distance_within_class,
     read_surrogates,
@@ -68,3 +69,16 @@ def test_a_shard_counts_only_for_its_key_and_when_whole(tmp_path: Path) -> None:
 def test_distance_within_a_class_is_the_mean_over_pairs() -> None:
     embedding = np.array([[1, 0], [0, 1], [1, 0], [1, 0]], np.float32)
     assert mean_distance_within_class(embedding, np.array([0, 0, 1, 1])) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("num_classes", [2, 12, 100, 1000])
+def test_lists_of_every_length_leave_images_for_evaluation(num_classes: int) -> None:
+    label_N = np.random.default_rng(0).permutation(np.arange(2400) % num_classes)
+    heldout_N = held_out(label_N, 0.08)
+    assert 0.05 <= heldout_N.mean() <= 0.09
+    if num_classes <= 100:  # 24 images a class and more
+        assert set(label_N[heldout_N]) == set(label_N)
+
+
+def test_even_the_smallest_set_holds_one_image_out() -> None:
+    assert held_out(np.arange(3), 0.08).sum() == 1
