@@ -12,6 +12,7 @@ SPEED_HEADINGS = (
     *("machine", "model", "p50 ms", "p90 ms", "p99 ms", "images/s", "peak MiB"),
     *("golden logits", "top-1"),
 )
+IN_FLOAT = "INT8 in float, no measure"
 
 
 def speed_section(sources: Sources) -> Section:
@@ -34,6 +35,10 @@ def speed_section(sources: Sources) -> Section:
     points = _speed_points(ladder) if ladder else []
     if len(points) > 1 and ladder:
         blocks.insert(0, Figures((speed_figure(points, ladder.measure_name),)))
+        untimed = [str(rung["name"]) for rung in ladder.rungs if not rung.get("latency_ms")]
+        reason = "this CPU can compute it in float only, so its time would say nothing of INT8"
+        if untimed:
+            blocks.insert(1, Notes("not in the picture", (f"{', '.join(untimed)}: {reason}",)))
     return Section("speed", "Speed", lead, tuple(blocks))
 
 
@@ -49,10 +54,11 @@ def _benchmark_rows(sources: Sources) -> list[tuple[Cell, ...]]:
     rows = []
     for bundle in sources.bundles:
         for model in (bundle.benchmark or {}).get("models", ()):
-            machine = Cell(str(model["cpu"]) or "host", f"{model['backend']}, host")
+            note = f"{model['backend']}, host"
+            note += f"; {IN_FLOAT}" if model.get("in_float") else ""
+            machine, name = Cell(str(model["cpu"]) or "host", note), Cell(str(model["precision"]))
             golden = Cell("same" if model["is_golden"] else "differ")
-            times = _times(model["latency"])
-            name = Cell(str(model["precision"]))
+            times = _times({} if model.get("in_float") else model["latency"])
             rows.append((machine, name, *times, golden, Cell(NOTHING)))
     return rows
 
@@ -71,7 +77,7 @@ def _device_rows(sources: Sources) -> list[tuple[Cell, ...]]:
             note += f", {power}" if power else ""
             note += "" if is_ours else ", another bundle"
             if model.get("settings", {}).get("int8_in_float"):
-                note, latency = f"{note}; INT8 in float, no measure", {}
+                note, latency = f"{note}; {IN_FLOAT}", {}
             golden = bool(model.get("golden", {}).get("passed"))
             rows.append(
                 (

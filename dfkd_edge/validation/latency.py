@@ -41,6 +41,8 @@ class ModelBenchmark:
     """Whether the golden logits were reproduced before anything was timed."""
     cpu: str
     """Name of the processor."""
+    in_float: bool
+    """Whether INT8 was computed in float, since this CPU's 8-bit sums saturate: no measure."""
 
 
 def measure_runner(
@@ -85,7 +87,9 @@ def benchmark_model(
     if model is None:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise ConversionError(f"cannot be measured: {lines[-1]}", where=f"{bundle}, {precision}")
-    latency = model["latency"]
+    latency, in_float = model["latency"], bool(model["settings"].get("int8_in_float"))
+    if in_float:
+        latency["doubts"].append("computed in float on this CPU: the latency is none of INT8's")
     return ModelBenchmark(
         precision=precision,
         size_bytes=model["size_bytes"],
@@ -96,4 +100,5 @@ def benchmark_model(
         model_memory_mib=latency["peak_memory_mib"] - model["memory_before_mib"],
         is_golden=model["golden"]["passed"],
         cpu=document["device"].get("cpu", ""),
+        in_float=in_float,
     )
