@@ -90,9 +90,9 @@ class SynthesisConfig:
     method: SynthesisMethod = "amortized"
     """`amortized`: a network samples latents; `per-image`: latents are optimised, the reference."""
     decoder: str = "mini"
-    """`mini`: the embedded one."""
+    """`mini` (embedded), a folder or hub id of a `VQModel`, or a taming VQGAN checkpoint."""
     image_size_px: int = 0
-    """Side of the images; 0 takes the decoder's own."""
+    """Side of the images; 0 takes the decoder's own, or the teacher's where it has none."""
     num_images: int = 2_400
     """Candidates over all classes; the teacher's filter drops some."""
     num_sampling_steps: int = 6
@@ -110,11 +110,21 @@ class SynthesisConfig:
     optimisation_rate: float = 0.1
     """`per-image`: Adam's rate (VQGAN-CLIP, Wei et al.)."""
     num_views: int = 8
-    """Views of an image in a step of `per-image` (ours; VQGAN-CLIP: 32)."""
+    """Views of an image in a step of `per-image` or of the network (VQGAN-CLIP: 32 and 8)."""
     total_variation_weight: float = 0.0
     """Weight of the total variation of the pixels."""
     latent_l2_weight: float = 0.0
-    """Weight w of the latent's mean square: w / (2 i + 1) / 2 at step i of `per-image`."""
+    """Weight w of the latent's mean square; `per-image`: w / (2 i + 1) / 2 at step i."""
+    num_training_steps: int = 2_000
+    """Steps of the network that `amortized` trains where it has no prior (ours)."""
+    training_rate: float = 1e-3
+    """Adam's rate for the network (feed-forward VQGAN-CLIP)."""
+    training_batch_size: int = 8
+    """Images a step of the network, four of each prompt."""
+    diversity_weight: float = 0.2
+    """Weight of the mean distance between pictures of one prompt, for the network (ours)."""
+    replay_share: float = 0.0
+    """Share of the network's prompts that are replayed because the teacher misses them."""
     low_resolution_share: float = 0.0
     """`per-image`: share of the steps, the first ones, at half the side."""
     memory_mib: int = 2_048
@@ -136,6 +146,11 @@ class SynthesisConfig:
             "num_views": (1, 1024),
             "total_variation_weight": (0, 1e6),
             "latent_l2_weight": (0, 1e6),
+            "num_training_steps": (1, 10_000_000),
+            "training_rate": (1e-9, 10),
+            "training_batch_size": (4, 4096),
+            "diversity_weight": (0, 1e3),
+            "replay_share": (0, 0.9),
             "low_resolution_share": (0, 0.95),
             "memory_mib": (64, 10_000_000),
             "heldout_share": (1e-9, 0.5),

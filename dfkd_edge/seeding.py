@@ -15,8 +15,13 @@ def derived_seed(seed: int, *names: str | int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def stage_generator(seed: int, *names: str | int) -> torch.Generator:
-    """Make a CPU generator for one stage, or one step of it; equal arguments draw equal numbers."""
+def stage_generator(
+    seed: int, *names: str | int, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """Make a generator for one stage, or one step of it; equal arguments draw equal numbers.
+
+    One on an accelerator spares a loop there the wait for numbers from the host.
+    """
     import torch
 
-    return torch.Generator().manual_seed(derived_seed(seed, *names))
+    return torch.Generator(device).manual_seed(derived_seed(seed, *names))

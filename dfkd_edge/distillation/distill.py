@@ -15,14 +15,10 @@ import torch
 from torch import Tensor
 
 from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
+from dfkd_edge.checkpoint import load_checkpoint, save_checkpoint
 from dfkd_edge.config import DistillationConfig
 from dfkd_edge.distillation.losses import feature_distance, soft_target_loss
-from dfkd_edge.distillation.optim import (
-    learning_rate_at,
-    load_checkpoint,
-    make_optimiser,
-    save_checkpoint,
-)
+from dfkd_edge.distillation.optim import learning_rate_at, make_optimiser
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.mixed_precision import mixed_precision
 from dfkd_edge.run_dir import atomic_write

@@ -1,8 +1,10 @@
-"""Amortized synthesis: the decoder samples around each prompt, the teacher guides and judges.
+"""Amortized synthesis: a network makes latents around each prompt, the teacher guides and judges.
 
-Sampling is a forward pass. Only images that the teacher does not recognise are refined, by a few
-guided steps on their latents with the matching loss (squared geodesic distance, VQGAN-CLIP) and the
-class anchor (cross-entropy, Wei et al., ICLR 2025), both on random views.
+For the embedded teacher the network is the embedded prior, which was trained once; for any other
+teacher or decoder one is trained on the prompts. Either way an image is a forward pass. Only images
+that the teacher does not recognise are refined, by a few guided steps on their latents with the
+matching loss (squared geodesic distance, VQGAN-CLIP) and the class anchor (cross-entropy, Wei et
+al., ICLR 2025), both on random views.
 
 Shape suffixes: N images, D embedding width, L latent channels, h, w latent rows and columns,
 C = 3 channels, H rows, W columns.
@@ -15,10 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd_edge.config import SynthesisConfig
-from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import SynthesisBatch
+from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import Decoder, LatentDecoder, load_decoder
+from dfkd_edge.synthesis.decoders import load_latent_decoder
 from dfkd_edge.synthesis.guidance import guidance_loss
+from dfkd_edge.synthesis.latent_network import LatentNetwork
+from dfkd_edge.synthesis.memory import images_that_fit, parts_of
+from dfkd_edge.synthesis.network_training import trained_network
+from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.views import geometric_view
 from dfkd_edge.teacher import MINI, Teacher
 
@@ -28,9 +35,11 @@ REFINED_TOGETHER = 32
 
 def offset_conditions(target_ND: Tensor, length: float, generator: torch.Generator) -> Tensor:
     """Move unit points by up to `length` at random, so that one prompt has many images."""
-    direction_ND = F.normalize(torch.randn(target_ND.shape, generator=generator), dim=1)
-    length_N1 = length * torch.rand((len(target_ND), 1), generator=generator)
-    return F.normalize(target_ND + length_N1 * direction_ND.to(target_ND), dim=1)
+    device = generator.device
+    noise_ND = torch.randn(target_ND.shape, generator=generator, device=device)
+    length_N1 = length * torch.rand((len(target_ND), 1), generator=generator, device=device)
+    offset_ND = length_N1 * F.normalize(noise_ND, dim=1)
+    return F.normalize(target_ND + offset_ND.to(target_ND), dim=1)
 
 
 def refine(
@@ -107,23 +116,48 @@ class PriorSynthesizer:
         return refine_missed(latent_NLhw, batch, self.teacher, self.decoder, config)
 
 
-def load_amortized(teacher: Teacher, config: SynthesisConfig, device: str) -> PriorSynthesizer:
-    """Load the amortized synthesizer.
+class NetworkSynthesizer:
+    """Runs the network that was trained on the prompts."""
+
+    def __init__(
+        self, network: LatentNetwork, teacher: Teacher, decoder: LatentDecoder,
+        config: SynthesisConfig,
+    ) -> None:  # fmt: skip
+        """Keep what a batch needs; find how many images are decoded and refined together."""
+        self.network, self.teacher, self.decoder, self.config = network, teacher, decoder, config
+
+        def loss_of(num: int) -> Tensor:
+            generator = stage_generator(0, "memory", device=teacher.device)
+            latent = decoder.start(num, decoder.latent_shape[1], generator).to(teacher.device)
+            return teacher.embed_images(decoder.decode(latent.requires_grad_())).sum()
+
+        self.images_together = images_that_fit(loss_of, config.memory_mib, REFINED_TOGETHER)
+
+    def __call__(self, batch: SynthesisBatch) -> tuple[Tensor, Tensor]:
+        """Draw a latent near each prompt, then refine."""
+        images, embeddings = [], []
+        for part in parts_of(batch, self.images_together):
+            noise_NTZ = self.network.draw_noise(len(part.label_N), batch.generator)
+            latent_NLhw = self.network(part.target_ND, noise_NTZ.to(part.target_ND))
+            latent_NLhw = self.decoder.clamp(latent_NLhw)
+            image_NCHW, embedding_ND = refine_missed(
+                latent_NLhw, part, self.teacher, self.decoder, self.config
+            )
+            images.append(image_NCHW)
+            embeddings.append(embedding_ND)
+        return torch.cat(images), torch.cat(embeddings)
+
+
+def load_amortized(setup: SynthesisSetup) -> PriorSynthesizer | NetworkSynthesizer:
+    """Load the embedded prior where it knows the teacher's space; else train a network.
 
     Raises:
-        ConfigError: the embedded prior does not know this teacher.
+        ConfigError: the decoder cannot make images of that size.
+        ArtifactError: the decoder cannot be read.
+        EnvironmentLackingError: the decoder's weights are not here and cannot be fetched.
     """
-    if teacher.name != MINI:
-        raise ConfigError(
-            f"the embedded prior does not know the embeddings of teacher '{teacher.name}'",
-            where="--synthesis amortized",
-            hint="use --synthesis per-image, or --teacher mini",
-        )
-    decoder = load_decoder(device=device)
-    if config.image_size_px not in (0, decoder.image_size_px):
-        raise ConfigError(
-            f"the embedded prior makes images of {decoder.image_size_px} px",
-            where="synthesis.image_size_px",
-            hint="leave it 0",
-        )
-    return PriorSynthesizer(teacher, decoder, config)
+    teacher, config = setup.teacher, setup.config
+    if teacher.name == config.decoder == MINI and not config.image_size_px:
+        return PriorSynthesizer(teacher, load_decoder(device=setup.context.device), config)
+    decoder = load_latent_decoder(config, teacher)
+    return NetworkSynthesizer(trained_network(decoder, setup), teacher, decoder, config)

@@ -137,7 +137,7 @@ class Decoder:
             Latents [N, L, h, w].
         """
         num = len(condition_ND)
-        latent_NLhw = torch.randn((num, *self.latent_shape), generator=generator)
+        latent_NLhw = self.start(num, self.latent_shape[1], generator)
         latent_NLhw = latent_NLhw.to(condition_ND.device, memory_format=torch.channels_last)
         for step in range(num_steps):
             time_N = torch.full((num,), step / num_steps, device=condition_ND.device)

@@ -1,4 +1,4 @@
-"""How many images fit: the activations that one more image keeps for the backward pass.
+"""Batches that fit: the activations that one more image keeps for the backward pass.
 
 The answer depends on shapes alone, not on what happens to be free, so a run that is split or
 resumed works in the same batches and makes the same images.
@@ -6,10 +6,12 @@ resumed works in the same batches and makes the same images.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+
+from dfkd_edge.interfaces import SynthesisBatch
 
 WORKING_FACTOR = 2
 """Workspaces and gradients need about as much again as what is kept (ours)."""
@@ -43,3 +45,12 @@ def images_that_fit(loss_of: Callable[[int], Tensor], memory_mib: int, limit: in
     """
     an_image = max(kept_bytes(loss_of, 2) - kept_bytes(loss_of, 1), 1)  # weights cancel out
     return max(1, min(limit, memory_mib * 2**20 // (WORKING_FACTOR * an_image)))
+
+
+def parts_of(batch: SynthesisBatch, num_together: int) -> Iterator[SynthesisBatch]:
+    """Split a batch; the parts share its generator, so they must be used in order."""
+    for start in range(0, len(batch.label_N), num_together):
+        rows = slice(start, start + num_together)
+        yield SynthesisBatch(
+            batch.target_ND[rows], batch.label_N[rows], batch.style_N[rows], batch.generator
+        )

@@ -20,7 +20,8 @@ from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import LatentDecoder
 from dfkd_edge.synthesis.decoders import load_latent_decoder
 from dfkd_edge.synthesis.guidance import augmented_views, guidance_loss, total_variation
-from dfkd_edge.synthesis.memory import images_that_fit
+from dfkd_edge.synthesis.memory import images_that_fit, parts_of
+from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.teacher import Teacher
 
 
@@ -32,7 +33,7 @@ class PerImageSynthesizer:
         self.teacher, self.decoder, self.config = teacher, decoder, config
 
         def loss_of(num: int) -> Tensor:
-            generator = stage_generator(0, "memory")
+            generator = stage_generator(0, "memory", device=teacher.device)
             latent = decoder.start(num, decoder.latent_shape[1], generator)
             target_ND = teacher.head_KD[:1].expand(num, -1)
             label_N = torch.zeros(num, dtype=torch.long, device=teacher.device)
@@ -44,11 +45,7 @@ class PerImageSynthesizer:
     def __call__(self, batch: SynthesisBatch) -> tuple[Tensor, Tensor]:
         """Optimise a latent for each prompt."""
         images, embeddings = [], []
-        for start in range(0, len(batch.target_ND), self.images_together):
-            rows = slice(start, start + self.images_together)
-            part = SynthesisBatch(
-                batch.target_ND[rows], batch.label_N[rows], batch.style_N[rows], batch.generator
-            )
+        for part in parts_of(batch, self.images_together):
             image_NCHW = self.decoder.decode(self.optimise(part))
             images.append(image_NCHW)
             embeddings.append(self.teacher.embed_images(image_NCHW))
@@ -94,6 +91,7 @@ class PerImageSynthesizer:
         return len(latent_NLhw) * (loss + l2_weight * latent_NLhw.square().mean())
 
 
-def load_per_image(teacher: Teacher, config: SynthesisConfig, device: str) -> PerImageSynthesizer:
+def load_per_image(setup: SynthesisSetup) -> PerImageSynthesizer:
     """Load the decoder and find the batch size."""
-    return PerImageSynthesizer(teacher, load_latent_decoder(config, device), config)
+    teacher, config = setup.teacher, setup.config
+    return PerImageSynthesizer(teacher, load_latent_decoder(config, teacher), config)

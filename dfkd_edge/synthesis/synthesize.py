@@ -19,6 +19,7 @@ from dfkd_edge.interfaces import StageContext, SynthesisBatch, Synthesizer
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.amortized import load_amortized
 from dfkd_edge.synthesis.per_image import load_per_image
+from dfkd_edge.synthesis.setup import STAGE, SynthesisSetup
 from dfkd_edge.synthesis.surrogate_store import (
     has_shard,
     read_surrogates,
@@ -28,8 +29,7 @@ from dfkd_edge.synthesis.surrogate_store import (
 )
 from dfkd_edge.teacher import Teacher
 
-STAGE = "surrogates"
-SYNTHESIZERS: dict[str, Callable[[Teacher, SynthesisConfig, str], Synthesizer]] = {
+SYNTHESIZERS: dict[str, Callable[[SynthesisSetup], Synthesizer]] = {
     "amortized": load_amortized,
     "per-image": load_per_image,
 }
@@ -37,12 +37,7 @@ SYNTHESIZERS: dict[str, Callable[[Teacher, SynthesisConfig, str], Synthesizer]] 
 
 @torch.no_grad()
 def make_candidates(
-    number: int,
-    prompts: PromptSet,
-    teacher: Teacher,
-    synthesizer: Synthesizer,
-    config: SynthesisConfig,
-    seed: int,
+    number: int, setup: SynthesisSetup, synthesizer: Synthesizer
 ) -> dict[str, np.ndarray]:
     """Make the candidates of one shard; classes take turns, styles are drawn.
 
@@ -50,15 +45,16 @@ def make_candidates(
         images uint8 [N, H, W, C], class_index, style_index [N], embeddings [N, D], probability [N]
         (the asked class's under the zero-shot head), is_recognised [N].
     """
-    generator = stage_generator(seed, STAGE, number)
+    prompts, teacher, config = setup.prompts, setup.teacher, setup.config
+    device = teacher.device
+    generator = stage_generator(setup.context.seed, STAGE, number, device=device)
     first = number * config.shard_size
     size = min(config.shard_size, config.num_images - first)
     num_classes, num_styles = len(prompts.class_names), len(prompts.style_labels)
-    label_N = (torch.arange(size) + first) % num_classes
-    style_N = torch.randint(0, num_styles, (size,), generator=generator)
-    table_KSD = torch.from_numpy(prompts.embeddings).view(num_classes, num_styles, -1)
-    target_ND = table_KSD[label_N, style_N].to(teacher.device)
-    label_N = label_N.to(teacher.device)
+    label_N = (torch.arange(size, device=device) + first) % num_classes
+    style_N = torch.randint(0, num_styles, (size,), generator=generator, device=device)
+    table_KSD = torch.from_numpy(prompts.embeddings).to(device).view(num_classes, num_styles, -1)
+    target_ND = table_KSD[label_N, style_N]
     image_NCHW, embedding_ND = synthesizer(SynthesisBatch(target_ND, label_N, style_N, generator))
     logits_NK = teacher.logits(embedding_ND)
     probability_N = logits_NK.softmax(1).gather(1, label_N[:, None]).squeeze(1)
@@ -66,7 +62,7 @@ def make_candidates(
     return {
         "images": pixels,
         "class_index": label_N.cpu().numpy(),
-        "style_index": style_N.numpy(),
+        "style_index": style_N.cpu().numpy(),
         "embeddings": embedding_ND.cpu().numpy(),
         "probability": probability_N.cpu().numpy(),
         "is_recognised": (logits_NK.argmax(1) == label_N).cpu().numpy(),
@@ -77,14 +73,11 @@ def synthesize(
     prompts: PromptSet, teacher: Teacher, config: SynthesisConfig, context: StageContext
 ) -> SurrogateSet:
     """Make the surrogate images, or read them when they are already there."""
-    folder = context.run_dir.stage_dir(STAGE)
-    key = context.stage_key(
-        STAGE, config, teacher.name, teacher.classes, prompts.style_labels, prompts.diversity
-    )
-    num_shards = config.num_shards
+    setup = SynthesisSetup(prompts, teacher, config, context)
+    folder, key, num_shards = setup.folder, setup.key, config.num_shards
     is_complete = context.run_dir.is_complete(STAGE, key)
     if not is_complete:
-        _make_shards(prompts, teacher, config, context, key)
+        _make_shards(setup)
     surrogates = read_surrogates(folder, num_shards, prompts.class_names, config.heldout_share, key)
     if not is_complete:
         files = [write_summary(folder, surrogates), write_contact_sheet(folder, surrogates)]
@@ -97,21 +90,17 @@ def synthesize(
     return surrogates
 
 
-def _make_shards(
-    prompts: PromptSet, teacher: Teacher, config: SynthesisConfig, context: StageContext, key: str
-) -> None:
-    folder = context.run_dir.stage_dir(STAGE)
+def _make_shards(setup: SynthesisSetup) -> None:
+    config, context, folder, key = setup.config, setup.context, setup.folder, setup.key
     wanted = [n for n in range(config.num_shards) if not has_shard(folder, n, key)]
     if not wanted:
         return
-    synthesizer = SYNTHESIZERS[config.method](teacher, config, context.device)
+    synthesizer = SYNTHESIZERS[config.method](setup)
     done = (config.num_shards - len(wanted)) * config.shard_size
     with context.reporter.stage("synthesizing images", config.num_images, done) as progress:
         recognised, made = 0, 0
         for number in wanted:
-            candidates = make_candidates(
-                number, prompts, teacher, synthesizer, config, context.seed
-            )
+            candidates = make_candidates(number, setup, synthesizer)
             write_shard(folder, number, key, candidates)
             size = len(candidates["images"])
             recognised, made = recognised + int(candidates["is_recognised"].sum()), made + size

@@ -11,8 +11,8 @@ from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis import synthesize
 from dfkd_edge.synthesis.amortized import offset_conditions, refine
 from dfkd_edge.synthesis.decoder import load_decoder
+from dfkd_edge.synthesis.setup import STAGE
 from dfkd_edge.synthesis.surrogate_store import shard_path
-from dfkd_edge.synthesis.synthesize import STAGE
 from dfkd_edge.teacher import Teacher
 
 SMALL = SynthesisConfig(num_images=160, num_sampling_steps=4, num_refinement_steps=1)

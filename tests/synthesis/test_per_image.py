@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from dfkd_edge.config import SynthesisConfig
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import SynthesisBatch
 from dfkd_edge.seeding import stage_generator
-from dfkd_edge.synthesis.decoder import LATENT_LIMIT, load_decoder
-from dfkd_edge.synthesis.per_image import PerImageSynthesizer, load_per_image
+from dfkd_edge.synthesis.decoder import LATENT_LIMIT
+from dfkd_edge.synthesis.decoders import load_latent_decoder
+from dfkd_edge.synthesis.per_image import PerImageSynthesizer
 from dfkd_edge.teacher import Teacher
 
 QUICK = SynthesisConfig(
@@ -24,6 +26,10 @@ QUICK = SynthesisConfig(
 )
 
 
+def per_image(teacher: Teacher, config: SynthesisConfig) -> PerImageSynthesizer:
+    return PerImageSynthesizer(teacher, load_latent_decoder(config, teacher), config)
+
+
 def batch_of(teacher: Teacher, num: int = 3) -> SynthesisBatch:
     label = torch.arange(num) % len(teacher.head_KD)
     return SynthesisBatch(teacher.head_KD[label], label, label * 0, stage_generator(0, "batch"))
@@ -31,7 +37,7 @@ def batch_of(teacher: Teacher, num: int = 3) -> SynthesisBatch:
 
 @torch.no_grad()
 def test_optimised_images_show_their_class_more_than_start_latents_do(teacher: Teacher) -> None:
-    synthesizer = load_per_image(teacher, QUICK, "cpu")
+    synthesizer = per_image(teacher, QUICK)
     images, embeddings = synthesizer(batch_of(teacher))
     start = synthesizer.decoder.start(3, 4, stage_generator(0, "batch"))
     before = teacher.logits(teacher.embed_images(synthesizer.decoder.decode(start)))
@@ -42,17 +48,13 @@ def test_optimised_images_show_their_class_more_than_start_latents_do(teacher: T
 
 def test_latents_stay_where_the_decoder_has_been(teacher: Teacher) -> None:
     config = dataclasses.replace(QUICK, num_optimisation_steps=2, optimisation_rate=50.0)
-    latent = load_per_image(teacher, config, "cpu").optimise(batch_of(teacher, 1))
+    latent = per_image(teacher, config).optimise(batch_of(teacher, 1))
     assert float(latent.abs().max()) == pytest.approx(LATENT_LIMIT)
 
 
 def test_a_small_budget_splits_the_shard(teacher: Teacher) -> None:
     one, many = (
-        PerImageSynthesizer(
-            teacher,
-            load_decoder(image_size_px=32),
-            dataclasses.replace(QUICK, memory_mib=memory_mib),
-        ).images_together
+        per_image(teacher, dataclasses.replace(QUICK, memory_mib=memory_mib)).images_together
         for memory_mib in (64, 4096)
     )
     assert one < many == QUICK.shard_size
@@ -61,4 +63,11 @@ def test_a_small_budget_splits_the_shard(teacher: Teacher) -> None:
 def test_a_side_that_the_decoder_cannot_make_is_refused(teacher: Teacher) -> None:
     config = dataclasses.replace(QUICK, image_size_px=100)
     with pytest.raises(ConfigError, match="such as 104"):
-        load_per_image(teacher, config, "cpu")
+        per_image(teacher, config)
+
+
+def test_any_open_clip_teacher_and_vqgan_will_do(vqgan_folder: Path, tiny_teacher: Teacher) -> None:
+    config = dataclasses.replace(QUICK, decoder=str(vqgan_folder), num_optimisation_steps=2)
+    images, embeddings = per_image(tiny_teacher, config)(batch_of(tiny_teacher))
+    assert images.shape == (3, 3, 32, 32)
+    assert embeddings.shape == (3, tiny_teacher.embed_dim)

@@ -1,0 +1,152 @@
+"""Trains the network of amortized synthesis on nothing but the prompts.
+
+The loss is that of feed-forward VQGAN-CLIP (Cherti, mehdidc/feed_forward_vqgan_clip): random views
+of the decoded picture near the prompt, less the mean distance between pictures of one prompt, plus
+the latent's square and total variation; the class anchor comes on top (Wei et al., ICLR 2025).
+A step depends on the seed and its number alone, so that a stopped training goes on bit for bit.
+
+Shape suffixes: N = P M images, P prompts, M draws of each, V views, D embedding width, C = 3
+channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import time
+
+import filelock
+import torch
+from torch import Tensor
+
+from dfkd_edge.checkpoint import load_checkpoint, save_checkpoint
+from dfkd_edge.seeding import stage_generator
+from dfkd_edge.synthesis.decoder import LatentDecoder
+from dfkd_edge.synthesis.guidance import augmented_views, guidance_loss, total_variation
+from dfkd_edge.synthesis.latent_network import LatentNetwork
+from dfkd_edge.synthesis.setup import STAGE, SynthesisSetup
+
+DRAWS = 4
+"""Pictures of each prompt in a step: diversity needs pairs."""
+CHECKPOINT_INTERVAL_S = 10.0
+MEMORY_OF_DIFFICULTY = 0.9
+"""How much of a prompt's earlier loss its difficulty keeps at each visit."""
+
+
+def mean_distance_of_draws(embedding_VPMD: Tensor) -> Tensor:
+    """Mean of 1 - cosine over pairs of draws of one prompt, over prompts and views."""
+    num = embedding_VPMD.shape[2]
+    pairs_VP = embedding_VPMD.sum(2).square().sum(2) - num  # unit rows: the diagonal sums to num
+    return (1 - pairs_VP / (num * (num - 1))).mean()
+
+
+class NetworkTraining:
+    """One training: which prompts a step takes, and what it minimises."""
+
+    def __init__(
+        self, network: LatentNetwork, decoder: LatentDecoder, setup: SynthesisSetup
+    ) -> None:
+        """Put the prompts beside the network."""
+        self.network, self.decoder, self.setup = network, decoder, setup
+        device = setup.teacher.device
+        self.target_PD = torch.from_numpy(setup.prompts.embeddings).to(device)
+        self.label_P = torch.from_numpy(setup.prompts.class_index).to(device)
+        network.register_buffer("difficulty_P", torch.ones(len(self.target_PD), device=device))
+
+    def draw_prompts(self, step: int, generator: torch.Generator) -> Tensor:
+        """Take the prompts in turn, and replay hard ones for `replay_share` of the places.
+
+        A pass over all prompts has an order of its own, the same for each step of it.
+        """
+        config, num = self.setup.config, len(self.target_PD)
+        places = config.training_batch_size // DRAWS
+        num_replayed = min(round(places * config.replay_share), places - 1)
+        in_turn = places - num_replayed
+        position = torch.arange(step * in_turn, (step + 1) * in_turn)
+        chosen = []
+        for turn in (position // num).unique().tolist():
+            order = torch.randperm(
+                num, generator=stage_generator(self.setup.context.seed, STAGE, "order", turn)
+            )
+            chosen.append(order[position[position // num == turn] % num])
+        drawn = torch.cat(chosen).to(self.label_P.device, non_blocking=True)
+        if not num_replayed:
+            return drawn
+        difficulty_P = self.network.get_buffer("difficulty_P").to(generator.device)
+        hard = torch.multinomial(difficulty_P, num_replayed, replacement=True, generator=generator)
+        return torch.cat((drawn, hard.to(drawn.device)))
+
+    def loss(self, prompt_P: Tensor, generator: torch.Generator) -> Tensor:
+        """Make DRAWS pictures of each prompt and weigh them; notes how hard the prompts were."""
+        config, teacher = self.setup.config, self.setup.teacher
+        prompt_N = prompt_P.repeat_interleave(DRAWS)
+        target_ND, label_N = self.target_PD[prompt_N], self.label_P[prompt_N]
+        noise_NTZ = self.network.draw_noise(len(prompt_N), generator).to(target_ND)
+        latent_NLhw = self.network(target_ND, noise_NTZ)
+        inside = latent_NLhw + (self.decoder.clamp(latent_NLhw) - latent_NLhw).detach()
+        image_NCHW = self.decoder.decode(inside)
+        num_views = config.num_views
+        view_NCHW = augmented_views(image_NCHW, num_views, teacher.image_size_px, generator)
+        embedding_ND = teacher.embed_images(view_NCHW)
+        self._note_difficulty(prompt_P, embedding_ND.detach(), label_N)
+        loss = guidance_loss(
+            embedding_ND, target_ND.repeat(num_views, 1), label_N.repeat(num_views), teacher
+        )
+        distance = mean_distance_of_draws(embedding_ND.view(num_views, len(prompt_P), DRAWS, -1))
+        total: Tensor = (
+            loss
+            - config.diversity_weight * distance
+            + config.latent_l2_weight * latent_NLhw.square().mean()
+            + config.total_variation_weight * total_variation(image_NCHW)
+        )
+        return total
+
+    def _note_difficulty(self, prompt_P: Tensor, embedding_ND: Tensor, label_N: Tensor) -> None:
+        """Difficulty: how unsure the teacher is of the class, on average over draws and views."""
+        probability = self.setup.teacher.logits(embedding_ND).softmax(1)
+        asked = probability.gather(1, label_N.repeat(self.setup.config.num_views)[:, None])
+        now_P = 1 - asked.view(-1, len(prompt_P), DRAWS).mean((0, 2))
+        difficulty_P = self.network.get_buffer("difficulty_P")
+        kept = MEMORY_OF_DIFFICULTY * difficulty_P[prompt_P]
+        difficulty_P[prompt_P] = (kept + (1 - MEMORY_OF_DIFFICULTY) * now_P).clamp(min=1e-3)
+
+
+def trained_network(decoder: LatentDecoder, setup: SynthesisSetup) -> LatentNetwork:
+    """Train the network, go on with its training, or read it when it is done.
+
+    Processes that share a run wait for the first one to train it.
+    """
+    generator = stage_generator(setup.context.seed, STAGE, "network")
+    network = LatentNetwork(setup.teacher.embed_dim, decoder, generator)
+    network.to(setup.teacher.device)
+    training = NetworkTraining(network, decoder, setup)
+    with filelock.FileLock(setup.folder / ".network.lock"):
+        _train(training)
+    return network.eval().requires_grad_(False)
+
+
+def _train(training: NetworkTraining) -> None:
+    setup, network = training.setup, training.network
+    context, num_steps = setup.context, setup.config.num_training_steps
+    path = setup.folder / "network.safetensors"
+    adam = torch.optim.Adam(network.parameters(), lr=setup.config.training_rate)
+    start = load_checkpoint(path, setup.key, network, adam)
+    if start == num_steps:
+        return
+    with context.reporter.stage("training the synthesizer", num_steps, start) as progress:
+        saved = time.monotonic()
+        for step in range(start, num_steps):
+            generator = stage_generator(
+                context.seed, STAGE, "training", step, device=setup.teacher.device
+            )
+            with torch.enable_grad():
+                loss = training.loss(training.draw_prompts(step, generator), generator)
+                adam.zero_grad()
+                loss.backward()
+            adam.step()
+            progress.advance()
+            is_last = step + 1 == num_steps
+            if is_last or time.monotonic() - saved > CHECKPOINT_INTERVAL_S:
+                save_checkpoint(path, setup.key, step + 1, network, adam)
+                context.run_dir.append_metrics(
+                    f"{STAGE}/network", step + 1, {"loss": float(loss.detach())}
+                )
+                saved = time.monotonic()

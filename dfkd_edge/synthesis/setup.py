@@ -1,0 +1,37 @@
+"""What a synthesizer is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfkd_edge.artifacts import PromptSet
+from dfkd_edge.config import SynthesisConfig
+from dfkd_edge.interfaces import StageContext
+from dfkd_edge.teacher import Teacher
+
+STAGE = "surrogates"
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesisSetup:
+    """The inputs of the stage."""
+
+    prompts: PromptSet
+    teacher: Teacher
+    config: SynthesisConfig
+    context: StageContext
+
+    @property
+    def key(self) -> str:
+        """Hash of all that the images depend on."""
+        teacher, prompts = self.teacher, self.prompts
+        return self.context.stage_key(
+            STAGE, self.config, teacher.name, teacher.classes, prompts.style_labels,
+            prompts.diversity,
+        )  # fmt: skip
+
+    @property
+    def folder(self) -> Path:
+        """Where shards and checkpoints lie."""
+        return self.context.run_dir.stage_dir(STAGE)

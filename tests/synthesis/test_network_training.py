@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from dfkd_edge.config import SynthesisConfig
+from dfkd_edge.seeding import stage_generator
+from dfkd_edge.synthesis.amortized import NetworkSynthesizer, load_amortized
+from dfkd_edge.synthesis.decoders import load_latent_decoder
+from dfkd_edge.synthesis.latent_network import LatentNetwork
+from dfkd_edge.synthesis.network_training import (
+    NetworkTraining,
+    mean_distance_of_draws,
+    trained_network,
+)
+from dfkd_edge.synthesis.setup import SynthesisSetup
+from dfkd_edge.synthesis.synthesize import make_candidates
+
+SHORT = SynthesisConfig(
+    num_images=32,
+    num_training_steps=4,
+    num_views=1,
+    num_refinement_steps=1,
+    replay_share=0.5,
+)
+MakeSetup = Callable[..., SynthesisSetup]
+
+
+def config_with(vqgan_folder: Path, **changes: float) -> SynthesisConfig:
+    return dataclasses.replace(SHORT, decoder=str(vqgan_folder), **changes)  # type: ignore[arg-type]
+
+
+def test_the_distance_of_draws_is_none_for_equal_ones_and_one_for_a_right_angle() -> None:
+    equal = torch.tensor([1.0, 0.0]).expand(1, 1, 2, 2)
+    right = torch.eye(2)[None, None]
+    assert float(mean_distance_of_draws(equal)) == pytest.approx(0)
+    assert float(mean_distance_of_draws(right)) == pytest.approx(1)
+
+
+def test_a_training_that_was_stopped_ends_with_the_same_network(
+    vqgan_folder: Path, make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dfkd_edge.synthesis.network_training.CHECKPOINT_INTERVAL_S", 0)
+    whole = make_setup(config_with(vqgan_folder), "whole")
+    decoder = load_latent_decoder(whole.config, whole.teacher)
+    expected = trained_network(decoder, whole)
+    broken = make_setup(config_with(vqgan_folder), "broken")
+    loss, calls = NetworkTraining.loss, []
+
+    def stops(*args: object) -> torch.Tensor:
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return loss(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(NetworkTraining, "loss", stops)
+    with pytest.raises(KeyboardInterrupt):
+        trained_network(decoder, broken)
+    resumed = trained_network(decoder, broken)
+    assert len(calls) == 3 + 2
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_training_lowers_the_loss_on_other_noise(vqgan_folder: Path, make_setup: MakeSetup) -> None:
+    setup = make_setup(config_with(vqgan_folder, num_training_steps=6, diversity_weight=0))
+    decoder = load_latent_decoder(setup.config, setup.teacher)
+    fresh = LatentNetwork(
+        setup.teacher.embed_dim, decoder, stage_generator(0, "surrogates", "network")
+    )
+    prompts = torch.arange(3)
+    before, after = (
+        NetworkTraining(network, decoder, setup).loss(prompts, stage_generator(0, "judge")).detach()
+        for network in (fresh, trained_network(decoder, setup))
+    )
+    assert after < before
+
+
+def test_every_prompt_comes_once_a_turn_and_hard_ones_are_replayed(
+    vqgan_folder: Path, make_setup: MakeSetup
+) -> None:
+    setup = make_setup(config_with(vqgan_folder, training_batch_size=12, replay_share=0.4))
+    decoder = load_latent_decoder(setup.config, setup.teacher)
+    generator = stage_generator(0, "x")
+    training = NetworkTraining(LatentNetwork(24, decoder, generator), decoder, setup)
+    training.network.get_buffer("difficulty_P").copy_(torch.tensor([1e-9, 1.0, 1e-9]))
+    drawn = [training.draw_prompts(step, generator).tolist() for step in range(3)]
+    assert sorted(prompt for row in drawn for prompt in row[:2]) == [0, 0, 1, 1, 2, 2]
+    assert [row[2] for row in drawn] == [1, 1, 1]
+
+
+def test_another_teacher_and_decoder_give_a_shard_from_the_trained_network(
+    vqgan_folder: Path, make_setup: MakeSetup
+) -> None:
+    setup = make_setup(config_with(vqgan_folder, num_training_steps=1))
+    synthesizer = load_amortized(setup)
+    assert isinstance(synthesizer, NetworkSynthesizer)
+    shard = make_candidates(0, setup, synthesizer)
+    assert shard["images"].shape == (32, 32, 32, 3)
+    assert len({image.tobytes() for image in shard["images"]}) == 32

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import VQModel
+from torch import Tensor
+
+from dfkd_edge.config import SynthesisConfig
+from dfkd_edge.errors import ArtifactError, ConfigError, EnvironmentLackingError
+from dfkd_edge.seeding import stage_generator
+from dfkd_edge.synthesis.decoders import load_latent_decoder
+from dfkd_edge.synthesis.vqgan import VqganDecoder, load_vq_model
+from dfkd_edge.teacher import Teacher
+
+
+def taming_layout(model: VQModel) -> dict[str, Tensor]:
+    """Name a VQModel's tensors as taming-transformers does."""
+    state = {"loss.discriminator.main.0.weight": torch.zeros(1)}
+    for key, tensor in model.state_dict().items():
+        name = key.replace("mid_block.resnets.0", "mid.block_1")
+        name = name.replace("mid_block.resnets.1", "mid.block_2")
+        name = name.replace("mid_block.attentions.0", "mid.attn_1")
+        name = name.replace("down_blocks", "down").replace("resnets", "block")
+        name = re.sub(r"up_blocks\.(\d)", lambda m: f"up.{1 - int(m[1])}", name)
+        name = name.replace("downsamplers.0", "downsample").replace("upsamplers.0", "upsample")
+        name = name.replace("attentions", "attn").replace("conv_shortcut", "nin_shortcut")
+        name = name.replace("conv_norm_out", "norm_out").replace("group_norm", "norm")
+        name = name.replace("to_out.0", "proj_out")
+        name = re.sub(r"to_([qkv])", r"\1", name)
+        is_kernel = "attn" in name and tensor.ndim == 2
+        state[name] = tensor[:, :, None, None] if is_kernel else tensor
+    return state
+
+
+def test_a_taming_checkpoint_gives_the_pictures_of_the_same_vq_model(
+    tiny_vqgan: VQModel, tmp_path: Path
+) -> None:
+    state = taming_layout(tiny_vqgan)
+    for key in ("decoder.up.1.attn.0.q.weight", "decoder.mid.attn_1.proj_out.bias"):
+        assert key in state
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "last.ckpt")
+    loaded = load_vq_model(str(tmp_path / "last.ckpt")).eval()
+    picture = torch.rand(1, 3, 16, 16, generator=stage_generator(0, "picture"))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(picture).sample, tiny_vqgan(picture).sample)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {}, "callback": Path("anything")}, path)
+    with pytest.raises(ArtifactError, match="more than tensors"):
+        load_vq_model(str(path))
+    torch.save({"weight": torch.zeros(1)}, path)
+    with pytest.raises(ArtifactError, match="not a taming-transformers VQGAN"):
+        load_vq_model(str(path))
+
+
+def test_a_decoder_that_is_not_here_is_named_with_the_command_that_fetches_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(EnvironmentLackingError, match="hf download nobody/vqgan --local-dir"):
+        load_vq_model("nobody/vqgan")
+    with pytest.raises(EnvironmentLackingError, match="taming-transformers"):
+        load_vq_model("nowhere/last.ckpt")
+
+
+def test_the_latent_starts_and_stays_in_the_codebook_and_gets_gradients(
+    vqgan_folder: Path, tiny_teacher: Teacher
+) -> None:
+    decoder = load_latent_decoder(SynthesisConfig(decoder=str(vqgan_folder)), tiny_teacher)
+    assert isinstance(decoder, VqganDecoder)
+    assert decoder.image_size_px == tiny_teacher.image_size_px == 2 * decoder.latent_shape[1]
+    latent = decoder.start(2, 16, stage_generator(0, "start"))
+    torch.testing.assert_close(decoder.clamp(latent), latent)
+    far = decoder.clamp(latent * 100)
+    assert float(far.amax()) == float(latent.amax())
+    latent.requires_grad_()
+    image = decoder.decode(latent)
+    assert image.shape == (2, 3, 32, 32)
+    assert float(image.detach().amin()) > -1e-6
+    assert float(image.detach().amax()) < 1 + 1e-6
+    image.sum().backward()
+    assert latent.grad is not None
+    assert float(latent.grad.abs().mean()) > 0
+
+
+def test_a_side_of_half_a_cell_is_refused(vqgan_folder: Path, tiny_teacher: Teacher) -> None:
+    config = SynthesisConfig(decoder=str(vqgan_folder), image_size_px=33)
+    with pytest.raises(ConfigError, match="such as 34"):
+        load_latent_decoder(config, tiny_teacher)
