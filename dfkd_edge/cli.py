@@ -80,7 +80,7 @@ def distill(
     ] = None,
     num_styles: Annotated[Number, typer.Option(help="Styles of the prompts (default: 16).")] = None,
     synthesis: Annotated[
-        Text, typer.Option(help="amortized or per-image (default: amortized).")
+        Text, typer.Option(help="amortized, per-image or diffusion (default: amortized).")
     ] = None,
     imgsz: Annotated[Number, typer.Option(help="Side of the student's input in pixels.")] = None,
     steps: Annotated[Number, typer.Option(help="Distillation steps (default: 200).")] = None,

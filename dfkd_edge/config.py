@@ -19,7 +19,7 @@ from dfkd_edge.errors import ConfigError
 from dfkd_edge.presets import read_preset
 
 PromptMethod = Literal["base", "mix", "random", "contrastive"]
-SynthesisMethod = Literal["amortized", "per-image"]
+SynthesisMethod = Literal["amortized", "per-image", "diffusion"]
 StudentInit = Literal["pretrained", "random"]
 
 
@@ -88,15 +88,20 @@ class SynthesisConfig:
     """How prompts become surrogate images."""
 
     method: SynthesisMethod = "amortized"
-    """`amortized`: a network samples latents; `per-image`: latents are optimised, the reference."""
+    """`amortized`: a network samples latents; `per-image`: latents are optimised, the reference;
+    `diffusion`: a text-to-image pipeline draws."""
     decoder: str = "mini"
     """`mini` (embedded), a folder or hub id of a `VQModel`, or a taming VQGAN checkpoint."""
+    pipeline: str = ""
+    """`diffusion`: folder or hub id of a text-to-image pipeline of diffusers."""
+    text_noise: float = 0.0
+    """`diffusion`: random offset of each token of the text, relative to the token's length."""
     image_size_px: int = 0
     """Side of the images; 0 takes the decoder's own, or the teacher's where it has none."""
     num_images: int = 2_400
     """Candidates over all classes; the teacher's filter drops some."""
     num_sampling_steps: int = 6
-    """Euler steps of the embedded prior for each image."""
+    """Steps of the embedded prior, or of the pipeline, for each image."""
     guidance_scale: float = 2.5
     """Classifier-free guidance; 1 samples the prior as it was learnt."""
     condition_noise: float = 0.5
@@ -139,6 +144,7 @@ class SynthesisConfig:
             "num_sampling_steps": (1, 1000),
             "guidance_scale": (1, 100),
             "condition_noise": (0, 2),
+            "text_noise": (0, 2),
             "num_refinement_steps": (0, 1000),
             "refinement_rate": (1e-9, 1e3),
             "num_optimisation_steps": (1, 100_000),

@@ -18,6 +18,7 @@ from dfkd_edge.config import SynthesisConfig
 from dfkd_edge.interfaces import StageContext, SynthesisBatch, Synthesizer
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.amortized import load_amortized
+from dfkd_edge.synthesis.diffusion import load_diffusion
 from dfkd_edge.synthesis.per_image import load_per_image
 from dfkd_edge.synthesis.setup import STAGE, SynthesisSetup
 from dfkd_edge.synthesis.surrogate_store import (
@@ -32,6 +33,7 @@ from dfkd_edge.teacher import Teacher
 SYNTHESIZERS: dict[str, Callable[[SynthesisSetup], Synthesizer]] = {
     "amortized": load_amortized,
     "per-image": load_per_image,
+    "diffusion": load_diffusion,
 }
 
 

@@ -1,0 +1,142 @@
+"""Synthesis by a text-to-image pipeline of diffusers, such as SD-Turbo.
+
+The pipeline reads the class and the style as text; with `text_noise` the text's token embeddings
+are moved at random, so that one prompt has more pictures than its noise alone gives. The teacher
+takes no part in the making, only in the filter.
+
+Shape suffixes: N images, T tokens, W text width, C = 3 channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dfkd_edge.errors import ConfigError, EnvironmentLackingError
+from dfkd_edge.interfaces import SynthesisBatch
+from dfkd_edge.synthesis.memory import parts_of
+from dfkd_edge.synthesis.setup import SynthesisSetup
+
+IMAGES_TOGETHER = 8
+"""Images a call of the pipeline; a constant, so that a split run makes the same ones."""
+STORED_OVER_INPUT = 8 / 7
+"""Side of the stored images over the teacher's input: room for random crops (256 for 224 px)."""
+_ENCODED = (
+    "prompt_embeds",
+    "negative_prompt_embeds",
+    "pooled_prompt_embeds",
+    "negative_pooled_prompt_embeds",
+)
+"""What `encode_prompt` returns, in order; pipelines with one text tower stop after two."""
+
+
+def prompt_text(class_name: str, own_prompt: str | None, style: str, num_styles: int) -> str:
+    """Say class and style in words; a prompt of the class's own takes the place of its name."""
+    if num_styles == 1:
+        return own_prompt or f"{style} {class_name}"
+    return f"{own_prompt or f'a {class_name}'}, {style} style"
+
+
+class DiffusionSynthesizer:
+    """Asks a pipeline for pictures, a few at a time."""
+
+    def __init__(self, pipeline: Any, setup: SynthesisSetup) -> None:
+        """Silence the pipeline's bar and settle the size of the stored images."""
+        self.pipeline, self.setup = pipeline, setup
+        pipeline.set_progress_bar_config(disable=True)
+        wanted_px = round(setup.teacher.image_size_px * STORED_OVER_INPUT)
+        self.image_size_px = setup.config.image_size_px or wanted_px
+
+    def __call__(self, batch: SynthesisBatch) -> tuple[Tensor, Tensor]:
+        """Draw a picture for each prompt."""
+        images, embeddings = [], []
+        for part in parts_of(batch, IMAGES_TOGETHER):
+            image_NCHW = self.draw(part)
+            images.append(image_NCHW)
+            embeddings.append(self.setup.teacher.embed_images(image_NCHW))
+        return torch.cat(images), torch.cat(embeddings)
+
+    def texts(self, batch: SynthesisBatch) -> list[str]:
+        """Word the prompts."""
+        classes, styles = self.setup.teacher.classes, self.setup.prompts.style_labels
+        return [
+            prompt_text(classes.names[label], classes.prompts[label], styles[style], len(styles))
+            for label, style in zip(batch.label_N.tolist(), batch.style_N.tolist(), strict=True)
+        ]
+
+    def draw(self, batch: SynthesisBatch) -> Tensor:
+        """Run the pipeline; returns image_NCHW in [0, 1] of the stored size."""
+        config, generator = self.setup.config, batch.generator
+        seeds = torch.randint(
+            2**62, (len(batch.label_N),), generator=generator, device=generator.device
+        )
+        texts = self.texts(batch)
+        words = self.noisy_words(texts, generator) if config.text_noise else {"prompt": texts}
+        image_NCHW: Tensor = self.pipeline(
+            **words,
+            num_inference_steps=config.num_sampling_steps,
+            guidance_scale=config.guidance_scale,
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds.tolist()],
+            output_type="pt",
+        ).images
+        size = (self.image_size_px, self.image_size_px)
+        resized_NCHW = F.interpolate(image_NCHW.float(), size, mode="bilinear", antialias=True)
+        return resized_NCHW.clamp(0, 1)
+
+    def noisy_words(self, texts: list[str], generator: torch.Generator) -> dict[str, Tensor]:
+        """Embed texts and move each token by `text_noise` of its length, in a random direction."""
+        encoded = self.pipeline.encode_prompt(
+            prompt=texts,
+            device=self.setup.teacher.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=self.setup.config.guidance_scale > 1,
+        )
+        words = {k: v for k, v in zip(_ENCODED, encoded, strict=False) if v is not None}
+        token_NTW = words["prompt_embeds"]
+        noise_NTW = torch.randn(token_NTW.shape, generator=generator, device=generator.device)
+        direction_NTW = F.normalize(noise_NTW, dim=2).to(token_NTW)
+        length_NT1 = self.setup.config.text_noise * token_NTW.norm(dim=2, keepdim=True)
+        return words | {"prompt_embeds": token_NTW + length_NT1 * direction_NTW}
+
+
+def load_diffusion(setup: SynthesisSetup) -> DiffusionSynthesizer:
+    """Load the pipeline; weights are read from safetensors only.
+
+    Raises:
+        ConfigError: no pipeline is named.
+        EnvironmentLackingError: transformers is missing, or the weights are not here.
+    """
+    name = setup.config.pipeline
+    if not name:
+        raise ConfigError(
+            "no text-to-image pipeline",
+            where="synthesis.pipeline",
+            hint="a diffusers folder or hub id, such as stabilityai/sd-turbo with "
+            "synthesis.guidance_scale=1 and synthesis.num_sampling_steps=2",
+        )
+    try:
+        import transformers  # noqa: F401  its absence shows only inside diffusers otherwise
+        from diffusers import AutoPipelineForText2Image
+
+        with warnings.catch_warnings(action="ignore"):  # diffusers passes the hub outdated names
+            pipeline = AutoPipelineForText2Image.from_pretrained(
+                name, use_safetensors=True, low_cpu_mem_usage=False
+            )
+    except ImportError as error:
+        raise EnvironmentLackingError(
+            f"diffusion needs {error.name or error}",
+            where="--synthesis diffusion",
+            hint="pip install 'dfkd-edge[diffusion]'",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise EnvironmentLackingError(
+            f"pipeline '{name}' cannot be loaded: {str(error).splitlines()[0]}",
+            where="synthesis.pipeline",
+            hint=f"where there is network: hf download {name} --local-dir pipeline; copy the "
+            "folder here and use --set synthesis.pipeline=pipeline",
+        ) from error
+    return DiffusionSynthesizer(pipeline.to(setup.teacher.device), setup)
