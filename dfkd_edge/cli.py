@@ -18,6 +18,7 @@ from dfkd_edge.inspect_command import inspect
 from dfkd_edge.machine_commands import cache_app, doctor
 from dfkd_edge.report_command import report
 from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.synthesize_command import synthesize
 from dfkd_edge.targets_command import targets_app
 
 app = typer.Typer(
@@ -149,7 +150,7 @@ def distill(
     )
 
 
-for verb in (export, check, run, benchmark, predict, report, inspect, doctor):
+for verb in (synthesize, export, check, run, benchmark, predict, report, inspect, doctor):
     app.command()(verb)
 for group, name in ((classes_app, "classes"), (targets_app, "targets"), (cache_app, "cache")):
     app.add_typer(group, name=name)
@@ -185,7 +186,7 @@ def _fail(error: Exception, line: str, exit_code: int) -> None:
 
 def interrupted_hint(arguments: list[str]) -> str:
     """Say what an interrupted command leaves behind, and how to go on."""
-    resumable = {"distill", "run"} & set(arguments[:1])
+    resumable = {"distill", "run", "synthesize"} & set(arguments[:1])
     if not resumable:
         return "nothing half was left behind, run the command again"
     if "--no-resume" in arguments:

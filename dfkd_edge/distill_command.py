@@ -101,7 +101,7 @@ def run_request(request: DistillRequest) -> None:
 
         from dfkd_edge.pipeline import run_distill
 
-        _check_device(config.device)
+        check_device(config.device)
         if request.num_threads:
             torch.set_num_threads(request.num_threads)
     console.print(f"run directory: {escape(str(output))}")
@@ -124,7 +124,12 @@ def _refuse_early(config: PipelineConfig, class_names: ClassNames) -> None:
         require_pictures(Path(config.data), class_names.names)
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Refuse a device that cannot be used.
+
+    Raises:
+        EnvironmentLackingError: it is not there, or torch was built without it.
+    """
     import torch
 
     from dfkd_edge.errors import EnvironmentLackingError

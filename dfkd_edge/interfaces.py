@@ -74,6 +74,14 @@ class SynthesisBatch:
     """Every random number of these candidates."""
 
 
+@dataclass(frozen=True, slots=True)
+class WorkShare:
+    """Which shards one of several processes makes: every `count`-th, from `index` on."""
+
+    index: int = 0
+    count: int = 1
+
+
 class Synthesizer(Protocol):
     """Makes candidate images of prompts."""
 

@@ -18,7 +18,7 @@ from dfkd_edge.plugins import load_target
 from dfkd_edge.prompts import diversify_prompts
 from dfkd_edge.run_dir import RunDir, atomic_write
 from dfkd_edge.synthesis import synthesize
-from dfkd_edge.teacher import load_teacher
+from dfkd_edge.teacher import Teacher, load_teacher
 from dfkd_edge.validation import evaluate
 from dfkd_edge.weights import require_weights
 
@@ -37,17 +37,22 @@ class DistillResult:
 def run_distill(config: PipelineConfig, run_dir: RunDir, reporter: Reporter) -> DistillResult:
     """From a list of class names to a working student."""
     context = StageContext(run_dir, reporter, config.seed, config.device)
-    class_names = read_class_names(Path(config.classes))
-    _record_request(config, class_names, run_dir)
-    require_weights(config)
-    with reporter.stage("loading the teacher", 1) as progress:
-        teacher = load_teacher(config.teacher, class_names, config.device)
-        progress.advance()
-    prompts = diversify_prompts(teacher, config.prompts, context)
+    teacher, prompts = run_prompts(config, context)
     surrogates = synthesize(prompts, teacher, config.synthesis, context)
     student = distill(teacher, surrogates, config.distillation, context)
     evaluation = evaluate(student, teacher, surrogates, config.data, context)
     return DistillResult(run_dir.path, prompts, surrogates, student, evaluation)
+
+
+def run_prompts(config: PipelineConfig, context: StageContext) -> tuple[Teacher, PromptSet]:
+    """Record the request, load the teacher and make the prompts."""
+    class_names = read_class_names(Path(config.classes))
+    _record_request(config, class_names, context.run_dir)
+    require_weights(config)
+    with context.reporter.stage("loading the teacher", 1) as progress:
+        teacher = load_teacher(config.teacher, class_names, config.device)
+        progress.advance()
+    return teacher, diversify_prompts(teacher, config.prompts, context)
 
 
 def run_export_stage(

@@ -203,7 +203,9 @@ def refuse_other_run(path: Path, run_key: str) -> None:
 
 
 @contextlib.contextmanager
-def open_run(path: Path, run_key: str, *, resume: bool, exist_ok: bool) -> Iterator[RunDir]:
+def open_run(
+    path: Path, run_key: str, *, resume: bool, exist_ok: bool, wait_s: float = 0
+) -> Iterator[RunDir]:
     """Make a run directory or go on with it, locked against a second process.
 
     Args:
@@ -211,6 +213,7 @@ def open_run(path: Path, run_key: str, *, resume: bool, exist_ok: bool) -> Itera
         run_key: hash of everything that makes this run this run.
         resume: go on with what is done; False starts over.
         exist_ok: another run may lie there; its stages are redone where they differ.
+        wait_s: how long another process may hold the lock.
 
     Raises:
         RunDirError: the folder is not ours, holds another run, or is in use.
@@ -219,11 +222,11 @@ def open_run(path: Path, run_key: str, *, resume: bool, exist_ok: bool) -> Itera
 
     if not exist_ok:
         refuse_other_run(path, run_key)
-    manifest = _read_manifest(path)
+    _read_manifest(path)  # a folder that is not ours gets no lock file
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path / ".lock")
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait_s)
     except filelock.Timeout as error:
         raise RunDirError("run is in use by another process", where=str(path)) from error
     except OSError as error:
@@ -231,6 +234,9 @@ def open_run(path: Path, run_key: str, *, resume: bool, exist_ok: bool) -> Itera
             f"cannot use folder: {error.strerror}", where=str(path), hint="choose another --output"
         ) from error
     try:
+        if not exist_ok:
+            refuse_other_run(path, run_key)
+        manifest = _read_manifest(path)  # as the last holder of the lock left it
         stages = manifest["stages"] if manifest else {}
         run = RunDir(
             path, {"marker": MARKER, "version": __version__, "run_key": run_key, "stages": stages}

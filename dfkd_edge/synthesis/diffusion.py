@@ -121,7 +121,9 @@ def load_diffusion(setup: SynthesisSetup) -> DiffusionSynthesizer:
     try:
         import transformers  # noqa: F401  its absence shows only inside diffusers otherwise
         from diffusers import AutoPipelineForText2Image
+        from diffusers.utils import logging
 
+        logging.disable_progress_bar()
         with warnings.catch_warnings(action="ignore"):  # diffusers passes the hub outdated names
             pipeline = AutoPipelineForText2Image.from_pretrained(
                 name, use_safetensors=True, low_cpu_mem_usage=False

@@ -27,7 +27,7 @@ class SynthesisSetup:
         """Hash of all that the images depend on."""
         teacher, prompts = self.teacher, self.prompts
         return self.context.stage_key(
-            STAGE, self.config, teacher.name, teacher.classes, prompts.style_labels,
+            STAGE, self.config, teacher.config, teacher.classes, prompts.style_labels,
             prompts.diversity,
         )  # fmt: skip
 

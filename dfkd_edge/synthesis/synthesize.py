@@ -15,7 +15,7 @@ import torch
 
 from dfkd_edge.artifacts import PromptSet, SurrogateSet
 from dfkd_edge.config import SynthesisConfig
-from dfkd_edge.interfaces import StageContext, SynthesisBatch, Synthesizer
+from dfkd_edge.interfaces import StageContext, SynthesisBatch, Synthesizer, WorkShare
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.amortized import load_amortized
 from dfkd_edge.synthesis.diffusion import load_diffusion
@@ -79,7 +79,7 @@ def synthesize(
     folder, key, num_shards = setup.folder, setup.key, config.num_shards
     is_complete = context.run_dir.is_complete(STAGE, key)
     if not is_complete:
-        _make_shards(setup)
+        make_shards(setup, WorkShare())
     surrogates = read_surrogates(folder, num_shards, prompts.class_names, config.heldout_share, key)
     if not is_complete:
         files = [write_summary(folder, surrogates), write_contact_sheet(folder, surrogates)]
@@ -92,13 +92,21 @@ def synthesize(
     return surrogates
 
 
-def _make_shards(setup: SynthesisSetup) -> None:
+def missing_shards(setup: SynthesisSetup) -> list[int]:
+    """Numbers of the shards that are not there, whole and of this stage key."""
+    folder, key = setup.folder, setup.key
+    return [n for n in range(setup.config.num_shards) if not has_shard(folder, n, key)]
+
+
+def make_shards(setup: SynthesisSetup, share: WorkShare) -> None:
+    """Make the missing shards of a share of the work."""
     config, context, folder, key = setup.config, setup.context, setup.folder, setup.key
-    wanted = [n for n in range(config.num_shards) if not has_shard(folder, n, key)]
+    missing = missing_shards(setup)
+    wanted = [n for n in missing if n % share.count == share.index]
     if not wanted:
         return
     synthesizer = SYNTHESIZERS[config.method](setup)
-    done = (config.num_shards - len(wanted)) * config.shard_size
+    done = (config.num_shards - len(missing)) * config.shard_size
     with context.reporter.stage("synthesizing images", config.num_images, done) as progress:
         recognised, made = 0, 0
         for number in wanted:

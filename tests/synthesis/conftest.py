@@ -13,7 +13,7 @@ from diffusers import VQModel
 from open_clip.model import set_model_preprocess_cfg
 
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.config import PromptConfig, SynthesisConfig
+from dfkd_edge.config import PromptConfig, SynthesisConfig, TeacherConfig
 from dfkd_edge.interfaces import Reporter, StageContext
 from dfkd_edge.prompts import diversify_prompts
 from dfkd_edge.run_dir import open_run
@@ -33,7 +33,8 @@ def tiny_teacher(classes: ClassNames) -> Teacher:
         model = open_clip.CLIP(embed_dim=24, vision_cfg=vision, text_cfg=text)
     mean_std = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
     set_model_preprocess_cfg(model, {"size": 32, **mean_std})
-    return Teacher(model, open_clip.get_tokenizer("ViT-B-32"), "tiny", classes)
+    tokenizer = open_clip.get_tokenizer("ViT-B-32")
+    return Teacher(model, tokenizer, TeacherConfig(name="tiny"), classes)
 
 
 @pytest.fixture(scope="session")

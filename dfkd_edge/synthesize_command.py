@@ -1,0 +1,196 @@
+"""`synthesize`: only the surrogate images, alone or as one of many processes.
+
+Each of n processes makes every n-th shard; a shard depends on the seed and its number alone, so the
+set is the same however it is split. Processes meet in the run directory and nowhere else: the first
+one makes the prompts under the run's lock, the last one to find every shard closes the stage.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from dfkd_edge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dfkd_edge.interfaces import WorkShare
+
+RUNS = Path("runs")
+LOCK_WAIT_S = 3_600.0
+Text = Optional[str]  # noqa: UP045  Typer reads the annotation at run time
+Number = Optional[int]  # noqa: UP045
+File = Optional[Path]  # noqa: UP045
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SynthesizeRequest:
+    """The flags of `dfkd-edge synthesize`."""
+
+    config_path: Path | None
+    overrides: tuple[str, ...]
+    output: Path | None
+    shard: str
+    num_threads: int | None
+    exist_ok: bool
+    as_json: bool
+    quiet: bool
+
+
+def synthesize(
+    classes: Annotated[
+        File, typer.Option("--classes", help="Class list: one name a line.", show_default=False)
+    ] = None,
+    output: Annotated[
+        File, typer.Option("--output", "-o", help="Run directory (default: runs/LIST-HASH).")
+    ] = None,
+    shard: Annotated[
+        str, typer.Option(help="Share of a batch system's job, such as 3/8: the third of eight.")
+    ] = "1/1",
+    teacher: Annotated[Text, typer.Option(help="As for distill (default: mini).")] = None,
+    pretrained: Annotated[Text, typer.Option(help="As for distill.")] = None,
+    prompts: Annotated[Text, typer.Option(help="As for distill.")] = None,
+    synthesis: Annotated[Text, typer.Option(help="amortized, per-image or diffusion.")] = None,
+    workers: Annotated[
+        Number, typer.Option(help="CPU threads (default: all cores).", min=1, max=256)
+    ] = None,
+    device: Annotated[Text, typer.Option(help="Torch device (default: cpu).")] = None,
+    seed: Annotated[Number, typer.Option(help="As for distill (default: 0).")] = None,
+    exist_ok: Annotated[
+        bool, typer.Option("--exist-ok", help="Redo what differs in another run's directory.")
+    ] = False,
+    config: Annotated[File, typer.Option(help="TOML file with any of the settings.")] = None,
+    set_: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", help="Any setting, such as synthesis.num_images=8000; repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.")] = False,
+) -> None:
+    """Make the surrogate images of a run, or a share of them; `distill` goes on from there.
+
+    Under torchrun every process takes its share by itself.
+    """
+    flags = {
+        "classes": str(classes) if classes else None,
+        "teacher.name": teacher,
+        "teacher.pretrained": pretrained,
+        "prompts.method": prompts,
+        "synthesis.method": synthesis,
+        "device": device,
+        "seed": seed,
+    }
+    overrides = [f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
+    document = run_synthesize(
+        SynthesizeRequest(
+            config_path=config,
+            overrides=(*(set_ or ()), *overrides),
+            output=output,
+            shard=shard,
+            num_threads=workers,
+            exist_ok=exist_ok,
+            as_json=as_json,
+            quiet=quiet or int(os.environ.get("RANK", "0")) > 0,
+        )
+    )
+    if as_json:
+        typer.echo(json.dumps(document, ensure_ascii=False))
+    elif document["num_shards_missing"]:
+        typer.echo(
+            f"{document['num_shards_missing']} shards are still missing in {document['run']}"
+        )
+    else:
+        typer.echo(f"all {document['num_shards']} shards are in {document['run']}")
+
+
+def work_share(shard: str) -> WorkShare:
+    """Join the share of a batch job with the rank that torchrun gives this process.
+
+    Raises:
+        ConfigError: it is not i/n with 1 <= i <= n.
+    """
+    from dfkd_edge.interfaces import WorkShare
+
+    match = re.fullmatch(r"(\d+)/(\d+)", shard)
+    index, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= index <= count:
+        raise ConfigError(
+            f"'{shard}' is no share", where="--shard", hint="such as 3/8: the third of eight"
+        )
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    return WorkShare((index - 1) * world + rank, count * world)
+
+
+def run_synthesize(request: SynthesizeRequest) -> dict[str, Any]:
+    """Make this process's shards, and close the stage when no shard is missing.
+
+    Returns:
+        run, num_shards, num_shards_missing, and the set's summary (None while shards are missing).
+    """
+    from dfkd_edge.class_names import read_class_names, slug
+    from dfkd_edge.config import load_config
+    from dfkd_edge.console import ConsoleReporter, make_console
+    from dfkd_edge.run_dir import open_run, run_key
+
+    config = load_config(request.config_path, request.overrides)
+    if not config.classes:
+        raise ConfigError(
+            "no class list", where="--classes", hint="name a text file, one class a line"
+        )
+    share = work_share(request.shard)
+    class_names = read_class_names(Path(config.classes))
+    reporter = ConsoleReporter(make_console(request.quiet))
+    _prepare_process(config.device, request.num_threads)
+
+    from dfkd_edge.interfaces import StageContext
+    from dfkd_edge.pipeline import run_prompts
+    from dfkd_edge.synthesis.setup import SynthesisSetup
+    from dfkd_edge.synthesis.synthesize import make_shards, missing_shards, synthesize
+
+    key = run_key(config, class_names)
+    output = request.output or RUNS / f"{slug(Path(config.classes).stem)}-{key[:8]}"
+    open_locked = functools.partial(
+        open_run, output, key, resume=True, exist_ok=request.exist_ok, wait_s=LOCK_WAIT_S
+    )
+    with open_locked() as run_dir:
+        context = StageContext(run_dir, reporter, config.seed, config.device)
+        teacher, prompts = run_prompts(config, context)
+    setup = SynthesisSetup(prompts, teacher, config.synthesis, context)
+    make_shards(setup, share)
+    missing, summary = missing_shards(setup), None
+    if not missing:
+        with open_locked() as run_dir:
+            context = StageContext(run_dir, reporter, config.seed, config.device)
+            summary = synthesize(prompts, teacher, config.synthesis, context).summary
+    return {
+        "run": str(output),
+        "num_shards": config.synthesis.num_shards,
+        "num_shards_missing": len(missing),
+        "surrogates": summary,
+    }
+
+
+def _prepare_process(device: str, num_threads: int | None) -> None:
+    """Settle threads and device before the first tensor.
+
+    The number of threads changes the order of some sums; torchrun's default of one thread a process
+    would give other last bits than a process alone, so every process takes all cores.
+    """
+    from dfkd_edge.distill_command import check_device, keep_freed_memory
+
+    keep_freed_memory()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import torch
+
+    check_device(device)
+    if num_threads or "TORCHELASTIC_RUN_ID" in os.environ:
+        torch.set_num_threads(num_threads or len(os.sched_getaffinity(0)))
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

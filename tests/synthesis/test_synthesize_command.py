@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dfkd_edge.errors import ConfigError
+from dfkd_edge.interfaces import WorkShare
+from dfkd_edge.synthesize_command import SynthesizeRequest, run_synthesize, work_share
+
+SETTINGS = (
+    'synthesis.method="per-image"',
+    "synthesis.image_size_px=32",
+    "synthesis.num_images=32",
+    "synthesis.num_optimisation_steps=1",
+    "synthesis.num_views=1",
+    'prompts.method="base"',
+)
+
+
+def request(classes: Path, output: Path, shard: str) -> SynthesizeRequest:
+    return SynthesizeRequest(
+        config_path=None,
+        overrides=(*SETTINGS, f"classes={json.dumps(str(classes))}"),
+        output=output,
+        shard=shard,
+        num_threads=None,
+        exist_ok=False,
+        as_json=False,
+        quiet=True,
+    )
+
+
+def shards(run: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted((run / "surrogates").glob("shard-*"))]
+
+
+def test_a_share_joins_the_job_of_the_batch_system_with_the_rank_of_torchrun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert work_share("1/1") == WorkShare(0, 1)
+    assert work_share("3/8") == WorkShare(2, 8)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert work_share("3/8") == WorkShare(5, 16)
+    for wrong in ("0/2", "3/2", "1", "a/b"):
+        with pytest.raises(ConfigError, match="no share"):
+            work_share(wrong)
+
+
+def test_two_jobs_make_the_set_of_one_and_the_last_one_closes_the_stage(
+    tmp_path: Path, quickstart: Path
+) -> None:
+    whole = run_synthesize(request(quickstart, tmp_path / "whole", "1/1"))
+    assert whole["surrogates"]["num_candidates"] == 32
+    first = run_synthesize(request(quickstart, tmp_path / "split", "2/2"))
+    assert (first["num_shards_missing"], first["surrogates"]) == (1, None)
+    assert len(shards(tmp_path / "split")) == 1
+    second = run_synthesize(request(quickstart, tmp_path / "split", "1/2"))
+    assert second["surrogates"] == whole["surrogates"]
+    assert shards(tmp_path / "split") == shards(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_make_the_set_of_one(tmp_path: Path, quickstart: Path) -> None:
+    settings = [part for text in SETTINGS for part in ("--set", text)]
+    verb = ["-m", "dfkd_edge", "synthesize", "--classes", str(quickstart), "--json", *settings]
+
+    def document(*launcher: str, run: str) -> dict[str, Any]:
+        command = [sys.executable, *launcher, *verb, "-o", str(tmp_path / run), "--workers", "2"]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        documents = [json.loads(line) for line in result.stdout.splitlines()]
+        closed: dict[str, Any] = next(d for d in documents if d["surrogates"])
+        return closed
+
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    alone = document(run="alone")
+    assert document(*torchrun, run="together")["surrogates"] == alone["surrogates"]
+    assert shards(tmp_path / "together") == shards(tmp_path / "alone")
