@@ -24,8 +24,10 @@ from dfkd_edge.students import student_entry
 from dfkd_edge.teacher import MINI, open_clip_name
 from dfkd_edge.weights import HubWeights, needed_weights, shapes_of_teacher
 
-EFFICIENCY = 0.3
+EFFICIENCY = 0.5
 """Speed of our networks relative to a large matrix product (ours: convolutions on small images)."""
+REFINED_SHARE = 0.5
+"""Share of the images that the embedded teacher does not recognise at once (ours)."""
 WITH_GRADIENT = 3
 """Cost of a step with gradients, in forward passes."""
 MINI_DECODE_FLOPS, MINI_SAMPLE_FLOPS = 1.1e9, 0.6e9
@@ -164,15 +166,18 @@ def _synthesis_plan(config: PipelineConfig, side_px: int, image: int, rate: floa
     synthesis = config.synthesis
     work = f"{synthesis.num_images} images, {synthesis.method}, decoder {synthesis.decoder}"
     decode = VQGAN_DECODE_FLOPS * ((synthesis.image_size_px or side_px) / 256) ** 2
+    made = 0.0
     if synthesis.decoder == MINI:
-        decode = MINI_DECODE_FLOPS + 2 * synthesis.num_sampling_steps * MINI_SAMPLE_FLOPS
-    made = synthesis.num_images * (decode + image)
+        decode = MINI_DECODE_FLOPS
+        made = synthesis.num_images * 2 * synthesis.num_sampling_steps * MINI_SAMPLE_FLOPS
+    made += synthesis.num_images * (decode + image)
     if synthesis.method == "per-image":
         step = WITH_GRADIENT * (decode + synthesis.num_views * image)
         made += synthesis.num_images * synthesis.num_optimisation_steps * step
         work += f", {synthesis.num_optimisation_steps} steps each"
     elif synthesis.num_refinement_steps:
-        made += synthesis.num_images * synthesis.num_refinement_steps * (decode + image)
+        steps = synthesis.num_images * REFINED_SHARE * synthesis.num_refinement_steps
+        made += steps * WITH_GRADIENT * (decode + image)
     return StagePlan("surrogates", work, made / rate)
 
 
