@@ -212,6 +212,7 @@ def show_result(result: DistillResult, report: str, seconds: float) -> None:
         lines.append(
             f"unsure      the teacher recognises fewer than half of the images of: {shown}"
         )
+        lines.append("            dfkd-edge classes lint suggests prompts for such names")
     if result.evaluation["retention"] is not None:
         lines.insert(
             0, f"retention   {result.evaluation['retention']:.1%} of the teacher's mean top-1"
