@@ -100,6 +100,8 @@ class SynthesisConfig:
     """Side of the images; 0 takes the decoder's own, or the teacher's where it has none."""
     num_images: int = 2_400
     """Candidates over all classes; the teacher's filter drops some."""
+    balanced_styles: bool = False
+    """Let the styles of each class take turns; otherwise each image draws its own."""
     num_sampling_steps: int = 6
     """Steps of the embedded prior, or of the pipeline, for each image."""
     guidance_scale: float = 2.5

@@ -57,8 +57,8 @@ class Teacher:
         size = visual.image_size
         self.image_size_px: int = size if isinstance(size, int) else int(size[0])
         preprocess = open_clip.get_model_preprocess_cfg(model)
-        self._mean = torch.tensor(preprocess["mean"]).view(1, 3, 1, 1)
-        self._std = torch.tensor(preprocess["std"]).view(1, 3, 1, 1)
+        self._mean = torch.tensor(preprocess["mean"], device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(preprocess["std"], device=self.device).view(1, 3, 1, 1)
         self.logit_scale = float(torch.as_tensor(model.logit_scale).exp())
         self.head_KD = self.zero_shot_head(classes, config.templates)
 

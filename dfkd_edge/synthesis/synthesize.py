@@ -41,7 +41,7 @@ SYNTHESIZERS: dict[str, Callable[[SynthesisSetup], Synthesizer]] = {
 def make_candidates(
     number: int, setup: SynthesisSetup, synthesizer: Synthesizer
 ) -> dict[str, np.ndarray]:
-    """Make the candidates of one shard; classes take turns, styles are drawn.
+    """Make the candidates of one shard; classes take turns, styles are drawn or do too.
 
     Returns:
         images uint8 [N, H, W, C], class_index, style_index [N], embeddings [N, D], probability [N]
@@ -55,6 +55,9 @@ def make_candidates(
     num_classes, num_styles = len(prompts.class_names), len(prompts.style_labels)
     label_N = (torch.arange(size, device=device) + first) % num_classes
     style_N = torch.randint(0, num_styles, (size,), generator=generator, device=device)
+    if config.balanced_styles:
+        turn_N = (torch.arange(size, device=device) + first) // num_classes
+        style_N = (turn_N + label_N) % num_styles  # an image of every style before any comes twice
     table_KSD = torch.from_numpy(prompts.embeddings).to(device).view(num_classes, num_styles, -1)
     target_ND = table_KSD[label_N, style_N]
     image_NCHW, embedding_ND = synthesizer(SynthesisBatch(target_ND, label_N, style_N, generator))

@@ -1,0 +1,65 @@
+"""Peak memory of synthesis with many classes over that with few, at equal numbers of images.
+
+    python tests/benchmarks/class_count_memory.py --images 2400
+
+Each measurement is a process of its own; it prints the peak of its resident memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+WORDS = ("dog", "house", "horse", "guitar", "person", "elephant", "giraffe", "boat", "tree", "cup")
+COLOURS = ("red", "green", "blue", "old", "small", "wooden", "striped", "round", "dark", "shiny")
+
+
+def measure(num_classes: int, num_images: int) -> None:
+    """Synthesize in this process and print its peak in MiB."""
+    from dfkd_edge.synthesize_command import SynthesizeRequest, run_synthesize
+
+    names = [f"{colour} {word}" for colour in COLOURS for word in WORDS][:num_classes]
+    with tempfile.TemporaryDirectory() as folder:
+        classes = Path(folder) / "classes.txt"
+        classes.write_text("\n".join(names) + "\n", encoding="utf-8")
+        run_synthesize(
+            SynthesizeRequest(
+                config_path=None,
+                overrides=(f'classes="{classes}"', f"synthesis.num_images={num_images}"),
+                output=Path(folder) / "run",
+                shard="1/1",
+                num_threads=1,
+                exist_ok=False,
+                as_json=False,
+                quiet=True,
+            )
+        )
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def main() -> None:
+    """Compare 7 with 100 classes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=2400)
+    parser.add_argument("--classes", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.classes:
+        measure(options.classes, options.images)
+        return
+    peaks = {}
+    for num_classes in (7, 100):
+        command = [sys.executable, __file__, "--images", str(options.images)]
+        result = subprocess.run(
+            [*command, "--classes", str(num_classes)], capture_output=True, text=True, check=True
+        )
+        peaks[num_classes] = float(result.stdout.splitlines()[-1])
+        print(f"{num_classes:4d} classes: {peaks[num_classes]:.0f} MiB")
+    print(f"ratio {peaks[100] / peaks[7]:.2f}, allowed 1.3")
+
+
+if __name__ == "__main__":
+    main()
