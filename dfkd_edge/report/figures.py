@@ -164,7 +164,7 @@ def ranges_figure(ranges: Mapping[str, Sequence[float]]) -> Markup:
     high = max(pair[1] for pair in ranges.values())
     y = Scale(min(low, 0), max(high, 1e-6), bottom, top)
     width = (WIDTH - left - 8) / len(ranges)
-    svg.text((0, 12), "range of each quantized tensor, input to output", "caption")
+    svg.text((0, 12), "range of each quantized tensor", "caption")
     for tick in y.ticks():
         svg.line((left, y(tick)), (WIDTH - 8, y(tick)), "grid")
         svg.text((left - 6, y(tick) + 4), number_text(tick), anchor="end")

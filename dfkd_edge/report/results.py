@@ -76,7 +76,7 @@ def _cost_tiles(ladder: LadderView, student: Document) -> list[Tile]:
     timed = next((rung for rung in reversed(ladder.rungs) if rung.get("latency_ms")), teacher)
     if timed is not teacher and teacher.get("latency_ms"):
         latency, teachers = timed["latency_ms"], teacher["latency_ms"]
-        note = f"{timed['name']}: {latency:.2f} ms against {teachers:.1f} ms an image, on the host"
+        note = f"{timed['name']}: {latency:.2f} ms against {teachers:.1f} ms in torch, on the host"
         tiles.append(Tile("Speed", f"{teachers / latency:.1f}{TIMES}", note))
     return tiles
 
