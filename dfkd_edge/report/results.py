@@ -22,6 +22,7 @@ from dfkd_edge.report.figures import (
     reliability_figure,
 )
 from dfkd_edge.report.ladder_view import (
+    STUDENT,
     TEACHER,
     LadderView,
     read_ladders,
@@ -73,11 +74,11 @@ def _cost_tiles(ladder: LadderView, student: Document) -> list[Tile]:
     ratio = f"{teacher_size / size:.1f} times smaller"
     note = f"{ratio} than the teacher's {teacher_size / MIB:.1f} MiB"
     tiles = [Tile("Size", f"{size / MIB:.2f} MiB", note)]
-    timed = next((rung for rung in reversed(ladder.rungs) if rung.get("latency_ms")), teacher)
-    if timed is not teacher and teacher.get("latency_ms"):
-        latency, teachers = timed["latency_ms"], teacher["latency_ms"]
-        note = f"{timed['name']}: {latency:.2f} ms against {teachers:.1f} ms in torch, on the host"
-        tiles.append(Tile("Speed", f"{teachers / latency:.1f}{TIMES}", note))
+    before, after = teacher.get("latency_ms"), ladder.rung(STUDENT).get("latency_ms")
+    if before and after:
+        timed = next((rung for rung in reversed(ladder.rungs) if rung.get("latency_ms")), teacher)
+        note = f"than the teacher, both in torch; {timed['name']} takes {timed['latency_ms']:.2f} ms"
+        tiles.append(Tile("Speed", f"{before / after:.1f}{TIMES}", f"{note} on the host"))
     return tiles
 
 
