@@ -63,6 +63,9 @@ def distill(
         File,
         typer.Option(help="Labelled pictures, for evaluation only: DIR/[DOMAIN/]CLASS/*.jpg."),
     ] = None,
+    images: Annotated[
+        File, typer.Option(help="A few real pictures to learn from: DIR/[CLASS/]*.jpg.")
+    ] = None,
     preset: Annotated[
         Text, typer.Option(help="Settings to start from: mini, clip-b32 or clip-l14.")
     ] = None,
@@ -116,6 +119,7 @@ def distill(
     flags = {
         "classes": str(classes) if classes else None,
         "data": str(data) if data else None,
+        "few_shot.images": str(images) if images else None,
         "preset": preset,
         "teacher.name": teacher,
         "teacher.pretrained": pretrained,

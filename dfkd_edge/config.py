@@ -184,6 +184,23 @@ class SynthesisConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FewShotConfig:
+    """A few real pictures that join the surrogate images."""
+
+    images: str = ""
+    """Folder: DIR/<class>/* or, unlabelled, DIR/*; empty for none (zero-shot)."""
+    max_per_class: int = 16
+    """More of a class are refused: that is no longer few."""
+    share: float = 0.2
+    """Share of the training images that copies of the real pictures make up (ours)."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(self.max_per_class >= 1, "must be 1 or more", "few_shot.max_per_class")
+        _require(0 < self.share < 1, "must be above 0, below 1", "few_shot.share")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DistillationConfig:
     """How the student learns from the teacher on surrogate images."""
 
@@ -308,6 +325,7 @@ class PipelineConfig:
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     prompts: PromptConfig = field(default_factory=PromptConfig)
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    few_shot: FewShotConfig = field(default_factory=FewShotConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
 

@@ -18,7 +18,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from dfkd_edge.class_names import ClassNames, read_class_names, slug
-from dfkd_edge.config import PipelineConfig, load_config, to_toml
+from dfkd_edge.config import FewShotConfig, PipelineConfig, load_config, to_toml
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.model_names import require_student, require_teacher
@@ -81,7 +81,7 @@ def run_request(request: DistillRequest) -> None:
         )
     class_names = read_class_names(Path(config.classes))
     key = run_key(config, class_names)
-    output = request.output or request.runs / f"{slug(Path(config.classes).stem)}-{key[:8]}"
+    output = request.output or request.runs / run_name(config, class_names)
     _refuse_early(config, class_names)
     if not request.exist_ok:
         refuse_other_run(output, key)
@@ -113,7 +113,18 @@ def run_request(request: DistillRequest) -> None:
     if request.as_json:
         print_json(result, report)
     else:
-        show_result(result, report, time.monotonic() - started)
+        bought = ""
+        if config.few_shot.images:
+            from dfkd_edge.few_shot import what_they_bought
+
+            zero_shot = dataclasses.replace(config, few_shot=FewShotConfig())
+            bought = what_they_bought(output, output.parent / run_name(zero_shot, class_names))
+        show_result(result, report, time.monotonic() - started, bought)
+
+
+def run_name(config: PipelineConfig, class_names: ClassNames) -> str:
+    """Name the folder of a run: its list, and the start of the hash of its settings."""
+    return f"{slug(Path(config.classes).stem)}-{run_key(config, class_names)[:8]}"
 
 
 def _refuse_early(config: PipelineConfig, class_names: ClassNames) -> None:
@@ -177,8 +188,15 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
 
 
-def show_result(result: DistillResult, report: str, seconds: float) -> None:
-    """Print the closing tables and panel on standard output."""
+def show_result(result: DistillResult, report: str, seconds: float, bought: str) -> None:
+    """Print the closing tables and panel on standard output.
+
+    Args:
+        result: the finished run.
+        report: path of report.html.
+        seconds: duration of this call.
+        bought: what real pictures brought over zero-shot; empty without them.
+    """
     console = result_console()
     rungs = {rung["name"]: rung for rung in result.evaluation["rungs"]}
     init = result.student.settings["init"]
@@ -207,6 +225,13 @@ def show_result(result: DistillResult, report: str, seconds: float) -> None:
         f"report      {report}",
         f"time        {seconds / 60:.1f} min",
     ]
+    if "few_shot" in surrogates:
+        real = surrogates["few_shot"]
+        lines.append(
+            f"real        {real['num_pictures']} pictures of {real['num_classes']} classes joined, "
+            f"{real['num_copies']} times each"
+        )
+        lines.append(f"few-shot    {bought}")
     if weak:
         shown = ", ".join(weak[:8]) + (" ..." if len(weak) > 8 else "")
         lines.append(

@@ -12,6 +12,7 @@ from dfkd_edge.config import PipelineConfig, to_toml
 from dfkd_edge.deployment.bundle import Bundle
 from dfkd_edge.deployment.export import ExportPlan, export_student
 from dfkd_edge.distillation import distill
+from dfkd_edge.few_shot import find_real_pictures, join_pictures
 from dfkd_edge.finished_run import open_finished_run
 from dfkd_edge.interfaces import Reporter, StageContext
 from dfkd_edge.plugins import load_target
@@ -37,11 +38,14 @@ class DistillResult:
 def run_distill(config: PipelineConfig, run_dir: RunDir, reporter: Reporter) -> DistillResult:
     """From a list of class names to a working student."""
     context = StageContext(run_dir, reporter, config.seed, config.device)
+    class_names = read_class_names(Path(config.classes))
+    pictures = find_real_pictures(config.few_shot, config.data, class_names.names)
     teacher, prompts = run_prompts(config, context)
     surrogates = synthesize(prompts, teacher, config.synthesis, context)
-    student = distill(teacher, surrogates, config.distillation, context)
+    training = join_pictures(surrogates, pictures, teacher, config.few_shot, context)
+    student = distill(teacher, training, config.distillation, context)
     evaluation = evaluate(student, teacher, surrogates, config.data, context)
-    return DistillResult(run_dir.path, prompts, surrogates, student, evaluation)
+    return DistillResult(run_dir.path, prompts, training, student, evaluation)
 
 
 def run_prompts(config: PipelineConfig, context: StageContext) -> tuple[Teacher, PromptSet]:

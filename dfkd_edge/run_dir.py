@@ -167,6 +167,7 @@ def run_key(config: PipelineConfig, class_names: ClassNames) -> str:
         config.teacher,
         config.prompts,
         config.synthesis,
+        config.few_shot,
         config.distillation,
         class_names,
     )

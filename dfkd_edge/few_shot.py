@@ -1,0 +1,216 @@
+"""Few-shot: a few real pictures join the surrogate images that the student learns from.
+
+They are training pictures like the others: random views, labelled by the teacher. Their class, from
+their folder or else from the teacher, balances the batches. Copies weigh them up, so that a handful
+of pictures counts beside thousands of surrogates. None of them is ever measured on.
+
+Shape suffixes: N pictures, H rows, W columns, C = 3 channels (RGB), D embedding width.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dfkd_edge.artifacts import Bytes, SurrogateSet, save_tensors
+from dfkd_edge.config import FewShotConfig, content_hash
+from dfkd_edge.errors import ConfigError
+from dfkd_edge.interfaces import StageContext
+from dfkd_edge.run_dir import atomic_write, file_hash
+from dfkd_edge.runtime.folder_layouts import pictures_in, read_layout
+from dfkd_edge.runtime.preprocess import read_picture
+from dfkd_edge.runtime_faults import faults_as_errors
+from dfkd_edge.teacher import Teacher
+
+STAGE = "few_shot"
+EMBEDDED_TOGETHER = 64
+
+
+@dataclass(frozen=True, slots=True)
+class RealPictures:
+    """The pictures of `--images`."""
+
+    files: tuple[Path, ...]
+    hashes: tuple[str, ...]
+    """SHA-256 of each file."""
+    labels: tuple[int | None, ...]
+    """Index into the class list; None without class folders."""
+
+
+def find_real_pictures(
+    config: FewShotConfig, data: str, class_names: tuple[str, ...]
+) -> RealPictures | None:
+    """Find DIR/<class>/* or, without class folders, DIR/*; None without `--images`.
+
+    Args:
+        config: the folder and how many are few.
+        data: folder of the test pictures, or empty.
+        class_names: the categories.
+
+    Raises:
+        ConfigError: the folder is missing, holds no picture, too many, or test pictures.
+    """
+    if not config.images:
+        return None
+    root, place = Path(config.images), f"--images {config.images}"
+    if not root.is_dir():
+        raise ConfigError("no such folder", where=place)
+    found: dict[Path, int | None] = {
+        file: folder.label
+        for folder in read_layout(root, class_names).folders
+        if folder.label is not None
+        for file in pictures_in(folder.path)
+    }
+    limit = config.max_per_class
+    if found:
+        labels = [label for label in found.values() if label is not None]
+        most = int(np.bincount(labels).max())
+    else:
+        found = dict.fromkeys(pictures_in(root))
+        most = -(-len(found) // len(class_names))
+    if not found:
+        raise ConfigError(
+            "no picture", where=place, hint="expected DIR/<class>/*.jpg, or DIR/*.jpg unlabelled"
+        )
+    if most > limit:
+        raise ConfigError(
+            f"{most} pictures of a class, at most {limit} count as few",
+            where=place,
+            hint=f"leave some out, or --set few_shot.max_per_class={most}",
+        )
+    pictures = RealPictures(tuple(found), tuple(map(file_hash, found)), tuple(found.values()))
+    _refuse_test_pictures(pictures, data)
+    return pictures
+
+
+def _refuse_test_pictures(pictures: RealPictures, data: str) -> None:
+    """Stop when a picture to learn from is also one to be measured on (the same file content)."""
+    sizes = {file.stat().st_size for file in pictures.files}
+    known = dict(zip(pictures.hashes, pictures.files, strict=True))
+    for file in sorted(Path(data).rglob("*")) if data else ():
+        if file.is_file() and file.stat().st_size in sizes and file_hash(file) in known:
+            raise ConfigError(
+                f"{known[file_hash(file)].name} is also a test picture, {file}",
+                where="--images",
+                hint="keep the pictures of --images and --data apart",
+            )
+
+
+def join_pictures(
+    surrogates: SurrogateSet,
+    pictures: RealPictures | None,
+    teacher: Teacher,
+    config: FewShotConfig,
+    context: StageContext,
+) -> SurrogateSet:
+    """Return the images to train on: the surrogates and, where there are some, real pictures.
+
+    Raises:
+        UsageError: a picture cannot be read.
+    """
+    if pictures is None:
+        return surrogates
+    image_NHWC = _read(pictures, surrogates.images.shape[1])
+    embedding_ND = _embed(image_NHWC, teacher)
+    guess_N = teacher.logits(torch.from_numpy(embedding_ND).to(teacher.device)).argmax(1).tolist()
+    label_N = np.array(
+        [g if label is None else label for g, label in zip(guess_N, pictures.labels, strict=True)]
+    )
+    share = config.share
+    copies = max(1, round(len(surrogates) * share / (1 - share) / len(label_N)))
+    summary = {
+        "num_pictures": len(label_N),
+        "num_copies": copies,
+        "is_labelled": None not in pictures.labels,
+        "num_classes": len(set(label_N.tolist())),
+        "teacher_agreement": float(np.mean(label_N == np.array(guess_N))),
+        "pictures": dict(zip(map(str, pictures.files), pictures.hashes, strict=True)),
+    }
+    content = content_hash(surrogates.summary["content"], config, pictures.hashes)
+    _record(image_NHWC, label_N, summary, context, content)
+    context.reporter.note(f"  {len(label_N)} real pictures join, {copies} times each")
+    count = copies * len(label_N)
+
+    def with_copies(array: NDArray[Any], real: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([array, *[real] * copies])
+
+    return replace(
+        surrogates,
+        images=with_copies(surrogates.images, image_NHWC),
+        class_index=with_copies(surrogates.class_index, label_N),
+        style_index=np.concatenate([surrogates.style_index, np.zeros(count, np.int64)]),
+        embeddings=with_copies(surrogates.embeddings, embedding_ND),
+        is_heldout=np.concatenate([surrogates.is_heldout, np.zeros(count, np.bool_)]),
+        summary={**surrogates.summary, "content": content, "few_shot": summary},
+    )
+
+
+def _read(pictures: RealPictures, side_px: int) -> Bytes:
+    with faults_as_errors():
+        return np.stack([read_picture(file, side_px) for file in pictures.files])
+
+
+@torch.no_grad()
+def _embed(image_NHWC: Bytes, teacher: Teacher) -> NDArray[np.float32]:
+    parts = [
+        teacher.embed_images(part.permute(0, 3, 1, 2).to(teacher.device) / 255)
+        for part in torch.from_numpy(image_NHWC).split(EMBEDDED_TOGETHER)
+    ]
+    embedding_ND: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
+    return embedding_ND
+
+
+def _record(
+    image_NHWC: Bytes, label_N: NDArray[np.int64], summary: dict[str, Any], context: StageContext,
+    content: str,
+) -> None:  # fmt: skip
+    """Keep the pictures as they were used, and the hashes of their files, in the run."""
+    folder = context.run_dir.stage_dir(STAGE)
+    tensors, table = folder / "pictures.safetensors", folder / "few_shot.json"
+    save_tensors(tensors, {"images": image_NHWC, "class_index": label_N})
+    atomic_write(table, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    context.run_dir.complete(STAGE, content, [tensors, table])
+
+
+def what_they_bought(run_path: Path, twin_path: Path) -> str:
+    """Say how the student compares with that of the same run without real pictures.
+
+    Args:
+        run_path: the run with pictures.
+        twin_path: where the same run without them lies by default.
+    """
+    ours, theirs = (_student_rung(path) for path in (run_path, twin_path))
+    if not ours or not theirs or _pictures_seen(ours) != _pictures_seen(theirs):
+        return (
+            f"dfkd-edge distill --config {run_path / 'config.toml'} --set few_shot.images= "
+            "makes the zero-shot student to compare with"
+        )
+    if ours["mean_top1"] is None:
+        kind, figures = "agreement with the teacher", [_agreement(r) for r in (ours, theirs)]
+    else:
+        kind, figures = "mean top-1", [rung["mean_top1"] for rung in (ours, theirs)]
+    return f"{100 * (figures[0] - figures[1]):+.1f} points of {kind} over zero-shot ({twin_path})"
+
+
+def _student_rung(run_path: Path) -> dict[str, Any]:
+    """Read the student's figures of a run; empty where it has none."""
+    try:
+        document = json.loads((run_path / "evaluation.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return {}
+    rungs: dict[str, dict[str, Any]] = {rung["name"]: rung for rung in document["rungs"]}
+    return rungs.get("student", {})
+
+
+def _pictures_seen(rung: dict[str, Any]) -> dict[str, int]:
+    return {name: figures["num_images"] for name, figures in rung["domains"].items()}
+
+
+def _agreement(rung: dict[str, Any]) -> float:
+    return float(np.mean([figures["agreement"] for figures in rung["domains"].values()]))

@@ -1,0 +1,125 @@
+"""A few real pictures among the surrogates."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dfkd_edge.artifacts import SurrogateSet
+from dfkd_edge.config import FewShotConfig
+from dfkd_edge.errors import ConfigError
+from dfkd_edge.few_shot import find_real_pictures, join_pictures, what_they_bought
+from dfkd_edge.interfaces import StageContext
+from dfkd_edge.teacher import Teacher
+
+NAMES = ("dog", "house", "person")
+
+
+def picture(path: Path, seed: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def surrogates(teacher: Teacher, num: int = 40) -> SurrogateSet:
+    return SurrogateSet(
+        images=np.zeros((num, 32, 32, 3), np.uint8),
+        class_index=np.arange(num) % 3,
+        style_index=np.zeros(num, np.int64),
+        embeddings=np.zeros((num, teacher.embed_dim), np.float32),
+        is_heldout=np.arange(num) % 10 == 0,
+        summary={"content": "surrogates"},
+    )
+
+
+def join(
+    config: FewShotConfig, teacher: Teacher, context: StageContext, data: str = ""
+) -> SurrogateSet:
+    pictures = find_real_pictures(config, data, NAMES)
+    return join_pictures(surrogates(teacher), pictures, teacher, config, context)
+
+
+def test_labelled_pictures_join_in_their_share_and_are_never_held_out(
+    tmp_path: Path, teacher: Teacher, context: StageContext
+) -> None:
+    picture(tmp_path / "House" / "1.png", 1)
+    picture(tmp_path / "person" / "2.png", 2)
+    joined = join(FewShotConfig(images=str(tmp_path), share=0.2), teacher, context)
+    assert len(joined) == 50
+    assert joined.class_index[40:].tolist() == [1, 2] * 5
+    assert joined.is_heldout.sum() == 4
+    assert not joined.is_heldout[40:].any()
+    assert joined.images[40].std() > 10
+    np.testing.assert_allclose(np.linalg.norm(joined.embeddings[40:], axis=1), 1, atol=1e-5)
+
+
+def test_the_manifest_vouches_for_the_hash_of_every_picture(
+    tmp_path: Path, teacher: Teacher, context: StageContext
+) -> None:
+    config = FewShotConfig(images=str(tmp_path))
+    file = picture(tmp_path / "dog" / "1.png", 1)
+    one = join(config, teacher, context).summary
+    manifest = json.loads((context.run_dir.path / "manifest.json").read_text(encoding="utf-8"))
+    assert "few_shot/few_shot.json" in manifest["stages"]["few_shot"]["files"]
+    record = json.loads((context.run_dir.path / "few_shot/few_shot.json").read_text("utf-8"))
+    assert record["pictures"][str(file)] == one["few_shot"]["pictures"][str(file)]
+    picture(file, 9)
+    assert join(config, teacher, context).summary["content"] != one["content"] != "surrogates"
+
+
+def test_unlabelled_pictures_take_the_teachers_class(
+    tmp_path: Path, teacher: Teacher, context: StageContext
+) -> None:
+    for number in range(4):
+        picture(tmp_path / f"{number}.png", number)
+    joined = join(FewShotConfig(images=str(tmp_path)), teacher, context)
+    assert joined.summary["few_shot"]["is_labelled"] is False
+    assert joined.summary["few_shot"]["teacher_agreement"] == 1.0
+    assert set(joined.class_index[40:].tolist()) <= {0, 1, 2}
+
+
+def test_a_test_picture_is_refused_under_any_name(tmp_path: Path) -> None:
+    file = picture(tmp_path / "few" / "dog" / "1.png", 1)
+    copy = tmp_path / "test" / "photo" / "dog" / "other.png"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(file.read_bytes())
+    with pytest.raises(ConfigError, match="also a test picture"):
+        find_real_pictures(
+            FewShotConfig(images=str(tmp_path / "few")), str(tmp_path / "test"), NAMES
+        )
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [([], "no picture"), (["dog/1.png", "dog/2.png", "dog/3.png"], "3 pictures of a class")],
+)
+def test_none_and_too_many_are_refused(tmp_path: Path, names: list[str], fault: str) -> None:
+    for number, name in enumerate(names):
+        picture(tmp_path / name, number)
+    config = FewShotConfig(images=str(tmp_path), max_per_class=2)
+    with pytest.raises(ConfigError, match=fault):
+        find_real_pictures(config, "", NAMES)
+    with pytest.raises(ConfigError, match="no such folder"):
+        find_real_pictures(dataclasses.replace(config, images=str(tmp_path / "x")), "", NAMES)
+
+
+def evaluation(folder: Path, top1: float, num_images: int = 100) -> Path:
+    folder.mkdir(exist_ok=True)
+    domains = {"photo": {"num_images": num_images, "top1": top1, "agreement": top1}}
+    document = {"rungs": [{"name": "student", "domains": domains, "mean_top1": top1}]}
+    (folder / "evaluation.json").write_text(json.dumps(document), encoding="utf-8")
+    return folder
+
+
+def test_the_gain_is_over_the_same_run_without_pictures_on_the_same_test(tmp_path: Path) -> None:
+    ours, twin = evaluation(tmp_path / "ours", 0.75), evaluation(tmp_path / "twin", 0.7)
+    assert what_they_bought(ours, twin).startswith("+5.0 points of mean top-1")
+    evaluation(twin, 0.7, num_images=50)
+    for other in (twin, tmp_path / "none"):
+        assert "--set few_shot.images=" in what_they_bought(ours, other)
