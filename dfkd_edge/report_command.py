@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from dfkd_edge.errors import EnvironmentLackingError, UsageError
+from dfkd_edge.errors import DfkdEdgeError, EnvironmentLackingError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,6 +74,6 @@ def refresh_report(path: Path, console: Console) -> str:
 
     try:
         return str(write_report(path))
-    except EnvironmentLackingError as error:  # what was measured is worth more than its picture
+    except DfkdEdgeError as error:  # what was measured is worth more than its picture
         console.print(f"  no report: {escape(str(error))}")
         return "not written"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from dfkd_edge.report.blocks import (
@@ -29,7 +30,7 @@ from dfkd_edge.report.ladder_view import (
     run_argument,
     subject,
 )
-from dfkd_edge.report.sources import Document, Sources
+from dfkd_edge.report.sources import BundleSource, Document, Sources
 from dfkd_edge.report.svg import NOTHING, TIMES, percent
 
 MIB = 1 << 20
@@ -103,7 +104,15 @@ def ladder_section(sources: Sources) -> Section:
     if not any(ladder.document.get("gate") for ladder in read_ladders(sources)):
         command = f"dfkd-edge export {run_argument(sources)}"
         blocks.append(Missing("The conversions are not measured yet", command))
+    blocks += [_stale_bundle(bundle, run_argument(sources)) for bundle in sources.stale]
     return Section("ladder", "Conversion ladder", lead, tuple(blocks))
+
+
+def _stale_bundle(bundle: BundleSource, run: str) -> Missing:
+    name, target = bundle.folder.name, shlex.quote(str(bundle.manifest.get("target", "")))
+    command = f"dfkd-edge export {run} --target {target}"
+    command += f" --output {shlex.quote(str(bundle.folder))} --exist-ok"
+    return Missing(f"Bundle {name} holds an earlier student and is left out here", command)
 
 
 def _ladder_blocks(ladder: LadderView) -> list[Block]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfkd_edge.artifacts import PromptSet
+from dfkd_edge.artifacts import PromptSet, StudentArtifact
 from dfkd_edge.config import PipelineConfig, load_config
 from dfkd_edge.errors import ArtifactError, DfkdEdgeError
 from dfkd_edge.run_dir import RunDir, file_hash, find_run, read_stages
@@ -84,6 +84,8 @@ class Sources:
     bundles: tuple[BundleSource, ...]
     """The newest first."""
     devices: tuple[DeviceResult, ...]
+    stale: tuple[BundleSource, ...] = ()
+    """Bundles in the run that hold an earlier student: what they prove is not the run's."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -109,18 +111,19 @@ def read_sources(path: Path, results: Sequence[Path] = ()) -> Sources:
         ArtifactError: a file is damaged, or a result is none of ours.
     """
     if is_bundle(path):
-        bundle = _read_bundle(path)
-        run = _origin(bundle)
-        bundles = [bundle]
+        found = [_read_bundle(path)]
+        run, stale = _origin(found[0]), []
     else:
         run = _read_run(find_run(path))
         folders = sorted((run.path / "bundles").glob(f"*/{MANIFEST}"), key=_age)
-        bundles = [_read_bundle(file.parent) for file in folders if is_bundle(file.parent)]
+        found = [_read_bundle(file.parent) for file in folders if is_bundle(file.parent)]
+        stale = [bundle for bundle in found if not _holds_student_of(run.path, bundle)]
+    bundles = [bundle for bundle in found if bundle not in stale]
     own = [b.folder / DEVICE_RESULT for b in bundles if (b.folder / DEVICE_RESULT).is_file()]
     devices: dict[str, DeviceResult] = {}
     for file in (*own, *results):
         devices.setdefault(_content(file), _read_device(file))
-    return Sources(path.resolve(), run, tuple(bundles), tuple(devices.values()))
+    return Sources(path.resolve(), run, tuple(bundles), tuple(devices.values()), tuple(stale))
 
 
 def is_bundle(path: Path) -> bool:
@@ -188,14 +191,17 @@ def _read_run(path: Path) -> RunSource:
 
 def _origin(bundle: BundleSource) -> RunSource | None:
     """The run that made a bundle, where it is still here with the same student."""
-    provenance = bundle.provenance
     try:
-        path = find_run(Path(str(provenance["run"])))
-        if file_hash(path / "student" / "student.safetensors") != provenance["student_sha256"]:
-            return None
-        return _read_run(path)
+        path = find_run(Path(str(bundle.provenance["run"])))
+        return _read_run(path) if _holds_student_of(path, bundle) else None
     except (DfkdEdgeError, OSError, KeyError):
         return None
+
+
+def _holds_student_of(run: Path, bundle: BundleSource) -> bool:
+    """Whether a bundle was exported from the student that lies in the run now."""
+    weights = StudentArtifact(run / "student", {}).weights
+    return weights.is_file() and file_hash(weights) == bundle.provenance.get("student_sha256")
 
 
 def _read_device(path: Path) -> DeviceResult:

@@ -23,6 +23,7 @@ from dfkd_edge.config import PipelineConfig, SynthesisConfig, to_toml
 from dfkd_edge.deployment import precision_repair
 from dfkd_edge.distillation import qat
 from dfkd_edge.errors import ArtifactError, ConfigError, GateFailedError, RunDirError, UsageError
+from dfkd_edge.report import write_report
 from dfkd_edge.run_dir import atomic_write, open_run
 from dfkd_edge.students import MINI, build_student, student_tensors
 from dfkd_edge.synthesis.surrogate_store import shard_path, write_shard
@@ -153,6 +154,18 @@ def test_export_writes_a_bundle_with_a_ladder_of_the_fixed_shape(
     assert not [p for p in bundle.parent.iterdir() if p.name.startswith(".export")]
     assert document["report"] == str(bundle.parents[1].resolve() / "report.html")
     assert "Proven for x86-cpu" in Path(document["report"]).read_text(encoding="utf-8")
+
+
+def test_a_bundle_of_an_earlier_student_proves_nothing_about_the_run(
+    exported: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
+    assert "Proven for x86-cpu" in write_report(run).read_text(encoding="utf-8")
+    weights = StudentArtifact.load(run / "student").weights
+    weights.write_bytes(weights.read_bytes() + b" ")
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "Proven" not in page
+    assert "Bundle x86-cpu holds an earlier student" in page
 
 
 def test_golden_images_are_held_out_and_balanced(

@@ -12,10 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from dfkd_edge.cli import app
+from dfkd_edge.console import make_console
 from dfkd_edge.deployment.bundle import Bundle, open_bundle
 from dfkd_edge.errors import ArtifactError, RunDirError, UsageError
 from dfkd_edge.report import report_path, write_report
 from dfkd_edge.report.page import SECTIONS
+from dfkd_edge.report_command import refresh_report
 from dfkd_edge.runtime.check import MARKER
 
 
@@ -128,3 +130,11 @@ def test_the_command_names_the_file_and_takes_one_run(run: Path, tmp_path: Path)
     assert json.loads(done.stdout)["report"] == str(output)
     assert output.is_file()
     assert isinstance(CliRunner().invoke(app, ["report", "a", "b"]).exception, UsageError)
+
+
+def test_a_damaged_file_costs_the_report_and_not_the_result(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "evaluation.json").write_text("{", encoding="utf-8")
+    assert refresh_report(run, make_console(quiet=False)) == "not written"
+    assert "evaluation.json" in capsys.readouterr().err.replace("\n", "")
