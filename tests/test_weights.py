@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from dfkd_edge.cli import app
 from dfkd_edge.config import load_config
-from dfkd_edge.errors import EnvironmentLackingError
+from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.weights import needed_weights, require_weights
 
 
@@ -44,7 +44,8 @@ def test_a_run_without_its_weights_stops_with_the_commands_that_fetch_them(
     error = CliRunner().invoke(app, [*arguments, "-q", "--output", str(output)]).exception
     assert isinstance(error, EnvironmentLackingError)
     assert error.exit_code == 4
-    assert "hf download laion/CLIP-ViT-B-32-laion2B-s34B-b79K --cache-dir weights" in str(error)
+    teacher = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K --include 'open_clip_*'"
+    assert f"hf download {teacher} --cache-dir weights" in str(error)
     assert "hf download amused/amused-256 --include 'vqvae/*' --cache-dir weights" in str(error)
     assert f"cp -r weights/. {hub_cache}/" in str(error)
     assert not (output / "prompts").exists()
@@ -67,3 +68,13 @@ def test_a_pretrained_student_and_a_hub_tokenizer_are_weights_too() -> None:
     config = load_config(None, [*overrides, "distillation.student=resnet18"])
     repos = [weights.repo for weights in needed_weights(config)]
     assert repos == ["timm/ViT-B-16-SigLIP", "timm/ViT-B-16-SigLIP", "timm/resnet18.a1_in1k"]
+
+
+def test_a_text_to_image_pipeline_is_a_weight_and_its_run_needs_no_decoder() -> None:
+    overrides = ["synthesis.method=diffusion", "synthesis.pipeline=stabilityai/sd-turbo"]
+    config = load_config(None, [*overrides, "synthesis.decoder=amused/amused-256/vqvae"])
+    with pytest.raises(EnvironmentLackingError, match=r"hf download stabilityai/sd-turbo"):
+        require_weights(config)
+    assert [weights.what for weights in needed_weights(config)] == ["pipeline stabilityai/sd-turbo"]
+    with pytest.raises(ConfigError, match=r"synthesis\.pipeline"):
+        load_config(None, overrides[:1])
