@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_edge.runtime.folder_layouts import read_layout
+from dfkd_edge.runtime.faults import UsageFault
+from dfkd_edge.runtime.folder_layouts import folders_in, read_layout
 
 CLASSES = ("dog", "alarm clock", "person")
 
@@ -73,3 +74,15 @@ def test_numbers_are_classes_only_where_no_folder_has_a_name(tmp_path: Path) -> 
     layout = read_layout(lay(tmp_path, "photo/dog", "photo/1"), CLASSES)
     assert [(f.path.name, f.label) for f in layout.folders] == [("1", None), ("dog", 0)]
     assert read_layout(lay(tmp_path / "none", "photo/cat"), CLASSES).folders == ()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"0": ["n1"]}', "null"])
+def test_a_damaged_index_is_named_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "imagenet_class_index.json").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageFault, match=r"imagenet_class_index\.json"):
+        read_layout(lay(tmp_path, "val/n1"), CLASSES)
+
+
+def test_a_folder_that_cannot_be_listed_is_named_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageFault, match="cannot be read: No such file"):
+        folders_in(tmp_path / "gone")
