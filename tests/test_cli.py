@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dfkd_edge import __version__
-from dfkd_edge.cli import app
+from dfkd_edge.cli import COMMANDS, app
 from dfkd_edge.errors import ClassNamesError, ConfigError
 
 runner = CliRunner()
@@ -32,6 +33,12 @@ def test_help_loads_no_heavy_library() -> None:
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_help_lists_the_verbs_along_the_pipeline() -> None:
+    text = CliRunner().invoke(app, ["--help"]).stdout
+    found = re.findall(r"^\W*([a-z]+)  ", text, re.MULTILINE)
+    assert [name for name in found if name in COMMANDS] == list(COMMANDS)
 
 
 def test_version_is_the_package_version() -> None:
