@@ -9,10 +9,8 @@ Shape suffixes: N images, S side, C = 3 channels (RGB).
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,8 +19,7 @@ from PIL import Image
 
 from dfkd_edge.artifacts import Bytes, Floats, Ints, SurrogateSet
 from dfkd_edge.config import ExportConfig
-from dfkd_edge.errors import ArtifactError, ConfigError
-from dfkd_edge.run_dir import atomic_write
+from dfkd_edge.errors import ConfigError
 from dfkd_edge.target_profile import TargetProfile
 
 from .range_estimators import Histogram, clip_range
@@ -71,37 +68,6 @@ class Calibration:
             "half_difference": round(self.half_difference, 5),
             "growth": {count: round(change, 5) for count, change in self.growth.items()},
         }
-
-    def save(self, path: Path) -> None:
-        """Write calibration.json."""
-        document = asdict(self) | {
-            "ranges": {name: list(pair) for name, pair in self.ranges.items()},
-            "channel_means": {
-                name: [float(f"{value:.5g}") for value in means]
-                for name, means in self.channel_means.items()
-            },
-        }
-        atomic_write(path, json.dumps(document) + "\n")
-
-    @classmethod
-    def load(cls, path: Path) -> Calibration:
-        """Read what `save` wrote.
-
-        Raises:
-            ArtifactError: it is missing or damaged.
-        """
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            ranges = {name: (pair[0], pair[1]) for name, pair in document.pop("ranges").items()}
-            means = {
-                name: np.array(values, np.float32)
-                for name, values in document.pop("channel_means").items()
-            }
-            return cls(ranges=ranges, channel_means=means, **document)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ArtifactError(
-                "calibration is missing or damaged", where=str(path), hint="export again"
-            ) from error
 
 
 def image_hash(image_NSSC: Bytes) -> str:

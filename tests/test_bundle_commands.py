@@ -7,13 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from dfkd_edge.deployment.bundle import Bundle
-from dfkd_edge.interfaces import ModelOutputs
-from dfkd_edge.validation.latency import measure_runner
 
 
 def run_command(*arguments: object) -> tuple[int, str, str]:
@@ -109,22 +106,3 @@ def test_faults_are_one_line_each(tiny_bundle: Bundle, pictures: Path, tmp_path:
     assert found == 1
     assert "cut short" in errors
     assert errors.count("\n") == 1
-
-
-def test_a_runner_is_timed_in_batches() -> None:
-    seen: list[tuple[int, ...]] = []
-
-    class Runner:
-        name = "counting"
-
-        def __call__(self, image_NHWC: np.ndarray[Any, np.dtype[np.uint8]]) -> ModelOutputs:
-            seen.append(image_NHWC.shape)
-            zeros = np.zeros((len(image_NHWC), 1), np.float32)
-            return ModelOutputs(zeros, zeros, zeros)
-
-    from dfkd_edge.runtime.timing import TimingRequest
-
-    latency = measure_runner(Runner(), 8, batch=4, request=TimingRequest(1, 0.01))
-    assert set(seen) == {(4, 8, 8, 3)}
-    assert latency.num_iterations >= 20
-    assert latency.throughput_per_s == pytest.approx(4e3 / latency.mean_ms, rel=0.05)

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
 from dfkd_edge.exporters.calibration import (
-    Calibration,
     RangeObserver,
     image_hash,
     select_calibration,
@@ -15,7 +13,7 @@ from dfkd_edge.exporters.range_estimators import Histogram, clip_range
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.config import ExportConfig
-from dfkd_edge.errors import ArtifactError, ConfigError
+from dfkd_edge.errors import ConfigError
 
 
 @pytest.fixture
@@ -103,17 +101,3 @@ def test_halves_agree_when_the_images_suffice() -> None:
     config = ExportConfig(calibration_method="percentile", percentile=99.0)
     assert many.half_difference(config) < few.half_difference(config)
     assert many.channel_means()["x"].shape == (3,)
-
-
-def test_a_calibration_survives_the_disk_and_damage_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "calibration.json"
-    calibration = Calibration(
-        {"x": (-1.0, 2.0)}, {"x": np.ones(3, np.float32)}, "minmax", 500, "ab", 0.01, {"125": 0.1}
-    )
-    calibration.save(path)
-    loaded = Calibration.load(path)
-    assert loaded.ranges == calibration.ranges
-    assert loaded.summary() == calibration.summary()
-    path.write_text("{")
-    with pytest.raises(ArtifactError, match="calibration"):
-        Calibration.load(path)
