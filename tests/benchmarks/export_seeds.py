@@ -78,7 +78,8 @@ def measure_run(run: str, args: argparse.Namespace) -> dict[str, float]:
     for name, drop in drops.items():
         pair = before["domains"][name]["top1"], after["domains"][name]["top1"]
         print(f"  {name}: FP32 {pair[0]:.4f}, now {pair[1]:.4f}, drop {drop * 100:+.2f} points")
-    print(f"  ms of one image here: {before['latency_ms']:.2f} -> {after['latency_ms']:.2f}")
+    times = (f"{t:.2f}" if t else "-" for t in (before["latency_ms"], after["latency_ms"]))
+    print(f"  ms of one image here: {' -> '.join(times)}")
     return {
         "mean drop, points": 100 * (before["mean_top1"] - after["mean_top1"]),
         "worst drop, points": 100 * max(drops.values()),
