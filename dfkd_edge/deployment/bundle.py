@@ -31,7 +31,7 @@ from dfkd_edge.target_profile import Precision, TargetProfile
 
 __all__ = ["Bundle", "BundleContents", "GoldenSet", "find_bundle", "open_bundle", "write_bundle"]
 
-CHECK = "check.pyz"
+CHECK, CARD = "check.pyz", "README.md"
 LATER_NAMES = (
     bundle_files.REPORT,
     bundle_files.DEVICE_RESULT,
@@ -44,7 +44,7 @@ OWN_NAMES = MODEL_NAMES | frozenset(
         *(MANIFEST, bundle_files.CLASSES, bundle_files.PREPROCESS),
         *(bundle_files.GOLDEN, CHECK, "test_card.png", "text_head.safetensors", *LATER_NAMES),
         *("calibration.json", "validation.json", "recipe.md", "build.sh", "LICENSES.txt"),
-        "student",
+        *("student", CARD),
     }
 )
 
@@ -91,6 +91,8 @@ class BundleContents:
     """How to build the engine by hand, recipe.md."""
     build_script: str = ""
     """trtexec in a shell script, build.sh; empty for CPU targets."""
+    card: str = ""
+    """The model card, README.md."""
     licenses: str = ""
     """Licences of everything inside, LICENSES.txt."""
     confidence: Mapping[str, Any] | None = None
@@ -258,6 +260,8 @@ def _write_files(folder: Path, contents: BundleContents) -> list[str]:
     }
     if contents.build_script:
         texts["build.sh"] = contents.build_script
+    if contents.card:
+        texts[CARD] = contents.card
     if contents.calibration is not None:
         texts["calibration.json"] = _json(contents.calibration)
     if contents.validation is not None:

@@ -27,6 +27,7 @@ from dfkd_edge.deployment.bundle import (
 from dfkd_edge.deployment.calibration_source import CalibrationSet, calibration_set, pictures_below
 from dfkd_edge.deployment.conversion import Conversion, Graphs
 from dfkd_edge.deployment.licenses import licenses_text
+from dfkd_edge.deployment.model_card import model_card
 from dfkd_edge.deployment.precision import chosen_precision
 from dfkd_edge.deployment.proof import Proof, build_rungs, evaluation_set, model_rung, prove
 from dfkd_edge.deployment.recipe import build_recipe, build_script
@@ -181,6 +182,7 @@ def _contents(
         validation=document,
         recipe=build_recipe(target, precision, config.batch, side_px),
         build_script=build_script(target, precision, config.batch, side_px),
+        card=model_card(run.student.settings, target, precision, document),
         licenses=licenses_text(run.student.settings),
         confidence=confidence,
         status="passed" if document["gate"]["passed"] else "failed",
