@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -185,10 +185,11 @@ class StudentArtifact:
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """One converted model on disk: an ONNX graph or a TensorRT engine."""
+    """One converted model on disk: an ONNX graph, a TensorRT engine, or another format."""
 
     path: Path
-    format: Literal["onnx", "engine"]
+    format: str
+    """`onnx`, `engine`, or what an exporter from elsewhere makes."""
     precision: Precision
     notes: dict[str, Any]
     """How it was made: exporter, opset, ir_version, batch, float_nodes, ..., for the manifest."""

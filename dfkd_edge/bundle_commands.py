@@ -14,7 +14,10 @@ from dfkd_edge.errors import ArtifactError, GateFailedError, UsageError
 from dfkd_edge.report_command import keep_document, refresh_report
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from dfkd_edge.runtime.bundle_files import Bundle
+    from dfkd_edge.runtime.timing import TimingRequest
     from dfkd_edge.validation.latency import ModelBenchmark
 
 Text = Optional[str]  # noqa: UP045  Typer reads the annotation at run time
@@ -38,7 +41,6 @@ def benchmark(
     """Measure latency, throughput, memory and size of every model of a bundle."""
     from dfkd_edge.console import make_console
     from dfkd_edge.deployment.bundle import find_bundle, open_bundle
-    from dfkd_edge.runtime.bundle_files import BENCHMARK
     from dfkd_edge.runtime.timing import TimingRequest, parse_percentiles
 
     try:
@@ -48,27 +50,15 @@ def benchmark(
             f"'{percentile}' names no percentiles", where="--percentile", hint="such as 50,90,99"
         ) from error
     opened = open_bundle(find_bundle(bundle))
-    names = [_known(opened, precision)] if precision else list(opened.manifest["models"])
-    from dfkd_edge.validation.latency import benchmark_model  # imports torch
-
-    rows = []
-    for name in names:
-        if not as_json:
-            _say(f"{name} ...")
-        rows.append(benchmark_model(opened.folder, name, request, threads))
-    document = {
-        "bundle": str(opened.folder),
-        "target": opened.manifest["target"],
-        "models": [dataclasses.asdict(row) for row in rows],
-    }
     console = make_console(quiet=as_json)
-    keep_document(opened.folder / BENCHMARK, document, console)
+    rows = benchmark_bundle(opened, precision, request, threads, console)
+    document = benchmark_document(opened, rows)
     report = refresh_report(opened.folder, console)
     if as_json:
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     else:
         _show_benchmark(rows)
-        _say(f"report: {report}")
+        console.print(f"report: {report}", markup=False)
     wrong = [row.precision for row in rows if not row.is_golden]
     if wrong:
         raise GateFailedError(
@@ -76,6 +66,40 @@ def benchmark(
             where=str(opened.folder),
             hint="python3 check.pyz names the cause",
         )
+
+
+def benchmark_bundle(
+    bundle: Bundle,
+    precision: str | None,
+    request: TimingRequest,
+    threads: int,
+    console: Console,
+) -> list[ModelBenchmark]:
+    """Measure every model of a bundle, or that of one precision, and keep it for the report.
+
+    Raises:
+        UsageError: the bundle holds no such model.
+    """
+    from dfkd_edge.runtime.bundle_files import BENCHMARK
+
+    names = [_known(bundle, precision)] if precision else list(bundle.manifest["models"])
+    from dfkd_edge.validation.latency import benchmark_model  # imports torch
+
+    rows = []
+    for name in names:
+        console.print(f"{name} ...")
+        rows.append(benchmark_model(bundle.folder, name, request, threads))
+    keep_document(bundle.folder / BENCHMARK, benchmark_document(bundle, rows), console)
+    return rows
+
+
+def benchmark_document(bundle: Bundle, rows: list[ModelBenchmark]) -> dict[str, Any]:
+    """Collect the document of `benchmark --json`."""
+    return {
+        "bundle": str(bundle.folder),
+        "target": bundle.manifest["target"],
+        "models": [dataclasses.asdict(row) for row in rows],
+    }
 
 
 def predict(
@@ -87,6 +111,30 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Classify pictures: labels and scores."""
+    document = classify_pictures(bundle, images, top, precision, threads)
+    rows, skipped = document["pictures"], document["skipped"]
+    if as_json:
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    else:
+        _show_predictions(rows)
+    for line in skipped:
+        sys.stderr.write(f"skipped: {line}\n")
+    if skipped:
+        raise ArtifactError(f"{len(skipped)} of {len(rows) + len(skipped)} could not be classified")
+
+
+def classify_pictures(
+    bundle: Path, images: list[Path], top: int, precision: str | None, threads: int
+) -> dict[str, Any]:
+    """Classify pictures and folders of pictures with the recommended model of a bundle.
+
+    Returns:
+        The document of `predict --json`; `skipped` says what could not be read and why.
+
+    Raises:
+        UsageError: no bundle, no such model, no picture.
+        ArtifactError: the bundle is damaged.
+    """
     from dfkd_edge.deployment.bundle import find_bundle, open_bundle
     from dfkd_edge.runtime.sessions import OnnxSession, SessionRequest
     from dfkd_edge.runtime_faults import faults_as_errors
@@ -100,15 +148,12 @@ def predict(
         )
         session = OnnxSession(request)
         rows = [row for file in files if (row := _classify(session, opened, file, top, skipped))]
-    if as_json:
-        document = {"bundle": str(opened.folder), "precision": name, "pictures": rows}
-        sys.stdout.write(json.dumps({**document, "skipped": skipped}, ensure_ascii=False) + "\n")
-    else:
-        _show_predictions(rows)
-    for line in skipped:
-        sys.stderr.write(f"skipped: {line}\n")
-    if skipped:
-        raise ArtifactError(f"{len(skipped)} of {len(rows) + len(skipped)} could not be classified")
+    return {
+        "bundle": str(opened.folder),
+        "precision": name,
+        "pictures": rows,
+        "skipped": skipped,
+    }
 
 
 def _known(bundle: Bundle, precision: str) -> str:
@@ -166,12 +211,6 @@ def _classify(
         "label": bundle.classes[best[0]] if is_known else UNKNOWN,
         "top": [{"label": bundle.classes[k], "score": float(score_K[k])} for k in best],
     }
-
-
-def _say(text: str) -> None:
-    from dfkd_edge.console import make_console
-
-    make_console(quiet=False).print(text)
 
 
 def _show_predictions(rows: list[dict[str, Any]]) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
-from typer.core import TyperGroup
 
 from dfkd_edge import __version__
 from dfkd_edge.bundle_commands import benchmark, predict
 from dfkd_edge.classes_command import classes_app
 from dfkd_edge.deploy_cli import check, export, run
 from dfkd_edge.errors import DfkdEdgeError
+from dfkd_edge.flags import distill_overrides
 from dfkd_edge.inspect_command import inspect
 from dfkd_edge.machine_commands import cache_app, doctor
 from dfkd_edge.report_command import report
@@ -22,23 +21,8 @@ from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.synthesize_command import synthesize
 from dfkd_edge.targets_command import targets_app
 
-COMMANDS = (
-    *("distill", "synthesize", "export", "check", "run", "benchmark", "predict", "report"),
-    *("classes", "targets", "doctor", "inspect", "cache"),
-)
-
-
-class InOrderOfUse(TyperGroup):
-    """Lists the verbs along the pipeline, then the helpers."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Order the names."""
-        return sorted(self.commands, key=COMMANDS.index)
-
-
 app = typer.Typer(
     name="dfkd-edge",
-    cls=InOrderOfUse,
     help="From a list of class names to a compact image classifier, without a single image.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -67,6 +51,7 @@ def _options(
     """From a list of class names to a compact image classifier, without a single image."""
 
 
+@app.command()
 def distill(
     classes: Annotated[
         File, typer.Option("--classes", help="Class list: one name a line.", show_default=False)
@@ -132,30 +117,29 @@ def distill(
 ) -> None:
     """Turn class names into a compact student of CLIP; the same command resumes a stopped run."""
     flags = {
-        "classes": str(classes) if classes else None,
-        "data": str(data) if data else None,
-        "few_shot.images": str(images) if images else None,
+        "classes": classes,
+        "data": data,
+        "images": images,
         "preset": preset,
-        "teacher.name": teacher,
-        "teacher.pretrained": pretrained,
-        "distillation.student": student,
-        "distillation.student_init": student_init,
-        "prompts.method": prompts,
-        "prompts.num_styles": num_styles,
-        "synthesis.method": synthesis,
-        "distillation.image_size_px": imgsz,
-        "distillation.num_steps": steps,
-        "distillation.batch_size": batch_size,
+        "teacher": teacher,
+        "pretrained": pretrained,
+        "student": student,
+        "student_init": student_init,
+        "prompts": prompts,
+        "num_styles": num_styles,
+        "synthesis": synthesis,
+        "imgsz": imgsz,
+        "steps": steps,
+        "batch_size": batch_size,
         "device": device,
         "seed": seed,
     }
     from dfkd_edge.distill_command import DistillRequest, run_request
 
-    overrides = [f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
     run_request(
         DistillRequest(
             config_path=config,
-            overrides=(*(set_ or ()), *overrides),
+            overrides=(*(set_ or ()), *distill_overrides(flags)),
             output=output,
             runs=RUNS,
             num_threads=workers,
@@ -169,7 +153,7 @@ def distill(
     )
 
 
-for verb in (distill, synthesize, export, check, run, benchmark, predict, report, doctor, inspect):
+for verb in (synthesize, export, check, run, benchmark, predict, report, inspect, doctor):
     app.command()(verb)
 for group, name in ((classes_app, "classes"), (targets_app, "targets"), (cache_app, "cache")):
     app.add_typer(group, name=name)

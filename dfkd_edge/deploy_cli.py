@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+
+from dfkd_edge.flags import export_overrides
 
 RUNS = Path("runs")
 Text = Optional[str]  # noqa: UP045  Typer reads the annotation at run time
@@ -73,19 +74,18 @@ def export(
         "target": target,
         "precision": precision,
         "opset": opset,
-        "calibration_size": calib_size,
-        "calibration_data": str(calib_data) if calib_data else None,
+        "calib_size": calib_size,
+        "calib_data": calib_data,
         "max_drop": max_drop,
         "repair": repair,
         "batch": _batch(batch),
     }
     from dfkd_edge.export_command import ExportRequest, run_export
 
-    overrides = [f"export.{k}={json.dumps(v)}" for k, v in flags.items() if v is not None]
     run_export(
         ExportRequest(
             run=run,
-            overrides=(*(set_ or ()), *overrides),
+            overrides=(*(set_ or ()), *export_overrides(flags)),
             data=str(data) if data else "",
             output=output,
             exist_ok=exist_ok,

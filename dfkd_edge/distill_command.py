@@ -34,6 +34,7 @@ from dfkd_edge.run_dir import (
 from dfkd_edge.runtime_faults import require_pictures
 
 if TYPE_CHECKING:
+    from dfkd_edge.interfaces import Reporter
     from dfkd_edge.pipeline import DistillResult
 
 
@@ -68,11 +69,23 @@ def keep_freed_memory() -> None:
     mallopt(m_arena_max, 1)
 
 
-def run_request(request: DistillRequest) -> None:
-    """Run the pipeline in its run directory and show the result.
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """A request that can be met."""
+
+    config: PipelineConfig
+    class_names: ClassNames
+    key: str
+    output: Path
+    """The run directory."""
+
+
+def plan_run(request: DistillRequest) -> PlannedRun:
+    """Settle configuration and run directory, before any heavy library is imported.
 
     Raises:
-        DfkdEdgeError: any error of the tree.
+        UsageError: the request cannot be met.
+        EnvironmentLackingError: the run directory cannot be written.
     """
     config = load_config(request.config_path, request.overrides)
     if not config.classes:
@@ -86,29 +99,55 @@ def run_request(request: DistillRequest) -> None:
     if not request.exist_ok:
         refuse_other_run(output, key)
     require_writable(output)
+    return PlannedRun(config, class_names, key, output)
+
+
+def distill_planned(plan: PlannedRun, request: DistillRequest, reporter: Reporter) -> DistillResult:
+    """Run the pipeline in its run directory, and let runs/latest name it.
+
+    Raises:
+        DfkdEdgeError: any error of the tree.
+    """
+    from dfkd_edge.pipeline import run_distill
+
+    started = time.monotonic()
+    with open_run(
+        plan.output, plan.key, resume=request.resume, exist_ok=request.exist_ok
+    ) as run_dir:
+        result = run_distill(plan.config, run_dir, reporter)
+        run_dir.log(f"done in {time.monotonic() - started:.0f} s")
+    point_latest(plan.output.parent, plan.output)
+    return result
+
+
+def run_request(request: DistillRequest) -> None:
+    """Run the pipeline in its run directory and show the result.
+
+    Raises:
+        DfkdEdgeError: any error of the tree.
+    """
+    plan = plan_run(request)
+    config, output = plan.config, plan.output
     if request.save_config:
         atomic_write(request.save_config, to_toml(config))
     console = make_console(request.quiet)
     if request.dry_run:
-        _show_plan(config, class_names, request.as_json)
+        _show_plan(config, plan.class_names, request.as_json)
         return
-    console.print(f"dfkd-edge: {len(class_names)} classes from {escape(config.classes)}")
+    console.print(f"dfkd-edge: {len(plan.class_names)} classes from {escape(config.classes)}")
     started = time.monotonic()
     with loading_libraries(console):
         keep_freed_memory()
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         import torch
 
-        from dfkd_edge.pipeline import run_distill
+        import dfkd_edge.pipeline  # noqa: F401  loaded here, so that the spinner covers it
 
         check_device(config.device)
         if request.num_threads:
             torch.set_num_threads(request.num_threads)
     console.print(f"run directory: {escape(str(output))}")
-    with open_run(output, key, resume=request.resume, exist_ok=request.exist_ok) as run_dir:
-        result = run_distill(config, run_dir, ConsoleReporter(console))
-        run_dir.log(f"done in {time.monotonic() - started:.0f} s")
-    point_latest(output.parent, output)
+    result = distill_planned(plan, request, ConsoleReporter(console))
     report = refresh_report(output, console)
     if request.as_json:
         print_json(result, report)
@@ -118,7 +157,7 @@ def run_request(request: DistillRequest) -> None:
             from dfkd_edge.few_shot import what_they_bought
 
             zero_shot = dataclasses.replace(config, few_shot=FewShotConfig())
-            bought = what_they_bought(output, output.parent / run_name(zero_shot, class_names))
+            bought = what_they_bought(output, output.parent / run_name(zero_shot, plan.class_names))
         show_result(result, report, time.monotonic() - started, bought)
 
 

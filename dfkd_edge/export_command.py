@@ -7,22 +7,19 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.panel import Panel
-from rich.table import Table
 
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.config import ExportConfig, PipelineConfig, load_config, to_toml
-from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
+from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
 from dfkd_edge.deployment.precision import chosen_precision
 from dfkd_edge.distill_command import DistillRequest, keep_freed_memory, run_request
 from dfkd_edge.errors import ConfigError
+from dfkd_edge.export_view import show_bundle, show_ladder, show_panel, verdict_lines
 from dfkd_edge.plugins import load_target
 from dfkd_edge.report_command import keep_document, refresh_report
 from dfkd_edge.run_dir import find_run, require_stages
@@ -30,7 +27,11 @@ from dfkd_edge.runtime.bundle_files import CHECK_RESULT
 from dfkd_edge.runtime_faults import require_pictures
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dfkd_edge.interfaces import Reporter
     from dfkd_edge.runtime.bundle_files import Bundle
+    from dfkd_edge.target_profile import TargetProfile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +74,46 @@ class RunRequest:
     quiet: bool
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedExport:
+    """A request that can be met."""
+
+    run: Path
+    config: PipelineConfig
+    target: TargetProfile
+    folder: Path
+    """The bundle."""
+
+
+def plan_export(request: ExportRequest) -> PlannedExport:
+    """Settle configuration, target and folder, before any heavy library is imported.
+
+    Raises:
+        UsageError: the request cannot be met.
+    """
+    run = find_run(request.run)
+    require_stages(run, {"surrogates", "student"})
+    config = _resolved(run, request.overrides)
+    target = load_target(config.export.target)
+    chosen_precision(target, config.export)
+    if request.data:
+        require_pictures(Path(request.data), read_class_names(run / "classes.txt").names)
+    return PlannedExport(run, config, target, request.output or run / "bundles" / target.name)
+
+
+def export_planned(plan: PlannedExport, request: ExportRequest, reporter: Reporter) -> Bundle:
+    """Convert, prove and bundle; the manifest's status says whether the gate passed.
+
+    Raises:
+        DfkdEdgeError: any error of the tree but that of the gate.
+    """
+    from dfkd_edge.pipeline import run_export_stage
+
+    return run_export_stage(
+        plan.run, plan.config, plan.folder, request.data, request.exist_ok, reporter
+    )
+
+
 def run_export(request: ExportRequest) -> None:
     """Export a run, show the ladder, and fail when the gate did.
 
@@ -80,14 +121,9 @@ def run_export(request: ExportRequest) -> None:
         GateFailedError: INT8 lost more than allowed; the bundle is kept.
         DfkdEdgeError: any other error of the tree.
     """
-    run = find_run(request.run)
-    require_stages(run, {"surrogates", "student"})
-    config = _resolved(run, request.overrides)
-    target = load_target(config.export.target)
+    plan = plan_export(request)
+    run, config, target, folder = plan.run, plan.config, plan.target, plan.folder
     precision = chosen_precision(target, config.export)
-    folder = request.output or run / "bundles" / target.name
-    if request.data:
-        require_pictures(Path(request.data), read_class_names(run / "classes.txt").names)
     console = make_console(request.quiet)
     if request.dry_run:
         _show_plan(config.export, target.name, run, folder, request)
@@ -98,11 +134,8 @@ def run_export(request: ExportRequest) -> None:
     begun = time.monotonic()
     with loading_libraries(console):
         _prepare()
-        from dfkd_edge.pipeline import run_export_stage
-
-    bundle = run_export_stage(
-        run, config, folder, request.data, request.exist_ok, ConsoleReporter(console)
-    )
+        import dfkd_edge.pipeline  # noqa: F401  loaded here, so that the spinner covers it
+    bundle = export_planned(plan, request, ConsoleReporter(console))
     document = json.loads((bundle.folder / "validation.json").read_text(encoding="utf-8"))
     report = refresh_report(bundle.folder, console)
     summary = {"bundle": str(bundle.folder), "status": bundle.manifest["status"], **document}
@@ -110,39 +143,53 @@ def run_export(request: ExportRequest) -> None:
         sys.stdout.write(json.dumps({**summary, "report": report}, ensure_ascii=False) + "\n")
     else:
         show_ladder(document)
-        _show_bundle(bundle, document, report, time.monotonic() - begun)
+        show_bundle(bundle, document, report, time.monotonic() - begun)
     from dfkd_edge.validation.gate import require_passed
 
     require_passed(document["gate"], bundle.folder)
 
 
-def run_check(request: CheckRequest) -> None:
-    """Climb the ladder on a bundle and fail when the gate does.
+def measure_bundle(request: CheckRequest, console: Console) -> tuple[Bundle, dict[str, Any]]:
+    """Climb the ladder on a bundle, and keep what was measured in it.
+
+    Returns:
+        The bundle and the document of `check --json` without the report.
 
     Raises:
-        GateFailedError: the last rung lost more than allowed.
-        DfkdEdgeError: any other error of the tree.
+        DfkdEdgeError: any error of the tree but that of the gate.
     """
     from dfkd_edge.deployment.bundle import find_bundle, open_bundle
 
-    console = make_console(request.quiet)
     bundle = open_bundle(find_bundle(request.bundle))
     if request.data:
         require_pictures(Path(request.data), bundle.classes)
     with loading_libraries(console):
         _prepare()
         from dfkd_edge.deployment.check import check_bundle
-        from dfkd_edge.validation.gate import require_passed
 
     document = check_bundle(bundle, request.data, request.max_drop, ConsoleReporter(console))
     keep_document(bundle.folder / CHECK_RESULT, document, console)
+    return bundle, document
+
+
+def run_check(request: CheckRequest) -> None:
+    """Climb the ladder on a bundle, show it, and fail when the gate does.
+
+    Raises:
+        GateFailedError: the last rung lost more than allowed.
+        DfkdEdgeError: any other error of the tree.
+    """
+    console = make_console(request.quiet)
+    bundle, document = measure_bundle(request, console)
     report = refresh_report(bundle.folder, console)
     if request.as_json:
         sys.stdout.write(json.dumps({**document, "report": report}, ensure_ascii=False) + "\n")
     else:
         show_ladder(document)
-        lines = [*_verdict_lines(document), f"bundle      {bundle.folder}", f"report      {report}"]
-        _show_panel(lines, document, "python3 check.pyz in the bundle, on the device")
+        lines = [*verdict_lines(document), f"bundle      {bundle.folder}", f"report      {report}"]
+        show_panel(lines, document, "python3 check.pyz in the bundle, on the device")
+    from dfkd_edge.validation.gate import require_passed
+
     require_passed(document["gate"], bundle.folder)
 
 
@@ -226,100 +273,3 @@ def _show_plan(
     settings = to_toml(PipelineConfig(export=config))
     section = settings[settings.index("[export]") :]
     sys.stdout.write(f"# {run} -> {folder} for {target}; nothing was run\n{section}")
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
-
-
-def show_ladder(document: dict[str, Any]) -> None:
-    """Print the rungs side by side: domains, then size and latency; fits 80 columns."""
-    measure, rungs = document["measure"], document["rungs"]
-    title = "top-1" if measure == "top1" else "agreement with the teacher"
-    table = Table(title=f"conversion ladder: {title}", title_justify="left", box=SIMPLE_HEAD)
-    table.pad_edge = False
-    table.add_column("", overflow="fold")
-    for rung in rungs:
-        table.add_column(rung["name"], justify="right", no_wrap=True)
-    for domain in rungs[0]["domains"]:
-        figures = (_percent(rung["domains"][domain][measure]) for rung in rungs)
-        table.add_row(escape(domain), *figures)
-    for name, figure in LADDER_ROWS.items():
-        table.add_row(name, *(figure(rung, measure) for rung in rungs), style="dim")
-    result_console().print(table)
-
-
-def _mean_divergence(rung: dict[str, Any], _measure: str) -> str:
-    parts = rung["domains"].values()
-    divergences = [p["kl_to_previous"] for p in parts if p["kl_to_previous"] is not None]
-    return f"{sum(divergences) / len(divergences):.4f}" if divergences else "-"
-
-
-def _mean_measure(rung: dict[str, Any], measure: str) -> str:
-    figures = [part[measure] for part in rung["domains"].values()]
-    return _percent(sum(figures) / len(figures))
-
-
-LADDER_ROWS: dict[str, Callable[[dict[str, Any], str], str]] = {
-    "mean": _mean_measure,
-    "KL to the left": _mean_divergence,
-    "NaN": lambda rung, _: str(sum(part["num_nan"] for part in rung["domains"].values())),
-    "MiB": lambda rung, _: f"{rung['size_bytes'] / 2**20:.2f}" if rung["size_bytes"] else "-",
-    "ms here": lambda rung, _: f"{rung['latency_ms']:.2f}" if rung["latency_ms"] else "-",
-}
-
-
-def _verdict_lines(document: dict[str, Any]) -> list[str]:
-    gate = document["gate"]
-    charged = document["charged_to"]
-    loss = next((entry for entry in document["losses"] if entry["rung"] == charged), None)
-    charge = "no conversion loses anything"
-    if loss:
-        noise = "within noise" if loss["within_noise"] else f"p = {loss['p_value']:.2g}"
-        charge = f"{charged} loses {loss['drop'] * 100:.2f} points in the mean, {noise}"
-    return [
-        f"gate        {'passed' if gate['passed'] else 'FAILED'}: {gate['sentence']}",
-        f"charged to  {charge}",
-        f"images      {document['images']}",
-    ]
-
-
-def _show_bundle(bundle: Bundle, document: dict[str, Any], report: str, seconds: float) -> None:
-    manifest = bundle.manifest
-    lines = [*_verdict_lines(document)]
-    rescue = manifest["provenance"].get("rescue")
-    if rescue:
-        count = len(rescue["repair"]["float_nodes"])
-        tuned = rescue["finetune"]
-        text = f"{count} of {rescue['repair']['num_quantizable']} layers put back to float"
-        text += f", then fine-tuned for {tuned['num_steps']} steps" if tuned else ""
-        lines.append(f"repair      {text}")
-    warnings = manifest["provenance"].get("lint_warnings", [])
-    if warnings:
-        rules = ", ".join(sorted({w["rule"] for w in warnings}))
-        lines.append(f"lint        {len(warnings)} warnings of rules {rules}, in manifest.json")
-    lines += [
-        f"bundle      {bundle.folder}",
-        f"report      {report}",
-        f"precision   {manifest['precision']} for {manifest['target']}",
-        f"time        {seconds:.0f} s",
-    ]
-    _show_panel(
-        lines, document, f"copy {bundle.folder.name}/ to the device: python3 check.pyz proves it"
-    )
-
-
-def _show_panel(lines: list[str], document: dict[str, Any], next_step: str) -> None:
-    passed = document["gate"]["passed"]
-    if document["measure"] == "agreement":
-        lines.append("accuracy    add --data DIR with labelled pictures to measure top-1")
-    lines.append(f"next        {next_step}")
-    result_console().print(
-        Panel(
-            escape("\n".join(lines)),
-            title="bundle proven" if passed else "gate failed",
-            title_align="left",
-            expand=False,
-            border_style="green" if passed else "red",
-        )
-    )

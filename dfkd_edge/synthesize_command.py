@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from dfkd_edge.errors import ConfigError
+from dfkd_edge.flags import distill_overrides
 
 if TYPE_CHECKING:
     from dfkd_edge.interfaces import WorkShare
@@ -79,19 +80,18 @@ def synthesize(
     Under torchrun every process takes its share by itself.
     """
     flags = {
-        "classes": str(classes) if classes else None,
-        "teacher.name": teacher,
-        "teacher.pretrained": pretrained,
-        "prompts.method": prompts,
-        "synthesis.method": synthesis,
+        "classes": classes,
+        "teacher": teacher,
+        "pretrained": pretrained,
+        "prompts": prompts,
+        "synthesis": synthesis,
         "device": device,
         "seed": seed,
     }
-    overrides = [f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
     document = run_synthesize(
         SynthesizeRequest(
             config_path=config,
-            overrides=(*(set_ or ()), *overrides),
+            overrides=(*(set_ or ()), *distill_overrides(flags)),
             output=output,
             shard=shard,
             num_threads=workers,

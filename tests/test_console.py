@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from dfkd_edge.console import PIPE_WIDTH, BarProgress, Heartbeat, result_console
-from dfkd_edge.export_command import show_ladder
+from dfkd_edge.export_view import show_ladder
 
 RUNGS = ("teacher", "student", "onnx-fp32", "onnx-fp16", "onnx-int8", "engine")
 DOMAINS = ("held-out surrogates", "noise and blur", "weather", "digital", "[b]style[/b]")

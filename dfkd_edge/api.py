@@ -1,0 +1,273 @@
+"""The Python API: `import dfkd_edge`, with the verbs and flags of the command line.
+
+```python
+import dfkd_edge
+
+result = dfkd_edge.distill("classes.txt", steps=2000, synthesis={"num_images": 20_000})
+bundle = dfkd_edge.export(result.run_dir, target="jetson")
+answers = dfkd_edge.predict(bundle.folder, ["photo.jpg"])
+```
+
+Every function does what the command of its name does and returns what the command prints; a flag
+`--num-styles` is the argument `num_styles`. `report` is called `write_report`, because
+`dfkd_edge.report` is a package. Errors are those of `dfkd_edge.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfkd_edge.artifacts import StudentArtifact
+from dfkd_edge.bundle_commands import benchmark_bundle, benchmark_document, classify_pictures
+from dfkd_edge.class_lint import as_document
+from dfkd_edge.class_lint import lint_classes as _lint_classes
+from dfkd_edge.class_names import read_class_names
+from dfkd_edge.config import TeacherConfig
+from dfkd_edge.console import ConsoleReporter, make_console
+from dfkd_edge.deployment.bundle import Bundle, find_bundle
+from dfkd_edge.deployment.bundle import open_bundle as _open_bundle
+from dfkd_edge.distill_command import (
+    DistillRequest,
+    check_device,
+    distill_planned,
+    plan_run,
+)
+from dfkd_edge.errors import DfkdEdgeError as DfkdEdgeError
+from dfkd_edge.errors import GateFailedError as GateFailedError
+from dfkd_edge.export_command import (
+    CheckRequest,
+    ExportRequest,
+    export_planned,
+    measure_bundle,
+    plan_export,
+)
+from dfkd_edge.flags import distill_overrides, export_overrides
+from dfkd_edge.plugins import list_targets as list_targets
+from dfkd_edge.plugins import load_target as load_target
+from dfkd_edge.report import write_report as write_report
+from dfkd_edge.report_command import refresh_report
+from dfkd_edge.runtime.bundle_files import read_json
+from dfkd_edge.runtime.preprocess import read_picture as read_picture
+from dfkd_edge.runtime.timing import TimingRequest
+from dfkd_edge.students import Student
+from dfkd_edge.students import load_student as _load_student
+from dfkd_edge.validation.gate import require_passed
+
+if TYPE_CHECKING:
+    from dfkd_edge.pipeline import DistillResult
+
+RUNS = Path("runs")
+LATEST = RUNS / "latest"
+AnyPath = str | PathLike[str]
+
+
+def distill(
+    classes: AnyPath = "",
+    *,
+    config: AnyPath | None = None,
+    output: AnyPath | None = None,
+    resume: bool = True,
+    exist_ok: bool = False,
+    quiet: bool = False,
+    **settings: object,
+) -> DistillResult:
+    """Turn class names into a student; the same call resumes a stopped run.
+
+    Args:
+        classes: the class list, one name a line; may be left out when `config` names one.
+        config: TOML file with any of the settings.
+        output: the run directory; `runs/LIST-HASH` by default.
+        resume: go on with what is done; False starts over.
+        exist_ok: redo what differs in another run's directory.
+        quiet: show no progress.
+        settings: flags of the command such as `steps=2000`, `data="pictures"`, `preset="clip-b32"`,
+            or sections such as `synthesis={"num_images": 300}`.
+
+    Raises:
+        DfkdEdgeError: any error of the tree.
+    """
+    given = {"classes": classes or None, **settings}
+    request = DistillRequest(
+        config_path=_path(config),
+        overrides=tuple(distill_overrides(given)),
+        output=_path(output),
+        runs=RUNS,
+        num_threads=None,
+        resume=resume,
+        exist_ok=exist_ok,
+        save_config=None,
+        dry_run=False,
+        as_json=False,
+        quiet=quiet,
+    )
+    plan = plan_run(request)
+    check_device(plan.config.device)
+    console = make_console(quiet)
+    result = distill_planned(plan, request, ConsoleReporter(console))
+    refresh_report(plan.output, console)
+    return result
+
+
+def export(
+    run: AnyPath = LATEST,
+    *,
+    data: AnyPath = "",
+    output: AnyPath | None = None,
+    exist_ok: bool = False,
+    quiet: bool = False,
+    **settings: object,
+) -> Bundle:
+    """Turn the student of a run into a bundle: convert, measure every conversion, gate.
+
+    Args:
+        run: the run directory.
+        data: labelled pictures to measure on.
+        output: the bundle; `RUN/bundles/TARGET` by default.
+        exist_ok: replace another bundle there.
+        quiet: show no progress.
+        settings: flags of the command or fields of `[export]`, such as `target="jetson"`,
+            `max_drop=0.02`, `percentile=99.9`.
+
+    Raises:
+        GateFailedError: a conversion lost more than `max_drop`; the bundle is kept.
+        DfkdEdgeError: any other error of the tree.
+    """
+    request = ExportRequest(
+        run=Path(run),
+        overrides=tuple(export_overrides(settings)),
+        data=str(data),
+        output=_path(output),
+        exist_ok=exist_ok,
+        dry_run=False,
+        as_json=False,
+        quiet=quiet,
+    )
+    console = make_console(quiet)
+    bundle = export_planned(plan_export(request), request, ConsoleReporter(console))
+    refresh_report(bundle.folder, console)
+    require_passed(read_json(bundle.folder / "validation.json")["gate"], bundle.folder)
+    return bundle
+
+
+def check(
+    bundle: AnyPath = LATEST,
+    *,
+    data: AnyPath = "",
+    max_drop: float | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Climb the conversion ladder on a bundle again.
+
+    Args:
+        bundle: a bundle, or a run with one.
+        data: labelled pictures to measure on.
+        max_drop: largest loss on the worst domain; None takes the bundle's own.
+        quiet: show no progress.
+
+    Returns:
+        The document of `check --json`; `["gate"]["passed"]` is the verdict.
+
+    Raises:
+        DfkdEdgeError: any error of the tree but that of the gate.
+    """
+    request = CheckRequest(
+        bundle=Path(bundle), data=str(data), max_drop=max_drop, as_json=False, quiet=quiet
+    )
+    console = make_console(quiet)
+    opened, document = measure_bundle(request, console)
+    return {**document, "report": refresh_report(opened.folder, console)}
+
+
+def benchmark(
+    bundle: AnyPath,
+    *,
+    precision: str | None = None,
+    warmup: float = 200.0,
+    duration: float = 3.0,
+    threads: int = 0,
+) -> dict[str, Any]:
+    """Measure latency, throughput, memory and size of every model of a bundle on this machine.
+
+    Args:
+        bundle: a bundle, or a run with one.
+        precision: `fp32`, `fp16` or `int8` alone.
+        warmup: milliseconds before timing.
+        duration: seconds of timing.
+        threads: of the CPU; 0 takes all cores.
+
+    Returns:
+        The document of `benchmark --json`.
+
+    Raises:
+        DfkdEdgeError: any error of the tree.
+    """
+    opened = _open_bundle(find_bundle(Path(bundle)))
+    request = TimingRequest(warmup, duration)
+    console = make_console(quiet=True)
+    return benchmark_document(
+        opened, benchmark_bundle(opened, precision, request, threads, console)
+    )
+
+
+def predict(
+    bundle: AnyPath,
+    images: Sequence[AnyPath],
+    *,
+    top: int = 3,
+    precision: str | None = None,
+    threads: int = 0,
+) -> dict[str, Any]:
+    """Classify pictures, or folders of them, with a bundle.
+
+    Returns:
+        The document of `predict --json`: `["pictures"]` with `file`, `label` and `top`, where a
+        label may be "unknown", and `["skipped"]` with what could not be read.
+
+    Raises:
+        DfkdEdgeError: any error of the tree.
+    """
+    paths = [Path(image) for image in images]
+    return classify_pictures(Path(bundle), paths, top, precision, threads)
+
+
+def lint_classes(
+    classes: AnyPath, *, teacher: str = "mini", pretrained: str = "", quiet: bool = False
+) -> dict[str, Any]:
+    """Tell what the teacher will mix up or misread in a class list, and suggest prompts.
+
+    Returns:
+        The document of `classes lint --json`.
+
+    Raises:
+        DfkdEdgeError: any error of the tree.
+    """
+    names = read_class_names(Path(classes))
+    reporter = ConsoleReporter(make_console(quiet))
+    config = TeacherConfig(name=teacher, pretrained=pretrained)
+    return as_document(names, _lint_classes(names, config, reporter))
+
+
+def load_student(run: AnyPath = LATEST) -> Student:
+    """Load the student of a run or bundle: a torch module, RGB images [N, 3, H, W] to logits.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
+    return _load_student(StudentArtifact.load(Path(run) / "student"))
+
+
+def open_bundle(bundle: AnyPath) -> Bundle:
+    """Open a bundle, or the only one of a run, and compare every file with its hash.
+
+    Raises:
+        UsageError: there is none, or there are several.
+        ArtifactError: a file is missing or changed.
+    """
+    return _open_bundle(find_bundle(Path(bundle)))
+
+
+def _path(path: AnyPath | None) -> Path | None:
+    return Path(path) if path is not None else None

@@ -1,0 +1,116 @@
+"""What `export` and `check` print: the conversion ladder and the closing panel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from dfkd_edge.console import result_console
+
+if TYPE_CHECKING:
+    from dfkd_edge.runtime.bundle_files import Bundle
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def show_ladder(document: dict[str, Any]) -> None:
+    """Print the rungs side by side: domains, then size and latency; fits 80 columns."""
+    measure, rungs = document["measure"], document["rungs"]
+    title = "top-1" if measure == "top1" else "agreement with the teacher"
+    table = Table(title=f"conversion ladder: {title}", title_justify="left", box=SIMPLE_HEAD)
+    table.pad_edge = False
+    table.add_column("", overflow="fold")
+    for rung in rungs:
+        table.add_column(rung["name"], justify="right", no_wrap=True)
+    for domain in rungs[0]["domains"]:
+        figures = (_percent(rung["domains"][domain][measure]) for rung in rungs)
+        table.add_row(escape(domain), *figures)
+    for name, figure in LADDER_ROWS.items():
+        table.add_row(name, *(figure(rung, measure) for rung in rungs), style="dim")
+    result_console().print(table)
+
+
+def _mean_divergence(rung: dict[str, Any], _measure: str) -> str:
+    parts = rung["domains"].values()
+    divergences = [p["kl_to_previous"] for p in parts if p["kl_to_previous"] is not None]
+    return f"{sum(divergences) / len(divergences):.4f}" if divergences else "-"
+
+
+def _mean_measure(rung: dict[str, Any], measure: str) -> str:
+    figures = [part[measure] for part in rung["domains"].values()]
+    return _percent(sum(figures) / len(figures))
+
+
+LADDER_ROWS: dict[str, Callable[[dict[str, Any], str], str]] = {
+    "mean": _mean_measure,
+    "KL to the left": _mean_divergence,
+    "NaN": lambda rung, _: str(sum(part["num_nan"] for part in rung["domains"].values())),
+    "MiB": lambda rung, _: f"{rung['size_bytes'] / 2**20:.2f}" if rung["size_bytes"] else "-",
+    "ms here": lambda rung, _: f"{rung['latency_ms']:.2f}" if rung["latency_ms"] else "-",
+}
+
+
+def verdict_lines(document: dict[str, Any]) -> list[str]:
+    """Say what the gate decided, which conversion is to blame, and on what images."""
+    gate = document["gate"]
+    charged = document["charged_to"]
+    loss = next((entry for entry in document["losses"] if entry["rung"] == charged), None)
+    charge = "no conversion loses anything"
+    if loss:
+        noise = "within noise" if loss["within_noise"] else f"p = {loss['p_value']:.2g}"
+        charge = f"{charged} loses {loss['drop'] * 100:.2f} points in the mean, {noise}"
+    return [
+        f"gate        {'passed' if gate['passed'] else 'FAILED'}: {gate['sentence']}",
+        f"charged to  {charge}",
+        f"images      {document['images']}",
+    ]
+
+
+def show_bundle(bundle: Bundle, document: dict[str, Any], report: str, seconds: float) -> None:
+    """Print the closing panel of `export`."""
+    manifest = bundle.manifest
+    lines = [*verdict_lines(document)]
+    rescue = manifest["provenance"].get("rescue")
+    if rescue:
+        count = len(rescue["repair"]["float_nodes"])
+        tuned = rescue["finetune"]
+        text = f"{count} of {rescue['repair']['num_quantizable']} layers put back to float"
+        text += f", then fine-tuned for {tuned['num_steps']} steps" if tuned else ""
+        lines.append(f"repair      {text}")
+    warnings = manifest["provenance"].get("lint_warnings", [])
+    if warnings:
+        rules = ", ".join(sorted({w["rule"] for w in warnings}))
+        lines.append(f"lint        {len(warnings)} warnings of rules {rules}, in manifest.json")
+    lines += [
+        f"bundle      {bundle.folder}",
+        f"report      {report}",
+        f"precision   {manifest['precision']} for {manifest['target']}",
+        f"time        {seconds:.0f} s",
+    ]
+    show_panel(
+        lines, document, f"copy {bundle.folder.name}/ to the device: python3 check.pyz proves it"
+    )
+
+
+def show_panel(lines: list[str], document: dict[str, Any], next_step: str) -> None:
+    """Print a closing panel in the colour of the gate, with the next step."""
+    passed = document["gate"]["passed"]
+    if document["measure"] == "agreement":
+        lines.append("accuracy    add --data DIR with labelled pictures to measure top-1")
+    lines.append(f"next        {next_step}")
+    result_console().print(
+        Panel(
+            escape("\n".join(lines)),
+            title="bundle proven" if passed else "gate failed",
+            title_align="left",
+            expand=False,
+            border_style="green" if passed else "red",
+        )
+    )
