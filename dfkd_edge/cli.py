@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
+from typer.core import TyperGroup
 
 from dfkd_edge import __version__
 from dfkd_edge.bundle_commands import benchmark, predict
@@ -21,8 +22,23 @@ from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.synthesize_command import synthesize
 from dfkd_edge.targets_command import targets_app
 
+COMMANDS = (
+    *("distill", "synthesize", "export", "check", "run", "benchmark", "predict", "report"),
+    *("classes", "targets", "doctor", "inspect", "cache"),
+)
+
+
+class InOrderOfUse(TyperGroup):
+    """Lists the verbs along the pipeline, then the helpers."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Order the names."""
+        return sorted(self.commands, key=COMMANDS.index)
+
+
 app = typer.Typer(
     name="dfkd-edge",
+    cls=InOrderOfUse,
     help="From a list of class names to a compact image classifier, without a single image.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -51,7 +67,6 @@ def _options(
     """From a list of class names to a compact image classifier, without a single image."""
 
 
-@app.command()
 def distill(
     classes: Annotated[
         File, typer.Option("--classes", help="Class list: one name a line.", show_default=False)
@@ -153,7 +168,7 @@ def distill(
     )
 
 
-for verb in (synthesize, export, check, run, benchmark, predict, report, inspect, doctor):
+for verb in (distill, synthesize, export, check, run, benchmark, predict, report, doctor, inspect):
     app.command()(verb)
 for group, name in ((classes_app, "classes"), (targets_app, "targets"), (cache_app, "cache")):
     app.add_typer(group, name=name)

@@ -171,6 +171,12 @@ class SynthesisConfig:
             "must be 0, or 32 to 2048 px",
             "synthesis.image_size_px",
         )
+        _require(
+            self.method != "diffusion" or bool(self.pipeline),
+            "name a diffusers folder or hub id, such as stabilityai/sd-turbo with "
+            "synthesis.guidance_scale=1 and synthesis.num_sampling_steps=2",
+            "synthesis.pipeline",
+        )
 
     @property
     def shard_size(self) -> int:

@@ -21,6 +21,7 @@ from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config import PipelineConfig
 from dfkd_edge.prompts.contrastive import MAX_CLASSES_PER_STEP
 from dfkd_edge.students import student_entry
+from dfkd_edge.synthesis.amortized import uses_embedded_prior
 from dfkd_edge.teacher import MINI, open_clip_name
 from dfkd_edge.weights import HubWeights, needed_weights, shapes_of_teacher
 
@@ -34,6 +35,8 @@ MINI_DECODE_FLOPS, MINI_SAMPLE_FLOPS = 1.1e9, 0.6e9
 """The embedded decoder: one image, and one step of its prior; counted."""
 VQGAN_DECODE_FLOPS = 4.8e11
 """A VQGAN decoder (amused-256's) at 256 px; counted. Grows with the number of pixels."""
+PIPELINE_STEP_FLOPS, PIPELINE_DECODE_FLOPS = 8e11, 2.5e12
+"""A text-to-image pipeline (SD-Turbo's) at 512 px: a step of its UNet, its decoder; counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,21 +166,29 @@ def _prompt_plan(config: PipelineConfig, num_classes: int, text: int, rate: floa
 
 
 def _synthesis_plan(config: PipelineConfig, side_px: int, image: int, rate: float) -> StagePlan:
-    synthesis = config.synthesis
-    work = f"{synthesis.num_images} images, {synthesis.method}, decoder {synthesis.decoder}"
+    synthesis, num = config.synthesis, config.synthesis.num_images
+    work = f"{num} images, {synthesis.method}"
+    if synthesis.method == "diffusion":
+        passes = synthesis.num_sampling_steps * (2 if synthesis.guidance_scale > 1 else 1)
+        made = num * (passes * PIPELINE_STEP_FLOPS + PIPELINE_DECODE_FLOPS + image)
+        return StagePlan("surrogates", f"{work}, pipeline {synthesis.pipeline}", made / rate)
+    work += f", decoder {synthesis.decoder}"
     decode = VQGAN_DECODE_FLOPS * ((synthesis.image_size_px or side_px) / 256) ** 2
-    made = 0.0
     if synthesis.decoder == MINI:
         decode = MINI_DECODE_FLOPS
-        made = synthesis.num_images * 2 * synthesis.num_sampling_steps * MINI_SAMPLE_FLOPS
-    made += synthesis.num_images * (decode + image)
+    made = num * (decode + image)
+    guided_step = WITH_GRADIENT * (decode + synthesis.num_views * image)  # of one image
     if synthesis.method == "per-image":
-        step = WITH_GRADIENT * (decode + synthesis.num_views * image)
-        made += synthesis.num_images * synthesis.num_optimisation_steps * step
         work += f", {synthesis.num_optimisation_steps} steps each"
-    elif synthesis.num_refinement_steps:
-        steps = synthesis.num_images * REFINED_SHARE * synthesis.num_refinement_steps
-        made += steps * WITH_GRADIENT * (decode + image)
+        made += num * synthesis.num_optimisation_steps * guided_step
+        return StagePlan("surrogates", work, made / rate)
+    if uses_embedded_prior(config.teacher.name, synthesis):
+        made += num * 2 * synthesis.num_sampling_steps * MINI_SAMPLE_FLOPS
+    else:
+        work += f", {synthesis.num_training_steps} steps to train its network"
+        made += synthesis.num_training_steps * synthesis.training_batch_size * guided_step
+    refined = num * REFINED_SHARE * synthesis.num_refinement_steps
+    made += refined * WITH_GRADIENT * (decode + image)
     return StagePlan("surrogates", work, made / rate)
 
 

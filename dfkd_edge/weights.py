@@ -16,7 +16,7 @@ import torch
 from huggingface_hub import constants
 from torch import nn
 
-from dfkd_edge.config import PipelineConfig, TeacherConfig
+from dfkd_edge.config import PipelineConfig, SynthesisConfig, TeacherConfig
 from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.students import student_entry
 from dfkd_edge.teacher import MINI, quiet_open_clip
@@ -26,6 +26,8 @@ KNOWN_DECODERS = {"amused/amused-256/vqvae": 146_244_675}
 """Parameters of decoders that presets name; counted from their published configuration."""
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 DECODER_FILES = ("diffusion_pytorch_model.safetensors",)
+PIPELINE_FILES = tuple(f"{part}/{DECODER_FILES[0]}" for part in ("unet", "transformer"))
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class HubWeights:
     """Names that the weight file may have; one is enough."""
     num_parameters: int | None
     """Parameters of the model, where its architecture is known; a parameter takes 4 bytes."""
+    pattern: str
+    """What is fetched of the repository: the weight file and the settings beside it."""
 
     @property
     def size_mb(self) -> int | None:
@@ -62,8 +66,7 @@ class HubWeights:
     @property
     def command(self) -> str:
         """The command that fetches them into the folder `weights`, where there is network."""
-        only = f" --include '{self.folder}/*'" if self.folder else ""
-        return f"hf download {self.repo}{only} --cache-dir weights"
+        return f"hf download {self.repo} --include '{self.pattern}' --cache-dir weights"
 
     def fetch(self) -> None:
         """Download them into this machine's cache.
@@ -71,8 +74,27 @@ class HubWeights:
         Raises:
             OSError: they cannot be reached.
         """
-        only = f"{self.folder}/*" if self.folder else None
-        huggingface_hub.snapshot_download(self.repo, allow_patterns=only)
+        huggingface_hub.snapshot_download(self.repo, allow_patterns=self.pattern)
+
+
+@dataclass(frozen=True, slots=True)
+class HubPipeline(HubWeights):
+    """A text-to-image pipeline: several models, of which diffusers knows the files."""
+
+    @property
+    def command(self) -> str:
+        """The command that fetches it; half-precision twins of the weights are left out."""
+        return f"hf download {self.repo} --exclude '*fp16*' --cache-dir weights"
+
+    def fetch(self) -> None:
+        """Download what loading will read.
+
+        Raises:
+            OSError: it cannot be reached.
+        """
+        from diffusers import DiffusionPipeline
+
+        DiffusionPipeline.download(self.repo, use_safetensors=True)
 
 
 def shapes_of_teacher(name: str) -> nn.Module:
@@ -96,7 +118,7 @@ def shapes_of_teacher(name: str) -> nn.Module:
 def _teacher_weights(config: TeacherConfig) -> Iterator[HubWeights]:
     if config.name.startswith("hf-hub:"):
         repo = config.name.removeprefix("hf-hub:")
-        yield HubWeights(f"teacher {repo}", repo, "", OPEN_CLIP_FILES, None)
+        yield HubWeights(f"teacher {repo}", repo, "", OPEN_CLIP_FILES, None, "*")
         return
     if config.name == MINI or ":" in config.name or Path(config.name).is_dir():
         return
@@ -107,35 +129,41 @@ def _teacher_weights(config: TeacherConfig) -> Iterator[HubWeights]:
         files = (file,) if file else OPEN_CLIP_FILES
         what = f"teacher {config.name} {config.pretrained}"
         count = sum(p.numel() for p in shapes_of_teacher(config.name).parameters())
-        yield HubWeights(what, f"{owner}/{name}", "", files, count)
+        yield HubWeights(what, f"{owner}/{name}", "", files, count, file or "open_clip_*")
     tokenizer = settings.get("text_cfg", {}).get("hf_tokenizer_name")
     if tokenizer:
         what = f"tokenizer of {config.name}"
-        yield HubWeights(what, tokenizer, "", ("tokenizer.json", "tokenizer_config.json"), None)
+        yield HubWeights(what, tokenizer, "", TOKENIZER_FILES, None, "*token*")
+
+
+def _synthesis_weights(config: SynthesisConfig) -> Iterator[HubWeights]:
+    pipeline, decoder = config.pipeline, config.decoder
+    if config.method == "diffusion":
+        if not Path(pipeline).exists():
+            yield HubPipeline(f"pipeline {pipeline}", pipeline, "", PIPELINE_FILES, None, "*")
+    elif decoder != MINI and not Path(decoder).exists() and decoder.count("/"):
+        owner, name, *folder = decoder.split("/")
+        yield HubWeights(
+            what=f"decoder {decoder}",
+            repo=f"{owner}/{name}",
+            folder="/".join(folder),
+            files=DECODER_FILES,
+            num_parameters=KNOWN_DECODERS.get(decoder),
+            pattern="/".join((*folder, "*")),
+        )
 
 
 def needed_weights(config: PipelineConfig) -> list[HubWeights]:
     """List the weights that a run takes from the hub, fetched or not."""
     wanted = list(_teacher_weights(config.teacher))
-    decoder = config.synthesis.decoder
-    if decoder != MINI and not Path(decoder).exists() and decoder.count("/"):
-        owner, name, *folder = decoder.split("/")
-        wanted.append(
-            HubWeights(
-                what=f"decoder {decoder}",
-                repo=f"{owner}/{name}",
-                folder="/".join(folder),
-                files=DECODER_FILES,
-                num_parameters=KNOWN_DECODERS.get(decoder),
-            )
-        )
+    wanted += _synthesis_weights(config.synthesis)
     student = config.distillation.student
     if student != MINI and config.distillation.student_init == "pretrained":
         name = student_entry(student, None).timm_name
         settings = timm.get_pretrained_cfg(name)
         if settings is not None and settings.hf_hub_id:
             what = f"student start {name}"
-            wanted.append(HubWeights(what, settings.hf_hub_id, "", TIMM_FILES, None))
+            wanted.append(HubWeights(what, settings.hf_hub_id, "", TIMM_FILES, None, "*model.*"))
     return wanted
 
 
@@ -150,7 +178,7 @@ def require_weights(config: PipelineConfig) -> None:
         if weights.path is None:
             try:
                 weights.fetch()
-            except (OSError, RuntimeError):
+            except (OSError, RuntimeError, ValueError):  # ValueError: no name of the hub
                 lacking.append(weights)
     if lacking:
         raise EnvironmentLackingError(

@@ -298,7 +298,8 @@ def _say_score(score: dict[str, Any], voice: Voice) -> None:
         voice.say(f"note: {line}")
     for name, domain in score["domains"].items():
         sure = domain["top1_answered"]
-        known = f"; {domain['answered']:.4f} answered, of these {sure:.4f} right" if sure else ""
+        known = f"; {domain['answered']:.4f} answered"
+        known += "" if sure is None else f", of these {sure:.4f} right"
         voice.say(f"{name}: top-1 {domain['top1']:.4f} of {domain['num_images']} pictures{known}")
 
 

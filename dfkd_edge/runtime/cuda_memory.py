@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_size_t, c_void_p
+from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_void_p
 
 from dfkd_edge.runtime.faults import LackingFault
 
@@ -77,22 +77,6 @@ class Cuda:
     def wait(self, stream: int) -> None:
         """Wait until the stream is done."""
         self._call("cudaStreamSynchronize", c_void_p(stream))
-
-    def event(self) -> int:
-        """Make an event, a point of time of a stream."""
-        handle = c_void_p()
-        self._call("cudaEventCreate", byref(handle))
-        return handle.value or 0
-
-    def record(self, event: int, stream: int) -> None:
-        """Note when the stream gets here."""
-        self._call("cudaEventRecord", c_void_p(event), c_void_p(stream))
-
-    def elapsed_ms(self, first: int, second: int) -> float:
-        """Milliseconds between two events that have passed."""
-        elapsed = c_float()
-        self._call("cudaEventElapsedTime", byref(elapsed), c_void_p(first), c_void_p(second))
-        return float(elapsed.value)
 
     def _copy(self, to: int, source: int, num_bytes: int, kind: int, stream: int) -> None:
         self._call(

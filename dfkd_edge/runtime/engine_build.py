@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -214,9 +213,3 @@ def _monitor(trt: Any, say: Callable[[str], None]) -> Any:
             return True
 
     return Monitor()
-
-
-def say_to_stderr(text: str) -> None:
-    """Write one line to standard error."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()

@@ -125,9 +125,6 @@ class EngineSession:
         self._fixed_batch = max(fixed, 0)
         self._max_batch = self._fixed_batch or self._profile_max()
         self._stream = cuda.stream()
-        self._events = cuda.event(), cuda.event()
-        self.compute_ms: list[float] = []
-        """GPU time of each inference without transfers, for the latency report."""
         self._tensors = {}
         for name in names:
             shape = (self._max_batch, *self._shape(name)[1:])
@@ -168,14 +165,11 @@ class EngineSession:
         image = self._tensors["image"]
         image.host[:num] = images_NHWC
         cuda.to_device(image.address, image.host.ctypes.data, image.host[:num].nbytes, stream)
-        cuda.record(self._events[0], stream)
         self._execute(images_NHWC.shape)
-        cuda.record(self._events[1], stream)
         outputs = [self._tensors[name] for name in Outputs._fields]
         for tensor in outputs:
             cuda.to_host(tensor.host.ctypes.data, tensor.address, tensor.host[:num].nbytes, stream)
         cuda.wait(stream)
-        self.compute_ms.append(cuda.elapsed_ms(*self._events))
         return Outputs(*(tensor.host[:num].astype(np.float32) for tensor in outputs))
 
     def _execute(self, shape: tuple[int, ...]) -> None:

@@ -12,6 +12,8 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from dfkd_edge.runtime.faults import UsageFault
+
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 SPLITS = ("full", "test", "val", "validation", "crossval", "train", "images")
 """Folders that part or hold the pictures of one domain."""
@@ -57,12 +59,26 @@ def class_key(name: str) -> str:
 
 def pictures_in(folder: Path) -> list[Path]:
     """List the pictures of one folder, sorted."""
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES)
+    return [file for file in _content(folder) if file.suffix.lower() in PICTURE_SUFFIXES]
 
 
 def folders_in(folder: Path) -> list[Path]:
     """List the folders of one folder, sorted."""
-    return sorted(child for child in folder.iterdir() if child.is_dir())
+    return [child for child in _content(folder) if child.is_dir()]
+
+
+def _content(folder: Path) -> list[Path]:
+    """List a folder, sorted.
+
+    Raises:
+        UsageFault: it cannot be read.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise UsageFault(
+            f"folder cannot be read: {error.strerror}", str(folder), "make it readable"
+        ) from error
 
 
 class ClassFinder:
@@ -108,7 +124,13 @@ def _wordnet_names(root: Path) -> dict[str, list[str]]:
                 names[wnid] = rest.split(",")
     index = root / "imagenet_class_index.json"
     if index.is_file():
-        names.update({wnid: [name] for wnid, name in json.loads(index.read_text()).values()})
+        try:
+            pairs = json.loads(index.read_text(encoding="utf-8")).values()
+            names.update({str(wnid): [str(name)] for wnid, name in pairs})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise UsageFault(
+                "is no list of WordNet ids and names", str(index), "mend or remove it"
+            ) from error
     return names
 
 

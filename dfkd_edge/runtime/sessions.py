@@ -5,7 +5,6 @@ Shape suffixes: N images, H rows, W columns, C = 3 channels, K classes, D embedd
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from dfkd_edge.runtime.device import cpu_saturates
+from dfkd_edge.runtime.device import cpu_saturates, num_cores
 from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ class OnnxSession:
         self.size_bytes = request.model.stat().st_size
         self.settings = {
             "provider": "CPUExecutionProvider",
-            "threads": request.num_threads or _num_cores(),
+            "threads": request.num_threads or num_cores(),
             "int8_in_float": in_float,
         }
         self._input = self._session.get_inputs()[0]
@@ -198,10 +197,6 @@ def _import_onnxruntime() -> Any:
             f"apt-get install python3-libnvinfer (Jetson), or pip install 'onnxruntime{pin}'",
         ) from error
     return onnxruntime
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def model_input(side_px: int, batch: int) -> NDArray[np.uint8]:

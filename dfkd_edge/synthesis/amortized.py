@@ -148,6 +148,11 @@ class NetworkSynthesizer:
         return torch.cat(images), torch.cat(embeddings)
 
 
+def uses_embedded_prior(teacher_name: str, config: SynthesisConfig) -> bool:
+    """Whether the embedded prior makes the latents; else a network is trained to."""
+    return teacher_name == config.decoder == MINI and not config.image_size_px
+
+
 def load_amortized(setup: SynthesisSetup) -> PriorSynthesizer | NetworkSynthesizer:
     """Load the embedded prior where it knows the teacher's space; else train a network.
 
@@ -157,7 +162,7 @@ def load_amortized(setup: SynthesisSetup) -> PriorSynthesizer | NetworkSynthesiz
         EnvironmentLackingError: the decoder's weights are not here and cannot be fetched.
     """
     teacher, config = setup.teacher, setup.config
-    if teacher.name == config.decoder == MINI and not config.image_size_px:
+    if uses_embedded_prior(teacher.name, config):
         return PriorSynthesizer(teacher, load_decoder(device=setup.context.device), config)
     decoder = load_latent_decoder(config, teacher)
     return NetworkSynthesizer(trained_network(decoder, setup), teacher, decoder, config)

@@ -72,7 +72,7 @@ class Decoder:
         Args:
             autoencoder: pixels in [0, 1] to latents and back.
             prior: velocity network; its class embedding takes the condition.
-            settings: image_size_px, latent_scale, gap (from decoder.json).
+            settings: image_size_px, latent_scale (from decoder.json).
         """
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.prior = prior.eval().requires_grad_(False)

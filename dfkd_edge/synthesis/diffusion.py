@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfkd_edge.errors import ConfigError, EnvironmentLackingError
+from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.interfaces import SynthesisBatch
 from dfkd_edge.synthesis.memory import parts_of
 from dfkd_edge.synthesis.setup import SynthesisSetup
@@ -107,17 +107,9 @@ def load_diffusion(setup: SynthesisSetup) -> DiffusionSynthesizer:
     """Load the pipeline; weights are read from safetensors only.
 
     Raises:
-        ConfigError: no pipeline is named.
         EnvironmentLackingError: transformers is missing, or the weights are not here.
     """
     name = setup.config.pipeline
-    if not name:
-        raise ConfigError(
-            "no text-to-image pipeline",
-            where="synthesis.pipeline",
-            hint="a diffusers folder or hub id, such as stabilityai/sd-turbo with "
-            "synthesis.guidance_scale=1 and synthesis.num_sampling_steps=2",
-        )
     try:
         import transformers  # noqa: F401  its absence shows only inside diffusers otherwise
         from diffusers import AutoPipelineForText2Image

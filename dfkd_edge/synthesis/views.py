@@ -90,7 +90,7 @@ def _edge_strength(image_NCHW: Tensor) -> Tensor:
 
 
 def sketch(image_NCHW: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw the edges as dark lines on white; a third of them inverted."""
+    """Draw the edges as dark lines on white; a fifth of the pictures inverted."""
     num = image_NCHW.shape[0]
     threshold_N111 = uniform((num, 1, 1, 1), 0.15, 0.4, generator)
     line_N1HW = ((_edge_strength(image_NCHW) - threshold_N111) * 6).clamp(0, 1)

@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_edge.errors import ConversionError
-from dfkd_edge.interfaces import Runner
-from dfkd_edge.runtime.sessions import model_input
-from dfkd_edge.runtime.timing import Latency, TimingRequest, measure
+from dfkd_edge.runtime.timing import TimingRequest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,14 +41,6 @@ class ModelBenchmark:
     """Name of the processor."""
     in_float: bool
     """Whether INT8 was computed in float, since this CPU's 8-bit sums saturate: no measure."""
-
-
-def measure_runner(
-    runner: Runner, side_px: int, batch: int = 1, request: TimingRequest | None = None
-) -> Latency:
-    """Time a rung of the ladder in this process."""
-    images_NHWC = model_input(side_px, batch)
-    return measure(lambda: runner(images_NHWC), batch, request or TimingRequest())
 
 
 def benchmark_model(
