@@ -108,10 +108,9 @@ def test_a_pipeline_that_is_not_named_or_not_here_stops_with_the_next_step(
     make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("transformers")
-    setup = make_setup(config_with(""))
     with pytest.raises(ConfigError, match="sd-turbo"):
-        load_diffusion(setup)
+        config_with("")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    absent = dataclasses.replace(setup, config=config_with("nobody/turbo"))
+    absent = make_setup(config_with("nobody/turbo"))
     with pytest.raises(EnvironmentLackingError, match="hf download nobody/turbo --local-dir"):
         load_diffusion(absent)
