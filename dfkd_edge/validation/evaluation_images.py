@@ -6,7 +6,8 @@ Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -30,6 +31,10 @@ WANTED_IMAGES = 480
 """Images a domain of the built-in suite: one flip is then a fifth of a point (ours)."""
 MAX_VIEWS = 10
 """Views of one held-out image at most: more of the same picture carry little news (ours)."""
+MEASURED, MORE_ROUND, CHOOSING_ROUND = range(3)
+"""Rounds of the suite: what the proof shows, what it adds, and what the repair is chosen on."""
+MORE = 4
+"""Times as many images as at first, for a domain whose drop is over the limit but may be chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,8 @@ class Batch:
     at: Callable[[int], Images]
     """Side in pixels -> uint8 [N, side, side, 3]."""
     labels: NDArray[np.int64]
+    pictures: NDArray[np.int64]
+    """Number of the picture that each image is a view of, the same in all domains."""
 
 
 class ImageSource(Protocol):
@@ -62,13 +69,13 @@ class EvaluationSet:
     """`top1` where labels are true, `agreement` with the teacher where there are none."""
     description: str
     """For the user."""
-    more: Callable[[int], EvaluationSet] | None = None
-    """Round, from 1 -> fresh images for the same domains; None where the images are all there are.
-    A drop within noise is then measured again on more images."""
+    more: Callable[[], EvaluationSet] | None = None
+    """Fresh images for the same domains, MORE times as many; None where the images are all there
+    are. A drop within noise is measured again with them, once."""
 
-    def only(self, domain: str) -> EvaluationSet:
-        """Keep the images of one domain."""
-        sources = tuple(source for source in self.sources if source.name == domain)
+    def only(self, domains: Sequence[str]) -> EvaluationSet:
+        """Keep the images of some domains."""
+        sources = tuple(source for source in self.sources if source.name in domains)
         return replace(self, sources=sources)
 
     def joined(self, other: EvaluationSet) -> EvaluationSet:
@@ -98,9 +105,16 @@ def resized(image_NHWC: Images, side_px: int) -> Images:
 class ArraySource:
     """Images in memory."""
 
-    def __init__(self, name: str, image_NHWC: Images, labels: NDArray[np.int64]) -> None:
-        """Keep the arrays."""
+    def __init__(
+        self,
+        name: str,
+        image_NHWC: Images,
+        labels: NDArray[np.int64],
+        pictures: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Keep the arrays; without `pictures` each image is its own."""
         self.name, self._image_NHWC, self._labels = name, image_NHWC, labels
+        self._pictures = np.arange(len(labels)) if pictures is None else pictures
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -113,20 +127,23 @@ class ArraySource:
             yield Batch(
                 lambda side_px, part=part_NHWC: resized(part, side_px),  # type: ignore[misc]
                 self._labels[start : start + size],
+                self._pictures[start : start + size],
             )
 
 
 class FolderSource:
     """Labelled pictures on disk, each read once for all rungs."""
 
-    def __init__(self, domain: Domain, sides_px: tuple[int, ...]) -> None:
+    def __init__(self, domain: Domain, sides_px: tuple[int, ...], first: int) -> None:
         """Keep the list of files.
 
         Args:
             domain: files and labels.
             sides_px: the sizes that rungs will ask for.
+            first: number of the first picture; those of other domains have other numbers.
         """
         self.name, self._domain, self._sides_px = domain.name, domain, sorted(set(sides_px))
+        self._first = first
 
     def __len__(self) -> int:
         """Return the number of files."""
@@ -137,8 +154,8 @@ class FolderSource:
         pairs = list(zip(self._domain.files, self._domain.labels, strict=True))
         for start in range(0, len(pairs), size):
             pictures: dict[int, list[Images]] = {side: [] for side in self._sides_px}
-            labels = []
-            for file, label in pairs[start : start + size]:
+            labels, numbers = [], []
+            for number, (file, label) in enumerate(pairs[start : start + size], start):
                 try:
                     sizes = [read_picture(file, side) for side in self._sides_px]
                 except Fault:
@@ -147,9 +164,10 @@ class FolderSource:
                 for side, picture in zip(self._sides_px, sizes, strict=True):
                     pictures[side].append(picture)
                 labels.append(label)
+                numbers.append(self._first + number)
             if labels:
                 stacked = {side: np.stack(read) for side, read in pictures.items()}
-                yield Batch(stacked.__getitem__, np.array(labels))
+                yield Batch(stacked.__getitem__, np.array(labels), np.array(numbers))
 
 
 def labelled_pictures(
@@ -160,7 +178,9 @@ def labelled_pictures(
     Raises:
         ConfigError: the folder is missing or holds no picture of any class.
     """
-    sources = tuple(FolderSource(d, sides_px) for d in find_domains(root, class_names))
+    domains = find_domains(root, class_names)
+    firsts = itertools.accumulate((len(d.files) for d in domains), initial=0)
+    sources = tuple(FolderSource(d, sides_px, n) for d, n in zip(domains, firsts, strict=False))
     description = f"labelled pictures of {root}: {describe_folders(root, class_names)}"
     return EvaluationSet(sources, "top1", description)
 
@@ -189,7 +209,9 @@ def _views(image_NHWC: Images, num_views: int, rng: np.random.Generator | None) 
     return np.ascontiguousarray(np.concatenate(views))
 
 
-def surrogate_suite(surrogates: SurrogateSet, seed: int, round_number: int = 0) -> EvaluationSet:
+def surrogate_suite(
+    surrogates: SurrogateSet, seed: int, round_number: int = MEASURED, size: int = 1
+) -> EvaluationSet:
     """Held-out surrogates as they are, and under each group of the corruption suite.
 
     Few held-out images are used in several views, so that one flip is not a whole point.
@@ -198,6 +220,7 @@ def surrogate_suite(surrogates: SurrogateSet, seed: int, round_number: int = 0) 
         surrogates: images and which of them were held out.
         seed: of views and corruptions.
         round_number: later rounds draw other views and corruptions of the same images.
+        size: times as many images.
 
     Raises:
         ConfigError: no image was held out.
@@ -209,23 +232,24 @@ def surrogate_suite(surrogates: SurrogateSet, seed: int, round_number: int = 0) 
             where="synthesis.heldout_share",
             hint="distill with more images, or pass --data DIR",
         )
-    seed = derived_seed(seed, "suite", round_number)
-    rows = np.random.default_rng(seed).permutation(rows)[:WANTED_IMAGES]
-    num_views = min(MAX_VIEWS, -(-WANTED_IMAGES // len(rows)))
-    rng = np.random.default_rng(seed) if round_number else None
-    image_NHWC = _views(surrogates.images[rows], num_views, rng)
-    labels = np.tile(surrogates.class_index[rows], num_views)
-    sources = [ArraySource(HELDOUT_DOMAIN, image_NHWC, labels)]
+    drawn = derived_seed(seed, "suite", round_number)
+    rng = np.random.default_rng(drawn)
+    rows = rng.permutation(rows)[: size * WANTED_IMAGES]
+    num_views = min(size * MAX_VIEWS, -(-size * WANTED_IMAGES // len(rows)))
+    image_NHWC = _views(surrogates.images[rows], num_views, rng if round_number else None)
+    labels, pictures = np.tile(surrogates.class_index[rows], num_views), np.tile(rows, num_views)
+    sources = [ArraySource(HELDOUT_DOMAIN, image_NHWC, labels, pictures)]
     sources += [
-        ArraySource(group, corrupted_group(image_NHWC, group, seed), labels) for group in GROUPS
+        ArraySource(group, corrupted_group(image_NHWC, group, drawn), labels, pictures)
+        for group in GROUPS
     ]
     description = (
         f"{len(rows)} held-out surrogate images in {num_views} view{'s' * (num_views > 1)}, "
         "clean and under noise, blur, weather and digital corruptions"
     )
 
-    def more(number: int) -> EvaluationSet:
-        return surrogate_suite(surrogates, seed, number)
+    def more() -> EvaluationSet:
+        return surrogate_suite(surrogates, seed, MORE_ROUND, MORE)
 
     return EvaluationSet(tuple(sources), "agreement", description, more)
 

@@ -62,6 +62,8 @@ class DomainPredictions:
 
     labels: NDArray[np.int64]
     """[N]"""
+    pictures: NDArray[np.int64]
+    """[N], the picture that each image is a view of."""
     logits: dict[str, Logits]
     """Rung -> [N, K], in the order of the ladder."""
 
@@ -69,6 +71,7 @@ class DomainPredictions:
         """Add the images of another part of the domain."""
         return DomainPredictions(
             np.concatenate([self.labels, other.labels]),
+            np.concatenate([self.pictures, other.pictures]),
             {name: np.concatenate([own, other.logits[name]]) for name, own in self.logits.items()},
         )
 
@@ -102,18 +105,16 @@ class Predictions:
         """Names of the rungs, from the teacher on."""
         return tuple(next(iter(self.domains.values())).logits)
 
-    def drop(self, before: str, after: str, domain: str) -> PairedDrop:
-        """What `after` loses against `before` in a domain."""
-        part = self.domains[domain]
-        return paired_drop(part.right(before, self.measure), part.right(after, self.measure))
-
-    def pooled_drop(self, before: str, after: str) -> PairedDrop:
-        """What `after` loses against `before` over the images of all domains."""
-        flags = [
-            np.concatenate([part.right(rung, self.measure) for part in self.domains.values()])
+    def drop(self, before: str, after: str, *domains: str) -> PairedDrop:
+        """What `after` loses against `before` in some domains, in the mean over them."""
+        parts = [self.domains[domain] for domain in domains]
+        before_N, after_N = (
+            np.concatenate([part.right(rung, self.measure) for part in parts])
             for rung in (before, after)
-        ]
-        return paired_drop(flags[0], flags[1])
+        )
+        picture_N = np.concatenate([part.pictures for part in parts])
+        domain_N = np.repeat(np.arange(len(parts)), [len(part.labels) for part in parts])
+        return paired_drop(before_N, after_N, picture_N, domain_N)
 
     def extended(self, other: Predictions) -> Predictions:
         """Add what the same rungs said about more images."""
@@ -126,7 +127,9 @@ class Predictions:
         """Put one rung of other predictions on the same images in the place of ours."""
         domains = {
             key: DomainPredictions(
-                part.labels, {**part.logits, name: other.domains[key].logits[name]}
+                part.labels,
+                part.pictures,
+                {**part.logits, name: other.domains[key].logits[name]},
             )
             for key, part in self.domains.items()
         }
@@ -153,12 +156,14 @@ def climb(
     domains: dict[str, DomainPredictions] = {}
     unreadable: list[Path] = []
     for source in evaluation.sources:
-        labels, logits = [], {rung.name: [] for rung in rungs}  # type: ignore[var-annotated]
+        labels, pictures = [], []
+        logits: dict[str, list[Logits]] = {rung.name: [] for rung in rungs}
         for batch in source.batches(BATCH_SIZE, unreadable):
             refuse_leakage(batch.at(rungs[-1].side_px), calibrated, source.name)
             for rung in rungs:
                 logits[rung.name].append(rung.runner(batch.at(rung.side_px)).logits)
             labels.append(batch.labels)
+            pictures.append(batch.pictures)
             progress.advance(len(batch.labels), source.name)
         if not labels:
             raise ConfigError(
@@ -167,7 +172,9 @@ def climb(
                 hint="remove or mend the pictures",
             )
         part = DomainPredictions(
-            np.concatenate(labels), {name: np.concatenate(parts) for name, parts in logits.items()}
+            np.concatenate(labels),
+            np.concatenate(pictures),
+            {name: np.concatenate(parts) for name, parts in logits.items()},
         )
         known = domains.get(source.name)
         domains[source.name] = known.extended(part) if known else part
@@ -176,7 +183,8 @@ def climb(
 
 def _domain_figures(part: DomainPredictions, rung: str, previous: str | None) -> dict[str, Any]:
     right_N, agrees_N = part.right(rung, "top1"), part.right(rung, "agreement")
-    interval, agreement = bootstrap_interval(right_N), bootstrap_interval(agrees_N)
+    interval = bootstrap_interval(right_N, part.pictures)
+    agreement = bootstrap_interval(agrees_N, part.pictures)
     logits_NK = part.logits[rung]
     return {
         "num_images": len(right_N),
@@ -235,19 +243,19 @@ def _rung_document(rung: Rung, predictions: Predictions, listing: Listing) -> di
 
 def _loss_document(before: str, after: str, predictions: Predictions) -> dict[str, Any]:
     drops = {d: predictions.drop(before, after, d).drop.mean for d in predictions.domains}
-    pooled = predictions.pooled_drop(before, after)
+    mean = predictions.drop(before, after, *predictions.domains)
     worst = max(drops, key=drops.__getitem__)
     return {
         "rung": after,
         "previous": before,
-        "drop": float(np.mean(list(drops.values()))),
-        "interval": [pooled.drop.low, pooled.drop.high],
+        "drop": mean.drop.mean,
+        "interval": [mean.drop.low, mean.drop.high],
         "worst_domain": worst,
         "worst_drop": drops[worst],
-        "num_lost": pooled.num_lost,
-        "num_won": pooled.num_won,
-        "p_value": pooled.p_value,
-        "within_noise": pooled.is_within_noise,
+        "num_lost": mean.num_lost,
+        "num_won": mean.num_won,
+        "p_value": mean.p_value,
+        "within_noise": mean.is_within_noise,
     }
 
 

@@ -1,14 +1,14 @@
-"""Is a difference real? Bootstrap intervals, the exact McNemar test, divergence, NaN count.
+"""Is a difference real? Bootstrap intervals, a paired sign-flip test, divergence, NaN count.
 
 Two rungs see the same images, so every comparison is paired: only the images on which they differ
-carry evidence.
+carry evidence. Several images may be views of one picture and then err together, so pictures are
+resampled and flipped whole.
 
-Shape suffixes: N images, K classes.
+Shape suffixes: N images, P pictures, K classes.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 NUM_RESAMPLES = 2_000
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
-"""A McNemar p-value at or above this is called noise."""
+"""A p-value at or above this is called noise."""
+WEIGHT_STEPS = 60
+"""Domains of unequal size weigh in whole steps of the largest weight: the test counts exactly."""
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class PairedDrop:
     num_won: int
     """Wrong before, right after."""
     p_value: float
-    """Exact McNemar test, two-sided."""
+    """Two-sided sign-flip test over pictures; McNemar's where each picture is shown once."""
 
     @property
     def is_within_noise(self) -> bool:
@@ -48,14 +51,22 @@ class PairedDrop:
         return self.p_value >= SIGNIFICANCE
 
 
-def bootstrap_interval(value_N: NDArray[np.generic], seed: int = 0) -> Interval:
-    """Mean of a value an image has, with the interval that resampling images gives.
+def bootstrap_interval(
+    value_N: NDArray[np.generic],
+    picture_N: Integers | None = None,
+    domain_N: Integers | None = None,
+    seed: int = 0,
+) -> Interval:
+    """Mean over domains of a value an image has, with the interval of the bootstrap.
 
-    A mean depends on how often each distinct value was drawn and on nothing else, so the counts are
-    drawn from their multinomial distribution: the ordinary bootstrap, without N draws a resample.
+    Pictures are resampled with all their views, among pictures that were shown equally often in
+    each domain. A mean depends on how often each distinct sum of a picture was drawn and on nothing
+    else, so the counts are drawn from their multinomial distribution, without P draws a resample.
 
     Args:
         value_N: few distinct values: right or wrong, or the difference of two such.
+        picture_N: the picture that each image is a view of; None where each is its own.
+        domain_N: the domain of each image; None where there is one.
         seed: of the resampling.
 
     Raises:
@@ -63,31 +74,76 @@ def bootstrap_interval(value_N: NDArray[np.generic], seed: int = 0) -> Interval:
     """
     if not len(value_N):
         raise ValueError("no image to average over")
-    distinct, count = np.unique(value_N.astype(np.float64), return_counts=True)
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(value_N), count / len(value_N), size=NUM_RESAMPLES)
-    means = drawn @ distinct / len(value_N)
+    picture_N, domain_N = _grouped(len(value_N), picture_N, domain_N)
+    images_D = np.bincount(domain_N)
+    weighted_N = value_N.astype(np.float64) / (images_D[domain_N] * len(images_D))
+    sum_P = np.bincount(picture_N, weighted_N)
+    shown_PD = np.zeros((len(sum_P), len(images_D)), np.int64)
+    np.add.at(shown_PD, (picture_N, domain_N), 1)
+    stratum_P = np.unique(shown_PD, axis=0, return_inverse=True)[1].reshape(-1)
+    rng, means = np.random.default_rng(seed), np.zeros(NUM_RESAMPLES)
+    for stratum in range(stratum_P.max() + 1):
+        distinct, count = np.unique(sum_P[stratum_P == stratum], return_counts=True)
+        means += rng.multinomial(count.sum(), count / count.sum(), size=NUM_RESAMPLES) @ distinct
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(distinct @ count / len(value_N)), float(low), float(high))
+    mean = (np.bincount(domain_N, value_N) / images_D).mean()
+    return Interval(float(mean), float(low), float(high))
 
 
-def mcnemar_p_value(num_lost: int, num_won: int) -> float:
-    """Exact two-sided McNemar test: are losses and wins draws of a fair coin?
+def _grouped(
+    num_images: int, picture_N: Integers | None, domain_N: Integers | None
+) -> tuple[Integers, Integers]:
+    """Number pictures and domains from 0."""
+    pictures = np.arange(num_images) if picture_N is None else picture_N
+    domains = np.zeros(num_images, np.int64) if domain_N is None else domain_N
+    numbered = [np.unique(x, return_inverse=True)[1].reshape(-1) for x in (pictures, domains)]
+    return numbered[0], numbered[1]
 
-    Whole numbers throughout, so that thousands of images do not underflow.
+
+def sign_flip_p_value(change_P: Integers) -> float:
+    """Two-sided p-value of a sum of paired changes when the sign of each is a fair coin.
+
+    Exact: the distribution of the sum is the inverse Fourier transform of a product of cosines.
+    With changes of -1 and 1 alone it is McNemar's exact test.
     """
-    total = num_lost + num_won
-    tail = sum(math.comb(total, k) for k in range(min(num_lost, num_won) + 1))
-    return min(1.0, 2 * tail / 2**total) if total else 1.0
+    magnitude, count = np.unique(np.abs(change_P[change_P != 0]), return_counts=True)
+    if not len(magnitude):
+        return 1.0
+    unit = np.gcd.reduce(magnitude)
+    magnitude, total = magnitude // unit, abs(int(change_P.sum())) // unit
+    reach = int(magnitude @ count)
+    angle = 2 * np.pi * np.arange(2 * reach + 1) / (2 * reach + 1)
+    wave = np.ones(2 * reach + 1)
+    for size, number in zip(magnitude, count, strict=True):
+        wave *= np.cos(size * angle) ** number
+    probability = np.fft.fft(wave).real / (2 * reach + 1)
+    return float(np.clip(2 * probability[total : reach + 1].sum(), 0.0, 1.0))
 
 
 def paired_drop(
-    before_N: NDArray[np.bool_], after_N: NDArray[np.bool_], seed: int = 0
+    before_N: NDArray[np.bool_],
+    after_N: NDArray[np.bool_],
+    picture_N: Integers | None = None,
+    domain_N: Integers | None = None,
+    seed: int = 0,
 ) -> PairedDrop:
-    """Compare what two rungs got right on the same images."""
-    lost, won = int((before_N & ~after_N).sum()), int((after_N & ~before_N).sum())
-    interval = bootstrap_interval(before_N.astype(np.int8) - after_N.astype(np.int8), seed)
-    return PairedDrop(interval, lost, won, mcnemar_p_value(lost, won))
+    """Compare what two rungs got right on the same images: the mean over domains.
+
+    Args:
+        before_N: which images the first rung got right.
+        after_N: the same of the second.
+        picture_N: as in bootstrap_interval.
+        domain_N: as in bootstrap_interval.
+        seed: as in bootstrap_interval.
+    """
+    lost_N = before_N.astype(np.int64) - after_N
+    interval = bootstrap_interval(lost_N, picture_N, domain_N, seed)
+    picture_N, domain_N = _grouped(len(lost_N), picture_N, domain_N)
+    images_D = np.bincount(domain_N)
+    weight_D = np.rint(WEIGHT_STEPS * images_D.min() / images_D)
+    change_P = np.rint(np.bincount(picture_N, lost_N * weight_D[domain_N])).astype(np.int64)
+    lost, won = int((lost_N > 0).sum()), int((lost_N < 0).sum())
+    return PairedDrop(interval, lost, won, sign_flip_p_value(change_P))
 
 
 def log_softmax(logits_NK: NDArray[np.generic]) -> NDArray[np.float64]:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dfkd_edge.artifacts import SurrogateSet
+from dfkd_edge.deployment.proof import prove
 from dfkd_edge.errors import ConfigError, GateFailedError
-from dfkd_edge.interfaces import ModelOutputs
+from dfkd_edge.interfaces import ModelOutputs, StageContext
 from dfkd_edge.validation.evaluation_images import (
     HELDOUT_DOMAIN,
     EvaluationSet,
@@ -213,6 +214,63 @@ def test_a_domain_of_nothing_but_unreadable_pictures_is_an_error(
             frozenset(),
             Count(),
         )
+
+
+def test_views_of_one_picture_share_its_number_in_every_domain() -> None:
+    surrogates = coloured_surrogates()
+    suite = surrogate_suite(surrogates, 0)
+    numbers = [next(s.batches(1000, [])).pictures for s in suite.sources]
+    assert all(np.array_equal(n, numbers[0]) for n in numbers)
+    assert set(numbers[0]) == set(np.flatnonzero(surrogates.is_heldout))
+    assert suite.more is not None
+    first, fresh = (
+        set(image_digests(next(s.sources[1].batches(99, [])).at(SIDE_PX)))
+        for s in (suite, suite.more())
+    )
+    assert not first & fresh
+
+
+def test_pictures_of_different_folders_have_different_numbers(pictures: Path) -> None:
+    sources = labelled_pictures(pictures, CLASSES, (SIDE_PX,)).sources
+    numbers = np.concatenate([b.pictures for s in sources for b in s.batches(7, [])])
+    assert sorted(numbers) == list(range(60))
+
+
+def test_the_mean_loss_and_its_interval_are_one_estimate(exact: ColourClassifier) -> None:
+    rungs = _rungs(exact, exact, exact, ColourClassifier(step=0.5, bias=0.2))
+    predictions = _climb(rungs, surrogate_suite(coloured_surrogates(), 0))
+    drops = [predictions.drop("onnx-fp32", "onnx-int8", d).drop.mean for d in predictions.domains]
+    loss = ladder_document(CLASSES, rungs, predictions)["losses"][-1]
+    assert loss["drop"] == pytest.approx(np.mean(drops))
+    assert loss["interval"][0] < loss["drop"] < loss["interval"][1]
+
+
+class Flipping(ColourClassifier):
+    """Right but for the first answers it gives, so many of them each of its first turns."""
+
+    def __init__(self, *wrong: int) -> None:
+        super().__init__()
+        self.wrong, self.turn = list(wrong), 0
+
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> ModelOutputs:
+        outputs = super().__call__(image_NHWC)
+        count = self.wrong[self.turn] if self.turn < len(self.wrong) else 0
+        self.turn += 1
+        outputs.logits[:count] = outputs.logits[:count, [1, 2, 0]]
+        return outputs
+
+
+@pytest.mark.parametrize(("wrong", "times"), [(0, 1), (3, 5), (32, 1)])
+def test_only_an_unclear_domain_is_shown_more_images_and_once(
+    exact: ColourClassifier, context: StageContext, wrong: int, times: int
+) -> None:
+    suite = surrogate_suite(coloured_surrogates(), 0)
+    rungs = tuple(_rungs(exact, exact, exact, Flipping(wrong)))
+    proof = prove(rungs, suite, frozenset(), 0.0, context.reporter)
+    counts = {name: len(part.labels) for name, part in proof.predictions.domains.items()}
+    assert counts.pop(HELDOUT_DOMAIN) == times * 480
+    assert set(counts.values()) == {480}
+    assert judge(proof.predictions, 0.0).passed is (wrong == 0)
 
 
 def test_a_repaired_rung_takes_the_place_of_the_old_one(exact: ColourClassifier) -> None:

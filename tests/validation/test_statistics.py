@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from dfkd_edge.validation.statistics import (
     bootstrap_interval,
-    mcnemar_p_value,
     mean_divergence,
     num_not_finite,
     paired_drop,
+    sign_flip_p_value,
 )
 
 
@@ -23,7 +25,7 @@ def test_the_interval_of_a_share_is_that_of_the_binomial_distribution() -> None:
 
 def test_equal_seeds_give_equal_intervals() -> None:
     right = np.arange(50) % 3 == 0
-    assert bootstrap_interval(right, 4) == bootstrap_interval(right, 4)
+    assert bootstrap_interval(right, seed=4) == bootstrap_interval(right, seed=4)
 
 
 def test_no_image_is_no_interval() -> None:
@@ -35,13 +37,44 @@ def test_no_image_is_no_interval() -> None:
     ("lost", "won", "p_value"),
     [(0, 0, 1.0), (5, 5, 1.0), (0, 5, 0.0625), (6, 0, 0.03125), (10, 2, 0.03857421875)],
 )
-def test_mcnemar_is_the_exact_two_sided_binomial_test(lost: int, won: int, p_value: float) -> None:
-    assert mcnemar_p_value(lost, won) == pytest.approx(p_value)
-    assert mcnemar_p_value(won, lost) == pytest.approx(p_value)
+def test_one_view_a_picture_gives_mcnemars_exact_test(lost: int, won: int, p_value: float) -> None:
+    change = np.repeat([1, -1, 0], [lost, won, 7])
+    assert sign_flip_p_value(change) == pytest.approx(p_value)
+    assert sign_flip_p_value(-3 * change) == pytest.approx(p_value)
 
 
-def test_mcnemar_does_not_underflow() -> None:
-    assert 0 <= mcnemar_p_value(4000, 1000) < 1e-100
+def test_changes_of_unequal_size_are_weighed_exactly() -> None:
+    change = np.array([3, -1, 2, 2])
+    sums = np.array(list(itertools.product((-1, 1), repeat=4))) @ change
+    assert sign_flip_p_value(change) == pytest.approx((abs(sums) >= change.sum()).mean())
+
+
+def test_thousands_of_images_do_not_underflow() -> None:
+    assert 0 <= sign_flip_p_value(np.repeat([1, -1], [4000, 1000])) < 1e-12
+
+
+def test_repeating_every_picture_adds_no_evidence() -> None:
+    before = np.ones(40, np.bool_)
+    after = np.arange(40) >= 5
+    once = paired_drop(before, after)
+    pictures = np.tile(np.arange(40), 10)
+    repeated = paired_drop(np.tile(before, 10), np.tile(after, 10), pictures)
+    for bound in ("mean", "low", "high"):
+        assert getattr(repeated.drop, bound) == pytest.approx(getattr(once.drop, bound))
+    assert repeated.p_value == pytest.approx(once.p_value)
+    assert repeated.is_within_noise
+    assert not paired_drop(np.tile(before, 10), np.tile(after, 10)).is_within_noise
+
+
+def test_a_mean_over_domains_weighs_them_equally_and_resamples_within_each() -> None:
+    domain = np.repeat([0, 1], [400, 40])
+    certain = np.repeat([1, 0], [400, 40])
+    interval = bootstrap_interval(certain, domain_N=domain)
+    assert (interval.mean, interval.low, interval.high) == pytest.approx((0.5, 0.5, 0.5))
+    mixed = np.concatenate([np.arange(400) % 2, np.arange(40) % 2])
+    wide = bootstrap_interval(mixed, domain_N=domain)
+    deviation = (0.25 / 400 / 4 + 0.25 / 40 / 4) ** 0.5
+    assert wide.high - wide.low == pytest.approx(2 * 1.96 * deviation, rel=0.1)
 
 
 def test_a_drop_of_balanced_flips_is_noise_and_a_one_sided_one_is_not() -> None:
