@@ -175,7 +175,7 @@ def _loss_table(losses: list[Document]) -> Table:
                 Cell(f"{loss['p_value']:.2g}", noise),
             )
         )
-    headings = ("step", "points lost, mean", "worst domain", "images lost", "won", "p (McNemar)")
+    headings = ("step", "points lost, mean", "worst domain", "images lost", "won", "p (sign flips)")
     return Table(headings, tuple(rows), "what each step loses; a negative loss is a gain")
 
 
@@ -281,6 +281,8 @@ def confidence_section(sources: Sources) -> Section:
         f"({ladder.measure_name}). On the diagonal a confidence keeps its word; "
         "a larger point stands for more images."
     )
+    if ladder.measure == "agreement":
+        lead += " Half of these pictures were fitted on, but to the class that was asked for."
     figures = [reliability_figure("as it is", before["ece"], before["bins"])]
     after = ladder.reliability(ladder.last, "reliability_scaled")
     if after:
@@ -296,10 +298,12 @@ def confidence_section(sources: Sources) -> Section:
 
 def reject_facts(fitted: Document) -> Facts:
     """When the student answers "unknown", and how well that tells strangers apart."""
-    auroc = fitted["unknown_auroc"]
+    auroc, measured = fitted["unknown_auroc"], fitted.get("num_measured")
+    error = f"{fitted['ece_before']:.3f} to {fitted['ece_after']:.3f}" if measured else NOTHING
     return Facts(
         (
-            ("fitted on", f"{fitted['num_images']} surrogate images, clean and corrupted"),
+            ("fitted on", f"{fitted['num_images']} surrogate images, to the class asked for"),
+            ("calibration error", f"{error} on {measured or 'no'} images of other pictures"),
             ("answers unknown below", percent(fitted["reject_threshold"])),
             (
                 "pictures of other classes",

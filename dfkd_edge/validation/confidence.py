@@ -1,6 +1,6 @@
 """Fits temperature and reject threshold of a bundle on surrogate images; no real image is needed.
 
-Shape suffixes: N images, K classes.
+Shape suffixes: N images, M images that were not fitted on, K classes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dfkd_edge.validation.evaluation_images import EvaluationSet
 from dfkd_edge.validation.reliability import reliability
 from dfkd_edge.validation.statistics import log_softmax
 
-IMAGES_PER_DOMAIN = 160
+IMAGES_PER_DOMAIN = 240
 """Of the clean and of each corrupted domain: a few seconds on a CPU (ours)."""
 SHARE_REJECTED = 0.05
 """Of the right answers on clean surrogates, so many may become "unknown" (ours)."""
@@ -29,20 +29,26 @@ SEARCH_STEPS = 60
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FittedConfidence:
-    """What was fitted, and what it bought on the same images."""
+    """What was fitted on half of the pictures, and what it bought on the other half.
+
+    Right is the class that was asked of the synthesizer, not the teacher's answer.
+    """
 
     temperature: float
     """Logits are divided by it."""
     reject_threshold: float
     """Probability of the first class below which the answer is "unknown"."""
     ece_before: float | None
-    """Expected calibration error at temperature 1."""
+    """Expected calibration error at temperature 1, on pictures that were not fitted on."""
     ece_after: float | None
-    """The same at the fitted temperature."""
+    """The same at the fitted temperature, on the same pictures."""
     unknown_auroc: float | None
-    """Known against unknown pictures by confidence, each class left out in turn; 0.5 is chance."""
+    """Known against unknown pictures by confidence, each class left out in turn; 0.5 is chance.
+    On pictures that were not fitted on."""
     num_images: int
-    """Surrogate images, clean and corrupted."""
+    """Surrogate images, clean and corrupted, that were fitted on."""
+    num_measured: int
+    """Images of other pictures, on which the three figures were measured."""
 
 
 def fit_confidence(runner: Runner, side_px: int, suite: EvaluationSet) -> FittedConfidence:
@@ -53,33 +59,46 @@ def fit_confidence(runner: Runner, side_px: int, suite: EvaluationSet) -> Fitted
         side_px: side of its input.
         suite: the first domain is the clean one.
     """
-    logits, labels, clean = [], [], []
+    logits, labels, clean, pictures = [], [], [], []
     for number, source in enumerate(suite.sources):
         batch = next(iter(source.batches(IMAGES_PER_DOMAIN, [])))
         logits.append(runner(batch.at(side_px)).logits)
         labels.append(batch.labels)
         clean.append(np.full(len(batch.labels), number == 0))
-    logits_NK, label_N = np.concatenate(logits), np.concatenate(labels)
-    return fit(logits_NK, label_N, np.concatenate(clean))
+        pictures.append(batch.pictures)
+    return fit(*(np.concatenate(parts) for parts in (logits, labels, clean, pictures)))
 
 
 def fit(
-    logits_NK: NDArray[np.generic], label_N: NDArray[np.int64], clean_N: NDArray[np.bool_]
+    logits_NK: NDArray[np.generic],
+    label_N: NDArray[np.int64],
+    clean_N: NDArray[np.bool_],
+    picture_N: NDArray[np.int64],
 ) -> FittedConfidence:
-    """Fit on logits whose labels are known; the threshold is read off the clean images alone."""
+    """Fit on every other picture, measure on the rest.
+
+    Args:
+        logits_NK: of images whose labels are known.
+        label_N: the classes that were asked for.
+        clean_N: which images are not corrupted; the threshold is read off those alone.
+        picture_N: the picture that each image is a view of; its views stay together.
+    """
     finite_N = np.isfinite(logits_NK).all(1)
-    logits_NK, label_N, clean_N = logits_NK[finite_N], label_N[finite_N], clean_N[finite_N]
-    temperature = best_temperature(logits_NK, label_N)
+    fitted_N = finite_N & (np.unique(picture_N, return_inverse=True)[1].reshape(-1) % 2 == 0)
+    measured_N = finite_N & ~fitted_N
+    temperature = best_temperature(logits_NK[fitted_N], label_N[fitted_N])
     right_N = logits_NK.argmax(1) == label_N
-    confidence_N = Confidence(temperature).probabilities(logits_NK).max(1)
-    sure_N = confidence_N[right_N & clean_N]
+    sure_NK = logits_NK[fitted_N & right_N & clean_N]
+    sure_N = Confidence(temperature).probabilities(sure_NK).max(1)
+    logits_MK, right_M = logits_NK[measured_N], right_N[measured_N]
     return FittedConfidence(
         temperature=temperature,
         reject_threshold=float(np.quantile(sure_N, SHARE_REJECTED)) if len(sure_N) else 0.0,
-        ece_before=reliability(logits_NK, right_N)["ece"],
-        ece_after=reliability(logits_NK, right_N, temperature)["ece"],
-        unknown_auroc=unknown_auroc(logits_NK, label_N, temperature),
-        num_images=len(label_N),
+        ece_before=reliability(logits_MK, right_M)["ece"],
+        ece_after=reliability(logits_MK, right_M, temperature)["ece"],
+        unknown_auroc=unknown_auroc(logits_MK, label_N[measured_N], temperature),
+        num_images=int(fitted_N.sum()),
+        num_measured=int(measured_N.sum()),
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 from dfkd_edge.runtime.confidence import Confidence, read_confidence
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.validation.confidence import best_temperature, fit, unknown_auroc
+from dfkd_edge.validation.reliability import reliability
 
 
 def sampled(num: int, scale: float, num_classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -25,13 +26,25 @@ def test_the_temperature_undoes_a_scale(scale: float) -> None:
 
 def test_scaling_mends_an_overconfident_model_and_rejects_few_right_answers() -> None:
     logits_NK, label_N = sampled(4000, 6.0)
-    fitted = fit(logits_NK, label_N, np.ones(len(label_N), bool))
+    fitted = fit(logits_NK, label_N, np.ones(len(label_N), bool), np.arange(len(label_N)))
     assert fitted.ece_before is not None
     assert fitted.ece_after is not None
     assert fitted.ece_after < fitted.ece_before / 3
     confidence = Confidence(fitted.temperature, fitted.reject_threshold)
     right_N = logits_NK.argmax(1) == label_N
-    assert (~confidence.is_known(logits_NK[right_N])).mean() == pytest.approx(0.05, abs=0.005)
+    assert (~confidence.is_known(logits_NK[right_N])).mean() == pytest.approx(0.05, abs=0.01)
+
+
+def test_no_picture_is_both_fitted_on_and_measured_on() -> None:
+    logits_NK, label_N = sampled(400, 1.0)
+    pictures = np.arange(400) // 4
+    odd_N = pictures % 2 == 1
+    logits_NK[odd_N] *= 5
+    fitted = fit(logits_NK, label_N, np.ones(400, bool), pictures)
+    assert fitted.temperature == pytest.approx(best_temperature(logits_NK[~odd_N], label_N[~odd_N]))
+    right_N = logits_NK.argmax(1) == label_N
+    assert fitted.ece_before == reliability(logits_NK[odd_N], right_N[odd_N])["ece"]
+    assert (fitted.num_images, fitted.num_measured) == (200, 200)
 
 
 def test_strangers_are_told_apart_only_if_logits_say_so() -> None:
@@ -47,8 +60,8 @@ def test_strangers_are_told_apart_only_if_logits_say_so() -> None:
 def test_logits_that_are_no_numbers_are_left_out() -> None:
     logits_NK, label_N = sampled(500, 1.0)
     logits_NK[7] = np.nan
-    fitted = fit(logits_NK, label_N, np.ones(500, bool))
-    assert fitted.num_images == 499
+    fitted = fit(logits_NK, label_N, np.ones(500, bool), np.arange(500))
+    assert fitted.num_images + fitted.num_measured == 499
     assert np.isfinite(fitted.temperature)
 
 
