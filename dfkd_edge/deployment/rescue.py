@@ -1,4 +1,8 @@
-"""When INT8 misses the gate: layers back to float, then a short fine-tune; both are reported."""
+"""When INT8 misses the gate: layers back to float, then a short fine-tune; both are reported.
+
+What is kept is chosen on surrogates in views and corruptions that the proof does not show, and
+never on the user's pictures or their labels; only the choice is proven, once.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +27,14 @@ from dfkd_edge.plugins import load_exporter
 from dfkd_edge.run_dir import atomic_write
 from dfkd_edge.students import load_student, student_tensors
 from dfkd_edge.teacher import Teacher
-from dfkd_edge.validation.evaluation_images import resized
+from dfkd_edge.validation.evaluation_images import (
+    CHOOSING_ROUND,
+    EvaluationSet,
+    resized,
+    surrogate_suite,
+)
 from dfkd_edge.validation.gate import Verdict, judge
-from dfkd_edge.validation.ladder import Predictions, Rung, climb
+from dfkd_edge.validation.ladder import STUDENT, TEACHER, Predictions, Rung, climb
 
 NUM_RANKING_IMAGES = 96
 """A layer's harm shows in the class probabilities of few images (ours)."""
@@ -45,8 +54,18 @@ class Rescued:
     graphs: Graphs
     """The FP32 graph is the student's, whatever INT8 was made of."""
     predictions: Predictions
+    """On the images of the proof."""
     document: dict[str, Any]
     """What repair and fine-tune did, for the manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choosing:
+    """What graphs are chosen by."""
+
+    suite: EvaluationSet
+    known: Predictions
+    """Of teacher, student and the graph that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,30 +84,48 @@ class Rescuer:
         """Repair, and fine-tune if that is not enough.
 
         Returns:
-            The graph that passes the gate, or else the one that loses least.
+            The graph that loses least on the images for choosing, of few layers in float.
         """
         reporter = self.context.reporter
-        before = judge(self.proof.predictions, self.conversion.config.max_drop)
-        reporter.note(f"  INT8 misses the gate: {escape(before.sentence())}")
-        report, repaired = self._repair(graphs, before.drop)
-        document: dict[str, Any] = {"repair": report.document(), "finetune": None}
+        verdict = judge(self.proof.predictions, self.conversion.config.max_drop)
+        reporter.note(f"  INT8 misses the gate: {escape(verdict.sentence())}")
+        choosing = self._choosing()
+        before = judge(choosing.known, self.conversion.config.max_drop)
+        report, repaired = self._repair(graphs, choosing, before.drop)
+        document: dict[str, Any] = {
+            "chosen_on": f"other views and corruptions: {choosing.suite.description}",
+            "repair": report.document(),
+            "finetune": None,
+        }
         count = len(report.float_nodes)
         reporter.note(
             f"  repair: {count} of {report.num_quantizable} layers back to float, drop "
             f"{report.drop_before * 100:.2f} -> {report.drop_after * 100:.2f} points"
         )
-        candidates = [repaired]
+        candidates = [(before.drop, graphs), (report.drop_after, repaired)]
         if not report.passed:
             tuned, document["finetune"] = self._finetune(graphs.fp32, report)
-            candidates += tuned
-        judged = [(*self._judged(candidate.final), candidate) for candidate in candidates]
-        predictions, verdict, best = min(judged, key=lambda entry: entry[1].drop)
-        if not verdict.passed and verdict.drop >= before.drop:
-            predictions, best = self.proof.predictions, graphs
+            candidates += [(self._judged(t.final, choosing).drop, t) for t in tuned]
+        best = min(candidates, key=lambda entry: entry[0])[1]
         self.conversion.lint(best.final)
-        return Rescued(best, predictions, document)
+        return Rescued(best, self._proven(best), document)
 
-    def _repair(self, graphs: Graphs, drop_before: float) -> tuple[RepairReport, Graphs]:
+    def _choosing(self) -> Choosing:
+        """Show the first rungs what graphs will be chosen by; it is chosen without labels."""
+        suite = surrogate_suite(self.run.surrogates, self.context.seed, CHOOSING_ROUND)
+        rungs = [
+            rung for rung in self.proof.rungs if rung.name in (TEACHER, STUDENT, self._last.name)
+        ]
+        with self.context.reporter.stage("images to choose by", suite.num_images) as progress:
+            return Choosing(suite, climb(rungs, suite, self.images.digests, progress))
+
+    @property
+    def _last(self) -> Rung:
+        return self.proof.rungs[-1]
+
+    def _repair(
+        self, graphs: Graphs, choosing: Choosing, drop_before: float
+    ) -> tuple[RepairReport, Graphs]:
         numbers = itertools.count()
         nodes = load_exporter("int8").quantizable_nodes(graphs.fp32, self.conversion.target)
 
@@ -109,7 +146,7 @@ class Rescuer:
         report = repair(
             ranked,
             len(nodes),
-            lambda float_nodes: self._judged(quantize(float_nodes))[1],
+            lambda float_nodes: self._judged(quantize(float_nodes), choosing),
             drop_before,
             self.context.reporter,
         )
@@ -120,19 +157,28 @@ class Rescuer:
         return report, Graphs(graphs.fp32, final, graphs.calibration)
 
     def _ranking_images(self) -> NDArray[np.uint8]:
-        """Draw surrogate images that were not held out: the gate measures on those."""
+        """Draw surrogate images that were not held out: proof and choice use those."""
         rows = np.flatnonzero(~self.run.surrogates.is_heldout)
         chosen = np.random.default_rng(self.context.seed).permutation(rows)[:NUM_RANKING_IMAGES]
         side_px = int(self.run.student.settings["image_size_px"])
         return resized(self.run.surrogates.images[chosen], side_px)
 
-    def _judged(self, model: ModelFile) -> tuple[Predictions, Verdict]:
-        """Run one graph on the images of the proof; all other rungs are known."""
-        last = self.proof.rungs[-1]
-        rung = Rung(last.name, open_runner(model, self.conversion.config.num_threads), last.side_px)
-        seen = climb([rung], self.proof.evaluation, frozenset(), Unseen())
-        predictions = self.proof.predictions.with_rung(last.name, seen)
-        return predictions, judge(predictions, self.conversion.config.max_drop)
+    def _judged(self, model: ModelFile, choosing: Choosing) -> Verdict:
+        """Judge one graph by the images for choosing."""
+        seen = climb([self._rung(model)], choosing.suite, frozenset(), Unseen())
+        predictions = choosing.known.with_rung(self._last.name, seen)
+        return judge(predictions, self.conversion.config.max_drop)
+
+    def _proven(self, graphs: Graphs) -> Predictions:
+        """Run the graph that was chosen on the images of the proof; all other rungs are known."""
+        evaluation = self.proof.evaluation
+        with self.context.reporter.stage("proving the choice", evaluation.num_images) as progress:
+            seen = climb([self._rung(graphs.final)], evaluation, frozenset(), progress)
+        return self.proof.predictions.with_rung(self._last.name, seen)
+
+    def _rung(self, model: ModelFile) -> Rung:
+        runner = open_runner(model, self.conversion.config.num_threads)
+        return Rung(self._last.name, runner, self._last.side_px)
 
     def _finetune(
         self, student_fp32: ModelFile, report: RepairReport

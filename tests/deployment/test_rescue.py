@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dfkd_edge.artifacts import SurrogateSet
+from dfkd_edge.deployment.calibration_source import CalibrationSet
+from dfkd_edge.deployment.proof import Proof
+from dfkd_edge.deployment.rescue import Rescuer
+from dfkd_edge.interfaces import ModelOutputs, StageContext
+from dfkd_edge.validation import evaluation_images
+from dfkd_edge.validation.evaluation_images import (
+    ArraySource,
+    Batch,
+    EvaluationSet,
+    image_digests,
+    surrogate_suite,
+)
+from dfkd_edge.validation.ladder import Predictions, Rung
+
+SIDE_PX = 16
+
+
+class Sealed(ArraySource):
+    """Pictures of the user that must not be looked at before the choice is made."""
+
+    def batches(self, size: int, unreadable: list[Path]) -> Iterator[Batch]:
+        raise AssertionError("looked at")
+
+
+class Colour:
+    """Says which colour channel is strongest, and keeps what it was shown."""
+
+    name = "colour"
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> ModelOutputs:
+        self.seen |= set(image_digests(image_NHWC))
+        logits = image_NHWC.mean((1, 2)).astype(np.float32)
+        return ModelOutputs(logits, logits, logits)
+
+
+@pytest.fixture
+def surrogates(monkeypatch: pytest.MonkeyPatch) -> SurrogateSet:
+    monkeypatch.setattr(evaluation_images, "WANTED_IMAGES", 30)
+    images = np.random.default_rng(0).integers(0, 256, (20, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
+    labels = np.arange(20) % 3
+    embeddings = np.zeros((20, 4), np.float32)
+    return SurrogateSet(images, labels, labels * 0, embeddings, np.arange(20) % 2 == 0, {})
+
+
+def test_graphs_are_chosen_without_the_pictures_and_the_labels_of_the_proof(
+    surrogates: SurrogateSet, context: StageContext
+) -> None:
+    sealed = Sealed("mine", surrogates.images, surrogates.class_index)
+    runners = {name: Colour() for name in ("teacher", "student", "onnx-fp32", "onnx-int8")}
+    rungs = tuple(Rung(name, runner, SIDE_PX) for name, runner in runners.items())
+    proof = Proof(rungs, Predictions("top1", {}), EvaluationSet((sealed,), "top1", "mine"))
+    run: Any = SimpleNamespace(surrogates=surrogates)
+    unused: Any = None
+    images = CalibrationSet(surrogates.images[~surrogates.is_heldout], "calibration")
+    choosing = Rescuer(run, unused, images, unused, context, proof)._choosing()
+    assert choosing.known.measure == "agreement"
+    assert choosing.known.rungs == ("teacher", "student", "onnx-int8")
+    shown: set[str] = set()
+    for source in surrogate_suite(surrogates, context.seed).sources:
+        shown |= set(image_digests(next(source.batches(1000, [])).at(SIDE_PX)))
+    assert len(runners["student"].seen) > 100
+    assert not runners["student"].seen & shown
