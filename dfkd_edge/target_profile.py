@@ -10,6 +10,9 @@ Precision = Literal["fp32", "fp16", "int8"]
 Backend = Literal["tensorrt", "onnxruntime"]
 Typing = Literal["weak", "strong"]
 Evidence = Literal["sourced", "derived", "unverified"]
+FULL_RANGE, REDUCED_RANGE = 127, 64
+"""Largest magnitudes of a weight: -128 is left out, so that the range is symmetric; two products
+of 255 * 64 just fit the 16-bit sums of x86 without VNNI."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +47,10 @@ class QuantizationSpec:
     """Whether outputs of weighted layers get Q/DQ of their own."""
     reduce_range: bool = False
     """7-bit weights, where 8-bit products saturate 16-bit sums (x86 without VNNI)."""
+
+    def weight_limit(self, is_depthwise: bool) -> int:
+        """Largest magnitude of a weight; depthwise kernels sum in 32 bits on every CPU."""
+        return REDUCED_RANGE if self.reduce_range and not is_depthwise else FULL_RANGE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

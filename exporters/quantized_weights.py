@@ -16,9 +16,6 @@ from dfkd_edge.target_profile import QuantizationSpec
 
 from .graph_edit import GraphView, attribute
 
-FULL_RANGE, REDUCED_RANGE = 127, 64
-"""-128 is left out, so that the range is symmetric. 64: two products of 255 * 64 just fit the
-16-bit sums of x86 without VNNI."""
 SHRINK_STEPS = np.linspace(1.0, 0.75, 26)
 """Scales that are tried, relative to the one that clips nothing."""
 MIN_SCALE = 1e-8
@@ -67,8 +64,7 @@ def quantize_weight(
         least_scale: [O] or []; scales are not made smaller, so that int32 biases cannot overflow.
     """
     axis = channel_axis(node)
-    # depthwise kernels sum in 32 bits on every CPU
-    top = REDUCED_RANGE if spec.reduce_range and not is_depthwise(node) else FULL_RANGE
+    top = spec.weight_limit(is_depthwise(node))
     rows_OK = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
     if not spec.per_channel:
         rows_OK = rows_OK.reshape(1, -1)

@@ -18,9 +18,10 @@ from dfkd_edge.errors import ConversionError
 from dfkd_edge.interfaces import ModelOutputs, Runner
 from dfkd_edge.runtime.device import cpu_saturates
 from dfkd_edge.students import Student
+from dfkd_edge.target_profile import REDUCED_RANGE
 
 from .graph_edit import WEIGHTED, GraphView
-from .quantized_weights import REDUCED_RANGE, is_depthwise
+from .quantized_weights import is_depthwise
 
 MAX_BATCH = 64
 """Images in one call where the graph leaves the batch open; bounds memory."""

@@ -41,7 +41,7 @@ def _few_images() -> Iterator[None]:
         patch.setattr(evaluation_images, "WANTED_IMAGES", 30)
         patch.setattr(qat, "NUM_STEPS", 4)
         patch.setattr(qat, "BATCH_SIZE", 8)
-        patch.setattr(precision_repair, "MAX_SECONDS", 6.0)
+        patch.setattr(precision_repair, "MAX_RANKED", 4)
         yield
 
 
@@ -232,8 +232,9 @@ def test_a_missed_gate_is_mended_or_reported(finished_run: Path, tmp_path: Path)
     assert rescue["repair"]["num_quantizable"] > 20
     assert rescue["repair"]["drop_after"] <= rescue["repair"]["drop_before"]
     assert rescue["repair"]["passed"] or rescue["finetune"]["num_steps"] == 4
+    assert len(rescue["repair"]["sensitivities"]) == 4
+    assert "other views" in rescue["chosen_on"]
     ladder = json.loads((tmp_path / "bundle" / "validation.json").read_text(encoding="utf-8"))
-    assert ladder["gate"]["drop"] <= rescue["repair"]["drop_before"]
     assert (manifest["status"] == "passed") is ladder["gate"]["passed"]
 
 

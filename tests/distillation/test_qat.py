@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
+from dfkd_edge.exporters.quantized_weights import quantize_weight
+from onnx import helper
+from torch import nn
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.distillation import qat
@@ -44,11 +48,36 @@ def test_weights_are_rounded_to_255_levels_a_channel_and_scaling_a_channel_chang
     None
 ):
     weight = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
-    rounded = RoundedWeight()(weight)
+    rounding_weight = RoundedWeight(127, per_channel=True)
+    rounded = rounding_weight(weight)
     levels = rounded / (weight.flatten(1).abs().amax(1)[:, None, None, None] / 127)
     assert torch.allclose(levels, levels.round(), atol=1e-3)
     scale = torch.tensor([0.1, 1.0, 3.0, -20.0])[:, None, None, None]
-    assert torch.allclose(RoundedWeight()(weight * scale), rounded * scale, atol=1e-5)
+    assert torch.allclose(
+        RoundedWeight(127, per_channel=True)(weight * scale), rounded * scale, atol=1e-5
+    )
+
+
+def test_the_student_learns_with_the_range_that_the_exporter_will_use(student: Student) -> None:
+    reduced = dataclasses.replace(UNSIGNED, reduce_range=True)
+    image = torch.rand((2, 3, 64, 64), generator=torch.Generator().manual_seed(0))
+    ranges = input_ranges(student, image, 100.0)
+    nodes = {True: helper.make_node("Conv", ["x"], ["y"], group=8)}
+    nodes[False] = helper.make_node("Conv", ["x"], ["y"])
+    seen = set()
+    with rounding(student, ranges, reduced):
+        for module in student.modules():
+            if not isinstance(module, nn.Conv2d):
+                continue
+            weight = module.weight.detach().numpy()
+            levels = max(len(np.unique(channel)) for channel in weight) // 2
+            exported = quantize_weight(
+                nodes[module.groups > 1], weight, reduced, np.zeros(len(weight), np.float32)
+            )
+            limit = int(np.abs(exported.value).max())
+            assert levels <= limit
+            seen.add((module.groups > 1, limit))
+    assert seen == {(True, 127), (False, 64)}
 
 
 @pytest.mark.parametrize("spec", [SYMMETRIC, UNSIGNED])
