@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -109,7 +110,7 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
     """Write a bundle; its manifest comes last, so that what a kill leaves is no bundle yet.
 
     Args:
-        folder: the bundle itself. An older bundle there is replaced.
+        folder: the bundle itself. A finished bundle there is replaced once the new one is whole.
         contents: what goes into it.
 
     Raises:
@@ -118,16 +119,31 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
     """
     _refuse_foreign(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        marker = {"marker": bundle_files.MARKER, "status": "incomplete"}
-        atomic_write(folder / MANIFEST, _json(marker))
-        models = {precision: _place(folder, m) for precision, m in contents.models.items()}
-        for path in (contents.student.weights, contents.student.folder / "student.json"):
-            _copy(path, folder / "student" / path.name)
+        if not _is_finished(folder):
+            _fill(folder, contents)
+        else:
+            folder = folder.resolve()
+            with tempfile.TemporaryDirectory(prefix=".bundle-", dir=folder.parent) as beside:
+                fresh, old = Path(beside) / "fresh", Path(beside) / "old"
+                _fill(fresh, contents)
+                folder.rename(old)
+                fresh.rename(folder)
+                for kept in old.glob(".*"):
+                    kept.rename(folder / kept.name)
     except OSError as error:
         raise EnvironmentLackingError(
             f"cannot write: {error.strerror}", where=str(folder), hint="free some space, run again"
         ) from error
+    return open_bundle(folder, verify=False)
+
+
+def _fill(folder: Path, contents: BundleContents) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    marker = {"marker": bundle_files.MARKER, "status": "incomplete"}
+    atomic_write(folder / MANIFEST, _json(marker))
+    models = {precision: _place(folder, m) for precision, m in contents.models.items()}
+    for path in (contents.student.weights, contents.student.folder / "student.json"):
+        _copy(path, folder / "student" / path.name)
     written = _write_files(folder, contents)
     names = sorted({*models.values(), *written, "student/student.json"})
     names.append(f"student/{contents.student.weights.name}")
@@ -142,7 +158,6 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
         }
     }
     atomic_write(folder / MANIFEST, _json(manifest))
-    return open_bundle(folder, verify=False)
 
 
 def open_bundle(folder: Path, verify: bool = True) -> Bundle:
@@ -219,10 +234,17 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
+    return _found_manifest(folder).get("marker") == bundle_files.MARKER
+
+
+def _is_finished(folder: Path) -> bool:
+    return _is_ours(folder) and _found_manifest(folder).get("status") != "incomplete"
+
+
+def _found_manifest(folder: Path) -> dict[str, Any]:
     with contextlib.suppress(Fault):
-        manifest = bundle_files.read_json(folder / MANIFEST)
-        return manifest.get("marker") == bundle_files.MARKER
-    return False
+        return bundle_files.read_json(folder / MANIFEST)
+    return {}
 
 
 def _place(folder: Path, model: ModelFile) -> str:
@@ -241,7 +263,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _remove_stale(folder: Path, names: set[str]) -> None:
-    """An older bundle's files must not stay beside the new ones, its device result neither."""
+    """What an unfinished bundle left must not stay beside the new files."""
     for name in OWN_NAMES - names - {MANIFEST, "student"}:
         (folder / name).unlink(missing_ok=True)
 

@@ -15,7 +15,7 @@ from dfkd_edge.deployment.bundle import (
     open_bundle,
     write_bundle,
 )
-from dfkd_edge.errors import ArtifactError, RunDirError, UsageError
+from dfkd_edge.errors import ArtifactError, EnvironmentLackingError, RunDirError, UsageError
 from dfkd_edge.target_profile import Precision
 
 
@@ -55,6 +55,25 @@ def test_a_newer_bundle_replaces_every_file_of_the_older(
     assert open_bundle(bundle.folder).precisions == ("fp32",)
     for name in ("model.int8.onnx", "calibration.json", "result.json"):
         assert not (bundle.folder / name).exists()
+
+
+def test_a_write_that_fails_leaves_the_older_bundle_whole(
+    tiny_bundle: Bundle, tiny_contents: BundleContents, tmp_path: Path
+) -> None:
+    gone = replace(tiny_contents.models["int8"], path=tmp_path / "gone.onnx")
+    models: dict[Precision, ModelFile] = {"fp32": tiny_contents.models["fp32"], "int8": gone}
+    with pytest.raises(EnvironmentLackingError):
+        write_bundle(tiny_bundle.folder, replace(tiny_contents, models=models))
+    assert open_bundle(tiny_bundle.folder).sha256 == tiny_bundle.sha256
+    assert [f.name for f in tiny_bundle.folder.parent.iterdir()] == [tiny_bundle.folder.name]
+
+
+def test_hidden_files_of_others_outlive_the_older_bundle(
+    tiny_bundle: Bundle, tiny_contents: BundleContents
+) -> None:
+    (tiny_bundle.folder / ".gitignore").write_text("*.onnx")
+    write_bundle(tiny_bundle.folder, replace(tiny_contents, status="failed"))
+    assert (tiny_bundle.folder / ".gitignore").read_text() == "*.onnx"
 
 
 def test_models_that_lie_in_the_folder_already_stay(
