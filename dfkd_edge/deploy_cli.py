@@ -135,7 +135,7 @@ def run(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Go the whole line: distill, export, check."""
+    """Go the whole line: distill, then export, which converts, measures and judges."""
     from dfkd_edge.export_command import RunRequest, run_all
 
     run_all(

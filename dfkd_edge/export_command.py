@@ -194,7 +194,7 @@ def run_check(request: CheckRequest) -> None:
 
 
 def run_all(request: RunRequest) -> None:
-    """Distill, export and check from one file.
+    """Distill and export from one file.
 
     Raises:
         ConfigError: a setting is wrong, found before anything is run.
@@ -227,7 +227,7 @@ def run_all(request: RunRequest) -> None:
             overrides=(),
             data=config.data,
             output=None,
-            exist_ok=True,
+            exist_ok=request.exist_ok,
             dry_run=False,
             as_json=request.as_json,
             quiet=request.quiet,

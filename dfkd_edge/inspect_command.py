@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,12 +64,20 @@ def _run(path: Path) -> dict[str, Any]:
     bundles = sorted(b.parent.name for b in run.glob(f"bundles/*/{MANIFEST}"))
     done = {stage: stage in stages for stage in STAGES}
     done["evaluation"] = (run / "evaluation.json").is_file()
-    again = f"dfkd-edge distill --config {run / 'config.toml'} --output {run}"
-    following = f"dfkd-edge export {path} --target jetson"
+    again: list[str | Path] = [
+        "distill",
+        "--config",
+        run / "config.toml",
+        "--classes",
+        listed,
+        "--output",
+        run,
+    ]
+    following: list[str | Path] = ["export", path, "--target", "jetson"]
     if "student" not in stages:
         following = again
     elif bundles:
-        following = f"dfkd-edge check {path / 'bundles' / bundles[0]}"
+        following = ["check", path / "bundles" / bundles[0]]
     return {
         "kind": "run",
         "path": str(run),
@@ -79,8 +89,8 @@ def _run(path: Path) -> dict[str, Any]:
         "size_bytes": _size(run),
         "num_verified": len(hashes) - len(damaged),
         "damaged": damaged,
-        "mend": again,
-        "next": again if damaged else following,
+        "mend": _command(again),
+        "next": _command(again if damaged else following),
     }
 
 
@@ -91,7 +101,7 @@ def _bundle(path: Path) -> dict[str, Any]:
     bundle = open_bundle(path, verify=False)
     manifest = bundle.manifest
     damaged = [str(fault) for fault in damaged_files(path, manifest)]
-    following = f"dfkd-edge check {path}"
+    following = _command(["check", path])
     if manifest["status"] == "passed":
         following = f"copy {path} to the device, then there: python3 check.pyz"
     return {
@@ -114,6 +124,10 @@ def _bundle(path: Path) -> dict[str, Any]:
         "mend": "copy it again, or run dfkd-edge export again",
         "next": "dfkd-edge export again" if damaged else following,
     }
+
+
+def _command(words: Sequence[str | Path]) -> str:
+    return shlex.join(["dfkd-edge", *map(str, words)])
 
 
 def _settings(run: Path) -> dict[str, Any]:

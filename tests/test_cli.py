@@ -5,11 +5,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from dfkd_edge import __version__
+from dfkd_edge import __version__, export_command
 from dfkd_edge.cli import COMMANDS, app
 from dfkd_edge.errors import ClassNamesError, ConfigError
 
@@ -88,3 +89,18 @@ def test_bad_input_gets_one_clear_error_and_a_code(
     assert fault in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("exist_ok", [True, False])
+def test_run_replaces_a_bundle_only_when_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exist_ok: bool
+) -> None:
+    requests: list[Any] = []
+    monkeypatch.setattr(export_command, "run_request", requests.append)
+    monkeypatch.setattr(export_command, "run_export", requests.append)
+    settings = tmp_path / "run.toml"
+    settings.write_text('classes = "classes.txt"\n', encoding="utf-8")
+    flags = ["--exist-ok"] if exist_ok else []
+    result = runner.invoke(app, ["run", str(settings), "-o", str(tmp_path / "run"), *flags])
+    assert result.exit_code == 0, result.exception
+    assert [request.exist_ok for request in requests] == [exist_ok, exist_ok]

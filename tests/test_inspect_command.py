@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def inspected(path: Path) -> tuple[dict[str, Any], Result]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    path = tmp_path / "run"
+    path = tmp_path / "a run"
     with open_run(path, "key", resume=True, exist_ok=False) as run_dir:
         atomic_write(path / "classes.txt", "dog\n[red]cat\n")
         atomic_write(path / "config.toml", to_toml(PipelineConfig(classes="classes.txt", seed=3)))
@@ -41,7 +42,9 @@ def test_a_half_done_run_is_told_by_its_stages_and_the_command_that_goes_on(run:
     }
     assert document["settings"]["seed"] == 3
     assert document["num_verified"] == 1
-    assert document["next"].startswith("dfkd-edge distill --config")
+    files = [str(run / name) for name in ("config.toml", "classes.txt")]
+    words = ["distill", "--config", files[0], "--classes", files[1], "--output", str(run)]
+    assert shlex.split(document["next"]) == ["dfkd-edge", *words]
     shown = CliRunner().invoke(app, ["inspect", str(run)])
     assert "2: dog, [red]cat" in shown.stdout
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 
+from dfkd_edge import __version__
 from dfkd_edge.artifacts import ModelFile, SurrogateSet, load_tensors
 from dfkd_edge.config import ExportConfig, content_hash
 from dfkd_edge.deployment.bundle import (
@@ -103,6 +104,7 @@ def export_student(
         shipped = _shipped(proven.graphs, target)
         provenance = {
             **_provenance(run, config, context.seed, key),
+            "data": plan.data,
             "lint_warnings": conversion.warnings,
             "oracle": conversion.consult_oracle(shipped),
             "rescue": proven.rescue,
@@ -204,10 +206,19 @@ def _confidence(run: FinishedRun, proof: Proof, context: StageContext) -> dict[s
 def export_key(
     run: FinishedRun, target: TargetProfile, config: ExportConfig, data: str, seed: int
 ) -> str:
-    """Hash what a bundle's content depends on."""
+    """Hash what a bundle's content depends on, the version of this tool among it."""
     weights = file_hash(run.student.weights)
     facts = dataclasses.replace(target, facts={})
-    return content_hash("export", weights, run.student.settings, facts, config, data, seed)
+    pictures = [_folder_stamp(folder) for folder in (config.calibration_data, data)]
+    made_by = ("export", __version__, seed)
+    return content_hash(*made_by, weights, run.student.settings, facts, config, data, pictures)
+
+
+def _folder_stamp(folder: str) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of every file below: another picture, another stamp."""
+    root = Path(folder)
+    found = [(p, p.stat()) for p in sorted(root.rglob("*")) if p.is_file()] if folder else []
+    return [(str(p.relative_to(root)), stat.st_size, stat.st_mtime_ns) for p, stat in found]
 
 
 def _finished_bundle(plan: ExportPlan, key: str) -> Bundle | None:

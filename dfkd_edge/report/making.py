@@ -173,7 +173,10 @@ def _export_again(bundle: BundleSource, run: str) -> str:
     words = ["--target", str(target)]
     for key, value in changed.items():
         words += ["--set", f"export.{key}={json.dumps(value)}"]
-    return f"dfkd-edge export {run} {shlex.join(words)} --output {shlex.quote(str(bundle.folder))}"
+    if bundle.provenance.get("data"):
+        words += ["--data", str(bundle.provenance["data"])]
+    words += ["--output", str(bundle.folder), "--exist-ok"]
+    return f"dfkd-edge export {run} {shlex.join(words)}"
 
 
 def _plain(value: object) -> object:
