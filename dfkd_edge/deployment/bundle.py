@@ -210,6 +210,7 @@ def _manifest(contents: BundleContents, models: Mapping[Precision, str]) -> dict
         "precision": contents.precision,
         "status": contents.status,
         "int8_full_range": spec is not None and not spec.reduce_range,
+        "use_dla": contents.target.use_dla,
         "classes": list(contents.class_names),
         "models": dict(models),
         "model_notes": {precision: m.notes for precision, m in contents.models.items()},

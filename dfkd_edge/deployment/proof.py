@@ -126,7 +126,9 @@ def engine_rungs(bundle: Bundle, reporter: Reporter) -> tuple[Rung, ...]:
         return ()
     with faults_as_errors(), reporter.stage("opening the engine", 1) as progress:
         path = bundle.model_path(bundle.precision)
-        request = SessionRequest(path, bundle.precision, "tensorrt", batch=bundle.batch)
+        request = SessionRequest(
+            path, bundle.precision, "tensorrt", batch=bundle.batch, use_dla=bundle.use_dla
+        )
         session = open_engine(request, reporter.note)
         runner = EngineRunner(session)
         latency_ms = median_latency_ms(runner, bundle.side_px)

@@ -1,6 +1,6 @@
 """When INT8 misses the gate: layers back to float, then a short fine-tune; both are reported.
 
-What is kept is chosen on surrogates in views and corruptions that the proof does not show, and
+What is kept is chosen on surrogates in other views and corruptions than those of the proof, and
 never on the user's pictures or their labels; only the choice is proven, once.
 """
 

@@ -159,6 +159,11 @@ class Bundle:
         """Whether INT8 weights use all eight bits."""
         return bool(self.manifest.get("int8_full_range"))
 
+    @property
+    def use_dla(self) -> bool:
+        """Whether the engine is for the DLA."""
+        return bool(self.manifest.get("use_dla"))
+
     def model_path(self, precision: str) -> Path:
         """Return the graph of a precision; FP16 may lie in the FP32 graph, as a builder flag.
 

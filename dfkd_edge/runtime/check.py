@@ -213,6 +213,7 @@ def _check_model(
         bundle.batch,
         options.cache,
         bundle.full_range,
+        bundle.use_dla,
     )
     memory_before_mib = device.peak_memory_mib()
     session = open_session(request, voice.say)

@@ -6,10 +6,12 @@ monitors; 11 removes the precision flags: there the graph itself carries the pre
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,13 @@ class EngineRequest:
     """Smallest, usual and largest batch, where the graph's is dynamic."""
     workspace_bytes: int = 1 << 30
     """Scratch memory that the builder may take; a second try takes a quarter."""
+    use_dla: bool = False
+    """Whether layers go to DLA core 0 where it computes them; it has no fp32."""
+
+    @property
+    def is_for_dla(self) -> bool:
+        """Whether any layer may go to the DLA."""
+        return self.use_dla and self.precision != "fp32"
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,8 @@ def is_strongly_typed(trt: Any) -> bool:
 def flags_text(trt: Any, request: EngineRequest) -> str:
     """Write down what the engine is built with, for the cache key."""
     typing = "strong" if is_strongly_typed(trt) else request.precision
-    return f"{typing} batch={','.join(map(str, request.batch))}"
+    device = " dla" if request.is_for_dla else ""
+    return f"{typing} batch={','.join(map(str, request.batch))}{device}"
 
 
 def workspace_for(free_bytes: int) -> int:
@@ -101,6 +111,69 @@ def keep_engine(cache: Path, key: EngineKey, plan: bytes) -> None:
         ) from error
 
 
+def build_and_keep(
+    trt: Any,
+    request: EngineRequest,
+    key: EngineKey,
+    cache: Path,
+    say: Callable[[str], None],
+    adjust: Callable[[Any], None] | None = None,
+) -> bytes:
+    """Build an engine with what earlier builds have measured of kernels, and keep both.
+
+    Args:
+        trt: as in build_engine.
+        request: what to build.
+        key: of the engine.
+        cache: folder of engines and timings.
+        say: as in build_engine.
+        adjust: as in build_engine.
+
+    Raises:
+        Fault: as build_engine.
+    """
+    timings = TimingCache(cache / f"timings-{key.tensorrt}-sm{key.sm}.cache")
+
+    def prepare(config: Any) -> None:
+        timings.attach(config)
+        if adjust:
+            adjust(config)
+
+    plan = build_engine(trt, request, say, prepare)
+    keep_engine(cache, key, plan)
+    with contextlib.suppress(OSError):
+        timings.save()
+    return plan
+
+
+class TimingCache:
+    """What the builder has measured of kernels; makes the next build several times faster."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the file; it need not exist."""
+        self.path = path
+        self._config: Any = None
+
+    def attach(self, config: Any) -> None:
+        """Let a build use and extend the cache; one of another device is passed over."""
+        known = self.path.read_bytes() if self.path.is_file() else b""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # a no-op in TensorRT-RTX
+            for content in (known, b""):
+                cache = config.create_timing_cache(content)
+                if cache is not None and config.set_timing_cache(cache, False):
+                    self._config = config
+                    return
+
+    def save(self) -> None:
+        """Write what the last build left."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            cache = self._config.get_timing_cache() if self._config else None
+            if cache is not None:
+                write_atomically(self.path, bytes(cache.serialize()))
+
+
 def build_engine(
     trt: Any,
     request: EngineRequest,
@@ -123,6 +196,8 @@ def build_engine(
     for share in (1, 4):
         workspace_bytes = max(request.workspace_bytes // share, MIN_WORKSPACE_BYTES)
         builder = trt.Builder(logger)
+        if request.is_for_dla and not getattr(builder, "num_DLA_cores", 0):
+            raise LackingFault("the bundle is for a DLA, this device has none", str(request.model))
         network = builder.create_network(_network_flags(trt))
         parser = trt.OnnxParser(network, logger)
         _parse(parser, request.model)
@@ -169,6 +244,10 @@ def _configure(trt: Any, config: Any, request: EngineRequest, workspace_bytes: i
             config.set_flag(trt.BuilderFlag.FP16)  # what is not quantized need not be float32
         if request.precision == "int8":
             config.set_flag(trt.BuilderFlag.INT8)
+    if request.is_for_dla:
+        config.default_device_type = trt.DeviceType.DLA
+        config.DLA_core = 0
+        config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
     if request.precision == "fp32" and hasattr(trt.BuilderFlag, "TF32"):
         config.clear_flag(trt.BuilderFlag.TF32)  # golden logits are compared to float32's
 

@@ -17,11 +17,10 @@ from dfkd_edge.runtime.device import jetpack_of, read_l4t
 from dfkd_edge.runtime.engine_build import (
     EngineKey,
     EngineRequest,
-    build_engine,
+    build_and_keep,
     cached_engine,
     default_cache,
     flags_text,
-    keep_engine,
     workspace_for,
 )
 from dfkd_edge.runtime.faults import Fault, LackingFault
@@ -60,7 +59,11 @@ def open_engine(request: SessionRequest, say: Callable[[str], None]) -> EngineSe
 
     cuda = Cuda()
     wanted = EngineRequest(
-        request.model, request.precision, request.batch, workspace_for(cuda.free_bytes())
+        request.model,
+        request.precision,
+        request.batch,
+        workspace_for(cuda.free_bytes()),
+        request.use_dla,
     )
     l4t = read_l4t(Path("/"))
     key = EngineKey(
@@ -75,8 +78,7 @@ def open_engine(request: SessionRequest, say: Callable[[str], None]) -> EngineSe
     engine = _deserialize(trt, plan) if plan else None
     if plan is None or engine is None:
         say(f"building an engine for TensorRT {key.tensorrt}, SM {key.sm}: some minutes, once")
-        plan = build_engine(trt, wanted, say)
-        keep_engine(cache, key, plan)
+        plan = build_and_keep(trt, wanted, key, cache, say)
         engine = _deserialize(trt, plan)
     if engine is None:
         raise Fault("TensorRT cannot load the engine it has built", str(request.model))

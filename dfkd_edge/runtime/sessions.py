@@ -70,6 +70,8 @@ class SessionRequest:
     """Folder of built engines; None takes the user's cache."""
     full_range: bool = False
     """Whether INT8 weights use all eight bits; x86 without VNNI then computes in float."""
+    use_dla: bool = False
+    """Whether an engine is for the DLA, with the GPU for what that cannot compute."""
 
 
 def open_session(request: SessionRequest, say: Callable[[str], None]) -> Session:

@@ -24,7 +24,7 @@ from dfkd_edge.validation.evaluation_images import (
 )
 from dfkd_edge.validation.ladder import Predictions, Rung
 
-SIDE_PX = 16
+SIDE_PX = 64
 
 
 class Sealed(ArraySource):

@@ -1,4 +1,4 @@
-"""Graphs and engines, tried on TensorRT for RTX: NVIDIA's parser and builder, without a GPU."""
+"""Graphs, tried on TensorRT for RTX: NVIDIA's parser and builder, without a GPU."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import pytest
 from dfkd_edge.exporters.fp16_cast import Fp16Exporter
 from dfkd_edge.exporters.int8_ptq import Int8Exporter
 from dfkd_edge.exporters.onnx_graph import smooth_images
-from dfkd_edge.exporters.tensorrt_engine import BuildPlace, TensorRtEngineExporter
-from dfkd_edge.exporters.tensorrt_oracle import TensorRtOracle, for_sm86, load_trt
+from dfkd_edge.exporters.tensorrt_oracle import TensorRtOracle
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.config import ExportConfig
 from dfkd_edge.errors import ConversionError
-from dfkd_edge.interfaces import Reporter
 from dfkd_edge.students import STUDENTS
 from dfkd_edge.target_profile import TargetProfile
 
@@ -90,29 +88,3 @@ def test_the_oracle_names_the_node_that_it_refuses(
     with pytest.raises(ConversionError, match="strange_pool") as caught:
         TensorRtOracle().build(tmp_path / "bad.onnx")
     assert "\n" not in str(caught.value)
-
-
-def test_an_engine_is_built_once_and_then_taken_from_the_cache(
-    exported: Callable[..., ModelFile],
-    target: Callable[..., TargetProfile],
-    silent_reporter: Reporter,
-    tmp_path: Path,
-) -> None:
-    trt = load_trt()
-    place = BuildPlace(trt, 86, "6.2", 1 << 30, tmp_path, lambda config: for_sm86(trt, config))
-    exporter = TensorRtEngineExporter(place, silent_reporter)
-    fp32 = exported("mobilenetv2_035")
-    first = exporter.export(fp32, target("tensorrt"), CONFIG, tmp_path)
-    again = exporter.export(fp32, target("tensorrt"), CONFIG, tmp_path)
-    assert (first.notes["from_cache"], again.notes["from_cache"]) == (False, True)
-    assert again.format == "engine"
-    assert first.sha256 == again.sha256
-
-
-def test_a_cpu_board_gets_no_engine(
-    exported: Callable[..., ModelFile], target: Callable[..., TargetProfile], tmp_path: Path
-) -> None:
-    with pytest.raises(ConversionError, match="no TensorRT engines"):
-        TensorRtEngineExporter().export(
-            exported("mobilenetv2_035"), target("x86"), CONFIG, tmp_path
-        )

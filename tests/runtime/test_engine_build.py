@@ -13,7 +13,9 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -21,6 +23,8 @@ from dfkd_edge.runtime import engine_build, engine_session
 from dfkd_edge.runtime.engine_build import (
     EngineKey,
     EngineRequest,
+    TimingCache,
+    build_and_keep,
     build_engine,
     cached_engine,
     keep_engine,
@@ -50,7 +54,7 @@ def trt() -> Any:
 
 
 @pytest.mark.parametrize("quantized", [False, True])
-def test_an_engine_is_built_without_a_gpu(
+def test_an_engine_is_built_without_a_gpu_and_kept(
     trt: Any, tiny_graph: Any, tmp_path: Path, quantized: bool
 ) -> None:
     path = tmp_path / "model.onnx"
@@ -61,8 +65,59 @@ def test_an_engine_is_built_without_a_gpu(
         config.set_compute_capability(trt.ComputeCapability.SM86, 0)
 
     request = EngineRequest(path, "int8" if quantized else "fp32")
-    plan = build_engine(trt, request, lambda _: None, for_ampere)
+    plan = build_and_keep(trt, request, KEY, tmp_path / "cache", lambda _: None, for_ampere)
     assert len(plan) > 10_000
+    assert cached_engine(tmp_path / "cache", KEY) == plan
+
+
+class Kernels:
+    """The part of TensorRT's builder config that keeps timings; it knows its own alone."""
+
+    def __init__(self, device: bytes) -> None:
+        self.device, self.cache = device, b""
+
+    def create_timing_cache(self, content: bytes) -> bytes | None:
+        return content
+
+    def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
+        self.cache = cache
+        return cache in (b"", self.device)
+
+    def get_timing_cache(self) -> Any:
+        return SimpleNamespace(serialize=lambda: self.device)
+
+
+def test_timings_are_kept_for_the_next_build_and_those_of_another_device_passed_over(
+    tmp_path: Path,
+) -> None:
+    seen = []
+    for device in (b"orin", b"orin", b"thor"):
+        timings, config = TimingCache(tmp_path / "timings"), Kernels(device)
+        timings.attach(config)
+        timings.save()
+        seen.append(config.cache)
+    assert seen == [b"", b"orin", b""]
+    assert (tmp_path / "timings").read_bytes() == b"thor"
+
+
+def test_a_bundle_for_the_dla_is_refused_where_there_is_none(
+    trt: Any, tiny_graph: Any, tmp_path: Path
+) -> None:
+    tiny_graph(tmp_path / "model.onnx", quantized=True)
+    request = EngineRequest(tmp_path / "model.onnx", "int8", use_dla=True)
+    with pytest.raises(LackingFault, match="has none"):
+        build_engine(trt, request, lambda _: None)
+    assert engine_build.flags_text(trt, request).endswith(" dla")
+    assert not replace(request, precision="fp32").is_for_dla
+
+
+def test_layers_go_to_the_dla_and_the_gpu_takes_the_rest() -> None:
+    trt, config = mock.MagicMock(), mock.MagicMock()
+    request = EngineRequest(Path("model.onnx"), "int8", use_dla=True)
+    engine_build._configure(trt, config, request, 1 << 20)
+    assert config.default_device_type == trt.DeviceType.DLA
+    assert config.DLA_core == 0
+    config.set_flag.assert_any_call(trt.BuilderFlag.GPU_FALLBACK)
 
 
 def test_a_refused_graph_is_one_line(trt: Any, tmp_path: Path) -> None:
