@@ -119,7 +119,7 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
     """
     _refuse_foreign(folder)
     try:
-        if not _is_finished(folder):
+        if _status(folder) in (None, "incomplete"):
             _fill(folder, contents)
         else:
             folder = folder.resolve()
@@ -127,7 +127,11 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
                 fresh, old = Path(beside) / "fresh", Path(beside) / "old"
                 _fill(fresh, contents)
                 folder.rename(old)
-                fresh.rename(folder)
+                try:
+                    fresh.rename(folder)
+                except BaseException:
+                    old.rename(folder)
+                    raise
                 for kept in old.glob(".*"):
                     kept.rename(folder / kept.name)
     except OSError as error:
@@ -139,14 +143,13 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
 
 def _fill(folder: Path, contents: BundleContents) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    marker = {"marker": bundle_files.MARKER, "status": "incomplete"}
-    atomic_write(folder / MANIFEST, _json(marker))
+    atomic_write(folder / MANIFEST, _json({"marker": bundle_files.MARKER, "status": "incomplete"}))
     models = {precision: _place(folder, m) for precision, m in contents.models.items()}
     for path in (contents.student.weights, contents.student.folder / "student.json"):
         _copy(path, folder / "student" / path.name)
     written = _write_files(folder, contents)
-    names = sorted({*models.values(), *written, "student/student.json"})
-    names.append(f"student/{contents.student.weights.name}")
+    weights = f"student/{contents.student.weights.name}"
+    names = sorted({*models.values(), *written, weights, "student/student.json"})
     _remove_stale(folder, set(names))
     manifest = _manifest(contents, models) | {
         "files": {
@@ -224,7 +227,7 @@ def _refuse_foreign(folder: Path) -> None:
     """Only a folder of ours is written into; models may lie there before the bundle does."""
     if folder.exists() and not folder.is_dir():
         raise RunDirError("is a file", where=str(folder), hint="choose another --output")
-    allowed = OWN_NAMES if _is_ours(folder) else MODEL_NAMES
+    allowed = OWN_NAMES if _status(folder) else MODEL_NAMES
     for child in sorted(folder.iterdir()) if folder.exists() else ():
         if child.name not in allowed and not child.name.startswith("."):
             raise RunDirError(
@@ -234,18 +237,12 @@ def _refuse_foreign(folder: Path) -> None:
             )
 
 
-def _is_ours(folder: Path) -> bool:
-    return _found_manifest(folder).get("marker") == bundle_files.MARKER
-
-
-def _is_finished(folder: Path) -> bool:
-    return _is_ours(folder) and _found_manifest(folder).get("status") != "incomplete"
-
-
-def _found_manifest(folder: Path) -> dict[str, Any]:
+def _status(folder: Path) -> str | None:
+    """What a bundle's manifest says of it; None where there is no bundle."""
     with contextlib.suppress(Fault):
-        return bundle_files.read_json(folder / MANIFEST)
-    return {}
+        manifest = bundle_files.read_json(folder / MANIFEST)
+        return str(manifest["status"]) if manifest.get("marker") == bundle_files.MARKER else None
+    return None
 
 
 def _place(folder: Path, model: ModelFile) -> str:
