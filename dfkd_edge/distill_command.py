@@ -29,8 +29,8 @@ from dfkd_edge.run_dir import (
     point_latest,
     refuse_other_run,
     require_writable,
-    run_key,
 )
+from dfkd_edge.run_key import run_key
 from dfkd_edge.runtime_faults import require_pictures
 
 if TYPE_CHECKING:

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_edge import __version__
-from dfkd_edge.class_names import ClassNames
-from dfkd_edge.config import PipelineConfig, content_hash
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError, RunDirError
 
 MARKER = "dfkd-edge run"
@@ -156,23 +154,6 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
     return manifest
 
 
-def run_key(config: PipelineConfig, class_names: ClassNames) -> str:
-    """Hash what makes a run this run: every setting, and the classes rather than their file.
-
-    Where the evaluation pictures lie is left out: other pictures do not change the student.
-    """
-    return content_hash(
-        config.seed,
-        config.device,
-        config.teacher,
-        config.prompts,
-        config.synthesis,
-        config.few_shot,
-        config.distillation,
-        class_names,
-    )
-
-
 def require_writable(path: Path) -> None:
     """Check that a folder can be made or written into, before anything is computed for it.
 
@@ -188,7 +169,7 @@ def require_writable(path: Path) -> None:
 
 
 def refuse_other_run(path: Path, run_key: str) -> None:
-    """Leave a folder alone that is not ours, or that holds a run with other settings.
+    """Leave a folder alone that is not ours, or that holds a run with another key.
 
     Raises:
         RunDirError: it is one of these.
@@ -197,7 +178,7 @@ def refuse_other_run(path: Path, run_key: str) -> None:
     manifest = _read_manifest(path)
     if manifest and manifest["run_key"] != run_key:
         raise RunDirError(
-            "folder holds a run with other settings",
+            "folder holds a run with other settings or weights",
             where=str(path),
             hint="choose another --output, or --exist-ok to redo what differs",
         )

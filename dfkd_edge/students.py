@@ -9,8 +9,6 @@ F backbone features.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
 
 import timm
 import torch
@@ -19,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from dfkd_edge import efficientnet_lite_slim
+from dfkd_edge import assets, efficientnet_lite_slim
 from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
 from dfkd_edge.model_names import MINI as MINI
@@ -116,11 +114,6 @@ def student_entry(name: str, image_size_px: int | None) -> StudentEntry:
     return entry
 
 
-def start_weights_path() -> Path:
-    """The default student's start weights: distilled once from the teacher, without classes."""
-    return Path(str(files("dfkd_edge.assets"))) / "student" / "mini-start.safetensors"
-
-
 def build_student(
     name: str, init: str, head_KD: Tensor, logit_scale: float, image_size_px: int | None = None
 ) -> Student:
@@ -140,7 +133,7 @@ def build_student(
     entry = student_entry(name, image_size_px)
     student = Student(entry.timm_name, entry.image_size_px, head_KD, logit_scale)
     if init == "pretrained" and name == MINI:
-        weights = {k: v.float() for k, v in load_file(start_weights_path()).items()}
+        weights = {k: v.float() for k, v in load_file(assets.START_WEIGHTS).items()}
         if weights["projection.weight"].shape == student.projection.weight.shape:
             student.load_state_dict(weights, strict=False)
         else:  # another teacher's space: keep the backbone, learn the projection

@@ -137,7 +137,8 @@ def run_synthesize(request: SynthesizeRequest) -> dict[str, Any]:
     from dfkd_edge.class_names import read_class_names, slug
     from dfkd_edge.config import load_config
     from dfkd_edge.console import ConsoleReporter, make_console
-    from dfkd_edge.run_dir import open_run, run_key
+    from dfkd_edge.run_dir import open_run
+    from dfkd_edge.run_key import run_key
 
     config = load_config(request.config_path, request.overrides)
     if not config.classes:

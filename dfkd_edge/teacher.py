@@ -13,7 +13,6 @@ import contextlib
 import functools
 import logging
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dfkd_edge import assets
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.config import TeacherConfig
+from dfkd_edge.config import TeacherConfig, content_hash
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.mixed_precision import mixed_precision
 from dfkd_edge.model_names import MINI as MINI
 from dfkd_edge.model_names import require_teacher
+from dfkd_edge.run_key import teacher_content
 
 _MINI_CONFIG = "dfkd-mini"
 TEXTS_TOGETHER = 256
@@ -61,6 +62,11 @@ class Teacher:
         self._std = torch.tensor(preprocess["std"], device=self.device).view(1, 3, 1, 1)
         self.logit_scale = float(torch.as_tensor(model.logit_scale).exp())
         self.head_KD = self.zero_shot_head(classes, config.templates)
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Hash of its settings, the content of its local files, and its classes."""
+        return content_hash(self.config, teacher_content(self.config), self.classes)
 
     @property
     def device(self) -> torch.device:
@@ -197,9 +203,8 @@ def open_clip_name(config: TeacherConfig) -> tuple[str, str | None]:
     """
     name, pretrained = config.name, config.pretrained
     if name == MINI:
-        folder = Path(str(files("dfkd_edge.assets"))) / "teacher"
-        open_clip.add_model_config(folder / f"{_MINI_CONFIG}.json")
-        return _MINI_CONFIG, str(folder / f"{_MINI_CONFIG}.safetensors")
+        open_clip.add_model_config(assets.TEACHER / f"{_MINI_CONFIG}.json")
+        return _MINI_CONFIG, str(assets.TEACHER / f"{_MINI_CONFIG}.safetensors")
     if Path(name).is_dir():
         return f"local-dir:{name}", None
     if ":" in name:

@@ -72,7 +72,7 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "run of other settings": (
         (*DISTILL, "good.txt", "-o", "other"),
         2,
-        "folder holds a run with other settings (other): choose another --output, or --exist-ok",
+        "folder holds a run with other settings or weights (other): choose another --output",
     ),
     "run of an old version": (
         (*DISTILL, "good.txt", "-o", "old"),

@@ -22,6 +22,7 @@ from dfkd_edge.distillation.optim import learning_rate_at, make_optimiser
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.mixed_precision import mixed_precision
 from dfkd_edge.run_dir import atomic_write
+from dfkd_edge.run_key import student_content
 from dfkd_edge.seeding import derived_seed, stage_generator
 from dfkd_edge.students import Student, build_student, student_tensors
 from dfkd_edge.synthesis.views import random_view
@@ -67,7 +68,7 @@ def distill(
     """
     folder = context.run_dir.stage_dir(STAGE)
     key = context.stage_key(
-        STAGE, config, teacher.name, teacher.classes, surrogates.summary["content"]
+        STAGE, config, student_content(config), teacher.key, surrogates.summary["content"]
     )
     if context.run_dir.is_complete(STAGE, key):
         return StudentArtifact.load(folder)

@@ -68,7 +68,7 @@ def diversity(embedding_KSD: Tensor, head_KD: Tensor) -> dict[str, float]:
 def diversify_prompts(teacher: Teacher, config: PromptConfig, context: StageContext) -> PromptSet:
     """Make the prompts of every class and style, or read them when they are already there."""
     words = read_style_words(config.style_words) if config.method == "mix" else ()
-    key = context.stage_key(STAGE, config, words, teacher.config, teacher.classes)
+    key = context.stage_key(STAGE, config, words, teacher.key)
     if context.run_dir.is_complete(STAGE, key):
         return PromptSet.load(context.run_dir.stage_dir(STAGE))
     steps = config.num_iterations if config.method == "contrastive" else 1

@@ -12,7 +12,6 @@ H, W pixel rows and columns.
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +21,7 @@ from diffusers import AutoencoderTiny, UNet2DModel
 from safetensors.torch import load_file
 from torch import Tensor
 
+from dfkd_edge import assets
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.mixed_precision import mixed_precision
 
@@ -155,25 +155,19 @@ class Decoder:
         return F.sigmoid(image.float())
 
 
-def decoder_folder() -> Path:
-    """Where the embedded decoder lies."""
-    return Path(str(files("dfkd_edge.assets"))) / "decoder"
-
-
 def load_decoder(
-    folder: Path | None = None, device: str = "cpu", image_size_px: int = 0
+    folder: Path = assets.DECODER, device: str = "cpu", image_size_px: int = 0
 ) -> Decoder:
     """Load a decoder folder: decoder.json, autoencoder.safetensors, prior.safetensors.
 
     Args:
-        folder: None takes the embedded decoder.
+        folder: where it lies.
         device: torch device.
         image_size_px: side of optimised images; 0 takes the prior's, the only one it samples.
 
     Raises:
         ConfigError: a file is missing, or the autoencoder cannot make images of that size.
     """
-    folder = folder or decoder_folder()
     try:
         settings = json.loads((folder / "decoder.json").read_text(encoding="utf-8"))
         autoencoder = AutoencoderTiny(**settings["autoencoder"])

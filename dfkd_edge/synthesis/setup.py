@@ -8,6 +8,7 @@ from pathlib import Path
 from dfkd_edge.artifacts import PromptSet
 from dfkd_edge.config import SynthesisConfig
 from dfkd_edge.interfaces import StageContext
+from dfkd_edge.run_key import synthesis_content
 from dfkd_edge.teacher import Teacher
 
 STAGE = "surrogates"
@@ -26,10 +27,8 @@ class SynthesisSetup:
     def key(self) -> str:
         """Hash of all that the images depend on."""
         teacher, prompts = self.teacher, self.prompts
-        return self.context.stage_key(
-            STAGE, self.config, teacher.config, teacher.classes, prompts.style_labels,
-            prompts.diversity,
-        )  # fmt: skip
+        content = synthesis_content(self.config), prompts.style_labels, prompts.diversity
+        return self.context.stage_key(STAGE, self.config, teacher.key, *content)
 
     @property
     def folder(self) -> Path:

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from dfkd_edge import assets
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.config import DistillationConfig
 from dfkd_edge.distillation import distill
@@ -85,6 +87,23 @@ def test_another_seed_gives_another_student(
     with open_run(tmp_path / "other", "key", resume=True, exist_ok=False) as run_dir:
         distill(teacher, surrogates, SHORT, StageContext(run_dir, context.reporter, 1, "cpu"))
     assert _weights(tmp_path / "other") != _weights(context.run_dir.path)
+
+
+def test_other_start_weights_give_another_student(
+    teacher: Teacher,
+    surrogates: SurrogateSet,
+    context: StageContext,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = DistillationConfig(num_steps=1, batch_size=2, image_size_px=32)
+    distill(teacher, surrogates, config, context)
+    before = _weights(context.run_dir.path)
+    weights = {name: value * 2 for name, value in load_file(assets.START_WEIGHTS).items()}
+    monkeypatch.setattr(assets, "START_WEIGHTS", tmp_path / "start.safetensors")
+    save_file(weights, assets.START_WEIGHTS)
+    distill(teacher, surrogates, config, context)
+    assert _weights(context.run_dir.path) != before
 
 
 class _Interrupting:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dfkd_edge.config import SynthesisConfig
 from dfkd_edge.errors import ArtifactError
+from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.surrogate_store import (
     has_shard,
     held_out,
@@ -16,6 +19,7 @@ from dfkd_edge.synthesis.surrogate_store import (
     write_contact_sheet,
     write_shard,
 )
+from dfkd_edge.synthesis.synthesize import missing_shards
 
 
 def _candidates(seed: int, num: int = 40) -> dict[str, np.ndarray]:
@@ -64,6 +68,18 @@ def test_a_shard_counts_only_for_its_key_and_when_whole(tmp_path: Path) -> None:
     assert not has_shard(tmp_path, 0, "key")
     with pytest.raises(ArtifactError, match="shard-00000"):
         read_surrogates(tmp_path, 1, ("a", "b"), 0.2, "key")
+
+
+def test_shards_of_a_decoder_that_was_replaced_are_made_anew(
+    tmp_path: Path, make_setup: Callable[..., SynthesisSetup]
+) -> None:
+    decoder = tmp_path / "vqgan.ckpt"
+    decoder.write_bytes(b"1")
+    setup = make_setup(SynthesisConfig(decoder=str(decoder), num_images=32))
+    write_shard(setup.folder, 0, setup.key, _candidates(0, 32))
+    assert missing_shards(setup) == []
+    decoder.write_bytes(b"2")
+    assert missing_shards(setup) == [0]
 
 
 def test_distance_within_a_class_is_the_mean_over_pairs() -> None:
