@@ -225,7 +225,7 @@ class DistillationConfig:
     weight_decay: float = 0.02
     """On weights, not on biases and norms."""
     num_warmup_steps: int = 50
-    """Linear rise to the peak; a half cosine follows."""
+    """Linear rise to the peak, at most a quarter of the run; a half cosine follows."""
     temperature: float = 3.0
     """Softens both distributions in the soft-target loss."""
     soft_target_weight: float = 1.0

@@ -24,11 +24,10 @@ def make_optimiser(student: nn.Module, config: DistillationConfig) -> torch.opti
 
 def learning_rate_at(step: int, config: DistillationConfig) -> float:
     """Rate of a step: linear warm-up to the peak, then a half cosine towards zero."""
-    if step < config.num_warmup_steps:
-        return config.peak_learning_rate * (step + 1) / config.num_warmup_steps
-    span = max(config.num_steps - config.num_warmup_steps, 1)
+    num_warmup_steps = min(config.num_warmup_steps, config.num_steps // 4)
+    if step < num_warmup_steps:
+        return config.peak_learning_rate * (step + 1) / num_warmup_steps
+    span = config.num_steps - num_warmup_steps
     return (
-        config.peak_learning_rate
-        * 0.5
-        * (1 + math.cos(math.pi * (step - config.num_warmup_steps) / span))
+        config.peak_learning_rate * 0.5 * (1 + math.cos(math.pi * (step - num_warmup_steps) / span))
     )

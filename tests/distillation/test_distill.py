@@ -48,6 +48,14 @@ def test_the_rate_warms_up_then_falls() -> None:
     assert rates[-1] < 0.01
 
 
+def test_a_short_run_decays_too() -> None:
+    config = DistillationConfig(num_steps=40, learning_rate=1.0)
+    rates = [learning_rate_at(step, config) for step in range(40)]
+    assert rates[9] == max(rates) == 1.0
+    assert rates[-1] < 0.01
+    assert learning_rate_at(0, DistillationConfig(num_steps=1, learning_rate=1.0)) == 1.0
+
+
 def test_the_student_comes_closer_to_the_teacher(
     teacher: Teacher, surrogates: SurrogateSet, context: StageContext
 ) -> None:
