@@ -30,7 +30,7 @@ def atomic_write(path: Path, content: bytes | str) -> None:
         EnvironmentLackingError: the disk is full or not writable.
     """
     raw = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
@@ -132,7 +132,8 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        if {child.name for child in path.iterdir()} <= {".lock", f".{MANIFEST}.tmp"}:
+        names = {child.name for child in path.iterdir()} - {".lock"}
+        if all(name.startswith(f".{MANIFEST}.") for name in names):
             return None  # a kill before the first write
         raise RunDirError(
             "folder is not empty and holds no run", where=str(path), hint="choose another --output"
@@ -268,7 +269,7 @@ def require_stages(path: Path, stages: set[str]) -> None:
 
 def point_latest(runs: Path, run: Path) -> None:
     """Let runs/latest name the newest run (a relative link, replaced atomically)."""
-    link, temporary = runs / "latest", runs / ".latest.tmp"
+    link, temporary = runs / "latest", runs / f".latest.{os.getpid()}.tmp"
     with contextlib.suppress(OSError):
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(os.path.relpath(run, runs))
