@@ -9,7 +9,7 @@ from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
 from dfkd_edge.class_names import ClassNames, read_class_names
 from dfkd_edge.config import PipelineConfig, load_config
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.run_dir import find_run, read_stages, require_stages
+from dfkd_edge.run_dir import damaged_files, find_run, read_stages, require_stages
 from dfkd_edge.synthesis.surrogate_store import read_surrogates
 
 
@@ -34,15 +34,29 @@ def open_finished_run(path: Path) -> FinishedRun:
     """
     path = find_run(path)
     require_stages(path, {"surrogates", "student"})
+    damaged = damaged_files(path, read_stages(path))
+    if damaged:
+        raise ArtifactError(
+            "file of the run is missing or damaged",
+            where=str(path / damaged[0]),
+            hint="the same distill command makes it again",
+        )
     if not (path / "config.toml").is_file():
         raise ArtifactError("settings of the run are missing", where=str(path / "config.toml"))
     config = load_config(path / "config.toml")
     class_names = read_class_names(path / "classes.txt")
+    student = StudentArtifact.load(path / "student")
+    if tuple(student.settings["classes"]) != class_names.names:
+        raise ArtifactError(
+            "classes are not those of the student",
+            where=str(path / "classes.txt"),
+            hint="the same distill command writes them again",
+        )
     return FinishedRun(
         path,
         config,
         class_names,
-        StudentArtifact.load(path / "student"),
+        student,
         read_finished_surrogates(path, config, class_names),
     )
 
@@ -53,8 +67,10 @@ def read_finished_surrogates(
     """Read the surrogate images of a finished run.
 
     Raises:
+        RunDirError: the run is not finished.
         ArtifactError: a shard is missing or damaged.
     """
+    require_stages(path, {"surrogates", "student"})
     num_shards = config.synthesis.num_shards
     content = read_stages(path)["surrogates"]["key"]
     return read_surrogates(

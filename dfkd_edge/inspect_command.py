@@ -48,18 +48,12 @@ def _is_bundle(path: Path) -> bool:
 
 def _run(path: Path) -> dict[str, Any]:
     from dfkd_edge.class_names import read_class_names
-    from dfkd_edge.run_dir import MANIFEST, file_hash, find_run, read_stages
+    from dfkd_edge.run_dir import MANIFEST, damaged_files, find_run, read_stages
 
     run = find_run(path)
     stages = read_stages(run)
-    hashes = {
-        name: digest for record in stages.values() for name, digest in record["files"].items()
-    }
-    damaged = [
-        str(run / name)
-        for name, digest in hashes.items()
-        if not (run / name).is_file() or file_hash(run / name) != digest
-    ]
+    damaged = [str(run / name) for name in damaged_files(run, stages)]
+    num_files = sum(len(record["files"]) for record in stages.values())
     listed = run / "classes.txt"
     bundles = sorted(b.parent.name for b in run.glob(f"bundles/*/{MANIFEST}"))
     done = {stage: stage in stages for stage in STAGES}
@@ -87,7 +81,7 @@ def _run(path: Path) -> dict[str, Any]:
         "student": _json_file(run / "student" / "student.json"),
         "bundles": bundles,
         "size_bytes": _size(run),
-        "num_verified": len(hashes) - len(damaged),
+        "num_verified": num_files - len(damaged),
         "damaged": damaged,
         "mend": _command(again),
         "next": _command(again if damaged else following),

@@ -52,6 +52,16 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def damaged_files(run: Path, stages: dict[str, Any]) -> list[str]:
+    """Files of stage records that are missing or not as they were written, relative to the run."""
+    hashes = {name: sha for record in stages.values() for name, sha in record["files"].items()}
+    return [
+        name
+        for name, sha in hashes.items()
+        if not (run / name).is_file() or file_hash(run / name) != sha
+    ]
+
+
 class RunDir:
     """One run on disk."""
 
@@ -67,26 +77,30 @@ class RunDir:
         return folder
 
     def is_complete(self, stage: str, key: str) -> bool:
-        """Whether a stage is done for this key and its files are unchanged."""
-        record = self._manifest["stages"].get(stage)
-        if not record or record["key"] != key:
+        """Whether a stage is done for this key and its files are unchanged.
+
+        A stage of an earlier run in this folder counts as one of this run from here on.
+        """
+        stages, earlier = self._manifest["stages"], self._manifest["earlier"]
+        record = stages.get(stage) or earlier.get(stage)
+        if not record or record["key"] != key or damaged_files(self.path, {stage: record}):
             return False
-        for name, expected in record["files"].items():
-            path = self.path / name
-            if not path.is_file() or file_hash(path) != expected:
-                return False
+        if stage not in stages:
+            stages[stage] = earlier.pop(stage)
+            self._save()
         return True
 
     def complete(self, stage: str, key: str, files: list[Path]) -> None:
         """Record a stage as done, with the hash of each of its files."""
         hashes = {f.relative_to(self.path).as_posix(): file_hash(f) for f in files}
         self._manifest["stages"][stage] = {"key": key, "files": hashes}
+        self._manifest["earlier"].pop(stage, None)
         self._save()
 
     def restart(self) -> None:
         """Forget and delete what every stage has done."""
-        stages = list(self._manifest["stages"])
-        self._manifest["stages"] = {}
+        stages = [*self._manifest["stages"], *self._manifest["earlier"]]
+        self._manifest["stages"], self._manifest["earlier"] = {}, {}
         self._save()
         for stage in {*stages, "prompts", "surrogates", "student"}:
             shutil.rmtree(self.path / stage, ignore_errors=True)
@@ -220,10 +234,9 @@ def open_run(
         if not exist_ok:
             refuse_other_run(path, run_key)
         manifest = _read_manifest(path)  # as the last holder of the lock left it
-        stages = manifest["stages"] if manifest else {}
-        run = RunDir(
-            path, {"marker": MARKER, "version": __version__, "run_key": run_key, "stages": stages}
-        )
+        run = RunDir(path, _continued(manifest, run_key))
+        if manifest and (not resume or manifest["run_key"] != run_key):
+            (path / "evaluation.json").unlink(missing_ok=True)  # of the student that is replaced
         if manifest and not resume:
             run.restart()
         else:
@@ -231,6 +244,21 @@ def open_run(
         yield run
     finally:
         lock.release()
+
+
+def _continued(manifest: dict[str, Any] | None, run_key: str) -> dict[str, Any]:
+    """Manifest to go on with; stages of another run are set aside until they prove the same."""
+    stages = manifest["stages"] if manifest else {}
+    earlier = manifest.get("earlier", {}) if manifest else {}
+    if manifest and manifest["run_key"] != run_key:
+        stages, earlier = {}, {**earlier, **stages}
+    return {
+        "marker": MARKER,
+        "version": __version__,
+        "run_key": run_key,
+        "stages": stages,
+        "earlier": earlier,
+    }
 
 
 def find_run(path: Path) -> Path:

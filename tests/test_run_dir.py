@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from dfkd_edge.errors import ArtifactError, RunDirError
-from dfkd_edge.run_dir import atomic_write, find_run, open_run, point_latest
+from dfkd_edge.run_dir import atomic_write, find_run, open_run, point_latest, require_stages
 
 
 def _complete_stage(run: Path, key: str = "k") -> None:
@@ -41,6 +43,52 @@ def test_another_run_needs_exist_ok(tmp_path: Path) -> None:
         pass
     with open_run(tmp_path / "run", "other", resume=True, exist_ok=True) as run_dir:
         assert run_dir.is_complete("prompts", "stage key")
+
+
+def _interrupted_redo(run: Path) -> None:
+    """Two stages of one run, of which another one has redone the first alone."""
+    for key, stages in (("k", ("prompts", "student")), ("other", ("prompts",))):
+        with open_run(run, key, resume=True, exist_ok=True) as run_dir:
+            for stage in stages:
+                file = run_dir.stage_dir(stage) / "a.txt"
+                atomic_write(file, key)
+                run_dir.complete(stage, f"{stage} {key}", [file])
+
+
+def test_a_redo_that_was_interrupted_is_no_finished_run(tmp_path: Path) -> None:
+    _interrupted_redo(tmp_path)
+    require_stages(tmp_path, {"prompts"})
+    with pytest.raises(RunDirError, match="no finished student"):
+        require_stages(tmp_path, {"prompts", "student"})
+
+
+def test_a_stage_that_a_redo_has_not_reached_is_still_there_for_the_first_run(
+    tmp_path: Path,
+) -> None:
+    _interrupted_redo(tmp_path)
+    with open_run(tmp_path, "k", resume=True, exist_ok=True) as run_dir:
+        assert not run_dir.is_complete("prompts", "prompts k")  # its file was written over
+        assert run_dir.is_complete("student", "student k")
+    require_stages(tmp_path, {"student"})
+
+
+def test_processes_that_write_one_file_leave_it_whole(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from dfkd_edge.run_dir import atomic_write\n"
+        "for _ in range(300): atomic_write(Path(sys.argv[1]), sys.argv[2] * 1000)"
+    )
+    path = tmp_path / "file"
+    writers = [subprocess.Popen([sys.executable, "-c", program, path, x]) for x in "ab"]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert path.read_text(encoding="utf-8") in ("a" * 1000, "b" * 1000)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_from_before_the_first_write_is_taken_for_empty(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".manifest.json.123.tmp").touch()
+    with open_run(tmp_path, "k", resume=True, exist_ok=False):
+        assert find_run(tmp_path) == tmp_path.resolve()
 
 
 def test_no_resume_starts_over(tmp_path: Path) -> None:

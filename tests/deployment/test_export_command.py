@@ -310,6 +310,26 @@ def test_a_run_without_a_student_and_no_run_at_all_are_told_apart(
     assert "no finished student" in str(result.exception)
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "fault"),
+    [
+        ("classes.txt", "dog\nhorse\nperson\n", "classes are not those of the student"),
+        ("surrogates/shard-00000.safetensors", "", "missing or damaged"),
+        ("student/student.json", "{}", "missing or damaged"),
+    ],
+)
+def test_a_run_whose_files_do_not_belong_together_is_not_exported(
+    file: str, content: str, fault: str, finished_run: Path, tmp_path: Path
+) -> None:
+    mixed = tmp_path / "mixed"
+    shutil.copytree(finished_run, mixed)
+    (mixed / file).write_text(content, encoding="utf-8")
+    result = _invoke("export", mixed, "--target", "x86-cpu")
+    assert isinstance(result.exception, ArtifactError)
+    assert fault in str(result.exception)
+    assert file in str(result.exception)
+
+
 def test_check_refuses_what_is_no_bundle_and_what_was_edited(
     exported: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
