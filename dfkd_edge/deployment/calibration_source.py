@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.markup import escape
 
 from dfkd_edge.config import ExportConfig
 from dfkd_edge.errors import ConfigError
@@ -21,7 +20,7 @@ from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.folder_layouts import PICTURE_SUFFIXES
 from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.target_profile import TargetProfile
-from dfkd_edge.validation.evaluation_images import image_digests
+from dfkd_edge.validation.evaluation_images import image_digests, note_unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +92,7 @@ def _from_folder(
                 progress.advance()
             except Fault:
                 unreadable.append(files[index])
-    if unreadable:
-        context.reporter.note(
-            f"  passed over {len(unreadable)} unreadable pictures, such as "
-            f"{escape(str(unreadable[0]))}"
-        )
+    note_unreadable(unreadable, context.reporter)
     if len(images) < max(target.min_calibration_images, min(config.calibration_size, 1)):
         raise ConfigError(
             f"{len(images)} readable pictures to calibrate with, {target.name} needs "

@@ -15,9 +15,11 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from rich.markup import escape
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.errors import ConfigError
+from dfkd_edge.interfaces import Reporter
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.seeding import derived_seed
@@ -168,6 +170,24 @@ class FolderSource:
             if labels:
                 stacked = {side: np.stack(read) for side, read in pictures.items()}
                 yield Batch(stacked.__getitem__, np.array(labels), np.array(numbers))
+
+
+def no_readable_picture(domain: str, unreadable: list[Path]) -> ConfigError:
+    """Say that a domain has no picture left."""
+    return ConfigError(
+        f"no picture of domain '{domain}' can be read",
+        where=str(unreadable[-1]),
+        hint="remove or mend the pictures",
+    )
+
+
+def note_unreadable(unreadable: Sequence[Path], reporter: Reporter) -> None:
+    """Tell how many pictures were passed over, where there are some."""
+    if unreadable:
+        reporter.note(
+            f"  passed over {len(unreadable)} unreadable pictures, such as "
+            f"{escape(str(unreadable[0]))}"
+        )
 
 
 def labelled_pictures(

@@ -16,9 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import Progress, Runner
-from dfkd_edge.validation.evaluation_images import EvaluationSet, Measure, refuse_leakage
+from dfkd_edge.validation.evaluation_images import (
+    EvaluationSet,
+    Measure,
+    no_readable_picture,
+    refuse_leakage,
+)
 from dfkd_edge.validation.reliability import confusion, reliability
 from dfkd_edge.validation.statistics import (
     PairedDrop,
@@ -166,11 +170,7 @@ def climb(
             pictures.append(batch.pictures)
             progress.advance(len(batch.labels), source.name)
         if not labels:
-            raise ConfigError(
-                f"no picture of domain '{source.name}' can be read",
-                where=str(unreadable[0]),
-                hint="remove or mend the pictures",
-            )
+            raise no_readable_picture(source.name, unreadable)
         part = DomainPredictions(
             np.concatenate(labels),
             np.concatenate(pictures),

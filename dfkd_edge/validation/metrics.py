@@ -19,26 +19,36 @@ from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
 from dfkd_edge.environment import describe_environment
 from dfkd_edge.interfaces import Progress, StageContext
 from dfkd_edge.run_dir import atomic_write
-from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.seeding import derived_seed
 from dfkd_edge.students import Student, build_student, load_student
 from dfkd_edge.teacher import Teacher
+from dfkd_edge.validation.evaluation_images import (
+    HELDOUT_DOMAIN,
+    FolderSource,
+    no_readable_picture,
+    note_unreadable,
+)
 from dfkd_edge.validation.image_folders import Domain, describe_folders, find_domains
 from dfkd_edge.validation.reliability import confusion, reliability
 from dfkd_edge.validation.statistics import bootstrap_interval
 
 STAGE = "evaluation"
-HELDOUT_DOMAIN = "held-out surrogates"
 BATCH_SIZE = 64
 Batch = tuple[Tensor, np.ndarray]
 
 
-def _folder_batches(domain: Domain, side_px: int) -> Iterator[Batch]:
-    for start in range(0, len(domain.files), BATCH_SIZE):
-        files = domain.files[start : start + BATCH_SIZE]
-        image = np.stack([read_picture(f, side_px) for f in files])
-        labels = np.array(domain.labels[start : start + BATCH_SIZE])
-        yield torch.from_numpy(image).permute(0, 3, 1, 2).float() / 255, labels
+def folder_batches(domain: Domain, side_px: int, unreadable: list[Path]) -> Iterator[Batch]:
+    """Read the pictures of a domain in order; what cannot be read is appended to `unreadable`.
+
+    Raises:
+        ConfigError: none of them can be read.
+    """
+    is_empty = True
+    for batch in FolderSource(domain, (side_px,), first=0).batches(BATCH_SIZE, unreadable):
+        is_empty = False
+        yield torch.from_numpy(batch.at(side_px)).permute(0, 3, 1, 2).float() / 255, batch.labels
+    if is_empty:
+        raise no_readable_picture(domain.name, unreadable)
 
 
 def _surrogate_batches(surrogates: SurrogateSet) -> Iterator[Batch]:
@@ -120,17 +130,19 @@ def evaluate(
     """Compare teacher, start weights and student on held-out surrogates and on labelled pictures.
 
     Returns:
-        The document of evaluation.json: `rungs` as in `check --json`, `environment`, and
-        `retention`, the student's mean top-1 over the teacher's on `data` (None without data).
+        The document of evaluation.json: `rungs` as in `check --json`, `environment`,
+        `num_unreadable` pictures that were passed over, and `retention`, the student's mean top-1
+        over the teacher's on `data` (None without data).
 
     Raises:
-        ConfigError: `data` cannot be used.
+        ConfigError: `data` cannot be used, or no picture of a domain can be read.
     """
     student = load_student(artifact)
     side_px = max(student.image_size_px, teacher.image_size_px)
     names = tuple(artifact.settings["classes"])
     labelled = find_domains(Path(data), names) if data else []
-    sources = {domain.name: _folder_batches(domain, side_px) for domain in labelled}
+    unreadable: list[Path] = []
+    sources = {domain.name: folder_batches(domain, side_px, unreadable) for domain in labelled}
     total = int(surrogates.is_heldout.sum()) + sum(len(domain.files) for domain in labelled)
     if data:
         context.reporter.note(escape(f"  {data}: {describe_folders(Path(data), names)}"))
@@ -148,7 +160,12 @@ def evaluate(
         domains = {HELDOUT_DOMAIN: compare(heldout, networks, names, progress)}
         for name, batches in sources.items():
             domains[name] = compare(batches, networks, names, progress)
-    document = {**summarise(names, domains), "environment": describe_environment()}
+    note_unreadable(unreadable, context.reporter)
+    document = {
+        **summarise(names, domains),
+        "num_unreadable": len(unreadable),
+        "environment": describe_environment(),
+    }
     atomic_write(
         context.run_dir.path / "evaluation.json",
         json.dumps(document, indent=2, ensure_ascii=False) + "\n",

@@ -11,7 +11,7 @@ from dfkd_edge.errors import ConfigError
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.validation.image_folders import find_domains
-from dfkd_edge.validation.metrics import compare, summarise
+from dfkd_edge.validation.metrics import compare, folder_batches, summarise
 
 
 def _picture(path: Path, colour: str = "red") -> None:
@@ -54,6 +54,26 @@ def test_a_broken_picture_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xd8 cut")
     with pytest.raises(Fault, match=r"broken\.jpg"):
         read_picture(path, 16)
+
+
+def test_a_broken_picture_is_passed_over_and_named(tmp_path: Path) -> None:
+    _picture(tmp_path / "cat" / "1.png")
+    _picture(tmp_path / "dog" / "1.png")
+    (tmp_path / "cat" / "0.jpg").write_bytes(b"\xff\xd8 cut")
+    unreadable: list[Path] = []
+    (domain,) = find_domains(tmp_path, ("dog", "cat"))
+    ((image_NCHW, label_N),) = folder_batches(domain, 16, unreadable)
+    assert image_NCHW.shape == (2, 3, 16, 16)
+    assert label_N.tolist() == [1, 0]
+    assert unreadable == [tmp_path / "cat" / "0.jpg"]
+
+
+def test_a_domain_of_broken_pictures_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "night" / "dog").mkdir(parents=True)
+    (tmp_path / "night" / "dog" / "0.jpg").write_bytes(b"\xff\xd8 cut")
+    (domain,) = find_domains(tmp_path, ("dog", "cat"))
+    with pytest.raises(ConfigError, match="no picture of domain 'night' can be read"):
+        list(folder_batches(domain, 16, []))
 
 
 def test_agreement_is_with_the_first_network_and_means_are_over_domains() -> None:
