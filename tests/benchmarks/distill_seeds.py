@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
 import statistics
 import subprocess
 import sys
@@ -17,25 +17,25 @@ from pathlib import Path
 from typing import Any
 
 
-def run_once(arguments: list[str], output: Path) -> dict[str, Any]:
-    """Run the command; returns its document with seconds and peak memory added."""
-    command = [
-        sys.executable,
-        "-m",
-        "dfkd_edge",
-        "distill",
-        "-o",
-        str(output),
-        "--json",
-        *arguments,
-    ]
+def measured(command: list[str]) -> tuple[str, float, float]:
+    """Run a command; returns its output, its seconds and the peak memory of its process in GiB."""
     begun = time.monotonic()
-    result = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-    document: dict[str, Any] = json.loads(result.stdout)
-    document["seconds"] = time.monotonic() - begun
-    peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    document["peak_gib"] = peak_kib / 2**20
-    return document
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        text = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
+    return text, time.monotonic() - begun, usage.ru_maxrss / 2**20
+
+
+def run_once(arguments: list[str], output: Path) -> dict[str, Any]:
+    """Run `distill`; returns its document with seconds and peak memory added."""
+    program = [sys.executable, "-m", "dfkd_edge", "distill", "-o", str(output), "--json"]
+    text, seconds, peak_gib = measured([*program, *arguments])
+    document: dict[str, Any] = json.loads(text)
+    return {**document, "seconds": seconds, "peak_gib": peak_gib}
 
 
 def real_distances(classes: Path, data: Path) -> dict[str, float]:
