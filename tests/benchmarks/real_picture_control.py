@@ -9,40 +9,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.config import DistillationConfig, TeacherConfig
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.distillation import distill
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.run_dir import open_run
-from dfkd_edge.synthesis.surrogate_store import mean_distance_within_class
-from dfkd_edge.teacher import Teacher, load_teacher
+from dfkd_edge.teacher import load_teacher
 from dfkd_edge.validation import evaluate
 
-
-@torch.no_grad()
-def real_pictures(path: Path, num: int, teacher: Teacher, seed: int) -> SurrogateSet:
-    """Draw pictures and label them by the teacher, as synthesis would."""
-    stored = np.load(path, mmap_mode="r")
-    rows = np.sort(np.random.default_rng(seed).choice(len(stored), num, replace=False))
-    images = stored[rows]
-    parts = [
-        teacher.embed_images(torch.from_numpy(images[i : i + 128]).permute(0, 3, 1, 2) / 255)
-        for i in range(0, num, 128)
-    ]
-    embedding_ND = torch.cat(parts)
-    label = teacher.logits(embedding_ND).argmax(1).numpy()
-    distance = mean_distance_within_class(embedding_ND.numpy(), label)
-    heldout = np.arange(num) % 12 == 11
-    summary = {"content": f"real {seed}", "mean_distance_within_class": distance}
-    return SurrogateSet(images, label, np.zeros_like(label), embedding_ND.numpy(), heldout, summary)
+sys.path.append(str(Path(__file__).parents[2] / "examples" / "study"))
+from picture_sets import labelled_by_teacher, real_pictures
 
 
 def main() -> None:
@@ -63,7 +44,8 @@ def main() -> None:
         open_run(Path(folder) / "run", "control", resume=True, exist_ok=False) as run_dir,
     ):
         context = StageContext(run_dir, reporter, args.seed, "cpu")
-        pictures = real_pictures(args.photos, args.num_images, teacher, args.seed)
+        drawn = real_pictures(args.photos, args.num_images, args.seed)
+        pictures = labelled_by_teacher(drawn, teacher, f"real {args.seed}")
         config = DistillationConfig(student_init=args.student_init, num_steps=args.steps)
         student = distill(teacher, pictures, config, context)
         document = evaluate(student, teacher, pictures, args.data, context)
