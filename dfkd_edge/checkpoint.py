@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dfkd_edge.artifacts import read_metadata
 from dfkd_edge.run_dir import atomic_write
 
+NOTHING: Mapping[str, Tensor] = {}
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -21,10 +22,19 @@ def _ordered(optimiser: torch.optim.Optimizer) -> Iterable[tuple[int, Tensor]]:
 
 
 def save_checkpoint(
-    path: Path, key: str, step: int, model: nn.Module, optimiser: torch.optim.Optimizer
+    path: Path,
+    key: str,
+    step: int,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    more: Mapping[str, Tensor] = NOTHING,
 ) -> None:
-    """Write the model, its statistics and Adam's moments atomically, in full precision."""
+    """Write the model, its statistics and Adam's moments atomically, in full precision.
+
+    `more` names other tensors that the training goes on from.
+    """
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"more/{name}": value for name, value in more.items()}
     for number, parameter in _ordered(optimiser):
         for moment in _MOMENTS:
             tensors[f"adam/{number}.{moment}"] = optimiser.state[parameter][moment]
@@ -33,9 +43,13 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, key: str, model: nn.Module, optimiser: torch.optim.Optimizer
+    path: Path,
+    key: str,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    more: Mapping[str, Tensor] = NOTHING,
 ) -> int:
-    """Restore a checkpoint of the same stage key.
+    """Restore a checkpoint of the same stage key; the tensors of `more` are filled in place.
 
     Returns:
         The next step; 0 when there is none, or it is damaged or of other settings.
@@ -49,6 +63,8 @@ def load_checkpoint(
         return 0
     state = {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
     model.load_state_dict(state)
+    for name, value in more.items():
+        value.copy_(tensors[f"more/{name}"])
     for number, parameter in _ordered(optimiser):
         saved = {moment: tensors[f"adam/{number}.{moment}"] for moment in _MOMENTS}
         moments = {

@@ -234,6 +234,12 @@ class DistillationConfig:
     """Weight of the feature distance, 1 - cosine."""
     style_probability: float = 0.5
     """Share of the views with a random style operation."""
+    balanced_styles: bool = False
+    """Whether the half of a batch that is even over classes is even over their styles too."""
+    hard_share: float = 0.0
+    """Share of a batch drawn from the images with the largest feature distance so far; 0: none."""
+    ema_decay: float = 0.0
+    """Decay of the moving average of the weights, which is then what ships; 0 takes the last."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -260,6 +266,8 @@ class DistillationConfig:
         _require(
             0 <= self.style_probability <= 1, "must be 0 to 1", "distillation.style_probability"
         )
+        _require(0 <= self.hard_share <= 1, "must be 0 to 1", "distillation.hard_share")
+        _require(0 <= self.ema_decay < 1, "must be 0 to below 1", "distillation.ema_decay")
 
     @property
     def peak_learning_rate(self) -> float:

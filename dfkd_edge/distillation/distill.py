@@ -17,7 +17,9 @@ from torch import Tensor
 from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
 from dfkd_edge.checkpoint import load_checkpoint, save_checkpoint
 from dfkd_edge.config import DistillationConfig
-from dfkd_edge.distillation.losses import feature_distance, soft_target_loss
+from dfkd_edge.distillation.averaging import WeightAverage
+from dfkd_edge.distillation.batches import STAGE, HardImages, draw_rows, pixels
+from dfkd_edge.distillation.losses import feature_distance, feature_distances, soft_target_loss
 from dfkd_edge.distillation.optim import learning_rate_at, make_optimiser
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.mixed_precision import mixed_precision
@@ -28,34 +30,8 @@ from dfkd_edge.students import Student, build_student, student_tensors
 from dfkd_edge.synthesis.views import random_view
 from dfkd_edge.teacher import Teacher
 
-STAGE = "student"
 CHECKPOINT_INTERVAL_S = 5.0
 METRICS_EVERY_STEPS = 10
-CLASS_SHARE = 0.5
-"""Half of a batch is drawn evenly over classes, half evenly over images."""
-
-
-def draw_batch(
-    surrogates: SurrogateSet, rows: np.ndarray, step: int, batch_size: int, seed: int
-) -> Tensor:
-    """Draw the images of one step.
-
-    Returns:
-        image_NCHW in [0, 1].
-    """
-    rng = np.random.default_rng(derived_seed(seed, STAGE, "rows", step))
-    by_image = rng.choice(rows, batch_size)
-    label = surrogates.class_index[rows]
-    present = np.unique(label)
-    wanted = rng.choice(present, batch_size)
-    position = rng.random(batch_size)
-    order = np.argsort(label, kind="stable")
-    first = np.searchsorted(label[order], wanted, "left")
-    last = np.searchsorted(label[order], wanted, "right")
-    by_class = rows[order[first + (position * (last - first)).astype(np.int64)]]
-    chosen = np.where(rng.random(batch_size) < CLASS_SHARE, by_class, by_image)
-    image_NHWC = torch.from_numpy(surrogates.images[chosen])
-    return image_NHWC.permute(0, 3, 1, 2).float() / 255
 
 
 def distill(
@@ -114,31 +90,42 @@ def _train(
     key: str,
 ) -> None:
     optimiser = make_optimiser(student, config)
+    average = WeightAverage(student, config.ema_decay)
+    hard = HardImages(len(surrogates), config.hard_share, context.seed)
+    more = {**average.tensors, **hard.tensors}
     checkpoint = context.run_dir.stage_dir(STAGE) / "checkpoint.safetensors"
-    start = load_checkpoint(checkpoint, key, student, optimiser)
+    start = load_checkpoint(checkpoint, key, student, optimiser, more)
     rows = np.flatnonzero(~surrogates.is_heldout)
     saved_at = time.monotonic()
     step = start
     with context.reporter.stage("distilling the student", config.num_steps, start) as progress:
         try:
             for step in range(start, config.num_steps):
-                image_NCHW = draw_batch(surrogates, rows, step, config.batch_size, context.seed)
+                row_N = draw_rows(
+                    surrogates, rows, step, config.batch_size, context.seed, config.balanced_styles
+                )
+                row_N = hard.replace(row_N, step)
                 generator = stage_generator(context.seed, STAGE, "views", step)
                 size_px = max(student.image_size_px, teacher.image_size_px)
-                view_NCHW = random_view(image_NCHW, size_px, generator, config.style_probability)
-                values = _step(
+                view_NCHW = random_view(
+                    pixels(surrogates, row_N), size_px, generator, config.style_probability
+                )
+                values, distance_N = _step(
                     student, teacher, view_NCHW.to(context.device), optimiser, step, config
                 )
+                average.update(student, step)
+                hard.remember(row_N, distance_N)
                 if step % METRICS_EVERY_STEPS == 0 or step + 1 == config.num_steps:
                     context.run_dir.append_metrics(STAGE, step + 1, values)
                 progress.advance(1, f"agreement with teacher {values['agreement']:.2f}")
                 if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S:
-                    save_checkpoint(checkpoint, key, step + 1, student, optimiser)
+                    save_checkpoint(checkpoint, key, step + 1, student, optimiser, more)
                     saved_at = time.monotonic()
         except KeyboardInterrupt:
             if step > start:  # the step that was cut off is left out: its update may be half done
                 context.run_dir.log(f"stopped at step {step} of {config.num_steps}")
             raise
+    average.copy_to(student)
 
 
 def _set_training_mode(student: Student, *, keep_statistics: bool) -> None:
@@ -157,7 +144,8 @@ def _step(
     optimiser: torch.optim.Optimizer,
     step: int,
     config: DistillationConfig,
-) -> dict[str, float]:
+) -> tuple[dict[str, float], Tensor]:
+    """Take one step; returns its metrics and the feature distance of each view, [N]."""
     view_NCHW = view_NCHW.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         teacher_ND = teacher.embed_images(view_NCHW)
@@ -170,16 +158,18 @@ def _step(
     student_NK = student.logits(student_ND)
     soft = soft_target_loss(student_NK, teacher_NK, config.temperature)
     feature = feature_distance(student_ND, teacher_ND)
+    distance_N = feature_distances(student_ND, teacher_ND).detach()
     loss = config.soft_target_weight * soft + config.feature_weight * feature
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
     optimiser.step()
     agreement = (student_NK.argmax(1) == teacher_NK.argmax(1)).float().mean()
-    return {
+    values = {
         "loss": float(loss.detach()),
         "soft_target_loss": float(soft.detach()),
         "feature_distance": float(feature.detach()),
         "agreement": float(agreement),
         "learning_rate": learning_rate_at(step, config),
     }
+    return values, distance_N

@@ -27,6 +27,11 @@ def soft_target_loss(student_NK: Tensor, teacher_NK: Tensor, temperature: float)
     return divergence * temperature**2
 
 
+def feature_distances(student_ND: Tensor, teacher_ND: Tensor) -> Tensor:
+    """1 - cosine of unit embeddings, [N], 0 to 2 each."""
+    return 1 - (student_ND * teacher_ND).sum(1)
+
+
 def feature_distance(student_ND: Tensor, teacher_ND: Tensor) -> Tensor:
     """1 - cosine of unit embeddings, mean over images (CLIP-KD's feature mimicry); 0 to 2."""
     return 1 - (student_ND * teacher_ND).sum(1).mean()

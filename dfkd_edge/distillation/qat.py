@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from dfkd_edge.artifacts import SurrogateSet
-from dfkd_edge.distillation.distill import draw_batch
+from dfkd_edge.distillation.batches import draw_batch
 from dfkd_edge.distillation.losses import feature_distance, soft_target_loss
 from dfkd_edge.interfaces import Progress, StageContext
 from dfkd_edge.seeding import stage_generator

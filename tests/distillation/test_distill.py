@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -15,12 +16,16 @@ from dfkd_edge.distillation import distill
 from dfkd_edge.distillation.optim import learning_rate_at
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.run_dir import open_run
+from dfkd_edge.students import load_student
 from dfkd_edge.teacher import Teacher
 from dfkd_edge.validation.metrics import start_student
 
 SHORT = DistillationConfig(
     student_init="random", num_steps=6, batch_size=8, num_warmup_steps=2, image_size_px=64
 )
+
+
+EXTRAS = dataclasses.replace(SHORT, ema_decay=0.9, hard_share=0.25, balanced_styles=True)
 
 
 @pytest.fixture
@@ -69,22 +74,24 @@ def test_the_student_comes_closer_to_the_teacher(
     assert start.num_parameters == artifact.settings["num_parameters"]
 
 
+@pytest.mark.parametrize("config", [SHORT, EXTRAS], ids=["plain", "extras"])
 def test_a_stopped_run_ends_with_the_student_of_an_unbroken_one(
     teacher: Teacher,
     surrogates: SurrogateSet,
     context: StageContext,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    config: DistillationConfig,
 ) -> None:
     stage = sys.modules["dfkd_edge.distillation.distill"]  # the function has the same name
     monkeypatch.setattr(stage, "CHECKPOINT_INTERVAL_S", 0.0)
-    distill(teacher, surrogates, SHORT, context)
+    distill(teacher, surrogates, config, context)
     with open_run(tmp_path / "broken", "key", resume=True, exist_ok=False) as run_dir:
         broken = StageContext(run_dir, _Interrupting(stop_after=3), seed=0, device="cpu")
         with pytest.raises(KeyboardInterrupt):
-            distill(teacher, surrogates, SHORT, broken)
+            distill(teacher, surrogates, config, broken)
         again = StageContext(run_dir, context.reporter, seed=0, device="cpu")
-        distill(teacher, surrogates, SHORT, again)
+        distill(teacher, surrogates, config, again)
     assert _weights(tmp_path / "broken") == _weights(context.run_dir.path)
 
 
@@ -112,6 +119,22 @@ def test_other_start_weights_give_another_student(
     save_file(weights, assets.START_WEIGHTS)
     distill(teacher, surrogates, config, context)
     assert _weights(context.run_dir.path) != before
+
+
+def test_the_averaged_weights_ship(
+    teacher: Teacher, surrogates: SurrogateSet, context: StageContext, tmp_path: Path
+) -> None:
+    weights = []
+    for name, decay in (("last", 0.0), ("averaged", 0.9)):
+        config = dataclasses.replace(SHORT, num_steps=1, ema_decay=decay)
+        with open_run(tmp_path / name, "key", resume=True, exist_ok=False) as run_dir:
+            there = StageContext(run_dir, context.reporter, 0, "cpu")
+            artifact = distill(teacher, surrogates, config, there)
+        weights.append(load_student(artifact).projection.weight.detach())
+    start = start_student(artifact, teacher, 0).projection.weight.detach()
+    # the first step's decay is 1 / 10
+    assert torch.allclose(weights[1], 0.1 * start + 0.9 * weights[0], atol=1e-7)
+    assert not torch.allclose(weights[1], weights[0], atol=1e-7)
 
 
 class _Interrupting:
