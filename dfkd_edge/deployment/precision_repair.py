@@ -27,7 +27,7 @@ from dfkd_edge.validation.statistics import mean_divergence
 
 MAX_RANKED = 64
 """Layers, spread evenly over larger graphs; a count, so that a busy machine makes the same graph.
-The default student has 47, each about a second on two cores (ours)."""
+The default student has 47, each a third of a second of one core (ours)."""
 MAX_FLOAT_SHARE = 1 / 3
 """With more layers in float, INT8 is hardly worth its name: then the student is fine-tuned."""
 

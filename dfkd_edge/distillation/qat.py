@@ -33,7 +33,7 @@ from dfkd_edge.teacher import Teacher
 
 STAGE = "qat"
 NUM_STEPS = 60
-"""A repair, not a second training: about a minute and a half on two cores (ours)."""
+"""A repair, not a second training: about a minute on two cores (ours)."""
 BATCH_SIZE = 64
 LEARNING_RATE = 1e-4
 TEMPERATURE = 3.0
