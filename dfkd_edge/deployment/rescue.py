@@ -112,7 +112,7 @@ class Rescuer:
 
     def _choosing(self) -> Choosing:
         """Show the first rungs what graphs will be chosen by; it is chosen without labels."""
-        suite = surrogate_suite(self.run.surrogates, self.context.seed, CHOOSING_ROUND)
+        suite = surrogate_suite(self.run.surrogates, self.context.seed, CHOOSING_ROUND, 0.5)
         rungs = [
             rung for rung in self.proof.rungs if rung.name in (TEACHER, STUDENT, self._last.name)
         ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -230,7 +231,7 @@ def _views(image_NHWC: Images, num_views: int, rng: np.random.Generator | None) 
 
 
 def surrogate_suite(
-    surrogates: SurrogateSet, seed: int, round_number: int = MEASURED, size: int = 1
+    surrogates: SurrogateSet, seed: int, round_number: int = MEASURED, size: float = 1
 ) -> EvaluationSet:
     """Held-out surrogates as they are, and under each group of the corruption suite.
 
@@ -254,8 +255,9 @@ def surrogate_suite(
         )
     drawn = derived_seed(seed, "suite", round_number)
     rng = np.random.default_rng(drawn)
-    rows = rng.permutation(rows)[: size * WANTED_IMAGES]
-    num_views = min(size * MAX_VIEWS, -(-size * WANTED_IMAGES // len(rows)))
+    wanted = math.ceil(size * WANTED_IMAGES)
+    rows = rng.permutation(rows)[:wanted]
+    num_views = min(math.ceil(size * MAX_VIEWS), -(-wanted // len(rows)))
     image_NHWC = _views(surrogates.images[rows], num_views, rng if round_number else None)
     labels, pictures = np.tile(surrogates.class_index[rows], num_views), np.tile(rows, num_views)
     sources = [ArraySource(HELDOUT_DOMAIN, image_NHWC, labels, pictures)]

@@ -73,5 +73,5 @@ def test_graphs_are_chosen_without_the_pictures_and_the_labels_of_the_proof(
     shown: set[str] = set()
     for source in surrogate_suite(surrogates, context.seed).sources:
         shown |= set(image_digests(next(source.batches(1000, [])).at(SIDE_PX)))
-    assert len(runners["student"].seen) > 100
+    assert len(runners["student"].seen) > 90
     assert not runners["student"].seen & shown
