@@ -36,7 +36,7 @@ MAX_VIEWS = 10
 """Views of one held-out image at most: more of the same picture carry little news (ours)."""
 MEASURED, MORE_ROUND, CHOOSING_ROUND = range(3)
 """Rounds of the suite: what the proof shows, what it adds, and what the repair is chosen on."""
-MORE = 4
+MORE = 2
 """Times as many images as at first, for a domain whose drop is over the limit but may be chance."""
 
 
