@@ -191,6 +191,7 @@ def test_the_same_export_again_opens_the_bundle_and_another_needs_exist_ok(
     assert "--exist-ok" in str(other.exception)
 
 
+@pytest.mark.slow
 def test_a_failed_gate_is_exit_code_3_and_keeps_the_bundle(
     finished_run: Path, tmp_path: Path
 ) -> None:
