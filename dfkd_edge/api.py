@@ -31,7 +31,6 @@ from dfkd_edge.deployment.bundle import Bundle, find_bundle
 from dfkd_edge.deployment.bundle import open_bundle as _open_bundle
 from dfkd_edge.distill_command import (
     DistillRequest,
-    check_device,
     distill_planned,
     plan_run,
 )
@@ -45,8 +44,10 @@ from dfkd_edge.export_command import (
     plan_export,
 )
 from dfkd_edge.flags import distill_overrides, export_overrides
+from dfkd_edge.options import RUNS
 from dfkd_edge.plugins import list_targets as list_targets
 from dfkd_edge.plugins import load_target as load_target
+from dfkd_edge.process import check_device
 from dfkd_edge.report import write_report as write_report
 from dfkd_edge.report_command import refresh_report
 from dfkd_edge.runtime.bundle_files import read_json
@@ -59,7 +60,6 @@ from dfkd_edge.validation.gate import require_passed
 if TYPE_CHECKING:
     from dfkd_edge.pipeline import DistillResult
 
-RUNS = Path("runs")
 LATEST = RUNS / "latest"
 AnyPath = str | PathLike[str]
 

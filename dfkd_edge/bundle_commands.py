@@ -6,11 +6,12 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dfkd_edge.errors import ArtifactError, GateFailedError, UsageError
+from dfkd_edge.options import AsJson, Text
 from dfkd_edge.report_command import keep_document, refresh_report
 
 if TYPE_CHECKING:
@@ -20,11 +21,9 @@ if TYPE_CHECKING:
     from dfkd_edge.runtime.timing import TimingRequest
     from dfkd_edge.validation.latency import ModelBenchmark
 
-Text = Optional[str]  # noqa: UP045  Typer reads the annotation at run time
 BundleFolder = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle, or of a run with one bundle.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Precision = Annotated[Text, typer.Option(help="fp32, fp16 or int8.")]
 Threads = Annotated[int, typer.Option(help="CPU threads [default: all cores].", min=0, max=256)]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from dfkd_edge.options import AsJson, File, Quiet, Verbose
 
 if TYPE_CHECKING:
     from dfkd_edge.class_lint import ClassListReport
@@ -26,12 +28,12 @@ def lint(
     ] = "mini",
     pretrained: Annotated[str, typer.Option(help="open_clip's tag of the teacher's weights.")] = "",
     output: Annotated[
-        Optional[Path],  # noqa: UP045  Typer reads the annotation at run time
+        File,
         typer.Option("--output", "-o", help="Write the list with the suggested prompts here."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Tell what the teacher will mix up or misread in a class list, and suggest prompts."""
     from dfkd_edge.class_names import read_class_names

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -17,6 +16,22 @@ from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.flags import distill_overrides
 from dfkd_edge.inspect_command import inspect
 from dfkd_edge.machine_commands import cache_app, doctor
+from dfkd_edge.options import (
+    RUNS,
+    AsJson,
+    Classes,
+    ConfigFile,
+    Device,
+    File,
+    Number,
+    Quiet,
+    RedoRun,
+    RunOutput,
+    RunSet,
+    Text,
+    Verbose,
+    Workers,
+)
 from dfkd_edge.report_command import report
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.synthesize_command import synthesize
@@ -44,11 +59,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-RUNS = Path("runs")
 INTERRUPTED = 130
-Text = Optional[str]  # noqa: UP045  Typer reads the annotation at run time
-Number = Optional[int]  # noqa: UP045
-File = Optional[Path]  # noqa: UP045
 
 
 def _show_version(value: bool) -> None:
@@ -68,12 +79,8 @@ def _options(
 
 
 def distill(
-    classes: Annotated[
-        File, typer.Option("--classes", help="Class list: one name a line.", show_default=False)
-    ] = None,
-    output: Annotated[
-        File, typer.Option("--output", "-o", help="Run directory (default: runs/LIST-HASH).")
-    ] = None,
+    classes: Classes = None,
+    output: RunOutput = None,
     data: Annotated[
         File,
         typer.Option(help="Labelled pictures, for evaluation only: DIR/[DOMAIN/]CLASS/*.jpg."),
@@ -104,31 +111,24 @@ def distill(
     imgsz: Annotated[Number, typer.Option(help="Side of the student's input in pixels.")] = None,
     steps: Annotated[Number, typer.Option(help="Distillation steps (default: 200).")] = None,
     batch_size: Annotated[Number, typer.Option(help="Views a step (default: 96).")] = None,
-    workers: Annotated[
-        Number, typer.Option(help="CPU threads (default: all cores).", min=1, max=256)
-    ] = None,
-    device: Annotated[Text, typer.Option(help="Torch device (default: cpu).")] = None,
+    workers: Workers = None,
+    device: Device = None,
     seed: Annotated[
         Number, typer.Option(help="Every random number follows from it (default: 0).")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on with what is done, or start over.")
     ] = True,
-    exist_ok: Annotated[
-        bool, typer.Option("--exist-ok", help="Redo what differs in another run's directory.")
-    ] = False,
-    config: Annotated[File, typer.Option(help="TOML file with any of the settings.")] = None,
-    set_: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--set", help="Any setting, such as synthesis.num_images=8000; repeatable."),
-    ] = None,
+    exist_ok: RedoRun = False,
+    config: ConfigFile = None,
+    set_: RunSet = None,
     save_config: Annotated[File, typer.Option(help="Write the resolved settings here.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check, show plan and settings, do nothing.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Turn class names into a compact student of CLIP; the same command resumes a stopped run."""
     flags = {

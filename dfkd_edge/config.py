@@ -1,22 +1,11 @@
-"""One frozen dataclass a stage, and the one way from TOML and `a.b=c` overrides to them.
-
-Bad values stop in `__post_init__`; unknown keys get the nearest known one.
-"""
+"""One frozen dataclass a stage; bad values stop in `__post_init__`. config_file.py reads them."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import hashlib
-import json
-import tomllib
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Literal
 
 from dfkd_edge.errors import ConfigError
-from dfkd_edge.presets import read_preset
 
 PromptMethod = Literal["base", "mix", "random", "contrastive"]
 SynthesisMethod = Literal["amortized", "per-image", "diffusion"]
@@ -346,109 +335,3 @@ class PipelineConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         _require(0 <= self.seed < 2**63, "must be 0 to 2^63 - 1", "seed (--seed)")
-
-
-def load_config(path: Path | None, overrides: Iterable[str] = ()) -> PipelineConfig:
-    """Build the configuration of a run.
-
-    Args:
-        path: TOML file, or None for the defaults; a key `preset` names what it lies on.
-        overrides: `a.b=c` texts; values are TOML, bare words count as strings. Later ones win.
-
-    Raises:
-        ConfigError: a file, key or value is wrong.
-    """
-    tree: dict[str, Any] = {}
-    if path is not None:
-        try:
-            tree = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise ConfigError("no such config file", where=str(path)) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-            raise ConfigError(f"not a TOML file: {error}", where=str(path)) from error
-    for text in overrides:
-        _override(tree, text)
-    preset = tree.pop("preset", "")
-    if preset:
-        tree = _merged(read_preset(str(preset)), tree)
-    config: PipelineConfig = _build(PipelineConfig, tree, "")
-    return config
-
-
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Lay one tree of settings over another; sections merge, values replace."""
-    result = dict(base)
-    for key, value in over.items():
-        below = result.get(key)
-        both = isinstance(below, dict) and isinstance(value, dict)
-        result[key] = _merged(below, value) if both else value  # type: ignore[arg-type]
-    return result
-
-
-def _override(tree: dict[str, Any], text: str) -> None:
-    key, equals, value_text = text.partition("=")
-    key = key.strip()
-    if not equals or not key:
-        raise ConfigError(
-            f"'{text}' is not KEY=VALUE", where="--set", hint="such as prompts.num_styles=8"
-        )
-    try:
-        value = tomllib.loads(f"value = {value_text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = value_text.strip()
-    *parents, last = key.split(".")
-    for part in parents:
-        tree = tree.setdefault(part, {})
-        if not isinstance(tree, dict):
-            raise ConfigError(f"'{part}' is a value, not a section", where=f"--set {text}")
-    tree[last] = value
-
-
-def _build(cls: type[Any], tree: Mapping[str, Any], prefix: str) -> Any:
-    known = [f.name for f in dataclasses.fields(cls)]
-    hints = get_type_hints(cls)
-    values: dict[str, Any] = {}
-    for key, value in tree.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(known)}"
-            raise ConfigError(f"unknown setting '{prefix}{key}'", where="config", hint=hint)
-        if dataclasses.is_dataclass(hints[key]):
-            if not isinstance(value, Mapping):
-                raise ConfigError("is a section, not a value", where=f"{prefix}{key}")
-            values[key] = _build(hints[key], value, f"{prefix}{key}.")
-        else:
-            values[key] = _checked(hints[key], value, f"{prefix}{key}")
-    return cls(**values)
-
-
-def _checked(kind: Any, value: Any, key: str) -> Any:
-    import pydantic
-
-    value = tuple(value) if isinstance(value, list) else value
-    try:
-        return pydantic.TypeAdapter(kind).validate_python(value, strict=not isinstance(value, int))
-    except pydantic.ValidationError as error:
-        fault = error.errors()[0]["msg"]
-        near = difflib.get_close_matches(str(value), [str(known) for known in get_args(kind)], n=1)
-        hint = f"did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"{value!r}: {fault}", where=key, hint=hint) from error
-
-
-def to_toml(config: PipelineConfig) -> str:
-    """Write every setting, defaults too, so that the file alone repeats the run."""
-    import tomli_w
-
-    return tomli_w.dumps(dataclasses.asdict(config))
-
-
-def content_hash(*parts: object) -> str:
-    """Hash dataclasses and plain values to 16 hex digits; equal content, equal hash."""
-
-    def plain(value: object) -> object:
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return dataclasses.asdict(value)
-        return str(value)
-
-    text = json.dumps(parts, default=plain, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

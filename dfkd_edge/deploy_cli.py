@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from dfkd_edge.flags import export_overrides
+from dfkd_edge.options import (
+    RUNS,
+    AsJson,
+    File,
+    Number,
+    Quiet,
+    RunOutput,
+    Share,
+    Switch,
+    Text,
+    Texts,
+    Verbose,
+)
 
-RUNS = Path("runs")
-Text = Optional[str]  # noqa: UP045  Typer reads the annotation at run time
-Number = Optional[int]  # noqa: UP045
-Share = Optional[float]  # noqa: UP045
-Switch = Optional[bool]  # noqa: UP045
-File = Optional[Path]  # noqa: UP045
-Texts = Optional[list[str]]  # noqa: UP045
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check the request, show the settings, do nothing.")
 ]
@@ -125,9 +128,7 @@ def check(
 
 def run(
     config: Annotated[Path, typer.Argument(metavar="RUN.TOML", help="All settings of a run.")],
-    output: Annotated[
-        File, typer.Option("--output", "-o", help="Run directory (default: runs/LIST-HASH).")
-    ] = None,
+    output: RunOutput = None,
     exist_ok: ExistOk = False,
     set_: Set = None,
     dry_run: DryRun = False,

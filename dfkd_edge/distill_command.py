@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import json
-import os
-import platform
 import sys
 import time
 from dataclasses import dataclass
@@ -18,10 +15,12 @@ from rich.panel import Panel
 from rich.table import Table
 
 from dfkd_edge.class_names import ClassNames, read_class_names, slug
-from dfkd_edge.config import FewShotConfig, PipelineConfig, load_config, to_toml
+from dfkd_edge.config import FewShotConfig, PipelineConfig
+from dfkd_edge.config_file import load_config, to_toml
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.model_names import require_student, require_teacher
+from dfkd_edge.process import prepare_process
 from dfkd_edge.report_command import refresh_report
 from dfkd_edge.run_dir import (
     atomic_write,
@@ -55,20 +54,6 @@ class DistillRequest:
     quiet: bool
 
 
-def keep_freed_memory() -> None:
-    """Let glibc reuse large buffers instead of returning each one to the kernel.
-
-    Without it, page faults take about 40 % of the time of a training step on a CPU.
-    """
-    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
-        return
-    mallopt = ctypes.CDLL(None).mallopt
-    m_trim_threshold, m_mmap_max, m_arena_max = -1, -4, -8  # malloc.h
-    mallopt(m_mmap_max, 0)
-    mallopt(m_trim_threshold, 2**31 - 1)
-    mallopt(m_arena_max, 1)
-
-
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
     """A request that can be met."""
@@ -80,6 +65,23 @@ class PlannedRun:
     """The run directory."""
 
 
+def read_request(
+    config_path: Path | None, overrides: tuple[str, ...]
+) -> tuple[PipelineConfig, ClassNames]:
+    """Read the settings of a run and its class list.
+
+    Raises:
+        ConfigError: a setting is wrong, or no class list is named.
+        UsageError: the list cannot be used.
+    """
+    config = load_config(config_path, overrides)
+    if not config.classes:
+        raise ConfigError(
+            "no class list", where="--classes", hint="name a text file, one class a line"
+        )
+    return config, read_class_names(Path(config.classes))
+
+
 def plan_run(request: DistillRequest) -> PlannedRun:
     """Settle configuration and run directory, before any heavy library is imported.
 
@@ -87,12 +89,7 @@ def plan_run(request: DistillRequest) -> PlannedRun:
         UsageError: the request cannot be met.
         EnvironmentLackingError: the run directory cannot be written.
     """
-    config = load_config(request.config_path, request.overrides)
-    if not config.classes:
-        raise ConfigError(
-            "no class list", where="--classes", hint="name a text file, one class a line"
-        )
-    class_names = read_class_names(Path(config.classes))
+    config, class_names = read_request(request.config_path, request.overrides)
     key = run_key(config, class_names)
     output = request.output or request.runs / run_name(config, class_names)
     _refuse_early(config, class_names)
@@ -137,15 +134,8 @@ def run_request(request: DistillRequest) -> None:
     console.print(f"dfkd-edge: {len(plan.class_names)} classes from {escape(config.classes)}")
     started = time.monotonic()
     with loading_libraries(console):
-        keep_freed_memory()
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        import torch
-
+        prepare_process(config.device, request.num_threads)
         import dfkd_edge.pipeline  # noqa: F401  loaded here, so that the spinner covers it
-
-        check_device(config.device)
-        if request.num_threads:
-            torch.set_num_threads(request.num_threads)
     console.print(f"run directory: {escape(str(output))}")
     result = distill_planned(plan, request, ConsoleReporter(console))
     report = refresh_report(output, console)
@@ -172,26 +162,6 @@ def _refuse_early(config: PipelineConfig, class_names: ClassNames) -> None:
     require_student(config.distillation.student)
     if config.data:
         require_pictures(Path(config.data), class_names.names)
-
-
-def check_device(device: str) -> None:
-    """Refuse a device that cannot be used.
-
-    Raises:
-        EnvironmentLackingError: it is not there, or torch was built without it.
-    """
-    import torch
-
-    from dfkd_edge.errors import EnvironmentLackingError
-
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise EnvironmentLackingError(
-            f"device '{device}' cannot be used: {str(error).splitlines()[0]}",
-            where="--device",
-            hint="use --device cpu",
-        ) from error
 
 
 def _show_plan(config: PipelineConfig, class_names: ClassNames, as_json: bool) -> None:

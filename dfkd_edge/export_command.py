@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -14,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from dfkd_edge.class_names import read_class_names
-from dfkd_edge.config import ExportConfig, PipelineConfig, load_config, to_toml
+from dfkd_edge.config import ExportConfig, PipelineConfig
+from dfkd_edge.config_file import load_config, to_toml
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
 from dfkd_edge.deployment.precision import chosen_precision
-from dfkd_edge.distill_command import DistillRequest, keep_freed_memory, run_request
+from dfkd_edge.distill_command import DistillRequest, run_request
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.export_view import show_bundle, show_ladder, show_panel, verdict_lines
 from dfkd_edge.plugins import load_target
+from dfkd_edge.process import prepare_host
 from dfkd_edge.report_command import keep_document, refresh_report
 from dfkd_edge.run_dir import find_run, require_stages
 from dfkd_edge.runtime.bundle_files import CHECK_RESULT
@@ -133,7 +134,7 @@ def run_export(request: ExportRequest) -> None:
         console.print(f"  no INT8: {escape(target.no_int8_reason)}")
     begun = time.monotonic()
     with loading_libraries(console):
-        _prepare()
+        prepare_host()
         import dfkd_edge.pipeline  # noqa: F401  loaded here, so that the spinner covers it
     bundle = export_planned(plan, request, ConsoleReporter(console))
     document = json.loads((bundle.folder / "validation.json").read_text(encoding="utf-8"))
@@ -164,7 +165,7 @@ def measure_bundle(request: CheckRequest, console: Console) -> tuple[Bundle, dic
     if request.data:
         require_pictures(Path(request.data), bundle.classes)
     with loading_libraries(console):
-        _prepare()
+        prepare_host()
         from dfkd_edge.deployment.check import check_bundle
 
     document = check_bundle(bundle, request.data, request.max_drop, ConsoleReporter(console))
@@ -239,11 +240,6 @@ def _stdout_to_stderr(active: bool) -> Any:
     import contextlib
 
     return contextlib.redirect_stdout(sys.stderr) if active else contextlib.nullcontext()
-
-
-def _prepare() -> None:
-    keep_freed_memory()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _resolved(run: Path, overrides: tuple[str, ...]) -> PipelineConfig:

@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import Bytes, SurrogateSet, save_tensors
-from dfkd_edge.config import FewShotConfig, content_hash
+from dfkd_edge.config import FewShotConfig
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import StageContext
-from dfkd_edge.run_dir import atomic_write, file_hash
+from dfkd_edge.run_dir import atomic_write, content_hash, file_hash
 from dfkd_edge.runtime.folder_layouts import pictures_in, read_layout
 from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.runtime_faults import faults_as_errors

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
 from dfkd_edge.class_names import ClassNames, read_class_names
-from dfkd_edge.config import PipelineConfig, load_config
+from dfkd_edge.config import PipelineConfig
+from dfkd_edge.config_file import load_config
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.run_dir import damaged_files, find_run, read_stages, require_stages
 from dfkd_edge.synthesis.surrogate_store import read_surrogates

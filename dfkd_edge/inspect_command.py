@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from dfkd_edge.options import AsJson
+
 STAGES = ("prompts", "surrogates", "student")
 
 
@@ -18,7 +20,7 @@ def inspect(
     path: Annotated[
         Path, typer.Argument(metavar="[PATH]", help="Run or bundle.", show_default="runs/latest")
     ] = Path("runs/latest"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Tell what a run or bundle holds, verify every file, and name the next command."""
     from dfkd_edge.errors import ArtifactError
@@ -127,7 +129,7 @@ def _command(words: Sequence[str | Path]) -> str:
 def _settings(run: Path) -> dict[str, Any]:
     import dataclasses
 
-    from dfkd_edge.config import load_config
+    from dfkd_edge.config_file import load_config
 
     file = run / "config.toml"
     return dataclasses.asdict(load_config(file)) if file.is_file() else {}

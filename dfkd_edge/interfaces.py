@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import ModelFile
-from dfkd_edge.config import ExportConfig, content_hash
-from dfkd_edge.run_dir import RunDir
+from dfkd_edge.config import ExportConfig
+from dfkd_edge.run_dir import RunDir, content_hash
 from dfkd_edge.target_profile import TargetProfile
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+from dfkd_edge.options import AsJson
+
 STYLE = {"ok": "green", "note": "cyan", "warning": "yellow", "lacking": "red"}
 
 cache_app = typer.Typer(help="Show and empty caches.", no_args_is_help=True)

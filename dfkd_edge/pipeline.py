@@ -8,7 +8,8 @@ from typing import Any
 
 from dfkd_edge.artifacts import PromptSet, StudentArtifact, SurrogateSet
 from dfkd_edge.class_names import ClassNames, read_class_names
-from dfkd_edge.config import PipelineConfig, to_toml
+from dfkd_edge.config import PipelineConfig
+from dfkd_edge.config_file import to_toml
 from dfkd_edge.deployment.bundle import Bundle
 from dfkd_edge.deployment.export import ExportPlan, export_student
 from dfkd_edge.distillation import distill

@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dfkd_edge.errors import DfkdEdgeError, EnvironmentLackingError, UsageError
+from dfkd_edge.options import AsJson, File, Files, Quiet, Verbose
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 LATEST = Path("runs") / "latest"
-Paths = Optional[list[Path]]  # noqa: UP045  Typer reads the annotation at run time
-File = Optional[Path]  # noqa: UP045
 
 
 def report(
     paths: Annotated[
-        Paths,
+        Files,
         typer.Argument(
             metavar="[RUN] [RESULT.json]...",
             help="A run or bundle, and what check.pyz wrote on devices.",
@@ -31,9 +30,9 @@ def report(
     output: Annotated[
         File, typer.Option("--output", "-o", help="The file (default: report.html in the run).")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Write report.html: one offline page that shows what the student can do and where it fails."""
     from dfkd_edge.report import write_report

@@ -17,10 +17,9 @@ from dfkd_edge.config import (
     PromptConfig,
     SynthesisConfig,
     TeacherConfig,
-    content_hash,
 )
 from dfkd_edge.model_names import MINI
-from dfkd_edge.run_dir import file_hash
+from dfkd_edge.run_dir import content_hash, file_hash
 
 
 @functools.lru_cache

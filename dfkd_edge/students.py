@@ -33,17 +33,15 @@ class StudentEntry:
 
     timm_name: str
     image_size_px: int
-    int8_friendly: bool
-    """Plain convolutions and ReLU: no squeeze-and-excite, swish or attention."""
     license: str
 
 
 STUDENTS: dict[str, StudentEntry] = {
-    MINI: StudentEntry(efficientnet_lite_slim.NAME, 96, True, "Apache-2.0"),
-    "resnet18": StudentEntry("resnet18", 224, True, "Apache-2.0"),
-    "mobilenetv2_100": StudentEntry("mobilenetv2_100", 224, True, "Apache-2.0"),
-    "mobilenetv4_conv_small": StudentEntry("mobilenetv4_conv_small", 224, True, "Apache-2.0"),
-    "mobilenetv3_small_100": StudentEntry("mobilenetv3_small_100", 224, False, "Apache-2.0"),
+    MINI: StudentEntry(efficientnet_lite_slim.NAME, 96, "Apache-2.0"),
+    "resnet18": StudentEntry("resnet18", 224, "Apache-2.0"),
+    "mobilenetv2_100": StudentEntry("mobilenetv2_100", 224, "Apache-2.0"),
+    "mobilenetv4_conv_small": StudentEntry("mobilenetv4_conv_small", 224, "Apache-2.0"),
+    "mobilenetv3_small_100": StudentEntry("mobilenetv3_small_100", 224, "Apache-2.0"),
 }
 
 
@@ -108,9 +106,9 @@ def student_entry(name: str, image_size_px: int | None) -> StudentEntry:
     entry = STUDENTS.get(name)
     if entry is None:
         require_student(name)
-        entry = StudentEntry(name, 224, False, "see timm")
+        entry = StudentEntry(name, 224, "see timm")
     if image_size_px:
-        entry = StudentEntry(entry.timm_name, image_size_px, entry.int8_friendly, entry.license)
+        entry = StudentEntry(entry.timm_name, image_size_px, entry.license)
     return entry
 
 

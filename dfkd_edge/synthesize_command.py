@@ -13,21 +13,33 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.flags import distill_overrides
+from dfkd_edge.options import (
+    RUNS,
+    AsJson,
+    Classes,
+    ConfigFile,
+    Device,
+    Number,
+    Quiet,
+    RedoRun,
+    RunOutput,
+    RunSet,
+    Text,
+    Verbose,
+    Workers,
+)
+from dfkd_edge.process import prepare_process
 
 if TYPE_CHECKING:
     from dfkd_edge.interfaces import WorkShare
 
-RUNS = Path("runs")
 LOCK_WAIT_S = 3_600.0
-Text = Optional[str]  # noqa: UP045  Typer reads the annotation at run time
-Number = Optional[int]  # noqa: UP045
-File = Optional[Path]  # noqa: UP045
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,12 +57,8 @@ class SynthesizeRequest:
 
 
 def synthesize(
-    classes: Annotated[
-        File, typer.Option("--classes", help="Class list: one name a line.", show_default=False)
-    ] = None,
-    output: Annotated[
-        File, typer.Option("--output", "-o", help="Run directory (default: runs/LIST-HASH).")
-    ] = None,
+    classes: Classes = None,
+    output: RunOutput = None,
     shard: Annotated[
         str, typer.Option(help="Share of a batch system's job, such as 3/8: the third of eight.")
     ] = "1/1",
@@ -58,22 +66,15 @@ def synthesize(
     pretrained: Annotated[Text, typer.Option(help="As for distill.")] = None,
     prompts: Annotated[Text, typer.Option(help="As for distill.")] = None,
     synthesis: Annotated[Text, typer.Option(help="amortized, per-image or diffusion.")] = None,
-    workers: Annotated[
-        Number, typer.Option(help="CPU threads (default: all cores).", min=1, max=256)
-    ] = None,
-    device: Annotated[Text, typer.Option(help="Torch device (default: cpu).")] = None,
+    workers: Workers = None,
+    device: Device = None,
     seed: Annotated[Number, typer.Option(help="As for distill (default: 0).")] = None,
-    exist_ok: Annotated[
-        bool, typer.Option("--exist-ok", help="Redo what differs in another run's directory.")
-    ] = False,
-    config: Annotated[File, typer.Option(help="TOML file with any of the settings.")] = None,
-    set_: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--set", help="Any setting, such as synthesis.num_images=8000; repeatable."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.")] = False,
+    exist_ok: RedoRun = False,
+    config: ConfigFile = None,
+    set_: RunSet = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Make the surrogate images of a run, or a share of them; `distill` goes on from there.
 
@@ -134,21 +135,15 @@ def run_synthesize(request: SynthesizeRequest) -> dict[str, Any]:
     Returns:
         run, num_shards, num_shards_missing, and the set's summary (None while shards are missing).
     """
-    from dfkd_edge.class_names import read_class_names, slug
-    from dfkd_edge.config import load_config
     from dfkd_edge.console import ConsoleReporter, make_console
+    from dfkd_edge.distill_command import read_request, run_name
     from dfkd_edge.run_dir import open_run
     from dfkd_edge.run_key import run_key
 
-    config = load_config(request.config_path, request.overrides)
-    if not config.classes:
-        raise ConfigError(
-            "no class list", where="--classes", hint="name a text file, one class a line"
-        )
+    config, class_names = read_request(request.config_path, request.overrides)
     share = work_share(request.shard)
-    class_names = read_class_names(Path(config.classes))
     reporter = ConsoleReporter(make_console(request.quiet))
-    _prepare_process(config.device, request.num_threads)
+    _prepare_rank(config.device, request.num_threads)
 
     from dfkd_edge.interfaces import StageContext
     from dfkd_edge.pipeline import run_prompts
@@ -156,7 +151,7 @@ def run_synthesize(request: SynthesizeRequest) -> dict[str, Any]:
     from dfkd_edge.synthesis.synthesize import make_shards, missing_shards, synthesize
 
     key = run_key(config, class_names)
-    output = request.output or RUNS / f"{slug(Path(config.classes).stem)}-{key[:8]}"
+    output = request.output or RUNS / run_name(config, class_names)
     open_locked = functools.partial(
         open_run, output, key, resume=True, exist_ok=request.exist_ok, wait_s=LOCK_WAIT_S
     )
@@ -178,20 +173,16 @@ def run_synthesize(request: SynthesizeRequest) -> dict[str, Any]:
     }
 
 
-def _prepare_process(device: str, num_threads: int | None) -> None:
-    """Settle threads and device before the first tensor.
+def _prepare_rank(device: str, num_threads: int | None) -> None:
+    """Settle this process, also where torchrun started it.
 
     The number of threads changes the order of some sums; torchrun's default of one thread a process
     would give other last bits than a process alone, so every process takes all cores.
     """
-    from dfkd_edge.distill_command import check_device, keep_freed_memory
-
-    keep_freed_memory()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import torch
-
-    check_device(device)
-    if num_threads or "TORCHELASTIC_RUN_ID" in os.environ:
-        torch.set_num_threads(num_threads or len(os.sched_getaffinity(0)))
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        num_threads = num_threads or len(os.sched_getaffinity(0))
+    prepare_process(device, num_threads)
     if device == "cuda":
+        import torch
+
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

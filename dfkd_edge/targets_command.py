@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dfkd_edge.options import AsJson
 from dfkd_edge.target_profile import TargetProfile
 
 targets_app = typer.Typer(help="Look at the devices that export knows.", no_args_is_help=True)
@@ -18,7 +19,7 @@ COLUMNS = ("name", "title", "backend", "precisions", "tensorrt", "python", "ram_
 
 @targets_app.command("list")
 def list_command(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show every module with its JetPacks, and every CPU board."""
     from dfkd_edge.plugins import ALIASES, JOIN, list_modules, load_target
@@ -55,7 +56,7 @@ def list_command(
 @targets_app.command("show")
 def show_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Target, or a board's TOML file.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show every field of a target with its source, and whether it was verified."""
     from dfkd_edge.plugins import load_target

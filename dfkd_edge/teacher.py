@@ -23,11 +23,12 @@ from torch import Tensor, nn
 
 from dfkd_edge import assets
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.config import TeacherConfig, content_hash
+from dfkd_edge.config import TeacherConfig
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.mixed_precision import mixed_precision
 from dfkd_edge.model_names import MINI as MINI
 from dfkd_edge.model_names import require_teacher
+from dfkd_edge.run_dir import content_hash
 from dfkd_edge.run_key import teacher_content
 
 _MINI_CONFIG = "dfkd-mini"

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from dfkd_edge.artifacts import Bytes, Floats, Ints, SurrogateSet
 from dfkd_edge.config import ExportConfig
 from dfkd_edge.errors import ConfigError
+from dfkd_edge.runtime.preprocess import resized_images
 from dfkd_edge.target_profile import TargetProfile
 
 from .range_estimators import Histogram, clip_range
@@ -108,7 +108,7 @@ def select_calibration(
             hint="raise synthesis.num_images or give real pictures with --calib-data",
         )
     chosen = _balanced(pool, surrogates.class_index, surrogates.style_index, num, seed)
-    images = _resized(surrogates.images[chosen], side_px)
+    images = resized_images(surrogates.images[chosen], side_px)
     num_classes = len(np.unique(surrogates.class_index[chosen]))
     num_styles = len(np.unique(surrogates.style_index[chosen]))
     return CalibrationImages(
@@ -134,18 +134,6 @@ def _balanced(
         hands.append(rows[np.argsort(turn, kind="stable")])
     dealt = [hand[i] for i in range(max(map(len, hands))) for hand in hands if i < len(hand)]
     return np.array(dealt[:num])
-
-
-def _resized(image_NHWC: Bytes, side_px: int) -> Bytes:
-    if image_NHWC.shape[1:3] == (side_px, side_px):
-        return image_NHWC
-    size = (side_px, side_px)
-    return np.stack(
-        [
-            np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-            for image in image_NHWC
-        ]
-    )
 
 
 def check_calibration_size(images: Bytes, target: TargetProfile) -> None:

@@ -24,7 +24,7 @@ from dfkd_edge.artifacts import ModelFile, StudentArtifact
 from dfkd_edge.config import ExportConfig
 from dfkd_edge.errors import ConversionError
 from dfkd_edge.run_dir import atomic_write
-from dfkd_edge.runtime.preprocess import contract
+from dfkd_edge.runtime.preprocess import contract, min_usual_max
 from dfkd_edge.students import Student, load_student
 from dfkd_edge.target_profile import Precision, TargetProfile
 
@@ -189,12 +189,6 @@ def describe(
             "dfkd_edge.version": dfkd_edge.__version__,
         },
     )
-
-
-def min_usual_max(batch: tuple[int, ...]) -> tuple[int, int, int]:
-    """Smallest, usual and largest batch of one, two or three numbers and more."""
-    ordered = sorted(batch)
-    return ordered[0], ordered[len(ordered) // 2], ordered[-1]
 
 
 def smooth_images(num: int, side_px: int, seed: int = 0) -> NDArray[np.uint8]:

@@ -76,7 +76,7 @@ def test_arguments_and_flags_give_the_same_configuration(
     monkeypatch.setattr(api, "plan_run", stop)
     with pytest.raises(KeyboardInterrupt):
         dfkd_edge.distill(quickstart, **FLAG_VALUES)
-    from dfkd_edge.config import load_config, to_toml
+    from dfkd_edge.config_file import load_config, to_toml
 
     flags = [
         text

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "dfkd_edge"
 LEAVES = (
-    *("config", "artifacts", "interfaces", "errors", "seeding", "run_dir", "class_names"),
-    *("target_profile", "target_schema", "target_files", "plugins", "model_names"),
+    *("config", "config_file", "artifacts", "interfaces", "errors", "seeding", "run_dir"),
+    *("class_names", "target_profile", "target_schema", "target_files", "plugins", "model_names"),
 )
 STAGES = ("prompts", "synthesis", "distillation", "validation", "deployment", "report")
 BETWEEN_STAGES = {

@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.cli import app
-from dfkd_edge.config import load_config, to_toml
+from dfkd_edge.config_file import load_config, to_toml
 from dfkd_edge.deployment.recipe import build_script
 from dfkd_edge.plugins import load_target
 from dfkd_edge.runtime import check as device_check

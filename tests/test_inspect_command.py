@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from dfkd_edge.cli import app
-from dfkd_edge.config import PipelineConfig, to_toml
+from dfkd_edge.config import PipelineConfig
+from dfkd_edge.config_file import to_toml
 from dfkd_edge.deployment.bundle import Bundle
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.run_dir import atomic_write, open_run

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.cli import app
-from dfkd_edge.config import load_config
+from dfkd_edge.config_file import load_config
 from dfkd_edge.plan import make_plan
 
 CLASSES = parse_class_names("dog\nhouse\n", "two")

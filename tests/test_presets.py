@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_edge.config import PipelineConfig, load_config
+from dfkd_edge.config import PipelineConfig
+from dfkd_edge.config_file import load_config
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.presets import preset_names
 

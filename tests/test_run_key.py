@@ -7,7 +7,7 @@ import pytest
 
 from dfkd_edge import assets
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.config import load_config
+from dfkd_edge.config_file import load_config
 from dfkd_edge.run_key import content_of, run_key
 
 USES_OF_A_FILE = {

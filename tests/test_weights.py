@@ -9,7 +9,7 @@ from huggingface_hub import constants
 from typer.testing import CliRunner
 
 from dfkd_edge.cli import app
-from dfkd_edge.config import load_config
+from dfkd_edge.config_file import load_config
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.weights import needed_weights, require_weights
 

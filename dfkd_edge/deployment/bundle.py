@@ -271,7 +271,9 @@ def _write_files(folder: Path, contents: BundleContents) -> list[str]:
     side_px = contents.golden.images.shape[1]
     texts: dict[str, str | bytes] = {
         bundle_files.CLASSES: "".join(f"{name}\n" for name in contents.class_names),
-        bundle_files.PREPROCESS: _json(preprocess.contract(side_px, _profile(contents.batch))),
+        bundle_files.PREPROCESS: _json(
+            preprocess.contract(side_px, preprocess.min_usual_max(contents.batch))
+        ),
         bundle_files.GOLDEN: _golden_bytes(contents.golden, side_px),
         "test_card.png": _card_png(side_px),
         "LICENSES.txt": contents.licenses,
@@ -294,11 +296,6 @@ def _write_files(folder: Path, contents: BundleContents) -> list[str]:
 
 def _json(document: Mapping[str, Any]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def _profile(batch: tuple[int, ...]) -> tuple[int, int, int]:
-    ordered = sorted(batch)
-    return ordered[0], ordered[len(ordered) // 2], ordered[-1]
 
 
 def _golden_bytes(golden: GoldenSet, side_px: int) -> bytes:

@@ -10,7 +10,8 @@ from rich.markup import escape
 
 from dfkd_edge.artifacts import ModelFile, StudentArtifact
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.config import ExportConfig, TeacherConfig, load_config
+from dfkd_edge.config import ExportConfig, TeacherConfig
+from dfkd_edge.config_file import load_config
 from dfkd_edge.deployment.bundle import Bundle
 from dfkd_edge.deployment.proof import build_rungs, engine_rungs, evaluation_set, prove
 from dfkd_edge.errors import ArtifactError, DfkdEdgeError

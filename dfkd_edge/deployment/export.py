@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from dfkd_edge import __version__
 from dfkd_edge.artifacts import ModelFile, SurrogateSet, load_tensors
-from dfkd_edge.config import ExportConfig, content_hash
+from dfkd_edge.config import ExportConfig
 from dfkd_edge.deployment.bundle import (
     Bundle,
     BundleContents,
@@ -36,12 +36,13 @@ from dfkd_edge.deployment.rescue import Rescuer
 from dfkd_edge.errors import ConfigError, DfkdEdgeError, RunDirError
 from dfkd_edge.finished_run import FinishedRun
 from dfkd_edge.interfaces import StageContext
-from dfkd_edge.run_dir import file_hash
+from dfkd_edge.run_dir import content_hash, file_hash
+from dfkd_edge.runtime.preprocess import resized_images
 from dfkd_edge.students import Student, load_student
 from dfkd_edge.target_profile import Precision, TargetProfile
 from dfkd_edge.teacher import Teacher, load_teacher
 from dfkd_edge.validation.confidence import fit_confidence
-from dfkd_edge.validation.evaluation_images import EvaluationSet, resized, surrogate_suite
+from dfkd_edge.validation.evaluation_images import EvaluationSet, surrogate_suite
 from dfkd_edge.validation.gate import judge
 
 NUM_GOLDEN = 32
@@ -269,10 +270,10 @@ def golden_set(surrogates: SurrogateSet, proof: Proof, side_px: int) -> GoldenSe
     labels = surrogates.class_index[rows]
     turn = np.array([(labels[:i] == label).sum() for i, label in enumerate(labels)])
     chosen = rows[np.lexsort((labels, turn))][:NUM_GOLDEN]
-    image_GSSC = resized(surrogates.images[chosen], side_px)
+    image_GSSC = resized_images(surrogates.images[chosen], side_px)
     by_name = {rung.name: rung for rung in proof.rungs}
     teacher = by_name["teacher"]
-    native = resized(surrogates.images[chosen], teacher.side_px)
+    native = resized_images(surrogates.images[chosen], teacher.side_px)
     precisions: dict[Precision, Any] = {}
     for precision in ("fp16", "int8"):
         if f"onnx-{precision}" in by_name:

@@ -28,6 +28,7 @@ from dfkd_edge.teacher import Teacher
 from dfkd_edge.validation.evaluation_images import (
     EvaluationSet,
     labelled_pictures,
+    note_unreadable,
     surrogate_suite,
 )
 from dfkd_edge.validation.gate import judge
@@ -196,11 +197,7 @@ def prove(
     """
     with reporter.stage("climbing the conversion ladder", evaluation.num_images) as progress:
         predictions = climb(rungs, evaluation, calibrated, progress)
-    if predictions.unreadable:
-        reporter.note(
-            f"  passed over {len(predictions.unreadable)} unreadable pictures, such as "
-            f"{escape(str(predictions.unreadable[0]))}"
-        )
+    note_unreadable(predictions.unreadable, reporter)
     lost = {d: predictions.drop(STUDENT, rungs[-1].name, d) for d in predictions.domains}
     unclear = [d for d, loss in lost.items() if loss.drop.mean > max_drop and loss.is_within_noise]
     if not unclear or evaluation.more is None:

@@ -25,12 +25,12 @@ from dfkd_edge.finished_run import FinishedRun
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.run_dir import atomic_write
+from dfkd_edge.runtime.preprocess import resized_images
 from dfkd_edge.students import load_student, student_tensors
 from dfkd_edge.teacher import Teacher
 from dfkd_edge.validation.evaluation_images import (
     CHOOSING_ROUND,
     EvaluationSet,
-    resized,
     surrogate_suite,
 )
 from dfkd_edge.validation.gate import Verdict, judge
@@ -161,7 +161,7 @@ class Rescuer:
         rows = np.flatnonzero(~self.run.surrogates.is_heldout)
         chosen = np.random.default_rng(self.context.seed).permutation(rows)[:NUM_RANKING_IMAGES]
         side_px = int(self.run.student.settings["image_size_px"])
-        return resized(self.run.surrogates.images[chosen], side_px)
+        return resized_images(self.run.surrogates.images[chosen], side_px)
 
     def _judged(self, model: ModelFile, choosing: Choosing) -> Verdict:
         """Judge one graph by the images for choosing."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_edge.artifacts import PromptSet, StudentArtifact
-from dfkd_edge.config import PipelineConfig, load_config
+from dfkd_edge.config import PipelineConfig
+from dfkd_edge.config_file import load_config
 from dfkd_edge.errors import ArtifactError, DfkdEdgeError
 from dfkd_edge.run_dir import RunDir, file_hash, find_run, read_stages
 from dfkd_edge.runtime.bundle_files import BENCHMARK, CHECK_RESULT, DEVICE_RESULT, MANIFEST, MARKER

@@ -81,6 +81,20 @@ def resized(picture: Any, side_px: int) -> NDArray[np.uint8]:
     return np.array(picture.resize((side_px, side_px), bilinear), dtype=np.uint8)
 
 
+def resized_images(image_NHWC: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+    """Resize a stack of RGB images in the same way."""
+    if image_NHWC.shape[1:3] == (side_px, side_px):
+        return image_NHWC
+    image_module = _pillow()
+    return np.stack([resized(image_module.fromarray(image), side_px) for image in image_NHWC])
+
+
+def min_usual_max(batch: tuple[int, ...]) -> tuple[int, int, int]:
+    """Smallest, usual and largest batch of one, two or three numbers and more."""
+    ordered = sorted(batch)
+    return ordered[0], ordered[len(ordered) // 2], ordered[-1]
+
+
 def _pillow() -> Any:
     try:
         from PIL import Image

@@ -15,14 +15,13 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from rich.markup import escape
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.runtime.faults import Fault
-from dfkd_edge.runtime.preprocess import read_picture
+from dfkd_edge.runtime.preprocess import read_picture, resized_images
 from dfkd_edge.seeding import derived_seed
 from dfkd_edge.validation.corruptions import GROUPS, corrupted_group
 from dfkd_edge.validation.image_folders import Domain, describe_folders, find_domains
@@ -91,20 +90,6 @@ class EvaluationSet:
         return sum(len(source) for source in self.sources)
 
 
-def resized(image_NHWC: Images, side_px: int) -> Images:
-    """Resize as prediction does: Pillow, bilinear with antialias, squeezed to a square."""
-    if image_NHWC.shape[1:3] == (side_px, side_px):
-        return image_NHWC
-    return np.stack(
-        [
-            np.asarray(
-                Image.fromarray(picture).resize((side_px, side_px), Image.Resampling.BILINEAR)
-            )
-            for picture in image_NHWC
-        ]
-    )
-
-
 class ArraySource:
     """Images in memory."""
 
@@ -128,7 +113,7 @@ class ArraySource:
         for start in range(0, len(self), size):
             part_NHWC = self._image_NHWC[start : start + size]
             yield Batch(
-                lambda side_px, part=part_NHWC: resized(part, side_px),  # type: ignore[misc]
+                lambda side_px, part=part_NHWC: resized_images(part, side_px),  # type: ignore[misc]
                 self._labels[start : start + size],
                 self._pictures[start : start + size],
             )
@@ -225,7 +210,7 @@ def _views(image_NHWC: Images, num_views: int, rng: np.random.Generator | None) 
             view_NHWC = np.ascontiguousarray(
                 view_NHWC[:, top : top + side, left : left + width - width // 8]
             )
-            view_NHWC = resized(view_NHWC, height)
+            view_NHWC = resized_images(view_NHWC, height)
         views.append(view_NHWC[:, :, ::-1] if number % 2 else view_NHWC)
     return np.ascontiguousarray(np.concatenate(views))
 

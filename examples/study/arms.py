@@ -20,12 +20,13 @@ from picture_sets import dead_leaves, labelled_by_teacher, real_pictures, stored
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.class_names import read_class_names
-from dfkd_edge.config import PipelineConfig, content_hash, load_config
+from dfkd_edge.config import PipelineConfig
+from dfkd_edge.config_file import load_config
 from dfkd_edge.distillation import distill
 from dfkd_edge.errors import RunDirError
 from dfkd_edge.interfaces import Reporter, StageContext
 from dfkd_edge.pipeline import run_prompts
-from dfkd_edge.run_dir import atomic_write, open_run
+from dfkd_edge.run_dir import atomic_write, content_hash, open_run
 from dfkd_edge.seeding import derived_seed
 from dfkd_edge.students import Student, build_student, load_student
 from dfkd_edge.synthesis import synthesize

@@ -6,7 +6,6 @@ python examples/study/study.py --classes LIST --data DIR --pictures PARQUETS --o
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 import time
@@ -19,8 +18,8 @@ from results import markdown, write_results
 
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.console import ConsoleReporter, make_console
-from dfkd_edge.distill_command import check_device, keep_freed_memory
 from dfkd_edge.errors import ConfigError, DfkdEdgeError
+from dfkd_edge.process import check_device, prepare_host
 from dfkd_edge.validation.image_folders import find_domains
 
 
@@ -107,8 +106,7 @@ def run_study(args: argparse.Namespace, command: str) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study and print its table; returns the exit code."""
     args = parse(arguments)
-    keep_freed_memory()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare_host()
     given = sys.argv[1:] if arguments is None else arguments
     try:
         check_device(args.device)

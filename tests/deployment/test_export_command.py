@@ -19,7 +19,8 @@ from typer.testing import CliRunner, Result
 from dfkd_edge.artifacts import StudentArtifact, load_tensors
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.cli import app
-from dfkd_edge.config import PipelineConfig, SynthesisConfig, to_toml
+from dfkd_edge.config import PipelineConfig, SynthesisConfig
+from dfkd_edge.config_file import to_toml
 from dfkd_edge.deployment import precision_repair
 from dfkd_edge.distillation import qat
 from dfkd_edge.errors import ArtifactError, ConfigError, GateFailedError, RunDirError, UsageError

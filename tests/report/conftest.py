@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import PromptSet, StudentArtifact, save_tensors
-from dfkd_edge.config import PipelineConfig, to_toml
+from dfkd_edge.config import PipelineConfig
+from dfkd_edge.config_file import to_toml
 from dfkd_edge.run_dir import atomic_write, open_run
 from dfkd_edge.validation.metrics import summarise
 from dfkd_edge.validation.reliability import confusion, reliability
