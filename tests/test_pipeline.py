@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 SMALL = ("--set", "synthesis.num_images=300", "--set", "prompts.num_iterations=12")
+TWO_SHARDS = ("--set", "synthesis.num_images=160")
 STUDENT = ("--steps", "14", "--batch-size", "16", "--workers", "2")
 
 
@@ -28,20 +29,17 @@ def _weights(run: Path) -> bytes:
 def test_the_command_leaves_a_complete_run_and_one_json_document(
     tmp_path: Path, quickstart: Path
 ) -> None:
-    result = subprocess.run(
-        _command(quickstart, tmp_path / "run", "--json"), capture_output=True, text=True, check=True
-    )
+    command = _command(quickstart, tmp_path / "run", *TWO_SHARDS, "--json")
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
     document = json.loads(result.stdout)
     assert [rung["name"] for rung in document["rungs"]] == ["teacher", "student-start", "student"]
-    assert document["surrogates"]["num_candidates"] == 300
+    assert document["surrogates"]["num_candidates"] == 160
     left = {p.name for p in (tmp_path / "run").iterdir()}
     expected = {"classes.txt", "config.toml", "evaluation.json", "manifest.json", "metrics.jsonl"}
     expected.add("report.html")
     assert expected <= left
     assert (tmp_path / "latest").resolve() == (tmp_path / "run").resolve()
-    again = subprocess.run(
-        _command(quickstart, tmp_path / "run", "--json"), capture_output=True, text=True, check=True
-    )
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(again.stdout) == document
     assert "synthesizing" not in again.stderr
 
