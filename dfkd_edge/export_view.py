@@ -108,7 +108,7 @@ def show_panel(lines: list[str], document: dict[str, Any], next_step: str) -> No
     result_console().print(
         Panel(
             escape("\n".join(lines)),
-            title="bundle proven" if passed else "gate failed",
+            title="conversion proven" if passed else "gate failed",
             title_align="left",
             expand=False,
             border_style="green" if passed else "red",

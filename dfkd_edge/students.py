@@ -25,6 +25,8 @@ from dfkd_edge.model_names import require_student
 
 INPUT_MEAN = (0.5, 0.5, 0.5)
 INPUT_STD = (0.25, 0.25, 0.25)
+MINI_EMBED_DIM = 256
+"""Width of the embedded teacher's space, which the shipped start weights were distilled into."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,17 @@ def student_entry(name: str, image_size_px: int | None) -> StudentEntry:
     return entry
 
 
+def has_distilled_start(name: str, init: str, embed_dim: int) -> bool:
+    """Whether start weights are whole, projection included: distilled from a teacher of this width.
+
+    Args:
+        name: a name of the table or of timm.
+        init: `pretrained` or `random`.
+        embed_dim: D of the teacher.
+    """
+    return init == "pretrained" and name == MINI and embed_dim == MINI_EMBED_DIM
+
+
 def build_student(
     name: str, init: str, head_KD: Tensor, logit_scale: float, image_size_px: int | None = None
 ) -> Student:
@@ -132,7 +145,7 @@ def build_student(
     student = Student(entry.timm_name, entry.image_size_px, head_KD, logit_scale)
     if init == "pretrained" and name == MINI:
         weights = {k: v.float() for k, v in load_file(assets.START_WEIGHTS).items()}
-        if weights["projection.weight"].shape == student.projection.weight.shape:
+        if has_distilled_start(name, init, head_KD.shape[1]):
             student.load_state_dict(weights, strict=False)
         else:  # another teacher's space: keep the backbone, learn the projection
             kept = {k: v for k, v in weights.items() if k.startswith("backbone.")}

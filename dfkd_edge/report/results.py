@@ -60,7 +60,7 @@ def verdict(sources: Sources) -> VerdictView:
     tiles.append(
         Tile("Gate", "passed" if passed else "failed", f"allowed {100 * gate['max_drop']:g} points")
     )
-    headline = f"{'Proven' if passed else 'Gate failed'} for {ladder.target}"
+    headline = f"{'Conversion proven' if passed else 'Gate failed'} for {ladder.target}"
     return VerdictView("passed" if passed else "failed", headline, gate["sentence"], tuple(tiles))
 
 
