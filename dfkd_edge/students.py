@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -22,11 +22,10 @@ from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
 from dfkd_edge.model_names import MINI as MINI
 from dfkd_edge.model_names import require_student
+from dfkd_edge.seeding import derived_seed
 
 INPUT_MEAN = (0.5, 0.5, 0.5)
 INPUT_STD = (0.25, 0.25, 0.25)
-MINI_EMBED_DIM = 256
-"""Width of the embedded teacher's space, which the shipped start weights were distilled into."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,10 @@ def has_distilled_start(name: str, init: str, embed_dim: int) -> bool:
         init: `pretrained` or `random`.
         embed_dim: D of the teacher.
     """
-    return init == "pretrained" and name == MINI and embed_dim == MINI_EMBED_DIM
+    if init != "pretrained" or name != MINI:
+        return False
+    with safe_open(assets.START_WEIGHTS, "pt") as weights:
+        return bool(weights.get_slice("projection.weight").get_shape()[0] == embed_dim)
 
 
 def build_student(
@@ -161,6 +163,14 @@ def build_student(
             ) from error
         student.backbone.load_state_dict(source.state_dict())
     return student.to(memory_format=torch.channels_last)
+
+
+def build_start(
+    name: str, init: str, head_KD: Tensor, logit_scale: float, image_size_px: int | None, seed: int
+) -> Student:
+    """Build a run's student as it is before its first step: `build_student` under its seed."""
+    torch.manual_seed(derived_seed(seed, "student"))  # timm draws weights from the global one
+    return build_student(name, init, head_KD, logit_scale, image_size_px)
 
 
 def student_tensors(student: Student) -> bytes:

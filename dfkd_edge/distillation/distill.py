@@ -25,8 +25,8 @@ from dfkd_edge.interfaces import StageContext
 from dfkd_edge.mixed_precision import mixed_precision
 from dfkd_edge.run_dir import atomic_write
 from dfkd_edge.run_key import student_content
-from dfkd_edge.seeding import derived_seed, stage_generator
-from dfkd_edge.students import Student, build_student, has_distilled_start, student_tensors
+from dfkd_edge.seeding import stage_generator
+from dfkd_edge.students import Student, build_start, has_distilled_start, student_tensors
 from dfkd_edge.synthesis.views import random_view
 from dfkd_edge.teacher import Teacher
 
@@ -63,13 +63,13 @@ def distill(
 
 
 def _start(teacher: Teacher, config: DistillationConfig, context: StageContext) -> Student:
-    torch.manual_seed(derived_seed(context.seed, STAGE))  # timm draws weights from the global one
-    return build_student(
+    return build_start(
         config.student,
         config.student_init,
         teacher.head_KD,
         teacher.logit_scale,
         config.image_size_px or None,
+        context.seed,
     ).to(context.device)
 
 

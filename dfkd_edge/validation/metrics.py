@@ -19,8 +19,7 @@ from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
 from dfkd_edge.environment import describe_environment
 from dfkd_edge.interfaces import Progress, StageContext
 from dfkd_edge.run_dir import atomic_write
-from dfkd_edge.seeding import derived_seed
-from dfkd_edge.students import Student, build_student, load_student
+from dfkd_edge.students import Student, build_start, load_student
 from dfkd_edge.teacher import Teacher
 from dfkd_edge.validation.evaluation_images import (
     HELDOUT_DOMAIN,
@@ -111,11 +110,10 @@ def _figures(
 
 def start_student(artifact: StudentArtifact, teacher: Teacher, seed: int) -> Student:
     """Build the student as it was before it saw a surrogate image, with the same head."""
-    torch.manual_seed(derived_seed(seed, "student"))
     settings = artifact.settings
-    student = build_student(
+    student = build_start(
         settings["student"], settings["init"], teacher.head_KD, teacher.logit_scale,
-        settings["image_size_px"],
+        settings["image_size_px"], seed,
     )  # fmt: skip
     return student.eval()
 
