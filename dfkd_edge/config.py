@@ -97,6 +97,8 @@ class SynthesisConfig:
     """Classifier-free guidance; 1 samples the prior as it was learnt."""
     condition_noise: float = 0.5
     """Length of the random offset of each prompt embedding, whose length is 1."""
+    exemplar_share: float = 0.5
+    """Embedded prior: share of the images that start from drawings of its memory (ours)."""
     num_refinement_steps: int = 2
     """Guided steps on the latents of images that the teacher does not recognise."""
     refinement_rate: float = 0.15
@@ -135,6 +137,7 @@ class SynthesisConfig:
             "num_sampling_steps": (1, 1000),
             "guidance_scale": (1, 100),
             "condition_noise": (0, 2),
+            "exemplar_share": (0, 1),
             "text_noise": (0, 2),
             "num_refinement_steps": (0, 1000),
             "refinement_rate": (1e-9, 1e3),

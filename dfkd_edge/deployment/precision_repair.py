@@ -2,8 +2,8 @@
 
 Every layer alone is put back to float and what it spares is read off surrogate images: how much
 nearer the class probabilities come to those of the FP32 student. Then the layers that spare most go
-back, 1, 2, 4, ... of them, until the gate passes, and by halving the fewest that still pass. No
-label is needed.
+back, 1, 2, 4, ... of them, until the judge is content, and by halving the fewest that still content
+it. No label is needed.
 
 Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB), K classes.
 """
@@ -34,7 +34,7 @@ MAX_FLOAT_SHARE = 1 / 3
 Quantize = Callable[[frozenset[str]], ModelFile]
 """Nodes that stay float -> INT8 graph."""
 Judge = Callable[[frozenset[str]], Verdict]
-"""Nodes that stay float -> what the gate says of the graph."""
+"""Nodes that stay float -> whether the graph loses little enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class RepairReport:
     sensitivities: tuple[Sensitivity, ...]
     """Those that spare most first."""
     num_graphs: int
-    """Graphs that the gate judged."""
+    """Graphs that were judged."""
     seconds: float
 
     def document(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def repair(
     drop_before: float,
     reporter: Reporter,
 ) -> RepairReport:
-    """Find the fewest layers whose return to float lets the gate pass.
+    """Find the fewest layers whose return to float lets a graph pass its judge.
 
     Returns:
         What was found; `float_nodes` are those of the graph that passed or else lost least, which

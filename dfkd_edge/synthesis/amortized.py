@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd_edge.config import SynthesisConfig
-from dfkd_edge.interfaces import SynthesisBatch
+from dfkd_edge.interfaces import SynthesisBatch, Synthesizer
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import Decoder, LatentDecoder, load_decoder
 from dfkd_edge.synthesis.decoders import load_latent_decoder
+from dfkd_edge.synthesis.exemplars import RetrievalSynthesizer, recognised_drawings
 from dfkd_edge.synthesis.guidance import guidance_loss
 from dfkd_edge.synthesis.latent_network import LatentNetwork
 from dfkd_edge.synthesis.memory import images_that_fit, parts_of
@@ -153,8 +154,8 @@ def uses_embedded_prior(teacher_name: str, config: SynthesisConfig) -> bool:
     return teacher_name == config.decoder == MINI and not config.image_size_px
 
 
-def load_amortized(setup: SynthesisSetup) -> PriorSynthesizer | NetworkSynthesizer:
-    """Load the embedded prior where it knows the teacher's space; else train a network.
+def load_amortized(setup: SynthesisSetup) -> Synthesizer:
+    """Load the embedded prior and its memory where they serve; else train a network.
 
     Raises:
         ConfigError: the decoder cannot make images of that size.
@@ -163,6 +164,11 @@ def load_amortized(setup: SynthesisSetup) -> PriorSynthesizer | NetworkSynthesiz
     """
     teacher, config = setup.teacher, setup.config
     if uses_embedded_prior(teacher.name, config):
-        return PriorSynthesizer(teacher, load_decoder(device=setup.context.device), config)
+        prior = PriorSynthesizer(teacher, load_decoder(device=setup.context.device), config)
+        if not config.exemplar_share:
+            return prior
+        drawings = recognised_drawings(teacher, setup.context.reporter)
+        side_px = prior.decoder.image_size_px
+        return RetrievalSynthesizer(prior, drawings, teacher, config.exemplar_share, side_px)
     decoder = load_latent_decoder(config, teacher)
     return NetworkSynthesizer(trained_network(decoder, setup), teacher, decoder, config)

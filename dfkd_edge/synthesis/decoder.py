@@ -25,6 +25,8 @@ from dfkd_edge import assets
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.mixed_precision import mixed_precision
 
+SCALE_SUFFIX = "/scale"
+"""Marks the scales of weights that are stored as int8."""
 LATENT_LIMIT = 4.0
 """Guided latents stay within so many deviations of the prior's."""
 
@@ -155,6 +157,17 @@ class Decoder:
         return F.sigmoid(image.float())
 
 
+def from_eight_bits(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Undo the storage of weights as int8 with a scale for each row; other tensors stay."""
+    scales = {name: value for name, value in tensors.items() if name.endswith(SCALE_SUFFIX)}
+    plain = {name: value for name, value in tensors.items() if name not in scales}
+    for name, scale in scales.items():
+        weight = plain[name.removesuffix(SCALE_SUFFIX)].float()
+        scale = scale.float().reshape(-1, *(1,) * (weight.ndim - 1))
+        plain[name.removesuffix(SCALE_SUFFIX)] = weight * scale
+    return plain
+
+
 def load_decoder(
     folder: Path = assets.DECODER, device: str = "cpu", image_size_px: int = 0
 ) -> Decoder:
@@ -173,7 +186,7 @@ def load_decoder(
         autoencoder = AutoencoderTiny(**settings["autoencoder"])
         prior = UNet2DModel(**settings["prior"])
         autoencoder.load_state_dict(load_file(folder / "autoencoder.safetensors"))
-        prior.load_state_dict(load_file(folder / "prior.safetensors"))
+        prior.load_state_dict(from_eight_bits(load_file(folder / "prior.safetensors")))
     except FileNotFoundError as error:
         raise ConfigError(
             "decoder is incomplete", where=str(error.filename or folder), hint="install again"

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from training_batches import on_background
+from training_batches import as_rgba
 
+from dfkd_edge.synthesis.exemplars import on_background
 from dfkd_edge.synthesis.views import geometric_view
 
 LISTS = {
@@ -67,7 +68,7 @@ def main() -> None:
             rows = [i for i, row in enumerate(labels) if row["name"].lower() in wanted]
             folder = args.out / name / label
             folder.mkdir(parents=True, exist_ok=True)
-            image = on_background(np.repeat(rgba[rows], NUM_VARIANTS, 0), generator)
+            image = on_background(as_rgba(np.repeat(rgba[rows], NUM_VARIANTS, 0)), generator)
             view = geometric_view(image, image.shape[-1], generator, min_scale=0.8)
             for number, pixels in enumerate((view * 255).byte().permute(0, 2, 3, 1).numpy()):
                 Image.fromarray(pixels).save(folder / f"{number:03d}.png")

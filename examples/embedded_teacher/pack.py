@@ -29,6 +29,7 @@ from training_batches import BankTargets, Batches
 
 from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.config import TeacherConfig
+from dfkd_edge.synthesis.decoder import SCALE_SUFFIX
 from dfkd_edge.teacher import load_teacher
 
 ASSETS = Path(__file__).parents[2] / "dfkd_edge" / "assets"
@@ -48,6 +49,21 @@ def save_half(tensors: dict[str, Tensor], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     half = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     save_file({k: v.contiguous() for k, v in half.items()}, path)
+    print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB", flush=True)
+
+
+def save_eight_bit(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write weights as int8 with a scale for each row, everything else as float16."""
+    stored: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if not value.is_floating_point() or value.ndim < 2:
+            stored[name] = value.half() if value.is_floating_point() else value
+            continue
+        scale = value.float().flatten(1).abs().amax(1).clamp(min=1e-8) / 127
+        row = scale.reshape(-1, *(1,) * (value.ndim - 1))
+        stored[name] = (value.float() / row).round().to(torch.int8)
+        stored[name + SCALE_SUFFIX] = scale
+    save_file({name: value.contiguous() for name, value in stored.items()}, path)
     print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB", flush=True)
 
 
@@ -132,7 +148,7 @@ def pack_decoder(work: Path) -> None:
     """Write the decoder's two networks and decoder.json."""
     folder = ASSETS / "decoder"
     save_half(load_file(work / "autoencoder.safetensors"), folder / "autoencoder.safetensors")
-    save_half(load_file(work / "prior.safetensors"), folder / "prior.safetensors")
+    save_eight_bit(load_file(work / "prior.safetensors"), folder / "prior.safetensors")
     settings = {
         "image_size_px": SIDE_PX,
         "embed_dim": EMBED_DIM,

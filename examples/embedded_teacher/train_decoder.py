@@ -23,10 +23,11 @@ from knowledge import EMBED_DIM, lite_input, load_lite
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from train_image_tower import save_checkpoint
-from training_batches import BankTargets, NameTargets, Pictures, load_pictures, on_background
+from training_batches import BankTargets, NameTargets, Pictures, as_rgba, load_pictures
 
 from dfkd_edge.mixed_precision import mixed_precision
 from dfkd_edge.synthesis.decoder import Decoder
+from dfkd_edge.synthesis.exemplars import on_background
 from dfkd_edge.synthesis.views import uniform
 
 SIDE_PX = 96
@@ -67,7 +68,7 @@ class PictureSource:
         """Return RGB images [N, 3, SIDE_PX, SIDE_PX] in [0, 1]; icons get a random background."""
         stored = np.stack([pictures.pixels[r] for r in rows])
         if stored.shape[-1] == 4:
-            image = on_background(stored, generator)
+            image = on_background(as_rgba(stored), generator)
         else:
             image = torch.from_numpy(stored).permute(0, 3, 1, 2).float() / 255
         image = F.interpolate(image, size=(SIDE_PX, SIDE_PX), mode="area")

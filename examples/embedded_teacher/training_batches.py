@@ -19,7 +19,8 @@ from pictures import names_new_category
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
-from dfkd_edge.synthesis.views import colour_jitter, geometric_view, style_view, uniform
+from dfkd_edge.synthesis.exemplars import on_background
+from dfkd_edge.synthesis.views import colour_jitter, geometric_view, style_view
 
 PERSON_WORDS = frozenset(
     [
@@ -156,27 +157,9 @@ def load_pictures(work: Path, stem: str, targets: NameTargets) -> Pictures:
     return Pictures(np.load(work / f"{stem}.npy", mmap_mode="r"), index, weight, draw / draw.sum())
 
 
-def on_background(rgba_NPPC: np.ndarray, generator: torch.Generator) -> Tensor:
-    """Lay icons on white, plain or graded backgrounds; recolour one-colour symbols.
-
-    Returns:
-        RGB images [N, 3, P, P] in [0, 1].
-    """
-    rgba = torch.from_numpy(rgba_NPPC.astype(np.float32) / 255).permute(0, 3, 1, 2)
-    colour, alpha = rgba[:, :3], rgba[:, 3:]
-    num, side = len(rgba), rgba.shape[-1]
-    top, bottom = (uniform((num, 3, 1, 1), 0.2, 1, generator) for _ in range(2))
-    ramp = torch.linspace(0, 1, side)[None, None, :, None]
-    graded = (top + (bottom - top) * ramp).expand(-1, -1, -1, side)
-    white = torch.rand((num, 1, 1, 1), generator=generator) < 0.45
-    background = torch.where(white, torch.ones_like(graded), graded)
-    flat = (colour.amax((1, 2, 3), keepdim=True) < 0.05) | (
-        (colour * alpha).flatten(1).std(1)[:, None, None, None] < 0.01
-    )
-    ink = uniform((num, 3, 1, 1), 0.0, 0.55, generator)
-    ink = ink * (torch.rand((num, 1, 1, 1), generator=generator) < 0.6)
-    colour = torch.where(flat, ink.expand_as(colour), colour)
-    return colour * alpha + background * (1 - alpha)
+def as_rgba(pixels_NPPC: np.ndarray) -> Tensor:
+    """Turn stored icons, uint8 [N, P, P, 4], into float [N, 4, P, P] in [0, 1]."""
+    return torch.from_numpy(pixels_NPPC.astype(np.float32) / 255).permute(0, 3, 1, 2)
 
 
 class Batches(IterableDataset[dict[str, Tensor]]):
@@ -210,7 +193,7 @@ class Batches(IterableDataset[dict[str, Tensor]]):
         rows_icon = rng.choice(len(icons.draw_weight), half, p=icons.draw_weight)
         photo = torch.from_numpy(np.stack([photos.pixels[r] for r in rows_photo]))
         photo = photo.permute(0, 3, 1, 2).float() / 255
-        icon = on_background(np.stack([icons.pixels[r] for r in rows_icon]), generator)
+        icon = on_background(as_rgba(np.stack([icons.pixels[r] for r in rows_icon])), generator)
         side = self.side_at[max(s for s in self.side_at if s <= step)]
         image = geometric_view(torch.cat((photo, icon)), side, generator, min_scale=0.45)
         probability = torch.cat((torch.full((half,), 0.6), torch.full((half,), 0.5)))
