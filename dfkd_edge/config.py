@@ -230,9 +230,6 @@ class DistillationConfig:
     """Whether the half of a batch that is even over classes is even over their styles too."""
     hard_share: float = 0.0
     """Share of a batch drawn from the images with the largest feature distance so far; 0: none."""
-    start_share: float = 0.25
-    """Share of the start weights in what ships (WiSE-FT, Wortsman et al., CVPR 2022; the share is
-    ours). Only where they know the teacher's space: the default student of the embedded teacher."""
     ema_decay: float = 0.0
     """Decay of the moving average of the weights, which is then what ships; 0 takes the last."""
 
@@ -262,7 +259,6 @@ class DistillationConfig:
             0 <= self.style_probability <= 1, "must be 0 to 1", "distillation.style_probability"
         )
         _require(0 <= self.hard_share <= 1, "must be 0 to 1", "distillation.hard_share")
-        _require(0 <= self.start_share < 1, "must be 0 to below 1", "distillation.start_share")
         _require(0 <= self.ema_decay < 1, "must be 0 to below 1", "distillation.ema_decay")
 
     @property

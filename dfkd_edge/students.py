@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -113,20 +113,6 @@ def student_entry(name: str, image_size_px: int | None) -> StudentEntry:
     return entry
 
 
-def has_distilled_start(name: str, init: str, embed_dim: int) -> bool:
-    """Whether start weights are whole, projection included: distilled from a teacher of this width.
-
-    Args:
-        name: a name of the table or of timm.
-        init: `pretrained` or `random`.
-        embed_dim: D of the teacher.
-    """
-    if init != "pretrained" or name != MINI:
-        return False
-    with safe_open(assets.START_WEIGHTS, "pt") as weights:
-        return bool(weights.get_slice("projection.weight").get_shape()[0] == embed_dim)
-
-
 def build_student(
     name: str, init: str, head_KD: Tensor, logit_scale: float, image_size_px: int | None = None
 ) -> Student:
@@ -147,7 +133,7 @@ def build_student(
     student = Student(entry.timm_name, entry.image_size_px, head_KD, logit_scale)
     if init == "pretrained" and name == MINI:
         weights = {k: v.float() for k, v in load_file(assets.START_WEIGHTS).items()}
-        if has_distilled_start(name, init, head_KD.shape[1]):
+        if weights["projection.weight"].shape[0] == head_KD.shape[1]:
             student.load_state_dict(weights, strict=False)
         else:  # another teacher's space: keep the backbone, learn the projection
             kept = {k: v for k, v in weights.items() if k.startswith("backbone.")}

@@ -1,4 +1,4 @@
-"""Averages of the student's weights, which are what ships: along the steps, and with the start."""
+"""The moving average of the student's weights, which can be what ships."""
 
 from __future__ import annotations
 
@@ -45,16 +45,3 @@ class WeightAverage:
         state = {name.removeprefix("average/"): value for name, value in self.tensors.items()}
         if state:
             network.load_state_dict(state)
-
-
-@torch.no_grad()
-def move_towards(network: nn.Module, start: nn.Module, share: float) -> None:
-    """Move every float of a network towards another's by a share of the way, statistics included.
-
-    Fine-tuned weights that go a part of the way back keep more of what the start knew of other
-    domains (WiSE-FT, Wortsman et al., CVPR 2022).
-    """
-    start_state = start.state_dict()
-    for name, value in network.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(start_state[name], share)

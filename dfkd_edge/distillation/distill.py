@@ -17,7 +17,7 @@ from torch import Tensor
 from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
 from dfkd_edge.checkpoint import load_checkpoint, save_checkpoint
 from dfkd_edge.config import DistillationConfig
-from dfkd_edge.distillation.averaging import WeightAverage, move_towards
+from dfkd_edge.distillation.averaging import WeightAverage
 from dfkd_edge.distillation.batches import STAGE, HardImages, draw_rows, pixels
 from dfkd_edge.distillation.losses import feature_distance, feature_distances, soft_target_loss
 from dfkd_edge.distillation.optim import learning_rate_at, make_optimiser
@@ -26,7 +26,7 @@ from dfkd_edge.mixed_precision import mixed_precision
 from dfkd_edge.run_dir import atomic_write
 from dfkd_edge.run_key import student_content
 from dfkd_edge.seeding import stage_generator
-from dfkd_edge.students import Student, build_start, has_distilled_start, student_tensors
+from dfkd_edge.students import Student, build_start, student_tensors
 from dfkd_edge.synthesis.views import random_view
 from dfkd_edge.teacher import Teacher
 
@@ -50,10 +50,6 @@ def distill(
         return StudentArtifact.load(folder)
     student = _start(teacher, config, context)
     _train(student, teacher, surrogates, config, context, key)
-    if config.start_share and has_distilled_start(
-        config.student, config.student_init, teacher.embed_dim
-    ):
-        move_towards(student, _start(teacher, config, context), config.start_share)
     artifact = StudentArtifact(folder, _settings(student, teacher, config))
     atomic_write(artifact.weights, student_tensors(student))
     files = [artifact.weights, artifact.save_settings()]

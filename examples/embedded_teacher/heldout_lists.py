@@ -1,4 +1,4 @@
-"""Write three class lists and their held-out icons as folders for `distill --data`.
+"""Write class lists and their held-out icons as folders for `distill --data`.
 
 The icons come from styles that no training step saw. Each is laid on several backgrounds, at
 several sizes; the teacher's accuracy on the same pictures is the yardstick.
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pictures import NEW_CATEGORIES
 from PIL import Image
 from training_batches import as_rgba
 
@@ -25,27 +26,15 @@ LISTS = {
         *("bowl with spoon", "cocktail glass", "baby bottle", "cup with straw"),
     ],
     "animals": [
-        "horse",
-        "cow",
-        "pig",
-        "goat",
-        "chicken",
-        "duck",
-        "owl",
-        "penguin",
-        "tiger",
-        "elephant",
-        "monkey",
-        "camel",
-        "crocodile",
-        "snail",
-        "ant",
-        "koala",
-        "bat",
-        "deer",
-        "turkey",
-        "frog",
+        *("horse", "cow", "pig", "goat", "chicken", "duck", "owl", "penguin", "tiger", "elephant"),
+        *("monkey", "camel", "crocodile", "snail", "ant", "koala", "bat", "deer", "turkey", "frog"),
     ],
+    "things": [
+        *("strawberry", "watermelon", "lemon", "peach", "pear", "mushroom", "bread", "pizza"),
+        *("doughnut", "tomato", "bus", "bicycle", "airplane", "tractor", "ambulance", "sailboat"),
+        *("rocket", "taxi", "anchor", "guitar"),
+    ],
+    "unseen": list(NEW_CATEGORIES),
 }
 NUM_VARIANTS = 6
 

@@ -32,15 +32,17 @@ SIDE_PX, NUM_COLUMNS = 64, 32
 NUM_COLOURS = 16
 """Of a sheet's tile, transparency included; one-colour sets need no more than SHADES."""
 NUM_SHADES = 4
-ONE_COLOUR = frozenset(
-    "fluent-emoji-high-contrast game-icons healthicons icon-park lucide lucide-lab maki temaki mdi"
-    " ph tabler fa6-solid".split()
+ONE_COLOUR = (
+    *("fluent-emoji-high-contrast", "game-icons", "healthicons", "icon-park", "lucide"),
+    *("lucide-lab", "maki", "temaki", "mdi", "ph", "tabler", "fa6-solid"),
 )
 MAX_OF_A_NAME = 2
 """Drawings of one name in one set: more are the same in other strokes."""
 UNWANTED = frozenset(
-    "medium dark light oclock thirty keycap button arrow arrows flag backhand man woman circled mark"
-    " sign symbol".split()
+    (
+        *("medium", "dark", "light", "oclock", "thirty", "keycap", "button", "arrow", "arrows"),
+        *("flag", "backhand", "man", "woman", "circled", "mark", "sign", "symbol"),
+    )
 )
 """Words of compound names that tell tones of skin, times of day, letters and controls."""
 MAX_RANK = 10

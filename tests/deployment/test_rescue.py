@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import SurrogateSet
+from dfkd_edge.deployment import rescue
 from dfkd_edge.deployment.calibration_source import CalibrationSet
 from dfkd_edge.deployment.proof import Proof
-from dfkd_edge.deployment import rescue
 from dfkd_edge.deployment.rescue import Choosing, Rescuer
 from dfkd_edge.interfaces import ModelOutputs, Runner, StageContext
 from dfkd_edge.validation import evaluation_images, ladder

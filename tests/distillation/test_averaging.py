@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dfkd_edge.distillation.averaging import WeightAverage, move_towards
+from dfkd_edge.distillation.averaging import WeightAverage
 
 
 def test_the_average_is_what_the_formula_says_and_counters_are_the_last() -> None:
@@ -33,16 +33,3 @@ def test_a_decay_of_zero_leaves_the_network_and_keeps_nothing() -> None:
     average.copy_to(network)
     assert average.tensors == {}
     assert torch.equal(network.weight, before)
-
-
-def test_a_network_goes_a_part_of_the_way_back_to_its_start() -> None:
-    network, start = torch.nn.BatchNorm1d(1), torch.nn.BatchNorm1d(1)
-    state = {"weight": 3.0, "bias": 0.0, "running_mean": 4.0, "running_var": 1.0}
-    tensors = {name: torch.tensor([value]) for name, value in state.items()}
-    network.load_state_dict({**tensors, "num_batches_tracked": torch.tensor(7)})
-    move_towards(network, start, 0.25)
-    moved = network.state_dict()
-    assert moved["weight"].item() == pytest.approx(2.5)
-    assert moved["running_mean"].item() == pytest.approx(3.0)
-    assert moved["num_batches_tracked"].item() == 7
-    assert start.weight.item() == 1.0

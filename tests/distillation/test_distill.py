@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from dfkd_edge import assets
 from dfkd_edge.artifacts import SurrogateSet
-from dfkd_edge.config import DistillationConfig, StudentInit
+from dfkd_edge.config import DistillationConfig
 from dfkd_edge.distillation import distill
 from dfkd_edge.distillation.optim import learning_rate_at
 from dfkd_edge.interfaces import StageContext
@@ -159,26 +159,3 @@ class _Interrupting:
 
     def note(self, text: str) -> None:
         pass
-
-
-@pytest.mark.parametrize("init", ["pretrained", "random"])
-def test_only_a_distilled_start_is_mixed_in(
-    teacher: Teacher,
-    surrogates: SurrogateSet,
-    context: StageContext,
-    tmp_path: Path,
-    init: StudentInit,
-) -> None:
-    weights = []
-    for name, share in (("trained", 0.0), ("mixed", 0.25)):
-        config = DistillationConfig(
-            student_init=init, num_steps=1, batch_size=4, image_size_px=32, start_share=share
-        )
-        with open_run(tmp_path / name, "key", resume=True, exist_ok=False) as run_dir:
-            there = StageContext(run_dir, context.reporter, 0, "cpu")
-            artifact = distill(teacher, surrogates, config, there)
-        weights.append(load_student(artifact).projection.weight.detach())
-    start = start_student(artifact, teacher, 0).projection.weight.detach()
-    expected = weights[0].lerp(start, 0.25) if init == "pretrained" else weights[0]
-    torch.testing.assert_close(weights[1], expected, rtol=0, atol=1e-7)
-    assert not torch.allclose(weights[0], start, atol=1e-6)
