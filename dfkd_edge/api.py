@@ -72,6 +72,7 @@ def distill(
     resume: bool = True,
     exist_ok: bool = False,
     quiet: bool = False,
+    tensorboard: bool = False,
     **settings: object,
 ) -> DistillResult:
     """Turn class names into a student; the same call resumes a stopped run.
@@ -83,6 +84,7 @@ def distill(
         resume: go on with what is done; False starts over.
         exist_ok: redo what differs in another run's directory.
         quiet: show no progress.
+        tensorboard: mirror the metrics to `RUN/tensorboard` as they come.
         settings: flags of the command such as `steps=2000`, `data="pictures"`, `preset="clip-b32"`,
             or sections such as `synthesis={"num_images": 300}`.
 
@@ -102,6 +104,7 @@ def distill(
         dry_run=False,
         as_json=False,
         quiet=quiet,
+        tensorboard=tensorboard,
     )
     plan = plan_run(request)
     check_device(plan.config.device)

@@ -123,6 +123,9 @@ def distill(
     config: ConfigFile = None,
     set_: RunSet = None,
     save_config: Annotated[File, typer.Option(help="Write the resolved settings here.")] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Mirror the metrics to RUN/tensorboard.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check, show plan and settings, do nothing.")
     ] = False,
@@ -164,6 +167,7 @@ def distill(
             dry_run=dry_run,
             as_json=as_json,
             quiet=quiet,
+            tensorboard=tensorboard,
         )
     )
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from dfkd_edge.run_dir import (
 )
 from dfkd_edge.run_key import run_key
 from dfkd_edge.runtime_faults import require_pictures
+from dfkd_edge.tensorboard import mirrored, require_tensorboard
 
 if TYPE_CHECKING:
     from dfkd_edge.interfaces import Reporter
@@ -52,6 +54,7 @@ class DistillRequest:
     dry_run: bool
     as_json: bool
     quiet: bool
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,8 @@ def plan_run(request: DistillRequest) -> PlannedRun:
     key = run_key(config, class_names)
     output = request.output or request.runs / run_name(config, class_names)
     _refuse_early(config, class_names)
+    if request.tensorboard:
+        require_tensorboard()
     if not request.exist_ok:
         refuse_other_run(output, key)
     require_writable(output)
@@ -108,9 +113,12 @@ def distill_planned(plan: PlannedRun, request: DistillRequest, reporter: Reporte
     from dfkd_edge.pipeline import run_distill
 
     started = time.monotonic()
-    with open_run(
-        plan.output, plan.key, resume=request.resume, exist_ok=request.exist_ok
-    ) as run_dir:
+    with (
+        open_run(
+            plan.output, plan.key, resume=request.resume, exist_ok=request.exist_ok
+        ) as run_dir,
+        mirrored(run_dir) if request.tensorboard else nullcontext(),
+    ):
         result = run_distill(plan.config, run_dir, reporter)
         run_dir.log(f"done in {time.monotonic() - started:.0f} s")
     point_latest(plan.output.parent, plan.output)

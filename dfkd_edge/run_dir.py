@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,8 @@ class RunDir:
         """Use `open_run`."""
         self.path = path
         self._manifest = manifest
+        self.followers: list[Callable[[str, int, dict[str, float]], None]] = []
+        """Are given stage, step and values of each line of metrics that is added."""
 
     def stage_dir(self, stage: str) -> Path:
         """Folder of a stage; made when missing."""
@@ -129,6 +131,8 @@ class RunDir:
         line = json.dumps({"stage": stage, "step": step, **values})
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
+        for follow in self.followers:
+            follow(stage, step, values)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Read metrics in order; a step that was run again after a kill counts once, the last."""

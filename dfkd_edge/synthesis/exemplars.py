@@ -37,6 +37,8 @@ MAX_DRAWINGS = 40
 """Drawings of a class, nearest names first."""
 ENOUGH_DRAWINGS = 8
 """With fewer, proportionally fewer images come from them, or the student would learn those few."""
+MIN_SIZE, MAX_ANGLE = 0.6, 0.26
+"""Smallest side of a placed drawing, relative to the picture's; largest turn, in radians."""
 TEXTS_TOGETHER = 64
 
 
@@ -76,6 +78,36 @@ def read_sheets(folder: Path = assets.EXEMPLARS) -> tuple[Sheet, ...]:
         Sheet(folder / f"{style}.webp", tuple(names), index["side_px"], index["num_columns"])
         for style, names in index["names"].items()
     )
+
+
+def placed(rgba_NCPP: Tensor, side_px: int, generator: torch.Generator) -> Tensor:
+    """Shrink, turn and flip each drawing and move it about, transparent around it.
+
+    No two pictures of a drawing are alike, so that held-out ones differ from those trained on.
+
+    Args:
+        rgba_NCPP: float in [0, 1], not premultiplied.
+        side_px: of what is returned.
+        generator: draws size, place and angle.
+
+    Returns:
+        RGBA [N, C, side_px, side_px] in [0, 1], not premultiplied.
+    """
+    num = len(rgba_NCPP)
+    stretch_N = 1 / uniform((num,), MIN_SIZE, 1, generator)
+    flip_N = torch.where(uniform((num,), 0, 1, generator) < 0.5, -1.0, 1.0)
+    angle_N = uniform((num,), -MAX_ANGLE, MAX_ANGLE, generator)
+    shift_N2 = uniform((num, 2), -1, 1, generator) * (stretch_N - 1)[:, None]
+    cos_N, sin_N = stretch_N * angle_N.cos(), stretch_N * angle_N.sin()
+    row_x_N3 = torch.stack((cos_N * flip_N, -sin_N, shift_N2[:, 0]), 1)
+    row_y_N3 = torch.stack((sin_N * flip_N, cos_N, shift_N2[:, 1]), 1)
+    affine_N23 = torch.stack((row_x_N3, row_y_N3), 1).to(rgba_NCPP)
+    grid = F.affine_grid(affine_N23, [num, 4, side_px, side_px], align_corners=False)
+    alpha = rgba_NCPP[:, 3:]
+    premultiplied = torch.cat((rgba_NCPP[:, :3] * alpha, alpha), 1)
+    moved = F.grid_sample(premultiplied, grid, mode="bilinear", align_corners=False)
+    colour, alpha = moved[:, :3], moved[:, 3:]
+    return torch.cat(((colour / alpha.clamp(min=1e-3)).clamp(0, 1), alpha), 1)
 
 
 def on_background(rgba_NCPP: Tensor, generator: torch.Generator) -> Tensor:
@@ -176,7 +208,7 @@ def _drawings_of(
 
 
 class RetrievalSynthesizer:
-    """Takes a share of the images from drawings, the rest from another synthesizer."""
+    """Takes images from drawings: a share, and those in which the teacher misses the class."""
 
     def __init__(
         self, inner: Synthesizer, drawings: tuple[Tensor, ...], teacher: Teacher, share: float,
@@ -191,26 +223,36 @@ class RetrievalSynthesizer:
             share: of the images of a class that has enough drawings.
             image_size_px: side of the images.
         """
-        self.inner, self.drawings, self.teacher = inner, drawings, teacher
+        self.inner, self.drawings, self.teacher, self.share = inner, drawings, teacher, share
         self.image_size_px = image_size_px
         count_K = torch.tensor([len(drawn) for drawn in drawings])
-        self.share_K = share * (count_K / ENOUGH_DRAWINGS).clamp(max=1)
+        self.enough_K = (count_K / ENOUGH_DRAWINGS).clamp(max=1)
 
     def __call__(self, batch: SynthesisBatch) -> tuple[Tensor, Tensor]:
-        """Draw which images come from drawings, and make both kinds."""
+        """Make a share from drawings, the rest by the inner synthesizer, and redraw its misses."""
         device, num, side = self.teacher.device, len(batch.label_N), self.image_size_px
-        luck_N = uniform((num,), 0, 1, batch.generator)
-        is_drawn_N = luck_N < self.share_K.to(luck_N)[batch.label_N]
         image_NCHW = torch.empty((num, 3, side, side), device=device)
         embedding_ND = torch.empty((num, batch.target_ND.shape[1]), device=device)
-        for rows, make in ((is_drawn_N, self._draw), (~is_drawn_N, self.inner)):
-            if rows.any():
+
+        def fill(rows_N: Tensor, make: Synthesizer) -> None:
+            if rows_N.any():
                 part = SynthesisBatch(
-                    batch.target_ND[rows], batch.label_N[rows], batch.style_N[rows],
+                    batch.target_ND[rows_N], batch.label_N[rows_N], batch.style_N[rows_N],
                     batch.generator,
                 )  # fmt: skip
-                image_NCHW[rows], embedding_ND[rows] = make(part)
+                image_NCHW[rows_N], embedding_ND[rows_N] = make(part)
+
+        is_drawn_N = self._lucky(batch, self.share)
+        fill(is_drawn_N, self._draw)
+        fill(~is_drawn_N, self.inner)
+        is_missed_N = self.teacher.logits(embedding_ND).argmax(1) != batch.label_N
+        fill(~is_drawn_N & is_missed_N & self._lucky(batch, 1), self._draw)
         return image_NCHW, embedding_ND
+
+    def _lucky(self, batch: SynthesisBatch, share: float) -> Tensor:
+        """Draw a share of the rows, a smaller one of classes with few drawings."""
+        luck_N = uniform((len(batch.label_N),), 0, 1, batch.generator)
+        return luck_N < share * self.enough_K.to(luck_N)[batch.label_N]
 
     def _draw(self, batch: SynthesisBatch) -> tuple[Tensor, Tensor]:
         luck_N = uniform((len(batch.label_N),), 0, 1, batch.generator).tolist()
@@ -219,8 +261,7 @@ class RetrievalSynthesizer:
             for label, luck in zip(batch.label_N.tolist(), luck_N, strict=True)
         ]
         rgba_NCPP = torch.stack(chosen).to(self.teacher.device).float() / 255
+        rgba_NCPP = placed(rgba_NCPP, self.image_size_px, batch.generator)
         image_NCHW = on_background(rgba_NCPP, batch.generator)
-        size = (self.image_size_px,) * 2
-        image_NCHW = F.interpolate(image_NCHW, size, mode="bicubic", antialias=True).clamp(0, 1)
         with torch.no_grad():
             return image_NCHW, self.teacher.embed_images(image_NCHW)

@@ -22,8 +22,8 @@ from dfkd_edge.synthesis.views import geometric_view
 LISTS = {
     "pets": ["dog", "cat", "rabbit", "hamster", "mouse", "parrot", "fish", "turtle"],
     "kitchen": [
-        *("spoon", "teapot", "chopsticks", "jar", "kitchen knife", "fork and knife"),
-        *("bowl with spoon", "cocktail glass", "baby bottle", "cup with straw"),
+        *("spoon", "teapot", "kitchen knife", "fork and knife", "beer mug", "wine glass"),
+        *("cocktail glass", "baby bottle", "honey pot", "hot beverage"),
     ],
     "animals": [
         *("horse", "cow", "pig", "goat", "chicken", "duck", "owl", "penguin", "tiger", "elephant"),
@@ -37,6 +37,8 @@ LISTS = {
     "unseen": list(NEW_CATEGORIES),
 }
 NUM_VARIANTS = 6
+STYLES = ("openmoji", "streamline-emojis")
+"""Held-out sets that were drawn anew; emojione-monotone traces the drawings of emojione."""
 
 
 def main() -> None:
@@ -54,7 +56,11 @@ def main() -> None:
         count = 0
         for label in classes:
             wanted = {label, f"{label} face"}
-            rows = [i for i, row in enumerate(labels) if row["name"].lower() in wanted]
+            rows = [
+                i
+                for i, row in enumerate(labels)
+                if row["source"] in STYLES and row["name"].lower() in wanted
+            ]
             folder = args.out / name / label
             folder.mkdir(parents=True, exist_ok=True)
             image = on_background(as_rgba(np.repeat(rgba[rows], NUM_VARIANTS, 0)), generator)
