@@ -59,7 +59,8 @@ class Arm:
 
 
 def _prompts(method: str, *more: str) -> tuple[str, ...]:
-    return (f"prompts.method={method}", *more)
+    """Settings of an arm whose images all follow from its prompts; drawings do not."""
+    return (f"prompts.method={method}", "synthesis.exemplar_share=0", *more)
 
 
 _PER_IMAGE = _prompts("contrastive", "synthesis.method=per-image")
@@ -70,6 +71,10 @@ ARMS: dict[str, Arm] = {
     "mix": Arm(title="Mix", overrides=_prompts("mix")),
     "random": Arm(title="Random", overrides=_prompts("random")),
     "contrastive": Arm(title="Contrastive", overrides=_prompts("contrastive")),
+    "contrastive-drawings": Arm(
+        title="Contrastive and drawings (the default)", overrides=("prompts.method=contrastive",)
+    ),
+    "base-drawings": Arm(title="Base and drawings", overrides=("prompts.method=base",)),
     "mix-seconds": Arm(title="Mix, Base's seconds", overrides=_prompts("mix"), paced_by="mix"),
     "random-seconds": Arm(
         title="Random, Base's seconds", overrides=_prompts("random"), paced_by="random"
