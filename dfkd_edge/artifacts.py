@@ -142,6 +142,8 @@ class SurrogateSet:
     """[N], the class that was asked for."""
     style_index: Ints
     """[N], the style that was asked for."""
+    drawing_index: Ints
+    """[N], which of its class's drawings an image shows; -1: none."""
     embeddings: Floats
     """[N, D], the teacher's, unit rows."""
     is_heldout: NDArray[np.bool_]

@@ -89,7 +89,7 @@ def distill(
         File, typer.Option(help="A few real pictures to learn from: DIR/[CLASS/]*.jpg.")
     ] = None,
     preset: Annotated[
-        Text, typer.Option(help="Settings to start from: mini, clip-b32 or clip-l14.")
+        Text, typer.Option(help="Settings to start from: mini, mini-high, clip-b32 or clip-l14.")
     ] = None,
     teacher: Annotated[
         Text, typer.Option(help="mini, an open_clip name or a local folder (default: mini).")

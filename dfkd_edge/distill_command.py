@@ -20,6 +20,7 @@ from dfkd_edge.config import FewShotConfig, PipelineConfig
 from dfkd_edge.config_file import load_config, to_toml
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
 from dfkd_edge.errors import ConfigError
+from dfkd_edge.metrics_mirror import mirrored, require_tensorboard
 from dfkd_edge.model_names import require_student, require_teacher
 from dfkd_edge.process import prepare_process
 from dfkd_edge.report_command import refresh_report
@@ -32,7 +33,6 @@ from dfkd_edge.run_dir import (
 )
 from dfkd_edge.run_key import run_key
 from dfkd_edge.runtime_faults import require_pictures
-from dfkd_edge.tensorboard import mirrored, require_tensorboard
 
 if TYPE_CHECKING:
     from dfkd_edge.interfaces import Reporter

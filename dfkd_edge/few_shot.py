@@ -145,6 +145,7 @@ def join_pictures(
         images=with_copies(surrogates.images, image_NHWC),
         class_index=with_copies(surrogates.class_index, label_N),
         style_index=np.concatenate([surrogates.style_index, np.zeros(count, np.int64)]),
+        drawing_index=np.concatenate([surrogates.drawing_index, np.full(count, -1)]),
         embeddings=with_copies(surrogates.embeddings, embedding_ND),
         is_heldout=np.concatenate([surrogates.is_heldout, np.zeros(count, np.bool_)]),
         summary={**surrogates.summary, "content": content, "few_shot": summary},

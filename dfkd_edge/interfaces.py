@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,15 +82,22 @@ class WorkShare:
     count: int = 1
 
 
+class SynthesizedImages(NamedTuple):
+    """What a synthesizer makes of a batch, on the teacher's device."""
+
+    image_NCHW: Tensor
+    """RGB [N, 3, H, W] in [0, 1]."""
+    embedding_ND: Tensor
+    """The teacher's, unit rows."""
+    drawing_N: Tensor | None = None
+    """Which of its class's drawings an image shows, -1: none; None where no image shows one."""
+
+
 class Synthesizer(Protocol):
     """Makes candidate images of prompts."""
 
-    def __call__(self, batch: SynthesisBatch) -> tuple[Tensor, Tensor]:
-        """Make one image a prompt.
-
-        Returns:
-            RGB images [N, 3, H, W] in [0, 1], and the teacher's unit embeddings of them, [N, D].
-        """
+    def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
+        """Make one image a prompt."""
 
 
 class Exporter(Protocol):

@@ -55,8 +55,8 @@ class SilentReporter:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # two workers share two cores
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ def surrogates(teacher: Teacher, num: int = 40) -> SurrogateSet:
         images=np.zeros((num, 32, 32, 3), np.uint8),
         class_index=np.arange(num) % 3,
         style_index=np.zeros(num, np.int64),
+        drawing_index=np.full(num, -1),
         embeddings=np.zeros((num, teacher.embed_dim), np.float32),
         is_heldout=np.arange(num) % 10 == 0,
         summary={"content": "surrogates"},

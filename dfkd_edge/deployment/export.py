@@ -265,8 +265,12 @@ def _shipped(graphs: Graphs, target: TargetProfile) -> tuple[ModelFile, ...]:
 
 
 def golden_set(surrogates: SurrogateSet, proof: Proof, side_px: int) -> GoldenSet:
-    """Held-out images, classes in turn, with the logits of every rung."""
-    rows = np.flatnonzero(surrogates.is_heldout)
+    """Synthesized images, held-out ones first, classes in turn, with the logits of every rung.
+
+    Images of drawings, which carry licences of their own, are not passed on.
+    """
+    rows = np.flatnonzero(surrogates.drawing_index < 0)
+    rows = rows[np.argsort(~surrogates.is_heldout[rows], kind="stable")]
     labels = surrogates.class_index[rows]
     turn = np.array([(labels[:i] == label).sum() for i, label in enumerate(labels)])
     chosen = rows[np.lexsort((labels, turn))][:NUM_GOLDEN]

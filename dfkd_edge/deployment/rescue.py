@@ -38,9 +38,6 @@ from dfkd_edge.validation.ladder import STUDENT, TEACHER, Predictions, Rung, cli
 
 NUM_RANKING_IMAGES = 96
 """A layer's harm shows in the class probabilities of few images (ours)."""
-AIM_SHARE = 0.5
-"""Of the limit: a graph that just passes on the images it was chosen by would fail the proof on
-fresh ones every other time (ours)."""
 
 
 class Unseen:
@@ -93,7 +90,7 @@ class Rescuer:
         verdict = judge(self.proof.predictions, self.conversion.config.max_drop)
         reporter.note(f"  INT8 misses the gate: {escape(verdict.sentence())}")
         choosing = self._choosing()
-        before = judge(choosing.known, self._aim)
+        before = judge(choosing.known, self.conversion.config.max_drop)
         report, repaired = self._repair(graphs, choosing, before.drop)
         document: dict[str, Any] = {
             "chosen_on": f"other views and corruptions: {choosing.suite.description}",
@@ -105,8 +102,8 @@ class Rescuer:
             f"  repair: {count} of {report.num_quantizable} layers back to float, drop "
             f"{report.drop_before * 100:.2f} -> {report.drop_after * 100:.2f} points"
         )
-        candidates = [(before.drop, graphs), (report.drop_after, repaired)]
-        if report.drop_after > self.conversion.config.max_drop:
+        candidates = [(report.drop_after, repaired)]
+        if not report.passed:
             tuned, document["finetune"] = self._finetune(graphs.fp32, report)
             candidates += [(self._judged(t.final, choosing).drop, t) for t in tuned]
         best = min(candidates, key=lambda entry: entry[0])[1]
@@ -121,11 +118,6 @@ class Rescuer:
         ]
         with self.context.reporter.stage("images to choose by", suite.num_images) as progress:
             return Choosing(suite, climb(rungs, suite, self.images.digests, progress))
-
-    @property
-    def _aim(self) -> float:
-        """What a chosen graph may lose on the images it is chosen by."""
-        return AIM_SHARE * self.conversion.config.max_drop
 
     @property
     def _last(self) -> Rung:
@@ -174,7 +166,8 @@ class Rescuer:
     def _judged(self, model: ModelFile, choosing: Choosing) -> Verdict:
         """Judge one graph by the images for choosing."""
         seen = climb([self._rung(model)], choosing.suite, frozenset(), Unseen())
-        return judge(choosing.known.with_rung(self._last.name, seen), self._aim)
+        known = choosing.known.with_rung(self._last.name, seen)
+        return judge(known, self.conversion.config.max_drop)
 
     def _proven(self, graphs: Graphs) -> Predictions:
         """Run the graph that was chosen on the images of the proof; all other rungs are known."""

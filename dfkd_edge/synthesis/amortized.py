@@ -17,15 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd_edge.config import SynthesisConfig
-from dfkd_edge.interfaces import SynthesisBatch, Synthesizer
+from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, Synthesizer
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import Decoder, LatentDecoder, load_decoder
 from dfkd_edge.synthesis.decoders import load_latent_decoder
-from dfkd_edge.synthesis.exemplars import RetrievalSynthesizer, recognised_drawings
+from dfkd_edge.synthesis.exemplars import retrieve_drawings
 from dfkd_edge.synthesis.guidance import guidance_loss
 from dfkd_edge.synthesis.latent_network import LatentNetwork
 from dfkd_edge.synthesis.memory import images_that_fit, parts_of
 from dfkd_edge.synthesis.network_training import trained_network
+from dfkd_edge.synthesis.retrieval import RetrievalSynthesizer
 from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.views import geometric_view
 from dfkd_edge.teacher import MINI, Teacher
@@ -107,14 +108,16 @@ class PriorSynthesizer:
         """Keep what a batch needs."""
         self.teacher, self.decoder, self.config = teacher, decoder, config
 
-    def __call__(self, batch: SynthesisBatch) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Sample near each prompt, then refine."""
         config = self.config
         condition_ND = offset_conditions(batch.target_ND, config.condition_noise, batch.generator)
         latent_NLhw = self.decoder.sample(
             condition_ND, batch.generator, config.num_sampling_steps, config.guidance_scale
         )
-        return refine_missed(latent_NLhw, batch, self.teacher, self.decoder, config)
+        return SynthesizedImages(
+            *refine_missed(latent_NLhw, batch, self.teacher, self.decoder, config)
+        )
 
 
 class NetworkSynthesizer:
@@ -134,7 +137,7 @@ class NetworkSynthesizer:
 
         self.images_together = images_that_fit(loss_of, config.memory_mib, REFINED_TOGETHER)
 
-    def __call__(self, batch: SynthesisBatch) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Draw a latent near each prompt, then refine."""
         images, embeddings = [], []
         for part in parts_of(batch, self.images_together):
@@ -146,7 +149,7 @@ class NetworkSynthesizer:
             )
             images.append(image_NCHW)
             embeddings.append(embedding_ND)
-        return torch.cat(images), torch.cat(embeddings)
+        return SynthesizedImages(torch.cat(images), torch.cat(embeddings))
 
 
 def uses_embedded_prior(teacher_name: str, config: SynthesisConfig) -> bool:
@@ -167,7 +170,7 @@ def load_amortized(setup: SynthesisSetup) -> Synthesizer:
         prior = PriorSynthesizer(teacher, load_decoder(device=setup.context.device), config)
         if not config.exemplar_share:
             return prior
-        drawings = recognised_drawings(teacher, setup.context.reporter)
+        drawings = retrieve_drawings(teacher, setup.context.reporter)
         side_px = prior.decoder.image_size_px
         return RetrievalSynthesizer(prior, drawings, teacher, config.exemplar_share, side_px)
     decoder = load_latent_decoder(config, teacher)

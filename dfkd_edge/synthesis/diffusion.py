@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd_edge.errors import EnvironmentLackingError
-from dfkd_edge.interfaces import SynthesisBatch
+from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
 from dfkd_edge.synthesis.memory import parts_of
 from dfkd_edge.synthesis.setup import SynthesisSetup
 
@@ -51,14 +51,14 @@ class DiffusionSynthesizer:
         wanted_px = round(setup.teacher.image_size_px * STORED_OVER_INPUT)
         self.image_size_px = setup.config.image_size_px or wanted_px
 
-    def __call__(self, batch: SynthesisBatch) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Draw a picture for each prompt."""
         images, embeddings = [], []
         for part in parts_of(batch, IMAGES_TOGETHER):
             image_NCHW = self.draw(part)
             images.append(image_NCHW)
             embeddings.append(self.setup.teacher.embed_images(image_NCHW))
-        return torch.cat(images), torch.cat(embeddings)
+        return SynthesizedImages(torch.cat(images), torch.cat(embeddings))
 
     def texts(self, batch: SynthesisBatch) -> list[str]:
         """Word the prompts."""

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd_edge.config import SynthesisConfig
-from dfkd_edge.interfaces import SynthesisBatch
+from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import LatentDecoder
 from dfkd_edge.synthesis.decoders import load_latent_decoder
@@ -42,14 +42,14 @@ class PerImageSynthesizer:
 
         self.images_together = images_that_fit(loss_of, config.memory_mib, config.shard_size)
 
-    def __call__(self, batch: SynthesisBatch) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Optimise a latent for each prompt."""
         images, embeddings = [], []
         for part in parts_of(batch, self.images_together):
             image_NCHW = self.decoder.decode(self.optimise(part))
             images.append(image_NCHW)
             embeddings.append(self.teacher.embed_images(image_NCHW))
-        return torch.cat(images), torch.cat(embeddings)
+        return SynthesizedImages(torch.cat(images), torch.cat(embeddings))
 
     def optimise(self, batch: SynthesisBatch) -> Tensor:
         """Find a latent [N, L, h, w] for each prompt."""

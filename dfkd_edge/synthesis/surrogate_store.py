@@ -21,6 +21,8 @@ from dfkd_edge.run_dir import atomic_write
 MIN_SHARE_KEPT = 0.25
 """At least this share of each class's candidates is kept, the likeliest first: a class that the
 teacher hardly recognises still has pictures (ours)."""
+SEVERAL_DRAWINGS = 8
+"""A class with fewer drawings trains on all of them (ours)."""
 
 
 def shard_path(folder: Path, number: int) -> Path:
@@ -37,7 +39,7 @@ def has_shard(folder: Path, number: int, key: str) -> bool:
 def write_shard(
     folder: Path, number: int, key: str, candidates: dict[str, NDArray[np.generic]]
 ) -> None:
-    """Write images [N, H, W, C] uint8, class_index, style_index [N], embeddings [N, D], ..."""
+    """Write what `make_candidates` makes."""
     save_tensors(shard_path(folder, number), candidates, {"key": key})
 
 
@@ -87,8 +89,9 @@ def read_surrogates(
     images = np.concatenate([s["images"][k] for s, k in zip(shards, parts, strict=True)])
     embeddings = np.concatenate([s["embeddings"][k] for s, k in zip(shards, parts, strict=True)])
     style = np.concatenate([s["style_index"] for s in shards])[keep]
+    drawing = np.concatenate([s["drawing_index"] for s in shards])[keep]
     label, recognised_all, recognised = label[keep], recognised, recognised[keep]
-    heldout = held_out(label, heldout_share)
+    heldout = held_out(label, drawing, heldout_share)
     per_class = np.bincount(label, minlength=len(class_names))
     candidates = np.bincount(
         np.concatenate([s["class_index"] for s in shards]), minlength=len(per_class)
@@ -105,17 +108,22 @@ def read_surrogates(
             {
                 "name": name,
                 "num_images": int(per_class[index]),
+                "num_drawn": int((drawing[label == index] >= 0).sum()),
                 "acceptance": round(float(accepted[index] / max(candidates[index], 1)), 4),
             }
             for index, name in enumerate(class_names)
         ],
     }
-    return SurrogateSet(images, label, style, embeddings.astype(np.float32), heldout, summary)
+    embeddings = embeddings.astype(np.float32)
+    return SurrogateSet(images, label, style, drawing, embeddings, heldout, summary)
 
 
-def held_out(label_N: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
+def held_out(
+    label_N: NDArray[np.int64], drawing_N: NDArray[np.int64], share: float
+) -> NDArray[np.bool_]:
     """Set a share of each class apart; classes too small for that give theirs together.
 
+    A drawing is set apart with all images of it, and only where a class has several to learn from.
     Long lists leave a few images a class, and an evaluation needs some of them.
 
     Returns:
@@ -123,7 +131,14 @@ def held_out(label_N: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
     """
     every = max(2, round(1 / share))
     heldout_N = np.zeros(len(label_N), np.bool_)
-    rows_of = [np.flatnonzero(label_N == number) for number in np.unique(label_N)]
+    is_drawn_N = drawing_N >= 0
+    for number in np.unique(label_N[is_drawn_N]):
+        is_of_class_N = label_N == number
+        drawings = np.unique(drawing_N[is_of_class_N & is_drawn_N])
+        if len(drawings) >= SEVERAL_DRAWINGS:
+            apart = drawings[min(every, len(drawings)) - 1 :: every]
+            heldout_N |= is_of_class_N & np.isin(drawing_N, apart)
+    rows_of = [np.flatnonzero((label_N == number) & ~is_drawn_N) for number in np.unique(label_N)]
     for rows in rows_of:
         heldout_N[rows[every - 1 :: every]] = True
     small = np.concatenate([[], *(rows for rows in rows_of if len(rows) < every)]).astype(int)

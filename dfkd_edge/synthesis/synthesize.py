@@ -44,8 +44,8 @@ def make_candidates(
     """Make the candidates of one shard; classes take turns, styles are drawn or do too.
 
     Returns:
-        images uint8 [N, H, W, C], class_index, style_index [N], embeddings [N, D], probability [N]
-        (the asked class's under the zero-shot head), is_recognised [N].
+        images uint8 [N, H, W, C], class_index, style_index, drawing_index [N], embeddings [N, D],
+        probability [N] (the asked class's under the zero-shot head), is_recognised [N].
     """
     prompts, teacher, config = setup.prompts, setup.teacher, setup.config
     device = teacher.device
@@ -60,15 +60,17 @@ def make_candidates(
         style_N = (turn_N + label_N) % num_styles  # an image of every style before any comes twice
     table_KSD = torch.from_numpy(prompts.embeddings).to(device).view(num_classes, num_styles, -1)
     target_ND = table_KSD[label_N, style_N]
-    image_NCHW, embedding_ND = synthesizer(SynthesisBatch(target_ND, label_N, style_N, generator))
-    logits_NK = teacher.logits(embedding_ND)
+    made = synthesizer(SynthesisBatch(target_ND, label_N, style_N, generator))
+    logits_NK = teacher.logits(made.embedding_ND)
     probability_N = logits_NK.softmax(1).gather(1, label_N[:, None]).squeeze(1)
-    pixels = (image_NCHW * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    drawing_N = torch.full_like(label_N, -1) if made.drawing_N is None else made.drawing_N
+    pixels = (made.image_NCHW * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return {
         "images": pixels,
         "class_index": label_N.cpu().numpy(),
         "style_index": style_N.cpu().numpy(),
-        "embeddings": embedding_ND.cpu().numpy(),
+        "drawing_index": drawing_N.cpu().numpy(),
+        "embeddings": made.embedding_ND.cpu().numpy(),
         "probability": probability_N.cpu().numpy(),
         "is_recognised": (logits_NK.argmax(1) == label_N).cpu().numpy(),
     }

@@ -45,6 +45,9 @@ UNWANTED = frozenset(
     )
 )
 """Words of compound names that tell tones of skin, times of day, letters and controls."""
+BRANDS = frozenset(("google", "firebase", "ipod", "iphone"))
+BRANDED_APPLES = ("mdi", "icon-park")
+"""Sets whose apple is a maker of computers: trademarks are not drawings of things."""
 MAX_RANK = 10
 """The drawing's own name is among so many of all icon names that the teacher finds nearest."""
 
@@ -68,6 +71,8 @@ def embed_icons(work: Path, teacher: Teacher) -> np.ndarray:
 def names_a_thing(name: str, style: str, nouns: frozenset[str]) -> bool:
     """Whether a name may come into the memory; sets made for user interfaces must name a noun."""
     words = name.split()
+    if name in BRANDS or (name == "apple" and style in BRANDED_APPLES):
+        return False
     if names_new_category(name) or len(words) > 3 or (len(words) > 1 and UNWANTED & set(words)):
         return False
     return style not in ONE_COLOUR or name in nouns

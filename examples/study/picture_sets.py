@@ -128,5 +128,8 @@ def labelled_by_teacher(picture_NHWC: Pictures, teacher: Teacher, content: str) 
         "num_images": len(label),
         "mean_distance_within_class": mean_distance_within_class(embedding_ND, label),
     }
-    heldout = held_out(label, HELDOUT_SHARE)
-    return SurrogateSet(picture_NHWC, label, np.zeros_like(label), embedding_ND, heldout, summary)
+    no_drawing = np.full_like(label, -1)
+    heldout = held_out(label, no_drawing, HELDOUT_SHARE)
+    return SurrogateSet(
+        picture_NHWC, label, np.zeros_like(label), no_drawing, embedding_ND, heldout, summary
+    )

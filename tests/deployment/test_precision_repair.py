@@ -29,8 +29,12 @@ class Silence:
 
 def _judge(float_nodes: frozenset[str], max_drop: float) -> Verdict:
     lost = sum(harm for node, harm in HARM.items() if node not in float_nodes)
+    return _judged(lost / 100, max_drop)
+
+
+def _judged(drop: float, max_drop: float) -> Verdict:
     before = np.ones(100, np.bool_)
-    loss = paired_drop(before, np.arange(100) >= lost)
+    loss = paired_drop(before, np.arange(100) >= round(100 * drop))
     return Verdict(loss.drop.mean <= max_drop, max_drop, "d", "onnx-int8", "agreement", loss)
 
 
@@ -53,11 +57,23 @@ def test_nothing_passes_when_the_limit_does_not() -> None:
     assert _fewest(lambda count: False, 5) is None
 
 
-def test_the_fewest_layers_go_back_to_float() -> None:
-    report = repair(RANKED, len(NODES), lambda f: _judge(f, 0.07), 0.28, Silence())
+def test_the_fewest_layers_that_leave_half_of_the_limit_go_back_to_float() -> None:
+    report = repair(RANKED, len(NODES), lambda f: _judge(f, 0.15), 0.28, Silence())
     assert report.passed
     assert report.float_nodes == ("a", "b", "c")
     assert report.drop_after == pytest.approx(0.07)
+
+
+def test_where_half_of_the_limit_is_out_of_reach_the_smallest_graph_within_it_is_taken() -> None:
+    report = repair(RANKED, len(NODES), lambda f: _judge(f, 0.05), 0.28, Silence())
+    assert report.passed
+    assert report.drop_after == pytest.approx(0.04)
+    wide = tuple(f"n{number}" for number in range(30))  # one layer suffices, more change nothing
+    ranked = tuple(Sensitivity(node, 1.0, 0.0) for node in wide)
+    harm = {frozenset[str](): 0.28}
+    report = repair(ranked, len(wide), lambda f: _judged(harm.get(f, 0.04), 0.05), 0.28, Silence())
+    assert report.passed
+    assert report.float_nodes == ("n0",)
 
 
 def test_a_third_of_the_layers_is_the_limit_and_the_best_graph_is_named() -> None:

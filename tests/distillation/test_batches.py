@@ -14,7 +14,9 @@ def uneven() -> SurrogateSet:
     label = np.repeat([0, 0, 1], [90, 10, 20])
     style = np.repeat([0, 5, 3], [90, 10, 20])
     images = np.zeros((120, 2, 2, 3), np.uint8)
-    return SurrogateSet(images, label, style, np.zeros((120, 4), np.float32), label < 0, {})
+    return SurrogateSet(
+        images, label, style, label * 0 - 1, np.zeros((120, 4), np.float32), label < 0, {}
+    )
 
 
 def _drawn(surrogates: SurrogateSet, rows: np.ndarray, *, balance: bool) -> np.ndarray:

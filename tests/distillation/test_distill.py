@@ -36,8 +36,9 @@ def surrogates(teacher: Teacher) -> SurrogateSet:
     with torch.no_grad():
         embedding = teacher.embed_images(pixels).numpy()
     heldout = np.arange(24) % 6 == 5
+    label = np.arange(24) % 3
     return SurrogateSet(
-        images, np.arange(24) % 3, np.zeros(24, np.int64), embedding, heldout, {"content": "x"}
+        images, label, label * 0, label * 0 - 1, embedding, heldout, {"content": "x"}
     )
 
 

@@ -41,7 +41,9 @@ def surrogates() -> SurrogateSet:
     labels = np.arange(24) % 3
     embeddings = np.zeros((24, 4), np.float32)
     heldout = np.arange(24) % 6 == 5
-    return SurrogateSet(images, labels, labels * 0, embeddings, heldout, {"content": "x"})
+    return SurrogateSet(
+        images, labels, labels * 0, labels * 0 - 1, embeddings, heldout, {"content": "x"}
+    )
 
 
 def test_weights_are_rounded_to_255_levels_a_channel_and_scaling_a_channel_changes_nothing() -> (

@@ -24,6 +24,7 @@ def surrogates() -> SurrogateSet:
         generator.integers(0, 256, (num, 8, 8, 3), dtype=np.uint8),
         np.sort(generator.integers(0, 4, num)),
         generator.integers(0, 5, num),
+        np.full(num, -1),
         np.zeros((num, 4), np.float32),
         np.arange(num) % 10 == 0,
         {},

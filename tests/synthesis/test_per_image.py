@@ -38,7 +38,7 @@ def batch_of(teacher: Teacher, num: int = 3) -> SynthesisBatch:
 @torch.no_grad()
 def test_optimised_images_show_their_class_more_than_start_latents_do(teacher: Teacher) -> None:
     synthesizer = per_image(teacher, QUICK)
-    images, embeddings = synthesizer(batch_of(teacher))
+    images, embeddings, _ = synthesizer(batch_of(teacher))
     start = synthesizer.decoder.start(3, 4, stage_generator(0, "batch"))
     before = teacher.logits(teacher.embed_images(synthesizer.decoder.decode(start)))
     after = teacher.logits(embeddings)
@@ -68,6 +68,6 @@ def test_a_side_that_the_decoder_cannot_make_is_refused(teacher: Teacher) -> Non
 
 def test_any_open_clip_teacher_and_vqgan_will_do(vqgan_folder: Path, tiny_teacher: Teacher) -> None:
     config = dataclasses.replace(QUICK, decoder=str(vqgan_folder), num_optimisation_steps=2)
-    images, embeddings = per_image(tiny_teacher, config)(batch_of(tiny_teacher))
+    images, embeddings, _ = per_image(tiny_teacher, config)(batch_of(tiny_teacher))
     assert images.shape == (3, 3, 32, 32)
     assert embeddings.shape == (3, tiny_teacher.embed_dim)

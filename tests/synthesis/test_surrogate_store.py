@@ -29,6 +29,7 @@ def _candidates(seed: int, num: int = 40) -> dict[str, np.ndarray]:
         "images": rng.integers(0, 256, (num, 8, 8, 3), dtype=np.uint8),
         "class_index": np.arange(num) % 2,
         "style_index": np.zeros(num, np.int64),
+        "drawing_index": np.where(np.arange(num) % 4 == 0, np.arange(num) % 3, -1),
         "embeddings": embedding / np.linalg.norm(embedding, axis=1, keepdims=True),
         "probability": rng.random(num).astype(np.float32),
         "is_recognised": np.arange(num) % 2 == 0,  # class 1 is never recognised
@@ -55,7 +56,13 @@ def test_shards_come_back_filtered_with_held_out_images_of_every_class(tmp_path:
     surrogates = read_surrogates(tmp_path, 2, ("a", "b"), 0.2, "key")
     assert len(surrogates) == 40 + 10
     assert set(surrogates.class_index[surrogates.is_heldout]) == {0, 1}
-    assert surrogates.summary["classes"][1] == {"name": "b", "num_images": 10, "acceptance": 0.0}
+    assert surrogates.summary["classes"][0]["num_drawn"] == 20
+    assert surrogates.summary["classes"][1] == {
+        "name": "b",
+        "num_images": 10,
+        "num_drawn": 0,
+        "acceptance": 0.0,
+    }
     assert write_contact_sheet(tmp_path, surrogates).read_bytes().startswith(b"\x89PNG")
 
 
@@ -90,11 +97,25 @@ def test_distance_within_a_class_is_the_mean_over_pairs() -> None:
 @pytest.mark.parametrize("num_classes", [2, 12, 100, 1000])
 def test_lists_of_every_length_leave_images_for_evaluation(num_classes: int) -> None:
     label_N = np.random.default_rng(0).permutation(np.arange(2400) % num_classes)
-    heldout_N = held_out(label_N, 0.08)
+    heldout_N = held_out(label_N, label_N * 0 - 1, 0.08)
     assert 0.05 <= heldout_N.mean() <= 0.09
     if num_classes <= 100:  # 24 images a class and more
         assert set(label_N[heldout_N]) == set(label_N)
 
 
 def test_even_the_smallest_set_holds_one_image_out() -> None:
-    assert held_out(np.arange(3), 0.08).sum() == 1
+    assert held_out(np.arange(3), np.full(3, -1), 0.08).sum() == 1
+
+
+@pytest.mark.parametrize(("num_drawings", "num_apart"), [(7, 0), (8, 1), (12, 1), (40, 3)])
+def test_a_drawing_is_held_out_with_all_its_images(num_drawings: int, num_apart: int) -> None:
+    label_N = np.random.default_rng(0).permutation(np.arange(2400) % 2)
+    drawing_N = np.random.default_rng(1).integers(-1, num_drawings, 2400)
+    heldout_N = held_out(label_N, drawing_N, 0.08)
+    for label in range(2):
+        mine_N = (label_N == label) & (drawing_N >= 0)
+        apart = set(drawing_N[mine_N & heldout_N])
+        assert len(apart) == num_apart
+        assert not apart & set(drawing_N[mine_N & ~heldout_N])
+        plain_N = (label_N == label) & (drawing_N < 0)
+        assert 0 < heldout_N[plain_N].mean() < 0.1

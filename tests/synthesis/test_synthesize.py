@@ -5,10 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dfkd_edge.config import SynthesisConfig
-from dfkd_edge.interfaces import SynthesisBatch
+from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
 from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.synthesize import make_candidates
 
@@ -16,8 +15,8 @@ from dfkd_edge.synthesis.synthesize import make_candidates
 class PlainColours:
     """Draws grey, and embeds each picture right on its prompt."""
 
-    def __call__(self, batch: SynthesisBatch) -> tuple[Tensor, Tensor]:
-        return torch.full((len(batch.label_N), 3, 8, 8), 0.5), batch.target_ND
+    def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
+        return SynthesizedImages(torch.full((len(batch.label_N), 3, 8, 8), 0.5), batch.target_ND)
 
 
 def test_balanced_styles_give_every_class_each_style_equally_often(

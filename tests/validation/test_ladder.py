@@ -58,6 +58,7 @@ def coloured_surrogates(num: int = 120, heldout_every: int = 2, side_px: int = 2
         images=images,
         class_index=labels.astype(np.int64),
         style_index=np.zeros(num, np.int64),
+        drawing_index=np.full(num, -1),
         embeddings=np.eye(3, dtype=np.float32)[labels],
         is_heldout=np.arange(num) // 3 % heldout_every == 0,
         summary=summary,

@@ -7,8 +7,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dfkd_edge.errors import EnvironmentLackingError
+from dfkd_edge.metrics_mirror import FOLDER, mirrored, require_tensorboard
 from dfkd_edge.run_dir import open_run
-from dfkd_edge.tensorboard import FOLDER, mirrored, require_tensorboard
 
 
 def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
@@ -31,6 +31,25 @@ def test_the_mirror_shows_each_step_once_however_often_the_run_was_started(tmp_p
     assert scalars(run) == {
         "student/loss": [(step, step / 2) for step in range(5)],
         "student/agreement": [(step, 0.5) for step in range(5)],
+    }
+
+
+def test_a_stage_that_is_done_again_shows_its_new_values_and_the_others_their_old(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    for key, first_step, loss in (("a", 1, 1.0), ("b", 2, 9.0)):
+        with (
+            open_run(run, key, resume=True, exist_ok=True) as run_dir,
+            mirrored(run_dir),
+        ):
+            if key == "a":
+                run_dir.append_metrics("prompts", 1, {"loss": 5.0})
+            for step in range(first_step, 4):
+                run_dir.append_metrics("student", step, {"loss": loss})
+    assert scalars(run) == {
+        "prompts/loss": [(1, 5.0)],
+        "student/loss": [(1, 1.0), (2, 9.0), (3, 9.0)],
     }
 
 

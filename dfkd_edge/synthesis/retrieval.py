@@ -1,0 +1,151 @@
+"""Images from drawings: placed on backgrounds, they take the place of some of the prior's images.
+
+The prior is small and has learnt the looks of few things; a drawing keeps what it would blur.
+Retrieval for synthesis: Blattmann et al., NeurIPS 2022; drawings used as they are: ours.
+
+Shape suffixes: N images, M drawings, K classes, D embedding width, P side of a drawing in pixels,
+C = 4 channels (RGBA), H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, Synthesizer
+from dfkd_edge.synthesis.views import uniform
+from dfkd_edge.teacher import Teacher
+
+ENOUGH_DRAWINGS = 8
+"""With fewer, proportionally fewer images come from them, or the student would learn those few."""
+MIN_SIZE, MAX_ANGLE = 0.6, 0.26
+"""Smallest side of a placed drawing, relative to the picture's; largest turn, in radians."""
+
+
+def placed(rgba_NCPP: Tensor, side_px: int, generator: torch.Generator) -> Tensor:
+    """Shrink, turn and flip each drawing and move it about, transparent around it.
+
+    No two pictures of a drawing are alike, so that held-out ones differ from those trained on.
+
+    Args:
+        rgba_NCPP: float in [0, 1], not premultiplied.
+        side_px: of what is returned.
+        generator: draws size, place and angle.
+
+    Returns:
+        RGBA [N, C, side_px, side_px] in [0, 1], not premultiplied.
+    """
+    num = len(rgba_NCPP)
+    stretch_N = 1 / uniform((num,), MIN_SIZE, 1, generator)
+    flip_N = torch.where(uniform((num,), 0, 1, generator) < 0.5, -1.0, 1.0)
+    angle_N = uniform((num,), -MAX_ANGLE, MAX_ANGLE, generator)
+    shift_N2 = uniform((num, 2), -1, 1, generator) * (stretch_N - 1)[:, None]
+    cos_N, sin_N = stretch_N * angle_N.cos(), stretch_N * angle_N.sin()
+    row_x_N3 = torch.stack((cos_N * flip_N, -sin_N, shift_N2[:, 0]), 1)
+    row_y_N3 = torch.stack((sin_N * flip_N, cos_N, shift_N2[:, 1]), 1)
+    affine_N23 = torch.stack((row_x_N3, row_y_N3), 1).to(rgba_NCPP)
+    grid = F.affine_grid(affine_N23, [num, 4, side_px, side_px], align_corners=False)
+    alpha = rgba_NCPP[:, 3:]
+    premultiplied = torch.cat((rgba_NCPP[:, :3] * alpha, alpha), 1)
+    moved = F.grid_sample(premultiplied, grid, mode="bilinear", align_corners=False)
+    colour, alpha = moved[:, :3], moved[:, 3:]
+    return torch.cat(((colour / alpha.clamp(min=1e-3)).clamp(0, 1), alpha), 1)
+
+
+def on_background(rgba_NCPP: Tensor, generator: torch.Generator) -> Tensor:
+    """Lay drawings on white, plain or graded backgrounds; recolour one-colour symbols.
+
+    Args:
+        rgba_NCPP: float in [0, 1], not premultiplied.
+        generator: draws colours.
+
+    Returns:
+        RGB images [N, 3, P, P] in [0, 1].
+    """
+    colour, alpha = rgba_NCPP[:, :3], rgba_NCPP[:, 3:]
+    num, side = len(rgba_NCPP), rgba_NCPP.shape[-1]
+    top, bottom = (uniform((num, 3, 1, 1), 0.2, 1, generator).to(colour) for _ in range(2))
+    ramp = torch.linspace(0, 1, side).to(colour)[None, None, :, None]
+    graded = (top + (bottom - top) * ramp).expand(-1, -1, -1, side)
+    white = uniform((num, 1, 1, 1), 0, 1, generator).to(colour) < 0.45
+    background = torch.where(white, torch.ones_like(graded), graded)
+    flat = (colour.amax((1, 2, 3), keepdim=True) < 0.05) | (
+        (colour * alpha).flatten(1).std(1)[:, None, None, None] < 0.01
+    )
+    ink = uniform((num, 3, 1, 1), 0.0, 0.55, generator).to(colour)
+    ink = ink * (uniform((num, 1, 1, 1), 0, 1, generator).to(colour) < 0.6)
+    colour = torch.where(flat, ink.expand_as(colour), colour)
+    return colour * alpha + background * (1 - alpha)
+
+
+class RetrievalSynthesizer:
+    """Takes images from drawings: a share, and those in which the teacher misses the class."""
+
+    def __init__(
+        self, inner: Synthesizer, drawings: tuple[Tensor, ...], teacher: Teacher, share: float,
+        image_size_px: int,
+    ) -> None:  # fmt: skip
+        """Keep what a batch needs.
+
+        Args:
+            inner: makes the other images, of side image_size_px.
+            drawings: of each class, uint8 [M, C, P, P].
+            teacher: embeds what is made.
+            share: of the images of a class that has enough drawings.
+            image_size_px: side of the images.
+        """
+        self.inner, self.drawings, self.teacher, self.share = inner, drawings, teacher, share
+        self.image_size_px = image_size_px
+        count_K = torch.tensor([len(drawn) for drawn in drawings])
+        self.enough_K = (count_K / ENOUGH_DRAWINGS).clamp(max=1)
+
+    def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
+        """Make a share from drawings, the rest by the inner synthesizer, and redraw its misses."""
+        device, num, side = self.teacher.device, len(batch.label_N), self.image_size_px
+        made = SynthesizedImages(
+            torch.empty((num, 3, side, side), device=device),
+            torch.empty((num, batch.target_ND.shape[1]), device=device),
+            torch.full((num,), -1, device=device),
+        )
+
+        def fill(rows_N: Tensor, make: Synthesizer) -> None:
+            if rows_N.any():
+                part = SynthesisBatch(
+                    batch.target_ND[rows_N], batch.label_N[rows_N], batch.style_N[rows_N],
+                    batch.generator,
+                )  # fmt: skip
+                for whole, of_rows in zip(made, make(part), strict=True):
+                    if whole is not None and of_rows is not None:
+                        whole[rows_N] = of_rows
+
+        is_drawn_N = self._lucky(batch, self.share)
+        fill(is_drawn_N, self._draw)
+        fill(~is_drawn_N, self.inner)
+        is_missed_N = self.teacher.logits(made.embedding_ND).argmax(1) != batch.label_N
+        fill(~is_drawn_N & is_missed_N & self._lucky(batch, 1), self._draw)
+        return made
+
+    def _lucky(self, batch: SynthesisBatch, share: float) -> Tensor:
+        """Draw a share of the rows, a smaller one of classes with few drawings."""
+        luck_N = uniform((len(batch.label_N),), 0, 1, batch.generator)
+        return luck_N < share * self.enough_K.to(luck_N)[batch.label_N]
+
+    def _draw(self, batch: SynthesisBatch) -> SynthesizedImages:
+        luck_N = uniform((len(batch.label_N),), 0, 1, batch.generator).tolist()
+        labels = batch.label_N.tolist()
+        numbers = [
+            int(luck * len(self.drawings[label]))
+            for label, luck in zip(labels, luck_N, strict=True)
+        ]
+        chosen = [
+            self.drawings[label][number] for label, number in zip(labels, numbers, strict=True)
+        ]
+        rgba_NCPP = torch.stack(chosen).to(self.teacher.device).float() / 255
+        rgba_NCHW = placed(rgba_NCPP, self.image_size_px, batch.generator)
+        image_NCHW = on_background(rgba_NCHW, batch.generator)
+        with torch.no_grad():
+            embedding_ND = self.teacher.embed_images(image_NCHW)
+        return SynthesizedImages(
+            image_NCHW, embedding_ND, torch.tensor(numbers, device=self.teacher.device)
+        )
