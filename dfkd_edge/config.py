@@ -98,7 +98,8 @@ class SynthesisConfig:
     condition_noise: float = 0.5
     """Length of the random offset of each prompt embedding, whose length is 1."""
     exemplar_share: float = 0.5
-    """Embedded prior: share of the images that start from drawings of its memory (ours)."""
+    """Embedded prior: share of the images that start from drawings of its memory, besides those in
+    which the teacher misses the class; 0 leaves the memory alone (ours)."""
     num_refinement_steps: int = 2
     """Guided steps on the latents of images that the teacher does not recognise."""
     refinement_rate: float = 0.15

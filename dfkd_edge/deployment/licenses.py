@@ -32,7 +32,7 @@ def licenses_text(settings: dict[str, Any]) -> str:
         lines.append(f"start weights: {source}")
     lines += [
         f"teacher of the student: {settings['teacher']}; its licence applies to what was learnt",
-        "golden images: synthesized, free of third-party pictures",
+        "golden images: synthesized; those that show drawings of icon sets are left out",
         "",
     ]
     return "\n".join(lines)

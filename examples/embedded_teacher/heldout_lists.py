@@ -16,7 +16,7 @@ from pictures import NEW_CATEGORIES
 from PIL import Image
 from training_batches import as_rgba
 
-from dfkd_edge.synthesis.exemplars import on_background
+from dfkd_edge.synthesis.retrieval import on_background
 from dfkd_edge.synthesis.views import geometric_view
 
 LISTS = {
@@ -33,6 +33,11 @@ LISTS = {
         *("strawberry", "watermelon", "lemon", "peach", "pear", "mushroom", "bread", "pizza"),
         *("doughnut", "tomato", "bus", "bicycle", "airplane", "tractor", "ambulance", "sailboat"),
         *("rocket", "taxi", "anchor", "guitar"),
+    ],
+    "mixed": [
+        *("horse", "pig", "duck", "owl", "penguin", "tiger", "elephant", "camel", "snail", "frog"),
+        *NEW_CATEGORIES[:6],
+        *("unicorn", "dragon", "ghost", "robot"),
     ],
     "unseen": list(NEW_CATEGORIES),
 }

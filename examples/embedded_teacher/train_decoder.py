@@ -27,7 +27,7 @@ from training_batches import BankTargets, NameTargets, Pictures, as_rgba, load_p
 
 from dfkd_edge.mixed_precision import mixed_precision
 from dfkd_edge.synthesis.decoder import Decoder
-from dfkd_edge.synthesis.exemplars import on_background
+from dfkd_edge.synthesis.retrieval import on_background
 from dfkd_edge.synthesis.views import uniform
 
 SIDE_PX = 96

@@ -19,7 +19,7 @@ from pictures import names_new_category
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
-from dfkd_edge.synthesis.exemplars import on_background
+from dfkd_edge.synthesis.retrieval import on_background
 from dfkd_edge.synthesis.views import colour_jitter, geometric_view, style_view
 
 PERSON_WORDS = frozenset(
