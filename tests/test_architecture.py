@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,15 @@ def test_the_wheel_carries_every_target_file() -> None:
     assert shipped == there
 
 
+def test_the_wheel_carries_every_asset() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = pyproject["tool"]["setuptools"]["package-data"]["dfkd_edge.assets"]
+    folder = CORE / "assets"
+    shipped = {path for pattern in patterns for path in folder.glob(pattern)}
+    there = {path for path in folder.rglob("*") if path.suffix not in {"", ".py", ".pyc"}}
+    assert shipped == there
+
+
 def test_every_package_is_listed_for_the_wheel() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     listed = set(pyproject["tool"]["setuptools"]["packages"])
@@ -110,3 +121,17 @@ def test_nothing_unpickles() -> None:
             if isinstance(call, ast.Call) and ast.unparse(call.func) == "torch.load":
                 arguments = {k.arg: ast.unparse(k.value) for k in call.keywords}
                 assert arguments.get("weights_only") == "True", path
+
+
+@pytest.mark.parametrize(
+    "script",
+    [*ROOT.glob("examples/**/*.py"), *ROOT.glob("tests/benchmarks/*.py")],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_scripts_name_only_what_the_package_has(script: Path) -> None:
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dfkd_edge"):
+            module = importlib.import_module(node.module or "")
+            for name in (alias.name for alias in node.names):
+                is_there = hasattr(module, name) or find_spec(f"{node.module}.{name}")
+                assert is_there, f"{node.module} has no {name}"
