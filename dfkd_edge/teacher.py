@@ -34,6 +34,8 @@ from dfkd_edge.run_key import teacher_content
 _MINI_CONFIG = "dfkd-mini"
 TEXTS_TOGETHER = 256
 """Texts embedded at a time: 0.2 GB in the text tower of ViT-B/32."""
+CPU_IMAGES_TOGETHER = 32
+"""Images that a CPU embeds at a time, without gradients: activations of more leave its caches."""
 
 
 class Teacher:
@@ -108,9 +110,11 @@ class Teacher:
             )
         normal_NCHW = (image_NCHW - self._mean.to(image_NCHW)) / self._std.to(image_NCHW)
         normal_NCHW = normal_NCHW.contiguous(memory_format=torch.channels_last)
+        is_in_parts = self.device.type == "cpu" and not torch.is_grad_enabled()
+        parts = normal_NCHW.split(CPU_IMAGES_TOGETHER) if is_in_parts else (normal_NCHW,)
         with mixed_precision(self.device.type):
             model: Any = self.model
-            embedding_ND = model.encode_image(normal_NCHW)
+            embedding_ND = torch.cat([model.encode_image(part) for part in parts])
         return F.normalize(embedding_ND.float(), dim=1)
 
     def tokenise(self, texts: Sequence[str]) -> Tensor:

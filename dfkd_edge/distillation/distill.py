@@ -22,7 +22,7 @@ from dfkd_edge.distillation.batches import STAGE, HardImages, draw_rows, pixels
 from dfkd_edge.distillation.losses import feature_distance, feature_distances, soft_target_loss
 from dfkd_edge.distillation.optim import learning_rate_at, make_optimiser
 from dfkd_edge.interfaces import StageContext
-from dfkd_edge.mixed_precision import mixed_precision
+from dfkd_edge.mixed_precision import depthwise_in_float32, mixed_precision
 from dfkd_edge.run_dir import atomic_write
 from dfkd_edge.run_key import student_content
 from dfkd_edge.seeding import stage_generator
@@ -49,7 +49,8 @@ def distill(
     if context.run_dir.is_complete(STAGE, key):
         return StudentArtifact.load(folder)
     student = _start(teacher, config, context)
-    _train(student, teacher, surrogates, config, context, key)
+    with depthwise_in_float32(student, teacher.device.type):
+        _train(student, teacher, surrogates, config, context, key)
     artifact = StudentArtifact(folder, _settings(student, teacher, config))
     atomic_write(artifact.weights, student_tensors(student))
     files = [artifact.weights, artifact.save_settings()]
