@@ -232,12 +232,14 @@ def show_result(result: DistillResult, report: str, seconds: float, bought: str)
     console.print(table)
     settings, surrogates = result.student.settings, result.surrogates.summary
     ratio = settings["teacher_num_parameters"] / settings["num_parameters"]
+    kept = surrogates["num_images"]
+    drawn = sum(c["num_drawn"] for c in surrogates["classes"])
     weak = [c["name"] for c in surrogates["classes"] if c["acceptance"] < 0.5]
     lines = [
         f"student     {settings['timm_name']}, {settings['num_parameters'] / 1e6:.2f} M parameters",
         f"size        {ratio:.1f} times fewer parameters than the teacher's image tower",
         f"weights     {result.student.weights}",
-        f"images      {surrogates['num_images']} kept of {surrogates['num_candidates']}",
+        f"images      {kept} kept of {surrogates['num_candidates']}, {drawn} of them of drawings",
         f"diversity   {surrogates['mean_distance_within_class']:.3f} mean distance in a class",
         f"report      {report}",
         f"time        {seconds / 60:.1f} min",

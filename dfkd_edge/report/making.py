@@ -42,14 +42,20 @@ def pictures_section(sources: Sources) -> Section:
     lead = (
         f"{summary['num_images']:,} of {summary['num_candidates']:,} synthesized images were kept. "
         f"Classes by styles (at most {MAX_CLASSES} by {MAX_STYLES}); choose one to enlarge it. "
-        "A dashed frame: the teacher does not see the class in it."
+        "A dashed frame: the teacher does not see the class in it. Images of drawings follow no "
+        "style."
     )
     rows = tuple(
-        text_row(str(entry["name"]), str(entry["num_images"]), percent(entry["acceptance"], 0))
+        text_row(
+            str(entry["name"]),
+            str(entry["num_images"]),
+            str(entry["num_drawn"]),
+            percent(entry["acceptance"], 0),
+        )
         for entry in sorted(summary["classes"], key=lambda e: float(e["acceptance"]))[:12]
     )
     table = Table(
-        ("class", "images", "recognised"),
+        ("class", "images", "of drawings", "recognised"),
         rows,
         "least recognised by the teacher",
     )

@@ -70,7 +70,9 @@ def run(tmp_path: Path) -> Path:
         }
         save_tensors(run_dir.stage_dir("surrogates") / "shard-00000.safetensors", shard)
         summary = {"num_images": 5, "num_candidates": 6, "classes": []}
-        summary["classes"] = [{"name": n, "num_images": 2, "acceptance": 0.5} for n in CLASSES]
+        summary["classes"] = [
+            {"name": n, "num_images": 2, "num_drawn": 1, "acceptance": 0.5} for n in CLASSES
+        ]
         atomic_write(path / "surrogates" / "surrogates.json", json.dumps(summary))
         settings = {"timm_name": "tiny", "num_parameters": 1_000, "teacher_num_parameters": 4_000}
         student = StudentArtifact(run_dir.stage_dir("student"), {**settings, "classes": CLASSES})
