@@ -11,11 +11,13 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import SurrogateSet, load_tensors, read_metadata, save_tensors
+from dfkd_edge.errors import ArtifactError
 from dfkd_edge.run_dir import atomic_write
 
 MIN_SHARE_KEPT = 0.25
@@ -79,7 +81,7 @@ def read_surrogates(
     Raises:
         ArtifactError: a shard is missing or damaged.
     """
-    shards = [load_tensors(shard_path(folder, number)) for number in range(num_shards)]
+    shards = [_load_shard(shard_path(folder, number)) for number in range(num_shards)]
     label = np.concatenate([s["class_index"] for s in shards])
     recognised = np.concatenate([s["is_recognised"] for s in shards])
     probability = np.concatenate([s["probability"] for s in shards])
@@ -116,6 +118,15 @@ def read_surrogates(
     }
     embeddings = embeddings.astype(np.float32)
     return SurrogateSet(images, label, style, drawing, embeddings, heldout, summary)
+
+
+def _load_shard(path: Path) -> dict[str, NDArray[Any]]:
+    shard = load_tensors(path)
+    if "drawing_index" not in shard:
+        raise ArtifactError(
+            "images were made by another version", where=str(path), hint="use a new --output"
+        )
+    return shard
 
 
 def held_out(

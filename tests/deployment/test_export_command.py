@@ -65,6 +65,7 @@ def _write_surrogates(folder: Path) -> list[Path]:
             "style_index": rng.integers(0, 4, SHARD),
             "embeddings": np.zeros((SHARD, 8), np.float32),
             "probability": np.ones(SHARD, np.float32),
+            "drawing_index": np.full(SHARD, -1),
             "is_recognised": np.ones(SHARD, np.bool_),
         }
         write_shard(folder, number, "key", candidates)

@@ -77,6 +77,14 @@ def test_a_shard_counts_only_for_its_key_and_when_whole(tmp_path: Path) -> None:
         read_surrogates(tmp_path, 1, ("a", "b"), 0.2, "key")
 
 
+def test_images_of_another_version_are_one_clear_error(tmp_path: Path) -> None:
+    candidates = _candidates(0)
+    del candidates["drawing_index"]
+    write_shard(tmp_path, 0, "key", candidates)
+    with pytest.raises(ArtifactError, match="another version"):
+        read_surrogates(tmp_path, 1, ("a", "b"), 0.2, "key")
+
+
 def test_shards_of_a_decoder_that_was_replaced_are_made_anew(
     tmp_path: Path, make_setup: Callable[..., SynthesisSetup]
 ) -> None:
