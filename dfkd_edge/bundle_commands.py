@@ -79,14 +79,15 @@ def benchmark_bundle(
     Raises:
         UsageError: the bundle holds no such model.
     """
+    from dfkd_edge.console import loading_libraries
     from dfkd_edge.runtime.bundle_files import BENCHMARK
 
     names = [_known(bundle, precision)] if precision else list(bundle.manifest["models"])
-    from dfkd_edge.validation.latency import benchmark_model  # imports torch
-
+    with loading_libraries(console):
+        from dfkd_edge.validation.latency import benchmark_model  # imports torch
     rows = []
-    for name in names:
-        console.print(f"{name} ...")
+    for name in names:  # no bar: its thread would be measured too
+        console.print(f"timing {name}, {request.duration_s:g} s ...")
         rows.append(benchmark_model(bundle.folder, name, request, threads))
     keep_document(bundle.folder / BENCHMARK, benchmark_document(bundle, rows), console)
     return rows

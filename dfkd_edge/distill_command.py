@@ -188,6 +188,10 @@ def _show_plan(config: PipelineConfig, class_names: ClassNames, as_json: bool) -
         sys.stdout.write("".join(f"# {line}\n" for line in head) + to_toml(config))
 
 
+def _first(names: list[str], num: int = 8) -> str:
+    return ", ".join(names[:num]) + (" ..." if len(names) > num else "")
+
+
 def print_json(result: DistillResult, report: str) -> None:
     """Print the result as one JSON document on standard output."""
     document: dict[str, Any] = {
@@ -244,6 +248,9 @@ def show_result(result: DistillResult, report: str, seconds: float, bought: str)
         f"report      {report}",
         f"time        {seconds / 60:.1f} min",
     ]
+    undrawn = [c["name"] for c in surrogates["classes"] if not c["num_drawn"]]
+    if drawn and undrawn:
+        lines.append(f"undrawn     no drawing is named like these, expect less: {_first(undrawn)}")
     if "few_shot" in surrogates:
         real = surrogates["few_shot"]
         lines.append(
@@ -252,9 +259,8 @@ def show_result(result: DistillResult, report: str, seconds: float, bought: str)
         )
         lines.append(f"few-shot    {bought}")
     if weak:
-        shown = ", ".join(weak[:8]) + (" ..." if len(weak) > 8 else "")
         lines.append(
-            f"unsure      the teacher recognises fewer than half of the images of: {shown}"
+            f"unsure      the teacher recognises fewer than half of the images of: {_first(weak)}"
         )
         lines.append("            dfkd-edge classes lint suggests prompts for such names")
     if result.evaluation["retention"] is not None:

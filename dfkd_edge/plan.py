@@ -19,6 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config import PipelineConfig
+from dfkd_edge.errors import EnvironmentLackingError
+from dfkd_edge.process import check_device
 from dfkd_edge.prompts.contrastive import MAX_CLASSES_PER_STEP
 from dfkd_edge.students import student_entry
 from dfkd_edge.synthesis.amortized import uses_embedded_prior
@@ -59,7 +61,9 @@ class RunPlan:
     memory_gib: float
     """Estimated peak: weights, the gradients that synthesis may hold, the surrogate images."""
     speed_gflops: float
-    """Measured speed of a matrix product on the run's device."""
+    """Measured speed of a matrix product."""
+    device: str
+    """Where it was measured: the run's device, or `cpu` where that is not here."""
 
     def document(self) -> dict[str, Any]:
         """Return the plan as plain values."""
@@ -76,6 +80,7 @@ class RunPlan:
             "seconds": sum(stage.seconds for stage in self.stages),
             "memory_gib": self.memory_gib,
             "speed_gflops": self.speed_gflops,
+            "device": self.device,
             "downloads": downloads,
         }
 
@@ -87,7 +92,7 @@ class RunPlan:
         ]
         rows.append(
             f"{'memory':<10}  about {self.memory_gib:.1f} GiB; a matrix product runs at "
-            f"{self.speed_gflops:.0f} GFLOP/s here"
+            f"{self.speed_gflops:.0f} GFLOP/s on this machine's {self.device}"
         )
         for weights in self.downloads:
             size = f"{weights.size_mb} MB" if weights.size_mb else "size unknown"
@@ -139,7 +144,8 @@ def make_plan(config: PipelineConfig, class_names: ClassNames) -> RunPlan:
         student = timm.create_model(entry.timm_name, num_classes=0).eval()
     pixels = torch.empty(1, 3, entry.image_size_px, entry.image_size_px, device=meta)
     student_image = count_flops(student, pixels)
-    speed = measure_speed(config.device)
+    device = _device_here(config.device)
+    speed = measure_speed(device)
     rate = speed * EFFICIENCY
     stages = (
         _prompt_plan(config, len(class_names), text, rate),
@@ -150,7 +156,16 @@ def make_plan(config: PipelineConfig, class_names: ClassNames) -> RunPlan:
     images_bytes = config.synthesis.num_images * 3 * (config.synthesis.image_size_px or side) ** 2
     gradients_bytes = config.synthesis.memory_mib * 2**20
     total = sum(p.numel() * 4 for p in networks) + images_bytes + gradients_bytes
-    return RunPlan(stages, tuple(needed_weights(config)), total / 2**30, speed / 1e9)
+    return RunPlan(stages, tuple(needed_weights(config)), total / 2**30, speed / 1e9, device)
+
+
+def _device_here(wanted: str) -> str:
+    """Where speed is measured: a plan may be made on another machine than the run."""
+    try:
+        check_device(wanted)
+    except EnvironmentLackingError:
+        return "cpu"
+    return wanted
 
 
 def _prompt_plan(config: PipelineConfig, num_classes: int, text: int, rate: float) -> StagePlan:

@@ -135,20 +135,22 @@ def run_synthesize(request: SynthesizeRequest) -> dict[str, Any]:
     Returns:
         run, num_shards, num_shards_missing, and the set's summary (None while shards are missing).
     """
-    from dfkd_edge.console import ConsoleReporter, make_console
+    from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
     from dfkd_edge.distill_command import read_request, run_name
     from dfkd_edge.run_dir import open_run
     from dfkd_edge.run_key import run_key
 
     config, class_names = read_request(request.config_path, request.overrides)
     share = work_share(request.shard)
-    reporter = ConsoleReporter(make_console(request.quiet))
-    _prepare_rank(config.device, request.num_threads)
+    console = make_console(request.quiet)
+    reporter = ConsoleReporter(console)
+    with loading_libraries(console):
+        _prepare_rank(config.device, request.num_threads)
 
-    from dfkd_edge.interfaces import StageContext
-    from dfkd_edge.pipeline import run_prompts
-    from dfkd_edge.synthesis.setup import SynthesisSetup
-    from dfkd_edge.synthesis.synthesize import make_shards, missing_shards, synthesize
+        from dfkd_edge.interfaces import StageContext
+        from dfkd_edge.pipeline import run_prompts
+        from dfkd_edge.synthesis.setup import SynthesisSetup
+        from dfkd_edge.synthesis.synthesize import make_shards, missing_shards, synthesize
 
     key = run_key(config, class_names)
     output = request.output or RUNS / run_name(config, class_names)

@@ -31,6 +31,13 @@ def test_work_that_doubles_takes_twice_the_time() -> None:
     assert abs(ratio - 2) < 1e-6
 
 
+def test_a_run_for_a_device_that_is_not_here_is_planned_on_what_is() -> None:
+    plan = make_plan(load_config(None, ["device=cuda:99"]), CLASSES)
+    assert plan.device == "cpu"
+    assert any("this machine's cpu" in line for line in plan.lines())
+    assert make_plan(load_config(None, []), CLASSES).document()["device"] == "cpu"
+
+
 def test_a_large_teacher_is_planned_without_its_weights() -> None:
     plan = make_plan(load_config(None, ["preset=clip-l14"]), CLASSES)
     assert plan.memory_gib > 1710e6 / 2**30

@@ -9,6 +9,15 @@ if sys.version_info < (3, 8):
     )
     sys.exit(4)
 
+try:
+    import numpy  # noqa: F401
+except ImportError:
+    sys.stderr.write(
+        "error: check.pyz needs numpy, and " + sys.executable + " has none: apt-get install "
+        "python3-numpy beside JetPack's TensorRT, or pip install numpy onnxruntime elsewhere\n"
+    )
+    sys.exit(4)
+
 from dfkd_edge.runtime.check import main
 
 sys.exit(main())

@@ -270,3 +270,14 @@ def test_an_old_python_gets_a_line_and_no_traceback(tiny_bundle: Bundle) -> None
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 4
     assert "needs Python 3.8 or newer, this is 3.6" in done.stderr
+
+
+def test_a_python_without_numpy_gets_a_line_and_no_traceback(tiny_bundle: Bundle) -> None:
+    code = (
+        "import sys, runpy; sys.modules['numpy'] = None; "
+        f"runpy.run_path({str(tiny_bundle.folder / 'check.pyz')!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+    assert "apt-get install python3-numpy" in done.stderr
