@@ -23,7 +23,7 @@ from dfkd_edge.assets import EXEMPLARS
 from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.config import TeacherConfig
 from dfkd_edge.run_dir import atomic_write
-from dfkd_edge.synthesis.exemplars import NAME_TEXT
+from dfkd_edge.synthesis.exemplars import MAX_RANK, NAME_TEXT
 from dfkd_edge.teacher import Teacher, load_teacher
 
 STYLES = tuple(style for style in TRAINED_STYLES if style != "emojione-v1")
@@ -48,8 +48,6 @@ UNWANTED = frozenset(
 BRANDS = frozenset(("google", "firebase", "ipod", "iphone"))
 BRANDED_APPLES = ("mdi", "icon-park")
 """Sets whose apple is a maker of computers: trademarks are not drawings of things."""
-MAX_RANK = 10
-"""The drawing's own name is among so many of all icon names that the teacher finds nearest."""
 
 
 @torch.inference_mode()
@@ -82,7 +80,7 @@ def names_a_thing(name: str, style: str, nouns: frozenset[str]) -> bool:
 def known_icons(
     work: Path, names: list[str], styles: list[str], nouns: frozenset[str], teacher: Teacher
 ) -> list[int]:
-    """Rows of the icons whose own name the teacher ranks high among all icon names."""
+    """Rows of the icons whose own name is among the MAX_RANK that the teacher finds nearest."""
     count: Counter[tuple[str, str]] = Counter()
     allowed = []
     for row, (name, style) in enumerate(zip(names, styles, strict=True)):
@@ -92,7 +90,7 @@ def known_icons(
     distinct = sorted({names[row] for row in allowed})
     index = {name: number for number, name in enumerate(distinct)}
     texts = [NAME_TEXT.format(name) for name in distinct]
-    text_MD = torch.cat([teacher.embed_texts(texts[i : i + 64]) for i in range(0, len(texts), 64)])
+    text_MD = teacher.embed_texts(texts)
     icon_ND = torch.from_numpy(embed_icons(work, teacher))
     known = []
     for start in range(0, len(allowed), 512):

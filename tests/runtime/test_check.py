@@ -262,22 +262,19 @@ def test_a_result_that_cannot_be_written_leaves_with_4(tiny_bundle: Bundle, tmp_
     assert "--output" in errors
 
 
-def test_an_old_python_gets_a_line_and_no_traceback(tiny_bundle: Bundle) -> None:
-    code = (
-        "import sys, runpy; sys.version_info = (3, 6, 9, 'final', 0); "
-        f"runpy.run_path({str(tiny_bundle.folder / 'check.pyz')!r}, run_name='__main__')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 4
-    assert "needs Python 3.8 or newer, this is 3.6" in done.stderr
-
-
-def test_a_python_without_numpy_gets_a_line_and_no_traceback(tiny_bundle: Bundle) -> None:
-    code = (
-        "import sys, runpy; sys.modules['numpy'] = None; "
-        f"runpy.run_path({str(tiny_bundle.folder / 'check.pyz')!r}, run_name='__main__')"
-    )
+@pytest.mark.parametrize(
+    ("lack", "message"),
+    [
+        ("sys.version_info = (3, 6, 9, 'final', 0)", "needs Python 3.8 or newer, this is 3.6"),
+        ("sys.modules['numpy'] = None", "apt-get install python3-numpy"),
+    ],
+)
+def test_a_python_that_will_not_do_gets_a_line_and_no_traceback(
+    tiny_bundle: Bundle, lack: str, message: str
+) -> None:
+    archive = str(tiny_bundle.folder / "check.pyz")
+    code = f"import sys, runpy; {lack}; runpy.run_path({archive!r}, run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 4
     assert done.stderr.count("\n") == 1
-    assert "apt-get install python3-numpy" in done.stderr
+    assert message in done.stderr
