@@ -1,7 +1,8 @@
 """check.pyz: prove a bundle on the device, without torch and without an installation of ours.
 
 Verify every hash, reproduce the golden logits, try the preprocessing, measure latency, score a
-folder of pictures if asked, and write result.json. A fault is one line; the rest goes on.
+folder of pictures if asked, and write result.json. A fault is one line; the rest goes on. A folder
+that holds nothing to score stops it before any work.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dfkd_edge.runtime import bundle_files, device, golden, preprocess
+from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.faults import Fault, LackingFault, ProofFault, UsageFault
-from dfkd_edge.runtime.labelled_folders import score_folder
+from dfkd_edge.runtime.labelled_folders import LabelledFolder, find_pictures, score_folder
 from dfkd_edge.runtime.sessions import (
     BACKENDS,
     Session,
@@ -26,29 +28,13 @@ from dfkd_edge.runtime.sessions import (
     open_session,
 )
 from dfkd_edge.runtime.timing import TimingRequest, measure, parse_percentiles
+from dfkd_edge.runtime.voice import Voice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MARKER = "dfkd-edge device result"
 MAX_FRAME_BYTES = 256 << 20
-
-
-class Voice:
-    """Tells the user what happens; standard output is kept for --json."""
-
-    def __init__(self, quiet: bool, to_stderr: bool) -> None:
-        self._quiet, self._stream = quiet, sys.stderr if to_stderr else sys.stdout
-
-    def say(self, text: str) -> None:
-        """Write one line, unless quiet."""
-        if not self._quiet:
-            self._stream.write(text + "\n")
-            self._stream.flush()
-
-    def fault(self, fault: Fault) -> None:
-        """Write one line about a fault, always."""
-        sys.stderr.write(f"error: {fault}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         voice.fault(fault)
         return fault.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("stopped\n")
+        voice.warn("stopped")
         return 130
     if options.json:
         sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
@@ -103,8 +89,12 @@ def check_bundle(options: argparse.Namespace, voice: Voice) -> tuple[dict[str, A
 
     Raises:
         Fault: the bundle is damaged or cannot be loaded, so that nothing else can be done.
+        UsageFault: --data holds no picture of any class.
     """
     bundle = _open(options.bundle, voice)
+    folder = find_pictures(options.data, bundle.classes) if options.data else None
+    if folder:
+        voice.say(f"{counted(len(folder.pictures), 'picture')} to score: {folder.description}")
     faults: list[Fault] = []
     result: dict[str, Any] = {
         "marker": MARKER,
@@ -126,12 +116,12 @@ def check_bundle(options: argparse.Namespace, voice: Voice) -> tuple[dict[str, A
     for precision in precisions:
         name = precision or bundle.precision
         try:
-            result["models"][name] = _check_model(bundle, name, options, faults, voice)
+            result["models"][name] = _check_model(bundle, name, folder, options, faults, voice)
         except Fault as fault:
             _keep(fault, faults, voice)
     result["faults"] = [str(fault) for fault in faults]
     result["passed"] = not faults
-    voice.say("passed" if not faults else f"not passed: {len(faults)} faults")
+    voice.say("passed" if not faults else f"not passed: {counted(len(faults), 'fault')}")
     return result, faults
 
 
@@ -201,6 +191,7 @@ def _load_frame(path: Path) -> Any:
 def _check_model(
     bundle: bundle_files.Bundle,
     precision: str,
+    folder: LabelledFolder | None,
     options: argparse.Namespace,
     faults: list[Fault],
     voice: Voice,
@@ -217,8 +208,6 @@ def _check_model(
     )
     memory_before_mib = device.peak_memory_mib()
     session = open_session(request, voice.say)
-    if session.settings.get("int8_in_float"):
-        voice.say("note: this CPU saturates 8-bit sums: computed in float, latency is no measure")
     found: dict[str, Any] = {
         "memory_before_mib": memory_before_mib,
         "backend": session.backend,
@@ -228,18 +217,10 @@ def _check_model(
         "golden": _check_golden(session, bundle, precision, faults, voice),
     }
     if options.duration > 0:
-        found["latency"] = _measure(session, bundle, options, voice)
-    if options.data:
+        found["latency"] = _measure(session, bundle, precision, options, voice)
+    if folder:
         try:
-            score = score_folder(
-                session,
-                options.data,
-                bundle.classes,
-                bundle.side_px,
-                voice.say,
-                bundle.confidence,
-            )
-            found["data"] = score.as_dict()
+            found["data"] = score_folder(session, folder, bundle, voice.tick).as_dict()
             _say_score(found["data"], voice)
         except Fault as fault:
             _keep(fault, faults, voice)
@@ -271,14 +252,25 @@ def _check_golden(
 
 
 def _measure(
-    session: Session, bundle: bundle_files.Bundle, options: argparse.Namespace, voice: Voice
+    session: Session,
+    bundle: bundle_files.Bundle,
+    precision: str,
+    options: argparse.Namespace,
+    voice: Voice,
 ) -> dict[str, Any]:
     images = model_input(bundle.side_px, bundle.batch[0])
     before = device.state()
     request = TimingRequest(options.warmup, options.duration, options.percentile)
-    latency = measure(lambda: session.run(images), len(images), request)
+    total_s = request.warmup_ms / 1e3 + request.duration_s
+    voice.say(f"timing {precision}, {total_s:.1f} s with warm-up")
+    latency = measure(
+        lambda: session.run(images),
+        len(images),
+        request,
+        lambda seconds: voice.tick(f"timing {precision}: {seconds:.0f} of {total_s:.0f} s"),
+    )
     after = device.state()
-    doubts = device.doubts(before, after)
+    doubts = [*_int8_doubts(session, bundle, precision), *device.doubts(before, after)]
     if latency.variation > 0.1:
         doubts.append(f"unsteady: deviation is {latency.variation:.2f} of the mean")
     shown = ", ".join(f"{name} {value:.3f} ms" for name, value in latency.percentile_ms.items())
@@ -294,14 +286,28 @@ def _measure(
     }
 
 
+def _int8_doubts(session: Session, bundle: bundle_files.Bundle, precision: str) -> list[str]:
+    """Say why the time of INT8 here is none of INT8's, where that is so."""
+    if precision != "int8" or session.backend != "onnxruntime":
+        return []
+    if session.settings["int8_in_float"]:
+        reason = "8-bit sums of this CPU saturate, so INT8 was computed in float"
+    elif bundle.manifest.get("backend") == "tensorrt":
+        reason = "onnxruntime computes most layers of an INT8 graph for TensorRT in float"
+    else:
+        return []
+    return [f"{reason}: check.pyz on the device gives the time that counts"]
+
+
 def _say_score(score: dict[str, Any], voice: Voice) -> None:
     for line in score["skipped"]:
         voice.say(f"note: {line}")
     for name, domain in score["domains"].items():
         sure = domain["top1_answered"]
         known = f"; {domain['answered']:.4f} answered"
+        images = counted(domain["num_images"], "picture")
         known += "" if sure is None else f", of these {sure:.4f} right"
-        voice.say(f"{name}: top-1 {domain['top1']:.4f} of {domain['num_images']} pictures{known}")
+        voice.say(f"{name}: top-1 {domain['top1']:.4f} of {images}{known}")
 
 
 def _write(options: argparse.Namespace, result: dict[str, Any]) -> None:

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from dfkd_edge.runtime.confidence import Confidence
+from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
 from dfkd_edge.runtime.folder_layouts import EXPECTED, pictures_in, read_layout
 from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.runtime.sessions import Session
-
-ALWAYS = Confidence()
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,18 @@ class LabelledPicture:
     domain: str
     label: int
     """Index into the class list."""
+
+
+@dataclass(frozen=True)
+class LabelledFolder:
+    """A folder whose labelled pictures have been found; none has been read yet."""
+
+    root: Path
+    pictures: tuple[LabelledPicture, ...]
+    skipped: tuple[str, ...]
+    """Folders that are passed over, one line each."""
+    description: str
+    """How the folder was read, in one line."""
 
 
 @dataclass
@@ -66,9 +77,7 @@ class FolderScore:
         }
 
 
-def find_pictures(
-    root: Path, classes: tuple[str, ...]
-) -> tuple[list[LabelledPicture], list[str], str]:
+def find_pictures(root: Path, classes: tuple[str, ...]) -> LabelledFolder:
     """Find the labelled pictures, name the folders that are no class, and say how all was read.
 
     Raises:
@@ -77,40 +86,37 @@ def find_pictures(
     if not root.is_dir():
         raise UsageFault("no such folder", f"--data {root}")
     layout = read_layout(root, classes)
-    pictures, skipped = [], []
+    pictures: list[LabelledPicture] = []
+    skipped: list[str] = []
     for folder in layout.folders:
         files = pictures_in(folder.path)
         if folder.label is None:
-            skipped.append(f"{folder.path}: names no class, {len(files)} pictures passed over")
+            skipped.append(
+                f"{folder.path}: names no class, {counted(len(files), 'picture')} passed over"
+            )
         elif not files:
             skipped.append(f"{folder.path}: holds no picture")
         else:
             pictures += [LabelledPicture(file, folder.domain, folder.label) for file in files]
     if not pictures:
         raise UsageFault("no picture of any class", f"--data {root}", EXPECTED)
-    return pictures, skipped, layout.description
+    return LabelledFolder(root, tuple(pictures), tuple(skipped), layout.description)
 
 
 def score_folder(
-    session: Session,
-    root: Path,
-    classes: tuple[str, ...],
-    side_px: int,
-    say: Callable[[str], None],
-    confidence: Confidence = ALWAYS,
+    session: Session, folder: LabelledFolder, bundle: Bundle, tell: Callable[[str], None]
 ) -> FolderScore:
-    """Classify every labelled picture below a folder.
+    """Classify every labelled picture of a folder; `tell` is told how far it is.
 
     Raises:
-        UsageFault: there is no usable picture.
+        UsageFault: no picture can be read.
         LackingFault: Pillow is not installed.
     """
-    pictures, skipped, description = find_pictures(root, classes)
-    say(description)
-    score = FolderScore(classes, skipped=skipped)
-    for number, picture in enumerate(pictures, 1):
+    score, confidence = FolderScore(bundle.classes, skipped=list(folder.skipped)), bundle.confidence
+    for number, picture in enumerate(folder.pictures):
+        tell(f"{number} of {counted(len(folder.pictures), 'picture')}")
         try:
-            image = read_picture(picture.path, side_px)
+            image = read_picture(picture.path, bundle.side_px)
         except LackingFault:
             raise
         except Fault as fault:
@@ -119,8 +125,8 @@ def score_folder(
         logits_NK = session.run(image[None]).logits
         is_known = bool(confidence.is_known(logits_NK)[0])
         score.add(picture.domain, picture.label, int(np.argmax(logits_NK[0])), is_known)
-        if number % 500 == 0:
-            say(f"{number} of {len(pictures)} pictures")
     if not score.correct:
-        raise UsageFault("no picture can be read", f"--data {root}", "see what was passed over")
+        raise UsageFault(
+            "no picture can be read", f"--data {folder.root}", f"such as {score.skipped[-1]}"
+        )
     return score

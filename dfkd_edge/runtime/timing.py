@@ -47,18 +47,26 @@ class Latency:
         return asdict(self)
 
 
-def measure(infer: Callable[[], object], batch: int, request: TimingRequest) -> Latency:
+def measure(
+    infer: Callable[[], object],
+    batch: int,
+    request: TimingRequest,
+    tell: Callable[[float], None] | None = None,
+) -> Latency:
     """Time a function that runs one batch.
 
     Args:
         infer: one inference, finished when it returns.
         batch: images it takes.
         request: warm-up, duration and percentiles.
+        tell: told the seconds since the start, between two inferences: no figure holds its time.
     """
-    start = time.perf_counter()
+    begun = time.perf_counter()
     infer()
-    while (time.perf_counter() - start) * 1e3 < request.warmup_ms:
+    while (time.perf_counter() - begun) * 1e3 < request.warmup_ms:
         infer()
+        if tell:
+            tell(time.perf_counter() - begun)
     times_ms: list[float] = []
     start = time.perf_counter()
     end = start + request.duration_s
@@ -68,6 +76,9 @@ def measure(infer: Callable[[], object], batch: int, request: TimingRequest) -> 
         after = time.perf_counter()
         times_ms.append((after - before) * 1e3)
         before = after
+        if tell:
+            tell(after - begun)
+            before = time.perf_counter()
     taken_ms = np.asarray(times_ms)
     return Latency(
         batch=batch,
@@ -80,7 +91,7 @@ def measure(infer: Callable[[], object], batch: int, request: TimingRequest) -> 
         min_ms=float(taken_ms.min()),
         max_ms=float(taken_ms.max()),
         variation=float(taken_ms.std() / taken_ms.mean()),
-        throughput_per_s=batch * len(times_ms) / (before - start),
+        throughput_per_s=batch * 1e3 / float(taken_ms.mean()),
         warmup_ms=request.warmup_ms,
         duration_s=before - start,
     )

@@ -221,8 +221,8 @@ def test_folders_are_scored_and_what_is_unusable_is_named(
         assert name in said
 
 
-@pytest.mark.parametrize("content", ["missing", "empty", "no class", "unreadable"])
-def test_an_unusable_folder_keeps_the_rest_of_the_work(
+@pytest.mark.parametrize("content", ["missing", "empty", "no class"])
+def test_a_folder_without_pictures_of_a_class_stops_before_any_work(
     tiny_bundle: Bundle, tmp_path: Path, content: str
 ) -> None:
     data = tmp_path / "data"
@@ -230,13 +230,30 @@ def test_an_unusable_folder_keeps_the_rest_of_the_work(
         data.mkdir()
     if content == "no class":
         save_picture(data / "zebra" / "a.png", (1, 2, 3))
-    if content == "unreadable":
-        (data / "dog").mkdir()
-        (data / "dog" / "a.jpg").write_bytes(b"no")
     code, errors, result = run_check(tiny_bundle.folder, "--data", str(data))
     assert (code, errors.count("\n")) == (2, 1)
+    assert f"--data {data}" in errors
+    assert result == {}
+
+
+def test_pictures_that_cannot_be_read_keep_the_rest_of_the_work(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    (data / "dog").mkdir(parents=True)
+    (data / "dog" / "a.jpg").write_bytes(b"no")
+    code, errors, result = run_check(tiny_bundle.folder, "--data", str(data))
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "a.jpg" in errors
     assert result["models"]["int8"]["golden"]["passed"]
     assert not result["passed"]
+
+
+def test_one_fault_is_counted_as_one(tmp_path: Path, tiny_contents: BundleContents) -> None:
+    bundle = write_bundle(tmp_path / "failed", replace(tiny_contents, status="failed"))
+    command = [sys.executable, "check.pyz", "--duration", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=bundle.folder)
+    assert done.stdout.splitlines()[-1] == "not passed: 1 fault"
 
 
 def test_usage_faults_leave_with_2(tiny_bundle: Bundle) -> None:
