@@ -18,6 +18,7 @@ from typing import Literal
 
 from dfkd_edge import __version__
 from dfkd_edge.runtime import device
+from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.cuda_memory import Cuda
 from dfkd_edge.runtime.engine_build import default_cache
 from dfkd_edge.runtime.faults import LackingFault
@@ -87,7 +88,7 @@ def _machine(root: Path) -> Iterator[Check]:
 def _processor(root: Path) -> Iterator[Check]:
     facts = device.describe(root)
     cores = device.num_cores()
-    found = f"{facts.get('cpu', facts['machine'])}, {cores} cores"
+    found = f"{facts.get('cpu', facts['machine'])}, {counted(cores, 'core')}"
     yield Check("processor", "ok", found)
     try:
         text = (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace")

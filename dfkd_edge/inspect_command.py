@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from dfkd_edge.options import AsJson
+from dfkd_edge.runtime.counting import counted
 
 STAGES = ("prompts", "surrogates", "student")
 
@@ -31,8 +32,10 @@ def inspect(
     else:
         _show(document)
     if document["damaged"]:
+        num = len(document["damaged"])
+        differ = "is not as it was" if num == 1 else "are not as they were"
         raise ArtifactError(
-            f"{len(document['damaged'])} files are not as they were written",
+            f"{counted(num, 'file')} {differ} written",
             where=document["damaged"][0],
             hint=document["mend"],
         )
@@ -165,7 +168,7 @@ def _lines(document: dict[str, Any]) -> list[tuple[str, str]]:
     names = document["classes"]
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     size_mib = document["size_bytes"] / (1 << 20)
-    verified = f"{document['num_verified']} files as written"
+    verified = f"{counted(document['num_verified'], 'file')} as written"
     lines = [
         (document["kind"], document["path"]),
         ("classes", f"{len(names)}: {shown}"),

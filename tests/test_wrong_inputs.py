@@ -102,7 +102,7 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     ),
     "no bundle": (("predict", "foreign", "a.png"), 2, "folder holds no bundle (foreign): run dfkd"),
     "damaged bundle": (("benchmark", "damaged"), 1, "model.int8.onnx): copy the bundle again"),
-    "bundle that was edited": (("inspect", "damaged"), 1, "1 files are not as they were written"),
+    "bundle that was edited": (("inspect", "damaged"), 1, "1 file is not as it was written"),
     "no picture": (("predict", "bundle", "no.png"), 2, "no picture to classify (no.png: no such"),
     "precision that is not there": (
         ("benchmark", "bundle", "--precision", "fp64"),

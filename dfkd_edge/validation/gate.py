@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_edge.errors import GateFailedError
+from dfkd_edge.runtime.counting import counted
 from dfkd_edge.validation.evaluation_images import Measure
 from dfkd_edge.validation.ladder import STUDENT, Predictions
 from dfkd_edge.validation.statistics import PairedDrop
@@ -60,7 +61,7 @@ class Verdict:
         lost = f"{'loses' if self.drop >= 0 else 'gains'} {abs(self.drop) * 100:.2f}"
         return (
             f"{self.rung} {lost} points of {figure} against the FP32 student on its worst domain, "
-            f"{self.domain} ({self.loss.num_lost} images lost, {self.loss.num_won} won, "
+            f"{self.domain} ({counted(self.loss.num_lost, 'image')} lost, {self.loss.num_won} won, "
             f"p = {self.loss.p_value:.2g}{noise}); allowed {self.max_drop * 100:g}"
         )
 
