@@ -21,7 +21,7 @@ from dfkd_edge.prompts import diversify_prompts
 from dfkd_edge.run_dir import RunDir, atomic_write
 from dfkd_edge.synthesis import synthesize
 from dfkd_edge.teacher import Teacher, load_teacher
-from dfkd_edge.validation import evaluate
+from dfkd_edge.validation.metrics import evaluate
 from dfkd_edge.weights import require_weights
 
 

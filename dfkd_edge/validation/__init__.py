@@ -1,5 +1,1 @@
-"""Validation: how good the student is, beside its teacher."""
-
-from dfkd_edge.validation.metrics import evaluate
-
-__all__ = ["evaluate"]
+"""Validation: how good the student is, beside its teacher; importing it loads nothing."""

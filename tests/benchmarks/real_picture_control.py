@@ -20,7 +20,7 @@ from dfkd_edge.distillation import distill
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.run_dir import open_run
 from dfkd_edge.teacher import load_teacher
-from dfkd_edge.validation import evaluate
+from dfkd_edge.validation.metrics import evaluate
 
 sys.path.append(str(Path(__file__).parents[2] / "examples" / "study"))
 from picture_sets import labelled_by_teacher, real_pictures
