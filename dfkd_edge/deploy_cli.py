@@ -11,6 +11,7 @@ from dfkd_edge.flags import export_overrides
 from dfkd_edge.options import (
     RUNS,
     AsJson,
+    DryMeasurement,
     File,
     Number,
     Quiet,
@@ -108,6 +109,7 @@ def check(
     ] = RUNS / "latest",
     data: Data = None,
     max_drop: MaxDrop = None,
+    dry_run: DryMeasurement = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -120,6 +122,7 @@ def check(
             bundle=bundle,
             data=str(data) if data else "",
             max_drop=max_drop,
+            dry_run=dry_run,
             as_json=as_json,
             quiet=quiet,
         )

@@ -19,7 +19,13 @@ from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
 from dfkd_edge.deployment.precision import chosen_precision
 from dfkd_edge.distill_command import DistillRequest, run_request
 from dfkd_edge.errors import ConfigError
-from dfkd_edge.export_view import show_bundle, show_ladder, show_panel, verdict_lines
+from dfkd_edge.export_view import (
+    check_plan_lines,
+    show_bundle,
+    show_ladder,
+    show_panel,
+    verdict_lines,
+)
 from dfkd_edge.plugins import load_target
 from dfkd_edge.process import prepare_host
 from dfkd_edge.report_command import keep_document, refresh_report
@@ -59,6 +65,7 @@ class CheckRequest:
     max_drop: float | None
     as_json: bool
     quiet: bool
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,11 +166,7 @@ def measure_bundle(request: CheckRequest, console: Console) -> tuple[Bundle, dic
     Raises:
         DfkdEdgeError: any error of the tree but that of the gate.
     """
-    from dfkd_edge.deployment.bundle import find_bundle, open_bundle
-
-    bundle = open_bundle(find_bundle(request.bundle))
-    if request.data:
-        require_pictures(Path(request.data), bundle.classes)
+    bundle = _checked_bundle(request)
     with loading_libraries(console):
         prepare_host()
         from dfkd_edge.deployment.check import check_bundle
@@ -171,6 +174,16 @@ def measure_bundle(request: CheckRequest, console: Console) -> tuple[Bundle, dic
     document = check_bundle(bundle, request.data, request.max_drop, ConsoleReporter(console))
     keep_document(bundle.folder / CHECK_RESULT, document, console)
     return bundle, document
+
+
+def _checked_bundle(request: CheckRequest) -> Bundle:
+    """The bundle of a request that can be met, found before any heavy library is imported."""
+    from dfkd_edge.deployment.bundle import find_bundle, open_bundle
+
+    bundle = open_bundle(find_bundle(request.bundle))
+    if request.data:
+        require_pictures(Path(request.data), bundle.classes)
+    return bundle
 
 
 def run_check(request: CheckRequest) -> None:
@@ -181,6 +194,9 @@ def run_check(request: CheckRequest) -> None:
         DfkdEdgeError: any other error of the tree.
     """
     console = make_console(request.quiet)
+    if request.dry_run:
+        _show_check_plan(request)
+        return
     bundle, document = measure_bundle(request, console)
     report = refresh_report(bundle.folder, console)
     if request.as_json:
@@ -192,6 +208,16 @@ def run_check(request: CheckRequest) -> None:
     from dfkd_edge.validation.gate import require_passed
 
     require_passed(document["gate"], bundle.folder)
+
+
+def _show_check_plan(request: CheckRequest) -> None:
+    from dfkd_edge.deployment.check_plan import plan_check
+
+    plan = plan_check(_checked_bundle(request), request.data, request.max_drop)
+    if request.as_json:
+        sys.stdout.write(json.dumps(plan, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in check_plan_lines(plan)))
 
 
 def run_all(request: RunRequest) -> None:

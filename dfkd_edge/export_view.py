@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from dfkd_edge.console import result_console
+from dfkd_edge.runtime.counting import counted, duration_text
 
 if TYPE_CHECKING:
     from dfkd_edge.runtime.bundle_files import Bundle
@@ -86,8 +87,11 @@ def show_bundle(bundle: Bundle, document: dict[str, Any], report: str, seconds: 
         lines.append(f"repair      {text}")
     warnings = manifest["provenance"].get("lint_warnings", [])
     if warnings:
-        rules = ", ".join(sorted({w["rule"] for w in warnings}))
-        lines.append(f"lint        {len(warnings)} warnings of rules {rules}, in manifest.json")
+        rules = sorted({w["rule"] for w in warnings})
+        named = f"rule{'s' * (len(rules) != 1)} {', '.join(rules)}"
+        lines.append(
+            f"lint        {counted(len(warnings), 'warning')} of {named}, in manifest.json"
+        )
     lines += [
         f"bundle      {bundle.folder}",
         f"report      {report}",
@@ -97,6 +101,30 @@ def show_bundle(bundle: Bundle, document: dict[str, Any], report: str, seconds: 
     show_panel(
         lines, document, f"copy {bundle.folder.name}/ to the device: python3 check.pyz proves it"
     )
+
+
+def check_plan_lines(plan: dict[str, Any]) -> list[str]:
+    """Say what a check would measure, how often, and how long that takes."""
+    figure = "top-1" if plan["measure"] == "top1" else "agreement with the teacher"
+    lines = [
+        f"{plan['bundle']} for {plan['target']}; nothing was run",
+        f"models    {', '.join(plan['rungs'])}",
+        f"images    {plan['images']}",
+    ]
+    for domain in plan["domains"]:
+        spoilt = f", spoilt by {', '.join(domain['corruptions'])}" if domain["corruptions"] else ""
+        lines.append(f"          {domain['name']}: {domain['num_images']}{spoilt}")
+    again = plan["more_if_unclear"]
+    more = f"; a larger loss within noise gets {again} times as many more" if again else ""
+    lines += [
+        f"how       every model sees each of {counted(plan['num_images'], 'image')} once{more}",
+        f"gate      {figure} may fall by {plan['max_drop'] * 100:g} points on the worst domain",
+    ]
+    if plan["seconds"] is None:
+        return [*lines, "time      no estimate, export timed no model"]
+    took = f"about {duration_text(plan['seconds'])} in the models, as export timed them on"
+    but = f", without {', '.join(plan['untimed'])}" if plan["untimed"] else ""
+    return [*lines, f"time      {took} {plan['timed_on']}{but}"]
 
 
 def show_panel(lines: list[str], document: dict[str, Any], next_step: str) -> None:

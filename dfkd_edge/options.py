@@ -21,6 +21,10 @@ Texts = Optional[list[str]]  # noqa: UP045
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.")]
+DryMeasurement = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Check the request, say what would be measured, do nothing."),
+]
 Classes = Annotated[
     File, typer.Option("--classes", help="Class list: one name a line.", show_default=False)
 ]

@@ -20,6 +20,7 @@ from rich.markup import escape
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import Reporter
+from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.preprocess import read_picture, resized_images
 from dfkd_edge.seeding import derived_seed
@@ -28,7 +29,7 @@ from dfkd_edge.validation.image_folders import Domain, describe_folders, find_do
 
 Images = NDArray[np.uint8]
 Measure = Literal["top1", "agreement"]
-HELDOUT_DOMAIN = "held-out surrogates"
+HELDOUT_DOMAIN, GOLDEN_DOMAIN = "held-out surrogates", "golden images"
 WANTED_IMAGES = 480
 """Images a domain of the built-in suite: one flip is then a fifth of a point (ours)."""
 MAX_VIEWS = 10
@@ -48,6 +49,16 @@ class Batch:
     labels: NDArray[np.int64]
     pictures: NDArray[np.int64]
     """Number of the picture that each image is a view of, the same in all domains."""
+
+
+@dataclass(frozen=True, slots=True)
+class DomainPlan:
+    """A domain that would be measured on."""
+
+    name: str
+    num_images: int
+    corruptions: tuple[str, ...] = ()
+    """What spoils its images, in turn."""
 
 
 class ImageSource(Protocol):
@@ -171,7 +182,7 @@ def note_unreadable(unreadable: Sequence[Path], reporter: Reporter) -> None:
     """Tell how many pictures were passed over, where there are some."""
     if unreadable:
         reporter.note(
-            f"  passed over {len(unreadable)} unreadable pictures, such as "
+            f"  passed over {counted(len(unreadable), 'unreadable picture')}, such as "
             f"{escape(str(unreadable[0]))}"
         )
 
@@ -215,6 +226,21 @@ def _views(image_NHWC: Images, num_views: int, rng: np.random.Generator | None) 
     return np.ascontiguousarray(np.concatenate(views))
 
 
+def _suite_shape(num_heldout: int, size: float) -> tuple[int, int]:
+    """How many held-out images the suite takes, and how many views of each."""
+    wanted = math.ceil(size * WANTED_IMAGES)
+    num_images = min(num_heldout, wanted)
+    return num_images, min(math.ceil(size * MAX_VIEWS), -(-wanted // num_images))
+
+
+def plan_suite(num_heldout: int) -> tuple[DomainPlan, ...]:
+    """Tell what `surrogate_suite` makes of so many held-out images."""
+    num_rows, num_views = _suite_shape(num_heldout, 1)
+    num_images = num_rows * num_views
+    groups = (DomainPlan(group, num_images, names) for group, names in GROUPS.items())
+    return (DomainPlan(HELDOUT_DOMAIN, num_images), *groups)
+
+
 def surrogate_suite(
     surrogates: SurrogateSet, seed: int, round_number: int = MEASURED, size: float = 1
 ) -> EvaluationSet:
@@ -240,9 +266,8 @@ def surrogate_suite(
         )
     drawn = derived_seed(seed, "suite", round_number)
     rng = np.random.default_rng(drawn)
-    wanted = math.ceil(size * WANTED_IMAGES)
-    rows = rng.permutation(rows)[:wanted]
-    num_views = min(math.ceil(size * MAX_VIEWS), -(-wanted // len(rows)))
+    num_rows, num_views = _suite_shape(len(rows), size)
+    rows = rng.permutation(rows)[:num_rows]
     image_NHWC = _views(surrogates.images[rows], num_views, rng if round_number else None)
     labels, pictures = np.tile(surrogates.class_index[rows], num_views), np.tile(rows, num_views)
     sources = [ArraySource(HELDOUT_DOMAIN, image_NHWC, labels, pictures)]

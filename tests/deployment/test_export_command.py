@@ -27,7 +27,12 @@ from dfkd_edge.errors import ArtifactError, ConfigError, GateFailedError, RunDir
 from dfkd_edge.report import write_report
 from dfkd_edge.run_dir import atomic_write, open_run
 from dfkd_edge.students import MINI, build_student, student_tensors
-from dfkd_edge.synthesis.surrogate_store import shard_path, write_shard
+from dfkd_edge.synthesis.surrogate_store import (
+    read_surrogates,
+    shard_path,
+    write_shard,
+    write_summary,
+)
 from dfkd_edge.teacher import Teacher
 from dfkd_edge.validation import evaluation_images
 
@@ -85,7 +90,10 @@ def finished_run(
     with open_run(path, "key", resume=True, exist_ok=False) as run:
         atomic_write(path / "classes.txt", "".join(f"{name}\n" for name in classes.names))
         atomic_write(path / "config.toml", to_toml(config))
-        run.complete("surrogates", "key", _write_surrogates(run.stage_dir("surrogates")))
+        folder = run.stage_dir("surrogates")
+        files, share = _write_surrogates(folder), config.synthesis.heldout_share
+        made = read_surrogates(folder, NUM_SHARDS, classes.names, share, "key")
+        run.complete("surrogates", "key", [*files, write_summary(folder, made)])
         torch.manual_seed(0)
         student = build_student(MINI, "pretrained", teacher.head_KD, teacher.logit_scale, SIDE_PX)
         settings = {
@@ -344,6 +352,44 @@ def test_check_refuses_what_is_no_bundle_and_what_was_edited(
     result = _invoke("check", copy)
     assert isinstance(result.exception, ArtifactError)
     assert "model.int8.onnx" in str(result.exception)
+
+
+def test_the_plan_of_a_check_counts_the_images_that_the_check_sees(
+    exported: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    bundle, document = exported
+    plan = json.loads(_invoke("check", bundle, "--dry-run", "--json").stdout)
+    assert plan["rungs"] == [rung["name"] for rung in document["rungs"]]
+    seen = document["rungs"][0]["domains"]
+    assert {d["name"]: d["num_images"] for d in plan["domains"]} == {
+        name: figures["num_images"] for name, figures in seen.items()
+    }
+    assert {d["name"]: d["corruptions"] for d in plan["domains"]}["weather"] == [
+        "fog",
+        "snow",
+        "rain",
+    ]
+    sum_ms = sum(rung["latency_ms"] or 0 for rung in document["rungs"])
+    assert plan["seconds"] == pytest.approx(plan["num_images"] * sum_ms / 1e3)
+    assert plan["measure"] == document["measure"]
+    moved = json.loads(_invoke("check", _moved(bundle, tmp_path), "--dry-run", "--json").stdout)
+    assert [(d["name"], d["num_images"]) for d in moved["domains"]] == [("golden images", 32)]
+
+
+def test_the_plan_of_a_check_on_pictures_is_readable_and_writes_nothing(
+    exported: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(exported[0], tmp_path / "bundle"))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    result = _invoke("check", bundle, "--data", pictures, "--max-drop", "0.02", "--dry-run")
+    lines = result.stdout.splitlines()
+    assert "models    teacher, student, onnx-fp32, onnx-int8" in lines
+    assert "          day: 6" in lines
+    assert "how       every model sees each of 12 images once" in lines
+    assert "gate      top-1 may fall by 2 points on the worst domain" in lines
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    refused = _invoke("check", bundle, "--data", tmp_path / "none", "--dry-run")
+    assert isinstance(refused.exception, UsageError)
 
 
 def test_dry_run_shows_the_plan_and_writes_nothing(finished_run: Path, tmp_path: Path) -> None:

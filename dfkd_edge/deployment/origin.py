@@ -1,0 +1,73 @@
+"""Where a bundle comes from: what it was made of, its run, its graphs; needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfkd_edge.artifacts import ModelFile
+from dfkd_edge.class_names import ClassNames
+from dfkd_edge.config import ExportConfig, TeacherConfig
+from dfkd_edge.deployment.bundle import Bundle
+from dfkd_edge.errors import ArtifactError
+from dfkd_edge.run_dir import file_hash
+from dfkd_edge.runtime_faults import faults_as_errors
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a bundle was made of, as its manifest says."""
+
+    teacher: TeacherConfig
+    classes: ClassNames
+    config: ExportConfig
+    seed: int
+
+
+def read_origin(bundle: Bundle) -> Origin:
+    """Read where a bundle comes from.
+
+    Raises:
+        ArtifactError: it does not say.
+    """
+    try:
+        origin = bundle.manifest["provenance"]
+        return Origin(
+            TeacherConfig(**origin["teacher"]),
+            ClassNames(bundle.classes, tuple(origin["prompts"])),
+            ExportConfig(**{**origin["config"], "batch": tuple(origin["config"]["batch"])}),
+            int(origin["seed"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(
+            "bundle does not say where it comes from",
+            where=str(bundle.folder / "manifest.json"),
+            hint="export it again",
+        ) from error
+
+
+def run_of(bundle: Bundle) -> Path:
+    """Find the run that made a bundle.
+
+    Raises:
+        ArtifactError: it is gone, or has another student by now.
+    """
+    run = Path(bundle.manifest["provenance"]["run"])
+    weights = run / "student" / "student.safetensors"
+    if not weights.is_file():
+        raise ArtifactError("no student there", where=str(run))
+    if file_hash(weights) != bundle.manifest["provenance"]["student_sha256"]:
+        raise ArtifactError("the run has another student by now", where=str(run))
+    return run
+
+
+def graphs(bundle: Bundle) -> list[ModelFile]:
+    """List the graphs of a bundle, in the order of conversion."""
+    notes = bundle.manifest.get("model_notes", {})
+    held = bundle.manifest["models"]
+    order = [name for name in ("fp32", "fp16", "int8") if name in held]
+    with faults_as_errors():
+        return [
+            ModelFile(bundle.model_path(name), "onnx", name, notes.get(name, {}))  # type: ignore[arg-type]
+            for name in order
+        ]
