@@ -227,7 +227,8 @@ def predict(
 
     Returns:
         The document of `predict --json`: `["pictures"]` with `file`, `label` and `top`, where a
-        label may be "unknown", and `["skipped"]` with what could not be read.
+        label may be "unknown", `["reject_threshold"]`, the score below which it is, and
+        `["skipped"]` with what could not be read.
 
     Raises:
         DfkdEdgeError: any error of the tree.

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dfkd_edge.errors import ArtifactError, GateFailedError, UsageError
-from dfkd_edge.options import AsJson, Text
+from dfkd_edge.options import AsJson, DryMeasurement, Quiet, Text, Verbose
 from dfkd_edge.report_command import keep_document, refresh_report
+from dfkd_edge.runtime.counting import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +36,10 @@ def benchmark(
     duration: Annotated[float, typer.Option(help="Seconds of timing.", min=0.01)] = 3.0,
     percentile: Annotated[str, typer.Option(help="Percentiles of latency.")] = "50,90,99",
     threads: Threads = 0,
+    dry_run: DryMeasurement = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Measure latency, throughput, memory and size of every model of a bundle."""
     from dfkd_edge.console import make_console
@@ -49,7 +53,10 @@ def benchmark(
             f"'{percentile}' names no percentiles", where="--percentile", hint="such as 50,90,99"
         ) from error
     opened = open_bundle(find_bundle(bundle))
-    console = make_console(quiet=as_json)
+    console = make_console(quiet)
+    if dry_run:
+        _show_plan(plan_benchmark(opened, precision, request, threads), as_json)
+        return
     rows = benchmark_bundle(opened, precision, request, threads, console)
     document = benchmark_document(opened, rows)
     report = refresh_report(opened.folder, console)
@@ -79,18 +86,45 @@ def benchmark_bundle(
     Raises:
         UsageError: the bundle holds no such model.
     """
-    from dfkd_edge.console import loading_libraries
+    from dfkd_edge.console import ConsoleReporter
     from dfkd_edge.runtime.bundle_files import BENCHMARK
+    from dfkd_edge.validation.latency import benchmark_model, doubt_slow_int8
 
-    names = [_known(bundle, precision)] if precision else list(bundle.manifest["models"])
-    with loading_libraries(console):
-        from dfkd_edge.validation.latency import benchmark_model  # imports torch
+    names = _timed(bundle, precision)
     rows = []
-    for name in names:  # no bar: its thread would be measured too
-        console.print(f"timing {name}, {request.duration_s:g} s ...")
-        rows.append(benchmark_model(bundle.folder, name, request, threads))
+    reporter = ConsoleReporter(console, refreshes_per_s=1)  # drawing takes the model's time
+    stage = f"timing {' and '.join(names)} for {request.duration_s:g} s{' each' * (len(names) > 1)}"
+    with reporter.stage(stage, len(names)) as progress:
+        for name in names:
+            rows.append(benchmark_model(bundle.folder, name, request, threads))
+            progress.advance()
+    doubt_slow_int8(rows, str(bundle.manifest.get("backend")))
     keep_document(bundle.folder / BENCHMARK, benchmark_document(bundle, rows), console)
     return rows
+
+
+def plan_benchmark(
+    bundle: Bundle, precision: str | None, request: TimingRequest, threads: int
+) -> dict[str, Any]:
+    """Tell what a benchmark would measure; the document of `benchmark --dry-run --json`.
+
+    Raises:
+        UsageError: the bundle holds no such model.
+    """
+    from dfkd_edge.runtime.device import num_cores
+
+    names = _timed(bundle, precision)
+    sizes = {name: bundle.model_path(name).stat().st_size for name in names}
+    return {
+        "bundle": str(bundle.folder),
+        "target": bundle.manifest["target"],
+        "models": [{"precision": name, "size_bytes": size} for name, size in sizes.items()],
+        "num_golden": len(bundle.golden()["images"]),
+        "threads": threads or num_cores(),
+        "batch": bundle.batch[0],
+        **dataclasses.asdict(request),
+        "min_seconds": len(names) * (request.warmup_ms / 1e3 + request.duration_s),
+    }
 
 
 def benchmark_document(bundle: Bundle, rows: list[ModelBenchmark]) -> dict[str, Any]:
@@ -116,7 +150,7 @@ def predict(
     if as_json:
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     else:
-        _show_predictions(rows)
+        _show_predictions(document)
     for line in skipped:
         sys.stderr.write(f"skipped: {line}\n")
     if skipped:
@@ -136,6 +170,7 @@ def classify_pictures(
         ArtifactError: the bundle is damaged.
     """
     from dfkd_edge.deployment.bundle import find_bundle, open_bundle
+    from dfkd_edge.runtime.confidence import FITTED_ON
     from dfkd_edge.runtime.sessions import OnnxSession, SessionRequest
     from dfkd_edge.runtime_faults import faults_as_errors
 
@@ -148,12 +183,19 @@ def classify_pictures(
         )
         session = OnnxSession(request)
         rows = [row for file in files if (row := _classify(session, opened, file, top, skipped))]
+    threshold = opened.confidence.reject_threshold
     return {
         "bundle": str(opened.folder),
         "precision": name,
+        "reject_threshold": threshold,
+        "threshold_fitted_on": FITTED_ON if threshold else None,
         "pictures": rows,
         "skipped": skipped,
     }
+
+
+def _timed(bundle: Bundle, precision: str | None) -> list[str]:
+    return [_known(bundle, precision)] if precision else list(bundle.manifest["models"])
 
 
 def _known(bundle: Bundle, precision: str) -> str:
@@ -213,7 +255,7 @@ def _classify(
     }
 
 
-def _show_predictions(rows: list[dict[str, Any]]) -> None:
+def _show_predictions(document: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -222,15 +264,41 @@ def _show_predictions(rows: list[dict[str, Any]]) -> None:
     table = Table()
     for column in ("picture", "label", "score", "then"):
         table.add_column(column, overflow="fold")
-    for row in rows:
+    for row in document["pictures"]:
         first, *others = row["top"]
         is_known = row["label"] == first["label"]
         then = ", ".join(
             f"{escape(o['label'])} {o['score']:.3f}" for o in (others if is_known else row["top"])
         )
         label = f"[bold]{escape(row['label'])}[/bold]"
-        table.add_row(escape(row["file"]), label, f"{first['score']:.3f}" if is_known else "", then)
-    result_console().print(table)
+        table.add_row(escape(row["file"]), label, f"{first['score']:.3f}", then)
+    threshold = document["reject_threshold"]
+    footnote = "this bundle has no threshold: no answer is unknown"
+    if threshold:
+        footnote = (
+            f"unknown: score below {threshold:.3f}, fitted on {document['threshold_fitted_on']}"
+        )
+    console = result_console()
+    console.print(table)
+    console.print(f"[dim]{footnote}[/dim]")
+
+
+def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(plan, ensure_ascii=False) + "\n")
+        return
+    work = (
+        f"{plan['num_golden']} golden images, {plan['warmup_ms']:g} ms of warm-up, "
+        f"{plan['duration_s']:g} s of timing"
+    )
+    sizes = {row["precision"]: row["size_bytes"] / (1 << 20) for row in plan["models"]}
+    lines = [
+        f"{plan['bundle']} for {plan['target']}; nothing was run",
+        *(f"{name:<8}  {size_mib:.2f} MiB: {work}" for name, size_mib in sizes.items()),
+        f"how       {counted(plan['threads'], 'thread')}, batch {plan['batch']}",
+        f"time      {plan['min_seconds']:g} s, and the start of a process for each model",
+    ]
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 def _show_benchmark(rows: list[ModelBenchmark]) -> None:
@@ -256,7 +324,7 @@ def _show_benchmark(rows: list[ModelBenchmark]) -> None:
     console.print(table)
     first = rows[0]
     console.print(
-        f"[dim]{first.cpu}, {first.threads} threads, {first.backend}, batch "
+        f"[dim]{first.cpu}, {counted(first.threads, 'thread')}, {first.backend}, batch "
         f"{first.latency['batch']}, end to end without reading pictures[/dim]"
     )
     for row in rows:

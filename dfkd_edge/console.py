@@ -49,7 +49,9 @@ class Heartbeat:
 class BarProgress:
     """One rich bar, or a heartbeat where there is no terminal."""
 
-    def __init__(self, console: Console, name: str, total: int, done: int) -> None:
+    def __init__(
+        self, console: Console, name: str, total: int, done: int, refreshes_per_s: float = 10
+    ) -> None:
         """Start at `done` of `total`."""
         self._name, self._total, self._note = name, total, ""
         self._first, self._done = done, done
@@ -70,6 +72,7 @@ class BarProgress:
                 TextColumn("[dim]{task.fields[note]}"),
                 console=console,
                 transient=True,
+                refresh_per_second=refreshes_per_s,
             )
             self._task = self._bars.add_task(name, total=total, completed=done, rate="", note="")
             self._bars.start()
@@ -104,14 +107,14 @@ class BarProgress:
 class ConsoleReporter:
     """Bars and notes on standard error; nothing when quiet."""
 
-    def __init__(self, console: Console) -> None:
-        """Write to this console."""
-        self.console = console
+    def __init__(self, console: Console, refreshes_per_s: float = 10) -> None:
+        """Write to this console; a terminal's bars are drawn so often."""
+        self.console, self._refreshes_per_s = console, refreshes_per_s
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int, done: int = 0) -> Iterator[BarProgress]:
         """Show a bar while the stage runs and its duration afterwards."""
-        bar = BarProgress(self.console, name, total, done)
+        bar = BarProgress(self.console, name, total, done, self._refreshes_per_s)
         try:
             yield bar
         except BaseException:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dfkd_edge.deployment.bundle import Bundle
+from dfkd_edge.deployment.bundle import Bundle, BundleContents, write_bundle
+from dfkd_edge.runtime.confidence import FITTED_ON
+from dfkd_edge.validation.latency import ModelBenchmark, doubt_slow_int8
 
 
 def run_command(*arguments: object) -> tuple[int, str, str]:
@@ -46,6 +49,94 @@ def test_benchmark_measures_every_model(tiny_bundle: Bundle) -> None:
     assert f"{models[1]['latency']['percentile_ms']['p50']:.2f}" in page
 
 
+def benchmark_doubts(folder: Path) -> list[str]:
+    arguments = ("--json", "--duration", "0.02", "--warmup", "1", "--threads", "1")
+    _, output, _ = run_command("benchmark", folder, *arguments)
+    int8 = next(m for m in json.loads(output)["models"] if m["precision"] == "int8")
+    return [doubt for doubt in int8["latency"]["doubts"] if "on the device" in doubt]
+
+
+def test_int8_for_tensorrt_says_why_its_time_here_does_not_count(
+    tiny_contents: BundleContents, tmp_path: Path
+) -> None:
+    target = dataclasses.replace(tiny_contents.target, backend="tensorrt")
+    contents = dataclasses.replace(tiny_contents, target=target)
+    (doubt,) = benchmark_doubts(write_bundle(tmp_path / "jetson", contents).folder)
+    assert doubt.startswith("onnxruntime computes most layers of an INT8 graph for TensorRT in flo")
+    _, output, _ = run_command(
+        "benchmark", tmp_path / "jetson", "--duration", "0.02", "--warmup", "1"
+    )
+    assert f"note: int8: {doubt}" in " ".join(output[output.index("└") :].split())
+
+
+@pytest.mark.parametrize(
+    ("int8_ms", "in_float", "backend", "said"),
+    [
+        (2.0, False, "onnxruntime", "INT8 is not faster than FP32 on this CPU: check.pyz --precis"),
+        (0.5, False, "onnxruntime", ""),
+        (2.0, True, "onnxruntime", ""),
+        (2.0, False, "tensorrt", ""),
+    ],
+)
+def test_slow_int8_is_explained_once(
+    int8_ms: float, in_float: bool, backend: str, said: str
+) -> None:
+    rows = [
+        ModelBenchmark(
+            precision=precision,
+            size_bytes=1,
+            backend="onnxruntime",
+            threads=1,
+            latency={"percentile_ms": {"p90": p90_ms}, "doubts": []},
+            peak_memory_mib=1,
+            model_memory_mib=1,
+            is_golden=True,
+            cpu="",
+            in_float=in_float,
+        )
+        for precision, p90_ms in (("fp32", 1.0), ("int8", int8_ms))
+    ]
+    doubt_slow_int8(rows, backend)
+    assert rows[0].latency["doubts"] == []
+    doubts = rows[1].latency["doubts"]
+    assert [doubt[: len(said)] for doubt in doubts] == ([said] if said else [])
+
+
+def test_benchmark_speaks_while_it_times_unless_quiet(tiny_bundle: Bundle) -> None:
+    arguments = ("benchmark", tiny_bundle.folder, "--json", "--duration", "2", "--warmup", "1")
+    for quiet in ((), ("--quiet",)):
+        _, output, errors = run_command(*arguments, *quiet, "--precision", "fp32")
+        assert [m["precision"] for m in json.loads(output)["models"]] == ["fp32"]
+        assert ("timing fp32 for 2 s: 0/1, 2 s" in errors) is not bool(quiet)
+        assert not quiet or not errors
+
+
+def test_benchmark_and_the_plan_of_a_check_load_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "import dfkd_edge.bundle_commands, dfkd_edge.validation.latency\n"
+        "import dfkd_edge.deployment.check_plan, dfkd_edge.export_command\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_benchmark_dry_run_says_what_would_be_timed_and_times_nothing(tiny_bundle: Bundle) -> None:
+    flags = ("--dry-run", "--duration", "5", "--warmup", "500", "--threads", "1")
+    code, output, _ = run_command("benchmark", tiny_bundle.folder, *flags, "--json")
+    plan = json.loads(output)
+    assert code == 0
+    assert [model["precision"] for model in plan["models"]] == ["fp32", "int8"]
+    assert (plan["threads"], plan["num_golden"], plan["min_seconds"]) == (1, 12, 11.0)
+    _, output, errors = run_command("benchmark", tiny_bundle.folder, *flags, "--precision", "int8")
+    assert errors == ""
+    assert "nothing was run" in output
+    assert "fp32" not in output
+    assert "1 thread," in output
+    assert "12 golden images, 500 ms of warm-up, 5 s of timing" in output
+    assert not (tiny_bundle.folder / "benchmark.json").exists()
+
+
 def test_predict_gives_labels_and_scores(tiny_bundle: Bundle, pictures: Path) -> None:
     code, output, errors = run_command(
         "predict", tiny_bundle.folder, pictures, pictures / "0.png", "--json", "--top", "2"
@@ -70,10 +161,36 @@ def test_predict_answers_unknown_below_the_threshold(
         (folder / "manifest.json").write_text(json.dumps(manifest))
         code, output, _ = run_command("predict", folder, pictures / "0.png", "--json")
         assert code == 0
-        answers.append(json.loads(output)["pictures"][0])
+        document = json.loads(output)
+        assert document["reject_threshold"] == threshold
+        assert document["threshold_fitted_on"] == (FITTED_ON if threshold else None)
+        answers.append(document["pictures"][0])
     assert answers[0]["label"] == answers[0]["top"][0]["label"]
     assert answers[1]["label"] == "unknown"
     assert answers[0]["top"] == answers[1]["top"]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "said"),
+    [
+        (0.875, f"unknown: score below 0.875, fitted on {FITTED_ON}"),
+        (0.0, "this bundle has no threshold: no answer is unknown"),
+    ],
+)
+def test_predict_shows_how_close_an_answer_was_to_unknown(
+    tiny_bundle: Bundle, pictures: Path, threshold: float, said: str
+) -> None:
+    path = tiny_bundle.folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["confidence"] = {"temperature": 20.0, "reject_threshold": threshold}
+    path.write_text(json.dumps(manifest))
+    _, output, _ = run_command("predict", tiny_bundle.folder, pictures / "0.png")
+    assert output.splitlines()[-1] == said
+    (best,) = json.loads(
+        run_command("predict", tiny_bundle.folder, pictures / "0.png", "--json", "--top", "1")[1]
+    )["pictures"][0]["top"]
+    assert best["score"] < 0.875
+    assert f"{best['score']:.3f} │" in output
 
 
 def test_predict_keeps_the_rest_when_pictures_are_broken(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 UNKNOWN = "unknown"
+FITTED_ON = "clean held-out surrogate images"
+"""What export reads the reject threshold off."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,7 @@ def benchmark_model(
     if model is None:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise ConversionError(f"cannot be measured: {lines[-1]}", where=f"{bundle}, {precision}")
-    latency, in_float = model["latency"], bool(model["settings"].get("int8_in_float"))
-    if in_float:
-        latency["doubts"].append("computed in float on this CPU: the latency is none of INT8's")
+    latency = model["latency"]
     return ModelBenchmark(
         precision=precision,
         size_bytes=model["size_bytes"],
@@ -90,5 +89,22 @@ def benchmark_model(
         model_memory_mib=latency["peak_memory_mib"] - model["memory_before_mib"],
         is_golden=model["golden"]["passed"],
         cpu=document["device"].get("cpu", ""),
-        in_float=in_float,
+        in_float=bool(model["settings"].get("int8_in_float")),
     )
+
+
+def doubt_slow_int8(rows: Sequence[ModelBenchmark], backend: str) -> None:
+    """Add to INT8's doubts that FP32 is as fast here; of graphs for TensorRT the runtime says why.
+
+    Args:
+        rows: models of one bundle.
+        backend: of the bundle's target.
+    """
+    first = {row.precision: next(iter(row.latency["percentile_ms"].values())) for row in rows}
+    for row in rows:
+        is_slow = row.precision == "int8" and first["int8"] >= first.get("fp32", float("inf"))
+        if is_slow and not row.in_float and backend != "tensorrt":
+            row.latency["doubts"].append(
+                "INT8 is not faster than FP32 on this CPU: check.pyz --precision all on the device "
+                "gives the times that count"
+            )

@@ -122,6 +122,19 @@ def test_onnxruntime_fuses_every_layer_of_an_x86_graph(
     assert counts["Conv"] + counts["FusedConv"] + counts["Add"] + counts["DequantizeLinear"] == 0
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_onnxruntime_computes_most_layers_of_a_graph_for_tensorrt_in_float(
+    name: str, quantized: Make, tmp_path: Path
+) -> None:
+    _, int8 = quantized(name, "tensorrt")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(int8.path), options, providers=["CPUExecutionProvider"])
+    counts = Counter(n.op_type for n in onnx.load(tmp_path / "optimised.onnx").graph.node)
+    assert counts["Conv"] + counts["FusedConv"] > counts["QLinearConv"]
+
+
 def test_weights_of_the_x86_graph_cannot_saturate_sixteen_bits(quantized: Make) -> None:
     view = GraphView(onnx.load(quantized(NAMES[0], "x86")[1].path))
     for node in view.graph.node:
