@@ -15,6 +15,7 @@ from PIL import Image
 
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.deployment.bundle import Bundle, BundleContents, write_bundle
+from dfkd_edge.runtime import check, sessions
 from dfkd_edge.runtime.preprocess import test_card as draw_test_card
 
 MakeBundle = Callable[..., Bundle]
@@ -67,6 +68,20 @@ def test_a_good_bundle_passes(tiny_bundle: Bundle) -> None:
         model = result["models"][precision]
         assert model["golden"]["agreement"] == 1.0
         assert model["latency"]["percentile_ms"]["p50"] <= model["latency"]["percentile_ms"]["p99"]
+
+
+@pytest.mark.parametrize("saturates", [True, False])
+def test_int8_in_float_is_no_measure_and_that_is_said(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, saturates: bool
+) -> None:
+    edit_manifest(tiny_bundle, lambda manifest: manifest.update(int8_full_range=True))
+    monkeypatch.setattr(sessions, "cpu_saturates", lambda: saturates)
+    flags = ["--bundle", str(tiny_bundle.folder), "--duration", "0.01", "--warmup", "0", "-q"]
+    assert check.main(flags) == 0
+    result = json.loads((tiny_bundle.folder / "result.json").read_text(encoding="utf-8"))
+    doubts = result["models"]["int8"]["latency"]["doubts"]
+    said = "8-bit sums of this CPU saturate, so INT8 was computed in float: check.pyz on the device"
+    assert any(doubt.startswith(said) for doubt in doubts) is saturates
 
 
 def test_json_prints_one_document(tiny_bundle: Bundle) -> None:
