@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config import PipelineConfig
+from dfkd_edge.console import duration
 from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.process import check_device
 from dfkd_edge.prompts.contrastive import MAX_CLASSES_PER_STEP
@@ -87,7 +88,7 @@ class RunPlan:
     def lines(self) -> list[str]:
         """Return the plan for a human, a line each."""
         rows = [
-            f"{stage.name:<10}  {stage.work}, about {_duration(stage.seconds)}"
+            f"{stage.name:<10}  {stage.work}, about {duration(stage.seconds)}"
             for stage in self.stages
         ]
         rows.append(
@@ -99,12 +100,6 @@ class RunPlan:
             place = f"here: {weights.path}" if weights.path else f"not here: {weights.command}"
             rows.append(f"{'download':<10}  {weights.what}, {size}, {place}")
         return rows
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def measure_speed(device: str, side: int = 768) -> float:
