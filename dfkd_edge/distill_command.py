@@ -38,6 +38,7 @@ from dfkd_edge.runtime_faults import require_pictures
 if TYPE_CHECKING:
     from dfkd_edge.interfaces import Reporter
     from dfkd_edge.pipeline import DistillResult
+    from dfkd_edge.real_pictures import RealPictures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +65,8 @@ class PlannedRun:
 
     config: PipelineConfig
     class_names: ClassNames
+    pictures: RealPictures | None
+    """Of `--images`."""
     key: str
     output: Path
     """The run directory."""
@@ -93,34 +96,41 @@ def plan_run(request: DistillRequest) -> PlannedRun:
         UsageError: the request cannot be met.
         EnvironmentLackingError: the run directory cannot be written.
     """
+    from dfkd_edge.real_pictures import find_real_pictures
+
     config, class_names = read_request(request.config_path, request.overrides)
+    _refuse_early(config, class_names)
+    pictures = find_real_pictures(config.few_shot, config.data, class_names.names)
     key = run_key(config, class_names)
     output = request.output or request.runs / run_name(config, class_names)
-    _refuse_early(config, class_names)
     if request.tensorboard:
         require_tensorboard()
     if not request.exist_ok:
         refuse_other_run(output, key)
     require_writable(output)
-    return PlannedRun(config, class_names, key, output)
+    return PlannedRun(config, class_names, pictures, key, output)
 
 
 def distill_planned(plan: PlannedRun, request: DistillRequest, reporter: Reporter) -> DistillResult:
     """Run the pipeline in its run directory, and let runs/latest name it.
 
+    The directory is made, or an earlier one touched, once all that the run needs is known to serve.
+
     Raises:
         DfkdEdgeError: any error of the tree.
     """
-    from dfkd_edge.pipeline import run_distill
+    from dfkd_edge.pipeline import open_teacher, run_distill
 
     started = time.monotonic()
+    teacher = open_teacher(plan.config, plan.class_names, reporter)
     with (
         open_run(
             plan.output, plan.key, resume=request.resume, exist_ok=request.exist_ok
         ) as run_dir,
         mirrored(run_dir) if request.tensorboard else nullcontext(),
     ):
-        result = run_distill(plan.config, run_dir, reporter)
+        reporter.note(f"run directory: {escape(str(plan.output))}")
+        result = run_distill(plan.config, teacher, plan.pictures, run_dir, reporter)
         run_dir.log(f"done in {time.monotonic() - started:.0f} s")
     point_latest(plan.output.parent, plan.output)
     return result
@@ -145,7 +155,6 @@ def run_request(request: DistillRequest) -> None:
     with loading_libraries(console):
         prepare_process(config.device, request.num_threads)
         import dfkd_edge.pipeline  # noqa: F401  loaded here, so that the spinner covers it
-    console.print(f"run directory: {escape(str(output))}")
     result = distill_planned(plan, request, ConsoleReporter(console))
     report = refresh_report(output, console)
     if request.as_json:

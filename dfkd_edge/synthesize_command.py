@@ -137,29 +137,32 @@ def run_synthesize(request: SynthesizeRequest) -> dict[str, Any]:
     """
     from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
     from dfkd_edge.distill_command import read_request, run_name
-    from dfkd_edge.run_dir import open_run
+    from dfkd_edge.run_dir import open_run, refuse_other_run
     from dfkd_edge.run_key import run_key
 
     config, class_names = read_request(request.config_path, request.overrides)
     share = work_share(request.shard)
+    key = run_key(config, class_names)
+    output = request.output or RUNS / run_name(config, class_names)
+    if not request.exist_ok:
+        refuse_other_run(output, key)
     console = make_console(request.quiet)
     reporter = ConsoleReporter(console)
     with loading_libraries(console):
         _prepare_rank(config.device, request.num_threads)
 
         from dfkd_edge.interfaces import StageContext
-        from dfkd_edge.pipeline import run_prompts
+        from dfkd_edge.pipeline import open_teacher, run_prompts
         from dfkd_edge.synthesis.setup import SynthesisSetup
         from dfkd_edge.synthesis.synthesize import make_shards, missing_shards, synthesize
 
-    key = run_key(config, class_names)
-    output = request.output or RUNS / run_name(config, class_names)
     open_locked = functools.partial(
         open_run, output, key, resume=True, exist_ok=request.exist_ok, wait_s=LOCK_WAIT_S
     )
+    teacher = open_teacher(config, class_names, reporter)
     with open_locked() as run_dir:
         context = StageContext(run_dir, reporter, config.seed, config.device)
-        teacher, prompts = run_prompts(config, context)
+        prompts = run_prompts(config, teacher, context)
     setup = SynthesisSetup(prompts, teacher, config.synthesis, context)
     make_shards(setup, share)
     missing, summary = missing_shards(setup), None

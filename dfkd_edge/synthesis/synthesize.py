@@ -18,7 +18,8 @@ from dfkd_edge.config import SynthesisConfig
 from dfkd_edge.interfaces import StageContext, SynthesisBatch, Synthesizer, WorkShare
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.amortized import load_amortized
-from dfkd_edge.synthesis.diffusion import load_diffusion
+from dfkd_edge.synthesis.decoders import load_latent_decoder
+from dfkd_edge.synthesis.diffusion import load_diffusion, require_pipeline
 from dfkd_edge.synthesis.per_image import load_per_image
 from dfkd_edge.synthesis.setup import STAGE, SynthesisSetup
 from dfkd_edge.synthesis.surrogate_store import (
@@ -28,13 +29,25 @@ from dfkd_edge.synthesis.surrogate_store import (
     write_shard,
     write_summary,
 )
-from dfkd_edge.teacher import Teacher
+from dfkd_edge.teacher import MINI, Teacher
 
 SYNTHESIZERS: dict[str, Callable[[SynthesisSetup], Synthesizer]] = {
     "amortized": load_amortized,
     "per-image": load_per_image,
     "diffusion": load_diffusion,
 }
+
+
+def require_synthesizer(teacher: Teacher, config: SynthesisConfig) -> None:
+    """Check that the decoder or pipeline can be used, before hours are spent on what precedes it.
+
+    Raises:
+        DfkdEdgeError: it cannot.
+    """
+    if config.method == "diffusion":
+        require_pipeline(config.pipeline)
+    elif config.decoder != MINI or config.image_size_px:
+        load_latent_decoder(config, teacher)
 
 
 @torch.no_grad()
