@@ -181,6 +181,10 @@ class SynthesisConfig:
         """Shards of all candidates."""
         return -(-self.num_images // self.shard_size)
 
+    def size_of_shard(self, number: int) -> int:
+        """Candidates of a shard; the last one may have fewer."""
+        return min(self.shard_size, self.num_images - number * self.shard_size)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FewShotConfig:

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
@@ -18,10 +19,58 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
+from dfkd_edge.runtime.counting import duration_text
+
 PIPE_WIDTH = 200
+PACE_WINDOW_S = 30.0
+"""The rate follows from at least so much time, or else from the later half of the stage: shorter
+windows jump with every burst of other work on the machine (ours, measured)."""
+PACE_UPDATES = 5
+"""Updates that are kept at least, where each takes long."""
+PACE_SPACING_S = 0.5
+"""Updates nearer to each other are kept as one: millions of steps take no memory."""
+
+
+class Pace:
+    """How fast a stage goes of late, so that a slow start does not last.
+
+    Only the time between updates counts. The first one ends what is done once: loading, compiling,
+    reading what an earlier run has made.
+    """
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._updates: deque[tuple[float, int]] = deque()
+        self._begun_s = 0.0
+
+    def add(self, now_s: float, done: int) -> None:
+        """Take an update: the time on any clock, and how much is done, an earlier run's too."""
+        updates = self._updates
+        if not updates:
+            self._begun_s = now_s
+        if len(updates) > 1 and now_s - updates[-2][0] < PACE_SPACING_S:
+            updates.pop()
+        updates.append((now_s, done))
+        oldest_s = now_s - max(PACE_WINDOW_S, (now_s - self._begun_s) / 2)
+        while len(updates) > PACE_UPDATES and updates[1][0] < oldest_s:
+            updates.popleft()
+
+    @property
+    def rate(self) -> float | None:
+        """Units a second; None before the second update."""
+        (begun_s, first), (now_s, last) = self._updates[0], self._updates[-1]
+        return (last - first) / (now_s - begun_s) if last > first and now_s > begun_s else None
+
+    def words(self, total: int) -> str:
+        """Say rate and time left; nothing before the second update."""
+        rate = self.rate if self._updates else None
+        if rate is None:
+            return ""
+        left_s = max(0, total - self._updates[-1][1]) / rate
+        speed = f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
+        return f"{speed}, {duration_text(left_s)} left"
 
 
 class Heartbeat:
@@ -53,8 +102,8 @@ class BarProgress:
         self, console: Console, name: str, total: int, done: int, refreshes_per_s: float = 10
     ) -> None:
         """Start at `done` of `total`."""
-        self._name, self._total, self._note = name, total, ""
-        self._first, self._done = done, done
+        self._name, self._total, self._done = name, total, done
+        self._pace, self._words, self._note = Pace(), "", ""
         self._start = time.monotonic()
         self._bars: Progress | None = None
         self._heartbeat: Heartbeat | None = None
@@ -65,35 +114,32 @@ class BarProgress:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
                 TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[pace]}"),
                 TextColumn("[dim]{task.fields[note]}"),
                 console=console,
                 transient=True,
                 refresh_per_second=refreshes_per_s,
             )
-            self._task = self._bars.add_task(name, total=total, completed=done, rate="", note="")
+            self._task = self._bars.add_task(name, total=total, completed=done, pace="", note="")
             self._bars.start()
         elif not console.quiet:
             console.print(f"{name} ...")
-            self._heartbeat = Heartbeat(console, self._line)
+            self._heartbeat = Heartbeat(console, self.line)
 
-    def _line(self) -> str:
+    def line(self) -> str:
+        """Say how far it is, for where there is no bar."""
         seconds = time.monotonic() - self._start
-        rate = (self._done - self._first) / max(seconds, 1e-6)
-        left = f", {rate:.1f}/s, {(self._total - self._done) / rate:.0f} s left" if rate else ""
-        return f"{self._name}: {self._done}/{self._total}, {seconds:.0f} s{left} {self._note}"
+        pace = f", {self._words}" if self._words else ""
+        return f"{self._name}: {self._done}/{self._total}, {seconds:.0f} s{pace} {self._note}"
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Move on and show the rate."""
         self._done += count
-        self._note = note
+        self._pace.add(time.monotonic(), self._done)
+        self._words, self._note = self._pace.words(self._total), note
         if self._bars is not None:
-            rate = (self._done - self._first) / max(time.monotonic() - self._start, 1e-6)
-            shown = f"{rate:.1f}/s" if rate >= 1 else f"{1 / max(rate, 1e-6):.1f} s each"
-            self._bars.update(self._task, completed=self._done, rate=shown, note=note)
+            self._bars.update(self._task, completed=self._done, pace=self._words, note=note)
 
     def close(self) -> float:
         """Remove the bar; returns the seconds that the stage took."""

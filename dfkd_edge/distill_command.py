@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ from dfkd_edge.runtime_faults import require_pictures
 if TYPE_CHECKING:
     from dfkd_edge.interfaces import Reporter
     from dfkd_edge.pipeline import DistillResult
+    from dfkd_edge.real_pictures import RealPictures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +65,8 @@ class PlannedRun:
 
     config: PipelineConfig
     class_names: ClassNames
+    pictures: RealPictures | None
+    """Of `--images`."""
     key: str
     output: Path
     """The run directory."""
@@ -92,34 +96,41 @@ def plan_run(request: DistillRequest) -> PlannedRun:
         UsageError: the request cannot be met.
         EnvironmentLackingError: the run directory cannot be written.
     """
+    from dfkd_edge.real_pictures import find_real_pictures
+
     config, class_names = read_request(request.config_path, request.overrides)
+    _refuse_early(config, class_names)
+    pictures = find_real_pictures(config.few_shot, config.data, class_names.names)
     key = run_key(config, class_names)
     output = request.output or request.runs / run_name(config, class_names)
-    _refuse_early(config, class_names)
     if request.tensorboard:
         require_tensorboard()
     if not request.exist_ok:
         refuse_other_run(output, key)
     require_writable(output)
-    return PlannedRun(config, class_names, key, output)
+    return PlannedRun(config, class_names, pictures, key, output)
 
 
 def distill_planned(plan: PlannedRun, request: DistillRequest, reporter: Reporter) -> DistillResult:
     """Run the pipeline in its run directory, and let runs/latest name it.
 
+    The directory is made, or an earlier one touched, once all that the run needs is known to serve.
+
     Raises:
         DfkdEdgeError: any error of the tree.
     """
-    from dfkd_edge.pipeline import run_distill
+    from dfkd_edge.pipeline import open_teacher, run_distill
 
     started = time.monotonic()
+    teacher = open_teacher(plan.config, plan.class_names, reporter)
     with (
         open_run(
             plan.output, plan.key, resume=request.resume, exist_ok=request.exist_ok
         ) as run_dir,
         mirrored(run_dir) if request.tensorboard else nullcontext(),
     ):
-        result = run_distill(plan.config, run_dir, reporter)
+        reporter.note(f"run directory: {escape(str(plan.output))}")
+        result = run_distill(plan.config, teacher, plan.pictures, run_dir, reporter)
         run_dir.log(f"done in {time.monotonic() - started:.0f} s")
     point_latest(plan.output.parent, plan.output)
     return result
@@ -144,7 +155,6 @@ def run_request(request: DistillRequest) -> None:
     with loading_libraries(console):
         prepare_process(config.device, request.num_threads)
         import dfkd_edge.pipeline  # noqa: F401  loaded here, so that the spinner covers it
-    console.print(f"run directory: {escape(str(output))}")
     result = distill_planned(plan, request, ConsoleReporter(console))
     report = refresh_report(output, console)
     if request.as_json:
@@ -205,8 +215,36 @@ def print_json(result: DistillResult, report: str) -> None:
     sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+def comparisons(evaluation: dict[str, Any], init: str) -> Iterator[Table]:
+    """Top-1 where pictures are labelled; agreement everywhere, which is all that surrogates tell.
+
+    The filter keeps the surrogates that the teacher recognises: its own top-1 on them says nothing.
+    """
+    from dfkd_edge.validation.evaluation_images import HELDOUT_DOMAIN
+
+    rungs = {rung["name"]: rung["domains"] for rung in evaluation["rungs"]}
+    columns = {f"{init} start": rungs["student-start"], "student": rungs["student"]}
+    labelled = [domain for domain in rungs["student"] if domain != HELDOUT_DOMAIN]
+    if labelled:
+        with_teacher = {"teacher": rungs["teacher"], **columns}
+        yield _comparison("top-1 accuracy", "top1", labelled, with_teacher)
+    title = "agreement with the teacher" + (
+        "" if labelled else " (no accuracy: nothing is labelled)"
+    )
+    yield _comparison(title, "agreement", list(rungs["student"]), columns)
+
+
+def _comparison(
+    title: str, measure: str, domains: list[str], columns: dict[str, dict[str, Any]]
+) -> Table:
+    table = Table(title=title, title_justify="left")
+    for heading in ("domain", "images", *columns):
+        table.add_column(heading, justify="left" if heading == "domain" else "right")
+    for domain in domains:
+        figures = [column[domain] for column in columns.values()]
+        shares = (f"{figure[measure]:.1%}" for figure in figures)
+        table.add_row(escape(domain), str(figures[0]["num_images"]), *shares)
+    return table
 
 
 def show_result(result: DistillResult, report: str, seconds: float, bought: str) -> None:
@@ -219,21 +257,8 @@ def show_result(result: DistillResult, report: str, seconds: float, bought: str)
         bought: what real pictures brought over zero-shot; empty without them.
     """
     console = result_console()
-    rungs = {rung["name"]: rung for rung in result.evaluation["rungs"]}
-    init = result.student.settings["init"]
-    table = Table(title="top-1 accuracy", title_justify="left")
-    for heading in ("domain", "images", "teacher", f"{init} start", "student", "agreement"):
-        table.add_column(heading, justify="left" if heading == "domain" else "right")
-    for domain, figures in rungs["student"]["domains"].items():
-        table.add_row(
-            escape(domain),
-            str(figures["num_images"]),
-            _percent(rungs["teacher"]["domains"][domain]["top1"]),
-            _percent(rungs["student-start"]["domains"][domain]["top1"]),
-            _percent(figures["top1"]),
-            _percent(figures["agreement"]),
-        )
-    console.print(table)
+    for table in comparisons(result.evaluation, result.student.settings["init"]):
+        console.print(table)
     settings, surrogates = result.student.settings, result.surrogates.summary
     ratio = settings["teacher_num_parameters"] / settings["num_parameters"]
     kept = surrogates["num_images"]
@@ -267,7 +292,7 @@ def show_result(result: DistillResult, report: str, seconds: float, bought: str)
         lines.insert(
             0, f"retention   {result.evaluation['retention']:.1%} of the teacher's mean top-1"
         )
-    else:
+    elif result.evaluation["rungs"][-1]["mean_top1"] is None:
         lines.append("accuracy    add --data DIR with a few labelled pictures to measure it")
     lines.append(f"next        dfkd-edge export {result.run_dir} --target jetson")
     console.print(

@@ -10,7 +10,7 @@ Shape suffixes: N pictures, H rows, W columns, C = 3 channels (RGB), D embedding
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,86 +20,15 @@ from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import Bytes, SurrogateSet, save_tensors
 from dfkd_edge.config import FewShotConfig
-from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import StageContext
-from dfkd_edge.run_dir import atomic_write, content_hash, file_hash
-from dfkd_edge.runtime.folder_layouts import pictures_in, read_layout
+from dfkd_edge.real_pictures import RealPictures
+from dfkd_edge.run_dir import atomic_write, content_hash
 from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.runtime_faults import faults_as_errors
 from dfkd_edge.teacher import Teacher
 
 STAGE = "few_shot"
 EMBEDDED_TOGETHER = 64
-
-
-@dataclass(frozen=True, slots=True)
-class RealPictures:
-    """The pictures of `--images`."""
-
-    files: tuple[Path, ...]
-    hashes: tuple[str, ...]
-    """SHA-256 of each file."""
-    labels: tuple[int | None, ...]
-    """Index into the class list; None without class folders."""
-
-
-def find_real_pictures(
-    config: FewShotConfig, data: str, class_names: tuple[str, ...]
-) -> RealPictures | None:
-    """Find DIR/<class>/* or, without class folders, DIR/*; None without `--images`.
-
-    Args:
-        config: the folder and how many are few.
-        data: folder of the test pictures, or empty.
-        class_names: the categories.
-
-    Raises:
-        ConfigError: the folder is missing, holds no picture, too many, or test pictures.
-    """
-    if not config.images:
-        return None
-    root, place = Path(config.images), f"--images {config.images}"
-    if not root.is_dir():
-        raise ConfigError("no such folder", where=place)
-    found: dict[Path, int | None] = {
-        file: folder.label
-        for folder in read_layout(root, class_names).folders
-        if folder.label is not None
-        for file in pictures_in(folder.path)
-    }
-    limit = config.max_per_class
-    if found:
-        labels = [label for label in found.values() if label is not None]
-        most = int(np.bincount(labels).max())
-    else:
-        found = dict.fromkeys(pictures_in(root))
-        most = -(-len(found) // len(class_names))
-    if not found:
-        raise ConfigError(
-            "no picture", where=place, hint="expected DIR/<class>/*.jpg, or DIR/*.jpg unlabelled"
-        )
-    if most > limit:
-        raise ConfigError(
-            f"{most} pictures of a class, at most {limit} count as few",
-            where=place,
-            hint=f"leave some out, or --set few_shot.max_per_class={most}",
-        )
-    pictures = RealPictures(tuple(found), tuple(map(file_hash, found)), tuple(found.values()))
-    _refuse_test_pictures(pictures, data)
-    return pictures
-
-
-def _refuse_test_pictures(pictures: RealPictures, data: str) -> None:
-    """Stop when a picture to learn from is also one to be measured on (the same file content)."""
-    sizes = {file.stat().st_size for file in pictures.files}
-    known = dict(zip(pictures.hashes, pictures.files, strict=True))
-    for file in sorted(Path(data).rglob("*")) if data else ():
-        if file.is_file() and file.stat().st_size in sizes and file_hash(file) in known:
-            raise ConfigError(
-                f"{known[file_hash(file)].name} is also a test picture, {file}",
-                where="--images",
-                hint="keep the pictures of --images and --data apart",
-            )
 
 
 def join_pictures(

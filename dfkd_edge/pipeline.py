@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_edge.artifacts import PromptSet, StudentArtifact, SurrogateSet
-from dfkd_edge.class_names import ClassNames, read_class_names
+from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config import PipelineConfig
 from dfkd_edge.config_file import to_toml
 from dfkd_edge.deployment.bundle import Bundle
 from dfkd_edge.deployment.export import ExportPlan, export_student
 from dfkd_edge.distillation import distill
-from dfkd_edge.few_shot import find_real_pictures, join_pictures
+from dfkd_edge.few_shot import join_pictures
 from dfkd_edge.finished_run import open_finished_run
 from dfkd_edge.interfaces import Reporter, StageContext
 from dfkd_edge.plugins import load_target
-from dfkd_edge.prompts import diversify_prompts
+from dfkd_edge.prompts import diversify_prompts, require_styles
+from dfkd_edge.real_pictures import RealPictures
 from dfkd_edge.run_dir import RunDir, atomic_write
-from dfkd_edge.synthesis import synthesize
+from dfkd_edge.students import require_start
+from dfkd_edge.synthesis import require_synthesizer, synthesize
 from dfkd_edge.teacher import Teacher, load_teacher
 from dfkd_edge.validation.metrics import evaluate
 from dfkd_edge.weights import require_weights
@@ -36,12 +38,16 @@ class DistillResult:
     evaluation: dict[str, Any]
 
 
-def run_distill(config: PipelineConfig, run_dir: RunDir, reporter: Reporter) -> DistillResult:
-    """From a list of class names to a working student."""
+def run_distill(
+    config: PipelineConfig,
+    teacher: Teacher,
+    pictures: RealPictures | None,
+    run_dir: RunDir,
+    reporter: Reporter,
+) -> DistillResult:
+    """From a teacher that knows the class names to a working student."""
     context = StageContext(run_dir, reporter, config.seed, config.device)
-    class_names = read_class_names(Path(config.classes))
-    pictures = find_real_pictures(config.few_shot, config.data, class_names.names)
-    teacher, prompts = run_prompts(config, context)
+    prompts = run_prompts(config, teacher, context)
     surrogates = synthesize(prompts, teacher, config.synthesis, context)
     training = join_pictures(surrogates, pictures, teacher, config.few_shot, context)
     student = distill(teacher, training, config.distillation, context)
@@ -49,15 +55,26 @@ def run_distill(config: PipelineConfig, run_dir: RunDir, reporter: Reporter) -> 
     return DistillResult(run_dir.path, prompts, training, student, evaluation)
 
 
-def run_prompts(config: PipelineConfig, context: StageContext) -> tuple[Teacher, PromptSet]:
-    """Record the request, load the teacher and make the prompts."""
-    class_names = read_class_names(Path(config.classes))
-    _record_request(config, class_names, context.run_dir)
+def open_teacher(config: PipelineConfig, class_names: ClassNames, reporter: Reporter) -> Teacher:
+    """Load the teacher, and try what later stages take from elsewhere, before a run is made.
+
+    Raises:
+        DfkdEdgeError: something is wrong or not here; nothing was written.
+    """
     require_weights(config)
-    with context.reporter.stage("loading the teacher", 1) as progress:
+    with reporter.stage("loading the teacher", 1) as progress:
         teacher = load_teacher(config.teacher, class_names, config.device)
         progress.advance()
-    return teacher, diversify_prompts(teacher, config.prompts, context)
+    require_styles(teacher, config.prompts)
+    require_synthesizer(teacher, config.synthesis)
+    require_start(config.distillation, teacher.head_KD, teacher.logit_scale)
+    return teacher
+
+
+def run_prompts(config: PipelineConfig, teacher: Teacher, context: StageContext) -> PromptSet:
+    """Record the request and make the prompts."""
+    _record_request(config, teacher.classes, context.run_dir)
+    return diversify_prompts(teacher, config.prompts, context)
 
 
 def run_export_stage(

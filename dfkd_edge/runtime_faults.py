@@ -13,7 +13,7 @@ from dfkd_edge.errors import (
     GateFailedError,
     UsageError,
 )
-from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
 
 BY_EXIT_CODE: dict[int, type[DfkdEdgeError]] = {
     1: ArtifactError,
@@ -42,9 +42,31 @@ def require_pictures(root: Path, class_names: tuple[str, ...]) -> None:
     """Check that a folder holds labelled pictures of the classes, before hours are spent.
 
     Raises:
-        UsageError: it does not.
+        UsageError: it does not, or no picture of a domain can be read.
     """
     from dfkd_edge.runtime.labelled_folders import find_pictures
 
     with faults_as_errors():
-        find_pictures(root, class_names)
+        pictures, _, _ = find_pictures(root, class_names)
+        files: dict[str, list[Path]] = {}
+        for picture in pictures:
+            files.setdefault(picture.domain, []).append(picture.path)
+        for domain, of_domain in files.items():
+            if not any(_is_readable(file) for file in of_domain):
+                raise UsageFault(
+                    f"no picture of domain '{domain}' can be read",
+                    f"--data {root}",
+                    f"remove or mend them, such as {of_domain[0]}",
+                )
+
+
+def _is_readable(picture: Path) -> bool:
+    from dfkd_edge.runtime.preprocess import read_picture
+
+    try:
+        read_picture(picture, side_px=8)
+    except LackingFault:
+        raise
+    except Fault:
+        return False
+    return True

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from dfkd_edge import assets, efficientnet_lite_slim
 from dfkd_edge.artifacts import StudentArtifact
+from dfkd_edge.config import DistillationConfig
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
 from dfkd_edge.model_names import MINI as MINI
 from dfkd_edge.model_names import require_student
@@ -149,6 +150,17 @@ def build_student(
             ) from error
         student.backbone.load_state_dict(source.state_dict())
     return student.to(memory_format=torch.channels_last)
+
+
+def require_start(config: DistillationConfig, head_KD: Tensor, logit_scale: float) -> None:
+    """Check that a student can be built and has start weights, before it is needed.
+
+    Raises:
+        EnvironmentLackingError: its pretrained weights cannot be fetched.
+    """
+    if config.student != MINI:  # ours is always here
+        with torch.random.fork_rng(devices=[]):  # timm draws weights from the global one
+            build_student(config.student, config.student_init, head_KD, logit_scale)
 
 
 def build_start(

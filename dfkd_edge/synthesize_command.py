@@ -2,7 +2,8 @@
 
 Each of n processes makes every n-th shard; a shard depends on the seed and its number alone, so the
 set is the same however it is split. Processes meet in the run directory and nowhere else: the first
-one makes the prompts under the run's lock, the last one to find every shard closes the stage.
+one makes the prompts under the run's lock, the last one to find every shard closes the stage. Those
+of torchrun are one job: its first process waits for the others, closes the stage and speaks.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from dfkd_edge.interfaces import WorkShare
 
 LOCK_WAIT_S = 3_600.0
+RANKS_WAIT = timedelta(days=7)
+"""For the slowest process; torchrun ends all of them when one fails."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +53,8 @@ class SynthesizeRequest:
     config_path: Path | None
     overrides: tuple[str, ...]
     output: Path | None
-    shard: str
+    shard: str | None
+    """Such as 3/8; None for all of the work."""
     num_threads: int | None
     exist_ok: bool
     as_json: bool
@@ -60,8 +65,8 @@ def synthesize(
     classes: Classes = None,
     output: RunOutput = None,
     shard: Annotated[
-        str, typer.Option(help="Share of a batch system's job, such as 3/8: the third of eight.")
-    ] = "1/1",
+        Text, typer.Option(help="Share of a batch system's job, such as 3/8: the third of eight.")
+    ] = None,
     teacher: Annotated[Text, typer.Option(help="As for distill (default: mini).")] = None,
     pretrained: Annotated[Text, typer.Option(help="As for distill.")] = None,
     prompts: Annotated[Text, typer.Option(help="As for distill.")] = None,
@@ -98,20 +103,39 @@ def synthesize(
             num_threads=workers,
             exist_ok=exist_ok,
             as_json=as_json,
-            quiet=quiet or int(os.environ.get("RANK", "0")) > 0,
+            quiet=quiet or _rank() > 0,
         )
     )
-    if as_json:
-        typer.echo(json.dumps(document, ensure_ascii=False))
-    elif document["num_shards_missing"]:
-        typer.echo(
-            f"{document['num_shards_missing']} shards are still missing in {document['run']}"
-        )
-    else:
-        typer.echo(f"all {document['num_shards']} shards are in {document['run']}")
+    if _speaks():
+        typer.echo(json.dumps(document, ensure_ascii=False) if as_json else outcome(document))
 
 
-def work_share(shard: str) -> WorkShare:
+def outcome(document: dict[str, Any]) -> str:
+    """Say in words what `run_synthesize` returns."""
+    run, missing, surrogates = (
+        document[key] for key in ("run", "num_shards_missing", "surrogates")
+    )
+    if missing:
+        share = document["num_shards"] - missing
+        return f"{share} of {document['num_shards']} shards are in {run}; other jobs make the rest"
+    made = f"{surrogates['num_images']} of {surrogates['num_candidates']} images kept in {run}"
+    return f"{made}; dfkd-edge distill with the same flags goes on from there"
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _is_of_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def _speaks() -> bool:
+    """Whether this process closes the stage and prints the outcome."""
+    return _rank() == 0 or not _is_of_torchrun()
+
+
+def work_share(shard: str | None) -> WorkShare:
     """Join the share of a batch job with the rank that torchrun gives this process.
 
     Raises:
@@ -119,51 +143,55 @@ def work_share(shard: str) -> WorkShare:
     """
     from dfkd_edge.interfaces import WorkShare
 
-    match = re.fullmatch(r"(\d+)/(\d+)", shard)
+    match = re.fullmatch(r"(\d+)/(\d+)", shard or "1/1")
     index, count = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= index <= count:
         raise ConfigError(
             f"'{shard}' is no share", where="--shard", hint="such as 3/8: the third of eight"
         )
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    return WorkShare((index - 1) * world + rank, count * world)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    return WorkShare((index - 1) * world + _rank(), count * world)
 
 
 def run_synthesize(request: SynthesizeRequest) -> dict[str, Any]:
-    """Make this process's shards, and close the stage when no shard is missing.
+    """Make this process's shards; close the stage when none is missing and it is the one to.
 
     Returns:
         run, num_shards, num_shards_missing, and the set's summary (None while shards are missing).
     """
     from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
     from dfkd_edge.distill_command import read_request, run_name
-    from dfkd_edge.run_dir import open_run
+    from dfkd_edge.run_dir import open_run, refuse_other_run
     from dfkd_edge.run_key import run_key
 
     config, class_names = read_request(request.config_path, request.overrides)
     share = work_share(request.shard)
+    key = run_key(config, class_names)
+    output = request.output or RUNS / run_name(config, class_names)
+    if not request.exist_ok:
+        refuse_other_run(output, key)
     console = make_console(request.quiet)
     reporter = ConsoleReporter(console)
     with loading_libraries(console):
         _prepare_rank(config.device, request.num_threads)
 
         from dfkd_edge.interfaces import StageContext
-        from dfkd_edge.pipeline import run_prompts
+        from dfkd_edge.pipeline import open_teacher, run_prompts
         from dfkd_edge.synthesis.setup import SynthesisSetup
         from dfkd_edge.synthesis.synthesize import make_shards, missing_shards, synthesize
 
-    key = run_key(config, class_names)
-    output = request.output or RUNS / run_name(config, class_names)
     open_locked = functools.partial(
         open_run, output, key, resume=True, exist_ok=request.exist_ok, wait_s=LOCK_WAIT_S
     )
+    teacher = open_teacher(config, class_names, reporter)
     with open_locked() as run_dir:
         context = StageContext(run_dir, reporter, config.seed, config.device)
-        teacher, prompts = run_prompts(config, context)
+        prompts = run_prompts(config, teacher, context)
     setup = SynthesisSetup(prompts, teacher, config.synthesis, context)
     make_shards(setup, share)
+    _wait_for_ranks()
     missing, summary = missing_shards(setup), None
-    if not missing:
+    if not missing and _speaks():
         with open_locked() as run_dir:
             context = StageContext(run_dir, reporter, config.seed, config.device)
             summary = synthesize(prompts, teacher, config.synthesis, context).summary
@@ -175,13 +203,24 @@ def run_synthesize(request: SynthesizeRequest) -> dict[str, Any]:
     }
 
 
+def _wait_for_ranks() -> None:
+    """Let the processes of torchrun meet when each has made its share."""
+    if not _is_of_torchrun():
+        return
+    from torch import distributed
+
+    distributed.init_process_group("gloo", timeout=RANKS_WAIT)
+    distributed.barrier()
+    distributed.destroy_process_group()
+
+
 def _prepare_rank(device: str, num_threads: int | None) -> None:
     """Settle this process, also where torchrun started it.
 
     The number of threads changes the order of some sums; torchrun's default of one thread a process
     would give other last bits than a process alone, so every process takes all cores.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if _is_of_torchrun():
         num_threads = num_threads or len(os.sched_getaffinity(0))
     prepare_process(device, num_threads)
     if device == "cuda":

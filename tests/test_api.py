@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import dfkd_edge
@@ -67,6 +68,8 @@ def test_arguments_and_flags_give_the_same_configuration(
 ) -> None:
     assert set(FLAG_VALUES) == set(DISTILL)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "pictures" / "1.png")
     asked: list[DistillRequest] = []
 
     def stop(request: DistillRequest) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from dfkd_edge.console import PIPE_WIDTH, BarProgress, Heartbeat, result_console
+from dfkd_edge.console import PIPE_WIDTH, BarProgress, Heartbeat, Pace, result_console
 from dfkd_edge.export_view import show_ladder
+from dfkd_edge.runtime.counting import duration_text
 
 RUNGS = ("teacher", "student", "onnx-fp32", "onnx-fp16", "onnx-int8", "engine")
 DOMAINS = ("held-out surrogates", "noise and blur", "weather", "digital", "[b]style[/b]")
@@ -70,6 +71,48 @@ def test_without_a_terminal_a_stage_speaks_while_it_waits_and_when_quiet_never(
         assert "\x1b" not in spoken
         time.sleep(0.05)
         assert stream.getvalue() == spoken
+
+
+def test_the_time_left_is_that_of_late_without_a_slow_first_step_or_an_earlier_run() -> None:
+    pace, now_s = Pace(), 60.0  # compiling; 1,000 were done before
+    pace.add(now_s, 1_001)
+    assert pace.words(1_100) == ""
+    for done in range(1_002, 1_062):
+        now_s += 0.25
+        pace.add(now_s, done)
+        assert pace.words(1_100) == f"4.0/s, {duration_text((1_100 - done) / 4)} left"
+    for done in range(1_062, 1_082):  # a busy machine
+        now_s += 4
+        pace.add(now_s, done)
+    assert pace.words(1_100) == f"4.0 s each, {duration_text(19 * 4)} left"
+
+
+def test_updates_that_come_rarely_have_a_time_left_too() -> None:
+    pace = Pace()
+    for number in range(10):
+        pace.add(number * 600.0, number)
+    assert pace.words(21) == "600.0 s each, 2.0 h left"
+
+
+def test_a_burst_of_other_work_moves_the_time_left_of_a_long_stage_little() -> None:
+    pace = Pace()
+    for second in range(601):
+        pace.add(float(second), second)
+    for number in range(1, 11):  # a burst at a quarter of the speed
+        pace.add(600.0 + 4 * number, 600 + number)
+    rate = pace.rate
+    assert rate is not None
+    assert 0.85 < rate < 1
+
+
+def test_no_time_left_is_shown_before_the_second_update() -> None:
+    bar = BarProgress(Console(file=io.StringIO(), quiet=True), "drawing", 10, 6)
+    said = []
+    for _ in range(2):
+        time.sleep(0.01)
+        bar.advance()
+        said.append("left" in bar.line())
+    assert said == [False, True]
 
 
 def command(*arguments: str) -> list[str]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.config import FewShotConfig
-from dfkd_edge.errors import ConfigError
-from dfkd_edge.few_shot import find_real_pictures, join_pictures, what_they_bought
+from dfkd_edge.few_shot import join_pictures, what_they_bought
 from dfkd_edge.interfaces import StageContext
+from dfkd_edge.real_pictures import find_real_pictures
 from dfkd_edge.teacher import Teacher
 
 NAMES = ("dog", "house", "person")
@@ -83,31 +81,6 @@ def test_unlabelled_pictures_take_the_teachers_class(
     assert joined.summary["few_shot"]["is_labelled"] is False
     assert joined.summary["few_shot"]["teacher_agreement"] == 1.0
     assert set(joined.class_index[40:].tolist()) <= {0, 1, 2}
-
-
-def test_a_test_picture_is_refused_under_any_name(tmp_path: Path) -> None:
-    file = picture(tmp_path / "few" / "dog" / "1.png", 1)
-    copy = tmp_path / "test" / "photo" / "dog" / "other.png"
-    copy.parent.mkdir(parents=True)
-    copy.write_bytes(file.read_bytes())
-    with pytest.raises(ConfigError, match="also a test picture"):
-        find_real_pictures(
-            FewShotConfig(images=str(tmp_path / "few")), str(tmp_path / "test"), NAMES
-        )
-
-
-@pytest.mark.parametrize(
-    ("names", "fault"),
-    [([], "no picture"), (["dog/1.png", "dog/2.png", "dog/3.png"], "3 pictures of a class")],
-)
-def test_none_and_too_many_are_refused(tmp_path: Path, names: list[str], fault: str) -> None:
-    for number, name in enumerate(names):
-        picture(tmp_path / name, number)
-    config = FewShotConfig(images=str(tmp_path), max_per_class=2)
-    with pytest.raises(ConfigError, match=fault):
-        find_real_pictures(config, "", NAMES)
-    with pytest.raises(ConfigError, match="no such folder"):
-        find_real_pictures(dataclasses.replace(config, images=str(tmp_path / "x")), "", NAMES)
 
 
 def evaluation(folder: Path, top1: float, num_images: int = 100) -> Path:

@@ -20,7 +20,7 @@ from dfkd_edge.prompts.mix import mix_styles
 from dfkd_edge.prompts.random_draw import random_styles
 from dfkd_edge.prompts.style_slot import StyledPrompts
 from dfkd_edge.prompts.style_words import read_style_words
-from dfkd_edge.prompts.vocabulary import nearest_words
+from dfkd_edge.prompts.vocabulary import nearest_words, word_vectors
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.teacher import Teacher
 
@@ -63,6 +63,18 @@ def diversity(embedding_KSD: Tensor, head_KD: Tensor) -> dict[str, float]:
         "effective_rank": rank if num_styles > 1 else 1.0,
         "class_consistency": right / (num_classes * num_styles),
     }
+
+
+def require_styles(teacher: Teacher, config: PromptConfig) -> None:
+    """Check that the teacher can take styles, and reads the words that are to be mixed.
+
+    Raises:
+        ConfigError: it cannot, or the list of words cannot be used.
+    """
+    if config.method != "base":
+        StyledPrompts(teacher)
+    if config.method == "mix":
+        word_vectors(teacher, read_style_words(config.style_words))
 
 
 def diversify_prompts(teacher: Teacher, config: PromptConfig, context: StageContext) -> PromptSet:

@@ -1,5 +1,5 @@
 """Synthesis: (prompts, teacher) -> surrogate images."""
 
-from dfkd_edge.synthesis.synthesize import synthesize
+from dfkd_edge.synthesis.synthesize import require_synthesizer, synthesize
 
-__all__ = ["synthesize"]
+__all__ = ["require_synthesizer", "synthesize"]

@@ -10,6 +10,8 @@ Shape suffixes: N images, T tokens, W text width, C = 3 channels, H rows, W colu
 from __future__ import annotations
 
 import warnings
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -103,6 +105,35 @@ class DiffusionSynthesizer:
         return words | {"prompt_embeds": token_NTW + length_NT1 * direction_NTW}
 
 
+def require_pipeline(name: str) -> None:
+    """Check what can be checked of a pipeline without reading its gigabytes.
+
+    Raises:
+        EnvironmentLackingError: transformers is missing, or the folder holds no pipeline.
+    """
+    if find_spec("transformers") is None:
+        raise _lacks("transformers")
+    if Path(name).is_dir() and not (Path(name) / "model_index.json").is_file():
+        raise _not_loaded(name, "no model_index.json in the folder")
+
+
+def _lacks(library: str) -> EnvironmentLackingError:
+    return EnvironmentLackingError(
+        f"diffusion needs {library}",
+        where="--synthesis diffusion",
+        hint="pip install 'dfkd-edge[diffusion]'",
+    )
+
+
+def _not_loaded(name: str, fault: str) -> EnvironmentLackingError:
+    return EnvironmentLackingError(
+        f"pipeline '{name}' cannot be loaded: {fault}",
+        where="synthesis.pipeline",
+        hint=f"where there is network: hf download {name} --local-dir pipeline; copy the "
+        "folder here and use --set synthesis.pipeline=pipeline",
+    )
+
+
 def load_diffusion(setup: SynthesisSetup) -> DiffusionSynthesizer:
     """Load the pipeline; weights are read from safetensors only.
 
@@ -121,16 +152,7 @@ def load_diffusion(setup: SynthesisSetup) -> DiffusionSynthesizer:
                 name, use_safetensors=True, low_cpu_mem_usage=False
             )
     except ImportError as error:
-        raise EnvironmentLackingError(
-            f"diffusion needs {error.name or error}",
-            where="--synthesis diffusion",
-            hint="pip install 'dfkd-edge[diffusion]'",
-        ) from error
+        raise _lacks(error.name or str(error)) from error
     except (OSError, ValueError) as error:
-        raise EnvironmentLackingError(
-            f"pipeline '{name}' cannot be loaded: {str(error).splitlines()[0]}",
-            where="synthesis.pipeline",
-            hint=f"where there is network: hf download {name} --local-dir pipeline; copy the "
-            "folder here and use --set synthesis.pipeline=pipeline",
-        ) from error
+        raise _not_loaded(name, str(error).splitlines()[0]) from error
     return DiffusionSynthesizer(pipeline.to(setup.teacher.device), setup)

@@ -23,6 +23,8 @@ from dfkd_edge.run_dir import atomic_write
 MIN_SHARE_KEPT = 0.25
 """At least this share of each class's candidates is kept, the likeliest first: a class that the
 teacher hardly recognises still has pictures (ours)."""
+SHEET_LINE_PX = 17
+"""Distance of the lines of text beside a row of the contact sheet."""
 SEVERAL_DRAWINGS = 8
 """A class with fewer drawings trains on all of them (ours)."""
 
@@ -165,6 +167,17 @@ def write_summary(folder: Path, surrogates: SurrogateSet) -> Path:
     return path
 
 
+def row_text(entry: dict[str, Any]) -> tuple[str, ...]:
+    """Say what stands beside the images of a class: name, share recognised, number kept."""
+    name = entry["name"].encode("latin-1", "replace").decode("latin-1")
+    drawn = f", {entry['num_drawn']} drawn" if entry["num_drawn"] else ""
+    return (
+        name[:18],
+        f"{entry['acceptance']:.0%} recognised",
+        f"{entry['num_images']} kept{drawn}",
+    )
+
+
 def write_contact_sheet(
     folder: Path, surrogates: SurrogateSet, num_columns: int = 12, max_rows: int = 40
 ) -> Path:
@@ -174,16 +187,17 @@ def write_contact_sheet(
     from PIL import Image, ImageDraw
 
     classes = surrogates.summary["classes"][:max_rows]
-    side, margin = surrogates.images.shape[1], 120
-    sheet = Image.new("RGB", (margin + num_columns * side, len(classes) * side), "white")
+    side, margin = surrogates.images.shape[1], 140
+    height = max(side, 4 * SHEET_LINE_PX)  # three lines of text, and the margins
+    sheet = Image.new("RGB", (margin + num_columns * side, len(classes) * height), "white")
     draw = ImageDraw.Draw(sheet)
     for row, entry in enumerate(classes):
-        name = entry["name"].encode("latin-1", "replace").decode("latin-1")
-        draw.text((6, row * side + 8), name[:18], fill="black")
-        draw.text((6, row * side + 26), f"{entry['acceptance']:.0%} recognised", fill="grey")
+        for line, text in enumerate(row_text(entry)):
+            place = (6, row * height + 8 + line * SHEET_LINE_PX)
+            draw.text(place, text, fill="grey" if line else "black")
         for column, index in enumerate(np.flatnonzero(surrogates.class_index == row)[:num_columns]):
             picture = Image.fromarray(surrogates.images[index])
-            sheet.paste(picture, (margin + column * side, row * side))
+            sheet.paste(picture, (margin + column * side, row * height))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     path = folder / "contact_sheet.png"

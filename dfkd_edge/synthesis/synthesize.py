@@ -18,7 +18,8 @@ from dfkd_edge.config import SynthesisConfig
 from dfkd_edge.interfaces import StageContext, SynthesisBatch, Synthesizer, WorkShare
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.amortized import load_amortized
-from dfkd_edge.synthesis.diffusion import load_diffusion
+from dfkd_edge.synthesis.decoders import load_latent_decoder
+from dfkd_edge.synthesis.diffusion import load_diffusion, require_pipeline
 from dfkd_edge.synthesis.per_image import load_per_image
 from dfkd_edge.synthesis.setup import STAGE, SynthesisSetup
 from dfkd_edge.synthesis.surrogate_store import (
@@ -28,13 +29,25 @@ from dfkd_edge.synthesis.surrogate_store import (
     write_shard,
     write_summary,
 )
-from dfkd_edge.teacher import Teacher
+from dfkd_edge.teacher import MINI, Teacher
 
 SYNTHESIZERS: dict[str, Callable[[SynthesisSetup], Synthesizer]] = {
     "amortized": load_amortized,
     "per-image": load_per_image,
     "diffusion": load_diffusion,
 }
+
+
+def require_synthesizer(teacher: Teacher, config: SynthesisConfig) -> None:
+    """Check that the decoder or pipeline can be used, before hours are spent on what precedes it.
+
+    Raises:
+        DfkdEdgeError: it cannot.
+    """
+    if config.method == "diffusion":
+        require_pipeline(config.pipeline)
+    elif config.decoder != MINI or config.image_size_px:
+        load_latent_decoder(config, teacher)
 
 
 @torch.no_grad()
@@ -50,8 +63,7 @@ def make_candidates(
     prompts, teacher, config = setup.prompts, setup.teacher, setup.config
     device = teacher.device
     generator = stage_generator(setup.context.seed, STAGE, number, device=device)
-    first = number * config.shard_size
-    size = min(config.shard_size, config.num_images - first)
+    first, size = number * config.shard_size, config.size_of_shard(number)
     num_classes, num_styles = len(prompts.class_names), len(prompts.style_labels)
     label_N = (torch.arange(size, device=device) + first) % num_classes
     style_N = torch.randint(0, num_styles, (size,), generator=generator, device=device)
@@ -106,13 +118,13 @@ def missing_shards(setup: SynthesisSetup) -> list[int]:
 def make_shards(setup: SynthesisSetup, share: WorkShare) -> None:
     """Make the missing shards of a share of the work."""
     config, context, folder, key = setup.config, setup.context, setup.folder, setup.key
-    missing = missing_shards(setup)
-    wanted = [n for n in missing if n % share.count == share.index]
+    ours = range(share.index, config.num_shards, share.count)
+    wanted = [n for n in missing_shards(setup) if n in ours]
     if not wanted:
         return
     synthesizer = SYNTHESIZERS[config.method](setup)
-    done = (config.num_shards - len(missing)) * config.shard_size
-    with context.reporter.stage("synthesizing images", config.num_images, done) as progress:
+    total, left = (sum(map(config.size_of_shard, numbers)) for numbers in (ours, wanted))
+    with context.reporter.stage("synthesizing images", total, total - left) as progress:
         recognised, made = 0, 0
         for number in wanted:
             candidates = make_candidates(number, setup, synthesizer)

@@ -25,7 +25,7 @@ from dfkd_edge.config_file import load_config
 from dfkd_edge.distillation import distill
 from dfkd_edge.errors import RunDirError
 from dfkd_edge.interfaces import Reporter, StageContext
-from dfkd_edge.pipeline import run_prompts
+from dfkd_edge.pipeline import open_teacher, run_prompts
 from dfkd_edge.run_dir import atomic_write, content_hash, open_run
 from dfkd_edge.seeding import derived_seed
 from dfkd_edge.students import Student, build_student, load_student
@@ -264,7 +264,9 @@ def _make(
 ) -> Made:
     if kind == "surrogates":
         with watch("prompts"):
-            teacher, prompts = run_prompts(config, context)
+            names = read_class_names(request.classes)
+            teacher = open_teacher(config, names, context.reporter)
+            prompts = run_prompts(config, teacher, context)
         with watch("synthesis"):
             surrogates = synthesize(prompts, teacher, config.synthesis, context)
         facts = {**prompts.diversity, **_facts(surrogates)}

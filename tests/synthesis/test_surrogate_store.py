@@ -5,16 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dfkd_edge.config import SynthesisConfig
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.surrogate_store import (
+    SHEET_LINE_PX,
     has_shard,
     held_out,
     kept_candidates,
     mean_distance_within_class,
     read_surrogates,
+    row_text,
     shard_path,
     write_contact_sheet,
     write_shard,
@@ -63,7 +66,11 @@ def test_shards_come_back_filtered_with_held_out_images_of_every_class(tmp_path:
         "num_drawn": 0,
         "acceptance": 0.0,
     }
-    assert write_contact_sheet(tmp_path, surrogates).read_bytes().startswith(b"\x89PNG")
+    with Image.open(write_contact_sheet(tmp_path, surrogates)) as sheet:
+        assert sheet.height >= 2 * 3 * SHEET_LINE_PX  # images of 8 px leave room for the text
+    rows = [row_text(entry) for entry in surrogates.summary["classes"]]
+    assert rows[0] == ("a", "100% recognised", "40 kept, 20 drawn")
+    assert rows[1] == ("b", "0% recognised", "10 kept")
 
 
 def test_a_shard_counts_only_for_its_key_and_when_whole(tmp_path: Path) -> None:

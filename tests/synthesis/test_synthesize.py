@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
+import pytest
 import torch
 
 from dfkd_edge.config import SynthesisConfig
-from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
+from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, WorkShare
 from dfkd_edge.synthesis.setup import SynthesisSetup
-from dfkd_edge.synthesis.synthesize import make_candidates
+from dfkd_edge.synthesis.surrogate_store import write_shard
+from dfkd_edge.synthesis.synthesize import SYNTHESIZERS, make_candidates, make_shards
 
 
 class PlainColours:
@@ -39,3 +42,35 @@ def test_balanced_styles_give_every_class_each_style_equally_often(
     np.add.at(counts, (label, style), 1)
     assert counts.sum() == 256
     assert counts.max() - counts.min() <= 1
+
+
+class Announced:
+    """Keeps what the bars of stages are given."""
+
+    def __init__(self) -> None:
+        self.bars: list[tuple[int, int]] = []
+        self.count = 0
+
+    @contextlib.contextmanager
+    def stage(self, name: str, total: int, done: int = 0) -> Iterator[Announced]:
+        self.bars.append((total, done))
+        yield self
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.count += count
+
+    def note(self, text: str) -> None:
+        assert text
+
+
+def test_a_share_counts_its_own_images_and_those_that_are_there(
+    make_setup: Callable[..., SynthesisSetup], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SYNTHESIZERS, "amortized", lambda _: PlainColours())
+    setup, announced = make_setup(SynthesisConfig(num_images=600)), Announced()
+    setup = dataclasses.replace(
+        setup, context=dataclasses.replace(setup.context, reporter=announced)
+    )
+    write_shard(setup.folder, 0, setup.key, make_candidates(0, setup, PlainColours()))
+    make_shards(setup, WorkShare(0, 2))  # shards 0, 2 and 4, the last one of 88
+    assert (announced.bars, announced.count) == ([(344, 128)], 216)

@@ -10,7 +10,12 @@ import pytest
 
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import WorkShare
-from dfkd_edge.synthesize_command import SynthesizeRequest, run_synthesize, work_share
+from dfkd_edge.synthesize_command import (
+    SynthesizeRequest,
+    outcome,
+    run_synthesize,
+    work_share,
+)
 
 SETTINGS = (
     'synthesis.method="per-image"',
@@ -22,7 +27,7 @@ SETTINGS = (
 )
 
 
-def request(classes: Path, output: Path, shard: str) -> SynthesizeRequest:
+def request(classes: Path, output: Path, shard: str | None) -> SynthesizeRequest:
     return SynthesizeRequest(
         config_path=None,
         overrides=(*SETTINGS, f"classes={json.dumps(str(classes))}"),
@@ -42,7 +47,7 @@ def shards(run: Path) -> list[bytes]:
 def test_a_share_joins_the_job_of_the_batch_system_with_the_rank_of_torchrun(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert work_share("1/1") == WorkShare(0, 1)
+    assert work_share(None) == work_share("1/1") == WorkShare(0, 1)
     assert work_share("3/8") == WorkShare(2, 8)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -55,27 +60,31 @@ def test_a_share_joins_the_job_of_the_batch_system_with_the_rank_of_torchrun(
 def test_two_jobs_make_the_set_of_one_and_the_last_one_closes_the_stage(
     tmp_path: Path, quickstart: Path
 ) -> None:
-    whole = run_synthesize(request(quickstart, tmp_path / "whole", "1/1"))
+    whole = run_synthesize(request(quickstart, tmp_path / "whole", None))
     assert whole["surrogates"]["num_candidates"] == 32
+    assert " of 32 images kept in " in outcome(whole)
+    assert "shard" not in outcome(whole)
     first = run_synthesize(request(quickstart, tmp_path / "split", "2/2"))
     assert (first["num_shards_missing"], first["surrogates"]) == (1, None)
     assert len(shards(tmp_path / "split")) == 1
+    assert outcome(first).startswith("1 of 2 shards are in ")
     second = run_synthesize(request(quickstart, tmp_path / "split", "1/2"))
     assert second["surrogates"] == whole["surrogates"]
     assert shards(tmp_path / "split") == shards(tmp_path / "whole")
 
 
 @pytest.mark.slow
-def test_two_processes_of_torchrun_make_the_set_of_one(tmp_path: Path, quickstart: Path) -> None:
+def test_two_processes_of_torchrun_make_the_set_of_one_and_the_first_speaks(
+    tmp_path: Path, quickstart: Path
+) -> None:
     settings = [part for text in SETTINGS for part in ("--set", text)]
     verb = ["-m", "dfkd_edge", "synthesize", "--classes", str(quickstart), "--json", *settings]
 
     def document(*launcher: str, run: str) -> dict[str, Any]:
         command = [sys.executable, *launcher, *verb, "-o", str(tmp_path / run), "--workers", "2"]
         result = subprocess.run(command, capture_output=True, text=True, check=True)
-        documents = [json.loads(line) for line in result.stdout.splitlines()]
-        closed: dict[str, Any] = next(d for d in documents if d["surrogates"])
-        return closed
+        spoken: dict[str, Any] = json.loads(result.stdout)
+        return spoken
 
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     alone = document(run="alone")
