@@ -47,9 +47,8 @@ def require_pictures(root: Path, class_names: tuple[str, ...]) -> None:
     from dfkd_edge.runtime.labelled_folders import find_pictures
 
     with faults_as_errors():
-        pictures, _, _ = find_pictures(root, class_names)
         files: dict[str, list[Path]] = {}
-        for picture in pictures:
+        for picture in find_pictures(root, class_names).pictures:
             files.setdefault(picture.domain, []).append(picture.path)
         for domain, of_domain in files.items():
             if not any(_is_readable(file) for file in of_domain):
