@@ -123,6 +123,10 @@ class VerdictView:
     headline: str
     sentence: str
     tiles: tuple[Tile, ...]
+    certainty: str = ""
+    """How many pictures stand behind the figures, and their interval."""
+    is_doubtful: bool = False
+    """Whether they are too few to tell."""
 
 
 Block = Table | Figures | Sheet | StyleMap | Code | Facts | Notes | Missing
