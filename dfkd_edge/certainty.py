@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 DEVIATIONS = 1.96
-"""Half the width of a 95 % interval, in standard deviations."""
+"""Half the width of a 95% interval, in standard deviations."""
 TOO_WIDE = 0.10
 """An interval wider than this tells little: ten points (ours)."""
 TOO_FEW = "too few pictures to tell"
@@ -74,7 +74,7 @@ class Certainty:
     @property
     def interval(self) -> str:
         """The interval in words."""
-        return f"95 % interval {100 * self.low:.1f} to {100 * self.high:.1f} %"
+        return f"95% interval {100 * self.low:.1f}% to {100 * self.high:.1f}%"
 
     def warning(self) -> str:
         """Say that the images are too few; empty where they are not."""
@@ -85,7 +85,7 @@ class Certainty:
 
     def sentence(self) -> str:
         """Say all of it in one line."""
-        figure = f"{self.rung} {100 * self.share:.1f} % {MEASURES[self.measure]}"
+        figure = f"{self.rung} {100 * self.share:.1f}% {MEASURES[self.measure]}"
         warning = f": {self.warning()}" if self.is_too_wide else ""
         return f"{figure}, {self.interval}, on {self.images}{warning}"
 

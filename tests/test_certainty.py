@@ -33,7 +33,7 @@ def test_three_pictures_all_right_are_not_certain_and_three_thousand_are() -> No
     assert few.high == 1
     assert few.is_too_wide
     assert not many.is_too_wide
-    assert "100.0 % top-1" in few.sentence()
+    assert "100.0% top-1" in few.sentence()
     assert "on 3 labelled pictures: too few pictures to tell within 10 points" in few.sentence()
     assert TOO_FEW not in certainty_line(document(2700, 3000))
     assert "on 3,000 labelled pictures" in certainty_line(document(2700, 3000))

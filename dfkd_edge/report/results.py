@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections import Counter
 from typing import Any
 
-from dfkd_edge.certainty import certainty_of, gate_headline
+from dfkd_edge.certainty import TOO_FEW, certainty_of, gate_headline
 from dfkd_edge.report.blocks import (
     Block,
     Cell,
@@ -67,6 +68,7 @@ def verdict(sources: Sources) -> VerdictView:
         headline = gate_headline(gate, ladder.target)
         headline = headline[:1].upper() + headline[1:]
         state = "passed" if passed else "failed"
+        state = "doubtful" if headline.endswith(TOO_FEW) else state
         view = VerdictView(state, headline, gate["sentence"], tuple(tiles))
     return dataclasses.replace(view, certainty=doubt, is_doubtful=measured.is_too_wide)
 
@@ -95,16 +97,19 @@ def _cost_tiles(ladder: LadderView, student: Document) -> list[Tile]:
 def _retention_tile(ladder: LadderView) -> Tile:
     share, teacher = ladder.mean(ladder.last), ladder.mean(ladder.rung(TEACHER))
     measured = certainty_of(ladder.document)
-    span = f"({100 * measured.low:.1f} to {100 * measured.high:.1f}) on {measured.images}"
+    span = f"({100 * measured.low:.1f} to {100 * measured.high:.1f})"
     if ladder.measure == "top1":
-        note = f"top-1 {percent(share)} {span} of the teacher's {percent(teacher)}, mean of domains"
+        note = f"top-1 {percent(share)} {span} against the teacher's {percent(teacher)}, "
+        note += f"mean over domains, {measured.images}"
         return Tile("Retention", percent(share / teacher if teacher else None), note)
-    return Tile("Agreement", percent(share), f"{span}: same answer as the teacher")
+    return Tile(
+        "Agreement", percent(share), f"{span} same answer as the teacher, {measured.images}"
+    )
 
 
 def ladder_section(sources: Sources) -> Section:
     """Every rung with its interval, and what each step loses."""
-    lead = "The same images before and after every conversion, with 95% bootstrap intervals."
+    lead = "The same images before and after every conversion, with 95% intervals."
     blocks: list[Block] = []
     for ladder in read_ladders(sources):
         if ladder.command == "distill" and blocks:
@@ -238,7 +243,8 @@ def _class_blocks(ladder: LadderView, classes: tuple[str, ...]) -> list[Block]:
             share, reference = right(own, name), right(other, name)
             note = f"teacher {percent(reference, 0)}" if ladder.measure == "top1" else ""
             cells.append(Cell(percent(share), note if share is not None else "", share))
-        cells.append(Cell(percent(right(total, name)), shade=right(total, name)))
+        share, count = right(total, name), (total.get(name) or Counter()).total()
+        cells.append(Cell(percent(share), f"of {count:,}" if count else "", share))
         rows.append(tuple(cells))
     caption = f"the {len(rows)} weakest of {len(classes)} classes" * (len(rows) < len(classes))
     blocks: list[Block] = [Table(("class", *columns, "all images"), tuple(rows), caption)]

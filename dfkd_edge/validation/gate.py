@@ -63,7 +63,7 @@ class Verdict:
         low, high = self.loss.drop.low, self.loss.drop.high
         few = f": {TOO_FEW}" if is_too_wide(low, high) else ""
         return (
-            f"{self.rung} {lost} points of {figure} (95 % interval of the loss {low * 100:+.1f} to "
+            f"{self.rung} {lost} points of {figure} (95% interval of the loss {low * 100:+.1f} to "
             f"{high * 100:+.1f}, {self.loss.num_pictures:,} pictures{few}) against the FP32 "
             f"student on its worst domain, {self.domain} ({self.loss.num_lost} images lost, "
             f"{self.loss.num_won} won, p = {self.loss.p_value:.2g}{noise}); "
