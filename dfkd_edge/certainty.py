@@ -62,8 +62,8 @@ class Certainty:
 
     @property
     def is_too_wide(self) -> bool:
-        """Whether so few images tell anything."""
-        return is_too_wide(self.low, self.high)
+        """Whether so few pictures tell little; agreement on surrogates claims no accuracy."""
+        return self.measure == "top1" and is_too_wide(self.low, self.high)
 
     @property
     def images(self) -> str:
@@ -76,17 +76,10 @@ class Certainty:
         """The interval in words."""
         return f"95% interval {100 * self.low:.1f}% to {100 * self.high:.1f}%"
 
-    def warning(self) -> str:
-        """Say that the images are too few; empty where they are not."""
-        if not self.is_too_wide:
-            return ""
-        few = TOO_FEW if self.measure == "top1" else TOO_FEW.replace("pictures", "images")
-        return f"{few} within {100 * TOO_WIDE:.0f} points"
-
     def sentence(self) -> str:
         """Say all of it in one line."""
         figure = f"{self.rung} {100 * self.share:.1f}% {MEASURES[self.measure]}"
-        warning = f": {self.warning()}" if self.is_too_wide else ""
+        warning = f": {TOO_FEW} within {100 * TOO_WIDE:.0f} points" if self.is_too_wide else ""
         return f"{figure}, {self.interval}, on {self.images}{warning}"
 
 

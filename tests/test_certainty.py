@@ -39,6 +39,14 @@ def test_three_pictures_all_right_are_not_certain_and_three_thousand_are() -> No
     assert "on 3,000 labelled pictures" in certainty_line(document(2700, 3000))
 
 
+def test_agreement_on_a_few_surrogates_states_its_interval_and_claims_no_accuracy() -> None:
+    few = document(3, 3)
+    figures = few["rungs"][0]["domains"]["domain 0"]
+    figures["agreement"] = figures.pop("top1")
+    line = certainty_line({**few, "measure": "agreement"})
+    assert line.endswith("95% interval 43.8% to 100.0%, on 3 surrogate images")
+
+
 def test_more_domains_make_the_mean_surer() -> None:
     one, four = certainty_of(document(70, 100)), certainty_of(document(70, 100, num_domains=4))
     assert four.high - four.low == pytest.approx((one.high - one.low) / 2)
