@@ -30,14 +30,21 @@ def wilson_interval(share: float, num: float) -> tuple[float, float]:
 
 
 def mean_interval(
-    figures: Sequence[tuple[float, float, float]],
+    figures: Sequence[tuple[float, float, float]], *, is_shared: bool = False
 ) -> tuple[float, float, float]:
-    """Mean and interval of independent figures, each a value, a low and a high end.
+    """Mean and interval of figures, each a value, a low and a high end.
 
-    The distances to the ends are recovered variances and add up as such (Zou and Donner 2008).
+    The distances to the ends are recovered variances and add up as such (Zou and Donner 2008),
+    unless all figures come from the same pictures, which may err together.
+
+    Args:
+        figures: one a domain.
+        is_shared: whether the domains show the same pictures.
     """
     count = len(figures)
-    mean = sum(value for value, _, _ in figures) / count
+    mean, lowest, highest = (sum(ends) / count for ends in zip(*figures, strict=True))
+    if is_shared:
+        return mean, lowest, highest
     below = math.hypot(*(value - low for value, low, _ in figures)) / count
     above = math.hypot(*(high - value for value, _, high in figures)) / count
     return mean, mean - below, mean + above
@@ -112,7 +119,8 @@ def certainty_of(document: Mapping[str, Any]) -> Certainty:
     parts = [rung["domains"][domain] for domain in domains_of(document)]
     figures = [(float(part[measure]), *interval_of(part, measure)) for part in parts]
     num_images = sum(int(part["num_images"]) for part in parts)
-    return Certainty(str(rung["name"]), measure, *mean_interval(figures), num_images)
+    mean = mean_interval(figures, is_shared=measure == "agreement")
+    return Certainty(str(rung["name"]), measure, *mean, num_images)
 
 
 def gate_headline(gate: Mapping[str, Any], target: str = "") -> str:

@@ -172,18 +172,20 @@ def paired_drop(
     lost_N = before_N.astype(np.int64) - after_N
     found = bootstrap_interval(lost_N, picture_N, domain_N, seed)
     picture_N, domain_N = _grouped(len(lost_N), picture_N, domain_N)
-    parts = []
+    parts, num_shown = [], 0
     for domain in range(domain_N.max() + 1):
         part_N, pictures = lost_N[domain_N == domain], np.unique(picture_N[domain_N == domain])
         shares = float((part_N > 0).mean()), float((part_N < 0).mean())
         parts.append(_independent_drop(*shares, len(pictures)))
-    _, low, high = mean_interval(parts)
+        num_shown += len(pictures)
+    num_pictures = int(picture_N.max()) + 1
+    _, low, high = mean_interval(parts, is_shared=num_shown > num_pictures)
     interval = Interval(found.mean, max(-1.0, min(found.low, low)), min(1.0, max(found.high, high)))
     images_D = np.bincount(domain_N)
     weight_D = np.rint(WEIGHT_STEPS * images_D.min() / images_D)
     change_P = np.rint(np.bincount(picture_N, lost_N * weight_D[domain_N])).astype(np.int64)
     lost, won = int((lost_N > 0).sum()), int((lost_N < 0).sum())
-    return PairedDrop(interval, lost, won, len(change_P), sign_flip_p_value(change_P))
+    return PairedDrop(interval, lost, won, num_pictures, sign_flip_p_value(change_P))
 
 
 def log_softmax(logits_NK: NDArray[np.generic]) -> NDArray[np.float64]:

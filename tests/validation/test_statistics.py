@@ -44,6 +44,15 @@ def test_no_change_on_a_handful_of_pictures_leaves_room_for_a_large_loss() -> No
     assert many.drop.high < 0.002
 
 
+def test_showing_the_same_pictures_in_more_domains_makes_nothing_surer() -> None:
+    right, pictures, domains = np.ones(60, np.bool_), np.arange(60) % 30, np.arange(60) // 30
+    once = paired_drop(right[:30], right[:30])
+    shared = paired_drop(right, right, pictures, domains)
+    assert shared.num_pictures == 30
+    assert shared.drop.high == pytest.approx(once.drop.high)
+    assert paired_drop(right, right, None, domains).drop.high < once.drop.high
+
+
 def test_equal_seeds_give_equal_intervals() -> None:
     right = np.arange(50) % 3 == 0
     assert bootstrap_interval(right, seed=4) == bootstrap_interval(right, seed=4)
