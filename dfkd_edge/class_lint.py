@@ -1,35 +1,33 @@
 """Looks at a class list through the teacher's text space: what will be mixed up, and what to write.
 
-Similarities of one CLIP say nothing in another, so every threshold is measured in the teacher at
-hand, on pairs of everyday words: synonyms, siblings such as fork and spoon, unrelated things.
+Every threshold is measured in the teacher at hand (`similarity_scale.py`); typos are looked up in
+lists of words (`class_words.py`), and what a prompt costs in the memory (`class_drawings.py`).
 
 Shape suffixes: K classes, P pairs, T kinds of things, D embedding width.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.resources import files
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dfkd_edge.class_drawings import (
+    NamedDrawings,
+    drawings_given_up,
+    read_name_index,
+)
 from dfkd_edge.class_names import ClassNames, folded
+from dfkd_edge.class_senses import read_senses, read_word
+from dfkd_edge.class_words import KnownWords, known_words
 from dfkd_edge.config import TeacherConfig
 from dfkd_edge.interfaces import Reporter
-from dfkd_edge.teacher import Teacher, load_teacher
+from dfkd_edge.similarity_scale import SCALE_WORDS, Scale, measure_scale
+from dfkd_edge.teacher import MINI, Teacher, load_teacher
 
-SYNONYMS = (
-    *(("car", "automobile"), ("sofa", "couch"), ("bicycle", "bike"), ("television", "TV")),
-    *(("airplane", "plane"), ("rabbit", "bunny"), ("trousers", "pants"), ("street", "road")),
-)
-SIBLINGS = (
-    *(("dog", "cat"), ("apple", "pear"), ("car", "truck"), ("chair", "table")),
-    *(("shirt", "trousers"), ("bus", "train"), ("cow", "horse"), ("spoon", "fork")),
-)
 KINDS = (
     *("animal", "bird", "fish", "insect", "person", "food", "fruit", "vegetable", "drink", "tool"),
     *("machine", "vehicle", "building", "furniture", "clothing", "plant", "toy", "weapon"),
@@ -54,29 +52,12 @@ WORTH_A_PROMPT = 0.03
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
-    """What similarities mean in this teacher: cosines of pairs of everyday words."""
-
-    synonyms: float
-    """Lower quartile of synonyms: from here on two names count as one."""
-    siblings: float
-    """Median of siblings; halfway to synonyms two classes are expected to be mixed up."""
-    unrelated: float
-    """Median of unrelated words."""
-
-    @property
-    def confusing(self) -> float:
-        """Cosine from which a pair is reported."""
-        return (self.synonyms + self.siblings) / 2
-
-
-@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing to look at in a class list."""
 
     rule: str
-    """`near-duplicate`, `confusable`, `ambiguous`, `unclear`, `unknown-word`, `too-long`
-    or `odd-characters`."""
+    """`typo`, `near-duplicate`, `confusable`, `ambiguous`, `unclear`, `unknown-word`, `too-long`,
+    `odd-characters` or `costs-drawings`."""
     names: tuple[str, ...]
     text: str
     """What is the matter, after the names."""
@@ -92,6 +73,12 @@ class ClassListReport:
     """The most similar pairs with their cosine, most similar first."""
     suggested_prompts: dict[str, str]
     """Name -> a prompt that would help."""
+    kind_prompts: frozenset[str] = frozenset()
+    """Names whose suggestion only names their kind, to set two classes apart."""
+    named_drawings: dict[str, NamedDrawings] = field(default_factory=dict)
+    """What the embedded decoder's memory holds of each name; empty for other teachers."""
+    given_up: dict[str, int] = field(default_factory=dict)
+    """Drawings that the name alone would take and its own or its suggested prompt does not."""
 
 
 def lint_classes(classes: ClassNames, config: TeacherConfig, reporter: Reporter) -> ClassListReport:
@@ -101,9 +88,8 @@ def lint_classes(classes: ClassNames, config: TeacherConfig, reporter: Reporter)
         ConfigError: unknown teacher.
         EnvironmentLackingError: the teacher's weights are out of reach.
     """
-    words = tuple(dict.fromkeys(word for pair in SYNONYMS + SIBLINGS for word in pair))
     with reporter.stage("loading the teacher", 1) as progress:
-        teacher = load_teacher(config, ClassNames(words, (None,) * len(words)))
+        teacher = load_teacher(config, ClassNames(SCALE_WORDS, (None,) * len(SCALE_WORDS)))
         progress.advance()
     templates = config.templates if len(classes) <= MAX_ENSEMBLE else config.templates[:1]
     with reporter.stage("reading the names", len(classes)) as progress:
@@ -113,25 +99,17 @@ def lint_classes(classes: ClassNames, config: TeacherConfig, reporter: Reporter)
             some = ClassNames(classes.names[part], classes.prompts[part])
             rows.append(teacher.zero_shot_head(some, templates))
             progress.advance(len(rows[-1]))
-    reader = _Reader(teacher, classes, torch.cat(rows), _measure_scale(teacher, templates))
-    return reader.report()
-
-
-def _measure_scale(teacher: Teacher, templates: Sequence[str]) -> Scale:
-    words = teacher.classes.names
-    head_KD = teacher.zero_shot_head(teacher.classes, templates)
-    row = {word: head_KD[index] for index, word in enumerate(words)}
-
-    def cosines(pairs: Sequence[tuple[str, str]]) -> Tensor:
-        return torch.stack([row[one] @ row[two] for one, two in pairs])
-
-    firsts, seconds = [a for a, _ in SYNONYMS], [b for _, b in SIBLINGS]
-    unrelated = [(a, b) for a in firsts for b in seconds if a != b]
-    return Scale(
-        float(cosines(SYNONYMS).quantile(0.25)),
-        float(cosines(SIBLINGS).median()),
-        float(cosines(unrelated).median()),
-    )
+    with reporter.stage("comparing the names", 3) as progress:
+        words = known_words(teacher)
+        progress.advance()
+        scale = measure_scale(teacher, templates)
+        progress.advance()
+        reader = _Reader(teacher, classes, torch.cat(rows), scale, words)
+        report = reader.report()
+        progress.advance()
+    if teacher.name != MINI:
+        return report
+    return _with_drawings(report, reader, templates, reporter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,20 +120,34 @@ class _Reader:
     classes: ClassNames
     head_KD: Tensor
     scale: Scale
+    words: KnownWords
 
     def report(self) -> ClassListReport:
         pairs = self._pairs()
         kind_KT = self._kinds()
+        kinds: dict[str, str] = {}
         prompts: dict[str, str] = {}
+        typos = self._typos()
+        asked = {name for finding in typos for name in finding.names}
         findings = [
+            *typos,
             *self._odd_characters(),
             *self._too_long(),
-            *self._of_pairs(pairs, kind_KT, prompts),
-            *self._unknown_words(),
+            *self._of_pairs(pairs, kind_KT, kinds),
+            *(f for f in self._unknown_words() if f.names[0] not in asked),
             *self._unclear(kind_KT, prompts),
             *self._ambiguous(prompts),
         ]
-        return ClassListReport(self.scale, tuple(findings), pairs, prompts)
+        only_kinds = frozenset(kinds.keys() - prompts.keys())
+        return ClassListReport(self.scale, tuple(findings), pairs, kinds | prompts, only_kinds)
+
+    def _typos(self) -> list[Finding]:
+        found = ((name, self.words.corrections(name)) for name in self.classes.names)
+        return [
+            Finding("typo", (name,), "did you mean " + " or ".join(f"'{c}'" for c in near) + "?")
+            for name, near in found
+            if near
+        ]
 
     def _pairs(self) -> tuple[tuple[str, str, float], ...]:
         names = self.classes.names
@@ -220,23 +212,17 @@ class _Reader:
 
     def _ambiguous(self, prompts: dict[str, str]) -> list[Finding]:
         """Words with several senses: how the teacher reads them, and which one the list means."""
-        senses_of = _senses()
-        findings = []
-        for index, (name, own) in enumerate(
-            zip(self.classes.names, self.classes.prompts, strict=True)
-        ):
-            senses = senses_of.get(folded(name), []) if own is None else []
-            if not senses:
+        senses_of, findings = read_senses(), []
+        whole_D = self.head_KD.sum(0)
+        pairs = zip(self.classes.names, self.classes.prompts, strict=True)
+        for row_D, (name, own) in zip(self.head_KD, pairs, strict=True):
+            senses = senses_of.get(folded(name))
+            if own or not senses:
                 continue
-            sense_SD = self.teacher.embed_texts([f"a photo of {sense}" for sense in senses])
-            others_D = self.head_KD.sum(0) - self.head_KD[index]
-            meant = senses[int((sense_SD @ others_D).argmax())]
-            read = senses[int((sense_SD @ self.head_KD[index]).argmax())]
-            text = f"may be {' or '.join(senses)}; the teacher reads {read}"
-            if meant != read:
-                text += f", the list suggests {meant}"
-                prompts[name] = f"a photo of {_with_article(name)}, {meant}"
-            findings.append(Finding("ambiguous", (name,), text))
+            reading = read_word(self.teacher, senses, row_D, whole_D - row_D, self.scale)
+            if reading.is_misread:
+                prompts[name] = f"a photo of {_with_article(name)}, {reading.meant}"
+            findings.append(Finding("ambiguous", (name,), reading.sentence()))
         return findings
 
     def _odd_characters(self) -> list[Finding]:
@@ -275,10 +261,40 @@ class _Reader:
         return len(token_T) - padding - 2 if padding > 1 else -1
 
 
-def _senses() -> dict[str, list[str]]:
-    text = files("dfkd_edge.assets").joinpath("words/senses.json").read_text(encoding="utf-8")
-    senses: dict[str, list[str]] = json.loads(text)
-    return senses
+def _with_drawings(
+    report: ClassListReport,
+    reader: _Reader,
+    templates: Sequence[str],
+    reporter: Reporter,
+) -> ClassListReport:
+    """Add what the memory holds, and take back prompts that would cost more than they bring."""
+    index = read_name_index()
+    pairs = zip(reader.classes.names, reader.classes.prompts, strict=True)
+    own = {name: prompt for name, prompt in pairs if prompt}
+    prompts = own | report.suggested_prompts
+    given_up = drawings_given_up(reader.teacher, prompts, templates, index, reporter)
+    costly = [
+        Finding(
+            "costs-drawings",
+            (name,),
+            f"its prompt gives up {given_up[name]} drawings that its name alone would take: keep "
+            "the prompt only if the name misleads",
+        )
+        for name in own
+        if given_up[name]
+    ]
+    kept = {
+        name: prompt
+        for name, prompt in report.suggested_prompts.items()
+        if not (name in report.kind_prompts and given_up[name])
+    }
+    return replace(
+        report,
+        findings=(*report.findings, *costly),
+        suggested_prompts=kept,
+        named_drawings={name: index.named_like(name) for name in reader.classes.names},
+        given_up={name: given_up[name] for name in own | kept},
+    )
 
 
 def _kind_prompt(name: str, kind: str) -> str:
@@ -287,6 +303,14 @@ def _kind_prompt(name: str, kind: str) -> str:
 
 def _with_article(name: str) -> str:
     return f"{'an' if name[:1].casefold() in 'aeiou' else 'a'} {name}"
+
+
+def _drawings_document(report: ClassListReport, name: str) -> dict[str, int] | None:
+    found = report.named_drawings.get(name)
+    if found is None:
+        return None
+    counts = {"named": found.num_exact, "in_longer_names": found.num_longer}
+    return {**counts, "given_up_by_prompt": report.given_up.get(name, 0)}
 
 
 def as_document(classes: ClassNames, report: ClassListReport) -> dict[str, Any]:
@@ -299,6 +323,7 @@ def as_document(classes: ClassNames, report: ClassListReport) -> dict[str, Any]:
                 "prompt": prompt,
                 "folder": slug,
                 "suggested_prompt": report.suggested_prompts.get(name),
+                "drawings": _drawings_document(report, name),
             }
             for index, (name, prompt, slug) in enumerate(
                 zip(classes.names, classes.prompts, classes.slugs(), strict=True)

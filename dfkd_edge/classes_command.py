@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +14,8 @@ import typer
 from dfkd_edge.options import AsJson, File, Quiet, Verbose
 
 if TYPE_CHECKING:
-    from dfkd_edge.class_lint import ClassListReport
+    from dfkd_edge.class_drawings import NamedDrawings
+    from dfkd_edge.class_lint import ClassListReport, Finding
     from dfkd_edge.class_names import ClassNames
 
 classes_app = typer.Typer(help="Work with class lists.", no_args_is_help=True)
@@ -74,14 +77,18 @@ def _show(names: ClassNames, report: ClassListReport, path: Path) -> None:
     console = result_console()
     table = Table("finding", "names", "what", title=f"{len(names)} classes", title_justify="left")
     table.columns[0].no_wrap = True
-    for finding in report.findings[:SHOWN]:
+    for finding in _first_of_each(report.findings):
         table.add_row(finding.rule, escape(" / ".join(finding.names)), escape(finding.text))
     if report.findings:
         console.print(table)
     else:
         console.print(f"[green]{len(names)} classes, no finding[/green]")
     if len(report.findings) > SHOWN:
-        console.print(f"[dim]and {len(report.findings) - SHOWN} more, see --json[/dim]")
+        counts = Counter(finding.rule for finding in report.findings)
+        listed = ", ".join(f"{count} {rule}" for rule, count in counts.items())
+        console.print(f"[dim]{len(report.findings)} in all: {listed}; see --json[/dim]")
+    if report.named_drawings:
+        console.print(_drawings_line(report.named_drawings), markup=False)
     console.print("most alike to the teacher (predicted confusions):")
     for one, two, cosine in report.pairs[:5]:
         console.print(f"  {cosine:5.2f}  {one} / {two}", markup=False)
@@ -97,3 +104,37 @@ def _show(names: ClassNames, report: ClassListReport, path: Path) -> None:
         console.print(
             f"[dim]dfkd-edge classes lint {escape(str(path))} --output FILE writes them[/dim]"
         )
+        costs = {name: report.given_up.get(name, 0) for name in report.suggested_prompts}
+        listed = _some([f"{name} {count}" for name, count in costs.items() if count])
+        if listed:
+            console.print(
+                "a prompt of its own takes no drawings of what the name alone means; these would "
+                f"give up: {listed}. Use it only where the name misleads.",
+                markup=False,
+            )
+
+
+def _first_of_each(findings: Sequence[Finding]) -> list[Finding]:
+    """Pick findings to show: the first of every rule, then the second, in their order."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for place, finding in enumerate(findings):
+        turns.append((seen[finding.rule], place))
+        seen[finding.rule] += 1
+    shown = sorted(place for _, place in sorted(turns)[:SHOWN])
+    return [findings[place] for place in shown]
+
+
+def _drawings_line(found: Mapping[str, NamedDrawings]) -> str:
+    """Say what the memory holds: each class of a short list, the bare ones of a long one."""
+    if len(found) <= SHOWN:
+        text = ", ".join(f"{name} {drawings}" for name, drawings in found.items())
+    else:
+        bare = [name for name, drawings in found.items() if not drawings.names]
+        text = f"{len(found) - len(bare)} of {len(found)} classes"
+        text += f"; none for {_some(bare)}" if bare else ""
+    return f"drawings of that name in the memory (similar names may add some): {text}"
+
+
+def _some(texts: Sequence[str]) -> str:
+    return ", ".join(texts[:SHOWN]) + (f" and {len(texts) - SHOWN} more" * (len(texts) > SHOWN))

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from dfkd_edge.certainty import certainty_line, gate_headline
 from dfkd_edge.console import result_console
 from dfkd_edge.runtime.counting import counted, duration_text
 
@@ -70,6 +71,7 @@ def verdict_lines(document: dict[str, Any]) -> list[str]:
     return [
         f"gate        {'passed' if gate['passed'] else 'FAILED'}: {gate['sentence']}",
         f"charged to  {charge}",
+        certainty_line(document),
         f"images      {document['images']}",
     ]
 
@@ -136,7 +138,7 @@ def show_panel(lines: list[str], document: dict[str, Any], next_step: str) -> No
     result_console().print(
         Panel(
             escape("\n".join(lines)),
-            title="conversion proven" if passed else "gate failed",
+            title=gate_headline(document["gate"]),
             title_align="left",
             expand=False,
             border_style="green" if passed else "red",

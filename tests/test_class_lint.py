@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from dfkd_edge.class_lint import KINDS, as_document, lint_classes
 from dfkd_edge.class_names import parse_class_names, read_class_names
+from dfkd_edge.classes_command import SHOWN
 from dfkd_edge.cli import app
 from dfkd_edge.config import TeacherConfig
 from dfkd_edge.console import ConsoleReporter, make_console
@@ -75,6 +76,43 @@ def test_the_improved_list_is_a_class_list_with_the_suggested_prompts(tmp_path: 
     )
     assert [row["suggested_prompt"] for row in document["classes"]][2] == names.prompts[2]
     assert [row["prompt"] for row in document["classes"]][3] == names.prompts[3]
+
+
+def test_typos_orange_and_costly_prompts_are_found_and_drawings_counted(tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("elefant\norange\nhorse\nzebra\tan animal with stripes\n", encoding="utf-8")
+    done = CliRunner().invoke(app, ["classes", "lint", str(listed), "--json"])
+    document = json.loads(done.stdout)
+    found = rules(document)
+    assert found["typo"] == [["elefant"]]
+    assert found["ambiguous"] == [["orange"]]
+    assert found["costs-drawings"] == [["zebra"]]
+    drawings = {row["name"]: row["drawings"] for row in document["classes"]}
+    assert drawings["elefant"] == {"named": 0, "in_longer_names": 0, "given_up_by_prompt": 0}
+    assert drawings["zebra"]["given_up_by_prompt"] == drawings["zebra"]["named"] > 0
+    shown = CliRunner().invoke(app, ["classes", "lint", str(listed)]).stdout
+    assert "did you mean 'elephant'?" in shown
+    assert f"horse {drawings['horse']['named']} (+" in shown
+
+
+def test_a_kind_is_not_suggested_where_it_would_cost_drawings() -> None:
+    names = parse_class_names("computer mouse\nmouse\ncat\n", "list")
+    report = lint_classes(names, TeacherConfig(), ConsoleReporter(make_console(quiet=True)))
+    assert [finding.names for finding in report.findings][:1] == [("computer mouse", "mouse")]
+    assert not set(report.suggested_prompts) & report.kind_prompts
+    assert report.named_drawings["computer mouse"].num_exact > 0
+
+
+def test_every_rule_is_shown_before_a_rule_is_shown_again(tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    names = ["digit one", "digit two", "digit three", "digit four", "digit five", "digit six"]
+    listed.write_text("\n".join([*names, "orange", "girafe"]) + "\n", encoding="utf-8")
+    arguments = ["classes", "lint", str(listed)]
+    found = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)["findings"]
+    assert len(found) > SHOWN
+    shown = CliRunner().invoke(app, arguments).stdout
+    assert all(finding["rule"] in shown for finding in found)
+    assert f"{len(found)} in all" in shown
 
 
 def test_kinds_are_distinct() -> None:

@@ -48,6 +48,8 @@ class Sheet:
 
     kind: ClassVar[str] = "sheet"
     sheet: ContactSheet
+    note: str
+    """What its columns are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class StyleMap:
     kind: ClassVar[str] = "map"
     figure: Markup
     styles: tuple[str, ...]
+    note: str
+    """What a style is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +123,14 @@ class VerdictView:
     """What the page says first."""
 
     state: str
-    """`passed`, `failed` or `open`."""
+    """`passed`, `failed`, `open` or `doubtful`: passed on too few pictures."""
     headline: str
     sentence: str
     tiles: tuple[Tile, ...]
+    certainty: str = ""
+    """How many pictures stand behind the figures, and their interval."""
+    is_doubtful: bool = False
+    """Whether they are too few to tell."""
 
 
 Block = Table | Figures | Sheet | StyleMap | Code | Facts | Notes | Missing

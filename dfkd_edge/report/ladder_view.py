@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dfkd_edge.certainty import domains_of, interval_of, measure_of
 from dfkd_edge.report.sources import Document, Sources
 
 TEACHER, STUDENT = "teacher", "student"
@@ -26,10 +27,7 @@ class LadderView:
     @property
     def measure(self) -> str:
         """`top1` or `agreement`."""
-        stated = self.document.get("measure")
-        if stated:
-            return str(stated)
-        return "agreement" if self.document.get("retention") is None else "top1"
+        return measure_of(self.document)
 
     @property
     def measure_name(self) -> str:
@@ -49,9 +47,7 @@ class LadderView:
     @property
     def domains(self) -> list[str]:
         """Names; after `distill` with labelled pictures the surrogates are left out of means."""
-        names = list(self.rungs[0]["domains"])
-        is_mixed = "measure" not in self.document and self.measure == "top1"
-        return names[1:] if is_mixed else names
+        return domains_of(self.document)
 
     def rung(self, name: str) -> Document:
         """Find a rung by its name."""
@@ -62,10 +58,8 @@ class LadderView:
         return float(rung["domains"][domain][self.measure])
 
     def interval(self, rung: Document, domain: str) -> tuple[float, float]:
-        """Its interval; the value itself where an older file holds none."""
-        figures = rung["domains"][domain]
-        low, high = figures.get(f"{self.measure}_interval") or [figures[self.measure]] * 2
-        return float(low), float(high)
+        """Its interval."""
+        return interval_of(rung["domains"][domain], self.measure)
 
     def mean(self, rung: Document) -> float:
         """Mean of the measure over domains."""

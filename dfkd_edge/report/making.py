@@ -27,6 +27,17 @@ from dfkd_edge.report.svg import number_text, percent
 
 DISTILL = "dfkd-edge distill --classes classes.txt"
 MAX_WIDEST = 8
+STYLE_NOTE = (
+    "A style is a made-up word, a vector, in the place of the dots in the prompt “a … style of a "
+    "horse”, the same for every class; its name is the real words nearest to that vector in the "
+    "teacher's vocabulary: a hint that need not make sense, or “style 3” where it lists no words."
+)
+PLAIN_NOTE = "There is one style, the plain prompt; --prompts contrastive makes more."
+
+
+def _style_note(labels: tuple[str, ...]) -> str:
+    """Say what the styles of a run are."""
+    return STYLE_NOTE if len(labels) > 1 else PLAIN_NOTE
 
 
 def pictures_section(sources: Sources) -> Section:
@@ -42,9 +53,9 @@ def pictures_section(sources: Sources) -> Section:
     lead = (
         f"{summary['num_images']:,} of {summary['num_candidates']:,} synthesized images were kept. "
         f"Classes by styles (at most {MAX_CLASSES} by {MAX_STYLES}); choose one to enlarge it. "
-        "A dashed frame: the teacher does not see the class in it. Images of drawings follow no "
-        "style."
+        "A dashed frame: the teacher does not see the class in it."
     )
+    note = f"{_style_note(run.prompts.style_labels)} Images of drawings follow no style."
     rows = tuple(
         text_row(
             str(entry["name"]),
@@ -59,7 +70,7 @@ def pictures_section(sources: Sources) -> Section:
         rows,
         "least recognised by the teacher",
     )
-    return Section("pictures", title, lead, (Sheet(sheet), table))
+    return Section("pictures", title, lead, (Sheet(sheet, note), table))
 
 
 def prompts_section(sources: Sources) -> Section:
@@ -68,7 +79,10 @@ def prompts_section(sources: Sources) -> Section:
     if prompts is None:
         missing = Missing("The prompts lie in the run, which is not here", _distill(sources))
         return Section("prompts", title, "", (missing,))
-    lead = "Every class in every style, in the teacher's text space. Choose a style to pick it out."
+    lead = (
+        "Every class in every style, in the teacher's text space: a point is one prompt. Choose a "
+        "style to pick it out."
+    )
     names = {"mean_pairwise_cosine": "mean pairwise cosine", "effective_rank": "effective rank"}
     facts = Facts(
         tuple(
@@ -76,9 +90,9 @@ def prompts_section(sources: Sources) -> Section:
             for key, value in prompts.diversity.items()
         )
     )
-    return Section(
-        "prompts", title, lead, (StyleMap(prompt_map(prompts), prompts.style_labels), facts)
-    )
+    labels = prompts.style_labels
+    chosen = StyleMap(prompt_map(prompts), labels, _style_note(labels))
+    return Section("prompts", title, lead, (chosen, facts))
 
 
 def training_section(sources: Sources) -> Section:

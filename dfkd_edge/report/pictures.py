@@ -48,6 +48,19 @@ class ContactSheet:
     rows: tuple[PictureRow, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An image for a place of the sheet."""
+
+    image_HWC: NDArray[np.uint8]
+    is_recognised: bool
+    is_drawn: bool
+
+
+Chosen = dict[tuple[int, int], _Found]
+"""Class and style -> the image that stands for them."""
+
+
 def contact_sheet(
     folder: Path, class_names: tuple[str, ...], style_labels: tuple[str, ...]
 ) -> ContactSheet:
@@ -59,18 +72,22 @@ def contact_sheet(
         ArtifactError: a shard is damaged.
     """
     num_classes, num_styles = min(len(class_names), MAX_CLASSES), min(len(style_labels), MAX_STYLES)
-    chosen: dict[tuple[int, int], tuple[NDArray[np.uint8], bool]] = {}
+    chosen: Chosen = {}
     for path in sorted(folder.glob("shard-*.safetensors")):
         _collect(load_tensors(path), (num_classes, num_styles), chosen)
-        if sum(seen for _, seen in chosen.values()) == num_classes * num_styles:
+        if sum(found.is_recognised for found in chosen.values()) == num_classes * num_styles:
             break
     rows = []
     for label in range(num_classes):
         places: list[Picture | None] = []
         for style in range(num_styles):
             found = chosen.get((label, style))
-            caption = f"{class_names[label]}, style {style_labels[style]}"
-            places.append(Picture(jpeg_uri(found[0]), caption, found[1]) if found else None)
+            if found is None:
+                places.append(None)
+                continue
+            origin = "of a drawing" if found.is_drawn else f"style: {style_labels[style]}"
+            caption = f"{class_names[label]}, {origin}"
+            places.append(Picture(jpeg_uri(found.image_HWC), caption, found.is_recognised))
         rows.append(PictureRow(class_names[label], tuple(places)))
     return ContactSheet(style_labels[:num_styles], tuple(rows))
 
@@ -78,14 +95,15 @@ def contact_sheet(
 def _collect(
     shard: dict[str, NDArray[Any]],
     shape: tuple[int, int],
-    chosen: dict[tuple[int, int], tuple[NDArray[np.uint8], bool]],
+    chosen: Chosen,
 ) -> None:
     for row, is_recognised in enumerate(shard["is_recognised"]):
         place = int(shard["class_index"][row]), int(shard["style_index"][row])
         known = chosen.get(place)
-        is_wanted = known is None or (is_recognised and not known[1])
+        is_wanted = known is None or (is_recognised and not known.is_recognised)
         if is_wanted and place[0] < shape[0] and place[1] < shape[1]:
-            chosen[place] = (shard["images"][row].copy(), bool(is_recognised))
+            is_drawn = bool(shard["drawing_index"][row] >= 0)
+            chosen[place] = _Found(shard["images"][row].copy(), bool(is_recognised), is_drawn)
 
 
 def jpeg_uri(image_HWC: NDArray[np.uint8]) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
+from collections import Counter
 from typing import Any
 
+from dfkd_edge.certainty import TOO_FEW, certainty_of, gate_headline
 from dfkd_edge.report.blocks import (
     Block,
     Cell,
@@ -51,17 +54,23 @@ def verdict(sources: Sources) -> VerdictView:
         return VerdictView("open", "Not measured yet", "No ladder was climbed.", tuple(tiles))
     ladder = ladders[0]
     tiles += [*_cost_tiles(ladder, student), _retention_tile(ladder)]
+    measured = certainty_of(ladder.document)
+    doubt = f"Measured: {measured.sentence()}."
     gate = ladder.document.get("gate")
     if not gate:
-        command = f"dfkd-edge export {run_argument(sources)}"
         tiles.append(Tile("Gate", NOTHING, "not exported"))
-        return VerdictView("open", "Distilled, not exported", f"Next: {command}", tuple(tiles))
-    passed = bool(gate["passed"])
-    tiles.append(
-        Tile("Gate", "passed" if passed else "failed", f"allowed {100 * gate['max_drop']:g} points")
-    )
-    headline = f"{'Conversion proven' if passed else 'Gate failed'} for {ladder.target}"
-    return VerdictView("passed" if passed else "failed", headline, gate["sentence"], tuple(tiles))
+        next_step = f"Next: dfkd-edge export {run_argument(sources)}"
+        view = VerdictView("open", "Distilled, not exported", next_step, tuple(tiles))
+    else:
+        passed = bool(gate["passed"])
+        note = f"allowed {100 * gate['max_drop']:g} points"
+        tiles.append(Tile("Gate", "passed" if passed else "failed", note))
+        headline = gate_headline(gate, ladder.target)
+        headline = headline[:1].upper() + headline[1:]
+        state = "passed" if passed else "failed"
+        state = "doubtful" if headline.endswith(TOO_FEW) else state
+        view = VerdictView(state, headline, gate["sentence"], tuple(tiles))
+    return dataclasses.replace(view, certainty=doubt, is_doubtful=measured.is_too_wide)
 
 
 def _cost_tiles(ladder: LadderView, student: Document) -> list[Tile]:
@@ -87,15 +96,20 @@ def _cost_tiles(ladder: LadderView, student: Document) -> list[Tile]:
 
 def _retention_tile(ladder: LadderView) -> Tile:
     share, teacher = ladder.mean(ladder.last), ladder.mean(ladder.rung(TEACHER))
+    measured = certainty_of(ladder.document)
+    span = f"({100 * measured.low:.1f} to {100 * measured.high:.1f})"
     if ladder.measure == "top1":
-        note = f"top-1 {percent(share)} of the teacher's {percent(teacher)}, mean over domains"
+        note = f"top-1 {percent(share)} {span} against the teacher's {percent(teacher)}, "
+        note += f"mean over domains, {measured.images}"
         return Tile("Retention", percent(share / teacher if teacher else None), note)
-    return Tile("Agreement", percent(share), "same answer as the teacher; no labelled pictures yet")
+    return Tile(
+        "Agreement", percent(share), f"{span} same answer as the teacher, {measured.images}"
+    )
 
 
 def ladder_section(sources: Sources) -> Section:
     """Every rung with its interval, and what each step loses."""
-    lead = "The same images before and after every conversion, with 95% bootstrap intervals."
+    lead = "The same images before and after every conversion, with 95% intervals."
     blocks: list[Block] = []
     for ladder in read_ladders(sources):
         if ladder.command == "distill" and blocks:
@@ -229,7 +243,8 @@ def _class_blocks(ladder: LadderView, classes: tuple[str, ...]) -> list[Block]:
             share, reference = right(own, name), right(other, name)
             note = f"teacher {percent(reference, 0)}" if ladder.measure == "top1" else ""
             cells.append(Cell(percent(share), note if share is not None else "", share))
-        cells.append(Cell(percent(right(total, name)), shade=right(total, name)))
+        share, count = right(total, name), (total.get(name) or Counter()).total()
+        cells.append(Cell(percent(share), f"of {count:,}" if count else "", share))
         rows.append(tuple(cells))
     caption = f"the {len(rows)} weakest of {len(classes)} classes" * (len(rows) < len(classes))
     blocks: list[Block] = [Table(("class", *columns, "all images"), tuple(rows), caption)]

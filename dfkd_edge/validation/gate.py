@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dfkd_edge.certainty import TOO_FEW, is_too_wide
 from dfkd_edge.errors import GateFailedError
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.validation.evaluation_images import Measure
@@ -49,6 +50,7 @@ class Verdict:
             "measure": self.measure,
             "num_lost": self.loss.num_lost,
             "num_won": self.loss.num_won,
+            "num_pictures": self.loss.num_pictures,
             "p_value": self.loss.p_value,
             "within_noise": self.loss.is_within_noise,
             "sentence": self.sentence(),
@@ -59,9 +61,13 @@ class Verdict:
         figure = "top-1" if self.measure == "top1" else "agreement with the teacher"
         noise = ", within noise" if self.loss.is_within_noise else ""
         lost = f"{'loses' if self.drop >= 0 else 'gains'} {abs(self.drop) * 100:.2f}"
+        low, high = self.loss.drop.low, self.loss.drop.high
+        few = f": {TOO_FEW}" if is_too_wide(low, high) else ""
         return (
-            f"{self.rung} {lost} points of {figure} against the FP32 student on its worst domain, "
-            f"{self.domain} ({counted(self.loss.num_lost, 'image')} lost, {self.loss.num_won} won, "
+            f"{self.rung} {lost} points of {figure} (95% interval of the loss {low * 100:+.1f} to "
+            f"{high * 100:+.1f}, {self.loss.num_pictures:,} pictures{few}) against the FP32 "
+            f"student on its worst domain, {self.domain} "
+            f"({counted(self.loss.num_lost, 'image')} lost, {self.loss.num_won} won, "
             f"p = {self.loss.p_value:.2g}{noise}); allowed {self.max_drop * 100:g}"
         )
 

@@ -26,10 +26,10 @@ from dfkd_edge.validation.evaluation_images import (
 from dfkd_edge.validation.reliability import confusion, reliability
 from dfkd_edge.validation.statistics import (
     PairedDrop,
-    bootstrap_interval,
     mean_divergence,
     num_not_finite,
     paired_drop,
+    share_interval,
 )
 
 TEACHER, STUDENT = "teacher", "student"
@@ -183,8 +183,8 @@ def climb(
 
 def _domain_figures(part: DomainPredictions, rung: str, previous: str | None) -> dict[str, Any]:
     right_N, agrees_N = part.right(rung, "top1"), part.right(rung, "agreement")
-    interval = bootstrap_interval(right_N, part.pictures)
-    agreement = bootstrap_interval(agrees_N, part.pictures)
+    interval = share_interval(right_N, part.pictures)
+    agreement = share_interval(agrees_N, part.pictures)
     logits_NK = part.logits[rung]
     return {
         "num_images": len(right_N),

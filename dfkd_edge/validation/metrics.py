@@ -29,7 +29,7 @@ from dfkd_edge.validation.evaluation_images import (
 )
 from dfkd_edge.validation.image_folders import Domain, describe_folders, find_domains
 from dfkd_edge.validation.reliability import confusion, reliability
-from dfkd_edge.validation.statistics import bootstrap_interval
+from dfkd_edge.validation.statistics import share_interval
 
 STAGE = "evaluation"
 BATCH_SIZE = 64
@@ -96,7 +96,7 @@ def _figures(
     logits_NK: np.ndarray, label_N: np.ndarray, reference_N: np.ndarray, class_names: Sequence[str]
 ) -> dict[str, Any]:
     guess_N = logits_NK.argmax(1)
-    interval, agreement = (bootstrap_interval(guess_N == n) for n in (label_N, reference_N))
+    interval, agreement = (share_interval(guess_N == n) for n in (label_N, reference_N))
     return {
         "num_images": len(label_N),
         "top1": interval.mean,

@@ -2,17 +2,21 @@
 
 Two rungs see the same images, so every comparison is paired: only the images on which they differ
 carry evidence. Several images may be views of one picture and then err together, so pictures are
-resampled and flipped whole.
+resampled and flipped whole. Where few pictures leave the bootstrap nothing to resample, an interval
+is as wide as that of so many independent pictures.
 
 Shape suffixes: N images, P pictures, K classes.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dfkd_edge.certainty import mean_interval, wilson_interval
 
 NUM_RESAMPLES = 2_000
 CONFIDENCE = 0.95
@@ -42,6 +46,8 @@ class PairedDrop:
     """Right before, wrong after."""
     num_won: int
     """Wrong before, right after."""
+    num_pictures: int
+    """Independent pictures; each may have been shown in several views."""
     p_value: float
     """Two-sided sign-flip test over pictures; McNemar's where each picture is shown once."""
 
@@ -88,6 +94,33 @@ def bootstrap_interval(
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     mean = (np.bincount(domain_N, value_N) / images_D).mean()
     return Interval(float(mean), float(low), float(high))
+
+
+def share_interval(right_N: NDArray[np.bool_], picture_N: Integers | None = None) -> Interval:
+    """Share of images right, with an interval that a handful of pictures cannot make firm.
+
+    Args:
+        right_N: which images are right.
+        picture_N: as in bootstrap_interval.
+
+    Raises:
+        ValueError: there is no image.
+    """
+    found = bootstrap_interval(right_N, picture_N)
+    num_pictures = len(right_N) if picture_N is None else len(np.unique(picture_N))
+    low, high = wilson_interval(found.mean, num_pictures)
+    return Interval(found.mean, min(found.low, low), max(found.high, high))
+
+
+def _independent_drop(lost: float, won: float, num_pictures: int) -> tuple[float, float, float]:
+    """Lost minus won of independent pictures, with its ends (Newcombe 1998, his method 10)."""
+    (least_lost, most_lost), (least_won, most_won) = (
+        wilson_interval(share, num_pictures) for share in (lost, won)
+    )
+    drop = lost - won
+    below = math.hypot(lost - least_lost, most_won - won)
+    above = math.hypot(most_lost - lost, won - least_won)
+    return drop, drop - below, drop + above
 
 
 def _grouped(
@@ -137,13 +170,22 @@ def paired_drop(
         seed: as in bootstrap_interval.
     """
     lost_N = before_N.astype(np.int64) - after_N
-    interval = bootstrap_interval(lost_N, picture_N, domain_N, seed)
+    found = bootstrap_interval(lost_N, picture_N, domain_N, seed)
     picture_N, domain_N = _grouped(len(lost_N), picture_N, domain_N)
+    parts, num_shown = [], 0
+    for domain in range(domain_N.max() + 1):
+        part_N, pictures = lost_N[domain_N == domain], np.unique(picture_N[domain_N == domain])
+        shares = float((part_N > 0).mean()), float((part_N < 0).mean())
+        parts.append(_independent_drop(*shares, len(pictures)))
+        num_shown += len(pictures)
+    num_pictures = int(picture_N.max()) + 1
+    _, low, high = mean_interval(parts, is_shared=num_shown > num_pictures)
+    interval = Interval(found.mean, max(-1.0, min(found.low, low)), min(1.0, max(found.high, high)))
     images_D = np.bincount(domain_N)
     weight_D = np.rint(WEIGHT_STEPS * images_D.min() / images_D)
     change_P = np.rint(np.bincount(picture_N, lost_N * weight_D[domain_N])).astype(np.int64)
     lost, won = int((lost_N > 0).sum()), int((lost_N < 0).sum())
-    return PairedDrop(interval, lost, won, sign_flip_p_value(change_P))
+    return PairedDrop(interval, lost, won, num_pictures, sign_flip_p_value(change_P))
 
 
 def log_softmax(logits_NK: NDArray[np.generic]) -> NDArray[np.float64]:

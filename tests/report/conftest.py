@@ -67,6 +67,7 @@ def run(tmp_path: Path) -> Path:
             "class_index": index % 3,
             "style_index": index % 2,
             "is_recognised": index > 0,
+            "drawing_index": np.where(index == 1, 7, -1),
         }
         save_tensors(run_dir.stage_dir("surrogates") / "shard-00000.safetensors", shard)
         summary = {"num_images": 5, "num_candidates": 6, "classes": []}

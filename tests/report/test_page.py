@@ -16,6 +16,7 @@ from dfkd_edge.console import make_console
 from dfkd_edge.deployment.bundle import Bundle, open_bundle
 from dfkd_edge.errors import ArtifactError, RunDirError, UsageError
 from dfkd_edge.report import report_path, write_report
+from dfkd_edge.report.making import STYLE_NOTE
 from dfkd_edge.report.page import SECTIONS
 from dfkd_edge.report_command import refresh_report
 from dfkd_edge.runtime.check import MARKER
@@ -61,6 +62,29 @@ def test_the_report_of_a_run_has_every_section_and_its_key_numbers(
     assert "4.0 times smaller" in page.text
     assert page.tags.count("img") == 6 + 1
     assert path.stat().st_size < 5_000_000
+
+
+def test_styles_are_explained_where_they_are_shown_and_drawings_follow_none(run: Path) -> None:
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert page.text.count(STYLE_NOTE) == 2
+    captions = [value for name, value in page.attributes if name == "data-caption"]
+    assert captions.count("dog & cat, of a drawing") == 1
+    assert captions.count("house, style: ink' onload='x") == 1
+
+
+def test_the_verdict_states_its_pictures_and_says_when_they_are_too_few(
+    run: Path, evaluation: dict[str, Any]
+) -> None:
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "on 40 labelled pictures: too few pictures to tell" in text
+    for rung in evaluation["rungs"]:
+        for figures in rung["domains"].values():
+            figures["num_images"] = 4_000
+            figures["top1_interval"] = [figures["top1"] - 0.01, figures["top1"] + 0.01]
+    (run / "evaluation.json").write_text(json.dumps(evaluation), encoding="utf-8")
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "on 4,000 labelled pictures." in text
+    assert "too few" not in text
 
 
 def test_names_stay_text_wherever_they_appear(run: Path, evil: str) -> None:

@@ -10,6 +10,7 @@ from dfkd_edge.validation.statistics import (
     mean_divergence,
     num_not_finite,
     paired_drop,
+    share_interval,
     sign_flip_p_value,
 )
 
@@ -21,6 +22,35 @@ def test_the_interval_of_a_share_is_that_of_the_binomial_distribution() -> None:
     assert interval.mean == pytest.approx(0.7)
     assert interval.low == pytest.approx(0.7 - 1.96 * deviation, abs=0.004)
     assert interval.high == pytest.approx(0.7 + 1.96 * deviation, abs=0.004)
+
+
+def test_a_handful_of_equal_answers_is_not_certain_and_views_of_them_add_nothing() -> None:
+    right = np.ones(3, np.bool_)
+    assert bootstrap_interval(right).low == 1
+    few = share_interval(right)
+    assert (few.mean, few.high) == (1, 1)
+    assert few.low < 0.5
+    assert share_interval(np.ones(30, np.bool_), np.arange(30) % 3).low == pytest.approx(few.low)
+    many = np.arange(1000) < 700
+    assert share_interval(many).low == pytest.approx(bootstrap_interval(many).low, abs=0.003)
+
+
+def test_no_change_on_a_handful_of_pictures_leaves_room_for_a_large_loss() -> None:
+    right = np.ones(3, np.bool_)
+    few, many = paired_drop(right, right), paired_drop(np.ones(3000, bool), np.ones(3000, bool))
+    assert few.num_pictures == 3
+    assert few.drop.high > 0.5
+    assert few.drop.low < -0.5
+    assert many.drop.high < 0.002
+
+
+def test_showing_the_same_pictures_in_more_domains_makes_nothing_surer() -> None:
+    right, pictures, domains = np.ones(60, np.bool_), np.arange(60) % 30, np.arange(60) // 30
+    once = paired_drop(right[:30], right[:30])
+    shared = paired_drop(right, right, pictures, domains)
+    assert shared.num_pictures == 30
+    assert shared.drop.high == pytest.approx(once.drop.high)
+    assert paired_drop(right, right, None, domains).drop.high < once.drop.high
 
 
 def test_equal_seeds_give_equal_intervals() -> None:

@@ -1,0 +1,138 @@
+"""How sure a measured figure is: its interval, the pictures behind it, and when they are too few.
+
+Reads the documents of `distill`, `export` and `check` alike. Resampling three pictures that are all
+right never gives a wrong one, so a bootstrap alone calls them certain: no interval here is narrower
+than that of so many independent pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+DEVIATIONS = 1.96
+"""Half the width of a 95% interval, in standard deviations."""
+TOO_WIDE = 0.10
+"""An interval wider than this tells little: ten points (ours)."""
+TOO_FEW = "too few pictures to tell"
+MEASURES = {"top1": "top-1", "agreement": "agreement with the teacher"}
+
+
+def wilson_interval(share: float, num: float) -> tuple[float, float]:
+    """Interval of a share of independent trials (Wilson 1927); never a point, even at 0 and 1."""
+    square = DEVIATIONS**2
+    middle = (share + square / (2 * num)) / (1 + square / num)
+    half = math.sqrt(share * (1 - share) / num + square / (4 * num**2))
+    half *= DEVIATIONS / (1 + square / num)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def mean_interval(
+    figures: Sequence[tuple[float, float, float]], *, is_shared: bool = False
+) -> tuple[float, float, float]:
+    """Mean and interval of figures, each a value, a low and a high end.
+
+    The distances to the ends are recovered variances and add up as such (Zou and Donner 2008),
+    unless all figures come from the same pictures, which may err together.
+
+    Args:
+        figures: one a domain.
+        is_shared: whether the domains show the same pictures.
+    """
+    count = len(figures)
+    mean, lowest, highest = (sum(ends) / count for ends in zip(*figures, strict=True))
+    if is_shared:
+        return mean, lowest, highest
+    below = math.hypot(*(value - low for value, low, _ in figures)) / count
+    above = math.hypot(*(high - value for value, _, high in figures)) / count
+    return mean, mean - below, mean + above
+
+
+def is_too_wide(low: float, high: float) -> bool:
+    """Whether an interval is too wide to tell anything."""
+    return high - low > TOO_WIDE
+
+
+@dataclass(frozen=True, slots=True)
+class Certainty:
+    """The figure of a rung, in the mean over domains, and how much can be made of it."""
+
+    rung: str
+    measure: str
+    """`top1` or `agreement`."""
+    share: float
+    low: float
+    high: float
+    num_images: int
+
+    @property
+    def is_too_wide(self) -> bool:
+        """Whether so few pictures tell little; agreement on surrogates claims no accuracy."""
+        return self.measure == "top1" and is_too_wide(self.low, self.high)
+
+    @property
+    def images(self) -> str:
+        """How many images there are, in words."""
+        kind = "labelled picture" if self.measure == "top1" else "surrogate image"
+        return f"{self.num_images:,} {kind}{'s' * (self.num_images != 1)}"
+
+    @property
+    def interval(self) -> str:
+        """The interval in words."""
+        return f"95% interval {100 * self.low:.1f}% to {100 * self.high:.1f}%"
+
+    def sentence(self) -> str:
+        """Say all of it in one line."""
+        figure = f"{self.rung} {100 * self.share:.1f}% {MEASURES[self.measure]}"
+        warning = f": {TOO_FEW} within {100 * TOO_WIDE:.0f} points" if self.is_too_wide else ""
+        return f"{figure}, {self.interval}, on {self.images}{warning}"
+
+
+def measure_of(document: Mapping[str, Any]) -> str:
+    """What counts as right in a document: `top1` or `agreement`."""
+    stated = document.get("measure")
+    if stated:
+        return str(stated)
+    return "agreement" if document.get("retention") is None else "top1"
+
+
+def domains_of(document: Mapping[str, Any]) -> list[str]:
+    """Names; after `distill` with labelled pictures the surrogates are left out of means."""
+    names = list(document["rungs"][0]["domains"])
+    is_mixed = "measure" not in document and measure_of(document) == "top1"
+    return names[1:] if is_mixed else names
+
+
+def interval_of(figures: Mapping[str, Any], measure: str) -> tuple[float, float]:
+    """Return the interval of a rung in a domain; older files hold none, or one of a bootstrap."""
+    share = float(figures[measure])
+    low, high = figures.get(f"{measure}_interval") or (share, share)
+    least, most = wilson_interval(share, figures["num_images"])
+    return min(low, least), max(high, most)
+
+
+def certainty_of(document: Mapping[str, Any]) -> Certainty:
+    """Sum up what the last rung of a document reached: the one that is shipped."""
+    measure, rung = measure_of(document), document["rungs"][-1]
+    parts = [rung["domains"][domain] for domain in domains_of(document)]
+    figures = [(float(part[measure]), *interval_of(part, measure)) for part in parts]
+    num_images = sum(int(part["num_images"]) for part in parts)
+    mean = mean_interval(figures, is_shared=measure == "agreement")
+    return Certainty(str(rung["name"]), measure, *mean, num_images)
+
+
+def gate_headline(gate: Mapping[str, Any], target: str = "") -> str:
+    """Name what a gate decided, no firmer than its pictures allow."""
+    whose = f" for {target}" if target else ""
+    if not gate["passed"]:
+        return f"gate failed{whose}"
+    if is_too_wide(*gate["interval"]):
+        return f"gate passed{whose}, {TOO_FEW}"
+    return f"conversion proven{whose}"
+
+
+def certainty_line(document: Mapping[str, Any]) -> str:
+    """Make the line of a closing panel that says how much the figure is worth."""
+    return f"measured    {certainty_of(document).sentence()}"

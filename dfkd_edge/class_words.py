@@ -1,0 +1,121 @@
+"""Are the words of a class list words at all? Typos, and what was probably meant.
+
+A word is known when the teacher's tokenizer holds it in one piece, when a drawing of the memory is
+named with it, or when WordNet names a thing so (the 21,841 names of ImageNet, which timm carries).
+Anything else that lies one slip of the finger from a name, or sounds like one, is asked about.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from string import ascii_lowercase
+
+from timm.data import ImageNetInfo
+
+from dfkd_edge.class_names import folded
+from dfkd_edge.prompts.vocabulary import vocabulary_words
+from dfkd_edge.synthesis.exemplars import distinct_names, read_sheets
+from dfkd_edge.teacher import Teacher
+
+MIN_LETTERS = 5
+"""Shorter words have a neighbour one letter away by chance."""
+MAX_SUGGESTIONS = 2
+SPELLINGS = (
+    *(("ph", "f"), ("ck", "k"), ("qu", "k"), ("rh", "r"), ("gh", "g"), ("wh", "w"), ("y", "i")),
+    *(("ce", "se"), ("ci", "si"), ("c", "k"), ("z", "s")),
+)
+"""Letters that sound alike, in the order in which they are replaced (ours)."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownWords:
+    """Words that are no typos, and those of them that name things."""
+
+    usual: frozenset[str]
+    """Names of drawings and words of the tokenizer: the teacher has seen these."""
+    things: frozenset[str]
+    """One-word names of things; suggestions are taken from here."""
+    others: frozenset[str]
+    """Further words of WordNet's names."""
+    sounding: dict[str, tuple[str, ...]]
+    """What a thing's name sounds like -> the names."""
+
+    def corrections(self, name: str) -> list[str]:
+        """Rewrite a name whose words are unknown by the nearest known ones; empty where none is."""
+        rewritten = [name]
+        for word in re.findall(r"[^\W\d_]+", folded(name)):
+            near = [] if self._is_known(word) else self._near(word)
+            if near:
+                spots = re.compile(rf"\b{word}\b", re.IGNORECASE)
+                rewritten = [spots.sub(found, text) for text in rewritten for found in near]
+        return [text for text in rewritten if text != name][:MAX_SUGGESTIONS]
+
+    def _is_known(self, word: str) -> bool:
+        forms = _singulars(word)
+        return (
+            len(word) < MIN_LETTERS
+            or not word.isascii()
+            or any(
+                form in known for form in forms for known in (self.usual, self.things, self.others)
+            )
+        )
+
+    def _near(self, word: str) -> list[str]:
+        """Words that sound the same, else those one slip away; the usual ones first."""
+        heard = {w for form in _singulars(word) for w in self.sounding.get(_sound(form), ())}
+        near = heard or {w for w in _slips(word) & self.things if w[0] == word[0]}
+        return sorted(near, key=lambda w: (w not in self.usual, w))[:MAX_SUGGESTIONS]
+
+
+def known_words(teacher: Teacher) -> KnownWords:
+    """Collect the words that a class list may be made of.
+
+    Raises:
+        ConfigError: the decoder's memory is incomplete.
+    """
+    wordnet = ImageNetInfo("imagenet-22k")
+    lemmas = [
+        lemma.strip()
+        for number in range(wordnet.num_classes())
+        for lemma in wordnet.index_to_description(number).split(",")
+    ]
+    drawn = _words(distinct_names(read_sheets()))
+    things = frozenset(lemma for lemma in lemmas if re.fullmatch(r"[a-z]+", lemma)) | drawn
+    sounding: dict[str, list[str]] = {}
+    for thing in sorted(things):
+        sounding.setdefault(_sound(thing), []).append(thing)
+    return KnownWords(
+        usual=drawn | frozenset(vocabulary_words(teacher.tokenizer).values()),
+        things=things,
+        others=_words(lemmas),
+        sounding={sound: tuple(names) for sound, names in sounding.items()},
+    )
+
+
+def _words(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(word for name in names for word in re.findall(r"[a-z]+", folded(name)))
+
+
+def _singulars(word: str) -> tuple[str, ...]:
+    """Return a word and what it may be the plural of."""
+    ends = (("ies", "y"), ("ves", "f"), ("es", ""), ("s", ""))
+    return word, *(word.removesuffix(end) + new for end, new in ends if word.endswith(end))
+
+
+def _slips(word: str) -> set[str]:
+    """Every string one letter dropped, added, replaced or swapped away (Damerau 1964)."""
+    halves = [(word[:at], word[at:]) for at in range(len(word) + 1)]
+    dropped = {a + b[1:] for a, b in halves if b}
+    swapped = {a + b[1] + b[0] + b[2:] for a, b in halves if len(b) > 1}
+    replaced = {a + letter + b[1:] for a, b in halves if b for letter in ascii_lowercase}
+    added = {a + letter + b for a, b in halves for letter in ascii_lowercase}
+    return dropped | swapped | replaced | added
+
+
+def _sound(word: str) -> str:
+    """Spell a word as it sounds, roughly: `elefant` and `elephant` are one."""
+    for letters, heard in SPELLINGS:
+        word = word.replace(letters, heard)
+    return re.sub(r"(.)\1+", r"\1", word).rstrip("e")

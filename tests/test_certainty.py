@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dfkd_edge.certainty import (
+    TOO_FEW,
+    certainty_line,
+    certainty_of,
+    gate_headline,
+    mean_interval,
+    wilson_interval,
+)
+
+
+def document(num_right: int, num_images: int, *, num_domains: int = 1) -> dict[str, Any]:
+    figures = {"num_images": num_images, "top1": num_right / num_images}
+    domains = {f"domain {number}": figures for number in range(num_domains)}
+    return {"measure": "top1", "rungs": [{"name": "onnx-int8", "domains": domains}]}
+
+
+@pytest.mark.parametrize(
+    ("right", "num", "low", "high"), [(0, 10, 0.0, 0.278), (7, 10, 0.397, 0.892), (3, 3, 0.438, 1)]
+)
+def test_the_interval_of_a_share_is_wilsons(right: int, num: int, low: float, high: float) -> None:
+    assert wilson_interval(right / num, num) == pytest.approx((low, high), abs=0.001)
+
+
+def test_three_pictures_all_right_are_not_certain_and_three_thousand_are() -> None:
+    few, many = certainty_of(document(3, 3)), certainty_of(document(2700, 3000))
+    assert few.low < 0.5
+    assert few.high == 1
+    assert few.is_too_wide
+    assert not many.is_too_wide
+    assert "100.0% top-1" in few.sentence()
+    assert "on 3 labelled pictures: too few pictures to tell within 10 points" in few.sentence()
+    assert TOO_FEW not in certainty_line(document(2700, 3000))
+    assert "on 3,000 labelled pictures" in certainty_line(document(2700, 3000))
+
+
+def test_agreement_on_a_few_surrogates_states_its_interval_and_claims_no_accuracy() -> None:
+    few = document(3, 3)
+    figures = few["rungs"][0]["domains"]["domain 0"]
+    figures["agreement"] = figures.pop("top1")
+    line = certainty_line({**few, "measure": "agreement"})
+    assert line.endswith("95% interval 43.8% to 100.0%, on 3 surrogate images")
+
+
+def test_more_domains_make_the_mean_surer() -> None:
+    one, four = certainty_of(document(70, 100)), certainty_of(document(70, 100, num_domains=4))
+    assert four.high - four.low == pytest.approx((one.high - one.low) / 2)
+    assert four.num_images == 400
+    assert mean_interval([(0.5, 0.4, 0.6)]) == pytest.approx((0.5, 0.4, 0.6))
+
+
+def test_a_wider_interval_of_the_document_counts_and_surrogates_beside_pictures_do_not() -> None:
+    wide = document(900, 1000)
+    wide["rungs"][0]["domains"]["domain 0"]["top1_interval"] = [0.5, 0.95]
+    assert certainty_of(wide).low == pytest.approx(0.5)
+    mixed = document(900, 1000, num_domains=2)
+    del mixed["measure"]
+    assert certainty_of({**mixed, "retention": 0.9}).num_images == 1000
+
+
+def test_a_gate_that_passed_on_a_handful_of_pictures_proves_nothing() -> None:
+    gate = {"passed": True, "interval": [-0.5, 0.5]}
+    assert gate_headline(gate, "a board") == f"gate passed for a board, {TOO_FEW}"
+    assert gate_headline({**gate, "interval": [-0.01, 0.01]}) == "conversion proven"
+    assert gate_headline({**gate, "passed": False}) == "gate failed"

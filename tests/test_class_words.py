@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from dfkd_edge.class_words import KnownWords, known_words
+from dfkd_edge.teacher import Teacher
+
+
+@pytest.fixture(scope="module")
+def words(teacher: Teacher) -> KnownWords:
+    return known_words(teacher)
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"),
+    [
+        *(("elefant", "elephant"), ("girafe", "giraffe"), ("bycicle", "bicycle")),
+        *(("gutiar", "guitar"), ("tomatoe", "tomato"), ("wheelbarow", "wheelbarrow")),
+        ("Golden Retreiver", "Golden retriever"),
+    ],
+)
+def test_a_slip_of_the_finger_or_the_ear_gets_the_word_that_was_meant(
+    words: KnownWords, typo: str, meant: str
+) -> None:
+    assert words.corrections(typo) == [meant]
+
+
+@pytest.mark.parametrize(
+    "name", ["axolotl", "okapi", "zebras", "wolves", "xqzt", "quadcopter", "great dane", "éléphant"]
+)
+def test_rare_words_plurals_and_words_far_from_any_are_left_alone(
+    words: KnownWords, name: str
+) -> None:
+    assert words.corrections(name) == []
+
+
+def test_most_slips_in_names_of_the_memory_are_found(words: KnownWords) -> None:
+    names = sorted(w for w in words.things & words.usual if len(w) >= 8)[::10]
+    slips = {name: name[:4] + name[5] + name[4] + name[6:] for name in names}
+    changed = {name: slip for name, slip in slips.items() if slip != name}
+    found = [name for name, slip in changed.items() if name in words.corrections(slip)]
+    assert len(changed) > 100
+    assert len(found) > 0.9 * len(changed)
