@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dfkd_edge.certainty import mean_interval, wilson_interval
+from dfkd_edge.certainty import DEVIATIONS, mean_interval, wilson_interval
 
 NUM_RESAMPLES = 2_000
 CONFIDENCE = 0.95
@@ -113,14 +113,27 @@ def share_interval(right_N: NDArray[np.bool_], picture_N: Integers | None = None
 
 
 def _independent_drop(lost: float, won: float, num_pictures: int) -> tuple[float, float, float]:
-    """Lost minus won of independent pictures, with its ends (Newcombe 1998, his method 10)."""
-    (least_lost, most_lost), (least_won, most_won) = (
-        wilson_interval(share, num_pictures) for share in (lost, won)
-    )
+    """Lost minus won of independent pictures, with the ends of the score interval (Tango 1998)."""
     drop = lost - won
-    below = math.hypot(lost - least_lost, most_won - won)
-    above = math.hypot(most_lost - lost, won - least_won)
-    return drop, drop - below, drop + above
+
+    def is_possible(true_drop: float) -> bool:
+        free = true_drop * (1 - true_drop)
+        linear = (2 - drop) * true_drop - lost - won
+        won_then = (math.sqrt(max(0.0, linear**2 + 8 * won * free)) - linear) / 4
+        variance = (2 * won_then + free) / num_pictures
+        return (drop - true_drop) ** 2 <= DEVIATIONS**2 * variance
+
+    def end(outermost: float) -> float:
+        possible, impossible = drop, outermost
+        for _ in range(50):
+            middle = (possible + impossible) / 2
+            if is_possible(middle):
+                possible = middle
+            else:
+                impossible = middle
+        return possible
+
+    return drop, end(-1), end(1)
 
 
 def _grouped(

@@ -119,6 +119,16 @@ def test_a_drop_of_balanced_flips_is_noise_and_a_one_sided_one_is_not() -> None:
     assert paired_drop(before, after).is_within_noise
 
 
+@pytest.mark.parametrize("num_pictures", [5, 10, 20])
+def test_the_interval_of_a_drop_covers_the_truth_with_few_pictures_too(num_pictures: int) -> None:
+    rng, num_covered = np.random.default_rng(0), 0
+    for _ in range(400):
+        fate = rng.choice(3, num_pictures, p=[0.3, 0.3, 0.4])  # lost, won, the same
+        drop = paired_drop(fate == 0, fate == 1).drop
+        num_covered += drop.low <= 0 <= drop.high
+    assert num_covered >= 0.94 * 400
+
+
 def test_divergence_is_zero_for_shifted_logits_and_grows_with_the_difference() -> None:
     logits = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
     assert mean_divergence(logits, logits + 3) == pytest.approx(0, abs=1e-6)
