@@ -27,6 +27,7 @@ from dfkd_edge.synthesis.exemplars import (
     read_sheets,
 )
 from dfkd_edge.teacher import Teacher
+from dfkd_edge.word_forms import singulars
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +53,15 @@ class NameIndex:
 
     num_drawings: Mapping[str, int]
     names_of_word: Mapping[str, tuple[str, ...]]
+    """Every form of a word -> the names that hold it."""
 
     def named_like(self, name: str) -> NamedDrawings:
         """Look a class name up."""
-        wanted = _stems(name)
-        holding = self.names_of_word.get(wanted[0], ()) if wanted else ()
-        found = [other for other in holding if _holds(_stems(other), wanted)]
-        exact = [other for other in found if len(_stems(other)) == len(wanted)]
+        wanted = _forms(name)
+        firsts = wanted[0] if wanted else ()
+        holding = dict.fromkeys(n for form in firsts for n in self.names_of_word.get(form, ()))
+        found = [other for other in holding if _holds(_forms(other), wanted)]
+        exact = [other for other in found if len(_forms(other)) == len(wanted)]
         total = sum(self.num_drawings[other] for other in found)
         num_exact = sum(self.num_drawings[other] for other in exact)
         return NamedDrawings(num_exact, total - num_exact, tuple(found))
@@ -73,21 +76,22 @@ def read_name_index() -> NameIndex:
     num_drawings = {name: len(places) for name, places in distinct_names(read_sheets()).items()}
     by_word: dict[str, list[str]] = {}
     for name in num_drawings:
-        for stem in dict.fromkeys(_stems(name)):
-            by_word.setdefault(stem, []).append(name)
-    return NameIndex(num_drawings, {stem: tuple(names) for stem, names in by_word.items()})
+        for form in dict.fromkeys(form for forms in _forms(name) for form in forms):
+            by_word.setdefault(form, []).append(name)
+    return NameIndex(num_drawings, {form: tuple(names) for form, names in by_word.items()})
 
 
-def _stems(name: str) -> tuple[str, ...]:
-    """Words without case and without the s of a plural."""
-    words = re.findall(r"\w+", folded(name))
-    return tuple(w[:-1] if len(w) > 3 and w.endswith("s") and w[-2] != "s" else w for w in words)
+def _forms(name: str) -> list[tuple[str, ...]]:
+    """Return for each word of a name what it may be the plural of, itself included."""
+    return [singulars(word) for word in re.findall(r"\w+", folded(name))]
 
 
-def _holds(words: Sequence[str], wanted: Sequence[str]) -> bool:
-    size = len(wanted)
-    starts = range(len(words) - size + 1)
-    return any(tuple(words[at : at + size]) == tuple(wanted) for at in starts)
+def _holds(words: Sequence[tuple[str, ...]], wanted: Sequence[tuple[str, ...]]) -> bool:
+    """Whether the wanted words stand in a row, in the singular or the plural."""
+    return any(
+        all(set(one) & set(two) for one, two in zip(words[at:], wanted, strict=False))
+        for at in range(len(words) - len(wanted) + 1)
+    )
 
 
 def drawings_given_up(

@@ -18,6 +18,7 @@ from dfkd_edge.class_names import folded
 from dfkd_edge.prompts.vocabulary import vocabulary_words
 from dfkd_edge.synthesis.exemplars import distinct_names, read_sheets
 from dfkd_edge.teacher import Teacher
+from dfkd_edge.word_forms import singulars
 
 MIN_LETTERS = 5
 """Shorter words have a neighbour one letter away by chance."""
@@ -53,7 +54,7 @@ class KnownWords:
         return [text for text in rewritten if text != name][:MAX_SUGGESTIONS]
 
     def _is_known(self, word: str) -> bool:
-        forms = _singulars(word)
+        forms = singulars(word)
         return (
             len(word) < MIN_LETTERS
             or not word.isascii()
@@ -64,7 +65,7 @@ class KnownWords:
 
     def _near(self, word: str) -> list[str]:
         """Words that sound the same, else those one slip away; the usual ones first."""
-        heard = {w for form in _singulars(word) for w in self.sounding.get(_sound(form), ())}
+        heard = {w for form in singulars(word) for w in self.sounding.get(_sound(form), ())}
         near = heard or {w for w in _slips(word) & self.things if w[0] == word[0]}
         return sorted(near, key=lambda w: (w not in self.usual, w))[:MAX_SUGGESTIONS]
 
@@ -96,12 +97,6 @@ def known_words(teacher: Teacher) -> KnownWords:
 
 def _words(names: Iterable[str]) -> frozenset[str]:
     return frozenset(word for name in names for word in re.findall(r"[a-z]+", folded(name)))
-
-
-def _singulars(word: str) -> tuple[str, ...]:
-    """Return a word and what it may be the plural of."""
-    ends = (("ies", "y"), ("ves", "f"), ("es", ""), ("s", ""))
-    return word, *(word.removesuffix(end) + new for end, new in ends if word.endswith(end))
 
 
 def _slips(word: str) -> set[str]:

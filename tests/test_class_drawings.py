@@ -34,6 +34,21 @@ def test_longer_names_are_counted_apart_and_parts_of_words_not_at_all(index: Nam
     assert f"{horse}" == f"{horse.num_exact} (+{horse.num_longer} in longer names)"
 
 
+@pytest.mark.parametrize(
+    ("plural", "singular"),
+    [
+        *(("buses", "bus"), ("boxes", "box"), ("strawberries", "strawberry"), ("knives", "knife")),
+        *(("leaves", "leaf"), ("tomatoes", "tomato"), ("butterflies", "butterfly")),
+        ("peaches", "peach"),
+    ],
+)
+def test_a_plural_counts_the_drawings_of_its_singular(
+    index: NameIndex, plural: str, singular: str
+) -> None:
+    assert index.named_like(plural).num_exact >= index.num_drawings[singular] > 0
+    assert set(index.named_like(singular).names) <= set(index.named_like(plural).names)
+
+
 def test_a_prompt_costs_the_drawings_of_the_bare_name(index: NameIndex, teacher: Teacher) -> None:
     prompts = {"zebra": "an animal with stripes", "giraffe": "a drawing of a giraffe", "xqzt": "x"}
     reporter = ConsoleReporter(make_console(quiet=True))
