@@ -88,8 +88,8 @@ def test_typos_orange_and_costly_prompts_are_found_and_drawings_counted(tmp_path
     assert found["ambiguous"] == [["orange"]]
     assert found["costs-drawings"] == [["zebra"]]
     drawings = {row["name"]: row["drawings"] for row in document["classes"]}
-    assert drawings["elefant"] == {"named": 0, "in_longer_names": 0, "given_up_by_prompt": 0}
-    assert drawings["zebra"]["given_up_by_prompt"] == drawings["zebra"]["named"] > 0
+    assert drawings["elefant"] == {"named": 0, "in_longer_names": 0, "most_given_up_by_prompt": 0}
+    assert drawings["zebra"]["most_given_up_by_prompt"] == drawings["zebra"]["named"] > 0
     shown = CliRunner().invoke(app, ["classes", "lint", str(listed)]).stdout
     assert "did you mean 'elephant'?" in shown
     assert f"horse {drawings['horse']['named']} (+" in shown
