@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfkd_edge.certainty import gate_doubt
+from dfkd_edge.certainty import MEASURES, gate_doubt
 from dfkd_edge.errors import GateFailedError
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.validation.evaluation_images import Measure
@@ -58,7 +58,7 @@ class Verdict:
 
     def sentence(self) -> str:
         """Say it in one line."""
-        figure = "top-1" if self.measure == "top1" else "agreement with the teacher"
+        figure = MEASURES[self.measure]
         noise = ", within noise" if self.loss.is_within_noise else ""
         lost = f"{'loses' if self.drop >= 0 else 'gains'} {abs(self.drop) * 100:.2f}"
         low, high = self.loss.drop.low, self.loss.drop.high
