@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from dfkd_edge.artifacts import load_tensors, save_tensors
 from dfkd_edge.cli import app
 from dfkd_edge.console import make_console
 from dfkd_edge.deployment.bundle import Bundle, open_bundle
@@ -70,6 +71,17 @@ def test_styles_are_explained_where_they_are_shown_and_drawings_follow_none(run:
     captions = [value for name, value in page.attributes if name == "data-caption"]
     assert captions.count("dog & cat, of a drawing") == 1
     assert captions.count("house, style: ink' onload='x") == 1
+
+
+def test_images_of_another_version_are_shown_by_their_styles(run: Path) -> None:
+    (path,) = (run / "surrogates").glob("shard-*.safetensors")
+    shard = load_tensors(path)
+    del shard["drawing_index"]
+    save_tensors(path, shard)
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    captions = [value for name, value in page.attributes if name == "data-caption"]
+    assert captions
+    assert not [caption for caption in captions if caption and caption.endswith("of a drawing")]
 
 
 def test_the_verdict_states_its_pictures_and_says_when_they_are_too_few(
