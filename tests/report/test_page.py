@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -21,6 +22,8 @@ from dfkd_edge.report.making import STYLE_NOTE
 from dfkd_edge.report.page import SECTIONS
 from dfkd_edge.report_command import refresh_report
 from dfkd_edge.runtime.check import MARKER
+from dfkd_edge.validation.gate import Verdict
+from dfkd_edge.validation.statistics import paired_drop
 
 
 class Page(HTMLParser):
@@ -97,6 +100,23 @@ def test_the_verdict_states_its_pictures_and_says_when_they_are_too_few(
     text = Page(write_report(run).read_text(encoding="utf-8")).text
     assert "on 4,000 labelled pictures." in text
     assert "too few" not in text
+
+
+@pytest.mark.parametrize(
+    ("num_pictures", "badge", "headline"),
+    [(10, "doubtful", "Gate passed"), (100, "passed", "Gate passed"), (1_000, "proven", "Conv")],
+)
+def test_the_badge_promises_no_more_than_the_gate(
+    run: Path, evaluation: dict[str, Any], num_pictures: int, badge: str, headline: str
+) -> None:
+    correct = np.ones(num_pictures, bool)
+    loss = paired_drop(correct, correct)
+    gate = Verdict(True, 0.01, "photo", "student", "top1", loss).document()
+    ladder = {**evaluation, "measure": "top1", "gate": gate}
+    (run / "evaluation.json").write_text(json.dumps(ladder), encoding="utf-8")
+    text = write_report(run).read_text(encoding="utf-8")
+    assert f'class="badge {badge}" aria-hidden' in text
+    assert f"</span>{headline}" in text
 
 
 def test_names_stay_text_wherever_they_appear(run: Path, evil: str) -> None:
