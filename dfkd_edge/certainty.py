@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 DEVIATIONS = 1.96
@@ -123,14 +124,47 @@ def certainty_of(document: Mapping[str, Any]) -> Certainty:
     return Certainty(str(rung["name"]), measure, *mean, num_images)
 
 
+class GateState(StrEnum):
+    """What a gate's pictures allow to say."""
+
+    FAILED = "failed"
+    DOUBTFUL = "doubtful"
+    """Passed, but so few pictures tell nothing."""
+    PASSED = "passed"
+    """The measured loss is within the limit; its interval reaches beyond."""
+    PROVEN = "proven"
+    """All of the interval is within the limit."""
+
+
+def gate_state(gate: Mapping[str, Any]) -> GateState:
+    """Sort a gate by its `passed`, `interval` and `max_drop`, as `Verdict.document` writes them."""
+    low, high = gate["interval"]
+    if not gate["passed"]:
+        return GateState.FAILED
+    if is_too_wide(low, high):
+        return GateState.DOUBTFUL
+    return GateState.PASSED if high > gate["max_drop"] else GateState.PROVEN
+
+
+def gate_doubt(gate: Mapping[str, Any]) -> str:
+    """Say what the pictures behind a gate are too few for; nothing where they suffice."""
+    if is_too_wide(*gate["interval"]):
+        return TOO_FEW
+    if gate_state(gate) is GateState.PASSED:
+        limit = f"{100 * gate['max_drop']:g}-point"
+        return f"too few pictures to exclude a loss above the {limit} limit"
+    return ""
+
+
 def gate_headline(gate: Mapping[str, Any], target: str = "") -> str:
     """Name what a gate decided, no firmer than its pictures allow."""
     whose = f" for {target}" if target else ""
-    if not gate["passed"]:
+    state = gate_state(gate)
+    if state is GateState.FAILED:
         return f"gate failed{whose}"
-    if is_too_wide(*gate["interval"]):
-        return f"gate passed{whose}, {TOO_FEW}"
-    return f"conversion proven{whose}"
+    if state is GateState.PROVEN:
+        return f"conversion proven{whose}"
+    return f"gate passed{whose}, {gate_doubt(gate)}"
 
 
 def certainty_line(document: Mapping[str, Any]) -> str:

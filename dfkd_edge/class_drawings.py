@@ -14,19 +14,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from dfkd_edge.class_names import ClassNames, folded
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.synthesis.exemplars import (
-    MIN_SIMILARITY,
-    MIN_SIMILARITY_TO_PROMPT,
+    MAX_DRAWINGS,
     distinct_names,
     embed_names,
+    near_names,
     read_sheets,
 )
 from dfkd_edge.teacher import Teacher
+from dfkd_edge.word_forms import singulars
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,15 @@ class NameIndex:
 
     num_drawings: Mapping[str, int]
     names_of_word: Mapping[str, tuple[str, ...]]
+    """Every form of a word -> the names that hold it."""
 
     def named_like(self, name: str) -> NamedDrawings:
         """Look a class name up."""
-        wanted = _stems(name)
-        holding = self.names_of_word.get(wanted[0], ()) if wanted else ()
-        found = [other for other in holding if _holds(_stems(other), wanted)]
-        exact = [other for other in found if len(_stems(other)) == len(wanted)]
+        wanted = _forms(name)
+        firsts = wanted[0] if wanted else ()
+        holding = dict.fromkeys(n for form in firsts for n in self.names_of_word.get(form, ()))
+        found = [other for other in holding if _holds(_forms(other), wanted)]
+        exact = [other for other in found if len(_forms(other)) == len(wanted)]
         total = sum(self.num_drawings[other] for other in found)
         num_exact = sum(self.num_drawings[other] for other in exact)
         return NamedDrawings(num_exact, total - num_exact, tuple(found))
@@ -73,56 +75,71 @@ def read_name_index() -> NameIndex:
     num_drawings = {name: len(places) for name, places in distinct_names(read_sheets()).items()}
     by_word: dict[str, list[str]] = {}
     for name in num_drawings:
-        for stem in dict.fromkeys(_stems(name)):
-            by_word.setdefault(stem, []).append(name)
-    return NameIndex(num_drawings, {stem: tuple(names) for stem, names in by_word.items()})
+        for form in dict.fromkeys(form for forms in _forms(name) for form in forms):
+            by_word.setdefault(form, []).append(name)
+    return NameIndex(num_drawings, {form: tuple(names) for form, names in by_word.items()})
 
 
-def _stems(name: str) -> tuple[str, ...]:
-    """Words without case and without the s of a plural."""
-    words = re.findall(r"\w+", folded(name))
-    return tuple(w[:-1] if len(w) > 3 and w.endswith("s") and w[-2] != "s" else w for w in words)
+def _forms(name: str) -> list[tuple[str, ...]]:
+    """Return for each word of a name what it may be the plural of, itself included."""
+    return [singulars(word) for word in re.findall(r"\w+", folded(name))]
 
 
-def _holds(words: Sequence[str], wanted: Sequence[str]) -> bool:
-    size = len(wanted)
-    starts = range(len(words) - size + 1)
-    return any(tuple(words[at : at + size]) == tuple(wanted) for at in starts)
+def _holds(words: Sequence[tuple[str, ...]], wanted: Sequence[tuple[str, ...]]) -> bool:
+    """Whether the wanted words stand in a row, in the singular or the plural."""
+    return any(
+        all(set(one) & set(two) for one, two in zip(words[at:], wanted, strict=False))
+        for at in range(len(words) - len(wanted) + 1)
+    )
 
 
-def drawings_given_up(
+@dataclass(frozen=True, slots=True)
+class EmbeddedList:
+    """A class list and where the teacher sees it."""
+
+    classes: ClassNames
+    head_KD: Tensor
+    """The zero-shot head of the list with its own prompts."""
+    templates: Sequence[str]
+
+
+def most_given_up(
     teacher: Teacher,
+    listed: EmbeddedList,
     prompts: Mapping[str, str],
-    templates: Sequence[str],
     index: NameIndex,
     reporter: Reporter,
 ) -> dict[str, int]:
-    """Count the drawings that each class would take by its name alone and not with its prompt.
+    """Count the drawings named like a class that it may take by its name and not by its prompt.
+
+    The search of the memory decides which names serve a class, here with all prompts and without
+    any. A class takes no more drawings than it has room for, and none in which the teacher does not
+    see it; so the counts are the most that can be lost.
 
     Args:
         teacher: whose text space decides.
+        listed: the class list.
         prompts: class name -> a prompt, of the list or suggested.
-        templates: of the zero-shot head.
         index: names of the memory.
         reporter: shows the progress.
     """
     like = {name: index.named_like(name).names for name in prompts}
-    listed = list(dict.fromkeys(name for names in like.values() for name in names))
-    if not listed:
+    names = list(dict.fromkeys(other for others in like.values() for other in others))
+    if not names:
         return dict.fromkeys(prompts, 0)
-    row = dict(zip(listed, embed_names(listed, teacher, reporter), strict=True))
-    names = tuple(prompts)
-    bare_KD = teacher.zero_shot_head(ClassNames(names, (None,) * len(names)), templates)
-    own_KD = teacher.embed_texts(list(prompts.values()))
-    return {
-        name: sum(
-            index.num_drawings[other] for other in like[name] if _is_lost(row[other], bare_D, own_D)
-        )
-        for name, bare_D, own_D in zip(names, bare_KD, own_KD, strict=True)
-    }
-
-
-def _is_lost(name_D: Tensor, bare_D: Tensor, own_D: Tensor) -> bool:
-    """Whether a name of the memory serves a class by its name and not by its prompt."""
-    bare, own = torch.stack([bare_D, own_D]) @ name_D
-    return float(bare) >= MIN_SIMILARITY and float(own) < MIN_SIMILARITY_TO_PROMPT
+    name_VD = embed_names(names, teacher, reporter)
+    row_of = {name: row for row, name in enumerate(listed.classes.names)}
+    rows = [row_of[name] for name in prompts]
+    bare = ClassNames(tuple(prompts), (None,) * len(prompts))
+    bare_KD, own_KD = listed.head_KD.clone(), listed.head_KD.clone()
+    bare_KD[rows] = teacher.zero_shot_head(bare, listed.templates)
+    own_KD[rows] = teacher.embed_texts(list(prompts.values()))
+    has_prompt = [name in prompts for name in listed.classes.names]
+    by_name = near_names(name_VD, bare_KD, [False] * len(row_of))
+    by_prompt = near_names(name_VD, own_KD, has_prompt)
+    given_up = {}
+    for name, row in zip(prompts, rows, strict=True):
+        lost = {names[number] for number in {*by_name[row]} - {*by_prompt[row]}}
+        total = sum(index.num_drawings[other] for other in lost.intersection(like[name]))
+        given_up[name] = min(total, MAX_DRAWINGS)
+    return given_up

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from dfkd_edge.class_drawings import (
+    EmbeddedList,
     NamedDrawings,
-    drawings_given_up,
+    most_given_up,
     read_name_index,
 )
 from dfkd_edge.class_names import ClassNames, folded
@@ -25,6 +26,7 @@ from dfkd_edge.class_senses import read_senses, read_word
 from dfkd_edge.class_words import KnownWords, known_words
 from dfkd_edge.config import TeacherConfig
 from dfkd_edge.interfaces import Reporter
+from dfkd_edge.runtime.counting import counted
 from dfkd_edge.similarity_scale import SCALE_WORDS, Scale, measure_scale
 from dfkd_edge.teacher import MINI, Teacher, load_teacher
 
@@ -78,7 +80,7 @@ class ClassListReport:
     named_drawings: dict[str, NamedDrawings] = field(default_factory=dict)
     """What the embedded decoder's memory holds of each name; empty for other teachers."""
     given_up: dict[str, int] = field(default_factory=dict)
-    """Drawings that the name alone would take and its own or its suggested prompt does not."""
+    """The most drawings named like it that its own or its suggested prompt would cost."""
 
 
 def lint_classes(classes: ClassNames, config: TeacherConfig, reporter: Reporter) -> ClassListReport:
@@ -272,13 +274,14 @@ def _with_drawings(
     pairs = zip(reader.classes.names, reader.classes.prompts, strict=True)
     own = {name: prompt for name, prompt in pairs if prompt}
     prompts = own | report.suggested_prompts
-    given_up = drawings_given_up(reader.teacher, prompts, templates, index, reporter)
+    listed = EmbeddedList(reader.classes, reader.head_KD, templates)
+    given_up = most_given_up(reader.teacher, listed, prompts, index, reporter)
     costly = [
         Finding(
             "costs-drawings",
             (name,),
-            f"its prompt gives up {given_up[name]} drawings that its name alone would take: keep "
-            "the prompt only if the name misleads",
+            f"its prompt costs up to {counted(given_up[name], 'drawing')} named like it: keep the "
+            "prompt only if the name misleads",
         )
         for name in own
         if given_up[name]
@@ -310,7 +313,7 @@ def _drawings_document(report: ClassListReport, name: str) -> dict[str, int] | N
     if found is None:
         return None
     counts = {"named": found.num_exact, "in_longer_names": found.num_longer}
-    return {**counts, "given_up_by_prompt": report.given_up.get(name, 0)}
+    return counts | {"most_given_up_by_prompt": report.given_up.get(name, 0)}
 
 
 def as_document(classes: ClassNames, report: ClassListReport) -> dict[str, Any]:

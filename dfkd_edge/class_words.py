@@ -2,7 +2,8 @@
 
 A word is known when the teacher's tokenizer holds it in one piece, when a drawing of the memory is
 named with it, or when WordNet names a thing so (the 21,841 names of ImageNet, which timm carries).
-Anything else that lies one slip of the finger from a name, or sounds like one, is asked about.
+Anything else that sounds like a name is asked about; so is what lies one slip of the finger from a
+common name, unless it is made from a known word (`spacer`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from string import ascii_lowercase
 
 from timm.data import ImageNetInfo
@@ -18,9 +20,12 @@ from dfkd_edge.class_names import folded
 from dfkd_edge.prompts.vocabulary import vocabulary_words
 from dfkd_edge.synthesis.exemplars import distinct_names, read_sheets
 from dfkd_edge.teacher import Teacher
+from dfkd_edge.word_forms import bases, singulars
 
 MIN_LETTERS = 5
-"""Shorter words have a neighbour one letter away by chance."""
+"""Shorter words sound like another by chance."""
+MIN_LETTERS_OF_A_SLIP = 6
+"""Shorter words have a neighbour one letter away by chance: crimp and crisp; swaps count still."""
 MAX_SUGGESTIONS = 2
 SPELLINGS = (
     *(("ph", "f"), ("ck", "k"), ("qu", "k"), ("rh", "r"), ("gh", "g"), ("wh", "w"), ("y", "i")),
@@ -49,23 +54,24 @@ class KnownWords:
             near = [] if self._is_known(word) else self._near(word)
             if near:
                 spots = re.compile(rf"\b{word}\b", re.IGNORECASE)
-                rewritten = [spots.sub(found, text) for text in rewritten for found in near]
-        return [text for text in rewritten if text != name][:MAX_SUGGESTIONS]
+                texts = (spots.sub(found, text) for found in near for text in rewritten)
+                rewritten = list(islice(texts, MAX_SUGGESTIONS))
+        return [text for text in rewritten if text != name]
 
     def _is_known(self, word: str) -> bool:
-        forms = _singulars(word)
-        return (
-            len(word) < MIN_LETTERS
-            or not word.isascii()
-            or any(
-                form in known for form in forms for known in (self.usual, self.things, self.others)
-            )
-        )
+        is_plain = len(word) >= MIN_LETTERS and word.isascii()
+        return not is_plain or self._is_listed(singulars(word))
+
+    def _is_listed(self, forms: Iterable[str]) -> bool:
+        lists = (self.usual, self.things, self.others)
+        return any(form in known for form in forms for known in lists)
 
     def _near(self, word: str) -> list[str]:
-        """Words that sound the same, else those one slip away; the usual ones first."""
-        heard = {w for form in _singulars(word) for w in self.sounding.get(_sound(form), ())}
-        near = heard or {w for w in _slips(word) & self.things if w[0] == word[0]}
+        """Words that sound the same, else common ones that are one slip away."""
+        near = {w for form in singulars(word) for w in self.sounding.get(_sound(form), ())}
+        if not near and not self._is_listed(base for w in singulars(word) for base in bases(w)):
+            slips = _slips(word) if len(word) >= MIN_LETTERS_OF_A_SLIP else _swaps(word)
+            near = {w for w in slips & self.things & self.usual if w[0] == word[0]}
         return sorted(near, key=lambda w: (w not in self.usual, w))[:MAX_SUGGESTIONS]
 
 
@@ -98,20 +104,18 @@ def _words(names: Iterable[str]) -> frozenset[str]:
     return frozenset(word for name in names for word in re.findall(r"[a-z]+", folded(name)))
 
 
-def _singulars(word: str) -> tuple[str, ...]:
-    """Return a word and what it may be the plural of."""
-    ends = (("ies", "y"), ("ves", "f"), ("es", ""), ("s", ""))
-    return word, *(word.removesuffix(end) + new for end, new in ends if word.endswith(end))
+def _swaps(word: str) -> set[str]:
+    """Every string that two neighbours in the wrong order may have meant."""
+    return {word[:at] + word[at + 1] + word[at] + word[at + 2 :] for at in range(len(word) - 1)}
 
 
 def _slips(word: str) -> set[str]:
     """Every string one letter dropped, added, replaced or swapped away (Damerau 1964)."""
     halves = [(word[:at], word[at:]) for at in range(len(word) + 1)]
     dropped = {a + b[1:] for a, b in halves if b}
-    swapped = {a + b[1] + b[0] + b[2:] for a, b in halves if len(b) > 1}
     replaced = {a + letter + b[1:] for a, b in halves if b for letter in ascii_lowercase}
     added = {a + letter + b for a, b in halves for letter in ascii_lowercase}
-    return dropped | swapped | replaced | added
+    return dropped | _swaps(word) | replaced | added
 
 
 def _sound(word: str) -> str:

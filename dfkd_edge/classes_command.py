@@ -108,8 +108,9 @@ def _show(names: ClassNames, report: ClassListReport, path: Path) -> None:
         listed = _some([f"{name} {count}" for name, count in costs.items() if count])
         if listed:
             console.print(
-                "a prompt of its own takes no drawings of what the name alone means; these would "
-                f"give up: {listed}. Use it only where the name misleads.",
+                "a prompt of its own takes no drawings of what the name alone means; the most "
+                f"drawings named like it that these may cost: {listed}. Use it only where the "
+                "name misleads.",
                 markup=False,
             )
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from dfkd_edge.certainty import certainty_line, gate_headline
+from dfkd_edge.certainty import MEASURES, certainty_line, gate_headline
 from dfkd_edge.console import result_console
 from dfkd_edge.runtime.counting import counted, duration_text
 
@@ -25,8 +25,9 @@ def _percent(value: float | None) -> str:
 def show_ladder(document: dict[str, Any]) -> None:
     """Print the rungs side by side: domains, then size and latency; fits 80 columns."""
     measure, rungs = document["measure"], document["rungs"]
-    title = "top-1" if measure == "top1" else "agreement with the teacher"
-    table = Table(title=f"conversion ladder: {title}", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(
+        title=f"conversion ladder: {MEASURES[measure]}", title_justify="left", box=SIMPLE_HEAD
+    )
     table.pad_edge = False
     table.add_column("", overflow="fold")
     for rung in rungs:
@@ -90,9 +91,9 @@ def show_bundle(bundle: Bundle, document: dict[str, Any], report: str, seconds: 
     warnings = manifest["provenance"].get("lint_warnings", [])
     if warnings:
         rules = sorted({w["rule"] for w in warnings})
-        named = f"rule{'s' * (len(rules) != 1)} {', '.join(rules)}"
         lines.append(
-            f"lint        {counted(len(warnings), 'warning')} of {named}, in manifest.json"
+            f"lint        {counted(len(warnings), 'warning')} of {counted(len(rules), 'rule')} "
+            f"({', '.join(rules)}), in manifest.json"
         )
     lines += [
         f"bundle      {bundle.folder}",
@@ -107,7 +108,6 @@ def show_bundle(bundle: Bundle, document: dict[str, Any], report: str, seconds: 
 
 def check_plan_lines(plan: dict[str, Any]) -> list[str]:
     """Say what a check would measure, how often, and how long that takes."""
-    figure = "top-1" if plan["measure"] == "top1" else "agreement with the teacher"
     lines = [
         f"{plan['bundle']} for {plan['target']}; nothing was run",
         f"models    {', '.join(plan['rungs'])}",
@@ -118,9 +118,10 @@ def check_plan_lines(plan: dict[str, Any]) -> list[str]:
         lines.append(f"          {domain['name']}: {domain['num_images']}{spoilt}")
     again = plan["more_if_unclear"]
     more = f"; a larger loss within noise gets {again} times as many more" if again else ""
+    measure, limit = MEASURES[plan["measure"]], f"{plan['max_drop'] * 100:g}"
     lines += [
         f"how       every model sees each of {counted(plan['num_images'], 'image')} once{more}",
-        f"gate      {figure} may fall by {plan['max_drop'] * 100:g} points on the worst domain",
+        f"gate      {measure} may fall by {limit} points on the worst domain",
     ]
     if plan["seconds"] is None:
         return [*lines, "time      no estimate, export timed no model"]

@@ -2,16 +2,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dfkd_edge.certainty import (
     TOO_FEW,
+    GateState,
     certainty_line,
     certainty_of,
     gate_headline,
+    gate_state,
     mean_interval,
     wilson_interval,
 )
+from dfkd_edge.validation.gate import Verdict
+from dfkd_edge.validation.statistics import paired_drop
 
 
 def document(num_right: int, num_images: int, *, num_domains: int = 1) -> dict[str, Any]:
@@ -63,8 +68,26 @@ def test_a_wider_interval_of_the_document_counts_and_surrogates_beside_pictures_
     assert certainty_of({**mixed, "retention": 0.9}).num_images == 1000
 
 
-def test_a_gate_that_passed_on_a_handful_of_pictures_proves_nothing() -> None:
-    gate = {"passed": True, "interval": [-0.5, 0.5]}
-    assert gate_headline(gate, "a board") == f"gate passed for a board, {TOO_FEW}"
-    assert gate_headline({**gate, "interval": [-0.01, 0.01]}) == "conversion proven"
-    assert gate_headline({**gate, "passed": False}) == "gate failed"
+def gate_without_flips(num_pictures: int) -> dict[str, Any]:
+    correct = np.ones(num_pictures, bool)
+    loss = paired_drop(correct, correct, np.arange(num_pictures))
+    return Verdict(True, 0.01, "photo", "onnx-int8", "top1", loss).document()
+
+
+def test_a_conversion_is_proven_once_its_interval_lies_within_the_limit() -> None:
+    few, some, many = (gate_without_flips(num) for num in (10, 100, 1_000))
+    states = (GateState.DOUBTFUL, GateState.PASSED, GateState.PROVEN)
+    assert tuple(map(gate_state, (few, some, many))) == states
+    assert gate_headline(few, "a board") == f"gate passed for a board, {TOO_FEW}"
+    doubt = "too few pictures to exclude a loss above the 1-point limit"
+    assert gate_headline(some) == f"gate passed, {doubt}"
+    assert f"100 pictures: {doubt})" in some["sentence"]
+    assert gate_headline(many) == "conversion proven"
+    assert "too few" not in many["sentence"]
+
+
+@pytest.mark.parametrize("num_pictures", [10, 100, 1_000])
+def test_a_gate_that_failed_is_never_called_passed(num_pictures: int) -> None:
+    gate = {**gate_without_flips(num_pictures), "passed": False}
+    assert gate_state(gate) is GateState.FAILED
+    assert gate_headline(gate, "a board") == "gate failed for a board"

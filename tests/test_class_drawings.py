@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from dfkd_edge.class_drawings import NameIndex, drawings_given_up, read_name_index
+from dfkd_edge.class_drawings import (
+    EmbeddedList,
+    NameIndex,
+    most_given_up,
+    read_name_index,
+)
+from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config import TeacherConfig
 from dfkd_edge.console import ConsoleReporter, make_console
-from dfkd_edge.synthesis.exemplars import distinct_names, read_sheets
+from dfkd_edge.synthesis.exemplars import MAX_DRAWINGS, distinct_names, read_sheets
 from dfkd_edge.teacher import Teacher
 
 
@@ -34,8 +42,48 @@ def test_longer_names_are_counted_apart_and_parts_of_words_not_at_all(index: Nam
     assert f"{horse}" == f"{horse.num_exact} (+{horse.num_longer} in longer names)"
 
 
+@pytest.mark.parametrize(
+    ("plural", "singular"),
+    [
+        *(("buses", "bus"), ("boxes", "box"), ("strawberries", "strawberry"), ("knives", "knife")),
+        *(("leaves", "leaf"), ("tomatoes", "tomato"), ("butterflies", "butterfly")),
+        ("peaches", "peach"),
+    ],
+)
+def test_a_plural_counts_the_drawings_of_its_singular(
+    index: NameIndex, plural: str, singular: str
+) -> None:
+    assert index.named_like(plural).num_exact >= index.num_drawings[singular] > 0
+    assert set(index.named_like(singular).names) <= set(index.named_like(plural).names)
+
+
+def given_up(
+    teacher: Teacher, index: NameIndex, names: Sequence[str], prompts: dict[str, str]
+) -> dict[str, int]:
+    classes = ClassNames(tuple(names), (None,) * len(names))
+    templates = TeacherConfig().templates
+    listed = EmbeddedList(classes, teacher.zero_shot_head(classes, templates), templates)
+    reporter = ConsoleReporter(make_console(quiet=True))
+    return most_given_up(teacher, listed, prompts, index, reporter)
+
+
 def test_a_prompt_costs_the_drawings_of_the_bare_name(index: NameIndex, teacher: Teacher) -> None:
     prompts = {"zebra": "an animal with stripes", "giraffe": "a drawing of a giraffe", "xqzt": "x"}
-    reporter = ConsoleReporter(make_console(quiet=True))
-    lost = drawings_given_up(teacher, prompts, TeacherConfig().templates, index, reporter)
+    lost = given_up(teacher, index, [*prompts, "horse"], prompts)
     assert lost == {"zebra": index.num_drawings["zebra"], "giraffe": 0, "xqzt": 0}
+
+
+def test_a_prompt_costs_no_more_than_a_class_has_room_for(
+    index: NameIndex, teacher: Teacher
+) -> None:
+    hand = index.named_like("hand")
+    assert hand.num_exact + hand.num_longer > MAX_DRAWINGS
+    assert given_up(teacher, index, ["hand", "zebra"], {"hand": "xqzt"}) == {"hand": MAX_DRAWINGS}
+
+
+def test_a_prompt_does_not_cost_the_drawings_of_a_nearer_class(
+    index: NameIndex, teacher: Teacher
+) -> None:
+    alone = given_up(teacher, index, ["horse", "zebra"], {"horse": "xqzt"})
+    beside = given_up(teacher, index, ["horse", "horse face", "zebra"], {"horse": "xqzt"})
+    assert alone["horse"] - beside["horse"] >= index.num_drawings["horse face"]

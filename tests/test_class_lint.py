@@ -88,8 +88,8 @@ def test_typos_orange_and_costly_prompts_are_found_and_drawings_counted(tmp_path
     assert found["ambiguous"] == [["orange"]]
     assert found["costs-drawings"] == [["zebra"]]
     drawings = {row["name"]: row["drawings"] for row in document["classes"]}
-    assert drawings["elefant"] == {"named": 0, "in_longer_names": 0, "given_up_by_prompt": 0}
-    assert drawings["zebra"]["given_up_by_prompt"] == drawings["zebra"]["named"] > 0
+    assert drawings["elefant"] == {"named": 0, "in_longer_names": 0, "most_given_up_by_prompt": 0}
+    assert drawings["zebra"]["most_given_up_by_prompt"] == drawings["zebra"]["named"] > 0
     shown = CliRunner().invoke(app, ["classes", "lint", str(listed)]).stdout
     assert "did you mean 'elephant'?" in shown
     assert f"horse {drawings['horse']['named']} (+" in shown
@@ -110,9 +110,9 @@ def test_every_rule_is_shown_before_a_rule_is_shown_again(tmp_path: Path) -> Non
     arguments = ["classes", "lint", str(listed)]
     found = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)["findings"]
     assert len(found) > SHOWN
-    shown = CliRunner().invoke(app, arguments).stdout
-    assert all(finding["rule"] in shown for finding in found)
-    assert f"{len(found)} in all" in shown
+    table, _ = CliRunner().invoke(app, arguments).stdout.split(f"{len(found)} in all: ")
+    rules_shown = {word for line in table.splitlines() for word in line.strip("│┃ ").split()[:1]}
+    assert {finding["rule"] for finding in found} <= rules_shown
 
 
 def test_kinds_are_distinct() -> None:

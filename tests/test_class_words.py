@@ -5,6 +5,16 @@ import pytest
 from dfkd_edge.class_words import KnownWords, known_words
 from dfkd_edge.teacher import Teacher
 
+PLAIN_WORDS = (
+    *("solder", "spatter", "pitted", "crimp", "spalling", "contactor", "spacer", "fraying"),
+    *("crazing", "blistering", "porosity", "delamination", "undercut", "burr", "scuffed"),
+    *("tombstoning", "bridging", "flaking", "pinhole", "misrun", "grommet", "ferrule"),
+    *("turnbuckle", "pinion", "reamer", "sander", "trowel", "chisel", "squeegee", "busbar"),
+    *("thermistor", "whisk", "colander", "grater", "peeler", "zester", "ramekin", "trivet"),
+    *("pierogi", "gnocchi", "tteokbokki", "focaccia"),
+)
+"""Many lie one letter from a common name: crimp from chimp, contactor from contractor."""
+
 
 @pytest.fixture(scope="module")
 def words(teacher: Teacher) -> KnownWords:
@@ -16,6 +26,8 @@ def words(teacher: Teacher) -> KnownWords:
     [
         *(("elefant", "elephant"), ("girafe", "giraffe"), ("bycicle", "bicycle")),
         *(("gutiar", "guitar"), ("tomatoe", "tomato"), ("wheelbarow", "wheelbarrow")),
+        *(("bannana", "banana"), ("scisors", "scissors"), ("screwdrver", "screwdriver")),
+        *(("hamer", "hammer"), ("wrentch", "wrench"), ("toaser", "toaster"), ("mosue", "mouse")),
         ("Golden Retreiver", "Golden retriever"),
     ],
 )
@@ -32,6 +44,17 @@ def test_rare_words_plurals_and_words_far_from_any_are_left_alone(
     words: KnownWords, name: str
 ) -> None:
     assert words.corrections(name) == []
+
+
+def test_a_name_of_many_unknown_words_gets_two_suggestions(words: KnownWords) -> None:
+    assert words.corrections("butterfy chesse") == ["butterfly cheese", "buttery cheese"]
+
+
+@pytest.mark.parametrize("word", PLAIN_WORDS)
+def test_plain_words_of_inspection_workshops_and_kitchens_are_no_typos(
+    words: KnownWords, word: str
+) -> None:
+    assert words.corrections(word) == []
 
 
 def test_most_slips_in_names_of_the_memory_are_found(words: KnownWords) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dfkd_edge import __version__
+from dfkd_edge.certainty import MEASURES
 from dfkd_edge.model_names import MINI
 from dfkd_edge.target_profile import Precision, TargetProfile
 
@@ -109,9 +110,8 @@ def _results(rung: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _table(validation: Mapping[str, Any]) -> str:
     rungs, measure = validation["rungs"], validation["measure"]
-    title = "top-1" if measure == "top1" else "agreement with the teacher"
     lines = [
-        f"| {title} | " + " | ".join(escaped(rung["name"]) for rung in rungs) + " |",
+        f"| {MEASURES[measure]} | " + " | ".join(escaped(rung["name"]) for rung in rungs) + " |",
         "|---" * (len(rungs) + 1) + "|",
     ]
     for domain, first in rungs[0]["domains"].items():

@@ -123,7 +123,7 @@ class VerdictView:
     """What the page says first."""
 
     state: str
-    """`passed`, `failed`, `open` or `doubtful`: passed on too few pictures."""
+    """`open`, or that of a gate: `failed`, `doubtful`, `passed` or `proven`."""
     headline: str
     sentence: str
     tiles: tuple[Tile, ...]

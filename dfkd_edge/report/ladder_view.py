@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dfkd_edge.certainty import domains_of, interval_of, measure_of
+from dfkd_edge.certainty import MEASURES, domains_of, interval_of, measure_of
 from dfkd_edge.report.sources import Document, Sources
 
 TEACHER, STUDENT = "teacher", "student"
-MEASURES = {"top1": "top-1 accuracy", "agreement": "agreement with the teacher"}
 
 
 @dataclass(frozen=True, slots=True)

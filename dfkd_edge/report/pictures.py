@@ -97,12 +97,13 @@ def _collect(
     shape: tuple[int, int],
     chosen: Chosen,
 ) -> None:
+    drawing = shard.get("drawing_index")  # images of another version name no drawings
     for row, is_recognised in enumerate(shard["is_recognised"]):
         place = int(shard["class_index"][row]), int(shard["style_index"][row])
         known = chosen.get(place)
         is_wanted = known is None or (is_recognised and not known.is_recognised)
         if is_wanted and place[0] < shape[0] and place[1] < shape[1]:
-            is_drawn = bool(shard["drawing_index"][row] >= 0)
+            is_drawn = drawing is not None and bool(drawing[row] >= 0)
             chosen[place] = _Found(shard["images"][row].copy(), bool(is_recognised), is_drawn)
 
 

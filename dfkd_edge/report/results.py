@@ -7,7 +7,7 @@ import shlex
 from collections import Counter
 from typing import Any
 
-from dfkd_edge.certainty import TOO_FEW, certainty_of, gate_headline
+from dfkd_edge.certainty import certainty_of, gate_headline, gate_state
 from dfkd_edge.report.blocks import (
     Block,
     Cell,
@@ -67,9 +67,7 @@ def verdict(sources: Sources) -> VerdictView:
         tiles.append(Tile("Gate", "passed" if passed else "failed", note))
         headline = gate_headline(gate, ladder.target)
         headline = headline[:1].upper() + headline[1:]
-        state = "passed" if passed else "failed"
-        state = "doubtful" if headline.endswith(TOO_FEW) else state
-        view = VerdictView(state, headline, gate["sentence"], tuple(tiles))
+        view = VerdictView(gate_state(gate), headline, gate["sentence"], tuple(tiles))
     return dataclasses.replace(view, certainty=doubt, is_doubtful=measured.is_too_wide)
 
 

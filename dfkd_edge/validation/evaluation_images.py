@@ -276,7 +276,7 @@ def surrogate_suite(
         for group in GROUPS
     ]
     description = (
-        f"{len(rows)} held-out surrogate images in {num_views} view{'s' * (num_views > 1)}, "
+        f"{counted(len(rows), 'held-out surrogate image')} in {counted(num_views, 'view')}, "
         "clean and under noise, blur, weather and digital corruptions"
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfkd_edge.certainty import TOO_FEW, is_too_wide
+from dfkd_edge.certainty import MEASURES, gate_doubt
 from dfkd_edge.errors import GateFailedError
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.validation.evaluation_images import Measure
@@ -58,11 +58,13 @@ class Verdict:
 
     def sentence(self) -> str:
         """Say it in one line."""
-        figure = "top-1" if self.measure == "top1" else "agreement with the teacher"
+        figure = MEASURES[self.measure]
         noise = ", within noise" if self.loss.is_within_noise else ""
         lost = f"{'loses' if self.drop >= 0 else 'gains'} {abs(self.drop) * 100:.2f}"
         low, high = self.loss.drop.low, self.loss.drop.high
-        few = f": {TOO_FEW}" if is_too_wide(low, high) else ""
+        judged = {"passed": self.passed, "max_drop": self.max_drop, "interval": (low, high)}
+        doubt = gate_doubt(judged)
+        few = f": {doubt}" if doubt else ""
         return (
             f"{self.rung} {lost} points of {figure} (95% interval of the loss {low * 100:+.1f} to "
             f"{high * 100:+.1f}, {self.loss.num_pictures:,} pictures{few}) against the FP32 "

@@ -165,7 +165,9 @@ def test_export_writes_a_bundle_with_a_ladder_of_the_fixed_shape(
     assert {"model.fp32.onnx", "model.int8.onnx", "golden.npz", "check.pyz", "recipe.md"} <= left
     assert not [p for p in bundle.parent.iterdir() if p.name.startswith(".export")]
     assert document["report"] == str(bundle.parents[1].resolve() / "report.html")
-    assert FEW_PICTURES in Path(document["report"]).read_text(encoding="utf-8")
+    page = Path(document["report"]).read_text(encoding="utf-8")
+    assert FEW_PICTURES in page
+    assert 'class="badge doubtful"' in page
 
 
 def test_a_bundle_of_an_earlier_student_proves_nothing_about_the_run(

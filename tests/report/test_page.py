@@ -8,9 +8,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from dfkd_edge.artifacts import load_tensors, save_tensors
 from dfkd_edge.cli import app
 from dfkd_edge.console import make_console
 from dfkd_edge.deployment.bundle import Bundle, open_bundle
@@ -20,6 +22,8 @@ from dfkd_edge.report.making import STYLE_NOTE
 from dfkd_edge.report.page import SECTIONS
 from dfkd_edge.report_command import refresh_report
 from dfkd_edge.runtime.check import MARKER
+from dfkd_edge.validation.gate import Verdict
+from dfkd_edge.validation.statistics import paired_drop
 
 
 class Page(HTMLParser):
@@ -72,6 +76,17 @@ def test_styles_are_explained_where_they_are_shown_and_drawings_follow_none(run:
     assert captions.count("house, style: ink' onload='x") == 1
 
 
+def test_images_of_another_version_are_shown_by_their_styles(run: Path) -> None:
+    (path,) = (run / "surrogates").glob("shard-*.safetensors")
+    shard = load_tensors(path)
+    del shard["drawing_index"]
+    save_tensors(path, shard)
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    captions = [value for name, value in page.attributes if name == "data-caption"]
+    assert captions
+    assert not [caption for caption in captions if caption and caption.endswith("of a drawing")]
+
+
 def test_the_verdict_states_its_pictures_and_says_when_they_are_too_few(
     run: Path, evaluation: dict[str, Any]
 ) -> None:
@@ -85,6 +100,23 @@ def test_the_verdict_states_its_pictures_and_says_when_they_are_too_few(
     text = Page(write_report(run).read_text(encoding="utf-8")).text
     assert "on 4,000 labelled pictures." in text
     assert "too few" not in text
+
+
+@pytest.mark.parametrize(
+    ("num_pictures", "badge", "headline"),
+    [(10, "doubtful", "Gate passed"), (100, "passed", "Gate passed"), (1_000, "proven", "Conv")],
+)
+def test_the_badge_promises_no_more_than_the_gate(
+    run: Path, evaluation: dict[str, Any], num_pictures: int, badge: str, headline: str
+) -> None:
+    correct = np.ones(num_pictures, bool)
+    loss = paired_drop(correct, correct)
+    gate = Verdict(True, 0.01, "photo", "student", "top1", loss).document()
+    ladder = {**evaluation, "measure": "top1", "gate": gate}
+    (run / "evaluation.json").write_text(json.dumps(ladder), encoding="utf-8")
+    text = write_report(run).read_text(encoding="utf-8")
+    assert f'class="badge {badge}" aria-hidden' in text
+    assert f"</span>{headline}" in text
 
 
 def test_names_stay_text_wherever_they_appear(run: Path, evil: str) -> None:
