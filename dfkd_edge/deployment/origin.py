@@ -1,16 +1,19 @@
-"""Where a bundle comes from: what it was made of, its run, its graphs; needs no torch."""
+"""Where a bundle comes from: what it was made of, its run and images, its graphs; no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfkd_edge.artifacts import ModelFile
+from dfkd_edge.artifacts import ModelFile, SurrogateSet
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config import ExportConfig, TeacherConfig
+from dfkd_edge.config_file import load_config
 from dfkd_edge.deployment.bundle import Bundle
 from dfkd_edge.errors import ArtifactError
+from dfkd_edge.finished_run import read_finished_surrogates
 from dfkd_edge.run_dir import file_hash
+from dfkd_edge.runtime.bundle_files import read_json
 from dfkd_edge.runtime_faults import faults_as_errors
 
 
@@ -59,6 +62,28 @@ def run_of(bundle: Bundle) -> Path:
     if file_hash(weights) != bundle.manifest["provenance"]["student_sha256"]:
         raise ArtifactError("the run has another student by now", where=str(run))
     return run
+
+
+def surrogates_of(bundle: Bundle, classes: ClassNames) -> SurrogateSet:
+    """Read the surrogate images of the run that made a bundle.
+
+    Raises:
+        DfkdEdgeError: the run is gone or has another student, or a file of it is damaged.
+    """
+    run = run_of(bundle)
+    try:
+        return read_finished_surrogates(run, load_config(run / "config.toml"), classes)
+    except (OSError, KeyError) as error:
+        raise ArtifactError(f"surrogates cannot be read: {error}", where=str(run)) from error
+
+
+def calibrated_images(bundle: Bundle) -> frozenset[str]:
+    """Digests of the images that set activation ranges; none in a bundle without INT8."""
+    path = bundle.folder / "calibration.json"
+    if not path.is_file():
+        return frozenset()
+    with faults_as_errors():
+        return frozenset(read_json(path).get("image_digests", ()))
 
 
 def graphs(bundle: Bundle) -> list[ModelFile]:

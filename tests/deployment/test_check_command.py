@@ -54,9 +54,10 @@ def test_calibration_pictures_are_refused_as_evaluation_pictures(
     (tmp_path / "seen" / "dog").mkdir(parents=True)
     for number, image in enumerate(tensors["images"]):
         Image.fromarray(image).save(tmp_path / "seen" / "dog" / f"{number}.png")
-    result = _invoke("check", exported[0], "--data", tmp_path / "seen")
-    assert isinstance(result.exception, ConfigError)
-    assert "share pictures" in str(result.exception)
+    for flags in ((), ("--dry-run",)):
+        result = _invoke("check", exported[0], "--data", tmp_path / "seen", *flags)
+        assert isinstance(result.exception, ConfigError)
+        assert "share pictures" in str(result.exception)
 
 
 def test_check_refuses_what_is_no_bundle_and_what_was_edited(
@@ -87,11 +88,32 @@ def test_the_plan_of_a_check_counts_the_images_that_the_check_sees(
         "snow",
         "rain",
     ]
-    sum_ms = sum(rung["latency_ms"] or 0 for rung in document["rungs"])
-    assert plan["seconds"] == pytest.approx(plan["num_images"] * sum_ms / 1e3)
+    assert plan["untimed"] == [r["name"] for r in document["rungs"] if r["latency_ms"] is None]
     assert plan["measure"] == document["measure"]
     alone = json.loads(_invoke("check", moved(bundle), "--dry-run", "--json").stdout)
     assert [(d["name"], d["num_images"]) for d in alone["domains"]] == [("golden images", 32)]
+    assert 0 < alone["seconds"] < plan["seconds"]
+
+
+def test_a_check_and_its_plan_agree_that_a_torn_run_leaves_the_golden_images(
+    exported: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
+    bundle = run / "bundles" / "x86-cpu"
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    manifest["provenance"]["run"] = str(run)
+    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    shard = run / "surrogates" / "shard-00001.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    plan = json.loads(_invoke("check", bundle, "--dry-run", "--json").stdout)
+    result = _invoke("check", bundle, "--max-drop", "1", "--json")
+    measured = json.loads(result.stdout)["rungs"][0]["domains"]
+    assert {d["name"]: d["num_images"] for d in plan["domains"]} == {"golden images": 32}
+    assert {name: figures["num_images"] for name, figures in measured.items()} == {
+        "golden images": 32
+    }
+    for told in (plan["images"], result.stderr):
+        assert shard.name in told
 
 
 def test_the_plan_of_a_check_on_pictures_is_readable_and_writes_nothing(
@@ -106,5 +128,9 @@ def test_the_plan_of_a_check_on_pictures_is_readable_and_writes_nothing(
     assert "how       every model sees each of 12 images once" in lines
     assert "gate      top-1 may fall by 2 points on the worst domain" in lines
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    (pictures / "day" / "dog" / "torn.png").write_bytes(b"torn")
+    again = _invoke("check", bundle, "--data", pictures, "--dry-run")
+    assert "          day: 6" in again.stdout.splitlines()
+    assert "1 unreadable" in again.stderr
     refused = _invoke("check", bundle, "--data", tmp_path / "none", "--dry-run")
     assert isinstance(refused.exception, UsageError)
