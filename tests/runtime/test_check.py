@@ -231,9 +231,23 @@ def test_folders_are_scored_and_what_is_unusable_is_named(
     found = result["models"]["int8"]["data"]
     assert found["domains"]["photo"]["num_images"] == 3
     assert found["worst_domain"] == "photo"
+    low, high = found["domains"]["photo"]["top1_interval"]
+    assert 0 <= low <= found["domains"]["photo"]["top1"] <= high <= 1
+    assert high - low > 0.5
     said = "\n".join(found["skipped"])
     for name in ("broken.jpg", "cut.png", "zebra: names no class", "house: holds no picture"):
         assert name in said
+
+
+def test_a_score_on_few_pictures_says_how_little_it_tells(
+    tiny_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_picture(tmp_path / "data" / "dog" / "a.png", (60, 200, 30))
+    folders = ["--bundle", str(tiny_bundle.folder), "--data", str(tmp_path / "data")]
+    assert check.main([*folders, "--duration", "0"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "of 1 picture" in line)
+    assert "of 1 picture (95% interval 0." in line
+    assert "too few pictures to tell within 10 points); 1.0000 answered" in line
 
 
 @pytest.mark.parametrize("content", ["missing", "empty", "no class"])
