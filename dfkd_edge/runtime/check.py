@@ -296,7 +296,13 @@ def _int8_doubts(session: Session, bundle: bundle_files.Bundle, precision: str) 
         reason = "onnxruntime computes most layers of an INT8 graph for TensorRT in float"
     else:
         return []
-    return [f"{reason}: check.pyz on the device gives the time that counts"]
+    if device.may_be_jetson():
+        counts = (
+            "the time that counts is TensorRT's, apt-get install python3-libnvinfer on a Jetson"
+        )
+    else:
+        counts = "check.pyz on the device gives the time that counts"
+    return [f"{reason}: {counts}"]
 
 
 def _say_score(score: dict[str, Any], voice: Voice) -> None:
