@@ -14,10 +14,11 @@ from dfkd_edge.deployment.origin import (
     calibrated_images,
     graphs,
     read_origin,
-    surrogates_of,
+    run_with_surrogates,
 )
 from dfkd_edge.deployment.proof import build_rungs, engine_rungs, evaluation_set, prove
 from dfkd_edge.errors import DfkdEdgeError
+from dfkd_edge.finished_run import read_finished_surrogates
 from dfkd_edge.interfaces import Reporter, StageContext
 from dfkd_edge.run_dir import RunDir
 from dfkd_edge.runtime_faults import faults_as_errors
@@ -75,8 +76,8 @@ def _evaluation(
     if data:
         return evaluation_set(data, names, sides_px, None, context)
     try:
-        surrogates = surrogates_of(bundle, classes)
-    except DfkdEdgeError as error:
+        surrogates = read_finished_surrogates(*run_with_surrogates(bundle), classes)
+    except (DfkdEdgeError, OSError) as error:
         context.reporter.note(
             f"  images of the run that made the bundle are not here ({escape(str(error))}): "
             "measuring on the golden images alone; pass --data DIR for more"

@@ -9,14 +9,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from dfkd_edge.class_names import ClassNames
 from dfkd_edge.deployment.bundle import Bundle
 from dfkd_edge.deployment.origin import (
     calibrated_images,
     graphs,
     read_origin,
-    run_of,
-    surrogates_of,
+    run_with_surrogates,
 )
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.interfaces import Reporter
@@ -52,7 +50,7 @@ def plan_check(
         ConfigError: `data` cannot be used, or holds pictures that the bundle was calibrated on.
     """
     origin = read_origin(bundle)
-    domains, images = _images(bundle, origin.classes, data, reporter)
+    domains, images = _images(bundle, data, reporter)
     rungs = [TEACHER, STUDENT, *(f"onnx-{model.precision}" for model in graphs(bundle))]
     if bundle.manifest.get("backend") == "tensorrt" and not why_no_tensorrt():
         rungs.append("engine")
@@ -76,24 +74,23 @@ def plan_check(
     }
 
 
-def _images(
-    bundle: Bundle, classes: ClassNames, data: str, reporter: Reporter
-) -> tuple[tuple[DomainPlan, ...], str]:
+def _images(bundle: Bundle, data: str, reporter: Reporter) -> tuple[tuple[DomainPlan, ...], str]:
     if data:
         pictures = labelled_pictures(Path(data), bundle.classes, (bundle.side_px,))
         return _readable(pictures, calibrated_images(bundle), bundle.side_px, reporter), (
             pictures.description
         )
     try:
-        num = int(surrogates_of(bundle, classes).is_heldout.sum())
-    except DfkdEdgeError as error:
+        run, _ = run_with_surrogates(bundle)
+        num = int(read_json(run / "surrogates" / "surrogates.json")["num_heldout"])
+    except (DfkdEdgeError, OSError) as error:
         with faults_as_errors():
             num = len(bundle.golden()["images"])
         reason = (
             f"golden images alone, for those of the run that made the bundle are not here ({error})"
         )
         return (DomainPlan(GOLDEN_DOMAIN, num),), reason
-    return plan_suite(num), f"{counted(num, 'held-out surrogate image')} of {run_of(bundle)}"
+    return plan_suite(num), f"{counted(num, 'held-out surrogate image')} of {run}"
 
 
 def _readable(

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfkd_edge.artifacts import ModelFile, SurrogateSet
+from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.config import ExportConfig, TeacherConfig
+from dfkd_edge.config import ExportConfig, PipelineConfig, TeacherConfig
 from dfkd_edge.config_file import load_config
 from dfkd_edge.deployment.bundle import Bundle
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.finished_run import read_finished_surrogates
-from dfkd_edge.run_dir import file_hash
+from dfkd_edge.run_dir import damaged_files, file_hash, read_stages, require_stages
 from dfkd_edge.runtime.bundle_files import read_json
 from dfkd_edge.runtime_faults import faults_as_errors
 
@@ -64,17 +63,19 @@ def run_of(bundle: Bundle) -> Path:
     return run
 
 
-def surrogates_of(bundle: Bundle, classes: ClassNames) -> SurrogateSet:
-    """Read the surrogate images of the run that made a bundle.
+def run_with_surrogates(bundle: Bundle) -> tuple[Path, PipelineConfig]:
+    """Find the run that made a bundle, its surrogate images as they were written, and its settings.
 
     Raises:
         DfkdEdgeError: the run is gone or has another student, or a file of it is damaged.
+        OSError: a file cannot be opened.
     """
     run = run_of(bundle)
-    try:
-        return read_finished_surrogates(run, load_config(run / "config.toml"), classes)
-    except (OSError, KeyError) as error:
-        raise ArtifactError(f"surrogates cannot be read: {error}", where=str(run)) from error
+    require_stages(run, {"surrogates", "student"})
+    damaged = damaged_files(run, {"surrogates": read_stages(run)["surrogates"]})
+    if damaged:
+        raise ArtifactError("file of the run is missing or damaged", where=str(run / damaged[0]))
+    return run, load_config(run / "config.toml")
 
 
 def calibrated_images(bundle: Bundle) -> frozenset[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,11 @@ def test_the_plan_of_a_check_counts_the_images_that_the_check_sees(
     alone = json.loads(_invoke("check", moved(bundle), "--dry-run", "--json").stdout)
     assert [(d["name"], d["num_images"]) for d in alone["domains"]] == [("golden images", 32)]
     assert 0 < alone["seconds"] < plan["seconds"]
+
+
+def test_a_plan_needs_no_torch() -> None:
+    code = "import sys, dfkd_edge.deployment.check_plan; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_check_and_its_plan_agree_that_a_torn_run_leaves_the_golden_images(
