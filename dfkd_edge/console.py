@@ -26,11 +26,12 @@ from dfkd_edge.runtime.counting import duration_text
 PIPE_WIDTH = 200
 PACE_WINDOW_S = 30.0
 """The rate follows from at least so much time, or else from the later half of the stage: shorter
-windows jump with every burst of other work on the machine (ours, measured)."""
+windows jump with every burst of other work on the machine (ours)."""
 PACE_UPDATES = 5
 """Updates that are kept at least, where each takes long."""
 PACE_SPACING_S = 0.5
-"""Updates nearer to each other are kept as one: millions of steps take no memory."""
+"""Updates nearer to each other are kept as one: millions of steps take no memory. No rate follows
+from less time than that."""
 
 
 class Pace:
@@ -59,12 +60,13 @@ class Pace:
 
     @property
     def rate(self) -> float | None:
-        """Units a second; None before the second update."""
+        """Units a second; None before the updates span PACE_SPACING_S."""
         (begun_s, first), (now_s, last) = self._updates[0], self._updates[-1]
-        return (last - first) / (now_s - begun_s) if last > first and now_s > begun_s else None
+        is_long = now_s - begun_s >= PACE_SPACING_S
+        return (last - first) / (now_s - begun_s) if last > first and is_long else None
 
     def words(self, total: int) -> str:
-        """Say rate and time left; nothing before the second update."""
+        """Say rate and time left; nothing while there is no rate."""
         rate = self.rate if self._updates else None
         if rate is None:
             return ""

@@ -195,7 +195,7 @@ def run_check(request: CheckRequest) -> None:
     """
     console = make_console(request.quiet)
     if request.dry_run:
-        _show_check_plan(request)
+        _show_check_plan(request, ConsoleReporter(console))
         return
     bundle, document = measure_bundle(request, console)
     report = refresh_report(bundle.folder, console)
@@ -210,10 +210,10 @@ def run_check(request: CheckRequest) -> None:
     require_passed(document["gate"], bundle.folder)
 
 
-def _show_check_plan(request: CheckRequest) -> None:
+def _show_check_plan(request: CheckRequest, reporter: Reporter) -> None:
     from dfkd_edge.deployment.check_plan import plan_check
 
-    plan = plan_check(_checked_bundle(request), request.data, request.max_drop)
+    plan = plan_check(_checked_bundle(request), request.data, request.max_drop, reporter)
     if request.as_json:
         sys.stdout.write(json.dumps(plan, ensure_ascii=False) + "\n")
     else:

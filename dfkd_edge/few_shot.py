@@ -10,6 +10,7 @@ Shape suffixes: N pictures, H rows, W columns, C = 3 channels (RGB), D embedding
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import Bytes, SurrogateSet, save_tensors
+from dfkd_edge.certainty import MEASURES, Certainty, certainty_of
 from dfkd_edge.config import FewShotConfig
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.real_pictures import RealPictures
@@ -115,32 +117,42 @@ def what_they_bought(run_path: Path, twin_path: Path) -> str:
         run_path: the run with pictures.
         twin_path: where the same run without them lies by default.
     """
-    ours, theirs = (_student_rung(path) for path in (run_path, twin_path))
+    ours, theirs = (_evaluation(path) for path in (run_path, twin_path))
     if not ours or not theirs or _pictures_seen(ours) != _pictures_seen(theirs):
         return (
             f"dfkd-edge distill --config {run_path / 'config.toml'} --set few_shot.images= "
             "makes the zero-shot student to compare with"
         )
-    if ours["mean_top1"] is None:
-        kind, figures = "agreement with the teacher", [_agreement(r) for r in (ours, theirs)]
-    else:
-        kind, figures = "mean top-1", [rung["mean_top1"] for rung in (ours, theirs)]
-    return f"{100 * (figures[0] - figures[1]):+.1f} points of {kind} over zero-shot ({twin_path})"
+    student, twin = certainty_of(ours), certainty_of(theirs)
+    gain, low, high = _gain(student, twin)
+    chance = ", may be chance" if low <= 0 <= high else ""
+    return (
+        f"{gain:+.1f} points of mean {MEASURES[student.measure]} over zero-shot (95% interval "
+        f"{low:+.1f} to {high:+.1f}, {student.images}{chance}; {twin_path})"
+    )
 
 
-def _student_rung(run_path: Path) -> dict[str, Any]:
-    """Read the student's figures of a run; empty where it has none."""
+def _gain(after: Certainty, before: Certainty) -> tuple[float, float, float]:
+    """Difference in points with its interval (Newcombe 1998, his method 10).
+
+    Evaluations keep counts and not which picture was right, so the interval is that of separate
+    pictures: on the same ones, where both err together, it is too wide rather than too narrow.
+    """
+    gain = after.share - before.share
+    below = math.hypot(after.share - after.low, before.high - before.share)
+    above = math.hypot(after.high - after.share, before.share - before.low)
+    return 100 * gain, 100 * (gain - below), 100 * (gain + above)
+
+
+def _evaluation(run_path: Path) -> dict[str, Any]:
+    """Read what the student of a run was measured to reach, last of its rungs; empty where not."""
     try:
         document = json.loads((run_path / "evaluation.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         return {}
-    rungs: dict[str, dict[str, Any]] = {rung["name"]: rung for rung in document["rungs"]}
-    return rungs.get("student", {})
+    return dict(document)
 
 
-def _pictures_seen(rung: dict[str, Any]) -> dict[str, int]:
-    return {name: figures["num_images"] for name, figures in rung["domains"].items()}
-
-
-def _agreement(rung: dict[str, Any]) -> float:
-    return float(np.mean([figures["agreement"] for figures in rung["domains"].values()]))
+def _pictures_seen(document: dict[str, Any]) -> dict[str, int]:
+    domains = document["rungs"][-1]["domains"]
+    return {name: figures["num_images"] for name, figures in domains.items()}

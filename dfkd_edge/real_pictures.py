@@ -9,7 +9,7 @@ from pathlib import Path
 from dfkd_edge.config import FewShotConfig
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.run_dir import file_hash
-from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.faults import Fault, LackingFault
 from dfkd_edge.runtime.folder_layouts import pictures_in, read_layout
 from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.runtime_faults import faults_as_errors
@@ -39,6 +39,7 @@ def find_real_pictures(
     Raises:
         UsageError: the folder is missing, or holds no picture, too many, test pictures, or one that
             cannot be read.
+        EnvironmentLackingError: Pillow is not installed.
     """
     if not config.images:
         return None
@@ -91,9 +92,12 @@ def _refuse_test_pictures(pictures: RealPictures, data: str) -> None:
 
 
 def _refuse_unreadable(pictures: RealPictures) -> None:
-    for file in pictures.files:
-        try:
-            read_picture(file, side_px=8)
-        except Fault as fault:
-            where = f"--images, {fault.where}"
-            raise ConfigError(fault.what, where=where, hint=fault.hint) from fault
+    with faults_as_errors():
+        for file in pictures.files:
+            try:
+                read_picture(file, side_px=8)
+            except LackingFault:
+                raise
+            except Fault as fault:
+                where = f"--images, {fault.where}"
+                raise ConfigError(fault.what, where=where, hint=fault.hint) from fault

@@ -3,7 +3,8 @@
 Each of n processes makes every n-th shard; a shard depends on the seed and its number alone, so the
 set is the same however it is split. Processes meet in the run directory and nowhere else: the first
 one makes the prompts under the run's lock, the last one to find every shard closes the stage. Those
-of torchrun are one job: its first process waits for the others, closes the stage and speaks.
+of torchrun are one job: its first process waits for the shards of the others, closes the stage and
+speaks.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,8 +42,9 @@ if TYPE_CHECKING:
     from dfkd_edge.interfaces import WorkShare
 
 LOCK_WAIT_S = 3_600.0
-RANKS_WAIT = timedelta(days=7)
-"""For the slowest process; torchrun ends all of them when one fails."""
+RANKS_WAIT_S = 6 * 3_600.0
+"""For the next shard of another process. Torchrun ends all of them when one fails; this is for one
+that hangs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,6 +127,10 @@ def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def _world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def _is_of_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
@@ -149,8 +154,19 @@ def work_share(shard: str | None) -> WorkShare:
         raise ConfigError(
             f"'{shard}' is no share", where="--shard", hint="such as 3/8: the third of eight"
         )
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = _world_size()
     return WorkShare((index - 1) * world + _rank(), count * world)
+
+
+def shards_of_job(first: WorkShare, num_shards: int) -> list[int]:
+    """Numbers of the shards that the processes of torchrun make together.
+
+    Args:
+        first: the share of rank 0; those of the other ranks follow it.
+        num_shards: of the whole set.
+    """
+    indices = range(first.index, first.index + _world_size())
+    return [number for number in range(num_shards) if number % first.count in indices]
 
 
 def run_synthesize(request: SynthesizeRequest) -> dict[str, Any]:
@@ -178,7 +194,12 @@ def run_synthesize(request: SynthesizeRequest) -> dict[str, Any]:
         from dfkd_edge.interfaces import StageContext
         from dfkd_edge.pipeline import open_teacher, run_prompts
         from dfkd_edge.synthesis.setup import SynthesisSetup
-        from dfkd_edge.synthesis.synthesize import make_shards, missing_shards, synthesize
+        from dfkd_edge.synthesis.synthesize import (
+            await_shards,
+            make_shards,
+            missing_shards,
+            synthesize,
+        )
 
     open_locked = functools.partial(
         open_run, output, key, resume=True, exist_ok=request.exist_ok, wait_s=LOCK_WAIT_S
@@ -189,7 +210,9 @@ def run_synthesize(request: SynthesizeRequest) -> dict[str, Any]:
         prompts = run_prompts(config, teacher, context)
     setup = SynthesisSetup(prompts, teacher, config.synthesis, context)
     make_shards(setup, share)
-    _wait_for_ranks()
+    if _is_of_torchrun() and _speaks():
+        of_job = shards_of_job(share, config.synthesis.num_shards)
+        await_shards(setup, of_job, RANKS_WAIT_S)
     missing, summary = missing_shards(setup), None
     if not missing and _speaks():
         with open_locked() as run_dir:
@@ -201,17 +224,6 @@ def run_synthesize(request: SynthesizeRequest) -> dict[str, Any]:
         "num_shards_missing": len(missing),
         "surrogates": summary,
     }
-
-
-def _wait_for_ranks() -> None:
-    """Let the processes of torchrun meet when each has made its share."""
-    if not _is_of_torchrun():
-        return
-    from torch import distributed
-
-    distributed.init_process_group("gloo", timeout=RANKS_WAIT)
-    distributed.barrier()
-    distributed.destroy_process_group()
 
 
 def _prepare_rank(device: str, num_threads: int | None) -> None:

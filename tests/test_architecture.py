@@ -15,6 +15,7 @@ CORE = ROOT / "dfkd_edge"
 LEAVES = (
     *("config", "config_file", "artifacts", "interfaces", "errors", "seeding", "run_dir"),
     *("class_names", "target_profile", "target_schema", "target_files", "plugins", "model_names"),
+    *("certainty", "real_pictures"),
 )
 STAGES = ("prompts", "synthesis", "distillation", "validation", "deployment", "report")
 BETWEEN_STAGES = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from dfkd_edge.config import FewShotConfig
-from dfkd_edge.errors import ConfigError
+from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.real_pictures import find_real_pictures
 
 NAMES = ("dog", "house", "person")
@@ -54,4 +55,13 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path, content: bytes) 
     broken = tmp_path / "dog" / "2.png"
     broken.write_bytes(whole.read_bytes()[:900] if content == b"cut" else content)
     with pytest.raises(ConfigError, match=r"picture cannot be read \(--images, .*2\.png\): remove"):
+        find_real_pictures(FewShotConfig(images=str(tmp_path)), "", NAMES)
+
+
+def test_without_pillow_the_environment_lacks_something_and_the_picture_is_not_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(tmp_path / "dog" / "1.png", 1)
+    monkeypatch.setitem(sys.modules, "PIL", None)  # as where it is not installed
+    with pytest.raises(EnvironmentLackingError, match="pictures need Pillow"):
         find_real_pictures(FewShotConfig(images=str(tmp_path)), "", NAMES)

@@ -9,15 +9,18 @@ from rich.markup import escape
 
 from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.config_file import load_config
 from dfkd_edge.deployment.bundle import Bundle
-from dfkd_edge.deployment.origin import graphs, read_origin, run_of
+from dfkd_edge.deployment.origin import (
+    calibrated_images,
+    graphs,
+    read_origin,
+    run_with_surrogates,
+)
 from dfkd_edge.deployment.proof import build_rungs, engine_rungs, evaluation_set, prove
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.finished_run import read_finished_surrogates
 from dfkd_edge.interfaces import Reporter, StageContext
 from dfkd_edge.run_dir import RunDir
-from dfkd_edge.runtime.bundle_files import read_json
 from dfkd_edge.runtime_faults import faults_as_errors
 from dfkd_edge.students import load_student
 from dfkd_edge.teacher import load_teacher
@@ -57,17 +60,9 @@ def check_bundle(
         progress.advance()
     rungs = (*rungs, *engine_rungs(bundle, reporter))
     limit = origin.config.max_drop if max_drop is None else max_drop
-    proof = prove(rungs, evaluation, _calibrated(bundle), limit, reporter)
+    proof = prove(rungs, evaluation, calibrated_images(bundle), limit, reporter)
     confidence = bundle.manifest.get("confidence")
     return {"bundle": str(bundle.folder), **proof.document(bundle.classes, limit, confidence)}
-
-
-def _calibrated(bundle: Bundle) -> frozenset[str]:
-    path = bundle.folder / "calibration.json"
-    if not path.is_file():
-        return frozenset()
-    with faults_as_errors():
-        return frozenset(read_json(path).get("image_digests", ()))
 
 
 def _evaluation(
@@ -81,12 +76,11 @@ def _evaluation(
     if data:
         return evaluation_set(data, names, sides_px, None, context)
     try:
-        run = run_of(bundle)
-        surrogates = read_finished_surrogates(run, load_config(run / "config.toml"), classes)
-    except (DfkdEdgeError, OSError, KeyError) as error:
+        surrogates = read_finished_surrogates(*run_with_surrogates(bundle), classes)
+    except (DfkdEdgeError, OSError) as error:
         context.reporter.note(
-            f"  the run that made the bundle is not here ({escape(str(error))}): measuring on the "
-            "golden images alone; pass --data DIR for more"
+            f"  images of the run that made the bundle are not here ({escape(str(error))}): "
+            "measuring on the golden images alone; pass --data DIR for more"
         )
         with faults_as_errors():
             golden = bundle.golden()

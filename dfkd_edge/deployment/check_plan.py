@@ -1,4 +1,7 @@
-"""What a check would measure: rungs, domains, images, an estimate of the time; needs no torch."""
+"""What a check would measure: rungs, domains, images, an estimate of the time; needs no torch.
+
+Images are read as the check reads them, so that what it refuses is refused here; no model is run.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,35 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_edge.deployment.bundle import Bundle
-from dfkd_edge.deployment.origin import graphs, read_origin, run_of
+from dfkd_edge.deployment.origin import (
+    calibrated_images,
+    graphs,
+    read_origin,
+    run_with_surrogates,
+)
 from dfkd_edge.errors import DfkdEdgeError
-from dfkd_edge.run_dir import require_stages
+from dfkd_edge.interfaces import Reporter
 from dfkd_edge.runtime.bundle_files import read_json
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.engine_session import why_no_tensorrt
-from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime_faults import faults_as_errors
-from dfkd_edge.validation.evaluation_images import GOLDEN_DOMAIN, MORE, DomainPlan, plan_suite
-from dfkd_edge.validation.image_folders import describe_folders, find_domains
-from dfkd_edge.validation.ladder import STUDENT, TEACHER
+from dfkd_edge.validation.evaluation_images import (
+    GOLDEN_DOMAIN,
+    MORE,
+    DomainPlan,
+    EvaluationSet,
+    labelled_pictures,
+    no_readable_picture,
+    note_unreadable,
+    plan_suite,
+    refuse_leakage,
+)
+from dfkd_edge.validation.ladder import BATCH_SIZE, STUDENT, TEACHER
 
 
-def plan_check(bundle: Bundle, data: str, max_drop: float | None) -> dict[str, Any]:
+def plan_check(
+    bundle: Bundle, data: str, max_drop: float | None, reporter: Reporter
+) -> dict[str, Any]:
     """Tell what `check_bundle` would do with the same arguments; nothing is run.
 
     Returns:
@@ -29,10 +47,10 @@ def plan_check(bundle: Bundle, data: str, max_drop: float | None) -> dict[str, A
 
     Raises:
         ArtifactError: the bundle does not say where it comes from.
-        ConfigError: `data` cannot be used.
+        ConfigError: `data` cannot be used, or holds pictures that the bundle was calibrated on.
     """
-    config = read_origin(bundle).config
-    domains, images = _images(bundle, data)
+    origin = read_origin(bundle)
+    domains, images = _images(bundle, data, reporter)
     rungs = [TEACHER, STUDENT, *(f"onnx-{model.precision}" for model in graphs(bundle))]
     if bundle.manifest.get("backend") == "tensorrt" and not why_no_tensorrt():
         rungs.append("engine")
@@ -49,29 +67,53 @@ def plan_check(bundle: Bundle, data: str, max_drop: float | None) -> dict[str, A
         "domains": [dataclasses.asdict(domain) for domain in domains],
         "num_images": num_images,
         "more_if_unclear": MORE if is_suite else 0,
-        "max_drop": config.max_drop if max_drop is None else max_drop,
+        "max_drop": origin.config.max_drop if max_drop is None else max_drop,
         "seconds": num_images * sum(timed) / 1e3 if timed else None,
         "timed_on": machine,
         "untimed": [name for name in rungs if name not in latencies_ms],
     }
 
 
-def _images(bundle: Bundle, data: str) -> tuple[tuple[DomainPlan, ...], str]:
+def _images(bundle: Bundle, data: str, reporter: Reporter) -> tuple[tuple[DomainPlan, ...], str]:
     if data:
-        root = Path(data)
-        found = find_domains(root, bundle.classes)
-        planned = tuple(DomainPlan(domain.name, len(domain.files)) for domain in found)
-        return planned, f"labelled pictures of {root}: {describe_folders(root, bundle.classes)}"
+        pictures = labelled_pictures(Path(data), bundle.classes, (bundle.side_px,))
+        return _readable(pictures, calibrated_images(bundle), bundle.side_px, reporter), (
+            pictures.description
+        )
     try:
-        run = run_of(bundle)
-        require_stages(run, {"surrogates", "student"})
+        run, _ = run_with_surrogates(bundle)
         num = int(read_json(run / "surrogates" / "surrogates.json")["num_heldout"])
-    except (DfkdEdgeError, Fault, OSError, KeyError) as error:
+    except (DfkdEdgeError, OSError) as error:
         with faults_as_errors():
             num = len(bundle.golden()["images"])
-        reason = f"golden images alone, for the run that made the bundle is not here ({error})"
+        reason = (
+            f"golden images alone, for those of the run that made the bundle are not here ({error})"
+        )
         return (DomainPlan(GOLDEN_DOMAIN, num),), reason
     return plan_suite(num), f"{counted(num, 'held-out surrogate image')} of {run}"
+
+
+def _readable(
+    pictures: EvaluationSet, calibrated: frozenset[str], side_px: int, reporter: Reporter
+) -> tuple[DomainPlan, ...]:
+    """Read every picture once, to count those that a check would measure on.
+
+    Raises:
+        ConfigError: one has set activation ranges, or no picture of a domain can be read.
+    """
+    domains, unreadable = [], list[Path]()
+    with reporter.stage("reading pictures", pictures.num_images) as progress:
+        for source in pictures.sources:
+            num_images = 0
+            for batch in source.batches(BATCH_SIZE, unreadable):
+                refuse_leakage(batch.at(side_px), calibrated, source.name)
+                num_images += len(batch.labels)
+                progress.advance(len(batch.labels), source.name)
+            if not num_images:
+                raise no_readable_picture(source.name, unreadable)
+            domains.append(DomainPlan(source.name, num_images))
+    note_unreadable(unreadable, reporter)
+    return tuple(domains)
 
 
 def _latencies(bundle: Bundle) -> tuple[dict[str, float], str]:

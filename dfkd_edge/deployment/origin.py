@@ -1,4 +1,4 @@
-"""Where a bundle comes from: what it was made of, its run, its graphs; needs no torch."""
+"""Where a bundle comes from: what it was made of, its run and images, its graphs; no torch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.config import ExportConfig, TeacherConfig
+from dfkd_edge.config import ExportConfig, PipelineConfig, TeacherConfig
+from dfkd_edge.config_file import load_config
 from dfkd_edge.deployment.bundle import Bundle
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.run_dir import file_hash
+from dfkd_edge.run_dir import damaged_files, file_hash, read_stages, require_stages
+from dfkd_edge.runtime.bundle_files import read_json
 from dfkd_edge.runtime_faults import faults_as_errors
 
 
@@ -59,6 +61,30 @@ def run_of(bundle: Bundle) -> Path:
     if file_hash(weights) != bundle.manifest["provenance"]["student_sha256"]:
         raise ArtifactError("the run has another student by now", where=str(run))
     return run
+
+
+def run_with_surrogates(bundle: Bundle) -> tuple[Path, PipelineConfig]:
+    """Find the run that made a bundle, its surrogate images as they were written, and its settings.
+
+    Raises:
+        DfkdEdgeError: the run is gone or has another student, or a file of it is damaged.
+        OSError: a file cannot be opened.
+    """
+    run = run_of(bundle)
+    require_stages(run, {"surrogates", "student"})
+    damaged = damaged_files(run, {"surrogates": read_stages(run)["surrogates"]})
+    if damaged:
+        raise ArtifactError("file of the run is missing or damaged", where=str(run / damaged[0]))
+    return run, load_config(run / "config.toml")
+
+
+def calibrated_images(bundle: Bundle) -> frozenset[str]:
+    """Digests of the images that set activation ranges; none in a bundle without INT8."""
+    path = bundle.folder / "calibration.json"
+    if not path.is_file():
+        return frozenset()
+    with faults_as_errors():
+        return frozenset(read_json(path).get("image_digests", ()))
 
 
 def graphs(bundle: Bundle) -> list[ModelFile]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dfkd_edge.runtime import bundle_files, device, golden, preprocess
-from dfkd_edge.runtime.counting import counted
+from dfkd_edge.runtime.counting import TOO_FEW, TOO_WIDE, counted
 from dfkd_edge.runtime.faults import Fault, LackingFault, ProofFault, UsageFault
 from dfkd_edge.runtime.labelled_folders import LabelledFolder, find_pictures, score_folder
 from dfkd_edge.runtime.sessions import (
@@ -296,7 +296,13 @@ def _int8_doubts(session: Session, bundle: bundle_files.Bundle, precision: str) 
         reason = "onnxruntime computes most layers of an INT8 graph for TensorRT in float"
     else:
         return []
-    return [f"{reason}: check.pyz on the device gives the time that counts"]
+    if device.may_be_jetson():
+        counts = (
+            "the time that counts is TensorRT's, apt-get install python3-libnvinfer on a Jetson"
+        )
+    else:
+        counts = "check.pyz on the device gives the time that counts"
+    return [f"{reason}: {counts}"]
 
 
 def _say_score(score: dict[str, Any], voice: Voice) -> None:
@@ -305,9 +311,11 @@ def _say_score(score: dict[str, Any], voice: Voice) -> None:
     for name, domain in score["domains"].items():
         sure = domain["top1_answered"]
         known = f"; {domain['answered']:.4f} answered"
-        images = counted(domain["num_images"], "picture")
+        low, high = domain["top1_interval"]
+        few = f", {TOO_FEW} within {100 * TOO_WIDE:.0f} points" if high - low > TOO_WIDE else ""
+        images = f"{counted(domain['num_images'], 'picture')} (95% interval {low:.4f} to {high:.4f}"
         known += "" if sure is None else f", of these {sure:.4f} right"
-        voice.say(f"{name}: top-1 {domain['top1']:.4f} of {images}{known}")
+        voice.say(f"{name}: top-1 {domain['top1']:.4f} of {images}{few}){known}")
 
 
 def _write(options: argparse.Namespace, result: dict[str, Any]) -> None:

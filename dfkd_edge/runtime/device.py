@@ -104,6 +104,11 @@ def read_l4t(root: Path) -> str:
     return f"{found.group(1)}.{found.group(2)}" if found else ""
 
 
+def may_be_jetson() -> bool:
+    """Whether the processor is that of a Jetson; a container shows nothing more of the board."""
+    return platform.machine() == "aarch64"
+
+
 def jetpack_of(l4t: str) -> str:
     """JetPack of an L4T release, or an empty text where it is unknown."""
     parts = l4t.split(".")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.runtime.counting import counted
+from dfkd_edge.runtime.counting import counted, wilson_interval
 from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
 from dfkd_edge.runtime.folder_layouts import EXPECTED, pictures_in, read_layout
 from dfkd_edge.runtime.preprocess import read_picture
@@ -66,6 +66,7 @@ class FolderScore:
             right, seen, known, sure = (sum(t[i] for t in tallies.values()) for i in range(4))
             by_class = {name: t[0] / t[1] for name, t in tallies.items()}
             domains[domain] = {"num_images": seen, "top1": right / seen, "classes": by_class}
+            domains[domain]["top1_interval"] = list(wilson_interval(right / seen, seen))
             domains[domain]["answered"] = known / seen
             domains[domain]["top1_answered"] = sure / known if known else None
         top1 = {name: float(d["top1"]) for name, d in domains.items()}  # type: ignore[arg-type]

@@ -8,14 +8,17 @@ Shape suffixes: N images, K classes, S styles, D embedding width, C = 3 channels
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from dfkd_edge.artifacts import PromptSet, SurrogateSet
 from dfkd_edge.config import SynthesisConfig
+from dfkd_edge.errors import ArtifactError
 from dfkd_edge.interfaces import StageContext, SynthesisBatch, Synthesizer, WorkShare
+from dfkd_edge.runtime.counting import counted, duration_text
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.amortized import load_amortized
 from dfkd_edge.synthesis.decoders import load_latent_decoder
@@ -25,6 +28,7 @@ from dfkd_edge.synthesis.setup import STAGE, SynthesisSetup
 from dfkd_edge.synthesis.surrogate_store import (
     has_shard,
     read_surrogates,
+    shard_path,
     write_contact_sheet,
     write_shard,
     write_summary,
@@ -36,6 +40,8 @@ SYNTHESIZERS: dict[str, Callable[[SynthesisSetup], Synthesizer]] = {
     "per-image": load_per_image,
     "diffusion": load_diffusion,
 }
+POLL_S = 0.5
+"""How often the run directory is asked for the shards of other processes."""
 
 
 def require_synthesizer(teacher: Teacher, config: SynthesisConfig) -> None:
@@ -113,6 +119,39 @@ def missing_shards(setup: SynthesisSetup) -> list[int]:
     """Numbers of the shards that are not there, whole and of this stage key."""
     folder, key = setup.folder, setup.key
     return [n for n in range(setup.config.num_shards) if not has_shard(folder, n, key)]
+
+
+def await_shards(setup: SynthesisSetup, numbers: Sequence[int], patience_s: float) -> None:
+    """Wait until shards that other processes make are in the run directory.
+
+    Args:
+        setup: of the stage.
+        numbers: of the shards.
+        patience_s: how long no new one may come.
+
+    Raises:
+        ArtifactError: no new one has come for that long.
+    """
+    missing = set(numbers).intersection(missing_shards(setup))
+    if not missing:
+        return
+    heard_s, done = time.monotonic(), len(numbers) - len(missing)
+    name = "waiting for the shards of other processes"
+    with setup.context.reporter.stage(name, len(numbers), done) as progress:
+        while missing:
+            came = {n for n in missing if has_shard(setup.folder, n, setup.key)}
+            if came:
+                heard_s, missing = time.monotonic(), missing - came
+                progress.advance(len(came))
+            elif time.monotonic() - heard_s >= patience_s:
+                raise ArtifactError(
+                    f"no new shard of another process for {duration_text(patience_s)}, "
+                    f"{counted(len(missing), 'shard')} missing",
+                    where=str(shard_path(setup.folder, min(missing))),
+                    hint="see what the other processes say; the same command makes what is missing",
+                )
+            else:
+                time.sleep(POLL_S)
 
 
 def make_shards(setup: SynthesisSetup, share: WorkShare) -> None:

@@ -84,6 +84,24 @@ def test_int8_in_float_is_no_measure_and_that_is_said(
     assert any(doubt.startswith(said) for doubt in doubts) is saturates
 
 
+@pytest.mark.parametrize(
+    ("machine", "advice"),
+    [("x86_64", "check.pyz on the device"), ("aarch64", "apt-get install python3-libnvinfer")],
+)
+def test_an_int8_graph_for_tensorrt_is_timed_by_tensorrt_and_how_to_get_there_is_said(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, machine: str, advice: str
+) -> None:
+    edit_manifest(tiny_bundle, lambda manifest: manifest.update(backend="tensorrt"))
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    flags = ["--bundle", str(tiny_bundle.folder), "--duration", "0.01", "--warmup", "0", "-q"]
+    assert check.main(flags) == 0
+    result = json.loads((tiny_bundle.folder / "result.json").read_text(encoding="utf-8"))
+    doubts = result["models"]["int8"]["latency"]["doubts"]
+    (doubt,) = (doubt for doubt in doubts if "for TensorRT in float" in doubt)
+    assert advice in doubt
+    assert ("check.pyz" in doubt) is (machine == "x86_64")
+
+
 def test_json_prints_one_document(tiny_bundle: Bundle) -> None:
     command = [sys.executable, "check.pyz", "--json", "--duration", "0"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tiny_bundle.folder)
@@ -231,9 +249,23 @@ def test_folders_are_scored_and_what_is_unusable_is_named(
     found = result["models"]["int8"]["data"]
     assert found["domains"]["photo"]["num_images"] == 3
     assert found["worst_domain"] == "photo"
+    low, high = found["domains"]["photo"]["top1_interval"]
+    assert 0 <= low <= found["domains"]["photo"]["top1"] <= high <= 1
+    assert high - low > 0.5
     said = "\n".join(found["skipped"])
     for name in ("broken.jpg", "cut.png", "zebra: names no class", "house: holds no picture"):
         assert name in said
+
+
+def test_a_score_on_few_pictures_says_how_little_it_tells(
+    tiny_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_picture(tmp_path / "data" / "dog" / "a.png", (60, 200, 30))
+    folders = ["--bundle", str(tiny_bundle.folder), "--data", str(tmp_path / "data")]
+    assert check.main([*folders, "--duration", "0"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "of 1 picture" in line)
+    assert "of 1 picture (95% interval 0." in line
+    assert "too few pictures to tell within 10 points); 1.0000 answered" in line
 
 
 @pytest.mark.parametrize("content", ["missing", "empty", "no class"])

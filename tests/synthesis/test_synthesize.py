@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -9,10 +10,16 @@ import pytest
 import torch
 
 from dfkd_edge.config import SynthesisConfig
+from dfkd_edge.errors import ArtifactError
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, WorkShare
 from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.surrogate_store import write_shard
-from dfkd_edge.synthesis.synthesize import SYNTHESIZERS, make_candidates, make_shards
+from dfkd_edge.synthesis.synthesize import (
+    SYNTHESIZERS,
+    await_shards,
+    make_candidates,
+    make_shards,
+)
 
 
 class PlainColours:
@@ -63,14 +70,44 @@ class Announced:
         assert text
 
 
+def announced_setup(
+    make_setup: Callable[..., SynthesisSetup], num_images: int
+) -> tuple[SynthesisSetup, Announced]:
+    setup, announced = make_setup(SynthesisConfig(num_images=num_images)), Announced()
+    context = dataclasses.replace(setup.context, reporter=announced)
+    return dataclasses.replace(setup, context=context), announced
+
+
 def test_a_share_counts_its_own_images_and_those_that_are_there(
     make_setup: Callable[..., SynthesisSetup], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(SYNTHESIZERS, "amortized", lambda _: PlainColours())
-    setup, announced = make_setup(SynthesisConfig(num_images=600)), Announced()
-    setup = dataclasses.replace(
-        setup, context=dataclasses.replace(setup.context, reporter=announced)
-    )
+    setup, announced = announced_setup(make_setup, num_images=600)
     write_shard(setup.folder, 0, setup.key, make_candidates(0, setup, PlainColours()))
     make_shards(setup, WorkShare(0, 2))  # shards 0, 2 and 4, the last one of 88
     assert (announced.bars, announced.count) == ([(344, 128)], 216)
+
+
+def test_the_shards_of_other_processes_are_awaited_and_those_of_an_earlier_run_are_there(
+    make_setup: Callable[..., SynthesisSetup],
+) -> None:
+    setup, announced = announced_setup(make_setup, num_images=512)
+    made = make_candidates(0, setup, PlainColours())
+    write_shard(setup.folder, 0, setup.key, made)
+    write_shard(setup.folder, 1, "other settings", made)
+    other = threading.Timer(0.01, write_shard, (setup.folder, 1, setup.key, made))
+    other.start()
+    await_shards(setup, [0, 1], patience_s=60)
+    other.join()
+    assert (announced.bars, announced.count) == ([(2, 1)], 1)
+    await_shards(setup, [0, 1], patience_s=0)
+    assert len(announced.bars) == 1
+
+
+def test_a_process_that_makes_nothing_any_more_is_not_awaited_for_ever(
+    make_setup: Callable[..., SynthesisSetup],
+) -> None:
+    setup, _ = announced_setup(make_setup, num_images=512)
+    write_shard(setup.folder, 0, setup.key, make_candidates(0, setup, PlainColours()))
+    with pytest.raises(ArtifactError, match=r"2 shards missing \(.*shard-00002.*the same command"):
+        await_shards(setup, [0, 2, 3], patience_s=0)

@@ -14,6 +14,7 @@ from dfkd_edge.synthesize_command import (
     SynthesizeRequest,
     outcome,
     run_synthesize,
+    shards_of_job,
     work_share,
 )
 
@@ -52,6 +53,7 @@ def test_a_share_joins_the_job_of_the_batch_system_with_the_rank_of_torchrun(
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert work_share("3/8") == WorkShare(5, 16)
+    assert shards_of_job(WorkShare(4, 16), num_shards=40) == [4, 5, 20, 21, 36, 37]
     for wrong in ("0/2", "3/2", "1", "a/b"):
         with pytest.raises(ConfigError, match="no share"):
             work_share(wrong)

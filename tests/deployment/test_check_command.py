@@ -1,0 +1,143 @@
+"""Check as a user calls it, on the bundle of a small real run, and what its dry run promises."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from dfkd_edge.artifacts import load_tensors
+from dfkd_edge.cli import app
+from dfkd_edge.errors import ArtifactError, ConfigError, UsageError
+
+pytestmark = pytest.mark.usefixtures("few_images")
+
+
+def _invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_check_measures_labelled_domains_and_passes_strangers_over(
+    exported: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
+    (pictures / "day" / "cat").mkdir()
+    (pictures / "day" / "dog" / "torn.png").write_bytes(b"torn")
+    result = _invoke(
+        "check", run / "bundles" / "x86-cpu", "--data", pictures, "--max-drop", "1", "--json"
+    )
+    assert result.exit_code == 0, result.exception
+    document = json.loads(result.stdout)
+    assert {d: f["num_images"] for d, f in document["rungs"][0]["domains"].items()} == {
+        "day": 6,
+        "night": 6,
+    }
+    assert document["measure"] == "top1"
+    assert document["rungs"][1]["mean_top1"] is not None
+    assert "no class of the list: day/cat" in result.stderr
+    assert "1 unreadable" in result.stderr
+    page = Path(document["report"]).read_text(encoding="utf-8")
+    assert "measured by check for x86-cpu" in page
+    assert f"{document['rungs'][-1]['mean_top1']:.1%}" in page
+
+
+def test_calibration_pictures_are_refused_as_evaluation_pictures(
+    exported: tuple[Path, dict[str, Any]], finished_run: Path, tmp_path: Path
+) -> None:
+    tensors = load_tensors(finished_run / "surrogates" / "shard-00000.safetensors")
+    (tmp_path / "seen" / "dog").mkdir(parents=True)
+    for number, image in enumerate(tensors["images"]):
+        Image.fromarray(image).save(tmp_path / "seen" / "dog" / f"{number}.png")
+    for flags in ((), ("--dry-run",)):
+        result = _invoke("check", exported[0], "--data", tmp_path / "seen", *flags)
+        assert isinstance(result.exception, ConfigError)
+        assert "share pictures" in str(result.exception)
+
+
+def test_check_refuses_what_is_no_bundle_and_what_was_edited(
+    exported: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    assert isinstance(_invoke("check", tmp_path).exception, UsageError)
+    copy = tmp_path / "copy"
+    shutil.copytree(exported[0], copy)
+    with (copy / "model.int8.onnx").open("ab") as stream:
+        stream.write(b"x")
+    result = _invoke("check", copy)
+    assert isinstance(result.exception, ArtifactError)
+    assert "model.int8.onnx" in str(result.exception)
+
+
+def test_the_plan_of_a_check_counts_the_images_that_the_check_sees(
+    exported: tuple[Path, dict[str, Any]], moved: Callable[[Path], Path]
+) -> None:
+    bundle, document = exported
+    plan = json.loads(_invoke("check", bundle, "--dry-run", "--json").stdout)
+    assert plan["rungs"] == [rung["name"] for rung in document["rungs"]]
+    seen = document["rungs"][0]["domains"]
+    assert {d["name"]: d["num_images"] for d in plan["domains"]} == {
+        name: figures["num_images"] for name, figures in seen.items()
+    }
+    assert {d["name"]: d["corruptions"] for d in plan["domains"]}["weather"] == [
+        "fog",
+        "snow",
+        "rain",
+    ]
+    assert plan["untimed"] == [r["name"] for r in document["rungs"] if r["latency_ms"] is None]
+    assert plan["measure"] == document["measure"]
+    alone = json.loads(_invoke("check", moved(bundle), "--dry-run", "--json").stdout)
+    assert [(d["name"], d["num_images"]) for d in alone["domains"]] == [("golden images", 32)]
+    assert 0 < alone["seconds"] < plan["seconds"]
+
+
+def test_a_plan_needs_no_torch() -> None:
+    code = "import sys, dfkd_edge.deployment.check_plan; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_check_and_its_plan_agree_that_a_torn_run_leaves_the_golden_images(
+    exported: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
+    bundle = run / "bundles" / "x86-cpu"
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    manifest["provenance"]["run"] = str(run)
+    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    shard = run / "surrogates" / "shard-00001.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    plan = json.loads(_invoke("check", bundle, "--dry-run", "--json").stdout)
+    result = _invoke("check", bundle, "--max-drop", "1", "--json")
+    measured = json.loads(result.stdout)["rungs"][0]["domains"]
+    assert {d["name"]: d["num_images"] for d in plan["domains"]} == {"golden images": 32}
+    assert {name: figures["num_images"] for name, figures in measured.items()} == {
+        "golden images": 32
+    }
+    for told in (plan["images"], result.stderr):
+        assert shard.name in told
+
+
+def test_the_plan_of_a_check_on_pictures_is_readable_and_writes_nothing(
+    exported: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(exported[0], tmp_path / "bundle"))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    result = _invoke("check", bundle, "--data", pictures, "--max-drop", "0.02", "--dry-run")
+    lines = result.stdout.splitlines()
+    assert "models    teacher, student, onnx-fp32, onnx-int8" in lines
+    assert "          day: 6" in lines
+    assert "how       every model sees each of 12 images once" in lines
+    assert "gate      top-1 may fall by 2 points on the worst domain" in lines
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    (pictures / "day" / "dog" / "torn.png").write_bytes(b"torn")
+    again = _invoke("check", bundle, "--data", pictures, "--dry-run")
+    assert "          day: 6" in again.stdout.splitlines()
+    assert "1 unreadable" in again.stderr
+    refused = _invoke("check", bundle, "--data", tmp_path / "none", "--dry-run")
+    assert isinstance(refused.exception, UsageError)
