@@ -13,21 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-DEVIATIONS = 1.96
-"""Half the width of a 95% interval, in standard deviations."""
-TOO_WIDE = 0.10
-"""An interval wider than this tells little: ten points (ours)."""
-TOO_FEW = "too few pictures to tell"
+from dfkd_edge.runtime.counting import TOO_FEW, TOO_WIDE, counted, wilson_interval
+
 MEASURES = {"top1": "top-1", "agreement": "agreement with the teacher"}
-
-
-def wilson_interval(share: float, num: float) -> tuple[float, float]:
-    """Interval of a share of independent trials (Wilson 1927); never a point, even at 0 and 1."""
-    square = DEVIATIONS**2
-    middle = (share + square / (2 * num)) / (1 + square / num)
-    half = math.sqrt(share * (1 - share) / num + square / (4 * num**2))
-    half *= DEVIATIONS / (1 + square / num)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def mean_interval(
@@ -77,7 +65,7 @@ class Certainty:
     def images(self) -> str:
         """How many images there are, in words."""
         kind = "labelled picture" if self.measure == "top1" else "surrogate image"
-        return f"{self.num_images:,} {kind}{'s' * (self.num_images != 1)}"
+        return counted(self.num_images, kind)
 
     @property
     def interval(self) -> str:

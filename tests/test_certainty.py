@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 
 from dfkd_edge.certainty import (
-    TOO_FEW,
     GateState,
     certainty_line,
     certainty_of,
     gate_headline,
     gate_state,
     mean_interval,
-    wilson_interval,
 )
+from dfkd_edge.runtime.counting import TOO_FEW, wilson_interval
 from dfkd_edge.validation.gate import Verdict
 from dfkd_edge.validation.statistics import paired_drop
 

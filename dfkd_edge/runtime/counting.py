@@ -21,8 +21,8 @@ def wilson_interval(share: float, num: float) -> tuple[float, float]:
 
 
 def counted(num: int, noun: str) -> str:
-    """Return `1 fault` or `2 faults`."""
-    return f"{num} {noun}{'s' * (num != 1)}"
+    """Return `1 fault` or `2,000 faults`."""
+    return f"{num:,} {noun}{'s' * (num != 1)}"
 
 
 def duration_text(seconds: float) -> str:

@@ -12,6 +12,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.faults import UsageFault
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
@@ -193,7 +194,7 @@ def read_layout(root: Path, classes: tuple[str, ...]) -> Layout:
     )
     shown = ", ".join(list(domains)[:6]) + (", ..." if len(domains) > 6 else "")
     description = (
-        f"{len(domains)} domain{'s' * (len(domains) != 1)} ({shown})"
+        f"{counted(len(domains), 'domain')} ({shown})"
         + (f", as {name} lays them out" if name else "")
         + (f", through {', '.join(through)}" if through else "")
         + f"; {len(labels)} of {len(classes)} classes, folders are {how}"

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dfkd_edge.certainty import DEVIATIONS, mean_interval, wilson_interval
+from dfkd_edge.certainty import mean_interval
+from dfkd_edge.runtime.counting import DEVIATIONS, wilson_interval
 
 NUM_RESAMPLES = 2_000
 CONFIDENCE = 0.95
