@@ -65,7 +65,7 @@ def verdict_lines(document: dict[str, Any]) -> list[str]:
     gate = document["gate"]
     charged = document["charged_to"]
     loss = next((entry for entry in document["losses"] if entry["rung"] == charged), None)
-    charge = "no conversion loses anything"
+    charge = "no conversion loses anything in the mean over domains"
     if loss:
         noise = "within noise" if loss["within_noise"] else f"p = {loss['p_value']:.2g}"
         charge = f"{charged} loses {loss['drop'] * 100:.2f} points in the mean, {noise}"

@@ -105,7 +105,8 @@ def select_calibration(
         raise ConfigError(
             f"{len(pool)} surrogate images to calibrate with, {num} wanted",
             where="--calib-size",
-            hint="raise synthesis.num_images or give real pictures with --calib-data",
+            hint=f"{min_images} is the least; distil with more synthesis.num_images, give real "
+            "pictures with --calib-data, or take --precision fp16, which calibrates nothing",
         )
     chosen = _balanced(pool, surrogates.class_index, surrogates.style_index, num, seed)
     images = resized_images(surrogates.images[chosen], side_px)

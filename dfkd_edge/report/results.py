@@ -85,10 +85,9 @@ def _cost_tiles(ladder: LadderView, student: Document) -> list[Tile]:
     before, after = teacher.get("latency_ms"), ladder.rung(STUDENT).get("latency_ms")
     if before and after:
         timed = next((rung for rung in reversed(ladder.rungs) if rung.get("latency_ms")), teacher)
-        note = (
-            f"than the teacher, both in torch; {timed['name']} takes {timed['latency_ms']:.2f} ms"
-        )
-        tiles.append(Tile("Speed", f"{before / after:.1f}{TIMES}", f"{note} on the host"))
+        taken = f"{timed['name']} takes {timed['latency_ms']:.2f} ms on the host"
+        note = f"as fast as the teacher, both in torch; {taken}"
+        tiles.append(Tile("Speed", f"{before / after:.1f}{TIMES}", note))
     return tiles
 
 
