@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from dfkd_edge.runtime.counting import TOO_FEW, TOO_WIDE, counted, wilson_interval
+from dfkd_edge.runtime.counting import counted
+from dfkd_edge.runtime.share_interval import (
+    TOO_FEW,
+    TOO_FEW_WITHIN,
+    is_too_wide,
+    wilson_interval,
+)
 
 MEASURES = {"top1": "top-1", "agreement": "agreement with the teacher"}
 
@@ -37,11 +43,6 @@ def mean_interval(
     below = math.hypot(*(value - low for value, low, _ in figures)) / count
     above = math.hypot(*(high - value for value, _, high in figures)) / count
     return mean, mean - below, mean + above
-
-
-def is_too_wide(low: float, high: float) -> bool:
-    """Whether an interval is too wide to tell anything."""
-    return high - low > TOO_WIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,20 @@ class Certainty:
     def sentence(self) -> str:
         """Say all of it in one line."""
         figure = f"{self.rung} {100 * self.share:.1f}% {MEASURES[self.measure]}"
-        warning = f": {TOO_FEW} within {100 * TOO_WIDE:.0f} points" if self.is_too_wide else ""
+        warning = f": {TOO_FEW_WITHIN}" if self.is_too_wide else ""
         return f"{figure}, {self.interval}, on {self.images}{warning}"
+
+
+def difference(after: Certainty, before: Certainty) -> tuple[float, float, float]:
+    """Gain of one figure over another with its ends (Newcombe 1998, his method 10).
+
+    The interval is that of separate pictures: on the same ones, where both err together, it is too
+    wide rather than too narrow.
+    """
+    gain = after.share - before.share
+    below = math.hypot(after.share - after.low, before.high - before.share)
+    above = math.hypot(after.high - after.share, before.share - before.low)
+    return gain, gain - below, gain + above
 
 
 def measure_of(document: Mapping[str, Any]) -> str:

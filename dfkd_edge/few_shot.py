@@ -10,7 +10,6 @@ Shape suffixes: N pictures, H rows, W columns, C = 3 channels (RGB), D embedding
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import Bytes, SurrogateSet, save_tensors
-from dfkd_edge.certainty import MEASURES, Certainty, certainty_of
+from dfkd_edge.certainty import MEASURES, certainty_of, difference
 from dfkd_edge.config import FewShotConfig
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.real_pictures import RealPictures
@@ -124,24 +123,12 @@ def what_they_bought(run_path: Path, twin_path: Path) -> str:
             "makes the zero-shot student to compare with"
         )
     student, twin = certainty_of(ours), certainty_of(theirs)
-    gain, low, high = _gain(student, twin)
+    gain, low, high = (100 * end for end in difference(student, twin))  # no paired record is kept
     chance = ", may be chance" if low <= 0 <= high else ""
     return (
         f"{gain:+.1f} points of mean {MEASURES[student.measure]} over zero-shot (95% interval "
         f"{low:+.1f} to {high:+.1f}, {student.images}{chance}; {twin_path})"
     )
-
-
-def _gain(after: Certainty, before: Certainty) -> tuple[float, float, float]:
-    """Difference in points with its interval (Newcombe 1998, his method 10).
-
-    Evaluations keep counts and not which picture was right, so the interval is that of separate
-    pictures: on the same ones, where both err together, it is too wide rather than too narrow.
-    """
-    gain = after.share - before.share
-    below = math.hypot(after.share - after.low, before.high - before.share)
-    above = math.hypot(after.high - after.share, before.share - before.low)
-    return 100 * gain, 100 * (gain - below), 100 * (gain + above)
 
 
 def _evaluation(run_path: Path) -> dict[str, Any]:

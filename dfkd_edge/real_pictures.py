@@ -9,10 +9,8 @@ from pathlib import Path
 from dfkd_edge.config import FewShotConfig
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.run_dir import file_hash
-from dfkd_edge.runtime.faults import Fault, LackingFault
 from dfkd_edge.runtime.folder_layouts import pictures_in, read_layout
-from dfkd_edge.runtime.preprocess import read_picture
-from dfkd_edge.runtime_faults import faults_as_errors
+from dfkd_edge.runtime_faults import fault_of, faults_as_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +92,7 @@ def _refuse_test_pictures(pictures: RealPictures, data: str) -> None:
 def _refuse_unreadable(pictures: RealPictures) -> None:
     with faults_as_errors():
         for file in pictures.files:
-            try:
-                read_picture(file, side_px=8)
-            except LackingFault:
-                raise
-            except Fault as fault:
+            fault = fault_of(file)
+            if fault:
                 where = f"--images, {fault.where}"
                 raise ConfigError(fault.what, where=where, hint=fault.hint) from fault

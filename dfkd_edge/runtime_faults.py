@@ -51,7 +51,7 @@ def require_pictures(root: Path, class_names: tuple[str, ...]) -> None:
         for picture in find_pictures(root, class_names).pictures:
             files.setdefault(picture.domain, []).append(picture.path)
         for domain, of_domain in files.items():
-            if not any(_is_readable(file) for file in of_domain):
+            if all(fault_of(file) for file in of_domain):
                 raise UsageFault(
                     f"no picture of domain '{domain}' can be read",
                     f"--data {root}",
@@ -59,13 +59,18 @@ def require_pictures(root: Path, class_names: tuple[str, ...]) -> None:
                 )
 
 
-def _is_readable(picture: Path) -> bool:
+def fault_of(picture: Path) -> Fault | None:
+    """Read a picture; returns what is wrong with it, or None.
+
+    Raises:
+        LackingFault: Pillow is not installed, which is no fault of the picture.
+    """
     from dfkd_edge.runtime.preprocess import read_picture
 
     try:
         read_picture(picture, side_px=8)
     except LackingFault:
         raise
-    except Fault:
-        return False
-    return True
+    except Fault as fault:
+        return fault
+    return None

@@ -301,6 +301,19 @@ def tiny_distill() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def picture() -> Callable[[Path, int], Path]:
+    """Return a function that writes a picture of noise, the seed's own."""
+
+    def write(path: Path, seed: int) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
 def tiny_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder as a user's: class list, labelled pictures, a run and its INT8 bundle.
 

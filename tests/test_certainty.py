@@ -13,7 +13,7 @@ from dfkd_edge.certainty import (
     gate_state,
     mean_interval,
 )
-from dfkd_edge.runtime.counting import TOO_FEW, wilson_interval
+from dfkd_edge.runtime.share_interval import TOO_FEW, wilson_interval
 from dfkd_edge.validation.gate import Verdict
 from dfkd_edge.validation.statistics import paired_drop
 

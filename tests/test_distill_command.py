@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -19,6 +17,7 @@ from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.validation.evaluation_images import HELDOUT_DOMAIN
 from dfkd_edge.validation.metrics import summarise
 
+MakePicture = Callable[[Path, int], Path]
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "no folder of pictures": (("--images", "none"), "no such folder"),
     "empty folder": (("--images", "empty"), "no picture"),
@@ -48,14 +47,8 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
 }
 
 
-def picture(path: Path, seed: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (24, 24, 3), np.uint8)
-    Image.fromarray(pixels).save(path)
-
-
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: MakePicture) -> Iterator[Path]:
     """Return a folder as a user's, with an earlier run, on a machine without network."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))

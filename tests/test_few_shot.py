@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.config import FewShotConfig
@@ -15,14 +15,8 @@ from dfkd_edge.interfaces import StageContext
 from dfkd_edge.real_pictures import find_real_pictures
 from dfkd_edge.teacher import Teacher
 
+MakePicture = Callable[[Path, int], Path]
 NAMES = ("dog", "house", "person")
-
-
-def picture(path: Path, seed: int) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
 
 
 def surrogates(teacher: Teacher, num: int = 40) -> SurrogateSet:
@@ -45,7 +39,7 @@ def join(
 
 
 def test_labelled_pictures_join_in_their_share_and_are_never_held_out(
-    tmp_path: Path, teacher: Teacher, context: StageContext
+    tmp_path: Path, teacher: Teacher, context: StageContext, picture: MakePicture
 ) -> None:
     picture(tmp_path / "House" / "1.png", 1)
     picture(tmp_path / "person" / "2.png", 2)
@@ -59,7 +53,7 @@ def test_labelled_pictures_join_in_their_share_and_are_never_held_out(
 
 
 def test_the_manifest_vouches_for_the_hash_of_every_picture(
-    tmp_path: Path, teacher: Teacher, context: StageContext
+    tmp_path: Path, teacher: Teacher, context: StageContext, picture: MakePicture
 ) -> None:
     config = FewShotConfig(images=str(tmp_path))
     file = picture(tmp_path / "dog" / "1.png", 1)
@@ -73,7 +67,7 @@ def test_the_manifest_vouches_for_the_hash_of_every_picture(
 
 
 def test_unlabelled_pictures_take_the_teachers_class(
-    tmp_path: Path, teacher: Teacher, context: StageContext
+    tmp_path: Path, teacher: Teacher, context: StageContext, picture: MakePicture
 ) -> None:
     for number in range(4):
         picture(tmp_path / f"{number}.png", number)

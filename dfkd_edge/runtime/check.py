@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dfkd_edge.runtime import bundle_files, device, golden, preprocess
-from dfkd_edge.runtime.counting import TOO_FEW, TOO_WIDE, counted
+from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.faults import Fault, LackingFault, ProofFault, UsageFault
 from dfkd_edge.runtime.labelled_folders import LabelledFolder, find_pictures, score_folder
 from dfkd_edge.runtime.sessions import (
@@ -27,6 +27,7 @@ from dfkd_edge.runtime.sessions import (
     model_input,
     open_session,
 )
+from dfkd_edge.runtime.share_interval import TOO_FEW_WITHIN, is_too_wide
 from dfkd_edge.runtime.timing import TimingRequest, measure, parse_percentiles
 from dfkd_edge.runtime.voice import Voice
 
@@ -312,7 +313,7 @@ def _say_score(score: dict[str, Any], voice: Voice) -> None:
         sure = domain["top1_answered"]
         known = f"; {domain['answered']:.4f} answered"
         low, high = domain["top1_interval"]
-        few = f", {TOO_FEW} within {100 * TOO_WIDE:.0f} points" if high - low > TOO_WIDE else ""
+        few = f", {TOO_FEW_WITHIN}" if is_too_wide(low, high) else ""
         images = f"{counted(domain['num_images'], 'picture')} (95% interval {low:.4f} to {high:.4f}"
         known += "" if sure is None else f", of these {sure:.4f} right"
         voice.say(f"{name}: top-1 {domain['top1']:.4f} of {images}{few}){known}")

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.runtime.counting import counted, wilson_interval
+from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
 from dfkd_edge.runtime.folder_layouts import EXPECTED, pictures_in, read_layout
 from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.runtime.sessions import Session
+from dfkd_edge.runtime.share_interval import wilson_interval
 
 
 @dataclass(frozen=True)

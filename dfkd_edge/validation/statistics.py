@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.certainty import mean_interval
-from dfkd_edge.runtime.counting import DEVIATIONS, wilson_interval
+from dfkd_edge.runtime.share_interval import DEVIATIONS, wilson_interval
 
 NUM_RESAMPLES = 2_000
 CONFIDENCE = 0.95

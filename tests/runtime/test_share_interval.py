@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dfkd_edge.runtime.counting import wilson_interval
+from dfkd_edge.runtime.share_interval import wilson_interval
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
