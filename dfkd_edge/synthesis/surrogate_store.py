@@ -136,7 +136,8 @@ def held_out(
 ) -> NDArray[np.bool_]:
     """Set a share of each class apart; classes too small for that give theirs together.
 
-    A drawing is set apart with all images of it, and only where a class has several to learn from.
+    A drawing is set apart with all images of it, and only where a class has several to learn from;
+    a class with few gives other images in their place, at most half of these.
     Long lists leave a few images a class, and an evaluation needs some of them.
 
     Returns:
@@ -145,16 +146,21 @@ def held_out(
     every = max(2, round(1 / share))
     heldout_N = np.zeros(len(label_N), np.bool_)
     is_drawn_N = drawing_N >= 0
-    for number in np.unique(label_N[is_drawn_N]):
+    small = np.zeros(0, np.int64)
+    for number in np.unique(label_N):
         is_of_class_N = label_N == number
         drawings = np.unique(drawing_N[is_of_class_N & is_drawn_N])
+        others = np.flatnonzero(is_of_class_N & ~is_drawn_N)
+        step = every
         if len(drawings) >= SEVERAL_DRAWINGS:
             apart = drawings[min(every, len(drawings)) - 1 :: every]
             heldout_N |= is_of_class_N & np.isin(drawing_N, apart)
-    rows_of = [np.flatnonzero((label_N == number) & ~is_drawn_N) for number in np.unique(label_N)]
-    for rows in rows_of:
-        heldout_N[rows[every - 1 :: every]] = True
-    small = np.concatenate([[], *(rows for rows in rows_of if len(rows) < every)]).astype(int)
+        elif len(drawings):
+            step = max(2, len(others) * every // int(is_of_class_N.sum()))
+        if len(others) >= step:
+            heldout_N[others[step - 1 :: step]] = True
+        else:
+            small = np.concatenate([small, others])
     heldout_N[small[every - 1 :: every]] = True
     heldout_N[-1:] |= not heldout_N.any()
     return heldout_N
