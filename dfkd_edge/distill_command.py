@@ -17,6 +17,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from dfkd_edge.certainty import certainty_line
+from dfkd_edge.class_answers import weak_classes_lines
 from dfkd_edge.class_names import ClassNames, read_class_names, slug
 from dfkd_edge.config import FewShotConfig, PipelineConfig
 from dfkd_edge.config_file import load_config, to_toml
@@ -295,7 +296,9 @@ def show_result(result: DistillResult, report: str, seconds: float, bought: str)
         )
     elif result.evaluation["rungs"][-1]["mean_top1"] is None:
         lines.append("accuracy    add --data DIR with a few labelled pictures to measure it")
-    lines.insert(result.evaluation["retention"] is not None, certainty_line(result.evaluation))
+    measured = [certainty_line(result.evaluation), *weak_classes_lines(result.evaluation)]
+    place = int(result.evaluation["retention"] is not None)
+    lines[place:place] = measured
     lines.append(f"next        dfkd-edge export {result.run_dir} --target jetson")
     console.print(
         Panel(escape("\n".join(lines)), title="student ready", title_align="left", expand=False)

@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from dfkd_edge.certainty import MEASURES, certainty_line, gate_headline
+from dfkd_edge.class_answers import weak_classes_lines
 from dfkd_edge.console import result_console
 from dfkd_edge.runtime.counting import counted, duration_text
 
@@ -73,6 +74,7 @@ def verdict_lines(document: dict[str, Any]) -> list[str]:
         f"gate        {'passed' if gate['passed'] else 'FAILED'}: {gate['sentence']}",
         f"charged to  {charge}",
         certainty_line(document),
+        *weak_classes_lines(document),
         f"images      {document['images']}",
     ]
 

@@ -11,6 +11,7 @@ from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config import PipelineConfig
 from dfkd_edge.config_file import to_toml
 from dfkd_edge.deployment.bundle import Bundle
+from dfkd_edge.deployment.calibration_source import calibration_shortage
 from dfkd_edge.deployment.export import ExportPlan, export_student
 from dfkd_edge.distillation import distill
 from dfkd_edge.few_shot import join_pictures
@@ -49,6 +50,9 @@ def run_distill(
     context = StageContext(run_dir, reporter, config.seed, config.device)
     prompts = run_prompts(config, teacher, context)
     surrogates = synthesize(prompts, teacher, config.synthesis, context)
+    shortage = calibration_shortage(surrogates, load_target(config.export.target))
+    if shortage:
+        reporter.note(f"  {shortage}")
     training = join_pictures(surrogates, pictures, teacher, config.few_shot, context)
     student = distill(teacher, training, config.distillation, context)
     evaluation = evaluate(student, teacher, surrogates, config.data, context)

@@ -285,9 +285,20 @@ def find_run(path: Path) -> Path:
         RunDirError: there is none.
     """
     if not (path / MANIFEST).is_file():
-        raise RunDirError("no run here", where=str(path), hint="run dfkd-edge distill first")
+        raise RunDirError("no run here", where=str(path), hint=_nearest_run(path))
     _read_manifest(path)
     return path.resolve()
+
+
+def _nearest_run(path: Path) -> str:
+    """Say which run may have been meant: the newest beside a path that holds none."""
+    beside = [m for m in path.parent.glob(f"*/{MANIFEST}") if not m.parent.is_symlink()]
+    for manifest in sorted(beside, key=lambda m: m.stat().st_mtime, reverse=True):
+        with contextlib.suppress(RunDirError, ArtifactError):
+            if "student" in read_stages(manifest.parent):
+                return f"name a run, such as {manifest.parent}"
+            return f"{manifest.parent} is unfinished: the same distill command goes on with it"
+    return "run dfkd-edge distill first, or name a run that --output put elsewhere"
 
 
 def read_stages(path: Path) -> dict[str, Any]:

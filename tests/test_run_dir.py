@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -131,6 +132,22 @@ def test_a_step_that_ran_twice_counts_once(tmp_path: Path) -> None:
         with (run_dir.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
             stream.write('{"stage": "student", "st')  # cut short by a kill
         assert run_dir.read_metrics() == [{"stage": "student", "step": 10, "loss": 2.0}]
+
+
+def test_a_missing_run_names_the_one_that_was_cut_off(tmp_path: Path) -> None:
+    with pytest.raises(RunDirError) as nothing:
+        find_run(tmp_path / "latest")
+    assert nothing.value.hint.startswith("run dfkd-edge distill first")
+    _complete_stage(tmp_path / "pets")
+    with pytest.raises(RunDirError) as unfinished:
+        find_run(tmp_path / "latest")
+    assert f"{tmp_path / 'pets'} is unfinished" in unfinished.value.hint
+    manifest = json.loads((tmp_path / "pets" / "manifest.json").read_text())
+    manifest["stages"]["student"] = next(iter(manifest["stages"].values()))
+    (tmp_path / "pets" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunDirError) as finished:
+        find_run(tmp_path / "latest")
+    assert finished.value.hint == f"name a run, such as {tmp_path / 'pets'}"
 
 
 def test_latest_names_the_newest_run(tmp_path: Path) -> None:

@@ -84,7 +84,11 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
         4,
         "good.txt is a file (good.txt/run): choose another --output",
     ),
-    "export without a run": (("export", "foreign"), 2, "no run here (foreign): run dfkd-edge dist"),
+    "export without a run": (
+        ("export", "foreign"),
+        2,
+        "no run here (foreign): other is unfinished",
+    ),
     "export of half a run": (
         ("export", "other"),
         2,

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.config import ExportConfig
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.finished_run import FinishedRun
@@ -50,6 +51,18 @@ def pictures_below(root: Path) -> list[Path]:
     if not files:
         raise ConfigError("no picture in the folder", where=f"--calib-data {root}")
     return files
+
+
+def calibration_shortage(surrogates: SurrogateSet, target: TargetProfile) -> str:
+    """Say before hours of training that INT8 will lack images; empty where it will not."""
+    num = int((~surrogates.is_heldout).sum())
+    if target.quantization is None or num >= target.min_calibration_images:
+        return ""
+    return (
+        f"{num} images to learn from: INT8 for {target.name} calibrates on "
+        f"{target.min_calibration_images} or more, so export will need --calib-data or "
+        "--precision fp16; more images: --set synthesis.num_images=N"
+    )
 
 
 def calibration_set(

@@ -129,6 +129,8 @@ class VerdictView:
     tiles: tuple[Tile, ...]
     certainty: str = ""
     """How many pictures stand behind the figures, and their interval."""
+    weak_classes: str = ""
+    """Those that the student fails on."""
     is_doubtful: bool = False
     """Whether they are too few to tell."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfkd_edge.certainty import MEASURES, domains_of, interval_of, measure_of
+from dfkd_edge.class_answers import pooled_answers
 from dfkd_edge.report.sources import Document, Sources
 
 TEACHER, STUDENT = "teacher", "student"
@@ -67,14 +68,7 @@ class LadderView:
 
     def confusion(self, rung: Document, domains: Sequence[str]) -> dict[str, Counter[str]] | None:
         """Expected class -> answers over some domains; None in an older file."""
-        total: dict[str, Counter[str]] = {}
-        for domain in domains:
-            table = rung["domains"][domain].get("confusion")
-            if table is None:
-                return None
-            for expected, answers in table.items():
-                total.setdefault(expected, Counter()).update(answers)
-        return total
+        return pooled_answers(rung, domains)
 
     def reliability(self, rung: Document, key: str) -> Document | None:
         """Bins of all domains together: `ece`, `bins`, `temperature`; None where not measured."""

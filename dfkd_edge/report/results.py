@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 from dfkd_edge.certainty import certainty_of, gate_headline, gate_state
+from dfkd_edge.class_answers import weak_classes_sentence
 from dfkd_edge.report.blocks import (
     Block,
     Cell,
@@ -68,7 +69,12 @@ def verdict(sources: Sources) -> VerdictView:
         headline = gate_headline(gate, ladder.target)
         headline = headline[:1].upper() + headline[1:]
         view = VerdictView(gate_state(gate), headline, gate["sentence"], tuple(tiles))
-    return dataclasses.replace(view, certainty=doubt, is_doubtful=measured.is_too_wide)
+    return dataclasses.replace(
+        view,
+        certainty=doubt,
+        weak_classes=weak_classes_sentence(ladder.document),
+        is_doubtful=measured.is_too_wide,
+    )
 
 
 def _cost_tiles(ladder: LadderView, student: Document) -> list[Tile]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,9 @@ from dfkd_edge.exporters.range_estimators import Histogram, clip_range
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.config import ExportConfig
+from dfkd_edge.deployment.calibration_source import calibration_shortage
 from dfkd_edge.errors import ConfigError
+from dfkd_edge.plugins import load_target
 
 
 @pytest.fixture
@@ -54,6 +57,16 @@ def test_equal_seeds_choose_equal_images_and_the_hash_says_so(surrogates: Surrog
     first, again, other = (select_calibration(surrogates, 500, 16, seed=s) for s in (1, 1, 2))
     assert first.images.shape == (500, 16, 16, 3)
     assert first.sha256 == again.sha256 == image_hash(first.images) != other.sha256
+
+
+def test_a_shortage_is_told_before_training_for_targets_with_int8_alone(
+    surrogates: SurrogateSet,
+) -> None:
+    jetson, nano = load_target("jetson"), load_target("nano")
+    assert calibration_shortage(surrogates, jetson) == ""
+    few = dataclasses.replace(surrogates, is_heldout=np.arange(1200) >= 499)
+    assert calibration_shortage(few, jetson).startswith("499 images to learn from: INT8")
+    assert calibration_shortage(few, nano) == ""
 
 
 @pytest.mark.parametrize(("num", "fault"), [(499, "too few"), (1100, "surrogate images")])

@@ -1,0 +1,81 @@
+"""What the shipped rung answers by class, and the classes it fails on.
+
+Reads the documents of `distill`, `export` and `check` alike.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dfkd_edge.certainty import domains_of
+from dfkd_edge.runtime.share_interval import wilson_interval
+
+WEAK_SHARE = 0.5
+"""A class is weak where fewer than half of its images are answered right (ours)."""
+MAX_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class WeakClass:
+    """A class that a rung fails on."""
+
+    name: str
+    share: float
+    """Answered right, over all domains."""
+    num_images: int
+    taken_for: str
+    """The most frequent wrong answer."""
+
+
+def pooled_answers(
+    rung: Mapping[str, Any], domains: Sequence[str]
+) -> dict[str, Counter[str]] | None:
+    """Expected class -> answers over some domains; None in an older file."""
+    total: dict[str, Counter[str]] = {}
+    for domain in domains:
+        table = rung["domains"][domain].get("confusion")
+        if table is None:
+            return None
+        for expected, answers in table.items():
+            total.setdefault(expected, Counter()).update(answers)
+    return total
+
+
+def weak_classes(document: Mapping[str, Any]) -> list[WeakClass]:
+    """Find the classes that the last rung fails on, weakest first.
+
+    A class counts when it is below half and its images are too many for that to be chance: the
+    95 % interval of its share ends below the mean over classes.
+    """
+    answers = pooled_answers(document["rungs"][-1], domains_of(document)) or {}
+    seen = {name: answered for name, answered in answers.items() if answered.total()}
+    shares = {name: answered[name] / answered.total() for name, answered in seen.items()}
+    mean = sum(shares.values()) / max(len(shares), 1)
+    found = []
+    for name, share in sorted(shares.items(), key=lambda item: item[1]):
+        _, most = wilson_interval(share, seen[name].total())
+        if share < WEAK_SHARE and most < mean:
+            (taken_for, _), *_ = (seen[name] - Counter({name: seen[name][name]})).most_common(1)
+            found.append(WeakClass(name, share, seen[name].total(), taken_for))
+    return found
+
+
+def weak_classes_sentence(document: Mapping[str, Any]) -> str:
+    """Name them with the share answered right, in one line; empty where there are none."""
+    found = weak_classes(document)
+    named = [
+        f"{weak.name} ({100 * weak.share:.0f}% of {weak.num_images:,}, most often taken for "
+        f"{weak.taken_for})"
+        for weak in found[:MAX_NAMED]
+    ]
+    more = [f"{len(found) - MAX_NAMED} more, see the report"] * (len(found) > MAX_NAMED)
+    return ", ".join(named + more)
+
+
+def weak_classes_lines(document: Mapping[str, Any]) -> list[str]:
+    """Make the line of a closing panel that names them, if there are any."""
+    sentence = weak_classes_sentence(document)
+    return [f"weak        {sentence}"] if sentence else []

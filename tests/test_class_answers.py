@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dfkd_edge.class_answers import weak_classes, weak_classes_lines
+
+ANSWERS = {
+    "dog": {"dog": 90, "cat": 10},
+    "cat": {"cat": 80, "dog": 20},
+    "bench": {"bench": 36, "table": 40, "dog": 24},
+    "table": {"table": 55, "bench": 45},
+}
+
+
+def document(answers: dict[str, dict[str, int]], num_domains: int = 1) -> dict[str, Any]:
+    domains = {f"domain {number}": {"confusion": answers} for number in range(num_domains)}
+    return {"measure": "agreement", "rungs": [{"name": "onnx-int8", "domains": domains}]}
+
+
+def test_a_class_that_mostly_fails_is_named_with_what_it_is_taken_for() -> None:
+    (bench,) = weak_classes(document(ANSWERS, num_domains=2))
+    assert (bench.name, bench.num_images, bench.taken_for) == ("bench", 200, "table")
+    assert bench.share == pytest.approx(0.36)
+    (line,) = weak_classes_lines(document(ANSWERS))
+    assert line == "weak        bench (36% of 100, most often taken for table)"
+
+
+def test_one_image_and_a_student_that_fails_everywhere_name_no_class() -> None:
+    assert weak_classes_lines(document({**ANSWERS, "bench": {"table": 1}})) == []
+    everywhere = {name: {name: 30, "other": 70} for name in ANSWERS}
+    assert weak_classes(document(everywhere)) == []
+
+
+def test_many_weak_classes_are_counted_and_an_older_file_names_none() -> None:
+    good = {f"good {number}": {f"good {number}": 100} for number in range(20)}
+    bad = {f"bad {number}": {"good 0": 100} for number in range(8)}
+    (line,) = weak_classes_lines(document(good | bad))
+    assert line.count("taken for") == 5
+    assert line.endswith("3 more, see the report")
+    assert weak_classes({"measure": "top1", "rungs": [{"domains": {"photo": {}}}]}) == []
