@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -40,7 +40,11 @@ MAX_FRAME_BYTES = 256 << 20
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the check; returns the exit code: 0 ok, 1 damaged, 2 usage, 3 not proven, 4 lacking."""
-    options = _parser().parse_args(arguments)
+    try:
+        options = _parser().parse_args(arguments)
+    except UsageFault as fault:
+        Voice(quiet=True, to_stderr=True).fault(fault)
+        return fault.exit_code
     voice = Voice(options.quiet, options.json)
     try:
         result, faults = check_bundle(options, voice)
@@ -56,8 +60,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return faults[0].exit_code if faults else 0
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """Refuses in one line, without the usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            UsageFault: always.
+        """
+        raise UsageFault(message, self.prog, "--help lists the options")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="check.pyz", description="Prove a dfkd-edge bundle on this machine."
     )
     here = Path(sys.argv[0]).resolve().parent

@@ -305,7 +305,9 @@ def test_one_fault_is_counted_as_one(tmp_path: Path, tiny_contents: BundleConten
 
 def test_usage_faults_leave_with_2(tiny_bundle: Bundle) -> None:
     for arguments in (["--percentile", "101"], ["--backend", "tpu"], ["--nonsense"]):
-        assert run_check(tiny_bundle.folder, *arguments)[0] == 2
+        code, errors, _ = run_check(tiny_bundle.folder, *arguments)
+        assert (code, errors.count("\n")) == (2, 1)
+        assert "(check.pyz): --help lists the options" in errors
     code, errors, _ = run_check(tiny_bundle.folder, "--precision", "fp16")
     assert code == 2
     assert "it holds fp32, int8" in errors
