@@ -32,7 +32,7 @@ from dfkd_edge.validation.evaluation_images import (
     surrogate_suite,
 )
 from dfkd_edge.validation.gate import judge
-from dfkd_edge.validation.image_folders import folders_of_no_class
+from dfkd_edge.validation.image_folders import note_strangers
 from dfkd_edge.validation.ladder import (
     STUDENT,
     TEACHER,
@@ -173,10 +173,7 @@ def evaluation_set(
             progress.advance()
         return suite
     pictures = labelled_pictures(Path(data), class_names, sides_px)
-    strangers = folders_of_no_class(Path(data), class_names)
-    if strangers:
-        shown = ", ".join(strangers[:5]) + (" ..." if len(strangers) > 5 else "")
-        context.reporter.note(f"  passed over, no class of the list: {escape(shown)}")
+    note_strangers(Path(data), class_names, context.reporter)
     return pictures
 
 

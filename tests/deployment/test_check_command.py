@@ -30,6 +30,8 @@ def test_check_measures_labelled_domains_and_passes_strangers_over(
 ) -> None:
     run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
     (pictures / "day" / "cat").mkdir()
+    (pictures / "day" / "persons").mkdir()
+    shutil.rmtree(pictures / "day" / "person")
     (pictures / "day" / "dog" / "torn.png").write_bytes(b"torn")
     result = _invoke(
         "check", run / "bundles" / "x86-cpu", "--data", pictures, "--max-drop", "1", "--json"
@@ -37,12 +39,12 @@ def test_check_measures_labelled_domains_and_passes_strangers_over(
     assert result.exit_code == 0, result.exception
     document = json.loads(result.stdout)
     assert {d: f["num_images"] for d, f in document["rungs"][0]["domains"].items()} == {
-        "day": 6,
+        "day": 4,
         "night": 6,
     }
     assert document["measure"] == "top1"
     assert document["rungs"][1]["mean_top1"] is not None
-    assert "no class of the list: day/cat" in result.stderr
+    assert "no class of the list: day/cat, day/persons (did you mean person?)" in result.stderr
     assert "1 unreadable" in result.stderr
     page = Path(document["report"]).read_text(encoding="utf-8")
     assert "measured by check for x86-cpu" in page

@@ -257,6 +257,19 @@ def test_folders_are_scored_and_what_is_unusable_is_named(
         assert name in said
 
 
+def test_a_folder_that_is_near_to_a_class_is_asked_about(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    save_picture(tmp_path / "data" / "dogs" / "a.png", (60, 200, 30))
+    _, errors, _ = run_check(tiny_bundle.folder, "--data", str(tmp_path / "data"))
+    assert "no picture of any class" in errors
+    assert "folder dogs: did you mean dog? expected DIR/" in errors
+    save_picture(tmp_path / "data" / "house" / "a.png", (60, 200, 30))
+    _, _, result = run_check(tiny_bundle.folder, "--data", str(tmp_path / "data"))
+    (line,) = result["models"]["int8"]["data"]["skipped"]
+    assert line.endswith("dogs: names no class, 1 picture passed over; did you mean dog?")
+
+
 def test_a_score_on_few_pictures_says_how_little_it_tells(
     tiny_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
