@@ -25,7 +25,7 @@ from dfkd_edge.deployment.bundle import (
     open_bundle,
     write_bundle,
 )
-from dfkd_edge.deployment.calibration_source import CalibrationSet, calibration_set, pictures_below
+from dfkd_edge.deployment.calibration_source import CalibrationSet, calibration_set
 from dfkd_edge.deployment.conversion import Conversion, Graphs
 from dfkd_edge.deployment.licenses import licenses_text
 from dfkd_edge.deployment.model_card import model_card
@@ -36,6 +36,7 @@ from dfkd_edge.deployment.rescue import Rescuer
 from dfkd_edge.errors import ConfigError, DfkdEdgeError, RunDirError
 from dfkd_edge.finished_run import FinishedRun
 from dfkd_edge.interfaces import StageContext
+from dfkd_edge.real_pictures import pictures_below
 from dfkd_edge.run_dir import content_hash, file_hash
 from dfkd_edge.runtime.preprocess import resized_images
 from dfkd_edge.students import Student, load_student

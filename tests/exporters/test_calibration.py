@@ -56,10 +56,9 @@ def test_equal_seeds_choose_equal_images_and_the_hash_says_so(surrogates: Surrog
     assert first.sha256 == again.sha256 == image_hash(first.images) != other.sha256
 
 
-@pytest.mark.parametrize(("num", "fault"), [(499, "too few"), (1100, "surrogate images")])
-def test_never_silently_fewer_images(surrogates: SurrogateSet, num: int, fault: str) -> None:
-    with pytest.raises(ConfigError, match=fault):
-        select_calibration(surrogates, num, 8, seed=0)
+def test_never_silently_fewer_images(surrogates: SurrogateSet) -> None:
+    with pytest.raises(ConfigError, match="surrogate images"):
+        select_calibration(surrogates, 1100, 8, seed=0)
 
 
 def test_a_histogram_that_grew_equals_one_that_knew_the_range() -> None:
