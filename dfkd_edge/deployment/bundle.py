@@ -210,6 +210,7 @@ def _manifest(contents: BundleContents, models: Mapping[Precision, str]) -> dict
         "version": __version__,
         "target": contents.target.name,
         "backend": contents.target.backend,
+        "machine": contents.target.machine,
         "precision": contents.precision,
         "status": contents.status,
         "int8_full_range": spec is not None and not spec.reduce_range,

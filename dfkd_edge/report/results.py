@@ -7,13 +7,14 @@ import shlex
 from collections import Counter
 from typing import Any
 
-from dfkd_edge.certainty import certainty_of, gate_headline, gate_state
+from dfkd_edge.certainty import certainty_of, gate_headline, gate_state, ladder_notes
 from dfkd_edge.report.blocks import (
     Block,
     Cell,
     Facts,
     Figures,
     Missing,
+    Notes,
     Section,
     Table,
     Tile,
@@ -87,6 +88,8 @@ def _cost_tiles(ladder: LadderView, student: Document) -> list[Tile]:
         timed = next((rung for rung in reversed(ladder.rungs) if rung.get("latency_ms")), teacher)
         taken = f"{timed['name']} takes {timed['latency_ms']:.2f} ms on the host"
         note = f"as fast as the teacher, both in torch; {taken}"
+        shown = (teacher, ladder.rung(STUDENT), timed)
+        note += "; see the notes below the ladder" * any(r.get("latency_doubts") for r in shown)
         tiles.append(Tile("Speed", f"{before / after:.1f}{TIMES}", note))
     return tiles
 
@@ -145,6 +148,9 @@ def _ladder_blocks(ladder: LadderView) -> list[Block]:
         f" on {images}" if images else ""
     )
     blocks: list[Block] = [Figures(tuple(figures)), Table(headings, rows, caption)]
+    notes = ladder_notes(ladder.document)
+    if notes:
+        blocks.append(Notes("to be read with these figures", tuple(notes)))
     losses = ladder.document.get("losses")
     if losses:
         blocks.append(_loss_table(losses))

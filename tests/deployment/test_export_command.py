@@ -18,6 +18,7 @@ from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.cli import app
 from dfkd_edge.errors import ArtifactError, ConfigError, GateFailedError, RunDirError, UsageError
 from dfkd_edge.report import write_report
+from dfkd_edge.runtime.doubts import FP16_IN_ENGINE
 from dfkd_edge.validation import evaluation_images
 
 pytestmark = pytest.mark.usefixtures("few_images")
@@ -122,6 +123,20 @@ def test_a_jetsons_bundle_gives_its_golden_logits_on_this_machine(
         "fp32": True,
         "int8": True,
     }
+
+
+def test_an_fp16_bundle_says_at_the_ladder_that_its_graph_is_fp32(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bundle"
+    flags = ("--target", "nano", "--max-drop", "1", "-o", folder)
+    said = [_invoke("export", finished_run, *flags), _invoke("check", folder)]
+    for result in said:
+        assert " ".join(result.stdout.split()).count(f"note: {FP16_IN_ENGINE}") == 1
+    assert list(folder.glob("model.*.onnx")) == [folder / "model.fp32.onnx"]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert f"<li>{FP16_IN_ENGINE}</li>" in page
+    assert FP16_IN_ENGINE[1:-6] in (folder / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

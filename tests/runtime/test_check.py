@@ -16,6 +16,7 @@ from PIL import Image
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.deployment.bundle import Bundle, BundleContents, write_bundle
 from dfkd_edge.runtime import check, sessions
+from dfkd_edge.runtime.doubts import FP16_IN_ENGINE
 from dfkd_edge.runtime.preprocess import test_card as draw_test_card
 
 MakeBundle = Callable[..., Bundle]
@@ -100,6 +101,44 @@ def test_an_int8_graph_for_tensorrt_is_timed_by_tensorrt_and_how_to_get_there_is
     (doubt,) = (doubt for doubt in doubts if "for TensorRT in float" in doubt)
     assert advice in doubt
     assert ("check.pyz" in doubt) is (machine == "x86_64")
+
+
+@pytest.mark.parametrize("duration", ["0", "0.01"])
+def test_an_fp16_bundle_says_that_its_fp32_graph_was_run(
+    fp16_bundle: Bundle, capsys: pytest.CaptureFixture[str], duration: str
+) -> None:
+    flags = ["--bundle", str(fp16_bundle.folder), "--duration", duration, "--warmup", "0"]
+    assert check.main(flags) == 0
+    assert capsys.readouterr().out.count(f"note: {FP16_IN_ENGINE}\n") == 1
+    result = json.loads((fp16_bundle.folder / "result.json").read_text(encoding="utf-8"))
+    assert result["models"]["fp16"]["notes"] == [FP16_IN_ENGINE]
+    doubts = result["models"]["fp16"].get("latency", {}).get("doubts", [])
+    assert not [doubt for doubt in doubts if "FP16" in doubt]
+
+
+@pytest.mark.parametrize(
+    ("machine", "backend", "said"),
+    [
+        ("aarch64", "onnxruntime", ""),
+        ("x86_64", "onnxruntime", "host (x86_64), not the target"),
+        ("aarch64", "tensorrt", "onnxruntime, not the target's tensorrt"),
+        ("x86_64", "tensorrt", "host (x86_64), not the target"),
+    ],
+)
+def test_a_run_beside_the_target_says_so(
+    tiny_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    machine: str,
+    backend: str,
+    said: str,
+) -> None:
+    edit_manifest(tiny_bundle, lambda manifest: manifest.update(backend=backend))
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert check.main(["--bundle", str(tiny_bundle.folder), "--duration", "0"]) == 0
+    assert (f"note: {said}\n" in capsys.readouterr().out) is bool(said)
+    result = json.loads((tiny_bundle.folder / "result.json").read_text(encoding="utf-8"))
+    assert result["models"]["int8"]["not_target"] == said
 
 
 def test_json_prints_one_document(tiny_bundle: Bundle) -> None:
