@@ -173,15 +173,15 @@ def certainty_line(document: Mapping[str, Any]) -> str:
     return f"measured    {certainty_of(document).sentence()}"
 
 
-def latency_notes(document: Mapping[str, Any]) -> list[str]:
-    """Say of which rungs the time may mislead, and why, a sentence each."""
-    return [
+def ladder_notes(document: Mapping[str, Any]) -> list[str]:
+    """What must be read with a ladder, a sentence each: on its graphs, then on the times of rungs.
+
+    Args:
+        document: of `distill`, `export` or `check`.
+    """
+    doubts = [
         f"{rung['name']}: {doubt}"
         for rung in document["rungs"]
         for doubt in rung.get("latency_doubts", ())
     ]
-
-
-def ladder_notes(document: Mapping[str, Any]) -> list[str]:
-    """What must be read with a ladder: on its graphs, then on its times."""
-    return [*document.get("notes", ()), *latency_notes(document)]
+    return [*document.get("notes", ()), *doubts]

@@ -12,6 +12,8 @@ from dfkd_edge.certainty import MEASURES, domains_of, interval_of, measure_of
 from dfkd_edge.report.sources import Document, Sources
 
 TEACHER, STUDENT = "teacher", "student"
+NOTES_PLACE = "see the notes below the ladder"
+"""Where the page says, once, what the figures of a ladder do not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from dfkd_edge.report.figures import (
     reliability_figure,
 )
 from dfkd_edge.report.ladder_view import (
+    NOTES_PLACE,
     STUDENT,
     TEACHER,
     LadderView,
@@ -82,6 +83,7 @@ def _cost_tiles(ladder: LadderView, student: Document) -> list[Tile]:
         size, teacher_size = 4 * own, 4 * teachers
     ratio = f"{teacher_size / size:.1f} times smaller"
     note = f"{ratio} than the teacher's {teacher_size / MIB:.1f} MiB"
+    note += f"; {NOTES_PLACE}" if ladder.document.get("notes") else ""
     tiles = [Tile("Size", f"{size / MIB:.2f} MiB", note)]
     before, after = teacher.get("latency_ms"), ladder.rung(STUDENT).get("latency_ms")
     if before and after:
@@ -89,7 +91,7 @@ def _cost_tiles(ladder: LadderView, student: Document) -> list[Tile]:
         taken = f"{timed['name']} takes {timed['latency_ms']:.2f} ms on the host"
         note = f"as fast as the teacher, both in torch; {taken}"
         shown = (teacher, ladder.rung(STUDENT), timed)
-        note += "; see the notes below the ladder" * any(r.get("latency_doubts") for r in shown)
+        note += f"; {NOTES_PLACE}" * any(r.get("latency_doubts") for r in shown)
         tiles.append(Tile("Speed", f"{before / after:.1f}{TIMES}", note))
     return tiles
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dfkd_edge.certainty import latency_notes
 from dfkd_edge.report.blocks import Block, Cell, Figures, Missing, Notes, Section, Table, text_row
 from dfkd_edge.report.figures import SpeedPoint, speed_figure
-from dfkd_edge.report.ladder_view import LadderView, read_ladders, subject
+from dfkd_edge.report.ladder_view import NOTES_PLACE, LadderView, read_ladders, subject
 from dfkd_edge.report.sources import Document, Sources
 from dfkd_edge.report.svg import NOTHING, number_text, percent
 
@@ -43,10 +42,10 @@ def speed_section(sources: Sources) -> Section:
         reason = "this CPU can compute it in float only, so its time would say nothing of INT8"
         if untimed:
             blocks.insert(1, Notes("not in the picture", (f"{', '.join(untimed)}: {reason}",)))
-        timed = [rung for rung in ladder.rungs if rung.get("latency_ms")]
-        notes = latency_notes({"rungs": timed})
-        if notes:
-            blocks.insert(1, Notes("to be read with these times", tuple(notes)))
+        doubtful = [str(r["name"]) for r in ladder.rungs if r.get("latency_doubts")]
+        if doubtful:
+            line = f"{', '.join(doubtful)}: {NOTES_PLACE}"
+            blocks.insert(1, Notes("to be read with these times", (line,)))
     return Section("speed", "Speed", lead, tuple(blocks))
 
 

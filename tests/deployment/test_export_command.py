@@ -135,6 +135,7 @@ def test_an_fp16_bundle_says_at_the_ladder_that_its_graph_is_fp32(
         assert " ".join(result.stdout.split()).count(f"note: {FP16_IN_ENGINE}") == 1
     assert list(folder.glob("model.*.onnx")) == [folder / "model.fp32.onnx"]
     page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "MiB; see the notes below the ladder" in page
     assert f"<li>{FP16_IN_ENGINE}</li>" in page
     assert FP16_IN_ENGINE[1:-6] in (folder / "README.md").read_text(encoding="utf-8")
 
