@@ -282,7 +282,8 @@ def open_run(
             f"cannot use folder: {error.strerror}", where=str(path), hint="choose another --output"
         ) from error
     try:
-        (path / HOLDER).write_text(f"process {os.getpid()} on {platform.node()}\n", "utf-8")
+        with contextlib.suppress(OSError):  # it only makes an error clearer
+            (path / HOLDER).write_text(f"process {os.getpid()} on {platform.node()}\n", "utf-8")
         if not exist_ok:
             refuse_other_run(path, run_key)
         manifest = _read_manifest(path)  # as the last holder of the lock left it
@@ -295,7 +296,8 @@ def open_run(
             run._save()
         yield run
     finally:
-        (path / HOLDER).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (path / HOLDER).unlink(missing_ok=True)
         lock.release()
 
 
