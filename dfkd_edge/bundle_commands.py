@@ -112,6 +112,7 @@ def plan_benchmark(
         UsageError: the bundle holds no such model.
     """
     from dfkd_edge.runtime.device import num_cores
+    from dfkd_edge.runtime.doubts import graph_notes
 
     names = _timed(bundle, precision)
     sizes = {name: bundle.model_path(name).stat().st_size for name in names}
@@ -123,6 +124,7 @@ def plan_benchmark(
         "threads": threads or num_cores(),
         "batch": bundle.batch[0],
         **dataclasses.asdict(request),
+        "notes": graph_notes(bundle.precision, bundle.manifest["models"]),
         "min_seconds": len(names) * (request.warmup_ms / 1e3 + request.duration_s),
     }
 
@@ -171,6 +173,7 @@ def classify_pictures(
     """
     from dfkd_edge.deployment.bundle import find_bundle, open_bundle
     from dfkd_edge.runtime.confidence import FITTED_ON
+    from dfkd_edge.runtime.doubts import graph_notes
     from dfkd_edge.runtime.sessions import OnnxSession, SessionRequest
     from dfkd_edge.runtime_faults import faults_as_errors
 
@@ -187,6 +190,7 @@ def classify_pictures(
     return {
         "bundle": str(opened.folder),
         "precision": name,
+        "notes": graph_notes(name, opened.manifest["models"]),
         "reject_threshold": threshold,
         "threshold_fitted_on": FITTED_ON if threshold else None,
         "pictures": rows,
@@ -297,6 +301,7 @@ def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
         *(f"{name:<8}  {size_mib:.2f} MiB: {work}" for name, size_mib in sizes.items()),
         f"how       {counted(plan['threads'], 'thread')}, batch {plan['batch']}",
         f"time      {plan['min_seconds']:g} s, and the start of a process for each model",
+        *(f"note      {note}" for note in plan["notes"]),
     ]
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 

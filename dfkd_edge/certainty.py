@@ -171,3 +171,17 @@ def gate_headline(gate: Mapping[str, Any], target: str = "") -> str:
 def certainty_line(document: Mapping[str, Any]) -> str:
     """Make the line of a closing panel that says how much the figure is worth."""
     return f"measured    {certainty_of(document).sentence()}"
+
+
+def ladder_notes(document: Mapping[str, Any]) -> list[str]:
+    """What must be read with a ladder, a sentence each: on its graphs, then on the times of rungs.
+
+    Args:
+        document: of `distill`, `export` or `check`.
+    """
+    doubts = [
+        f"{rung['name']}: {doubt}"
+        for rung in document["rungs"]
+        for doubt in rung.get("latency_doubts", ())
+    ]
+    return [*document.get("notes", ()), *doubts]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -51,15 +51,19 @@ class InOrderOfUse(TyperGroup):
         return sorted(self.commands, key=COMMANDS.index)
 
 
+PROGRAM = "dfkd-edge"
+INTERRUPTED = 130
+ParserError: Any = typer.BadParameter.__bases__[0]
+"""UsageError of the parser: click's own class, or the one of a typer that brings its parser."""
+
 app = typer.Typer(
-    name="dfkd-edge",
+    name=PROGRAM,
     cls=InOrderOfUse,
     help="From a list of class names to a compact image classifier, without a single image.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-INTERRUPTED = 130
 
 
 def _show_version(value: bool) -> None:
@@ -181,23 +185,43 @@ for group, name in ((classes_app, "classes"), (targets_app, "targets"), (cache_a
 def main() -> None:
     """Run the command line; the one place where errors become exit codes."""
     try:
-        app()
+        code = app(prog_name=PROGRAM, standalone_mode=False)
+    except ParserError as error:
+        _fail(error, parser_line(error), error.exit_code)
+    except typer.Abort:
+        sys.exit("nothing was done")
     except (DfkdEdgeError, Fault) as error:
         _fail(error, str(error), error.exit_code)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _fail(error, f"{error.strerror or error}{where}: free space or permissions, then go on", 4)
-    except SystemExit as exit_:
-        if exit_.code == INTERRUPTED:
-            sys.stderr.write(f"\nstopped; {interrupted_hint(sys.argv[1:])}\n")
-        raise
+    if code == INTERRUPTED:
+        sys.stderr.write(f"\nstopped; {interrupted_hint(sys.argv[1:])}\n")
+    sys.exit(code)
 
 
-def _fail(error: Exception, line: str, exit_code: int) -> None:
+def parser_line(error: Any) -> str:
+    """Say in one line what the parser refuses; empty where it has shown the help instead.
+
+    Args:
+        error: a `ParserError`: a missing argument, an unknown option or command, a wrong value.
+    """
+    text = " ".join(error.format_message().split()).partition(" (Possible options: ")[0]
+    what, _, near = text.rstrip(".?").partition(". Did you mean ")
+    known = near.replace("'", "").split(", ") if near else getattr(error, "possibilities", ())
+    command = error.ctx.command_path if error.ctx else " ".join((PROGRAM, *sys.argv[1:2]))
+    hint = f"{command} --help shows how it is called"
+    hint = f"did you mean {' or '.join(known)}?" if known else hint
+    return f"{what[:1].lower()}{what[1:]} ({command}): {hint}" if what else ""
+
+
+def _fail(error: Exception, line: str, exit_code: int) -> NoReturn:
     if {"--verbose", "-v"} & set(sys.argv[1:]):
         import traceback
 
         traceback.print_exception(error)
+    if not line:
+        sys.exit(exit_code)
     from rich.console import Console
     from rich.markup import escape
 

@@ -32,6 +32,7 @@ from dfkd_edge.run_dir import (
     open_run,
     point_latest,
     refuse_other_run,
+    refuse_run_in_use,
     require_writable,
 )
 from dfkd_edge.run_key import run_key
@@ -110,6 +111,8 @@ def plan_run(request: DistillRequest) -> PlannedRun:
     if not request.exist_ok:
         refuse_other_run(output, key)
     require_writable(output)
+    if not request.dry_run:
+        refuse_run_in_use(output)
     return PlannedRun(config, class_names, pictures, key, output)
 
 
@@ -122,8 +125,11 @@ def distill_planned(plan: PlannedRun, request: DistillRequest, reporter: Reporte
         DfkdEdgeError: any error of the tree.
     """
     from dfkd_edge.pipeline import open_teacher, run_distill
+    from dfkd_edge.validation.image_folders import note_strangers
 
     started = time.monotonic()
+    if plan.config.data:
+        note_strangers(Path(plan.config.data), plan.class_names.names, reporter)
     teacher = open_teacher(plan.config, plan.class_names, reporter)
     with (
         open_run(

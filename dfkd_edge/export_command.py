@@ -16,7 +16,7 @@ from dfkd_edge.class_names import read_class_names
 from dfkd_edge.config import ExportConfig, PipelineConfig
 from dfkd_edge.config_file import load_config, to_toml
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
-from dfkd_edge.deployment.precision import chosen_precision
+from dfkd_edge.deployment.precision import chosen_precision, refuse_impossible
 from dfkd_edge.distill_command import DistillRequest, run_request
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.export_view import (
@@ -28,10 +28,11 @@ from dfkd_edge.export_view import (
 )
 from dfkd_edge.plugins import load_target
 from dfkd_edge.process import prepare_host
+from dfkd_edge.real_pictures import pictures_below
 from dfkd_edge.report_command import keep_document, refresh_report
-from dfkd_edge.run_dir import find_run, require_stages
+from dfkd_edge.run_dir import find_run, require_stages, require_writable
 from dfkd_edge.runtime.bundle_files import CHECK_RESULT
-from dfkd_edge.runtime_faults import require_pictures
+from dfkd_edge.runtime_faults import require_folder, require_pictures
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -96,17 +97,33 @@ class PlannedExport:
 def plan_export(request: ExportRequest) -> PlannedExport:
     """Settle configuration, target and folder, before any heavy library is imported.
 
+    What no run can mend is judged before the run is looked for.
+
     Raises:
         UsageError: the request cannot be met.
+        EnvironmentLackingError: the bundle cannot be written.
     """
+    _settled(None, request.overrides)
+    if request.data:
+        require_folder(Path(request.data))
+    if request.output:
+        _require_free(request.output)
     run = find_run(request.run)
     require_stages(run, {"surrogates", "student"})
-    config = _resolved(run, request.overrides)
-    target = load_target(config.export.target)
-    chosen_precision(target, config.export)
+    config, target = _settled(run / "config.toml", request.overrides)
+    refuse_impossible(target, config.export)
     if request.data:
         require_pictures(Path(request.data), read_class_names(run / "classes.txt").names)
-    return PlannedExport(run, config, target, request.output or run / "bundles" / target.name)
+    folder = request.output or run / "bundles" / target.name
+    _require_free(folder)
+    return PlannedExport(run, config, target, folder)
+
+
+def _require_free(folder: Path) -> None:
+    from dfkd_edge.deployment.bundle import refuse_foreign
+
+    refuse_foreign(folder)
+    require_writable(folder)
 
 
 def export_planned(plan: PlannedExport, request: ExportRequest, reporter: Reporter) -> Bundle:
@@ -228,7 +245,7 @@ def run_all(request: RunRequest) -> None:
         DfkdEdgeError: any other error of the tree.
     """
     config = load_config(request.config, request.overrides)
-    chosen_precision(load_target(config.export.target), config.export)
+    refuse_impossible(load_target(config.export.target), config.export)
     distilled = DistillRequest(
         config_path=request.config,
         overrides=request.overrides,
@@ -268,8 +285,13 @@ def _stdout_to_stderr(active: bool) -> Any:
     return contextlib.redirect_stdout(sys.stderr) if active else contextlib.nullcontext()
 
 
-def _resolved(run: Path, overrides: tuple[str, ...]) -> PipelineConfig:
-    """The run's settings with this export's on top; what made the student cannot be changed."""
+def _settled(path: Path | None, overrides: tuple[str, ...]) -> tuple[PipelineConfig, TargetProfile]:
+    """The run's settings with this export's on top; what made the student cannot be changed.
+
+    Args:
+        path: config.toml of the run; None judges what this export names by itself.
+        overrides: `export.key=value` texts.
+    """
     foreign = [text for text in overrides if not text.strip().startswith("export.")]
     if foreign:
         raise ConfigError(
@@ -277,7 +299,12 @@ def _resolved(run: Path, overrides: tuple[str, ...]) -> PipelineConfig:
             where="--set",
             hint="settings of export start with export., such as export.percentile=99.9",
         )
-    return load_config(run / "config.toml", overrides)
+    config = load_config(path, overrides)
+    target = load_target(config.export.target)
+    chosen_precision(target, config.export)
+    if config.export.calibration_data:
+        pictures_below(Path(config.export.calibration_data))
+    return config, target
 
 
 def _show_plan(

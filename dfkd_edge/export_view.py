@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from dfkd_edge.certainty import MEASURES, certainty_line, gate_headline
+from dfkd_edge.certainty import MEASURES, certainty_line, gate_headline, ladder_notes
 from dfkd_edge.class_answers import weak_classes_lines
 from dfkd_edge.console import result_console
 from dfkd_edge.runtime.counting import counted, duration_text
@@ -24,7 +24,10 @@ def _percent(value: float | None) -> str:
 
 
 def show_ladder(document: dict[str, Any]) -> None:
-    """Print the rungs side by side: domains, then size and latency; fits 80 columns."""
+    """Print the rungs side by side: domains, then size and latency; fits 80 columns.
+
+    Below it, once, what the figures do not say.
+    """
     measure, rungs = document["measure"], document["rungs"]
     table = Table(
         title=f"conversion ladder: {MEASURES[measure]}", title_justify="left", box=SIMPLE_HEAD
@@ -38,7 +41,10 @@ def show_ladder(document: dict[str, Any]) -> None:
         table.add_row(escape(domain), *figures)
     for name, figure in LADDER_ROWS.items():
         table.add_row(name, *(figure(rung, measure) for rung in rungs), style="dim")
-    result_console().print(table)
+    console = result_console()
+    console.print(table)
+    for note in ladder_notes(document):
+        console.print(f"[yellow]note:[/yellow] {escape(note)}")
 
 
 def _mean_divergence(rung: dict[str, Any], _measure: str) -> str:

@@ -96,6 +96,7 @@ def _run(path: Path) -> dict[str, Any]:
 def _bundle(path: Path) -> dict[str, Any]:
     from dfkd_edge.deployment.bundle import open_bundle
     from dfkd_edge.runtime.bundle_files import damaged_files
+    from dfkd_edge.runtime.doubts import graph_notes
 
     bundle = open_bundle(path, verify=False)
     manifest = bundle.manifest
@@ -110,6 +111,7 @@ def _bundle(path: Path) -> dict[str, Any]:
         "target": manifest["target"],
         "backend": manifest["backend"],
         "precision": manifest["precision"],
+        "notes": graph_notes(bundle.precision, manifest["models"]),
         "status": manifest["status"],
         "version": manifest["version"],
         "models": {
@@ -206,6 +208,7 @@ def _bundle_lines(document: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("target", f"{document['target']}, runs on {document['backend']}"),
         ("models", f"{', '.join(models)}; recommended: {document['precision']}"),
+        *(("note", note) for note in document["notes"]),
         ("gate", document["status"]),
         ("input", document["input"]),
         ("made by", f"dfkd-edge {document['version']}"),

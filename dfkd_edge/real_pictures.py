@@ -1,4 +1,4 @@
-"""The real pictures of `--images`: found and checked before a run is made, without torch."""
+"""The real pictures of `--images` and `--calib-data`: found before any work, without torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from dfkd_edge.config import FewShotConfig
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.run_dir import file_hash
-from dfkd_edge.runtime.folder_layouts import pictures_in, read_layout
+from dfkd_edge.runtime.folder_layouts import PICTURE_SUFFIXES, pictures_in, read_layout
 from dfkd_edge.runtime_faults import fault_of, faults_as_errors
 
 
@@ -22,6 +22,20 @@ class RealPictures:
     """SHA-256 of each file."""
     labels: tuple[int | None, ...]
     """Index into the class list; None without class folders."""
+
+
+def pictures_below(root: Path) -> list[Path]:
+    """Every picture in a folder and its sub-folders, in order.
+
+    Raises:
+        ConfigError: there is no such folder, or no picture in it.
+    """
+    if not root.is_dir():
+        raise ConfigError("no such folder", where=f"--calib-data {root}")
+    files = sorted(f for f in root.rglob("*") if f.suffix.lower() in PICTURE_SUFFIXES)
+    if not files:
+        raise ConfigError("no picture in the folder", where=f"--calib-data {root}")
+    return files
 
 
 def find_real_pictures(

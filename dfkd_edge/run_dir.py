@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ from dfkd_edge.errors import ArtifactError, EnvironmentLackingError, RunDirError
 
 MARKER = "dfkd-edge run"
 MANIFEST = "manifest.json"
+LOCK, HOLDER = ".lock", ".lock.holder"
+"""The lock of a run, and who holds it, for the error that another process gets."""
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
@@ -163,7 +166,7 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        names = {child.name for child in path.iterdir()} - {".lock"}
+        names = {child.name for child in path.iterdir()} - {LOCK, HOLDER}
         if all(name.startswith(f".{MANIFEST}.") for name in names):
             return None  # a kill before the first write
         raise RunDirError(
@@ -216,6 +219,37 @@ def refuse_other_run(path: Path, run_key: str) -> None:
         )
 
 
+def refuse_run_in_use(path: Path) -> None:
+    """Find out, before anything is loaded, whether another process works in a run directory.
+
+    Raises:
+        RunDirError: one does.
+    """
+    import filelock
+
+    if not (path / LOCK).exists():
+        return
+    try:
+        with filelock.FileLock(path / LOCK, timeout=0):
+            pass
+    except filelock.Timeout as error:
+        raise _in_use(path) from error
+    except OSError:
+        return  # not to be written: what makes the run says so
+
+
+def _in_use(path: Path) -> RunDirError:
+    """Name the process that holds the lock, as far as it has left its number."""
+    holder = "another process"
+    with contextlib.suppress(OSError):
+        holder = (path / HOLDER).read_text(encoding="utf-8").strip() or holder
+    return RunDirError(
+        f"run is in use by {holder}",
+        where=str(path),
+        hint="wait for it or stop it, the same command goes on then; --output DIR makes another",
+    )
+
+
 @contextlib.contextmanager
 def open_run(
     path: Path, run_key: str, *, resume: bool, exist_ok: bool, wait_s: float = 0
@@ -239,15 +273,17 @@ def open_run(
     _read_manifest(path)  # a folder that is not ours gets no lock file
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path / ".lock")
+        lock = filelock.FileLock(path / LOCK)
         lock.acquire(timeout=wait_s)
     except filelock.Timeout as error:
-        raise RunDirError("run is in use by another process", where=str(path)) from error
+        raise _in_use(path) from error
     except OSError as error:
         raise EnvironmentLackingError(
             f"cannot use folder: {error.strerror}", where=str(path), hint="choose another --output"
         ) from error
     try:
+        with contextlib.suppress(OSError):  # it only makes an error clearer
+            (path / HOLDER).write_text(f"process {os.getpid()} on {platform.node()}\n", "utf-8")
         if not exist_ok:
             refuse_other_run(path, run_key)
         manifest = _read_manifest(path)  # as the last holder of the lock left it
@@ -260,6 +296,8 @@ def open_run(
             run._save()
         yield run
     finally:
+        with contextlib.suppress(OSError):
+            (path / HOLDER).unlink(missing_ok=True)
         lock.release()
 
 

@@ -14,6 +14,7 @@ from dfkd_edge.errors import (
     UsageError,
 )
 from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
+from dfkd_edge.runtime.folder_layouts import EXPECTED
 
 BY_EXIT_CODE: dict[int, type[DfkdEdgeError]] = {
     1: ArtifactError,
@@ -36,6 +37,16 @@ def faults_as_errors() -> Iterator[None]:
         raise BY_EXIT_CODE[fault.exit_code](
             fault.what, where=fault.where, hint=fault.hint
         ) from fault
+
+
+def require_folder(root: Path) -> None:
+    """Check that the folder of labelled pictures is there, which needs no class list.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not root.is_dir():
+        raise UsageError("no such folder", where=f"--data {root}", hint=EXPECTED)
 
 
 def require_pictures(root: Path, class_names: tuple[str, ...]) -> None:

@@ -114,6 +114,11 @@ class TargetProfile:
     """Every field of the data files with its source, for `targets show`."""
 
     @property
+    def machine(self) -> str:
+        """Processor architecture, as `uname -m` has it."""
+        return "x86_64" if self.family == "x86" else "aarch64"
+
+    @property
     def best_precision(self) -> Precision:
         """What export makes by default."""
         return self.precisions[-1]

@@ -92,14 +92,8 @@ def select_calibration(
         min_images: the target's `min_calibration_images`.
 
     Raises:
-        ConfigError: fewer images were asked for, or are there, than the target needs.
+        ConfigError: fewer images are there than were asked for.
     """
-    if num < min_images:
-        raise ConfigError(
-            f"{num} calibration images are too few",
-            where="--calib-size",
-            hint=f"the target asks for {min_images} or more",
-        )
     pool = np.flatnonzero(~surrogates.is_heldout)
     if len(pool) < num:
         raise ConfigError(

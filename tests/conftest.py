@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterator
@@ -276,6 +277,19 @@ def tiny_contents(tmp_path_factory: pytest.TempPathFactory) -> BundleContents:
 def tiny_bundle(tmp_path: Path, tiny_contents: BundleContents) -> Bundle:
     """Write a bundle that every check passes."""
     return write_bundle(tmp_path / "bundle", tiny_contents)
+
+
+@pytest.fixture
+def fp16_bundle(tmp_path: Path, tiny_contents: BundleContents) -> Bundle:
+    """Write a bundle for a device whose TensorRT makes FP16 of the FP32 graph."""
+    contents = dataclasses.replace(
+        tiny_contents,
+        target=dataclasses.replace(TINY_TARGET, backend="tensorrt", precisions=("fp32", "fp16")),
+        precision="fp16",
+        models={"fp32": tiny_contents.models["fp32"]},
+        golden=dataclasses.replace(tiny_contents.golden, precision_logits={}),
+    )
+    return write_bundle(tmp_path / "fp16", contents)
 
 
 @pytest.fixture(scope="session")

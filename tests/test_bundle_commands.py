@@ -13,6 +13,7 @@ from PIL import Image
 
 from dfkd_edge.deployment.bundle import Bundle, BundleContents, write_bundle
 from dfkd_edge.runtime.confidence import FITTED_ON
+from dfkd_edge.runtime.doubts import FP16_IN_ENGINE
 from dfkd_edge.validation.latency import ModelBenchmark, doubt_slow_int8
 
 
@@ -67,6 +68,24 @@ def test_int8_for_tensorrt_says_why_its_time_here_does_not_count(
         "benchmark", tmp_path / "jetson", "--duration", "0.02", "--warmup", "1"
     )
     assert f"note: int8: {doubt}" in " ".join(output[output.index("└") :].split())
+
+
+def test_every_command_says_that_fp16_is_in_no_graph_of_the_bundle(
+    fp16_bundle: Bundle, pictures: Path
+) -> None:
+    folder, timing = fp16_bundle.folder, ("--duration", "0.02", "--warmup", "1")
+    for arguments in (
+        ("benchmark", folder, *timing),
+        ("benchmark", folder, "--dry-run"),
+        ("inspect", folder),
+    ):
+        _, output, _ = run_command(*arguments)
+        assert " ".join(output.split()).count(FP16_IN_ENGINE) == 1, arguments
+    _, output, _ = run_command("predict", folder, pictures, "--json")
+    document = json.loads(output)
+    assert (document["precision"], document["notes"]) == ("fp16", [FP16_IN_ENGINE])
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert f"<li>fp32: {FP16_IN_ENGINE}</li>" in page
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_errors_reach_main_as_one_tree(quickstart: Path) -> None:
     [
         (["distill"], 2, "no class list"),
         (["distill", "--classes", "missing.txt"], 2, "no such class list (missing.txt)"),
-        (["distill", "--no-such-flag"], 2, "No such option"),
+        (["distill", "--no-such-flag"], 2, "no such option: --no-such-flag (dfkd-edge distill)"),
         (["classes", "lint", "."], 2, "is a folder"),
     ],
 )
@@ -89,6 +89,16 @@ def test_bad_input_gets_one_clear_error_and_a_code(
     assert fault in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["classes"], ["targets"], ["cache"]])
+def test_a_group_without_a_command_shows_its_help_and_fails(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    result = _run(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert " ".join(["Usage:", "dfkd-edge", *arguments]) in result.stdout + result.stderr
+    assert "error:" not in result.stderr
 
 
 @pytest.mark.parametrize("exist_ok", [True, False])

@@ -53,6 +53,21 @@ def test_the_whole_ladder_is_readable_in_80_columns(
         assert word in shown
 
 
+def test_doubts_about_the_times_stand_below_the_ladder_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    document = ladder()
+    document["notes"] = ["the bundle holds [b]one[/b] graph"]
+    document["rungs"][4]["latency_doubts"] = ["computed in float", "unsteady: deviation is 0.35"]
+    show_ladder(document)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in lines if line.startswith("note:")] == [
+        "note: the bundle holds [b]one[/b] graph",
+        "note: onnx-int8: computed in float",
+        "note: onnx-int8: unsteady: deviation is 0.35",
+    ]
+
+
 def test_a_pipe_gets_wide_tables_unless_columns_says_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

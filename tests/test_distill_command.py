@@ -84,6 +84,16 @@ def test_what_is_refused_leaves_no_trace(name: str, place: Path) -> None:
     assert content(place) == before
 
 
+def test_folders_of_no_class_are_told_before_a_student_is_trained(
+    place: Path, picture: MakePicture
+) -> None:
+    picture(place / "test" / "photo" / "houses" / "1.png", 2)
+    flags = ("--data", "test", "--teacher", "hf-hub:nobody/nothing")
+    result = CliRunner().invoke(app, ["distill", "--classes", "classes.txt", *flags])
+    assert "out of its reach" in str(result.exception)
+    assert "passed over, no class of the list: photo/houses (did you mean house?)" in result.stderr
+
+
 def figures(top1: float, agreement: float) -> dict[str, float]:
     return {"num_images": 100, "top1": top1, "agreement": agreement}
 

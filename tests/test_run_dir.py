@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from dfkd_edge.errors import ArtifactError, RunDirError
-from dfkd_edge.run_dir import atomic_write, find_run, open_run, point_latest, require_stages
+from dfkd_edge.run_dir import (
+    atomic_write,
+    find_run,
+    open_run,
+    point_latest,
+    refuse_run_in_use,
+    require_stages,
+)
 
 
 def _complete_stage(run: Path, key: str = "k") -> None:
@@ -116,6 +124,30 @@ def test_two_processes_cannot_share_a_run(tmp_path: Path) -> None:
         open_run(tmp_path / "run", "k", resume=True, exist_ok=False),
     ):
         pass
+
+
+def test_a_run_in_use_is_told_before_anything_is_loaded_with_its_holder_and_what_next(
+    tmp_path: Path, quickstart: Path
+) -> None:
+    run = tmp_path / "run"
+    flags = ("distill", "--classes", quickstart, "-o", run)
+    program = [sys.executable, "-m", "dfkd_edge", *map(str, flags), "--exist-ok"]
+    with open_run(run, "k", resume=True, exist_ok=False):
+        done = subprocess.run(program, capture_output=True, text=True)
+    holder = f"run is in use by process {os.getpid()} on "
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert holder in done.stderr
+    assert f"({run}): wait for it or stop it" in done.stderr
+    refuse_run_in_use(run)
+    assert not (run / ".lock.holder").exists()
+
+
+def test_a_lock_that_a_kill_left_behind_holds_nobody_up(tmp_path: Path) -> None:
+    for name in (".lock", ".lock.holder"):
+        (tmp_path / name).write_text("process 1 on another\n", encoding="utf-8")
+    refuse_run_in_use(tmp_path)
+    with open_run(tmp_path, "k", resume=True, exist_ok=False):
+        assert str(os.getpid()) in (tmp_path / ".lock.holder").read_text(encoding="utf-8")
 
 
 def test_a_damaged_manifest_is_reported(tmp_path: Path) -> None:

@@ -117,7 +117,43 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "unknown cache": (("cache", "clean", "engine"), 2, "unknown cache 'engine' (cache clean): did"),
     "nobody to ask": (("cache", "clean", "huggingface"), 2, "nobody to ask (cache clean): add --y"),
     "undeletable cache": (("cache", "clean", "torch", "--yes"), 4, "cannot delete"),
-    "unknown flag": ((*DISTILL, "good.txt", "--stepz", "3"), 2, "No such option: --stepz"),
+    "unknown flag": (
+        (*DISTILL, "good.txt", "--stepz", "3"),
+        2,
+        "no such option: --stepz (dfkd-edge distill): did you mean --steps or ",
+    ),
+    "unknown flag of a group": (
+        ("classes", "lint", "good.txt", "--qqq"),
+        2,
+        "no such option: --qqq (dfkd-edge classes lint): dfkd-edge classes lint --help shows how",
+    ),
+    "flag without its value": (
+        (*DISTILL, "good.txt", "--steps"),
+        2,
+        "option '--steps' requires an argument (dfkd-edge distill): dfkd-edge distill --help",
+    ),
+    "value that is no number": (
+        (*DISTILL, "good.txt", "--steps", "many"),
+        2,
+        "invalid value for '--steps': ",
+    ),
+    "missing argument": (
+        ("predict", "bundle"),
+        2,
+        "missing argument 'IMAGE...' (dfkd-edge predict): dfkd-edge predict --help shows how",
+    ),
+    "missing argument of a group": (
+        ("targets", "show"),
+        2,
+        "missing argument 'NAME' (dfkd-edge targets show): dfkd-edge targets show --help",
+    ),
+    "one argument too many": (("export", "a", "b"), 2, "got unexpected extra argument(s) (b)"),
+    "unknown command": (("exprot",), 2, "no such command 'exprot' (dfkd-edge): did you mean "),
+    "unknown command of a group": (
+        ("cache", "inof"),
+        2,
+        "no such command 'inof' (dfkd-edge cache): did you mean info?",
+    ),
     "read-only output": ((*DISTILL, "good.txt", "-o", "sealed/run"), 4, "sealed is read-only"),
     "full disk": (
         (*DISTILL, "good.txt", "--dry-run", "--save-config", "full/run.toml"),
@@ -220,7 +256,8 @@ def test_a_wrong_input_gets_one_error_with_the_next_step(
     answer = answers["results"][name]
     assert (answer["code"], said in answer["err"]) == (code, True), answer
     assert "Traceback" not in answer["err"]
-    assert answer["err"].count("error:") <= 1
+    assert answer["err"].count("error:") == 1
+    assert answer["err"].partition("error:")[2].count("\n") == 1
 
 
 def test_no_wrong_input_waits_for_torch(answers: dict[str, Any]) -> None:

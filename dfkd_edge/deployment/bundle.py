@@ -117,7 +117,7 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
         RunDirError: the folder holds files that are no bundle's.
         EnvironmentLackingError: the disk is full or not writable.
     """
-    _refuse_foreign(folder)
+    refuse_foreign(folder)
     try:
         if _status(folder) in (None, "incomplete"):
             _fill(folder, contents)
@@ -210,6 +210,7 @@ def _manifest(contents: BundleContents, models: Mapping[Precision, str]) -> dict
         "version": __version__,
         "target": contents.target.name,
         "backend": contents.target.backend,
+        "machine": contents.target.machine,
         "precision": contents.precision,
         "status": contents.status,
         "int8_full_range": spec is not None and not spec.reduce_range,
@@ -223,8 +224,12 @@ def _manifest(contents: BundleContents, models: Mapping[Precision, str]) -> dict
     }
 
 
-def _refuse_foreign(folder: Path) -> None:
-    """Only a folder of ours is written into; models may lie there before the bundle does."""
+def refuse_foreign(folder: Path) -> None:
+    """Only a folder of ours is written into; models may lie there before the bundle does.
+
+    Raises:
+        RunDirError: it is a file, or holds files that are no bundle's.
+    """
     if folder.exists() and not folder.is_dir():
         raise RunDirError("is a file", where=str(folder), hint="choose another --output")
     allowed = OWN_NAMES if _status(folder) else MODEL_NAMES

@@ -17,8 +17,8 @@ from dfkd_edge.errors import ConfigError
 from dfkd_edge.finished_run import FinishedRun
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.plugins import load_exporter
+from dfkd_edge.real_pictures import pictures_below
 from dfkd_edge.runtime.faults import Fault
-from dfkd_edge.runtime.folder_layouts import PICTURE_SUFFIXES
 from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.target_profile import TargetProfile
 from dfkd_edge.validation.evaluation_images import image_digests, note_unreadable
@@ -37,20 +37,6 @@ class CalibrationSet:
     def digests(self) -> frozenset[str]:
         """Short hash of each image, by which evaluation images are refused."""
         return frozenset(image_digests(self.images))
-
-
-def pictures_below(root: Path) -> list[Path]:
-    """Every picture in a folder and its sub-folders, in order.
-
-    Raises:
-        ConfigError: there is no such folder, or no picture in it.
-    """
-    if not root.is_dir():
-        raise ConfigError("no such folder", where=f"--calib-data {root}")
-    files = sorted(f for f in root.rglob("*") if f.suffix.lower() in PICTURE_SUFFIXES)
-    if not files:
-        raise ConfigError("no picture in the folder", where=f"--calib-data {root}")
-    return files
 
 
 def calibration_shortage(surrogates: SurrogateSet, target: TargetProfile) -> str:

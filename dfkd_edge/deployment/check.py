@@ -21,6 +21,7 @@ from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.finished_run import read_finished_surrogates
 from dfkd_edge.interfaces import Reporter, StageContext
 from dfkd_edge.run_dir import RunDir
+from dfkd_edge.runtime.doubts import graph_notes
 from dfkd_edge.runtime_faults import faults_as_errors
 from dfkd_edge.students import load_student
 from dfkd_edge.teacher import load_teacher
@@ -53,16 +54,19 @@ def check_bundle(
         teacher = load_teacher(origin.teacher, origin.classes)
         student = load_student(StudentArtifact.load(bundle.folder / "student"))
         progress.advance()
+    backend = str(bundle.manifest.get("backend"))
     sides_px = (teacher.image_size_px, student.image_size_px)
     evaluation = _evaluation(bundle, origin.classes, data, sides_px, context)
     with reporter.stage("opening every rung", 1) as progress:
-        rungs = build_rungs(teacher, student, graphs(bundle), origin.config.num_threads)
+        rungs = build_rungs(teacher, student, graphs(bundle), origin.config.num_threads, backend)
         progress.advance()
     rungs = (*rungs, *engine_rungs(bundle, reporter))
     limit = origin.config.max_drop if max_drop is None else max_drop
     proof = prove(rungs, evaluation, calibrated_images(bundle), limit, reporter)
     confidence = bundle.manifest.get("confidence")
-    return {"bundle": str(bundle.folder), **proof.document(bundle.classes, limit, confidence)}
+    notes = graph_notes(bundle.precision, bundle.manifest["models"])
+    document = proof.document(bundle.classes, limit, confidence, notes)
+    return {"bundle": str(bundle.folder), **document}
 
 
 def _evaluation(

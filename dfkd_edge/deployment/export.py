@@ -25,7 +25,7 @@ from dfkd_edge.deployment.bundle import (
     open_bundle,
     write_bundle,
 )
-from dfkd_edge.deployment.calibration_source import CalibrationSet, calibration_set, pictures_below
+from dfkd_edge.deployment.calibration_source import CalibrationSet, calibration_set
 from dfkd_edge.deployment.conversion import Conversion, Graphs
 from dfkd_edge.deployment.licenses import licenses_text
 from dfkd_edge.deployment.model_card import model_card
@@ -36,7 +36,9 @@ from dfkd_edge.deployment.rescue import Rescuer
 from dfkd_edge.errors import ConfigError, DfkdEdgeError, RunDirError
 from dfkd_edge.finished_run import FinishedRun
 from dfkd_edge.interfaces import StageContext
+from dfkd_edge.real_pictures import pictures_below
 from dfkd_edge.run_dir import content_hash, file_hash
+from dfkd_edge.runtime.doubts import graph_notes
 from dfkd_edge.runtime.preprocess import resized_images
 from dfkd_edge.students import Student, load_student
 from dfkd_edge.target_profile import Precision, TargetProfile
@@ -145,17 +147,19 @@ def _convert_and_prove(
     surroundings: tuple[EvaluationSet, StageContext],
 ) -> Proven:
     evaluation, context = surroundings
-    config = conversion.config
+    config, backend = conversion.config, conversion.target.backend
     graphs = conversion.convert(run.student, chosen_precision(conversion.target, config), images)
     with context.reporter.stage("opening every rung", 1) as progress:
-        rungs = build_rungs(networks.teacher, networks.student, graphs.models, config.num_threads)
+        rungs = build_rungs(
+            networks.teacher, networks.student, graphs.models, config.num_threads, backend
+        )
         progress.advance()
     calibrated = images.digests if images else frozenset()
     proof = prove(rungs, evaluation, calibrated, config.max_drop, context.reporter)
     if images is None or not config.repair or judge(proof.predictions, config.max_drop).passed:
         return Proven(graphs, proof, None)
     rescued = Rescuer(run, conversion, images, networks.teacher, context, proof).rescue(graphs)
-    last = model_rung(rescued.graphs.final, rungs[-1].side_px, config.num_threads)
+    last = model_rung(rescued.graphs.final, rungs[-1].side_px, config.num_threads, backend)
     proof = Proof((*rungs[:-1], last), rescued.predictions, proof.evaluation)
     return Proven(rescued.graphs, proof, rescued.document)
 
@@ -169,13 +173,15 @@ def _contents(
 ) -> BundleContents:
     target, config, names = conversion.target, conversion.config, run.class_names.names
     confidence, provenance = documents
-    document = proven.proof.document(names, config.max_drop, confidence)
-    side_px = int(run.student.settings["image_size_px"])
     precision = chosen_precision(target, config)
+    models = {model.precision: model for model in _shipped(proven.graphs, target)}
+    notes = graph_notes(precision, models)
+    document = proven.proof.document(names, config.max_drop, confidence, notes)
+    side_px = int(run.student.settings["image_size_px"])
     return BundleContents(
         target=target,
         precision=precision,
-        models={model.precision: model for model in _shipped(proven.graphs, target)},
+        models=models,
         class_names=names,
         student=run.student,
         text_head=load_tensors(run.student.weights)["head_KD"].T,

@@ -40,6 +40,7 @@ def model_card(
     )
     classes = ", ".join(escaped(name) for name in settings["classes"])
     gate = validation["gate"]
+    notes = "".join(f" {escaped(note[:1].upper() + note[1:])}." for note in validation["notes"])
     side_px, teacher = settings["image_size_px"], escaped(settings["teacher"])
     return f"""---
 {front}---
@@ -60,7 +61,7 @@ the names of the classes.
 {_table(validation)}
 
 Measured on {escaped(validation["images"])}. Gate: {"passed" if gate["passed"] else "FAILED"}; \
-{escaped(gate["sentence"])}.
+{escaped(gate["sentence"])}.{notes}
 
 ## Use
 

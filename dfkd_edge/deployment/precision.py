@@ -1,10 +1,25 @@
-"""The precision of a bundle: what was asked for, or the best that the target computes in."""
+"""The precision of a bundle, and what a target cannot give or needs."""
 
 from __future__ import annotations
 
 from dfkd_edge.config import ExportConfig
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.target_profile import Precision, TargetProfile
+
+
+def refuse_impossible(target: TargetProfile, config: ExportConfig) -> None:
+    """Refuse settings that the target cannot meet, whatever the images are.
+
+    Raises:
+        ConfigError: the target does not compute in the precision, or needs more calibration images.
+    """
+    is_int8 = chosen_precision(target, config) == "int8"
+    if is_int8 and config.calibration_size < target.min_calibration_images:
+        raise ConfigError(
+            f"{config.calibration_size} calibration images are too few",
+            where="--calib-size",
+            hint=f"{target.name} asks for {target.min_calibration_images} or more",
+        )
 
 
 def chosen_precision(target: TargetProfile, config: ExportConfig) -> Precision:

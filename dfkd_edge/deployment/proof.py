@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from dfkd_edge.environment import describe_environment
 from dfkd_edge.interfaces import ModelOutputs, Reporter, Runner, StageContext
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.runtime.doubts import time_doubts
 from dfkd_edge.runtime.engine_session import open_engine, why_no_tensorrt
 from dfkd_edge.runtime.sessions import Session, SessionRequest
-from dfkd_edge.runtime.timing import TimingRequest, measure
+from dfkd_edge.runtime.timing import Latency, TimingRequest, measure
 from dfkd_edge.runtime_faults import faults_as_errors
 from dfkd_edge.students import Student
 from dfkd_edge.teacher import Teacher
@@ -32,7 +33,7 @@ from dfkd_edge.validation.evaluation_images import (
     surrogate_suite,
 )
 from dfkd_edge.validation.gate import judge
-from dfkd_edge.validation.image_folders import folders_of_no_class
+from dfkd_edge.validation.image_folders import note_strangers
 from dfkd_edge.validation.ladder import (
     STUDENT,
     TEACHER,
@@ -61,12 +62,21 @@ class Proof:
         class_names: Sequence[str],
         max_drop: float,
         confidence: Mapping[str, Any] | None = None,
+        notes: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Describe ladder, gate and environment; what `check --json` prints."""
+        """Describe ladder, gate and environment; what `check --json` prints.
+
+        Args:
+            class_names: in the order of the logits.
+            max_drop: of the gate.
+            confidence: temperature and reject threshold of the bundle.
+            notes: on the graphs, a sentence each, to be read with the ladder.
+        """
         temperature = confidence["temperature"] if confidence else None
         ladder = ladder_document(class_names, self.rungs, self.predictions, temperature)
         return {
             **ladder,
+            "notes": list(notes),
             "images": self.evaluation.description,
             "gate": judge(self.predictions, max_drop).document(),
             "confidence": dict(confidence) if confidence else None,
@@ -80,21 +90,38 @@ def open_runner(model: ModelFile, num_threads: int) -> Runner:
     return runner
 
 
-def median_latency_ms(runner: Runner, side_px: int) -> float:
-    """Median time of one image on this host, in milliseconds."""
+def one_image_latency(runner: Runner, side_px: int) -> Latency:
+    """Time one image on this host."""
     image_NHWC = np.full((1, side_px, side_px, 3), 127, np.uint8)
-    return measure(lambda: runner(image_NHWC), 1, LATENCY).percentile_ms["p50"]
+    return measure(lambda: runner(image_NHWC), 1, LATENCY)
 
 
-def model_rung(model: ModelFile, side_px: int, num_threads: int) -> Rung:
+def timed_rung(name: str, runner: Runner, side_px: int, size_bytes: int) -> Rung:
+    """Make a rung with its median latency here."""
+    latency = one_image_latency(runner, side_px)
+    p50_ms = latency.percentile_ms["p50"]
+    return Rung(name, runner, side_px, size_bytes, p50_ms, tuple(latency.doubts))
+
+
+def model_rung(model: ModelFile, side_px: int, num_threads: int, backend: str) -> Rung:
     """Open one converted model as a rung, with its size and its latency.
 
     INT8 that this CPU can only compute in float has no latency: it would say nothing of INT8.
+
+    Args:
+        model: an ONNX graph.
+        side_px: of its images.
+        num_threads: of the runner; 0 takes all cores.
+        backend: of the target that the graph was made for.
     """
     runner = open_runner(model, num_threads)
-    is_measure = not getattr(runner, "computes_in_float", False)
-    latency_ms = median_latency_ms(runner, side_px) if is_measure else None
-    return Rung(f"onnx-{model.precision}", runner, side_px, model.size_bytes, latency_ms)
+    in_float = bool(getattr(runner, "computes_in_float", False))
+    doubts = tuple(time_doubts(model.precision, "onnxruntime", backend, in_float))
+    name = f"onnx-{model.precision}"
+    if in_float:
+        return Rung(name, runner, side_px, model.size_bytes, latency_doubts=doubts)
+    rung = timed_rung(name, runner, side_px, model.size_bytes)
+    return replace(rung, latency_doubts=(*doubts, *rung.latency_doubts))
 
 
 class EngineRunner:
@@ -132,26 +159,37 @@ def engine_rungs(bundle: Bundle, reporter: Reporter) -> tuple[Rung, ...]:
         )
         session = open_engine(request, reporter.note)
         runner = EngineRunner(session)
-        latency_ms = median_latency_ms(runner, bundle.side_px)
+        rung = timed_rung("engine", runner, bundle.side_px, session.size_bytes)
         progress.advance()
-    return (Rung("engine", runner, bundle.side_px, session.size_bytes, latency_ms),)
+    return (rung,)
 
 
 def build_rungs(
-    teacher: Teacher, student: Student, models: Sequence[ModelFile], num_threads: int
+    teacher: Teacher,
+    student: Student,
+    models: Sequence[ModelFile],
+    num_threads: int,
+    backend: str,
 ) -> tuple[Rung, ...]:
-    """Teacher, student, then every converted model in the order of conversion."""
+    """Teacher, student, then every converted model in the order of conversion.
+
+    Args:
+        teacher: the first rung.
+        student: the second one.
+        models: the graphs.
+        num_threads: of their runner; 0 takes all cores.
+        backend: of the target that they were made for.
+    """
     side_px = student.image_size_px
     networks = (
         (TEACHER, TeacherNetwork(teacher), teacher.image_size_px, teacher.num_image_parameters),
         (STUDENT, student, side_px, student.num_parameters),
     )
-    rungs = []
-    for name, network, native_px, num_parameters in networks:
-        runner = TorchRunner(name, network)
-        latency_ms = median_latency_ms(runner, native_px)
-        rungs.append(Rung(name, runner, native_px, num_parameters * BYTES_PER_FLOAT, latency_ms))
-    return (*rungs, *(model_rung(model, side_px, num_threads) for model in models))
+    rungs = [
+        timed_rung(name, TorchRunner(name, network), native_px, num_parameters * BYTES_PER_FLOAT)
+        for name, network, native_px, num_parameters in networks
+    ]
+    return (*rungs, *(model_rung(model, side_px, num_threads, backend) for model in models))
 
 
 def evaluation_set(
@@ -173,10 +211,7 @@ def evaluation_set(
             progress.advance()
         return suite
     pictures = labelled_pictures(Path(data), class_names, sides_px)
-    strangers = folders_of_no_class(Path(data), class_names)
-    if strangers:
-        shown = ", ".join(strangers[:5]) + (" ..." if len(strangers) > 5 else "")
-        context.reporter.note(f"  passed over, no class of the list: {escape(shown)}")
+    note_strangers(Path(data), class_names, context.reporter)
     return pictures
 
 

@@ -13,6 +13,8 @@ from dfkd_edge.class_answers import pooled_answers
 from dfkd_edge.report.sources import Document, Sources
 
 TEACHER, STUDENT = "teacher", "student"
+NOTES_PLACE = "see the notes below the ladder"
+"""Where the page says, once, what the figures of a ladder do not."""
 
 
 @dataclass(frozen=True, slots=True)

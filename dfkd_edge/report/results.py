@@ -7,7 +7,7 @@ import shlex
 from collections import Counter
 from typing import Any
 
-from dfkd_edge.certainty import certainty_of, gate_headline, gate_state
+from dfkd_edge.certainty import certainty_of, gate_headline, gate_state, ladder_notes
 from dfkd_edge.class_answers import weak_classes_sentence
 from dfkd_edge.report.blocks import (
     Block,
@@ -15,6 +15,7 @@ from dfkd_edge.report.blocks import (
     Facts,
     Figures,
     Missing,
+    Notes,
     Section,
     Table,
     Tile,
@@ -27,6 +28,7 @@ from dfkd_edge.report.figures import (
     reliability_figure,
 )
 from dfkd_edge.report.ladder_view import (
+    NOTES_PLACE,
     STUDENT,
     TEACHER,
     LadderView,
@@ -87,12 +89,15 @@ def _cost_tiles(ladder: LadderView, student: Document) -> list[Tile]:
         size, teacher_size = 4 * own, 4 * teachers
     ratio = f"{teacher_size / size:.1f} times smaller"
     note = f"{ratio} than the teacher's {teacher_size / MIB:.1f} MiB"
+    note += f"; {NOTES_PLACE}" if ladder.document.get("notes") else ""
     tiles = [Tile("Size", f"{size / MIB:.2f} MiB", note)]
     before, after = teacher.get("latency_ms"), ladder.rung(STUDENT).get("latency_ms")
     if before and after:
         timed = next((rung for rung in reversed(ladder.rungs) if rung.get("latency_ms")), teacher)
         taken = f"{timed['name']} takes {timed['latency_ms']:.2f} ms on the host"
         note = f"as fast as the teacher, both in torch; {taken}"
+        shown = (teacher, ladder.rung(STUDENT), timed)
+        note += f"; {NOTES_PLACE}" * any(r.get("latency_doubts") for r in shown)
         tiles.append(Tile("Speed", f"{before / after:.1f}{TIMES}", note))
     return tiles
 
@@ -151,6 +156,9 @@ def _ladder_blocks(ladder: LadderView) -> list[Block]:
         f" on {images}" if images else ""
     )
     blocks: list[Block] = [Figures(tuple(figures)), Table(headings, rows, caption)]
+    notes = ladder_notes(ladder.document)
+    if notes:
+        blocks.append(Notes("to be read with these figures", tuple(notes)))
     losses = ladder.document.get("losses")
     if losses:
         blocks.append(_loss_table(losses))

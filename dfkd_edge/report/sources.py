@@ -238,6 +238,7 @@ def _is_whole_model(model: Document) -> bool:
         isinstance(times, dict)
         and isinstance(state, dict)
         and isinstance(latency.get("doubts", []), list)
+        and isinstance(model.get("notes", []), list)
         and all(isinstance(value, int | float) for value in times.values())
         and all(isinstance(value, int | float | None) for value in numbers)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dfkd_edge.report.blocks import Block, Cell, Figures, Missing, Notes, Section, Table, text_row
 from dfkd_edge.report.figures import SpeedPoint, speed_figure
-from dfkd_edge.report.ladder_view import LadderView, read_ladders, subject
+from dfkd_edge.report.ladder_view import NOTES_PLACE, LadderView, read_ladders, subject
 from dfkd_edge.report.sources import Document, Sources
 from dfkd_edge.report.svg import NOTHING, number_text, percent
 
@@ -27,11 +27,14 @@ def speed_section(sources: Sources) -> Section:
         blocks.append(
             Missing("No latency percentiles yet", f"dfkd-edge benchmark {subject(sources)}")
         )
-    if not sources.devices:
+    for bundle in sources.bundles:
+        blocks += _notes(f"benchmark of {bundle.folder.name}", _doubts_of(bundle.benchmark or {}))
+    if not any(_is_device(device.document) for device in sources.devices):
         command = f"python3 check.pyz, then dfkd-edge report {subject(sources)} result.json"
         blocks.append(Missing("No device has answered yet", command))
     for device in sources.devices:
-        blocks += _device_notes(device.path.name, device.document)
+        faults = [str(fault) for fault in device.document.get("faults", ())]
+        blocks += _notes(device.path.name, [*faults, *_device_doubts(device.document)])
     points = _speed_points(ladder) if ladder else []
     if len(points) > 1 and ladder:
         blocks.insert(0, Figures((speed_figure(points, ladder.measure_name),)))
@@ -39,6 +42,10 @@ def speed_section(sources: Sources) -> Section:
         reason = "this CPU can compute it in float only, so its time would say nothing of INT8"
         if untimed:
             blocks.insert(1, Notes("not in the picture", (f"{', '.join(untimed)}: {reason}",)))
+        doubtful = [str(r["name"]) for r in ladder.rungs if r.get("latency_doubts")]
+        if doubtful:
+            line = f"{', '.join(doubtful)}: {NOTES_PLACE}"
+            blocks.insert(1, Notes("to be read with these times", (line,)))
     return Section("speed", "Speed", lead, tuple(blocks))
 
 
@@ -74,6 +81,7 @@ def _device_rows(sources: Sources) -> list[tuple[Cell, ...]]:
             latency, data = model.get("latency", {}), model.get("data", {})
             power = latency.get("state", {}).get("power_mode")
             note = f"{model.get('backend', '')} {model.get('version', '')}".strip()
+            note += f", {model['not_target']}" if model.get("not_target") else ""
             note += f", {power}" if power else ""
             note += "" if is_ours else ", another bundle"
             if model.get("settings", {}).get("int8_in_float"):
@@ -102,9 +110,26 @@ def _times(latency: Document) -> tuple[Cell, ...]:
     )
 
 
-def _device_notes(name: str, document: Document) -> list[Block]:
-    lines = [str(fault) for fault in document.get("faults", ())]
-    for precision, model in document["models"].items():
-        doubts = model.get("latency", {}).get("doubts", ())
-        lines += [f"{precision}: {doubt}" for doubt in doubts]
+def _is_device(document: Document) -> bool:
+    """Whether a result is of the target, in one of its precisions; results of hosts are marked."""
+    return any(not model.get("not_target") for model in document["models"].values())
+
+
+def _doubts_of(benchmark: Document) -> list[str]:
+    return [
+        f"{model['precision']}: {doubt}"
+        for model in benchmark.get("models", ())
+        for doubt in model["latency"].get("doubts", ())
+    ]
+
+
+def _device_doubts(document: Document) -> list[str]:
+    return [
+        f"{precision}: {doubt}"
+        for precision, model in document["models"].items()
+        for doubt in (*model.get("notes", ()), *model.get("latency", {}).get("doubts", ()))
+    ]
+
+
+def _notes(name: str, lines: list[str]) -> list[Block]:
     return [Notes(f"noted in {name}", tuple(lines))] if lines else []

@@ -12,12 +12,13 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from dfkd_edge.runtime import bundle_files, device, golden, preprocess
 from dfkd_edge.runtime.counting import counted
+from dfkd_edge.runtime.doubts import graph_notes, time_doubts, why_not_target
 from dfkd_edge.runtime.faults import Fault, LackingFault, ProofFault, UsageFault
 from dfkd_edge.runtime.labelled_folders import LabelledFolder, find_pictures, score_folder
 from dfkd_edge.runtime.sessions import (
@@ -40,7 +41,11 @@ MAX_FRAME_BYTES = 256 << 20
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the check; returns the exit code: 0 ok, 1 damaged, 2 usage, 3 not proven, 4 lacking."""
-    options = _parser().parse_args(arguments)
+    try:
+        options = _parser().parse_args(arguments)
+    except UsageFault as fault:
+        Voice(quiet=True, to_stderr=True).fault(fault)
+        return fault.exit_code
     voice = Voice(options.quiet, options.json)
     try:
         result, faults = check_bundle(options, voice)
@@ -56,8 +61,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return faults[0].exit_code if faults else 0
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """Refuses in one line, without the usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            UsageFault: always.
+        """
+        raise UsageFault(message, self.prog, "--help lists the options")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="check.pyz", description="Prove a dfkd-edge bundle on this machine."
     )
     here = Path(sys.argv[0]).resolve().parent
@@ -209,11 +226,20 @@ def _check_model(
     )
     memory_before_mib = device.peak_memory_mib()
     session = open_session(request, voice.say)
+    notes = []
+    if session.backend == "onnxruntime":
+        notes += graph_notes(bundle.precision, bundle.manifest["models"])
+    not_target = why_not_target(bundle.manifest, session.backend)
+    for note in (*notes, not_target):
+        if note:
+            voice.say(f"note: {note}")
     found: dict[str, Any] = {
         "memory_before_mib": memory_before_mib,
         "backend": session.backend,
         "version": session.version,
         "settings": session.settings,
+        "notes": notes,
+        "not_target": not_target,
         "size_bytes": session.size_bytes,
         "golden": _check_golden(session, bundle, precision, faults, voice),
     }
@@ -271,9 +297,11 @@ def _measure(
         lambda seconds: voice.tick(f"timing {precision}: {seconds:.0f} of {total_s:.0f} s"),
     )
     after = device.state()
-    doubts = [*_int8_doubts(session, bundle, precision), *device.doubts(before, after)]
-    if latency.variation > 0.1:
-        doubts.append(f"unsteady: deviation is {latency.variation:.2f} of the mean")
+    doubts = [*device.doubts(before, after), *latency.doubts]
+    if precision in bundle.manifest["models"]:
+        in_float = bool(session.settings.get("int8_in_float"))
+        graph_for = str(bundle.manifest.get("backend"))
+        doubts[:0] = time_doubts(precision, session.backend, graph_for, in_float)
     shown = ", ".join(f"{name} {value:.3f} ms" for name, value in latency.percentile_ms.items())
     mode = f", power mode {after['power_mode']}" if after.get("power_mode") else ""
     voice.say(f"latency {shown}, {latency.throughput_per_s:.1f} images/s{mode}")
@@ -285,25 +313,6 @@ def _measure(
         "doubts": doubts,
         "peak_memory_mib": device.peak_memory_mib(),
     }
-
-
-def _int8_doubts(session: Session, bundle: bundle_files.Bundle, precision: str) -> list[str]:
-    """Say why the time of INT8 here is none of INT8's, where that is so."""
-    if precision != "int8" or session.backend != "onnxruntime":
-        return []
-    if session.settings["int8_in_float"]:
-        reason = "8-bit sums of this CPU saturate, so INT8 was computed in float"
-    elif bundle.manifest.get("backend") == "tensorrt":
-        reason = "onnxruntime computes most layers of an INT8 graph for TensorRT in float"
-    else:
-        return []
-    if device.may_be_jetson():
-        counts = (
-            "the time that counts is TensorRT's, apt-get install python3-libnvinfer on a Jetson"
-        )
-    else:
-        counts = "check.pyz on the device gives the time that counts"
-    return [f"{reason}: {counts}"]
 
 
 def _say_score(score: dict[str, Any], voice: Voice) -> None:

@@ -7,8 +7,10 @@ between the two is looked through, and so is a wrapper such as PACS's `kfold` ab
 
 from __future__ import annotations
 
+import difflib
 import json
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,9 @@ BENCHMARKS = {
     "ImageNet": ("val",),
 }
 """Folded names of the domains."""
+NEAR = 0.75
+"""Likeness from which a name may be meant: `dogs` is near to `dog`, `cat` is not near to `car`."""
+MAX_NEAR = 3
 EXPECTED = "expected DIR/<domain>/<class>/*.jpg or DIR/<class>/*.jpg with the classes of the list"
 
 
@@ -41,6 +46,8 @@ class ClassFolder:
     domain: str
     label: int | None
     """Index into the class list; None when the folder names no class of it."""
+    near: str = ""
+    """Class without a folder beside this one that its name may mean; empty for none."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,22 @@ def class_key(name: str) -> str:
     """Return the form under which a folder and a class name are the same."""
     plain = name.replace("_", " ").replace("-", " ")
     return " ".join(unicodedata.normalize("NFKC", plain).casefold().split())
+
+
+def nearest_class(name: str, classes: Iterable[str]) -> str:
+    """Return the class that a folder's name may mean, as `dogs` means `dog`; empty for none."""
+    by_key = {class_key(known): known for known in classes}
+    found = difflib.get_close_matches(class_key(name), list(by_key), n=1, cutoff=NEAR)
+    return by_key[found[0]] if found else ""
+
+
+def expected_layout(root: Path, classes: tuple[str, ...]) -> str:
+    """Say how a folder that names no class should look, and which names in it are near to one."""
+    children = folders_in(root)
+    folders = [*children, *(below for child in children for below in folders_in(child))]
+    near = {folder.name: nearest_class(folder.name, classes) for folder in folders}
+    named = [f"folder {name}: did you mean {known}?" for name, known in near.items() if known]
+    return " ".join([*named[:MAX_NEAR], EXPECTED])
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -173,6 +196,19 @@ def _benchmark(domains: list[str]) -> str:
     return ""
 
 
+def _class_folders(
+    parent: Path, domain: str, finder: ClassFinder, classes: tuple[str, ...]
+) -> list[ClassFolder]:
+    labels = {folder: finder.label(folder) for folder in folders_in(parent)}
+    free = [name for number, name in enumerate(classes) if number not in labels.values()]
+    return [
+        ClassFolder(folder, domain, label)
+        if label is not None
+        else ClassFolder(folder, domain, None, nearest_class(folder.name, free))
+        for folder, label in labels.items()
+    ]
+
+
 def read_layout(root: Path, classes: tuple[str, ...]) -> Layout:
     """Find the class folders below a folder; none where nothing names a class of the list."""
     finder = ClassFinder(classes, root)
@@ -182,10 +218,10 @@ def read_layout(root: Path, classes: tuple[str, ...]) -> Layout:
         finder, how = NumberFinder(classes, root), "numbers, in the order of the list"
         domains = _domains(root, finder)
     folders = tuple(
-        ClassFolder(folder, domain, finder.label(folder))
+        folder
         for domain, parents in domains.items()
         for parent in parents
-        for folder in folders_in(parent)
+        for folder in _class_folders(parent, domain, finder, classes)
     )
     labels = {folder.label for folder in folders} - {None}
     name = _benchmark(list(domains))

@@ -15,7 +15,7 @@ import numpy as np
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
-from dfkd_edge.runtime.folder_layouts import EXPECTED, pictures_in, read_layout
+from dfkd_edge.runtime.folder_layouts import expected_layout, pictures_in, read_layout
 from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.runtime.sessions import Session
 from dfkd_edge.runtime.share_interval import wilson_interval
@@ -95,13 +95,16 @@ def find_pictures(root: Path, classes: tuple[str, ...]) -> LabelledFolder:
         if folder.label is None:
             skipped.append(
                 f"{folder.path}: names no class, {counted(len(files), 'picture')} passed over"
+                + (f"; did you mean {folder.near}?" if folder.near else "")
             )
         elif not files:
             skipped.append(f"{folder.path}: holds no picture")
         else:
             pictures += [LabelledPicture(file, folder.domain, folder.label) for file in files]
     if not pictures:
-        raise UsageFault("no picture of any class", f"--data {root}", EXPECTED)
+        raise UsageFault(
+            "no picture of any class", f"--data {root}", expected_layout(root, classes)
+        )
     return LabelledFolder(root, tuple(pictures), tuple(skipped), layout.description)
 
 

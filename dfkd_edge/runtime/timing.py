@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 MIN_ITERATIONS, MAX_ITERATIONS = 20, 1_000_000
+MAX_VARIATION = 0.1
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,18 @@ class Latency:
     min_ms: float
     max_ms: float
     variation: float
-    """Standard deviation over mean; above 0.1 the clocks or the load were unsteady."""
+    """Standard deviation over mean; above MAX_VARIATION the clocks or the load were unsteady."""
     throughput_per_s: float
     """Images a second, one after the other."""
     warmup_ms: float
     duration_s: float
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why it may not be repeatable: no line where the inferences took much the same time."""
+        if self.variation <= MAX_VARIATION:
+            return []
+        return [f"unsteady: deviation is {self.variation:.2f} of the mean"]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.markup import escape
+
 from dfkd_edge.errors import ConfigError
-from dfkd_edge.runtime.folder_layouts import EXPECTED, pictures_in, read_layout
+from dfkd_edge.interfaces import Reporter
+from dfkd_edge.runtime.folder_layouts import expected_layout, pictures_in, read_layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,11 @@ def find_domains(root: Path, class_names: tuple[str, ...]) -> list[Domain]:
         if pairs
     ]
     if not domains:
-        raise ConfigError("no picture of any class", where=f"--data {root}", hint=EXPECTED)
+        raise ConfigError(
+            "no picture of any class",
+            where=f"--data {root}",
+            hint=expected_layout(root, class_names),
+        )
     return domains
 
 
@@ -47,10 +54,22 @@ def describe_folders(root: Path, class_names: tuple[str, ...]) -> str:
     return read_layout(root, class_names).description
 
 
+def note_strangers(root: Path, class_names: tuple[str, ...], reporter: Reporter) -> None:
+    """Tell which folders are passed over since they name no class, where there are some."""
+    strangers = folders_of_no_class(root, class_names)
+    if strangers:
+        shown = ", ".join(strangers[:5]) + (" ..." if len(strangers) > 5 else "")
+        reporter.note(f"  passed over, no class of the list: {escape(shown)}")
+
+
 def folders_of_no_class(root: Path, class_names: tuple[str, ...]) -> list[str]:
-    """Name the folders that lie where classes are expected but name none, as `domain/folder`."""
+    """Name the folders that lie where classes are expected but name none, as `domain/folder`.
+
+    A near name of the list is asked for behind it.
+    """
     return [
         folder.path.relative_to(root).as_posix()
+        + (f" (did you mean {folder.near}?)" if folder.near else "")
         for folder in read_layout(root, class_names).folders
         if folder.label is None
     ]

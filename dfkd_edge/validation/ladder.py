@@ -49,6 +49,8 @@ class Rung:
     size_bytes: int | None = None
     latency_ms: float | None = None
     """Median, one image."""
+    latency_doubts: tuple[str, ...] = ()
+    """Why that time may mislead, or why there is none; a sentence each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +239,7 @@ def _rung_document(rung: Rung, predictions: Predictions, listing: Listing) -> di
         "worst_domain": min(figure, key=figure.__getitem__),
         "size_bytes": rung.size_bytes,
         "latency_ms": rung.latency_ms,
+        "latency_doubts": list(rung.latency_doubts),
         "max_logit_difference": difference,
     }
 

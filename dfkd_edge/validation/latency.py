@@ -79,6 +79,7 @@ def benchmark_model(
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise ConversionError(f"cannot be measured: {lines[-1]}", where=f"{bundle}, {precision}")
     latency = model["latency"]
+    latency["doubts"] = [*model["notes"], *latency["doubts"]]
     return ModelBenchmark(
         precision=precision,
         size_bytes=model["size_bytes"],

@@ -16,8 +16,13 @@ from typer.testing import CliRunner, Result
 
 from dfkd_edge.artifacts import load_tensors
 from dfkd_edge.cli import app
+from dfkd_edge.deployment.bundle import open_bundle
+from dfkd_edge.deployment.origin import graphs
+from dfkd_edge.deployment.proof import model_rung
 from dfkd_edge.errors import ArtifactError, ConfigError, UsageError
 
+SIDE_PX = 64
+"""Of the small run's student."""
 pytestmark = pytest.mark.usefixtures("few_images")
 
 
@@ -30,6 +35,8 @@ def test_check_measures_labelled_domains_and_passes_strangers_over(
 ) -> None:
     run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
     (pictures / "day" / "cat").mkdir()
+    (pictures / "day" / "persons").mkdir()
+    shutil.rmtree(pictures / "day" / "person")
     (pictures / "day" / "dog" / "torn.png").write_bytes(b"torn")
     result = _invoke(
         "check", run / "bundles" / "x86-cpu", "--data", pictures, "--max-drop", "1", "--json"
@@ -37,16 +44,28 @@ def test_check_measures_labelled_domains_and_passes_strangers_over(
     assert result.exit_code == 0, result.exception
     document = json.loads(result.stdout)
     assert {d: f["num_images"] for d, f in document["rungs"][0]["domains"].items()} == {
-        "day": 6,
+        "day": 4,
         "night": 6,
     }
     assert document["measure"] == "top1"
     assert document["rungs"][1]["mean_top1"] is not None
-    assert "no class of the list: day/cat" in result.stderr
+    assert "no class of the list: day/cat, day/persons (did you mean person?)" in result.stderr
     assert "1 unreadable" in result.stderr
     page = Path(document["report"]).read_text(encoding="utf-8")
     assert "measured by check for x86-cpu" in page
     assert f"{document['rungs'][-1]['mean_top1']:.1%}" in page
+
+
+def test_a_graph_for_tensorrt_says_at_its_rung_that_its_time_here_is_no_measure(
+    exported: tuple[Path, dict[str, Any]],
+) -> None:
+    (int8,) = (graph for graph in graphs(open_bundle(exported[0])) if graph.precision == "int8")
+    first = {
+        backend: model_rung(int8, SIDE_PX, 1, backend).latency_doubts[:1]
+        for backend in ("tensorrt", "onnxruntime")
+    }
+    assert "check.pyz on the device gives the time that counts" in first["tensorrt"][0]
+    assert not [doubt for doubt in first["onnxruntime"] if "for TensorRT" in doubt]
 
 
 def test_calibration_pictures_are_refused_as_evaluation_pictures(

@@ -18,6 +18,7 @@ from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.cli import app
 from dfkd_edge.errors import ArtifactError, ConfigError, GateFailedError, RunDirError, UsageError
 from dfkd_edge.report import write_report
+from dfkd_edge.runtime.doubts import FP16_IN_ENGINE
 from dfkd_edge.validation import evaluation_images
 
 pytestmark = pytest.mark.usefixtures("few_images")
@@ -124,6 +125,21 @@ def test_a_jetsons_bundle_gives_its_golden_logits_on_this_machine(
     }
 
 
+def test_an_fp16_bundle_says_at_the_ladder_that_its_graph_is_fp32(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bundle"
+    flags = ("--target", "nano", "--max-drop", "1", "-o", folder)
+    said = [_invoke("export", finished_run, *flags), _invoke("check", folder)]
+    for result in said:
+        assert " ".join(result.stdout.split()).count(f"note: {FP16_IN_ENGINE}") == 1
+    assert list(folder.glob("model.*.onnx")) == [folder / "model.fp32.onnx"]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "MiB; see the notes below the ladder" in page
+    assert f"<li>{FP16_IN_ENGINE}</li>" in page
+    assert FP16_IN_ENGINE[1:-6] in (folder / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_a_missed_gate_is_mended_or_reported(finished_run: Path, tmp_path: Path) -> None:
     arguments = ("--target", "jetson", *CLIPPED, "export.percentile=95", "--max-drop", "0.02")
@@ -150,18 +166,60 @@ def test_a_missed_gate_is_mended_or_reported(finished_run: Path, tmp_path: Path)
         (("--data", "{empty}"), UsageError, "no picture of any class"),
         (("--calib-data", "{empty}"), ConfigError, "no picture in the folder"),
         (("--set", "seed=3"), ConfigError, "no setting of export"),
+        (("-o", "{foreign}"), RunDirError, "holds what is no bundle's: thesis.doc"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_writes_nothing(
     finished_run: Path, tmp_path: Path, arguments: tuple[str, ...], kind: type, fault: str
 ) -> None:
-    (tmp_path / "empty").mkdir()
-    filled = [a.replace("{empty}", str(tmp_path / "empty")) for a in arguments]
-    result = _invoke("export", finished_run, *filled, "-o", tmp_path / "bundle")
+    for name in ("empty", "foreign"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "foreign" / "thesis.doc").touch()
+    filled = [a.format(empty=tmp_path / "empty", foreign=tmp_path / "foreign") for a in arguments]
+    result = _invoke("export", finished_run, "-o", tmp_path / "bundle", *filled)
     assert isinstance(result.exception, kind), result.exception
     assert fault in str(result.exception)
     assert "\n" not in str(result.exception)
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (("--target", "jetsn"), "unknown target 'jetsn'"),
+        (("--target", "nano", "--precision", "int8"), "does not compute in int8"),
+        (("--precision", "fp64"), "'fp64'"),
+        (("--opset", "3"), "opset must be 13 to 25"),
+        (("--set", "export.percentil=9"), "did you mean export.percentile?"),
+        (("--data", "missing"), "no such folder (--data missing)"),
+        (("--calib-data", "missing"), "no such folder (--calib-data missing)"),
+        (("-o", "{foreign}"), "holds what is no bundle's: thesis.doc"),
+        ((), "no run here"),
+    ],
+)
+def test_what_no_run_can_mend_is_said_before_a_missing_run(
+    tmp_path: Path, arguments: tuple[str, ...], fault: str
+) -> None:
+    (tmp_path / "thesis.doc").touch()
+    filled = [argument.format(foreign=tmp_path) for argument in arguments]
+    result = _invoke("export", tmp_path / "missing", *filled)
+    assert isinstance(result.exception, UsageError)
+    assert fault in str(result.exception)
+
+
+@pytest.mark.parametrize("settings", ['precision = "fp16"', 'target = "{board}"'])
+def test_what_only_the_run_can_tell_is_left_to_the_run(
+    finished_run: Path, tmp_path: Path, settings: str
+) -> None:
+    board = tmp_path / "board.toml"
+    board.write_text('base = "x86-cpu"\nmin_calibration_images = 8\n', encoding="utf-8")
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    tables = (run / "config.toml").read_text(encoding="utf-8").partition("[export]")
+    exported = f"[export]\n{settings.format(board=board)}\n"
+    (run / "config.toml").write_text(tables[0] + exported, encoding="utf-8")
+    result = _invoke("export", run, "--calib-size", "20", "--dry-run", "--json")
+    assert result.exit_code == 0, result.exception
+    assert json.loads(result.stdout)["config"]["calibration_size"] == 20
 
 
 def test_a_run_without_a_student_and_no_run_at_all_are_told_apart(

@@ -33,6 +33,7 @@ def validation(measure: str = "top1") -> dict[str, Any]:
     figures = {EVIL: {"num_images": 1_670, "top1": 0.5, "agreement": 0.75}}
     return {
         "measure": measure,
+        "notes": [f"holds {EVIL}"],
         "images": f"pictures in {EVIL}",
         "rungs": [{"name": name, "domains": figures} for name in ("teacher", "onnx-int8")],
         "gate": {"passed": True, "sentence": f"loses nothing in {EVIL}"},

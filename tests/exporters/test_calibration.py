@@ -69,10 +69,9 @@ def test_a_shortage_is_told_before_training_for_targets_with_int8_alone(
     assert calibration_shortage(few, nano) == ""
 
 
-@pytest.mark.parametrize(("num", "fault"), [(499, "too few"), (1100, "surrogate images")])
-def test_never_silently_fewer_images(surrogates: SurrogateSet, num: int, fault: str) -> None:
-    with pytest.raises(ConfigError, match=fault):
-        select_calibration(surrogates, num, 8, seed=0)
+def test_never_silently_fewer_images(surrogates: SurrogateSet) -> None:
+    with pytest.raises(ConfigError, match="surrogate images"):
+        select_calibration(surrogates, 1100, 8, seed=0)
 
 
 def test_a_histogram_that_grew_equals_one_that_knew_the_range() -> None:

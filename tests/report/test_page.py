@@ -155,6 +155,43 @@ def test_devices_merge_into_one_table_and_count_once(run: Path, tmp_path: Path) 
     assert "11.00" in text
 
 
+def test_a_result_of_a_host_is_no_device(run: Path, tmp_path: Path) -> None:
+    missing = "No device has answered yet"
+    result = _device(tmp_path / "host.json", "a laptop", 7)
+    document = json.loads(result.read_text(encoding="utf-8"))
+    document["models"]["int8"] |= {
+        "backend": "onnxruntime",
+        "version": "1.0",
+        "not_target": "host (x86_64), not the target",
+        "notes": ["that is the FP32 graph"],
+    }
+    result.write_text(json.dumps(document), encoding="utf-8")
+    text = Page(write_report(run, [result]).read_text(encoding="utf-8")).text
+    assert "onnxruntime 1.0, host (x86_64), not the target" in text
+    assert "int8: that is the FP32 graph" in text
+    assert missing in text
+    board = _device(tmp_path / "board.json", "a board", 9)
+    text = Page(write_report(run, [result, board]).read_text(encoding="utf-8")).text
+    assert missing not in text
+
+
+def test_doubts_about_the_times_of_a_ladder_are_on_the_page(
+    run: Path, evaluation: dict[str, Any]
+) -> None:
+    doubt = "unsteady: deviation is 0.35 of the mean"
+    for rung in evaluation["rungs"]:
+        rung |= {"latency_ms": 2.0, "latency_doubts": []}
+    evaluation["rungs"][-1]["latency_doubts"] = [doubt]
+    correct = np.ones(100, bool)
+    gate = Verdict(True, 0.01, "photo", "student", "top1", paired_drop(correct, correct))
+    ladder = {**evaluation, "measure": "top1", "gate": gate.document()}
+    (run / "evaluation.json").write_text(json.dumps(ladder), encoding="utf-8")
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert text.count(f"student: {doubt}") == 1
+    assert "student: see the notes below the ladder" in text
+    assert "student takes 2.00 ms on the host; see the notes below the ladder" in text
+
+
 def test_a_bundle_outside_a_run_holds_its_own_report_and_stays_whole(tiny_bundle: Bundle) -> None:
     path = write_report(tiny_bundle.folder)
     assert path.parent == tiny_bundle.folder

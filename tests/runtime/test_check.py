@@ -16,6 +16,7 @@ from PIL import Image
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.deployment.bundle import Bundle, BundleContents, write_bundle
 from dfkd_edge.runtime import check, sessions
+from dfkd_edge.runtime.doubts import FP16_IN_ENGINE
 from dfkd_edge.runtime.preprocess import test_card as draw_test_card
 
 MakeBundle = Callable[..., Bundle]
@@ -100,6 +101,44 @@ def test_an_int8_graph_for_tensorrt_is_timed_by_tensorrt_and_how_to_get_there_is
     (doubt,) = (doubt for doubt in doubts if "for TensorRT in float" in doubt)
     assert advice in doubt
     assert ("check.pyz" in doubt) is (machine == "x86_64")
+
+
+@pytest.mark.parametrize("duration", ["0", "0.01"])
+def test_an_fp16_bundle_says_that_its_fp32_graph_was_run(
+    fp16_bundle: Bundle, capsys: pytest.CaptureFixture[str], duration: str
+) -> None:
+    flags = ["--bundle", str(fp16_bundle.folder), "--duration", duration, "--warmup", "0"]
+    assert check.main(flags) == 0
+    assert capsys.readouterr().out.count(f"note: {FP16_IN_ENGINE}\n") == 1
+    result = json.loads((fp16_bundle.folder / "result.json").read_text(encoding="utf-8"))
+    assert result["models"]["fp16"]["notes"] == [FP16_IN_ENGINE]
+    doubts = result["models"]["fp16"].get("latency", {}).get("doubts", [])
+    assert not [doubt for doubt in doubts if "FP16" in doubt]
+
+
+@pytest.mark.parametrize(
+    ("machine", "backend", "said"),
+    [
+        ("aarch64", "onnxruntime", ""),
+        ("x86_64", "onnxruntime", "host (x86_64), not the target"),
+        ("aarch64", "tensorrt", "onnxruntime, not the target's tensorrt"),
+        ("x86_64", "tensorrt", "host (x86_64), not the target"),
+    ],
+)
+def test_a_run_beside_the_target_says_so(
+    tiny_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    machine: str,
+    backend: str,
+    said: str,
+) -> None:
+    edit_manifest(tiny_bundle, lambda manifest: manifest.update(backend=backend))
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert check.main(["--bundle", str(tiny_bundle.folder), "--duration", "0"]) == 0
+    assert (f"note: {said}\n" in capsys.readouterr().out) is bool(said)
+    result = json.loads((tiny_bundle.folder / "result.json").read_text(encoding="utf-8"))
+    assert result["models"]["int8"]["not_target"] == said
 
 
 def test_json_prints_one_document(tiny_bundle: Bundle) -> None:
@@ -257,6 +296,19 @@ def test_folders_are_scored_and_what_is_unusable_is_named(
         assert name in said
 
 
+def test_a_folder_that_is_near_to_a_class_is_asked_about(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    save_picture(tmp_path / "data" / "dogs" / "a.png", (60, 200, 30))
+    _, errors, _ = run_check(tiny_bundle.folder, "--data", str(tmp_path / "data"))
+    assert "no picture of any class" in errors
+    assert "folder dogs: did you mean dog? expected DIR/" in errors
+    save_picture(tmp_path / "data" / "house" / "a.png", (60, 200, 30))
+    _, _, result = run_check(tiny_bundle.folder, "--data", str(tmp_path / "data"))
+    (line,) = result["models"]["int8"]["data"]["skipped"]
+    assert line.endswith("dogs: names no class, 1 picture passed over; did you mean dog?")
+
+
 def test_a_score_on_few_pictures_says_how_little_it_tells(
     tiny_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -305,7 +357,9 @@ def test_one_fault_is_counted_as_one(tmp_path: Path, tiny_contents: BundleConten
 
 def test_usage_faults_leave_with_2(tiny_bundle: Bundle) -> None:
     for arguments in (["--percentile", "101"], ["--backend", "tpu"], ["--nonsense"]):
-        assert run_check(tiny_bundle.folder, *arguments)[0] == 2
+        code, errors, _ = run_check(tiny_bundle.folder, *arguments)
+        assert (code, errors.count("\n")) == (2, 1)
+        assert "(check.pyz): --help lists the options" in errors
     code, errors, _ = run_check(tiny_bundle.folder, "--precision", "fp16")
     assert code == 2
     assert "it holds fp32, int8" in errors

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dfkd_edge.runtime.faults import UsageFault
-from dfkd_edge.runtime.folder_layouts import folders_in, read_layout
+from dfkd_edge.runtime.folder_layouts import expected_layout, folders_in, read_layout
 
 CLASSES = ("dog", "alarm clock", "person")
 
@@ -86,3 +86,29 @@ def test_a_damaged_index_is_named_in_one_line(tmp_path: Path, text: str) -> None
 def test_a_folder_that_cannot_be_listed_is_named_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageFault, match="cannot be read: No such file"):
         folders_in(tmp_path / "gone")
+
+
+def test_a_folder_of_no_class_names_the_near_one_unless_that_has_its_own(tmp_path: Path) -> None:
+    root = lay(tmp_path, "in/dogs", "in/person", "in/zebra", "out/dogs", "out/dog", "out/Alarmclok")
+    near = {str(f.path.relative_to(root)): f.near for f in read_layout(root, CLASSES).folders}
+    assert near == {
+        "in/dogs": "dog",
+        "in/person": "",
+        "in/zebra": "",
+        "out/dogs": "",
+        "out/dog": "",
+        "out/Alarmclok": "alarm clock",
+    }
+
+
+@pytest.mark.parametrize("above", ["", "photo/"])
+def test_names_near_to_a_class_are_asked_for_where_no_folder_names_one(
+    tmp_path: Path, above: str
+) -> None:
+    root = lay(tmp_path, f"{above}dogs", f"{above}persons", f"{above}zebra")
+    assert read_layout(root, CLASSES).folders == ()
+    hint = expected_layout(root, CLASSES)
+    assert hint.startswith(
+        "folder dogs: did you mean dog? folder persons: did you mean person? exp"
+    )
+    assert "zebra" not in hint

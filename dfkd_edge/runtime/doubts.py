@@ -1,0 +1,67 @@
+"""What a figure that was measured here does not say about the target: one sentence each."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from dfkd_edge.runtime.device import may_be_jetson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FP16_IN_ENGINE = (
+    "the bundle holds the FP32 graph, and that is what onnxruntime runs: FP16 exists only in the "
+    "engine that TensorRT builds on the device"
+)
+
+
+def graph_notes(precision: str, held: Iterable[str]) -> list[str]:
+    """Say that the graphs of a bundle are of another precision than the bundle, where that is so.
+
+    Args:
+        precision: of the bundle.
+        held: precisions of the graphs that lie in it.
+    """
+    return [FP16_IN_ENGINE] if precision == "fp16" and "fp16" not in held else []
+
+
+def time_doubts(precision: str, backend: str, graph_for: str, in_float: bool) -> list[str]:
+    """Say why the time of a graph here is none of its precision's, where that is so.
+
+    Args:
+        precision: of the graph.
+        backend: what ran it, `tensorrt` or `onnxruntime`.
+        graph_for: backend of the target that the graph was made for.
+        in_float: whether INT8 was computed in float, since this CPU's 8-bit sums saturate.
+    """
+    if backend != "onnxruntime" or precision == "fp32":
+        return []
+    if in_float:
+        reason = "8-bit sums of this CPU saturate, so INT8 was computed in float"
+    elif graph_for == "tensorrt":
+        graph = f"{precision.upper()} graph for TensorRT"
+        reason = f"onnxruntime computes most layers of an {graph} in float"
+    else:
+        return []
+    if may_be_jetson():
+        counts = (
+            "the time that counts is TensorRT's, apt-get install python3-libnvinfer on a Jetson"
+        )
+    else:
+        counts = "check.pyz on the device gives the time that counts"
+    return [f"{reason}: {counts}"]
+
+
+def why_not_target(manifest: Mapping[str, Any], backend: str) -> str:
+    """Say what makes this run another than one on the target; empty where it is one.
+
+    Args:
+        manifest: of the bundle.
+        backend: what ran the model here.
+    """
+    here, graph_for = platform.machine(), manifest.get("backend")
+    if here != manifest.get("machine", here):
+        return f"host ({here}), not the target"
+    return f"{backend}, not the target's {graph_for}" if backend != graph_for else ""

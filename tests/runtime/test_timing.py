@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import pytest
+
+from dfkd_edge.runtime.doubts import FP16_IN_ENGINE, graph_notes, time_doubts
+from dfkd_edge.runtime.timing import TimingRequest, measure
+
+
+def test_times_that_differ_are_called_unsteady_and_equal_ones_are_not() -> None:
+    pauses_s = iter([0.0, *[0.0, 0.004] * 20])
+    request = TimingRequest(warmup_ms=0, duration_s=0, percentiles=(50.0,))
+    latency = measure(lambda: time.sleep(next(pauses_s)), 1, request)
+    (doubt,) = latency.doubts
+    assert doubt == f"unsteady: deviation is {latency.variation:.2f} of the mean"
+    assert dataclasses.replace(latency, variation=0.1).doubts == []
+
+
+@pytest.mark.parametrize(
+    ("precision", "backend", "graph_for", "in_float", "said"),
+    [
+        ("int8", "onnxruntime", "tensorrt", False, "onnxruntime computes most layers of an INT8"),
+        ("fp16", "onnxruntime", "tensorrt", False, "onnxruntime computes most layers of an FP16"),
+        ("int8", "onnxruntime", "tensorrt", True, "8-bit sums of this CPU saturate"),
+        ("fp32", "onnxruntime", "tensorrt", False, None),
+        ("int8", "onnxruntime", "onnxruntime", False, None),
+        ("int8", "tensorrt", "tensorrt", False, None),
+    ],
+)
+def test_a_graph_meant_for_another_runtime_is_no_measure_of_its_precision(
+    precision: str, backend: str, graph_for: str, in_float: bool, said: str | None
+) -> None:
+    doubts = time_doubts(precision, backend, graph_for, in_float)
+    assert [doubt[: len(said or "")] for doubt in doubts] == ([said] if said else [])
+
+
+def test_only_an_fp16_bundle_without_an_fp16_graph_has_fp16_in_the_engine_alone() -> None:
+    assert graph_notes("fp16", ("fp32",)) == [FP16_IN_ENGINE]
+    assert graph_notes("fp16", ("fp32", "fp16")) == []
+    assert graph_notes("int8", ("fp32", "int8")) == []
