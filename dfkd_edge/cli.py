@@ -189,7 +189,9 @@ def main() -> None:
         _fail(error, f"{error.strerror or error}{where}: free space or permissions, then go on", 4)
     except SystemExit as exit_:
         if exit_.code == INTERRUPTED:
-            sys.stderr.write(f"\nstopped; {interrupted_hint(sys.argv[1:])}\n")
+            from dfkd_edge.interruption import interrupted_line
+
+            sys.stderr.write(f"\n{interrupted_line(exit_, sys.argv[1:])}\n")
         raise
 
 
@@ -204,13 +206,3 @@ def _fail(error: Exception, line: str, exit_code: int) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"[bold red]error:[/bold red] {escape(line)}")
     sys.exit(exit_code)
-
-
-def interrupted_hint(arguments: list[str]) -> str:
-    """Say what an interrupted command leaves behind, and how to go on."""
-    resumable = {"distill", "run", "synthesize"} & set(arguments[:1])
-    if not resumable:
-        return "nothing half was left behind, run the command again"
-    if "--no-resume" in arguments:
-        return "what is done is kept, go on with the same command without --no-resume"
-    return "what is done is kept, the same command goes on from there"

@@ -22,6 +22,7 @@ from dfkd_edge.config import FewShotConfig, PipelineConfig
 from dfkd_edge.config_file import load_config, to_toml
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
 from dfkd_edge.errors import ConfigError
+from dfkd_edge.interruption import noting_what_is_kept
 from dfkd_edge.metrics_mirror import mirrored, require_tensorboard
 from dfkd_edge.model_names import require_student, require_teacher
 from dfkd_edge.process import prepare_process
@@ -127,6 +128,7 @@ def distill_planned(plan: PlannedRun, request: DistillRequest, reporter: Reporte
     started = time.monotonic()
     teacher = open_teacher(plan.config, plan.class_names, reporter)
     with (
+        noting_what_is_kept(plan.output),
         open_run(
             plan.output, plan.key, resume=request.resume, exist_ok=request.exist_ok
         ) as run_dir,
