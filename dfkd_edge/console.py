@@ -77,9 +77,10 @@ class Pace:
 
 
 class Heartbeat:
-    """A line every two seconds where there is no terminal: silence looks like a crash."""
+    """A line within two seconds where there is no terminal: silence looks like a crash."""
 
-    INTERVAL_S = 1.9
+    INTERVAL_S = 1.5
+    """The import of a large library may keep the interpreter, and the line waiting, for a while."""
 
     def __init__(self, console: Console, line: Callable[[], str]) -> None:
         """Start to beat; `line` is asked each time."""
