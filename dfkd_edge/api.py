@@ -222,8 +222,17 @@ def predict(
     top: int = 3,
     precision: str | None = None,
     threads: int = 0,
+    reject_threshold: float | None = None,
 ) -> dict[str, Any]:
     """Classify pictures, or folders of them, with a bundle.
+
+    Args:
+        bundle: a bundle, or a run with one.
+        images: pictures, or folders of them.
+        top: classes to name for each.
+        precision: `fp32`, `fp16` or `int8`; None takes the recommended one.
+        threads: of the CPU; 0 takes all cores.
+        reject_threshold: score below which a label is "unknown"; None takes the bundle's own.
 
     Returns:
         The document of `predict --json`: `["pictures"]` with `file`, `label` and `top`, where a
@@ -234,7 +243,7 @@ def predict(
         DfkdEdgeError: any error of the tree.
     """
     paths = [Path(image) for image in images]
-    return classify_pictures(Path(bundle), paths, top, precision, threads)
+    return classify_pictures(Path(bundle), paths, top, precision, threads, reject_threshold)
 
 
 def lint_classes(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dfkd_edge.runtime.bundle_files import Bundle
+    from dfkd_edge.runtime.confidence import Confidence
     from dfkd_edge.runtime.timing import TimingRequest
     from dfkd_edge.validation.latency import ModelBenchmark
 
@@ -144,10 +145,22 @@ def predict(
     top: Annotated[int, typer.Option("--top", help="Classes to show.", min=1)] = 3,
     precision: Precision = None,
     threads: Threads = 0,
+    reject_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Score below which the answer is unknown [default: the bundle's own].",
+            min=0,
+            max=1,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Classify pictures: labels and scores."""
-    document = classify_pictures(bundle, images, top, precision, threads)
+    """Classify pictures: labels and scores.
+
+    The bundle's own threshold refuses 5 % of the right answers on surrogate images. What is of no
+    class may still score above it; a higher --reject-threshold refuses more of both.
+    """
+    document = classify_pictures(bundle, images, top, precision, threads, reject_threshold)
     rows, skipped = document["pictures"], document["skipped"]
     if as_json:
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
@@ -160,15 +173,28 @@ def predict(
 
 
 def classify_pictures(
-    bundle: Path, images: list[Path], top: int, precision: str | None, threads: int
+    bundle: Path,
+    images: list[Path],
+    top: int,
+    precision: str | None,
+    threads: int,
+    reject_threshold: float | None,
 ) -> dict[str, Any]:
     """Classify pictures and folders of pictures with the recommended model of a bundle.
+
+    Args:
+        bundle: a bundle, or a run with one.
+        images: pictures and folders.
+        top: classes to name.
+        precision: of the model; None takes the recommended one.
+        threads: of the CPU; 0 takes all cores.
+        reject_threshold: score below which the answer is "unknown"; None takes the bundle's own.
 
     Returns:
         The document of `predict --json`; `skipped` says what could not be read and why.
 
     Raises:
-        UsageError: no bundle, no such model, no picture.
+        UsageError: no bundle, no such model, no picture, no such threshold.
         ArtifactError: the bundle is damaged.
     """
     from dfkd_edge.deployment.bundle import find_bundle, open_bundle
@@ -178,6 +204,11 @@ def classify_pictures(
     from dfkd_edge.runtime_faults import faults_as_errors
 
     opened = open_bundle(find_bundle(bundle))
+    confidence = opened.confidence
+    if reject_threshold is not None:
+        if not 0 <= reject_threshold <= 1:
+            raise UsageError("must be 0 to 1", where="reject_threshold", hint="such as 0.6")
+        confidence = dataclasses.replace(confidence, reject_threshold=reject_threshold)
     files, skipped = _pictures(images)
     with faults_as_errors():
         name = _known(opened, precision) if precision else opened.precision
@@ -185,14 +216,15 @@ def classify_pictures(
             opened.model_path(name), name, "onnxruntime", threads, full_range=opened.full_range
         )
         session = OnnxSession(request)
-        rows = [row for file in files if (row := _classify(session, opened, file, top, skipped))]
-    threshold = opened.confidence.reject_threshold
+        answers = (_classify(session, opened, confidence, file, top, skipped) for file in files)
+        rows = [row for row in answers if row]
+    fitted = opened.confidence.reject_threshold
     return {
         "bundle": str(opened.folder),
         "precision": name,
         "notes": graph_notes(name, opened.manifest["models"]),
-        "reject_threshold": threshold,
-        "threshold_fitted_on": FITTED_ON if threshold else None,
+        "reject_threshold": confidence.reject_threshold,
+        "threshold_fitted_on": FITTED_ON if fitted and reject_threshold is None else None,
         "pictures": rows,
         "skipped": skipped,
     }
@@ -235,7 +267,7 @@ def _pictures(paths: list[Path]) -> tuple[list[Path], list[str]]:
 
 
 def _classify(
-    session: Any, bundle: Bundle, file: Path, top: int, skipped: list[str]
+    session: Any, bundle: Bundle, confidence: Confidence, file: Path, top: int, skipped: list[str]
 ) -> dict[str, Any] | None:
     from dfkd_edge.runtime.confidence import UNKNOWN
     from dfkd_edge.runtime.faults import Fault, LackingFault
@@ -249,9 +281,9 @@ def _classify(
         skipped.append(f"{fault.where}: {fault.what}")
         return None
     logits_NK = session.run(image_HWC[None]).logits
-    score_K = bundle.confidence.probabilities(logits_NK)[0]
+    score_K = confidence.probabilities(logits_NK)[0]
     best = score_K.argsort()[::-1][:top]
-    is_known = bool(bundle.confidence.is_known(logits_NK)[0])
+    is_known = bool(confidence.is_known(logits_NK)[0])
     return {
         "file": str(file),
         "label": bundle.classes[best[0]] if is_known else UNKNOWN,
@@ -264,6 +296,7 @@ def _show_predictions(document: dict[str, Any]) -> None:
     from rich.table import Table
 
     from dfkd_edge.console import result_console
+    from dfkd_edge.runtime.confidence import SHARE_REJECTED
 
     table = Table()
     for column in ("picture", "label", "score", "then"):
@@ -276,15 +309,15 @@ def _show_predictions(document: dict[str, Any]) -> None:
         )
         label = f"[bold]{escape(row['label'])}[/bold]"
         table.add_row(escape(row["file"]), label, f"{first['score']:.3f}", then)
-    threshold = document["reject_threshold"]
-    footnote = "this bundle has no threshold: no answer is unknown"
+    threshold, fitted_on = document["reject_threshold"], document["threshold_fitted_on"]
+    footnote = "there is no threshold: no answer is unknown"
     if threshold:
-        footnote = (
-            f"unknown: score below {threshold:.3f}, fitted on {document['threshold_fitted_on']}"
-        )
+        footnote = f"unknown: score below {threshold:.3f}"
+    if fitted_on:
+        footnote += f", which refuses {SHARE_REJECTED:.0%} of the right answers on {fitted_on}"
     console = result_console()
     console.print(table)
-    console.print(f"[dim]{footnote}[/dim]")
+    console.print(f"[dim]{footnote}[/dim]", soft_wrap=True)
 
 
 def _show_plan(plan: dict[str, Any], as_json: bool) -> None:

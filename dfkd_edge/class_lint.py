@@ -15,12 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfkd_edge.class_drawings import (
-    EmbeddedList,
-    NamedDrawings,
-    most_given_up,
-    read_name_index,
-)
+from dfkd_edge.class_drawings import EmbeddedList, given_up, num_drawings
 from dfkd_edge.class_names import ClassNames, folded
 from dfkd_edge.class_senses import read_senses, read_word
 from dfkd_edge.class_words import KnownWords, known_words
@@ -28,6 +23,7 @@ from dfkd_edge.config import TeacherConfig
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.similarity_scale import SCALE_WORDS, Scale, measure_scale
+from dfkd_edge.synthesis.exemplars import Memory
 from dfkd_edge.teacher import MINI, Teacher, load_teacher
 
 KINDS = (
@@ -77,10 +73,10 @@ class ClassListReport:
     """Name -> a prompt that would help."""
     kind_prompts: frozenset[str] = frozenset()
     """Names whose suggestion only names their kind, to set two classes apart."""
-    named_drawings: dict[str, NamedDrawings] = field(default_factory=dict)
-    """What the embedded decoder's memory holds of each name; empty for other teachers."""
+    num_drawings: dict[str, int] = field(default_factory=dict)
+    """Drawings of the memory that synthesis would start from; empty for other teachers."""
     given_up: dict[str, int] = field(default_factory=dict)
-    """The most drawings named like it that its own or its suggested prompt would cost."""
+    """Drawings that a class takes by its name and not by its own or its suggested prompt."""
 
 
 def lint_classes(classes: ClassNames, config: TeacherConfig, reporter: Reporter) -> ClassListReport:
@@ -270,33 +266,33 @@ def _with_drawings(
     reporter: Reporter,
 ) -> ClassListReport:
     """Add what the memory holds, and take back prompts that would cost more than they bring."""
-    index = read_name_index()
+    memory = Memory(reader.teacher, reporter)
     pairs = zip(reader.classes.names, reader.classes.prompts, strict=True)
     own = {name: prompt for name, prompt in pairs if prompt}
     prompts = own | report.suggested_prompts
     listed = EmbeddedList(reader.classes, reader.head_KD, templates)
-    given_up = most_given_up(reader.teacher, listed, prompts, index, reporter)
+    costs = given_up(memory, listed, prompts)
     costly = [
         Finding(
             "costs-drawings",
             (name,),
-            f"its prompt costs up to {counted(given_up[name], 'drawing')} named like it: keep the "
-            "prompt only if the name misleads",
+            f"its prompt costs {counted(costs[name], 'drawing')} that its name alone would bring: "
+            "keep the prompt only if the name misleads",
         )
         for name in own
-        if given_up[name]
+        if costs[name]
     ]
     kept = {
         name: prompt
         for name, prompt in report.suggested_prompts.items()
-        if not (name in report.kind_prompts and given_up[name])
+        if not (name in report.kind_prompts and costs[name])
     }
     return replace(
         report,
         findings=(*report.findings, *costly),
         suggested_prompts=kept,
-        named_drawings={name: index.named_like(name) for name in reader.classes.names},
-        given_up={name: given_up[name] for name in own | kept},
+        num_drawings=num_drawings(memory, listed),
+        given_up={name: costs[name] for name in own | kept},
     )
 
 
@@ -309,11 +305,10 @@ def _with_article(name: str) -> str:
 
 
 def _drawings_document(report: ClassListReport, name: str) -> dict[str, int] | None:
-    found = report.named_drawings.get(name)
+    found = report.num_drawings.get(name)
     if found is None:
         return None
-    counts = {"named": found.num_exact, "in_longer_names": found.num_longer}
-    return counts | {"most_given_up_by_prompt": report.given_up.get(name, 0)}
+    return {"found": found, "given_up_by_prompt": report.given_up.get(name, 0)}
 
 
 def as_document(classes: ClassNames, report: ClassListReport) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dfkd_edge.errors import ClassNamesError
 from dfkd_edge.options import AsJson, File, Quiet, Verbose
+from dfkd_edge.runtime.counting import counted
 
 if TYPE_CHECKING:
-    from dfkd_edge.class_drawings import NamedDrawings
     from dfkd_edge.class_lint import ClassListReport, Finding
     from dfkd_edge.class_names import ClassNames
 
@@ -34,11 +35,17 @@ def lint(
         File,
         typer.Option("--output", "-o", help="Write the list with the suggested prompts here."),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Leave with exit code 2 when there is a finding.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Tell what the teacher will mix up or misread in a class list, and suggest prompts."""
+    """Tell what the teacher will mix up or misread in a class list, and suggest prompts.
+
+    Findings are advice: with them the exit code is 0, too, unless --strict is given.
+    """
     from dfkd_edge.class_names import read_class_names
     from dfkd_edge.config import TeacherConfig
     from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
@@ -58,6 +65,12 @@ def lint(
         sys.stdout.write(json.dumps(as_document(names, report), ensure_ascii=False) + "\n")
     else:
         _show(names, report, path)
+    if strict and report.findings:
+        raise ClassNamesError(
+            counted(len(report.findings), "finding"),
+            where=str(path),
+            hint="mend the list, or leave --strict out",
+        )
 
 
 def _improved(names: ClassNames, report: ClassListReport) -> str:
@@ -87,8 +100,8 @@ def _show(names: ClassNames, report: ClassListReport, path: Path) -> None:
         counts = Counter(finding.rule for finding in report.findings)
         listed = ", ".join(f"{count} {rule}" for rule, count in counts.items())
         console.print(f"[dim]{len(report.findings)} in all: {listed}; see --json[/dim]")
-    if report.named_drawings:
-        console.print(_drawings_line(report.named_drawings), markup=False)
+    if report.num_drawings:
+        console.print(_drawings_line(report.num_drawings), markup=False)
     console.print("most alike to the teacher (predicted confusions):")
     for one, two, cosine in report.pairs[:5]:
         console.print(f"  {cosine:5.2f}  {one} / {two}", markup=False)
@@ -108,9 +121,8 @@ def _show(names: ClassNames, report: ClassListReport, path: Path) -> None:
         listed = _some([f"{name} {count}" for name, count in costs.items() if count])
         if listed:
             console.print(
-                "a prompt of its own takes no drawings of what the name alone means; the most "
-                f"drawings named like it that these may cost: {listed}. Use it only where the "
-                "name misleads.",
+                "a prompt of its own takes no drawings of what the name alone means; these would "
+                f"cost drawings: {listed}. Use one only where the name misleads.",
                 markup=False,
             )
 
@@ -126,15 +138,15 @@ def _first_of_each(findings: Sequence[Finding]) -> list[Finding]:
     return [findings[place] for place in shown]
 
 
-def _drawings_line(found: Mapping[str, NamedDrawings]) -> str:
+def _drawings_line(found: Mapping[str, int]) -> str:
     """Say what the memory holds: each class of a short list, the bare ones of a long one."""
     if len(found) <= SHOWN:
-        text = ", ".join(f"{name} {drawings}" for name, drawings in found.items())
+        text = ", ".join(f"{name} {num}" for name, num in found.items())
     else:
-        bare = [name for name, drawings in found.items() if not drawings.names]
+        bare = [name for name, num in found.items() if not num]
         text = f"{len(found) - len(bare)} of {len(found)} classes"
         text += f"; none for {_some(bare)}" if bare else ""
-    return f"drawings of that name in the memory (similar names may add some): {text}"
+    return f"drawings in the memory that images of a class start from: {text}"
 
 
 def _some(texts: Sequence[str]) -> str:

@@ -44,11 +44,21 @@ COMMANDS = (
 
 
 class InOrderOfUse(TyperGroup):
-    """Lists the verbs along the pipeline, then the helpers."""
+    """Lists the verbs along the pipeline, then the helpers; says what an interrupt cut off."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Order the names."""
         return sorted(self.commands, key=COMMANDS.index)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            from dfkd_edge.interruption import interrupted_line
+
+            sys.stderr.write(f"\n{interrupted_line(stop, sys.argv[1:])}\n")
+            raise typer.Exit(INTERRUPTED) from stop
 
 
 PROGRAM = "dfkd-edge"
@@ -195,8 +205,6 @@ def main() -> None:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _fail(error, f"{error.strerror or error}{where}: free space or permissions, then go on", 4)
-    if code == INTERRUPTED:
-        sys.stderr.write(f"\nstopped; {interrupted_hint(sys.argv[1:])}\n")
     sys.exit(code)
 
 
@@ -228,13 +236,3 @@ def _fail(error: Exception, line: str, exit_code: int) -> NoReturn:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"[bold red]error:[/bold red] {escape(line)}")
     sys.exit(exit_code)
-
-
-def interrupted_hint(arguments: list[str]) -> str:
-    """Say what an interrupted command leaves behind, and how to go on."""
-    resumable = {"distill", "run", "synthesize"} & set(arguments[:1])
-    if not resumable:
-        return "nothing half was left behind, run the command again"
-    if "--no-resume" in arguments:
-        return "what is done is kept, go on with the same command without --no-resume"
-    return "what is done is kept, the same command goes on from there"

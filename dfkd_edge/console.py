@@ -21,6 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from dfkd_edge.interruption import note_step
 from dfkd_edge.runtime.counting import duration_text
 
 PIPE_WIDTH = 200
@@ -76,9 +77,10 @@ class Pace:
 
 
 class Heartbeat:
-    """A line every two seconds where there is no terminal: silence looks like a crash."""
+    """A line within two seconds where there is no terminal: silence looks like a crash."""
 
-    INTERVAL_S = 1.9
+    INTERVAL_S = 1.5
+    """The import of a large library may keep the interpreter, and the line waiting, for a while."""
 
     def __init__(self, console: Console, line: Callable[[], str]) -> None:
         """Start to beat; `line` is asked each time."""
@@ -135,6 +137,11 @@ class BarProgress:
         pace = f", {self._words}" if self._words else ""
         return f"{self._name}: {self._done}/{self._total}, {seconds:.0f} s{pace} {self._note}"
 
+    @property
+    def place(self) -> str:
+        """Name and count, for a sentence."""
+        return f"{self._name}, {self._done} of {self._total}"
+
     def advance(self, count: int = 1, note: str = "") -> None:
         """Move on and show the rate."""
         self._done += count
@@ -165,8 +172,9 @@ class ConsoleReporter:
         bar = BarProgress(self.console, name, total, done, self._refreshes_per_s)
         try:
             yield bar
-        except BaseException:
+        except BaseException as error:
             bar.close()
+            note_step(error, bar.place)
             raise
         seconds = bar.close()
         self.note(f"[green]✓[/green] {name} [dim]{seconds:.0f} s[/dim]")
@@ -191,13 +199,14 @@ def result_console() -> Console:
 @contextlib.contextmanager
 def loading_libraries(console: Console) -> Iterator[None]:
     """Say that heavy imports are under way: a spinner, or lines where there is no terminal."""
-    if console.is_terminal:
-        with console.status("loading libraries"):
-            yield
-        return
-    console.print("loading libraries ...")
-    heartbeat = Heartbeat(console, lambda: "loading libraries ...")
     try:
-        yield
-    finally:
-        heartbeat.stop()
+        with contextlib.ExitStack() as stack:
+            if console.is_terminal:
+                stack.enter_context(console.status("loading libraries"))
+            else:
+                console.print("loading libraries ...")
+                stack.callback(Heartbeat(console, lambda: "loading libraries ...").stop)
+            yield
+    except BaseException as error:
+        note_step(error, "loading libraries")
+        raise

@@ -23,6 +23,7 @@ from dfkd_edge.config import FewShotConfig, PipelineConfig
 from dfkd_edge.config_file import load_config, to_toml
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
 from dfkd_edge.errors import ConfigError
+from dfkd_edge.interruption import noting_what_is_kept
 from dfkd_edge.metrics_mirror import mirrored, require_tensorboard
 from dfkd_edge.model_names import require_student, require_teacher
 from dfkd_edge.process import prepare_process
@@ -39,6 +40,8 @@ from dfkd_edge.run_key import run_key
 from dfkd_edge.runtime_faults import require_pictures
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from dfkd_edge.interfaces import Reporter
     from dfkd_edge.pipeline import DistillResult
     from dfkd_edge.real_pictures import RealPictures
@@ -132,6 +135,7 @@ def distill_planned(plan: PlannedRun, request: DistillRequest, reporter: Reporte
         note_strangers(Path(plan.config.data), plan.class_names.names, reporter)
     teacher = open_teacher(plan.config, plan.class_names, reporter)
     with (
+        noting_what_is_kept(plan.output),
         open_run(
             plan.output, plan.key, resume=request.resume, exist_ok=request.exist_ok
         ) as run_dir,
@@ -156,7 +160,7 @@ def run_request(request: DistillRequest) -> None:
         atomic_write(request.save_config, to_toml(config))
     console = make_console(request.quiet)
     if request.dry_run:
-        _show_plan(config, plan.class_names, request.as_json)
+        _show_plan(plan, request, console)
         return
     console.print(f"dfkd-edge: {len(plan.class_names)} classes from {escape(config.classes)}")
     started = time.monotonic()
@@ -190,11 +194,17 @@ def _refuse_early(config: PipelineConfig, class_names: ClassNames) -> None:
         require_pictures(Path(config.data), class_names.names)
 
 
-def _show_plan(config: PipelineConfig, class_names: ClassNames, as_json: bool) -> None:
-    from dfkd_edge.plan import make_plan
+def _show_plan(planned: PlannedRun, request: DistillRequest, console: Console) -> None:
+    """Estimate time and memory, with the threads that the run would have, and print all."""
+    config, class_names = planned.config, planned.class_names
+    with loading_libraries(console):
+        prepare_process("cpu", request.num_threads)
+        from dfkd_edge.plan import make_plan
 
-    plan = make_plan(config, class_names)
-    if as_json:
+    with ConsoleReporter(console).stage("timing the networks", 1) as progress:
+        plan = make_plan(config, class_names)
+        progress.advance()
+    if request.as_json:
         document = {
             "classes": list(class_names.names),
             "config": dataclasses.asdict(config),

@@ -5,8 +5,9 @@ Shape suffixes: N images, H rows, W columns, C = 3 channels, K classes, D embedd
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -60,6 +61,10 @@ class Runner(Protocol):
         """Classify RGB images of the model's own size."""
 
 
+def tell_nobody(share: float) -> None:
+    """Take a share of work that no bar shows."""
+
+
 @dataclass(frozen=True, slots=True)
 class SynthesisBatch:
     """The prompts of some candidates, on the teacher's device."""
@@ -72,6 +77,27 @@ class SynthesisBatch:
     """The asked style."""
     generator: Generator
     """Every random number of these candidates."""
+    tell: Callable[[float], None] = tell_nobody
+    """Is told, as the work goes on, what share of it was done since; together at most 1."""
+
+    def of_rows(self, rows: Tensor | slice, share: float) -> SynthesisBatch:
+        """Take some of the prompts, whose work is this share of the batch's.
+
+        Parts have the batch's generator, so they must be used in order.
+        """
+        whole = self.tell
+        return SynthesisBatch(
+            self.target_ND[rows],
+            self.label_N[rows],
+            self.style_N[rows],
+            self.generator,
+            lambda of_part: whole(share * of_part),
+        )
+
+    def with_share(self, share: float) -> SynthesisBatch:
+        """Take the same prompts for a step that is this share of their work."""
+        whole = self.tell
+        return replace(self, tell=lambda of_step: whole(share * of_step))
 
 
 @dataclass(frozen=True, slots=True)

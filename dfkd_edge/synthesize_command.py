@@ -177,6 +177,7 @@ def run_synthesize(request: SynthesizeRequest) -> dict[str, Any]:
     """
     from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
     from dfkd_edge.distill_command import read_request, run_name
+    from dfkd_edge.interruption import noting_what_is_kept
     from dfkd_edge.run_dir import open_run, refuse_other_run
     from dfkd_edge.run_key import run_key
 
@@ -209,7 +210,8 @@ def run_synthesize(request: SynthesizeRequest) -> dict[str, Any]:
         context = StageContext(run_dir, reporter, config.seed, config.device)
         prompts = run_prompts(config, teacher, context)
     setup = SynthesisSetup(prompts, teacher, config.synthesis, context)
-    make_shards(setup, share)
+    with noting_what_is_kept(output):
+        make_shards(setup, share)
     if _is_of_torchrun() and _speaks():
         of_job = shards_of_job(share, config.synthesis.num_shards)
         await_shards(setup, of_job, RANKS_WAIT_S)

@@ -192,8 +192,11 @@ def test_predict_answers_unknown_below_the_threshold(
 @pytest.mark.parametrize(
     ("threshold", "said"),
     [
-        (0.875, f"unknown: score below 0.875, fitted on {FITTED_ON}"),
-        (0.0, "this bundle has no threshold: no answer is unknown"),
+        (
+            0.875,
+            f"unknown: score below 0.875, which refuses 5% of the right answers on {FITTED_ON}",
+        ),
+        (0.0, "there is no threshold: no answer is unknown"),
     ],
 )
 def test_predict_shows_how_close_an_answer_was_to_unknown(
@@ -210,6 +213,23 @@ def test_predict_shows_how_close_an_answer_was_to_unknown(
     )["pictures"][0]["top"]
     assert best["score"] < 0.875
     assert f"{best['score']:.3f} │" in output
+
+
+@pytest.mark.parametrize("asked", ["0", "1"])
+def test_the_user_moves_the_threshold(tiny_bundle: Bundle, pictures: Path, asked: str) -> None:
+    path = tiny_bundle.folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["confidence"] = {"temperature": 20.0, "reject_threshold": 0.5}
+    path.write_text(json.dumps(manifest))
+    arguments = ("predict", tiny_bundle.folder, pictures / "0.png", "--reject-threshold", asked)
+    document = json.loads(run_command(*arguments, "--json")[1])
+    assert (document["pictures"][0]["label"] == "unknown") is (asked == "1")
+    assert document["reject_threshold"] == float(asked)
+    assert document["threshold_fitted_on"] is None
+    said = {"0": "there is no threshold: no answer is unknown", "1": "unknown: score below 1.000"}
+    assert run_command(*arguments)[1].splitlines()[-1] == said[asked]
+    code, _, errors = run_command(*arguments[:-1], "1.5")
+    assert (code, "--reject-threshold" in errors) == (2, True)
 
 
 def test_predict_keeps_the_rest_when_pictures_are_broken(

@@ -13,6 +13,7 @@ from dfkd_edge.classes_command import SHOWN
 from dfkd_edge.cli import app
 from dfkd_edge.config import TeacherConfig
 from dfkd_edge.console import ConsoleReporter, make_console
+from dfkd_edge.errors import ClassNamesError
 
 FRUIT = (
     "apple banana pear lemon peach orange grape date xqzt ../../pear <script> sofa couch".replace(
@@ -88,11 +89,11 @@ def test_typos_orange_and_costly_prompts_are_found_and_drawings_counted(tmp_path
     assert found["ambiguous"] == [["orange"]]
     assert found["costs-drawings"] == [["zebra"]]
     drawings = {row["name"]: row["drawings"] for row in document["classes"]}
-    assert drawings["elefant"] == {"named": 0, "in_longer_names": 0, "most_given_up_by_prompt": 0}
-    assert drawings["zebra"]["most_given_up_by_prompt"] == drawings["zebra"]["named"] > 0
+    assert drawings["zebra"]["found"] == 0 < drawings["zebra"]["given_up_by_prompt"]
+    assert drawings["horse"]["found"] > 0 == drawings["horse"]["given_up_by_prompt"]
     shown = CliRunner().invoke(app, ["classes", "lint", str(listed)]).stdout
     assert "did you mean 'elephant'?" in shown
-    assert f"horse {drawings['horse']['named']} (+" in shown
+    assert f"horse {drawings['horse']['found']}, zebra 0" in shown
 
 
 def test_a_kind_is_not_suggested_where_it_would_cost_drawings() -> None:
@@ -100,7 +101,7 @@ def test_a_kind_is_not_suggested_where_it_would_cost_drawings() -> None:
     report = lint_classes(names, TeacherConfig(), ConsoleReporter(make_console(quiet=True)))
     assert [finding.names for finding in report.findings][:1] == [("computer mouse", "mouse")]
     assert not set(report.suggested_prompts) & report.kind_prompts
-    assert report.named_drawings["computer mouse"].num_exact > 0
+    assert report.num_drawings["computer mouse"] > 0
 
 
 def test_every_rule_is_shown_before_a_rule_is_shown_again(tmp_path: Path) -> None:
@@ -113,6 +114,20 @@ def test_every_rule_is_shown_before_a_rule_is_shown_again(tmp_path: Path) -> Non
     table, _ = CliRunner().invoke(app, arguments).stdout.split(f"{len(found)} in all: ")
     rules_shown = {word for line in table.splitlines() for word in line.strip("│┃ ").split()[:1]}
     assert {finding["rule"] for finding in found} <= rules_shown
+
+
+def test_findings_are_advice_and_failures_only_when_strict(tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("elefant\nhouse\n", encoding="utf-8")
+    arguments = ["classes", "lint", str(listed)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    strict = CliRunner().invoke(app, [*arguments, "--strict"])
+    assert isinstance(strict.exception, ClassNamesError)
+    assert strict.exception.exit_code == 2
+    assert str(strict.exception) == f"1 finding ({listed}): mend the list, or leave --strict out"
+    assert "did you mean 'elephant'?" in strict.stdout
+    listed.write_text("elephant\nhouse\n", encoding="utf-8")
+    assert CliRunner().invoke(app, [*arguments, "--strict"]).exit_code == 0
 
 
 def test_kinds_are_distinct() -> None:

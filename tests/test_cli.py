@@ -36,6 +36,23 @@ def test_help_loads_no_heavy_library() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_the_first_line_comes_before_any_heavy_library(
+    tmp_path: Path, quickstart: Path, flags: list[str]
+) -> None:
+    arguments = ["-X", "importtime", "-m", "dfkd_edge", "distill", "--classes", str(quickstart)]
+    with subprocess.Popen(
+        [sys.executable, *arguments, *flags], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("loading libraries"):
+                break
+            assert line.split("|")[-1].strip() not in ("torch", "numpy", "PIL", "timm")
+        process.kill()
+    assert line.startswith("loading libraries")
+
+
 def test_help_lists_the_verbs_along_the_pipeline() -> None:
     text = CliRunner().invoke(app, ["--help"]).stdout
     found = re.findall(r"^\W*([a-z]+)  ", text, re.MULTILINE)

@@ -1,14 +1,30 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.cli import app
+from dfkd_edge.config import PipelineConfig, PromptConfig, SynthesisConfig
 from dfkd_edge.config_file import load_config
-from dfkd_edge.plan import make_plan
+from dfkd_edge.interfaces import StageContext, SynthesisBatch
+from dfkd_edge.pass_times import EFFICIENCY, PassTimes, count_flops
+from dfkd_edge.plan import GUIDED, RunPlan, make_plan, plan_with
+from dfkd_edge.prompts import diversify_prompts
+from dfkd_edge.seeding import stage_generator
+from dfkd_edge.synthesis.amortized import load_amortized, refine
+from dfkd_edge.synthesis.decoder import load_decoder
+from dfkd_edge.synthesis.setup import SynthesisSetup
+from dfkd_edge.synthesis.synthesize import make_candidates
+from dfkd_edge.teacher import Teacher, open_clip_name
+from dfkd_edge.weights import shapes_of_teacher
 
 CLASSES = parse_class_names("dog\nhouse\n", "two")
 
@@ -16,47 +32,110 @@ CLASSES = parse_class_names("dog\nhouse\n", "two")
 def test_the_dry_run_shows_images_steps_time_memory_and_downloads(quickstart: Path) -> None:
     arguments = ["distill", "--classes", str(quickstart), "--dry-run"]
     text = CliRunner().invoke(app, [*arguments, "--set", "synthesis.num_images=64"]).stdout
-    assert "64 images, amortized, decoder mini, about" in text
+    assert "64 images, amortized, decoder mini, 32 of drawings" in text
     assert "GiB" in text
     document = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert document["plan"]["downloads"] == []
     assert document["plan"]["seconds"] > 0
 
 
+def flops_of_passes(config: PipelineConfig) -> tuple[nn.Module, PassTimes]:
+    """Count instead of timing: an operation a second."""
+    teacher = shapes_of_teacher(open_clip_name(config.teacher)[0])
+    one = PassTimes(
+        text_s=1,
+        image_s=1,
+        decode_s=1,
+        sample_s=1,
+        student_s=1,
+        product_gflops=1e-9 / EFFICIENCY,
+        device="cpu",
+        timed=(),
+    )
+    return teacher, one
+
+
+def planned(*overrides: str) -> RunPlan:
+    config = load_config(None, overrides)
+    return plan_with(config, CLASSES, *flops_of_passes(config))
+
+
 def test_work_that_doubles_takes_twice_the_time() -> None:
-    one = make_plan(load_config(None, ["distillation.num_steps=100"]), CLASSES)
-    two = make_plan(load_config(None, ["distillation.num_steps=200"]), CLASSES)
-    relative = one.speed_gflops / two.speed_gflops  # measured anew each time
-    ratio = two.stages[2].seconds / one.stages[2].seconds / relative
-    assert abs(ratio - 2) < 1e-6
+    one, two = (planned(f"distillation.num_steps={num}") for num in (100, 200))
+    assert two.stages[2].seconds == 2 * one.stages[2].seconds == 2 * 100 * 96 * 2
 
 
-def test_a_run_for_a_device_that_is_not_here_is_planned_on_what_is() -> None:
-    plan = make_plan(load_config(None, ["device=cuda:99"]), CLASSES)
-    assert plan.device == "cpu"
-    assert any("this machine's cpu" in line for line in plan.lines())
-    assert make_plan(load_config(None, []), CLASSES).document()["device"] == "cpu"
+def test_the_plan_of_synthesis_is_of_the_work_that_synthesis_does(
+    teacher: Teacher, context: StageContext
+) -> None:
+    decoder = load_decoder()
+    prompts = diversify_prompts(teacher, PromptConfig(method="base"), context)
+    pixels_1CHW = torch.rand(1, 3, teacher.image_size_px, teacher.image_size_px)
+    condition_1D, generator = teacher.head_KD[:1], stage_generator(0, "x")
+    synthesis = SynthesisConfig(num_images=64, num_refinement_steps=0)
+    config = dataclasses.replace(load_config(None, []), synthesis=synthesis)
+    shapes, times = flops_of_passes(config)
+    times = dataclasses.replace(
+        times,
+        image_s=count_flops(teacher.embed_images, pixels_1CHW),
+        decode_s=count_flops(decoder.decode, torch.zeros(1, *decoder.latent_shape)),
+        sample_s=count_flops(lambda: decoder.sample(condition_1D, generator, 1)),
+        text_s=0,
+    )
+    setup = SynthesisSetup(prompts, teacher, synthesis, context)
+    synthesizer = load_amortized(setup)
+    with FlopCounterMode(display=False) as counter:
+        make_candidates(0, setup, synthesizer)
+    planned_flops = plan_with(config, CLASSES, shapes, times).stages[1].seconds
+    assert planned_flops / counter.get_total_flops() == pytest.approx(1, abs=0.2)
+
+
+def test_a_guided_step_costs_two_passes(teacher: Teacher) -> None:
+    decoder, label_N = load_decoder(), torch.arange(2)
+    latent_NLhw = torch.zeros(2, *decoder.latent_shape)
+    batch = SynthesisBatch(teacher.head_KD[label_N], label_N, label_N, stage_generator(0, "x"))
+    with FlopCounterMode(display=False) as counter:
+        refine(latent_NLhw, batch, teacher, decoder, SynthesisConfig(num_refinement_steps=1))
+    seen = count_flops(lambda: teacher.embed_images(decoder.decode(latent_NLhw)))
+    assert counter.get_total_flops() / seen == pytest.approx(GUIDED, rel=0.02)
+
+
+def test_the_plan_says_what_its_times_are_from() -> None:
+    config = load_config(None, ["preset=clip-b32", "device=cuda:99", "distillation.student=mini"])
+    plan = make_plan(config, CLASSES)
+    assert plan.times.timed == ("student",)
+    said = "passes of student timed on this machine's cpu; operations of teacher, decoder counted"
+    assert any(said in line for line in plan.lines())
+    assert plan.document()["device"] == "cpu"
+    assert plan.document()["estimated_from"] == plan.times.sentence()
+
+
+def test_the_networks_of_the_package_are_timed_themselves() -> None:
+    plan = make_plan(load_config(None, []), CLASSES)
+    assert plan.times.timed == ("student", "teacher", "decoder")
+    assert "counted" not in plan.times.sentence()
+    assert min(plan.times.text_s, plan.times.image_s, plan.times.decode_s) > 0
+    assert min(plan.times.sample_s, plan.times.student_s) > 0
 
 
 def test_a_large_teacher_is_planned_without_its_weights() -> None:
-    plan = make_plan(load_config(None, ["preset=clip-l14"]), CLASSES)
+    plan = planned("preset=clip-l14")
     assert plan.memory_gib > 1710e6 / 2**30
     assert [weights.size_mb for weights in plan.downloads] == [1710, 585]
-    assert plan.stages[1].seconds > 100 * plan.stages[0].seconds / 32
 
 
 def test_the_plan_counts_the_training_of_a_network_that_no_prior_replaces() -> None:
-    steps = ["synthesis.num_training_steps=1000", "synthesis.num_training_steps=2000"]
     sized = "synthesis.image_size_px=128"  # the embedded prior knows one size
-    plans = [make_plan(load_config(None, [sized, step]), CLASSES) for step in steps]
-    one, two = (plan.stages[1].seconds * plan.speed_gflops for plan in plans)
-    assert 1.5 < two / one < 2
-    assert "2000 steps to train its network" in plans[1].stages[1].work
+    steps = (0, 1000, 2000)
+    none, one, two = (
+        planned(sized, f"synthesis.num_training_steps={max(num, 1)}").stages[1] for num in steps
+    )
+    assert (two.seconds - none.seconds) / (one.seconds - none.seconds) == pytest.approx(1999 / 999)
+    assert "2000 steps to train its network" in two.work
 
 
 def test_the_plan_names_the_pipeline_and_its_size_of_work() -> None:
-    overrides = ["synthesis.method=diffusion", "synthesis.pipeline=stabilityai/sd-turbo"]
-    plan = make_plan(load_config(None, overrides), CLASSES)
+    plan = planned("synthesis.method=diffusion", "synthesis.pipeline=stabilityai/sd-turbo")
     assert "diffusion, pipeline stabilityai/sd-turbo" in plan.stages[1].work
     assert [weights.what for weights in plan.downloads] == ["pipeline stabilityai/sd-turbo"]
-    assert plan.stages[1].seconds * plan.speed_gflops > 2400 * 6 * 800
+    assert plan.stages[1].seconds > 2400 * 6 * 800e9

@@ -33,6 +33,9 @@ from dfkd_edge.teacher import MINI, Teacher
 
 REFINED_TOGETHER = 32
 """Images refined at a time: their gradients are the run's peak of memory."""
+SAMPLING_SHARE, DECODING_SHARE = 0.5, 0.3
+"""About so much of the prior's work is sampling; of what is left, decoding before refinement. For
+the bar alone."""
 
 
 def offset_conditions(target_ND: Tensor, length: float, generator: torch.Generator) -> Tensor:
@@ -46,12 +49,10 @@ def offset_conditions(target_ND: Tensor, length: float, generator: torch.Generat
 
 def refine(
     latent_NLhw: Tensor,
-    target_ND: Tensor,
-    label_N: Tensor,
+    batch: SynthesisBatch,
     teacher: Teacher,
     decoder: LatentDecoder,
     config: SynthesisConfig,
-    generator: torch.Generator,
 ) -> Tensor:
     """Take guided steps on latents, each of `refinement_rate` along the normalised gradient."""
     latent_NLhw = latent_NLhw.clone()
@@ -59,13 +60,16 @@ def refine(
         latent_NLhw.requires_grad_(True)
         with torch.enable_grad():
             image_NCHW = decoder.decode(latent_NLhw)
-            view_NCHW = geometric_view(image_NCHW, teacher.image_size_px, generator, min_scale=0.6)
+            view_NCHW = geometric_view(
+                image_NCHW, teacher.image_size_px, batch.generator, min_scale=0.6
+            )
             embedding_ND = teacher.embed_images(view_NCHW)
-            loss = guidance_loss(embedding_ND, target_ND, label_N, teacher)
+            loss = guidance_loss(embedding_ND, batch.target_ND, batch.label_N, teacher)
             (gradient,) = torch.autograd.grad(loss * len(latent_NLhw), latent_NLhw)
         size_N = gradient.flatten(1).square().mean(1).sqrt()[:, None, None, None]
         step_NLhw = config.refinement_rate * gradient / size_N.clamp(min=1e-12)
         latent_NLhw = decoder.clamp(latent_NLhw.detach() - step_NLhw)
+        batch.tell(1 / config.num_refinement_steps)
     return latent_NLhw
 
 
@@ -83,19 +87,13 @@ def refine_missed(
     """
     image_NCHW = decoder.decode(latent_NLhw)
     embedding_ND = teacher.embed_images(image_NCHW)
+    batch.tell(DECODING_SHARE)
     if not config.num_refinement_steps:
         return image_NCHW, embedding_ND
     missed_N = (teacher.logits(embedding_ND).argmax(1) != batch.label_N).nonzero().squeeze(1)
     for row_N in missed_N.split(REFINED_TOGETHER) if len(missed_N) else ():
-        refined = refine(
-            latent_NLhw[row_N],
-            batch.target_ND[row_N],
-            batch.label_N[row_N],
-            teacher,
-            decoder,
-            config,
-            batch.generator,
-        )
+        part = batch.of_rows(row_N, (1 - DECODING_SHARE) * len(row_N) / len(missed_N))
+        refined = refine(latent_NLhw[row_N], part, teacher, decoder, config)
         image_NCHW[row_N] = decoder.decode(refined)
         embedding_ND[row_N] = teacher.embed_images(image_NCHW[row_N])
     return image_NCHW, embedding_ND
@@ -113,10 +111,15 @@ class PriorSynthesizer:
         config = self.config
         condition_ND = offset_conditions(batch.target_ND, config.condition_noise, batch.generator)
         latent_NLhw = self.decoder.sample(
-            condition_ND, batch.generator, config.num_sampling_steps, config.guidance_scale
+            condition_ND,
+            batch.generator,
+            config.num_sampling_steps,
+            config.guidance_scale,
+            batch.with_share(SAMPLING_SHARE).tell,
         )
+        rest = batch.with_share(1 - SAMPLING_SHARE)
         return SynthesizedImages(
-            *refine_missed(latent_NLhw, batch, self.teacher, self.decoder, config)
+            *refine_missed(latent_NLhw, rest, self.teacher, self.decoder, config)
         )
 
 

@@ -12,6 +12,7 @@ H, W pixel rows and columns.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from dfkd_edge import assets
 from dfkd_edge.errors import ConfigError
+from dfkd_edge.interfaces import tell_nobody
 from dfkd_edge.mixed_precision import mixed_precision
 
 SCALE_SUFFIX = "/scale"
@@ -126,6 +128,7 @@ class Decoder:
         generator: torch.Generator,
         num_steps: int = 10,
         guidance_scale: float = 2.0,
+        tell: Callable[[float], None] = tell_nobody,
     ) -> Tensor:
         """Integrate from noise to latents with Euler steps and classifier-free guidance.
 
@@ -134,6 +137,7 @@ class Decoder:
             generator: draws the noise.
             num_steps: network calls are twice as many, unless guidance_scale is 1.
             guidance_scale: 1 follows the condition as learnt; more exaggerates it.
+            tell: is told the share of each step when it is done.
 
         Returns:
             Latents [N, L, h, w].
@@ -148,6 +152,7 @@ class Decoder:
                 free = self.velocity(latent_NLhw, time_N, torch.zeros_like(condition_ND))
                 velocity = free + guidance_scale * (velocity - free)
             latent_NLhw = latent_NLhw + velocity / num_steps
+            tell(1 / num_steps)
         return latent_NLhw
 
     def decode(self, latent_NLhw: Tensor) -> Tensor:

@@ -60,6 +60,7 @@ class DiffusionSynthesizer:
             image_NCHW = self.draw(part)
             images.append(image_NCHW)
             embeddings.append(self.setup.teacher.embed_images(image_NCHW))
+            part.tell(1)
         return SynthesizedImages(torch.cat(images), torch.cat(embeddings))
 
     def texts(self, batch: SynthesisBatch) -> list[str]:

@@ -130,8 +130,77 @@ def near_names(name_VD: Tensor, class_KD: Tensor, has_prompt: list[bool]) -> lis
     return found
 
 
+class Memory:
+    """The drawings and where the teacher sees them; each is looked at once, however often asked."""
+
+    def __init__(self, teacher: Teacher, reporter: Reporter) -> None:
+        """Read the drawings' names and embed them.
+
+        Raises:
+            ConfigError: the memory is incomplete.
+        """
+        self.teacher, self.reporter, self.sheets = teacher, reporter, read_sheets()
+        self.places = distinct_names(self.sheets)
+        self.names = list(self.places)
+        self.name_VD = embed_names(self.names, teacher, reporter)
+        self._shown: dict[Place, Tensor] = {}
+
+    def search(self, head_KD: Tensor, has_prompt: list[bool]) -> list[list[Place]]:
+        """Find the drawings of each class in which the teacher sees it.
+
+        Args:
+            head_KD: the classes in the teacher's text space.
+            has_prompt: which of them have a prompt of their own.
+
+        Returns:
+            For each class at most MAX_DRAWINGS, nearest names first; may be none.
+        """
+        class_KD = F.normalize(head_KD.float(), dim=1)
+        near = near_names(self.name_VD, class_KD, has_prompt)
+        found = [[place for v in names for place in self.places[self.names[v]]] for names in near]
+        self._look([place for places in found for place in places])
+        return [self._seen(places, k, class_KD)[:MAX_DRAWINGS] for k, places in enumerate(found)]
+
+    @torch.no_grad()
+    def _look(self, places: list[Place]) -> None:
+        new = [place for place in places if place not in self._shown]
+        if not new:
+            return
+        with self.reporter.stage("looking at the drawings", len(new)) as progress:
+            for part, rgba_MCPP in self.cut(new):
+                shown_MD = self.teacher.embed_images(_on_white(rgba_MCPP, self.teacher))
+                self._shown.update(zip(part, shown_MD, strict=True))
+                progress.advance(len(part))
+
+    def _seen(self, places: list[Place], label: int, class_KD: Tensor) -> list[Place]:
+        """Keep the drawings in which the class comes first of the list, and high of all names."""
+        if not places:
+            return []
+        shown_MD = torch.stack([self._shown[place] for place in places])
+        similarity_MK = shown_MD @ class_KD.T
+        num_better_M = (shown_MD @ self.name_VD.T > similarity_MK[:, label, None]).sum(1)
+        is_seen_M = (similarity_MK.argmax(1) == label) & (num_better_M < MAX_RANK)
+        return [place for place, is_seen in zip(places, is_seen_M.tolist(), strict=True) if is_seen]
+
+    def cut(self, places: list[Place]) -> Iterator[tuple[list[Place], Tensor]]:
+        """Yield places and their drawings, uint8 [M, C, P, P], sheet by sheet, a few at a time.
+
+        Raises:
+            ConfigError: a sheet is damaged.
+        """
+        for at, sheet in enumerate(self.sheets):
+            here = [place for place in places if place[0] == at]
+            if not here:
+                continue
+            rgba_MPPC = torch.from_numpy(sheet.drawings(np.array([n for _, n in here])))
+            rgba_MCPP = rgba_MPPC.permute(0, 3, 1, 2)
+            for start in range(0, len(here), BATCH_SIZE):
+                part = slice(start, start + BATCH_SIZE)
+                yield here[part], rgba_MCPP[part]
+
+
 def retrieve_drawings(teacher: Teacher, reporter: Reporter) -> tuple[Tensor, ...]:
-    """Find the drawings of each class in which the teacher sees it.
+    """Find the drawings of each class of the teacher in which it sees it.
 
     Returns:
         For each class uint8 [M, C, P, P], on the CPU, nearest names first; M may be 0.
@@ -139,39 +208,16 @@ def retrieve_drawings(teacher: Teacher, reporter: Reporter) -> tuple[Tensor, ...
     Raises:
         ConfigError: the memory is incomplete.
     """
-    sheets = read_sheets()
-    places = distinct_names(sheets)
-    names = list(places)
-    name_VD = embed_names(names, teacher, reporter)
-    class_KD = F.normalize(teacher.head_KD.float(), dim=1)
-    found = [
-        [place for number in near for place in places[names[number]]]
-        for near in near_names(name_VD, class_KD, [bool(p) for p in teacher.classes.prompts])
-    ]
-    kept: list[dict[int, Tensor]] = [{} for _ in found]
-    total = sum(len(near) for near in found)
-    with torch.no_grad(), reporter.stage("looking at the drawings", total) as progress:
-        for label_M, rank_M, rgba_MCPP in _drawings_of(sheets, found):
-            shown_MD = teacher.embed_images(_on_white(rgba_MCPP, teacher))
-            is_seen_M = _shows(shown_MD, label_M.to(teacher.device), class_KD, name_VD).cpu()
-            for row in is_seen_M.nonzero().squeeze(1).tolist():
-                kept[int(label_M[row])][int(rank_M[row])] = rgba_MCPP[row]
-            progress.advance(len(label_M))
-    none = torch.zeros((0, 4, sheets[0].side_px, sheets[0].side_px), dtype=torch.uint8)
+    memory = Memory(teacher, reporter)
+    found = memory.search(teacher.head_KD, [bool(prompt) for prompt in teacher.classes.prompts])
+    rgba_of: dict[Place, Tensor] = {}
+    for part, rgba_MCPP in memory.cut([place for places in found for place in places]):
+        rgba_of.update(zip(part, rgba_MCPP, strict=True))
+    side_px = memory.sheets[0].side_px
+    none = torch.zeros((0, 4, side_px, side_px), dtype=torch.uint8)
     return tuple(
-        torch.stack([drawings[rank] for rank in sorted(drawings)[:MAX_DRAWINGS]])
-        if drawings
-        else none
-        for drawings in kept
+        torch.stack([rgba_of[place] for place in places]) if places else none for places in found
     )
-
-
-def _shows(shown_MD: Tensor, label_M: Tensor, class_KD: Tensor, name_VD: Tensor) -> Tensor:
-    """Whether the teacher sees the asked class: first of the list, and high among all names."""
-    similarity_MK = shown_MD @ class_KD.T
-    own_M1 = similarity_MK.gather(1, label_M[:, None])
-    num_better_M = (shown_MD @ name_VD.T > own_M1).sum(1)
-    return (similarity_MK.argmax(1) == label_M) & (num_better_M < MAX_RANK)
 
 
 def _on_white(rgba_MCPP: Tensor, teacher: Teacher) -> Tensor:
@@ -179,23 +225,3 @@ def _on_white(rgba_MCPP: Tensor, teacher: Teacher) -> Tensor:
     image = rgba[:, :3] * rgba[:, 3:] + 1 - rgba[:, 3:]
     size = (teacher.image_size_px,) * 2
     return F.interpolate(image, size, mode="bilinear", antialias=True)
-
-
-def _drawings_of(
-    sheets: tuple[Sheet, ...], found: list[list[Place]]
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield labels, ranks in `found` and drawings, sheet by sheet, a few at a time."""
-    for at, sheet in enumerate(sheets):
-        wanted = [
-            (label, rank, number)
-            for label, places in enumerate(found)
-            for rank, (place, number) in enumerate(places)
-            if place == at
-        ]
-        if not wanted:
-            continue
-        label_M, rank_M, number_M = torch.tensor(wanted).T
-        rgba_MCPP = torch.from_numpy(sheet.drawings(number_M.numpy())).permute(0, 3, 1, 2)
-        for start in range(0, len(wanted), BATCH_SIZE):
-            part = slice(start, start + BATCH_SIZE)
-            yield label_M[part], rank_M[part], rgba_MCPP[part]

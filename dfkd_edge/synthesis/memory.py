@@ -49,8 +49,7 @@ def images_that_fit(loss_of: Callable[[int], Tensor], memory_mib: int, limit: in
 
 def parts_of(batch: SynthesisBatch, num_together: int) -> Iterator[SynthesisBatch]:
     """Split a batch; the parts share its generator, so they must be used in order."""
-    for start in range(0, len(batch.label_N), num_together):
-        rows = slice(start, start + num_together)
-        yield SynthesisBatch(
-            batch.target_ND[rows], batch.label_N[rows], batch.style_N[rows], batch.generator
-        )
+    num = len(batch.label_N)
+    for start in range(0, num, num_together):
+        size = min(num_together, num - start)
+        yield batch.of_rows(slice(start, start + size), size / num)

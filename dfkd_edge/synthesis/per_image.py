@@ -67,6 +67,7 @@ class PerImageSynthesizer:
                 (latent_NLhw.grad,) = torch.autograd.grad(loss, latent_NLhw)
             adam.step()
             latent_NLhw.data = self.decoder.clamp(latent_NLhw.detach())
+            batch.tell(1 / config.num_optimisation_steps)
         return latent_NLhw.detach()
 
     def _prepared(self, latent_NLhw: Tensor) -> tuple[Tensor, torch.optim.Adam]:

@@ -109,21 +109,18 @@ class RetrievalSynthesizer:
             torch.full((num,), -1, device=device),
         )
 
-        def fill(rows_N: Tensor, make: Synthesizer) -> None:
+        def fill(rows_N: Tensor, make: Synthesizer, work: float) -> None:
             if rows_N.any():
-                part = SynthesisBatch(
-                    batch.target_ND[rows_N], batch.label_N[rows_N], batch.style_N[rows_N],
-                    batch.generator,
-                )  # fmt: skip
+                part = batch.of_rows(rows_N, work)
                 for whole, of_rows in zip(made, make(part), strict=True):
                     if whole is not None and of_rows is not None:
                         whole[rows_N] = of_rows
 
         is_drawn_N = self._lucky(batch, self.share)
-        fill(is_drawn_N, self._draw)
-        fill(~is_drawn_N, self.inner)
+        fill(is_drawn_N, self._draw, 0)
+        fill(~is_drawn_N, self.inner, 1)  # beside it drawings cost next to nothing
         is_missed_N = self.teacher.logits(made.embedding_ND).argmax(1) != batch.label_N
-        fill(~is_drawn_N & is_missed_N & self._lucky(batch, 1), self._draw)
+        fill(~is_drawn_N & is_missed_N & self._lucky(batch, 1), self._draw, 0)
         return made
 
     def _lucky(self, batch: SynthesisBatch, share: float) -> Tensor:

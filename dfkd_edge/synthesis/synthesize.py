@@ -8,6 +8,7 @@ Shape suffixes: N images, K classes, S styles, D embedding width, C = 3 channels
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -17,7 +18,14 @@ import torch
 from dfkd_edge.artifacts import PromptSet, SurrogateSet
 from dfkd_edge.config import SynthesisConfig
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.interfaces import StageContext, SynthesisBatch, Synthesizer, WorkShare
+from dfkd_edge.interfaces import (
+    Progress,
+    StageContext,
+    SynthesisBatch,
+    Synthesizer,
+    WorkShare,
+    tell_nobody,
+)
 from dfkd_edge.runtime.counting import counted, duration_text
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.amortized import load_amortized
@@ -58,9 +66,18 @@ def require_synthesizer(teacher: Teacher, config: SynthesisConfig) -> None:
 
 @torch.no_grad()
 def make_candidates(
-    number: int, setup: SynthesisSetup, synthesizer: Synthesizer
+    number: int,
+    setup: SynthesisSetup,
+    synthesizer: Synthesizer,
+    tell: Callable[[float], None] = tell_nobody,
 ) -> dict[str, np.ndarray]:
     """Make the candidates of one shard; classes take turns, styles are drawn or do too.
+
+    Args:
+        number: of the shard.
+        setup: of the stage.
+        synthesizer: makes the images.
+        tell: is told, as the work goes on, what share of it was done since.
 
     Returns:
         images uint8 [N, H, W, C], class_index, style_index, drawing_index [N], embeddings [N, D],
@@ -78,7 +95,7 @@ def make_candidates(
         style_N = (turn_N + label_N) % num_styles  # an image of every style before any comes twice
     table_KSD = torch.from_numpy(prompts.embeddings).to(device).view(num_classes, num_styles, -1)
     target_ND = table_KSD[label_N, style_N]
-    made = synthesizer(SynthesisBatch(target_ND, label_N, style_N, generator))
+    made = synthesizer(SynthesisBatch(target_ND, label_N, style_N, generator, tell))
     logits_NK = teacher.logits(made.embedding_ND)
     probability_N = logits_NK.softmax(1).gather(1, label_N[:, None]).squeeze(1)
     drawing_N = torch.full_like(label_N, -1) if made.drawing_N is None else made.drawing_N
@@ -154,6 +171,27 @@ def await_shards(setup: SynthesisSetup, numbers: Sequence[int], patience_s: floa
                 time.sleep(POLL_S)
 
 
+class ShardProgress:
+    """Moves the bar within a shard, by whole images, as shares of its work are done."""
+
+    def __init__(self, progress: Progress, size: int, note: str) -> None:
+        """Start a shard of so many images; `note` stays beside the bar until it is done."""
+        self._progress, self._size, self._note = progress, size, note
+        self._share, self._shown = 0.0, 0
+
+    def tell(self, share: float) -> None:
+        """Take a share of the work; the last image waits for `finish`."""
+        self._share += share
+        num = min(math.floor(self._share * self._size), self._size - 1)
+        if num > self._shown:
+            self._progress.advance(num - self._shown, self._note)
+            self._shown = num
+
+    def finish(self, note: str) -> None:
+        """Move to the end of the shard, which is on disk."""
+        self._progress.advance(self._size - self._shown, note)
+
+
 def make_shards(setup: SynthesisSetup, share: WorkShare) -> None:
     """Make the missing shards of a share of the work."""
     config, context, folder, key = setup.config, setup.context, setup.folder, setup.key
@@ -164,11 +202,13 @@ def make_shards(setup: SynthesisSetup, share: WorkShare) -> None:
     synthesizer = SYNTHESIZERS[config.method](setup)
     total, left = (sum(map(config.size_of_shard, numbers)) for numbers in (ours, wanted))
     with context.reporter.stage("synthesizing images", total, total - left) as progress:
-        recognised, made = 0, 0
+        recognised, made, note = 0, 0, ""
         for number in wanted:
-            candidates = make_candidates(number, setup, synthesizer)
+            within = ShardProgress(progress, config.size_of_shard(number), note)
+            candidates = make_candidates(number, setup, synthesizer, within.tell)
             write_shard(folder, number, key, candidates)
             size = len(candidates["images"])
             recognised, made = recognised + int(candidates["is_recognised"].sum()), made + size
             context.run_dir.append_metrics(STAGE, number + 1, {"recognised": recognised / made})
-            progress.advance(size, f"teacher recognises {recognised / made:.0%}")
+            note = f"teacher recognises {recognised / made:.0%}"
+            within.finish(note)

@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.interfaces import Runner
-from dfkd_edge.runtime.confidence import Confidence
+from dfkd_edge.runtime.confidence import SHARE_REJECTED, Confidence
 from dfkd_edge.validation.evaluation_images import EvaluationSet
 from dfkd_edge.validation.reliability import reliability
 from dfkd_edge.validation.statistics import log_softmax
 
 IMAGES_PER_DOMAIN = 240
 """Of the clean and of each corrupted domain: a few seconds on a CPU (ours)."""
-SHARE_REJECTED = 0.05
-"""Of the right answers on clean surrogates, so many may become "unknown" (ours)."""
 MAX_TEMPERATURE = 20.0
 MAX_LEFT_OUT = 50
 """Classes that are left out in turn to measure how strangers are told apart."""

@@ -5,7 +5,7 @@ import torch
 
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config import PromptConfig, SynthesisConfig
-from dfkd_edge.interfaces import StageContext
+from dfkd_edge.interfaces import StageContext, SynthesisBatch
 from dfkd_edge.prompts import diversify_prompts
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis import synthesize
@@ -33,10 +33,10 @@ def test_refinement_raises_the_asked_class(teacher: Teacher, classes: ClassNames
     decoder = load_decoder()
     generator = stage_generator(0, "x")
     label = torch.arange(3)
-    target = teacher.head_KD[label]
+    batch = SynthesisBatch(teacher.head_KD[label], label, label * 0, generator)
     latent = torch.randn((3, *decoder.latent_shape), generator=generator)
     config = SynthesisConfig(num_refinement_steps=6)
-    refined = refine(latent, target, label, teacher, decoder, config, generator)
+    refined = refine(latent, batch, teacher, decoder, config)
     with torch.no_grad():
         before, after = (
             teacher.logits(teacher.embed_images(decoder.decode(x))).log_softmax(1).diagonal()

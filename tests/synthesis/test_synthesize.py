@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from dfkd_edge.config import SynthesisConfig
+from dfkd_edge.config import PromptConfig, SynthesisConfig
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, WorkShare
+from dfkd_edge.interfaces import StageContext, SynthesisBatch, SynthesizedImages, WorkShare
+from dfkd_edge.prompts import diversify_prompts
+from dfkd_edge.synthesis.amortized import DECODING_SHARE, SAMPLING_SHARE, PriorSynthesizer
+from dfkd_edge.synthesis.decoder import load_decoder
 from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.surrogate_store import write_shard
 from dfkd_edge.synthesis.synthesize import (
@@ -20,6 +23,7 @@ from dfkd_edge.synthesis.synthesize import (
     make_candidates,
     make_shards,
 )
+from dfkd_edge.teacher import Teacher
 
 
 class PlainColours:
@@ -51,12 +55,26 @@ def test_balanced_styles_give_every_class_each_style_equally_often(
     assert counts.max() - counts.min() <= 1
 
 
+class ByHalves:
+    """Draws grey, and says so after each half of the work, and once too often."""
+
+    def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
+        for _ in range(3):
+            batch.tell(0.5)
+        return PlainColours()(batch)
+
+
 class Announced:
     """Keeps what the bars of stages are given."""
 
     def __init__(self) -> None:
         self.bars: list[tuple[int, int]] = []
-        self.count = 0
+        self.counts: list[int] = []
+        self.notes: list[str] = []
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int, done: int = 0) -> Iterator[Announced]:
@@ -64,7 +82,8 @@ class Announced:
         yield self
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        self.count += count
+        self.counts.append(count)
+        self.notes.append(note)
 
     def note(self, text: str) -> None:
         assert text
@@ -86,6 +105,34 @@ def test_a_share_counts_its_own_images_and_those_that_are_there(
     write_shard(setup.folder, 0, setup.key, make_candidates(0, setup, PlainColours()))
     make_shards(setup, WorkShare(0, 2))  # shards 0, 2 and 4, the last one of 88
     assert (announced.bars, announced.count) == ([(344, 128)], 216)
+
+
+def test_the_bar_moves_within_a_shard_and_ends_where_it_should(
+    make_setup: Callable[..., SynthesisSetup], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SYNTHESIZERS, "amortized", lambda _: ByHalves())
+    setup, announced = announced_setup(make_setup, num_images=130)
+    make_shards(setup, WorkShare())  # of 128 and 2
+    assert announced.counts == [64, 63, 1, 1, 1]
+    recognised = announced.notes[2]
+    assert recognised.startswith("teacher recognises ")
+    assert announced.notes[:4] == ["", "", recognised, recognised]
+
+
+def test_the_prior_tells_of_its_steps_and_makes_the_same_images_whoever_listens(
+    teacher: Teacher, context: StageContext
+) -> None:
+    config = SynthesisConfig(num_images=32, num_sampling_steps=2, num_refinement_steps=1)
+    prompts = diversify_prompts(teacher, PromptConfig(method="base"), context)
+    setup = SynthesisSetup(prompts, teacher, config, context)
+    synthesizer = PriorSynthesizer(teacher, load_decoder(), config)
+    shares: list[float] = []
+    heard = make_candidates(0, setup, synthesizer, shares.append)
+    unheard = make_candidates(0, setup, synthesizer)
+    assert shares[:3] == pytest.approx([SAMPLING_SHARE / 2] * 2 + [DECODING_SHARE / 2])
+    assert len(shares) > 3
+    assert sum(shares) == pytest.approx(1)
+    np.testing.assert_array_equal(heard["images"], unheard["images"])
 
 
 def test_the_shards_of_other_processes_are_awaited_and_those_of_an_earlier_run_are_there(

@@ -1,0 +1,68 @@
+"""What an interrupted command says: the step that was in progress, what is kept, how to go on.
+
+Who knows one of these adds it to the KeyboardInterrupt as a note (PEP 678) on its way up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from dfkd_edge.errors import DfkdEdgeError
+from dfkd_edge.run_dir import read_stages
+
+KEPT_STAGES = {
+    "prompts": "the prompts",
+    "surrogates": "the surrogate images",
+    "student": "the student",
+}
+
+
+def note_step(error: BaseException, step: str) -> None:
+    """Note the step that an interrupt cut off; the innermost one that is noted counts."""
+    if isinstance(error, KeyboardInterrupt) and not getattr(error, "__notes__", []):
+        error.add_note(f"while {step}")
+
+
+@contextlib.contextmanager
+def noting_what_is_kept(run: Path) -> Iterator[None]:
+    """Note what an interrupted command leaves in its run directory."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"kept: {', '.join(kept_in(run)) or 'nothing yet'}")
+        raise
+
+
+def kept_in(run: Path) -> list[str]:
+    """Name what the next call of the command finds done in a run directory."""
+    with contextlib.suppress(DfkdEdgeError):
+        stages = read_stages(run)
+        kept = [text for stage, text in KEPT_STAGES.items() if stage in stages]
+        if "surrogates" not in stages:
+            num_shards = len(list((run / "surrogates").glob("shard-*.safetensors")))
+            kept += [f"{num_shards} batches of surrogate images"] if num_shards else []
+        if "student" not in stages and (run / "student" / "checkpoint.safetensors").is_file():
+            kept.append("the student as it was seconds ago")
+        return kept
+    return []
+
+
+def interrupted_line(stop: KeyboardInterrupt, arguments: list[str]) -> str:
+    """Say what was stopped, what is kept and how to go on.
+
+    Args:
+        stop: with what was noted on its way up.
+        arguments: of the command line.
+    """
+    notes = getattr(stop, "__notes__", [])
+    steps = [note for note in notes if note.startswith("while ")]
+    kept = [note for note in notes if note not in steps]
+    stopped = " ".join(["stopped", *steps])
+    if not {"distill", "run", "synthesize"} & set(arguments[:1]):
+        return f"{stopped}; nothing half was left behind, run the command again"
+    command = "the same command"
+    if "--no-resume" in arguments:
+        command += " without --no-resume"
+    return "; ".join([stopped, *(kept or ["what is done is kept"]), f"{command} goes on"])
