@@ -219,30 +219,40 @@ def refuse_other_run(path: Path, run_key: str) -> None:
         )
 
 
+def holder_of(path: Path) -> str:
+    """Name the process that works in a run directory; empty where none does."""
+    import filelock
+
+    if not (path / LOCK).exists():
+        return ""
+    try:
+        with filelock.FileLock(path / LOCK, timeout=0):
+            return ""
+    except filelock.Timeout:
+        return _holder_name(path)
+    except OSError:
+        return ""  # not to be written: what makes the run says so
+
+
+def _holder_name(path: Path) -> str:
+    """Name the process that holds the lock, as far as it has left its number."""
+    with contextlib.suppress(OSError):
+        return (path / HOLDER).read_text(encoding="utf-8").strip() or "another process"
+    return "another process"
+
+
 def refuse_run_in_use(path: Path) -> None:
     """Find out, before anything is loaded, whether another process works in a run directory.
 
     Raises:
         RunDirError: one does.
     """
-    import filelock
-
-    if not (path / LOCK).exists():
-        return
-    try:
-        with filelock.FileLock(path / LOCK, timeout=0):
-            pass
-    except filelock.Timeout as error:
-        raise _in_use(path) from error
-    except OSError:
-        return  # not to be written: what makes the run says so
+    holder = holder_of(path)
+    if holder:
+        raise _in_use(path, holder)
 
 
-def _in_use(path: Path) -> RunDirError:
-    """Name the process that holds the lock, as far as it has left its number."""
-    holder = "another process"
-    with contextlib.suppress(OSError):
-        holder = (path / HOLDER).read_text(encoding="utf-8").strip() or holder
+def _in_use(path: Path, holder: str) -> RunDirError:
     return RunDirError(
         f"run is in use by {holder}",
         where=str(path),
@@ -276,7 +286,7 @@ def open_run(
         lock = filelock.FileLock(path / LOCK)
         lock.acquire(timeout=wait_s)
     except filelock.Timeout as error:
-        raise _in_use(path) from error
+        raise _in_use(path, _holder_name(path)) from error
     except OSError as error:
         raise EnvironmentLackingError(
             f"cannot use folder: {error.strerror}", where=str(path), hint="choose another --output"

@@ -9,6 +9,7 @@ speaks.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from dfkd_edge.interfaces import WorkShare
 
 LOCK_WAIT_S = 3_600.0
+"""For a process that makes the prompts, or works in the same run for another reason."""
 RANKS_WAIT_S = 6 * 3_600.0
 """For the next shard of another process. Torchrun ends all of them when one fails; this is for one
 that hangs."""
@@ -178,7 +180,7 @@ def run_synthesize(request: SynthesizeRequest) -> dict[str, Any]:
     from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
     from dfkd_edge.distill_command import read_request, run_name
     from dfkd_edge.interruption import noting_what_is_kept
-    from dfkd_edge.run_dir import open_run, refuse_other_run
+    from dfkd_edge.run_dir import holder_of, open_run, refuse_other_run
     from dfkd_edge.run_key import run_key
 
     config, class_names = read_request(request.config_path, request.overrides)
@@ -206,7 +208,10 @@ def run_synthesize(request: SynthesizeRequest) -> dict[str, Any]:
         open_run, output, key, resume=True, exist_ok=request.exist_ok, wait_s=LOCK_WAIT_S
     )
     teacher = open_teacher(config, class_names, reporter)
-    with open_locked() as run_dir:
+    with contextlib.ExitStack() as stack:
+        holder = holder_of(output)
+        with reporter.stage(f"waiting for {holder}", 1) if holder else contextlib.nullcontext():
+            run_dir = stack.enter_context(open_locked())
         context = StageContext(run_dir, reporter, config.seed, config.device)
         prompts = run_prompts(config, teacher, context)
     setup = SynthesisSetup(prompts, teacher, config.synthesis, context)

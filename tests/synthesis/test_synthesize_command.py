@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import WorkShare
+from dfkd_edge.run_dir import open_run
 from dfkd_edge.synthesize_command import (
     SynthesizeRequest,
     outcome,
@@ -92,3 +94,25 @@ def test_two_processes_of_torchrun_make_the_set_of_one_and_the_first_speaks(
     alone = document(run="alone")
     assert document(*torchrun, run="together")["surrogates"] == alone["surrogates"]
     assert shards(tmp_path / "together") == shards(tmp_path / "alone")
+
+
+def test_a_share_that_waits_for_the_run_says_for_whom_and_goes_on(
+    tmp_path: Path, quickstart: Path
+) -> None:
+    run = tmp_path / "run"
+    first = run_synthesize(request(quickstart, run, "2/2"))
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    program = [sys.executable, "-m", "dfkd_edge", "synthesize", "--classes", str(quickstart)]
+    command = [*program, "-o", str(run), "--shard", "1/2", *settings, "--json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        with open_run(run, manifest["run_key"], resume=True, exist_ok=False):
+            said = ""
+            while f"waiting for process {os.getpid()} on " not in said:
+                said = process.stderr.readline()
+                assert said, "it ended without a word"
+        document = json.loads(process.communicate()[0])
+    assert (first["num_shards_missing"], document["num_shards_missing"]) == (1, 0)
