@@ -31,7 +31,12 @@ Data = Annotated[
 ]
 MaxDrop = Annotated[
     Share,
-    typer.Option(help="Largest loss on the worst domain, absolute (default: 0.01).", min=0, max=1),
+    typer.Option(
+        help="Largest loss on the worst domain, a share: 0.01 is one point, 1 lets all pass "
+        "(default: 0.01, for check that of the bundle).",
+        min=0,
+        max=1,
+    ),
 ]
 ExistOk = Annotated[bool, typer.Option("--exist-ok", help="Replace another bundle or run there.")]
 Set = Annotated[

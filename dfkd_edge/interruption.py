@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.run_dir import read_stages
+from dfkd_edge.runtime.counting import counted
 
 KEPT_STAGES = {
     "prompts": "the prompts",
@@ -42,7 +43,7 @@ def kept_in(run: Path) -> list[str]:
         kept = [text for stage, text in KEPT_STAGES.items() if stage in stages]
         if "surrogates" not in stages:
             num_shards = len(list((run / "surrogates").glob("shard-*.safetensors")))
-            kept += [f"{num_shards} batches of surrogate images"] if num_shards else []
+            kept += [f"{counted(num_shards, 'shard')} of surrogate images"] if num_shards else []
         if "student" not in stages and (run / "student" / "checkpoint.safetensors").is_file():
             kept.append("the student as it was seconds ago")
         return kept

@@ -339,13 +339,17 @@ def find_run(path: Path) -> Path:
 
 
 def _nearest_run(path: Path) -> str:
-    """Say which run may have been meant: the newest beside a path that holds none."""
+    """Say which run may have been meant: the newest beside a path that holds none, if finished."""
     beside = [m for m in path.parent.glob(f"*/{MANIFEST}") if not m.parent.is_symlink()]
+    unfinished = ""
     for manifest in sorted(beside, key=lambda m: m.stat().st_mtime, reverse=True):
+        run = manifest.parent
         with contextlib.suppress(RunDirError, ArtifactError):
-            if "student" in read_stages(manifest.parent):
-                return f"name a run, such as {manifest.parent}"
-            return f"{manifest.parent} is unfinished: the same distill command goes on with it"
+            if "student" in read_stages(run):
+                return f"name a run, such as {run}"
+            unfinished = unfinished or f"{run} is unfinished: the same distill command goes on"
+    if unfinished:
+        return unfinished
     return "run dfkd-edge distill first, or name a run that --output put elsewhere"
 
 

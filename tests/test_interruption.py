@@ -55,5 +55,5 @@ def test_parts_of_a_stage_are_kept_too(tmp_path: Path, there: bool) -> None:
             file.touch()
         manifest = '{"marker": "dfkd-edge run", "run_key": "k", "stages": {"prompts": {}}}'
         (tmp_path / "run" / "manifest.json").write_text(manifest)
-    expected = "the prompts, 2 batches of surrogate images, the student as it was seconds ago"
+    expected = "the prompts, 2 shards of surrogate images, the student as it was seconds ago"
     assert ", ".join(kept_in(tmp_path / "run")) == (expected if there else "")

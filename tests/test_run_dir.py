@@ -180,6 +180,9 @@ def test_a_missing_run_names_the_one_that_was_cut_off(tmp_path: Path) -> None:
     with pytest.raises(RunDirError) as finished:
         find_run(tmp_path / "latest")
     assert finished.value.hint == f"name a run, such as {tmp_path / 'pets'}"
+    _complete_stage(tmp_path / "newer")
+    with pytest.raises(RunDirError, match=r"such as .*pets"):
+        find_run(tmp_path / "latest")
 
 
 def test_latest_names_the_newest_run(tmp_path: Path) -> None:
