@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dfkd_edge.certainty import domains_of
+from dfkd_edge.certainty import domains_of, measure_of
 from dfkd_edge.runtime.share_interval import wilson_interval
 
 WEAK_SHARE = 0.5
@@ -48,18 +48,22 @@ def weak_classes(document: Mapping[str, Any]) -> list[WeakClass]:
     """Find the classes that the last rung fails on, weakest first.
 
     A class counts when it is below half and its images are too many for that to be chance: the
-    95 % interval of its share ends below the mean over classes.
+    95 % interval of its share ends below the mean over classes. Surrogates come once a domain, so
+    each counts once.
     """
-    answers = pooled_answers(document["rungs"][-1], domains_of(document)) or {}
+    domains = domains_of(document)
+    answers = pooled_answers(document["rungs"][-1], domains) or {}
+    views = len(domains) if measure_of(document) == "agreement" else 1
     seen = {name: answered for name, answered in answers.items() if answered.total()}
     shares = {name: answered[name] / answered.total() for name, answered in seen.items()}
     mean = sum(shares.values()) / max(len(shares), 1)
     found = []
     for name, share in sorted(shares.items(), key=lambda item: item[1]):
-        _, most = wilson_interval(share, seen[name].total())
+        num_images = max(1, seen[name].total() // views)
+        _, most = wilson_interval(share, num_images)
         if share < WEAK_SHARE and most < mean:
             (taken_for, _), *_ = (seen[name] - Counter({name: seen[name][name]})).most_common(1)
-            found.append(WeakClass(name, share, seen[name].total(), taken_for))
+            found.append(WeakClass(name, share, num_images, taken_for))
     return found
 
 

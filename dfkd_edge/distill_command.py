@@ -26,6 +26,7 @@ from dfkd_edge.errors import ConfigError
 from dfkd_edge.interruption import noting_what_is_kept
 from dfkd_edge.metrics_mirror import mirrored, require_tensorboard
 from dfkd_edge.model_names import require_student, require_teacher
+from dfkd_edge.plugins import load_target
 from dfkd_edge.process import prepare_process
 from dfkd_edge.report_command import refresh_report
 from dfkd_edge.run_dir import (
@@ -190,6 +191,7 @@ def _refuse_early(config: PipelineConfig, class_names: ClassNames) -> None:
     """Find what cannot be met before a library is imported, let alone a student trained."""
     require_teacher(config.teacher.name)
     require_student(config.distillation.student)
+    load_target(config.export.target)
     if config.data:
         require_pictures(Path(config.data), class_names.names)
 
