@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfkd_edge.artifacts import StudentArtifact
-from dfkd_edge.bundle_commands import benchmark_bundle, benchmark_document, classify_pictures
+from dfkd_edge.benchmark_command import benchmark_bundle, benchmark_document
 from dfkd_edge.class_lint import as_document
 from dfkd_edge.class_lint import lint_classes as _lint_classes
 from dfkd_edge.class_names import read_class_names
@@ -47,6 +47,7 @@ from dfkd_edge.flags import distill_overrides, export_overrides
 from dfkd_edge.options import RUNS
 from dfkd_edge.plugins import list_targets as list_targets
 from dfkd_edge.plugins import load_target as load_target
+from dfkd_edge.predict_command import classify_pictures
 from dfkd_edge.process import check_device
 from dfkd_edge.report import write_report as write_report
 from dfkd_edge.report_command import refresh_report

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.synthesis.exemplars import Memory
+from dfkd_edge.synthesis.exemplars import DrawingMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,15 @@ class EmbeddedList:
     templates: Sequence[str]
 
 
-def num_drawings(memory: Memory, listed: EmbeddedList) -> dict[str, int]:
+def num_drawings(memory: DrawingMemory, listed: EmbeddedList) -> dict[str, int]:
     """Count the drawings that synthesis would start from, for each class of the list."""
     found = memory.search(listed.head_KD, [bool(prompt) for prompt in listed.classes.prompts])
     return {name: len(places) for name, places in zip(listed.classes.names, found, strict=True)}
 
 
-def given_up(memory: Memory, listed: EmbeddedList, prompts: Mapping[str, str]) -> dict[str, int]:
+def given_up(
+    memory: DrawingMemory, listed: EmbeddedList, prompts: Mapping[str, str]
+) -> dict[str, int]:
     """Count the drawings that classes take by their names alone and not by their prompts.
 
     Args:

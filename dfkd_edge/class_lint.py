@@ -23,7 +23,7 @@ from dfkd_edge.config import TeacherConfig
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.similarity_scale import SCALE_WORDS, Scale, measure_scale
-from dfkd_edge.synthesis.exemplars import Memory
+from dfkd_edge.synthesis.exemplars import DrawingMemory
 from dfkd_edge.teacher import MINI, Teacher, load_teacher
 
 KINDS = (
@@ -266,7 +266,7 @@ def _with_drawings(
     reporter: Reporter,
 ) -> ClassListReport:
     """Add what the memory holds, and take back prompts that would cost more than they bring."""
-    memory = Memory(reader.teacher, reporter)
+    memory = DrawingMemory(reader.teacher, reporter)
     pairs = zip(reader.classes.names, reader.classes.prompts, strict=True)
     own = {name: prompt for name, prompt in pairs if prompt}
     prompts = own | report.suggested_prompts

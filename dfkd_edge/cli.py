@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from dfkd_edge import __version__
-from dfkd_edge.bundle_commands import benchmark, predict
+from dfkd_edge.benchmark_command import benchmark
 from dfkd_edge.classes_command import classes_app
 from dfkd_edge.deploy_cli import check, export, run
 from dfkd_edge.errors import DfkdEdgeError
@@ -32,6 +32,7 @@ from dfkd_edge.options import (
     Verbose,
     Workers,
 )
+from dfkd_edge.predict_command import predict
 from dfkd_edge.report_command import report
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.synthesize_command import synthesize

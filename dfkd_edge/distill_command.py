@@ -34,10 +34,10 @@ from dfkd_edge.run_dir import (
     open_run,
     point_latest,
     refuse_other_run,
-    refuse_run_in_use,
     require_writable,
 )
 from dfkd_edge.run_key import run_key
+from dfkd_edge.run_lock import refuse_run_in_use
 from dfkd_edge.runtime_faults import require_pictures
 
 if TYPE_CHECKING:

@@ -115,7 +115,8 @@ def plan_export(request: ExportRequest) -> PlannedExport:
     if request.data:
         require_pictures(Path(request.data), read_class_names(run / "classes.txt").names)
     folder = request.output or run / "bundles" / target.name
-    _require_free(folder)
+    if not request.output:
+        _require_free(folder)
     return PlannedExport(run, config, target, folder)
 
 

@@ -41,3 +41,8 @@ RunSet = Annotated[
     Texts,
     typer.Option("--set", help="Any setting, such as synthesis.num_images=8000; repeatable."),
 ]
+BundleFolder = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle, or of a run with one bundle.")
+]
+HeldPrecision = Annotated[Text, typer.Option(help="fp32, fp16 or int8.")]
+Threads = Annotated[int, typer.Option(help="CPU threads [default: all cores].", min=0, max=256)]

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config import PipelineConfig
+from dfkd_edge.distillation.distill import set_training_mode
 from dfkd_edge.mixed_precision import depthwise_in_float32, mixed_precision
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.students import Student, student_entry
@@ -193,7 +194,7 @@ def _time_student(config: PipelineConfig, teacher_side_px: int, device: str) -> 
         student = Student(entry.timm_name, entry.image_size_px, head_KD, 1.0).to(device)
         shapes = Student(entry.timm_name, entry.image_size_px, head_KD, 1.0).to("meta")
     student = student.to(memory_format=torch.channels_last)
-    student.train(distillation.student_init != "pretrained")  # else BatchNorm keeps its statistics
+    set_training_mode(student, keep_statistics=distillation.student_init == "pretrained")
     side = max(entry.image_size_px, teacher_side_px)
     flops = count_flops(shapes.eval(), torch.empty(1, 3, side, side, device="meta"))
     num = int(min(max(PROBE_FLOPS // flops, 2), PROBE_IMAGES, distillation.batch_size))

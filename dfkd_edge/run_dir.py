@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +19,10 @@ from typing import Any
 
 from dfkd_edge import __version__
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError, RunDirError
+from dfkd_edge.run_lock import HOLDER, LOCK, locked
 
 MARKER = "dfkd-edge run"
 MANIFEST = "manifest.json"
-LOCK, HOLDER = ".lock", ".lock.holder"
 """The lock of a run, and who holds it, for the error that another process gets."""
 
 
@@ -219,47 +218,6 @@ def refuse_other_run(path: Path, run_key: str) -> None:
         )
 
 
-def holder_of(path: Path) -> str:
-    """Name the process that works in a run directory; empty where none does."""
-    import filelock
-
-    if not (path / LOCK).exists():
-        return ""
-    try:
-        with filelock.FileLock(path / LOCK, timeout=0):
-            return ""
-    except filelock.Timeout:
-        return _holder_name(path)
-    except OSError:
-        return ""  # not to be written: what makes the run says so
-
-
-def _holder_name(path: Path) -> str:
-    """Name the process that holds the lock, as far as it has left its number."""
-    with contextlib.suppress(OSError):
-        return (path / HOLDER).read_text(encoding="utf-8").strip() or "another process"
-    return "another process"
-
-
-def refuse_run_in_use(path: Path) -> None:
-    """Find out, before anything is loaded, whether another process works in a run directory.
-
-    Raises:
-        RunDirError: one does.
-    """
-    holder = holder_of(path)
-    if holder:
-        raise _in_use(path, holder)
-
-
-def _in_use(path: Path, holder: str) -> RunDirError:
-    return RunDirError(
-        f"run is in use by {holder}",
-        where=str(path),
-        hint="wait for it or stop it, the same command goes on then; --output DIR makes another",
-    )
-
-
 @contextlib.contextmanager
 def open_run(
     path: Path, run_key: str, *, resume: bool, exist_ok: bool, wait_s: float = 0
@@ -276,24 +234,10 @@ def open_run(
     Raises:
         RunDirError: the folder is not ours, holds another run, or is in use.
     """
-    import filelock
-
     if not exist_ok:
         refuse_other_run(path, run_key)
     _read_manifest(path)  # a folder that is not ours gets no lock file
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path / LOCK)
-        lock.acquire(timeout=wait_s)
-    except filelock.Timeout as error:
-        raise _in_use(path, _holder_name(path)) from error
-    except OSError as error:
-        raise EnvironmentLackingError(
-            f"cannot use folder: {error.strerror}", where=str(path), hint="choose another --output"
-        ) from error
-    try:
-        with contextlib.suppress(OSError):  # it only makes an error clearer
-            (path / HOLDER).write_text(f"process {os.getpid()} on {platform.node()}\n", "utf-8")
+    with locked(path, wait_s):
         if not exist_ok:
             refuse_other_run(path, run_key)
         manifest = _read_manifest(path)  # as the last holder of the lock left it
@@ -305,10 +249,6 @@ def open_run(
         else:
             run._save()
         yield run
-    finally:
-        with contextlib.suppress(OSError):
-            (path / HOLDER).unlink(missing_ok=True)
-        lock.release()
 
 
 def _continued(manifest: dict[str, Any] | None, run_key: str) -> dict[str, Any]:

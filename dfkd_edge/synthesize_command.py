@@ -180,8 +180,9 @@ def run_synthesize(request: SynthesizeRequest) -> dict[str, Any]:
     from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
     from dfkd_edge.distill_command import read_request, run_name
     from dfkd_edge.interruption import noting_what_is_kept
-    from dfkd_edge.run_dir import holder_of, open_run, refuse_other_run
+    from dfkd_edge.run_dir import open_run, refuse_other_run
     from dfkd_edge.run_key import run_key
+    from dfkd_edge.run_lock import holder_of
 
     config, class_names = read_request(request.config_path, request.overrides)
     share = work_share(request.shard)

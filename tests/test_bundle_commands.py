@@ -133,7 +133,7 @@ def test_benchmark_speaks_while_it_times_unless_quiet(tiny_bundle: Bundle) -> No
 def test_benchmark_and_the_plan_of_a_check_load_no_torch() -> None:
     code = (
         "import sys\n"
-        "import dfkd_edge.bundle_commands, dfkd_edge.validation.latency\n"
+        "import dfkd_edge.benchmark_command, dfkd_edge.validation.latency\n"
         "import dfkd_edge.deployment.check_plan, dfkd_edge.export_command\n"
         "assert 'torch' not in sys.modules\n"
     )

@@ -8,15 +8,15 @@ from dfkd_edge.class_drawings import EmbeddedList, given_up, num_drawings
 from dfkd_edge.class_names import ClassNames, parse_class_names
 from dfkd_edge.config import TeacherConfig
 from dfkd_edge.console import ConsoleReporter, make_console
-from dfkd_edge.synthesis.exemplars import MAX_DRAWINGS, Memory, retrieve_drawings
+from dfkd_edge.synthesis.exemplars import MAX_DRAWINGS, DrawingMemory, retrieve_drawings
 from dfkd_edge.teacher import Teacher, load_teacher
 
 SILENT = ConsoleReporter(make_console(quiet=True))
 
 
 @pytest.fixture(scope="module")
-def memory(teacher: Teacher) -> Memory:
-    return Memory(teacher, SILENT)
+def memory(teacher: Teacher) -> DrawingMemory:
+    return DrawingMemory(teacher, SILENT)
 
 
 def embedded(teacher: Teacher, classes: ClassNames) -> EmbeddedList:
@@ -24,12 +24,12 @@ def embedded(teacher: Teacher, classes: ClassNames) -> EmbeddedList:
     return EmbeddedList(classes, teacher.zero_shot_head(classes, templates), templates)
 
 
-def costs(memory: Memory, names: Sequence[str], prompts: dict[str, str]) -> dict[str, int]:
+def costs(memory: DrawingMemory, names: Sequence[str], prompts: dict[str, str]) -> dict[str, int]:
     classes = ClassNames(tuple(names), (None,) * len(names))
     return given_up(memory, embedded(memory.teacher, classes), prompts)
 
 
-def test_as_many_drawings_are_counted_as_synthesis_starts_from(memory: Memory) -> None:
+def test_as_many_drawings_are_counted_as_synthesis_starts_from(memory: DrawingMemory) -> None:
     lines = "traffic light\nhorse\nxqzt\nmouse\ta photo of a computer mouse\nhand"
     classes = parse_class_names(lines, "classes")
     counted = num_drawings(memory, embedded(memory.teacher, classes))
@@ -40,7 +40,7 @@ def test_as_many_drawings_are_counted_as_synthesis_starts_from(memory: Memory) -
     assert max(counted.values()) <= MAX_DRAWINGS
 
 
-def test_a_prompt_costs_the_drawings_of_the_bare_name(memory: Memory) -> None:
+def test_a_prompt_costs_the_drawings_of_the_bare_name(memory: DrawingMemory) -> None:
     prompts = {"zebra": "an animal with stripes", "giraffe": "a drawing of a giraffe", "xqzt": "x"}
     names = [*prompts, "horse"]
     classes = ClassNames(tuple(names), (None,) * len(names))
@@ -50,7 +50,7 @@ def test_a_prompt_costs_the_drawings_of_the_bare_name(memory: Memory) -> None:
     assert lost["zebra"] > 0
 
 
-def test_a_prompt_does_not_cost_the_drawings_of_a_nearer_class(memory: Memory) -> None:
+def test_a_prompt_does_not_cost_the_drawings_of_a_nearer_class(memory: DrawingMemory) -> None:
     alone = costs(memory, ["horse", "zebra"], {"horse": "xqzt"})
     beside = costs(memory, ["horse", "horse face", "zebra"], {"horse": "xqzt"})
     assert alone["horse"] > beside["horse"]

@@ -14,9 +14,9 @@ from dfkd_edge.run_dir import (
     find_run,
     open_run,
     point_latest,
-    refuse_run_in_use,
     require_stages,
 )
+from dfkd_edge.run_lock import refuse_run_in_use
 
 
 def _complete_stage(run: Path, key: str = "k") -> None:

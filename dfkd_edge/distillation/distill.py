@@ -133,7 +133,7 @@ def _train(
     average.copy_to(student)
 
 
-def _set_training_mode(student: Student, *, keep_statistics: bool) -> None:
+def set_training_mode(student: Student, *, keep_statistics: bool) -> None:
     """Train; start weights keep their BatchNorm statistics, which come from real pictures."""
     student.train()
     if keep_statistics:
@@ -157,7 +157,7 @@ def _step(
         teacher_NK = teacher.logits(teacher_ND)
     for group in optimiser.param_groups:
         group["lr"] = learning_rate_at(step, config)
-    _set_training_mode(student, keep_statistics=config.student_init == "pretrained")
+    set_training_mode(student, keep_statistics=config.student_init == "pretrained")
     with mixed_precision(view_NCHW.device.type):
         student_ND = student.embed(view_NCHW)
     student_NK = student.logits(student_ND)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dfkd_edge.certainty import MEASURES, domains_of, interval_of, measure_of
-from dfkd_edge.class_answers import pooled_answers
 from dfkd_edge.report.sources import Document, Sources
 
 TEACHER, STUDENT = "teacher", "student"
@@ -67,10 +65,6 @@ class LadderView:
         """Mean of the measure over domains."""
         shares = [self.share(rung, domain) for domain in self.domains]
         return sum(shares) / len(shares)
-
-    def confusion(self, rung: Document, domains: Sequence[str]) -> dict[str, Counter[str]] | None:
-        """Expected class -> answers over some domains; None in an older file."""
-        return pooled_answers(rung, domains)
 
     def reliability(self, rung: Document, key: str) -> Document | None:
         """Bins of all domains together: `ece`, `bins`, `temperature`; None where not measured."""

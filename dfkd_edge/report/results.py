@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 from dfkd_edge.certainty import certainty_of, gate_headline, gate_state, ladder_notes
-from dfkd_edge.class_answers import weak_classes_sentence
+from dfkd_edge.class_answers import pooled_answers, weak_classes_sentence
 from dfkd_edge.report.blocks import (
     Block,
     Cell,
@@ -235,9 +235,9 @@ def _unlabelled(ladder: LadderView) -> str:
 def _class_blocks(ladder: LadderView, classes: tuple[str, ...]) -> list[Block]:
     last, teacher = ladder.last, ladder.rung(TEACHER)
     columns = [*ladder.domains]
-    shown = [ladder.confusion(last, [d]) for d in columns]
-    theirs = [ladder.confusion(teacher, [d]) for d in columns]
-    total = ladder.confusion(last, columns)
+    shown = [pooled_answers(last, [d]) for d in columns]
+    theirs = [pooled_answers(teacher, [d]) for d in columns]
+    total = pooled_answers(last, columns)
     if total is None:
         return []
 

@@ -130,7 +130,7 @@ def near_names(name_VD: Tensor, class_KD: Tensor, has_prompt: list[bool]) -> lis
     return found
 
 
-class Memory:
+class DrawingMemory:
     """The drawings and where the teacher sees them; each is looked at once, however often asked."""
 
     def __init__(self, teacher: Teacher, reporter: Reporter) -> None:
@@ -208,7 +208,7 @@ def retrieve_drawings(teacher: Teacher, reporter: Reporter) -> tuple[Tensor, ...
     Raises:
         ConfigError: the memory is incomplete.
     """
-    memory = Memory(teacher, reporter)
+    memory = DrawingMemory(teacher, reporter)
     found = memory.search(teacher.head_KD, [bool(prompt) for prompt in teacher.classes.prompts])
     rgba_of: dict[Place, Tensor] = {}
     for part, rgba_MCPP in memory.cut([place for places in found for place in places]):

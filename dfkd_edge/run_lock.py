@@ -1,0 +1,88 @@
+"""The lock of a run directory: one process works in it at a time, and leaves its name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+from dfkd_edge.errors import EnvironmentLackingError, RunDirError
+
+LOCK, HOLDER = ".lock", ".lock.holder"
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait_s: float) -> Iterator[None]:
+    """Make a run directory and hold its lock.
+
+    Args:
+        path: the directory.
+        wait_s: how long another process may hold the lock.
+
+    Raises:
+        RunDirError: another process holds it for longer.
+        EnvironmentLackingError: the folder cannot be used.
+    """
+    import filelock
+
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path / LOCK)
+        lock.acquire(timeout=wait_s)
+    except filelock.Timeout as error:
+        raise _in_use(path, _holder_name(path)) from error
+    except OSError as error:
+        raise EnvironmentLackingError(
+            f"cannot use folder: {error.strerror}", where=str(path), hint="choose another --output"
+        ) from error
+    try:
+        with contextlib.suppress(OSError):  # it only makes an error clearer
+            (path / HOLDER).write_text(f"process {os.getpid()} on {platform.node()}\n", "utf-8")
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            (path / HOLDER).unlink(missing_ok=True)
+        lock.release()
+
+
+def holder_of(path: Path) -> str:
+    """Name the process that works in a run directory; empty where none does."""
+    import filelock
+
+    if not (path / LOCK).exists():
+        return ""
+    try:
+        with filelock.FileLock(path / LOCK, timeout=0):
+            return ""
+    except filelock.Timeout:
+        return _holder_name(path)
+    except OSError:
+        return ""  # not to be written: what makes the run says so
+
+
+def _holder_name(path: Path) -> str:
+    """Name the process that holds the lock, as far as it has left its number."""
+    with contextlib.suppress(OSError):
+        return (path / HOLDER).read_text(encoding="utf-8").strip() or "another process"
+    return "another process"
+
+
+def refuse_run_in_use(path: Path) -> None:
+    """Find out, before anything is loaded, whether another process works in a run directory.
+
+    Raises:
+        RunDirError: one does.
+    """
+    holder = holder_of(path)
+    if holder:
+        raise _in_use(path, holder)
+
+
+def _in_use(path: Path, holder: str) -> RunDirError:
+    return RunDirError(
+        f"run is in use by {holder}",
+        where=str(path),
+        hint="wait for it or stop it, the same command goes on then; --output DIR makes another",
+    )
