@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,22 +69,9 @@ def read_finished_surrogates(
 
     Raises:
         RunDirError: the run is not finished.
-        ArtifactError: a shard is missing or damaged, or other images were held out when the student
-            learnt: what it learnt from would measure it.
+        ArtifactError: a file of them is missing, damaged or of another version.
     """
     require_stages(path, {"surrogates", "student"})
-    num_shards = config.synthesis.num_shards
     content = read_stages(path)["surrogates"]["key"]
-    surrogates = read_surrogates(
-        path / "surrogates", num_shards, class_names.names, config.synthesis.heldout_share, content
-    )
-    summary = path / "surrogates" / "surrogates.json"
-    held_out = json.loads(summary.read_text(encoding="utf-8"))["num_heldout"]
-    if held_out != surrogates.summary["num_heldout"]:
-        raise ArtifactError(
-            f"{held_out} images were held out by another version, here it is "
-            f"{surrogates.summary['num_heldout']}",
-            where=str(summary),
-            hint="distill into a new --output",
-        )
-    return surrogates
+    num_shards = config.synthesis.num_shards
+    return read_surrogates(path / "surrogates", num_shards, class_names.names, content)

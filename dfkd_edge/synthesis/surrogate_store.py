@@ -3,7 +3,8 @@
 A shard is the unit of work: it is written whole, and its content depends on the seed and its number
 alone, so a run that was stopped goes on with the next shard.
 
-Shape suffixes: N images, H rows, W columns, C = 3 channels, D embedding width, K classes.
+Shape suffixes: M candidates, N images kept, H rows, W columns, C = 3 channels, D embedding width,
+K classes.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ SEVERAL_DRAWINGS = 8
 def shard_path(folder: Path, number: int) -> Path:
     """Where a shard lies."""
     return folder / f"shard-{number:05d}.safetensors"
+
+
+def selection_path(folder: Path) -> Path:
+    """Where it is written which candidates are kept, and which of these are held out."""
+    return folder / "selection.safetensors"
 
 
 def has_shard(folder: Path, number: int, key: str) -> bool:
@@ -75,19 +81,49 @@ def mean_distance_within_class(
     return float(np.mean(distances)) if distances else 0.0
 
 
-def read_surrogates(
-    folder: Path, num_shards: int, class_names: tuple[str, ...], heldout_share: float, content: str
-) -> SurrogateSet:
-    """Filter the candidates of all shards and set the held-out images apart.
+def write_selection(folder: Path, num_shards: int, heldout_share: float) -> Path:
+    """Filter the candidates of all shards, set the held-out images apart, and write both down.
+
+    It is decided once: what a student learnt from is held out neither by another version nor later.
+
+    Returns:
+        the file: `is_kept` [M] and `is_heldout` [N].
 
     Raises:
         ArtifactError: a shard is missing or damaged.
     """
+    names = ("class_index", "is_recognised", "probability", "drawing_index")
+    parts = []
+    for number in range(num_shards):
+        shard = _load_shard(shard_path(folder, number))
+        parts.append([shard[name] for name in names])
+    label, recognised, probability, drawing = map(np.concatenate, zip(*parts, strict=True))
+    keep = kept_candidates(label, recognised, probability)
+    heldout = held_out(label[keep], drawing[keep], heldout_share)
+    path = selection_path(folder)
+    save_tensors(path, {"is_kept": keep, "is_heldout": heldout}, {})
+    return path
+
+
+def read_surrogates(
+    folder: Path, num_shards: int, class_names: tuple[str, ...], content: str
+) -> SurrogateSet:
+    """Read the images that `write_selection` kept.
+
+    Raises:
+        ArtifactError: a shard or the selection is missing, damaged or of another version.
+    """
+    if not selection_path(folder).is_file():
+        raise ArtifactError(
+            "images were selected by another version",
+            where=str(selection_path(folder)),
+            hint="distill into a new --output",
+        )
+    selection = load_tensors(selection_path(folder))
+    keep, heldout = selection["is_kept"], selection["is_heldout"]
     shards = [_load_shard(shard_path(folder, number)) for number in range(num_shards)]
     label = np.concatenate([s["class_index"] for s in shards])
     recognised = np.concatenate([s["is_recognised"] for s in shards])
-    probability = np.concatenate([s["probability"] for s in shards])
-    keep = kept_candidates(label, recognised, probability)
     borders = np.cumsum([0, *(len(s["class_index"]) for s in shards)])
     parts = [keep[a:b] for a, b in itertools.pairwise(borders)]
     images = np.concatenate([s["images"][k] for s, k in zip(shards, parts, strict=True)])
@@ -95,7 +131,6 @@ def read_surrogates(
     style = np.concatenate([s["style_index"] for s in shards])[keep]
     drawing = np.concatenate([s["drawing_index"] for s in shards])[keep]
     label, recognised_all, recognised = label[keep], recognised, recognised[keep]
-    heldout = held_out(label, drawing, heldout_share)
     per_class = np.bincount(label, minlength=len(class_names))
     candidates = np.bincount(
         np.concatenate([s["class_index"] for s in shards]), minlength=len(per_class)

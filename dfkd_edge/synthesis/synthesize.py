@@ -38,6 +38,7 @@ from dfkd_edge.synthesis.surrogate_store import (
     read_surrogates,
     shard_path,
     write_contact_sheet,
+    write_selection,
     write_shard,
     write_summary,
 )
@@ -120,14 +121,16 @@ def synthesize(
     is_complete = context.run_dir.is_complete(STAGE, key)
     if not is_complete:
         make_shards(setup, WorkShare())
-    surrogates = read_surrogates(folder, num_shards, prompts.class_names, config.heldout_share, key)
+        selection = write_selection(folder, num_shards, config.heldout_share)
+    surrogates = read_surrogates(folder, num_shards, prompts.class_names, key)
     if not is_complete:
-        files = [write_summary(folder, surrogates), write_contact_sheet(folder, surrogates)]
+        sheet = write_contact_sheet(folder, surrogates)
+        files = [selection, write_summary(folder, surrogates), sheet]
         files += sorted(folder.glob("shard-*.safetensors"))[:num_shards]
         context.run_dir.complete(STAGE, key, files)
         context.reporter.note(
             f"  {len(surrogates)} of {surrogates.summary['num_candidates']} images kept, contact "
-            f"sheet: {files[1]}"
+            f"sheet: {sheet}"
         )
     return surrogates
 

@@ -29,6 +29,7 @@ from dfkd_edge.students import MINI, build_student, student_tensors
 from dfkd_edge.synthesis.surrogate_store import (
     read_surrogates,
     shard_path,
+    write_selection,
     write_shard,
     write_summary,
 )
@@ -172,7 +173,8 @@ def finished_run(
         atomic_write(path / "config.toml", to_toml(config))
         folder = run.stage_dir("surrogates")
         files, share = write_surrogates(folder), config.synthesis.heldout_share
-        made = read_surrogates(folder, NUM_SHARDS, classes.names, share, "key")
+        files.append(write_selection(folder, NUM_SHARDS, share))
+        made = read_surrogates(folder, NUM_SHARDS, classes.names, "key")
         run.complete("surrogates", "key", [*files, write_summary(folder, made)])
         torch.manual_seed(0)
         student = build_student(MINI, "pretrained", teacher.head_KD, teacher.logit_scale, SIDE_PX)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dfkd_edge.artifacts import load_tensors, save_tensors
 from dfkd_edge.config import SynthesisConfig
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.synthesis.setup import SynthesisSetup
@@ -18,8 +19,10 @@ from dfkd_edge.synthesis.surrogate_store import (
     mean_distance_within_class,
     read_surrogates,
     row_text,
+    selection_path,
     shard_path,
     write_contact_sheet,
+    write_selection,
     write_shard,
 )
 from dfkd_edge.synthesis.synthesize import missing_shards
@@ -56,7 +59,8 @@ def test_a_class_that_is_never_recognised_keeps_its_likeliest_quarter() -> None:
 def test_shards_come_back_filtered_with_held_out_images_of_every_class(tmp_path: Path) -> None:
     for number in range(2):
         write_shard(tmp_path, number, "key", _candidates(number))
-    surrogates = read_surrogates(tmp_path, 2, ("a", "b"), 0.2, "key")
+    write_selection(tmp_path, 2, 0.2)
+    surrogates = read_surrogates(tmp_path, 2, ("a", "b"), "key")
     assert len(surrogates) == 40 + 10
     assert set(surrogates.class_index[surrogates.is_heldout]) == {0, 1}
     assert surrogates.summary["classes"][0]["num_drawn"] == 20
@@ -81,15 +85,27 @@ def test_a_shard_counts_only_for_its_key_and_when_whole(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     assert not has_shard(tmp_path, 0, "key")
     with pytest.raises(ArtifactError, match="shard-00000"):
-        read_surrogates(tmp_path, 1, ("a", "b"), 0.2, "key")
+        write_selection(tmp_path, 1, 0.2)
 
 
 def test_images_of_another_version_are_one_clear_error(tmp_path: Path) -> None:
     candidates = _candidates(0)
     del candidates["drawing_index"]
     write_shard(tmp_path, 0, "key", candidates)
-    with pytest.raises(ArtifactError, match="another version"):
-        read_surrogates(tmp_path, 1, ("a", "b"), 0.2, "key")
+    with pytest.raises(ArtifactError, match="made by another version"):
+        write_selection(tmp_path, 1, 0.2)
+
+
+def test_what_is_held_out_was_decided_once_and_is_read(tmp_path: Path) -> None:
+    write_shard(tmp_path, 0, "key", _candidates(0))
+    with pytest.raises(ArtifactError, match="selected by another version"):
+        read_surrogates(tmp_path, 1, ("a", "b"), "key")
+    selection = load_tensors(write_selection(tmp_path, 1, 0.2))
+    selection["is_heldout"] = ~selection["is_heldout"]  # as another version might have decided
+    save_tensors(selection_path(tmp_path), selection, {})
+    surrogates = read_surrogates(tmp_path, 1, ("a", "b"), "key")
+    assert surrogates.is_heldout.tolist() == selection["is_heldout"].tolist()
+    assert surrogates.summary["num_heldout"] == selection["is_heldout"].sum()
 
 
 def test_shards_of_a_decoder_that_was_replaced_are_made_anew(
