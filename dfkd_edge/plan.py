@@ -1,7 +1,7 @@
 """What a run would do: images, steps, an estimate of time and memory, and downloads.
 
 Time is arithmetic over the passes of each network, which `pass_times.py` takes on this machine.
-Expect the truth within a factor of 1.5 with the embedded networks, of two with others.
+`tests/benchmarks/distill_seeds.py` prints a run's plan beside what it took.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config import PipelineConfig
@@ -32,6 +32,9 @@ four in the quickstart."""
 GUIDED = 2
 """Cost of a step that takes gradients through frozen networks to what they were given, in forward
 passes: no gradients of weights are computed."""
+LIBRARIES_BYTES = int(0.75 * 2**30)
+"""Main memory of a process that has loaded torch, timm and open_clip and computed nothing, measured
+on x86-64 Linux; the memory of a GPU holds none of it."""
 PIPELINE_STEP_FLOPS, PIPELINE_DECODE_FLOPS = 8e11, 2.5e12
 """A text-to-image pipeline (SD-Turbo's) at 512 px: a step of its UNet, its decoder; counted."""
 
@@ -54,7 +57,8 @@ class RunPlan:
     stages: tuple[StagePlan, ...]
     downloads: tuple[HubWeights, ...]
     memory_gib: float
-    """Estimated peak: weights, the gradients that synthesis may hold, the surrogate images."""
+    """Estimated peak where the networks compute: libraries, weights, surrogate images, and what is
+    kept for gradients, by synthesis or by a training step, whichever is more."""
     times: PassTimes
     """What the estimates of time are made from."""
 
@@ -116,12 +120,34 @@ def plan_with(
         _synthesis_plan(config, times),
         _distillation_plan(config, times),
     )
-    networks = [*teacher.parameters(), *student.parameters(), *student.parameters()]
     side_px = config.synthesis.image_size_px or image_size_px(teacher)
-    images_bytes = config.synthesis.num_images * 3 * side_px**2
-    gradients_bytes = config.synthesis.memory_mib * 2**20
-    total = sum(p.numel() * 4 for p in networks) + images_bytes + gradients_bytes
+    total = sum(p.numel() * 4 for p in (*teacher.parameters(), *student.parameters()))
+    total += 3 * sum(p.numel() * 4 for p in student.parameters())  # gradients, moments of AdamW
+    total += config.synthesis.num_images * 3 * side_px**2
+    step_bytes = config.distillation.batch_size * kept_for_gradients(student, entry.image_size_px)
+    total += max(config.synthesis.memory_mib * 2**20, step_bytes)
+    total += LIBRARIES_BYTES if times.device == "cpu" else 0
     return RunPlan(stages, tuple(needed_weights(config)), total / 2**30, times)
+
+
+def kept_for_gradients(network: nn.Module, side_px: int) -> int:
+    """Bytes that a forward pass in training keeps of one image, in float32.
+
+    Args:
+        network: on the meta device.
+        side_px: of the image.
+    """
+    weights = {p.untyped_storage()._cdata for p in network.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage()._cdata not in weights:
+            kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(torch.empty(2, 3, side_px, side_px, device="meta"))
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) // 2
 
 
 def _device_here(wanted: str) -> str:

@@ -16,7 +16,7 @@ from dfkd_edge.config import PipelineConfig, PromptConfig, SynthesisConfig
 from dfkd_edge.config_file import load_config
 from dfkd_edge.interfaces import StageContext, SynthesisBatch
 from dfkd_edge.pass_times import EFFICIENCY, PassTimes, count_flops
-from dfkd_edge.plan import GUIDED, RunPlan, make_plan, plan_with
+from dfkd_edge.plan import GUIDED, RunPlan, kept_for_gradients, make_plan, plan_with
 from dfkd_edge.prompts import diversify_prompts
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.amortized import load_amortized, refine
@@ -39,7 +39,7 @@ def test_the_dry_run_shows_images_steps_time_memory_and_downloads(quickstart: Pa
     assert document["plan"]["seconds"] > 0
 
 
-def flops_of_passes(config: PipelineConfig) -> tuple[nn.Module, PassTimes]:
+def counted_passes(config: PipelineConfig) -> tuple[nn.Module, PassTimes]:
     """Count instead of timing: an operation a second."""
     teacher = shapes_of_teacher(open_clip_name(config.teacher)[0])
     one = PassTimes(
@@ -57,7 +57,7 @@ def flops_of_passes(config: PipelineConfig) -> tuple[nn.Module, PassTimes]:
 
 def planned(*overrides: str) -> RunPlan:
     config = load_config(None, overrides)
-    return plan_with(config, CLASSES, *flops_of_passes(config))
+    return plan_with(config, CLASSES, *counted_passes(config))
 
 
 def test_work_that_doubles_takes_twice_the_time() -> None:
@@ -74,7 +74,7 @@ def test_the_plan_of_synthesis_is_of_the_work_that_synthesis_does(
     condition_1D, generator = teacher.head_KD[:1], stage_generator(0, "x")
     synthesis = SynthesisConfig(num_images=64, num_refinement_steps=0)
     config = dataclasses.replace(load_config(None, []), synthesis=synthesis)
-    shapes, times = flops_of_passes(config)
+    shapes, times = counted_passes(config)
     times = dataclasses.replace(
         times,
         image_s=count_flops(teacher.embed_images, pixels_1CHW),
@@ -116,6 +116,21 @@ def test_the_networks_of_the_package_are_timed_themselves() -> None:
     assert "counted" not in plan.times.sentence()
     assert min(plan.times.text_s, plan.times.image_s, plan.times.decode_s) > 0
     assert min(plan.times.sample_s, plan.times.student_s) > 0
+
+
+def test_a_training_step_keeps_the_input_of_every_layer_that_learns() -> None:
+    with torch.device("meta"):
+        network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1))
+    image, hidden = 3 * 16**2 * 4, 8 * 16**2 * 4
+    assert kept_for_gradients(network, 16) == image + hidden  # ReLU's output is the layer's input
+
+
+def test_a_batch_that_needs_more_than_synthesis_may_hold_is_in_the_plan() -> None:
+    few, many, most = (
+        planned(f"distillation.batch_size={num}").memory_gib for num in (96, 384, 768)
+    )
+    assert few < many
+    assert most / many == pytest.approx(2, rel=0.35)
 
 
 def test_a_large_teacher_is_planned_without_its_weights() -> None:

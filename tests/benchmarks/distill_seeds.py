@@ -31,11 +31,13 @@ def measured(command: list[str]) -> tuple[str, float, float]:
 
 
 def run_once(arguments: list[str], output: Path) -> dict[str, Any]:
-    """Run `distill`; returns its document with seconds and peak memory added."""
-    program = [sys.executable, "-m", "dfkd_edge", "distill", "-o", str(output), "--json"]
-    text, seconds, peak_gib = measured([*program, *arguments])
+    """Run `distill`; returns its document with its plan, seconds and peak memory added."""
+    command = [sys.executable, "-m", "dfkd_edge", "distill", "-o", str(output), "--json"]
+    command += arguments
+    plan = json.loads(measured([*command, "--dry-run"])[0])["plan"]
+    text, seconds, peak_gib = measured(command)
     document: dict[str, Any] = json.loads(text)
-    return {**document, "seconds": seconds, "peak_gib": peak_gib}
+    return {**document, "plan": plan, "seconds": seconds, "peak_gib": peak_gib}
 
 
 def real_distances(classes: Path, data: Path) -> dict[str, float]:
@@ -110,7 +112,10 @@ def main() -> None:
     print(f"agreement on data        {spread(agreement)}")
     print(f"distance within a class  {spread(distance)}")
     print(f"seconds                  {spread([d['seconds'] for d in documents])}")
+    of_plan = [d["seconds"] / d["plan"]["seconds"] for d in documents]
+    print(f"  of the plan's          {spread(of_plan)}")
     print(f"peak memory, GiB         {spread([d['peak_gib'] for d in documents])}")
+    print(f"  the plan's             {spread([d['plan']['memory_gib'] for d in documents])}")
 
 
 if __name__ == "__main__":
