@@ -53,7 +53,9 @@ def _is_bundle(path: Path) -> bool:
 
 def _run(path: Path) -> dict[str, Any]:
     from dfkd_edge.class_names import read_class_names
+    from dfkd_edge.interruption import kept_in
     from dfkd_edge.run_dir import MANIFEST, damaged_files, find_run, read_stages
+    from dfkd_edge.run_lock import holder_of
 
     run = find_run(path)
     stages = read_stages(run)
@@ -82,6 +84,8 @@ def _run(path: Path) -> dict[str, Any]:
         "path": str(run),
         "classes": list(read_class_names(listed).names) if listed.is_file() else [],
         "stages": done,
+        "kept": [] if "student" in stages else kept_in(run),
+        "in_use_by": holder_of(run),
         "settings": _settings(run),
         "student": _json_file(run / "student" / "student.json"),
         "bundles": bundles,
@@ -195,8 +199,11 @@ def _run_lines(document: dict[str, Any]) -> list[tuple[str, str]]:
     if student:
         about = f"{student['timm_name']}, {student['num_parameters'] / 1e6:.2f} M parameters"
     stages = (f"{stage} {'done' if done else 'open'}" for stage, done in document["stages"].items())
+    goes_on = f"{', '.join(document['kept'])}; the next command goes on from there"
     return [
         ("stages", ", ".join(stages)),
+        ("kept", goes_on if document["kept"] else ""),
+        ("in use", f"by {document['in_use_by']}" if document["in_use_by"] else ""),
         ("settings", made_with),
         ("student", about),
         ("bundles", ", ".join(document["bundles"])),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from dfkd_edge.config_file import to_toml
 from dfkd_edge.deployment.bundle import Bundle
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.run_dir import atomic_write, open_run
+from dfkd_edge.run_lock import locked
 
 
 def inspected(path: Path) -> tuple[dict[str, Any], Result]:
@@ -48,6 +50,17 @@ def test_a_half_done_run_is_told_by_its_stages_and_the_command_that_goes_on(run:
     assert shlex.split(document["next"]) == ["dfkd-edge", *words]
     shown = CliRunner().invoke(app, ["inspect", str(run)])
     assert "2: dog, [red]cat" in shown.stdout
+
+
+def test_what_an_unfinished_run_keeps_and_who_works_in_it_are_told(run: Path) -> None:
+    atomic_write(run / "surrogates" / "shard-00000.safetensors", b"")
+    document, _ = inspected(run)
+    assert document["kept"] == ["the prompts", "1 shard of surrogate images"]
+    assert document["in_use_by"] == ""
+    with locked(run, 0):
+        shown = CliRunner().invoke(app, ["inspect", str(run)]).stdout
+    assert "1 shard of surrogate images; the next command goes on from there" in shown
+    assert f"by process {os.getpid()}" in shown
 
 
 def test_a_changed_file_of_a_run_is_named(run: Path) -> None:

@@ -91,15 +91,21 @@ def _cost_tiles(ladder: LadderView, student: Document) -> list[Tile]:
     note = f"{ratio} than the teacher's {teacher_size / MIB:.1f} MiB"
     note += f"; {NOTES_PLACE}" if ladder.document.get("notes") else ""
     tiles = [Tile("Size", f"{size / MIB:.2f} MiB", note)]
-    before, after = teacher.get("latency_ms"), ladder.rung(STUDENT).get("latency_ms")
-    if before and after:
-        timed = next((rung for rung in reversed(ladder.rungs) if rung.get("latency_ms")), teacher)
-        taken = f"{timed['name']} takes {timed['latency_ms']:.2f} ms on the host"
-        note = f"as fast as the teacher, both in torch; {taken}"
-        shown = (teacher, ladder.rung(STUDENT), timed)
-        note += f"; {NOTES_PLACE}" * any(r.get("latency_doubts") for r in shown)
-        tiles.append(Tile("Speed", f"{before / after:.1f}{TIMES}", note))
-    return tiles
+    return [*tiles, *_speed_tile(ladder, teacher)]
+
+
+def _speed_tile(ladder: LadderView, teacher: Document) -> list[Tile]:
+    """Say how fast the last rung is that was timed; on the host, and by its own runtime."""
+    before, student = teacher.get("latency_ms"), ladder.rung(STUDENT)
+    timed = next((rung for rung in reversed(ladder.rungs) if rung.get("latency_ms")), teacher)
+    if not before or timed is teacher:
+        return []
+    taken = f"{timed['name']} takes {timed['latency_ms']:.2f} ms, the teacher {before:.2f}"
+    note = f"as fast as the teacher, on the host: {taken}"
+    if timed is not student and student.get("latency_ms"):
+        note += f"; both in torch: {before / student['latency_ms']:.1f}{TIMES}"
+    note += f"; {NOTES_PLACE}" * any(r.get("latency_doubts") for r in (teacher, student, timed))
+    return [Tile("Speed", f"{before / timed['latency_ms']:.1f}{TIMES}", note)]
 
 
 def _retention_tile(ladder: LadderView) -> Tile:
