@@ -43,6 +43,7 @@ from dfkd_edge.runtime.preprocess import resized_images
 from dfkd_edge.students import Student, load_student
 from dfkd_edge.target_profile import Precision, TargetProfile
 from dfkd_edge.teacher import Teacher, load_teacher
+from dfkd_edge.temperature import fit_sentence, is_kept
 from dfkd_edge.validation.confidence import fit_confidence
 from dfkd_edge.validation.evaluation_images import EvaluationSet, surrogate_suite
 from dfkd_edge.validation.gate import judge
@@ -205,9 +206,11 @@ def _confidence(run: FinishedRun, proof: Proof, context: StageContext) -> dict[s
     with context.reporter.stage("fitting temperature and reject threshold", 1) as progress:
         made = proof.evaluation.measure == "agreement"
         suite = proof.evaluation if made else surrogate_suite(run.surrogates, context.seed)
-        fitted = fit_confidence(last.runner, last.side_px, suite)
+        fitted = dataclasses.asdict(fit_confidence(last.runner, last.side_px, suite))
         progress.advance()
-    return dataclasses.asdict(fitted)
+    if not is_kept(fitted):
+        context.reporter.note(f"  {fit_sentence(fitted)}")
+    return fitted
 
 
 def export_key(
