@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.interfaces import Runner
-from dfkd_edge.runtime.confidence import SHARE_REJECTED, Confidence
+from dfkd_edge.runtime.confidence import Confidence
+from dfkd_edge.runtime.rejection import SHARE_REJECTED
 from dfkd_edge.validation.evaluation_images import EvaluationSet
 from dfkd_edge.validation.reliability import reliability
 from dfkd_edge.validation.statistics import log_softmax
