@@ -32,8 +32,9 @@ from dfkd_edge.deployment.model_card import model_card
 from dfkd_edge.deployment.precision import chosen_precision
 from dfkd_edge.deployment.proof import Proof, build_rungs, evaluation_set, model_rung, prove
 from dfkd_edge.deployment.recipe import build_recipe, build_script
+from dfkd_edge.deployment.replacement import other_bundle
 from dfkd_edge.deployment.rescue import Rescuer
-from dfkd_edge.errors import ConfigError, DfkdEdgeError, RunDirError
+from dfkd_edge.errors import ConfigError, DfkdEdgeError
 from dfkd_edge.finished_run import FinishedRun
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.real_pictures import pictures_below
@@ -240,11 +241,8 @@ def _finished_bundle(plan: ExportPlan, key: str) -> Bundle | None:
     if bundle.manifest["provenance"].get("key") == key:
         return bundle
     if not plan.exist_ok:
-        raise RunDirError(
-            "a bundle with other settings is there",
-            where=str(plan.folder),
-            hint="--exist-ok replaces it, --output DIR writes another one",
-        )
+        why = "its settings or its target are others, or pictures of --data or --calib-data changed"
+        raise other_bundle(plan.folder, why)
     return None
 
 
