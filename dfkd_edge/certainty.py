@@ -15,13 +15,20 @@ from typing import Any
 
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.share_interval import (
-    TOO_FEW,
     TOO_FEW_WITHIN,
     is_too_wide,
     wilson_interval,
 )
 
 MEASURES = {"top1": "top-1", "agreement": "agreement with the teacher"}
+UNITS = {"top1": "picture", "agreement": "image"}
+"""What is counted: labelled pictures, or images that were made."""
+
+
+def shown_text(num_images: int, num_pictures: int, noun: str) -> str:
+    """Write `943 pictures`, or `1,200 views of 943 pictures` where some were shown repeatedly."""
+    views = f"{num_images:,} views of " if num_images > num_pictures else ""
+    return views + counted(num_pictures, noun)
 
 
 def mean_interval(
@@ -56,6 +63,9 @@ class Certainty:
     low: float
     high: float
     num_images: int
+    """Shown, in all domains and views."""
+    num_pictures: int
+    """Different ones among these."""
 
     @property
     def is_too_wide(self) -> bool:
@@ -66,7 +76,7 @@ class Certainty:
     def images(self) -> str:
         """How many images there are, in words."""
         kind = "labelled picture" if self.measure == "top1" else "surrogate image"
-        return counted(self.num_images, kind)
+        return shown_text(self.num_images, self.num_pictures, kind)
 
     @property
     def interval(self) -> str:
@@ -120,14 +130,28 @@ def certainty_of(document: Mapping[str, Any]) -> Certainty:
     measure, rung = measure_of(document), document["rungs"][-1]
     parts = [rung["domains"][domain] for domain in domains_of(document)]
     figures = [(float(part[measure]), *interval_of(part, measure)) for part in parts]
-    num_images = sum(int(part["num_images"]) for part in parts)
     mean = mean_interval(figures, is_shared=measure == "agreement")
-    return Certainty(str(rung["name"]), measure, *mean, num_images)
+    return Certainty(str(rung["name"]), measure, *mean, *images_and_pictures(document))
+
+
+def images_and_pictures(document: Mapping[str, Any]) -> tuple[int, int]:
+    """How many images a rung was shown, and how many different ones; older files tell the first.
+
+    Surrogates are shown in every domain, labelled pictures in one.
+    """
+    rung = document["rungs"][-1]
+    parts = [rung["domains"][domain] for domain in domains_of(document)]
+    num_images = sum(int(part["num_images"]) for part in parts)
+    if measure_of(document) == "top1" or not all("num_pictures" in part for part in parts):
+        return num_images, num_images
+    return num_images, max(int(part["num_pictures"]) for part in parts)
 
 
 class GateState(StrEnum):
     """What a gate's pictures allow to say."""
 
+    OFF = "off"
+    """The limit is so large that nothing can fail."""
     FAILED = "failed"
     DOUBTFUL = "doubtful"
     """Passed, but so few pictures tell nothing."""
@@ -138,8 +162,10 @@ class GateState(StrEnum):
 
 
 def gate_state(gate: Mapping[str, Any]) -> GateState:
-    """Sort a gate by its `passed`, `interval` and `max_drop`, as `Verdict.document` writes them."""
+    """Sort a gate by what `Verdict.document` writes; older files know no gate that is off."""
     low, high = gate["interval"]
+    if gate.get("off"):
+        return GateState.OFF
     if not gate["passed"]:
         return GateState.FAILED
     if is_too_wide(low, high):
@@ -149,18 +175,34 @@ def gate_state(gate: Mapping[str, Any]) -> GateState:
 
 def gate_doubt(gate: Mapping[str, Any]) -> str:
     """Say what the pictures behind a gate are too few for; nothing where they suffice."""
+    if gate.get("off"):
+        return ""
+    few = f"too few {UNITS[gate['measure']]}s to"
     if is_too_wide(*gate["interval"]):
-        return TOO_FEW
+        return f"{few} tell"
     if gate_state(gate) is GateState.PASSED:
-        limit = f"{100 * gate['max_drop']:g}-point"
-        return f"too few pictures to exclude a loss above the {limit} limit"
+        return f"{few} exclude a loss above the {100 * gate['max_drop']:g}-point limit"
     return ""
+
+
+def gate_word(gate: Mapping[str, Any]) -> str:
+    """Name what a gate decided in a word; one that nothing can fail decides nothing."""
+    if gate.get("off"):
+        return f"off ({limit_text(gate['max_drop'])})"
+    return "passed" if gate["passed"] else "FAILED"
+
+
+def limit_text(max_drop: float) -> str:
+    """Write the limit of a gate."""
+    return f"limit {100 * max_drop:g} point{'s' * (max_drop != 0.01)}"
 
 
 def gate_headline(gate: Mapping[str, Any], target: str = "") -> str:
     """Name what a gate decided, no firmer than its pictures allow."""
     whose = f" for {target}" if target else ""
     state = gate_state(gate)
+    if state is GateState.OFF:
+        return f"gate off{whose} ({limit_text(gate['max_drop'])})"
     if state is GateState.FAILED:
         return f"gate failed{whose}"
     if state is GateState.PROVEN:

@@ -5,17 +5,21 @@ Reads the documents of `distill`, `export` and `check` alike.
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dfkd_edge.certainty import domains_of, measure_of
+from dfkd_edge.certainty import UNITS, domains_of, images_and_pictures, measure_of
+from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.share_interval import wilson_interval
 
 WEAK_SHARE = 0.5
 """A class is weak where fewer than half of its images are answered right (ours)."""
 MAX_NAMED = 5
+TRUTHS = {"top1": "the true classes", "agreement": "the teacher's answers"}
+"""By measure, what the answers of a rung are held against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +52,18 @@ def weak_classes(document: Mapping[str, Any]) -> list[WeakClass]:
     """Find the classes that the last rung fails on, weakest first.
 
     A class counts when it is below half and its images are too many for that to be chance: the
-    95 % interval of its share ends below the mean over classes. Surrogates come once a domain, so
-    each counts once.
+    95 % interval of its share ends below the mean over classes. Surrogates come in every domain and
+    in several views, so each counts once.
     """
     domains = domains_of(document)
     answers = pooled_answers(document["rungs"][-1], domains) or {}
-    views = len(domains) if measure_of(document) == "agreement" else 1
+    views = operator.truediv(*images_and_pictures(document)) if answers else 1
     seen = {name: answered for name, answered in answers.items() if answered.total()}
     shares = {name: answered[name] / answered.total() for name, answered in seen.items()}
     mean = sum(shares.values()) / max(len(shares), 1)
     found = []
     for name, share in sorted(shares.items(), key=lambda item: item[1]):
-        num_images = max(1, seen[name].total() // views)
+        num_images = max(1, round(seen[name].total() / views))
         _, most = wilson_interval(share, num_images)
         if share < WEAK_SHARE and most < mean:
             (taken_for, _), *_ = (seen[name] - Counter({name: seen[name][name]})).most_common(1)
@@ -69,14 +73,14 @@ def weak_classes(document: Mapping[str, Any]) -> list[WeakClass]:
 
 def weak_classes_sentence(document: Mapping[str, Any]) -> str:
     """Name them with the share answered right, in one line; empty where there are none."""
-    found = weak_classes(document)
+    found, measure = weak_classes(document), measure_of(document)
     named = [
-        f"{weak.name} ({100 * weak.share:.0f}% of {weak.num_images:,}, most often taken for "
-        f"{weak.taken_for})"
+        f"{weak.name} ({100 * weak.share:.0f}% of {counted(weak.num_images, UNITS[measure])}, "
+        f"most often taken for {weak.taken_for})"
         for weak in found[:MAX_NAMED]
     ]
     more = [f"{len(found) - MAX_NAMED} more, see the report"] * (len(found) > MAX_NAMED)
-    return ", ".join(named + more)
+    return f"by {TRUTHS[measure]}: " + ", ".join(named + more) if named else ""
 
 
 def weak_classes_lines(document: Mapping[str, Any]) -> list[str]:

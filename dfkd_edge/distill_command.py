@@ -22,6 +22,7 @@ from dfkd_edge.class_names import ClassNames, read_class_names, slug
 from dfkd_edge.config import FewShotConfig, PipelineConfig
 from dfkd_edge.config_file import load_config, to_toml
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
+from dfkd_edge.deployment.precision import chosen_precision
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interruption import noting_what_is_kept
 from dfkd_edge.metrics_mirror import mirrored, require_tensorboard
@@ -191,7 +192,7 @@ def _refuse_early(config: PipelineConfig, class_names: ClassNames) -> None:
     """Find what cannot be met before a library is imported, let alone a student trained."""
     require_teacher(config.teacher.name)
     require_student(config.distillation.student)
-    load_target(config.export.target)
+    chosen_precision(load_target(config.export.target), config.export)
     if config.data:
         require_pictures(Path(config.data), class_names.names)
 

@@ -101,8 +101,11 @@ def plan_export(request: ExportRequest) -> PlannedExport:
 
     Raises:
         UsageError: the request cannot be met.
+        RunDirError: another bundle is there.
         EnvironmentLackingError: the bundle cannot be written.
     """
+    from dfkd_edge.deployment.replacement import refuse_other_bundle
+
     _settled(None, request.overrides)
     if request.data:
         require_folder(Path(request.data))
@@ -117,6 +120,8 @@ def plan_export(request: ExportRequest) -> PlannedExport:
     folder = request.output or run / "bundles" / target.name
     if not request.output:
         _require_free(folder)
+    if not request.exist_ok:
+        refuse_other_bundle(folder, run, config, request.data)
     return PlannedExport(run, config, target, folder)
 
 

@@ -10,13 +10,27 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from dfkd_edge.certainty import MEASURES, certainty_line, gate_headline, ladder_notes
+from dfkd_edge.certainty import (
+    MEASURES,
+    UNITS,
+    GateState,
+    certainty_line,
+    gate_headline,
+    gate_state,
+    gate_word,
+    ladder_notes,
+    limit_text,
+)
 from dfkd_edge.class_answers import weak_classes_lines
 from dfkd_edge.console import result_console
 from dfkd_edge.runtime.counting import counted, duration_text
+from dfkd_edge.temperature import temperature_lines
 
 if TYPE_CHECKING:
     from dfkd_edge.runtime.bundle_files import Bundle
+
+
+GATE_COLOURS = {GateState.FAILED: "red", GateState.OFF: "yellow"}
 
 
 def _percent(value: float | None) -> str:
@@ -77,10 +91,11 @@ def verdict_lines(document: dict[str, Any]) -> list[str]:
         noise = "within noise" if loss["within_noise"] else f"p = {loss['p_value']:.2g}"
         charge = f"{charged} loses {loss['drop'] * 100:.2f} points in the mean, {noise}"
     return [
-        f"gate        {'passed' if gate['passed'] else 'FAILED'}: {gate['sentence']}",
+        f"gate        {gate_word(gate)}: {gate['sentence']}",
         f"charged to  {charge}",
         certainty_line(document),
         *weak_classes_lines(document),
+        *temperature_lines(document),
         f"images      {document['images']}",
     ]
 
@@ -126,10 +141,13 @@ def check_plan_lines(plan: dict[str, Any]) -> list[str]:
         lines.append(f"          {domain['name']}: {domain['num_images']}{spoilt}")
     again = plan["more_if_unclear"]
     more = f"; a larger loss within noise gets {again} times as many more" if again else ""
-    measure, limit = MEASURES[plan["measure"]], f"{plan['max_drop'] * 100:g}"
+    unit = "view" if again else UNITS[plan["measure"]]
+    allowed = f"{MEASURES[plan['measure']]} may fall by {plan['max_drop'] * 100:g} points"
+    is_off = plan["max_drop"] >= 1
+    gate = f"off ({limit_text(1)})" if is_off else f"{allowed} on the worst domain"
     lines += [
-        f"how       every model sees each of {counted(plan['num_images'], 'image')} once{more}",
-        f"gate      {measure} may fall by {limit} points on the worst domain",
+        f"how       every model sees each of {counted(plan['num_images'], unit)} once{more}",
+        f"gate      {gate}",
     ]
     if plan["seconds"] is None:
         return [*lines, "time      no estimate, export timed no model"]
@@ -140,7 +158,7 @@ def check_plan_lines(plan: dict[str, Any]) -> list[str]:
 
 def show_panel(lines: list[str], document: dict[str, Any], next_step: str) -> None:
     """Print a closing panel in the colour of the gate, with the next step."""
-    passed = document["gate"]["passed"]
+    colour = GATE_COLOURS.get(gate_state(document["gate"]), "green")
     if document["measure"] == "agreement":
         lines.append("accuracy    add --data DIR with labelled pictures to measure top-1")
     lines.append(f"next        {next_step}")
@@ -150,6 +168,6 @@ def show_panel(lines: list[str], document: dict[str, Any], next_step: str) -> No
             title=gate_headline(document["gate"]),
             title_align="left",
             expand=False,
-            border_style="green" if passed else "red",
+            border_style=colour,
         )
     )

@@ -45,4 +45,4 @@ BundleFolder = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle, or of a run with one bundle.")
 ]
 HeldPrecision = Annotated[Text, typer.Option(help="fp32, fp16 or int8.")]
-Threads = Annotated[int, typer.Option(help="CPU threads [default: all cores].", min=0, max=256)]
+Threads = Annotated[int, typer.Option(help="CPU threads (0: all cores).", min=0, max=256)]

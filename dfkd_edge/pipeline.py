@@ -50,7 +50,7 @@ def run_distill(
     context = StageContext(run_dir, reporter, config.seed, config.device)
     prompts = run_prompts(config, teacher, context)
     surrogates = synthesize(prompts, teacher, config.synthesis, context)
-    shortage = calibration_shortage(surrogates, load_target(config.export.target))
+    shortage = calibration_shortage(surrogates, load_target(config.export.target), config.export)
     if shortage:
         reporter.note(f"  {shortage}")
     training = join_pictures(surrogates, pictures, teacher, config.few_shot, context)

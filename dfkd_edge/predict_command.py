@@ -13,6 +13,7 @@ import typer
 from dfkd_edge.benchmark_command import held_precision
 from dfkd_edge.errors import ArtifactError, UsageError
 from dfkd_edge.options import AsJson, BundleFolder, HeldPrecision, Threads
+from dfkd_edge.runtime.rejection import FITTED_ON, SHARE_REJECTED, UNKNOWN
 
 if TYPE_CHECKING:
     from dfkd_edge.runtime.bundle_files import Bundle
@@ -28,7 +29,8 @@ def predict(
     reject_threshold: Annotated[
         float | None,
         typer.Option(
-            help="Score below which the answer is unknown [default: the bundle's own].",
+            help="Score below which the answer is unknown (default: the bundle's own, which "
+            f"refuses {SHARE_REJECTED:.0%} of the right answers on {FITTED_ON}).",
             min=0,
             max=1,
         ),
@@ -37,8 +39,8 @@ def predict(
 ) -> None:
     """Classify pictures: labels and scores.
 
-    The bundle's own threshold refuses 5 % of the right answers on surrogate images. What is of no
-    class may still score above it; a higher --reject-threshold refuses more of both.
+    The bundle's own threshold refuses few right answers. What is of no class may still score above
+    it; a higher --reject-threshold refuses more of both.
     """
     document = classify_pictures(bundle, images, top, precision, threads, reject_threshold)
     rows, skipped = document["pictures"], document["skipped"]
@@ -78,7 +80,6 @@ def classify_pictures(
         ArtifactError: the bundle is damaged.
     """
     from dfkd_edge.deployment.bundle import find_bundle, open_bundle
-    from dfkd_edge.runtime.confidence import FITTED_ON
     from dfkd_edge.runtime.doubts import graph_notes
     from dfkd_edge.runtime.sessions import OnnxSession, SessionRequest
     from dfkd_edge.runtime_faults import faults_as_errors
@@ -135,7 +136,6 @@ def _pictures(paths: list[Path]) -> tuple[list[Path], list[str]]:
 def _classify(
     session: Any, bundle: Bundle, confidence: Confidence, file: Path, top: int, skipped: list[str]
 ) -> dict[str, Any] | None:
-    from dfkd_edge.runtime.confidence import UNKNOWN
     from dfkd_edge.runtime.faults import Fault, LackingFault
     from dfkd_edge.runtime.preprocess import read_picture
 
@@ -162,7 +162,6 @@ def _show_predictions(document: dict[str, Any]) -> None:
     from rich.table import Table
 
     from dfkd_edge.console import result_console
-    from dfkd_edge.runtime.confidence import SHARE_REJECTED
 
     table = Table()
     for column in ("picture", "label", "score", "then"):
@@ -183,4 +182,6 @@ def _show_predictions(document: dict[str, Any]) -> None:
         footnote += f", which refuses {SHARE_REJECTED:.0%} of the right answers on {fitted_on}"
     console = result_console()
     console.print(table)
+    for note in document["notes"]:
+        console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
     console.print(f"[dim]{footnote}[/dim]", soft_wrap=True)

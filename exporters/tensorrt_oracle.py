@@ -35,6 +35,8 @@ class OracleReport:
     seconds: float
     version: str
     """Of TensorRT for RTX."""
+    parser: str
+    """What parsed and built, in words: no target's own TensorRT, and on no device."""
 
 
 class TensorRtOracle:
@@ -62,7 +64,11 @@ class TensorRtOracle:
         except Fault as fault:
             raise ConversionError(fault.what, where=str(path), hint=fault.hint) from fault
         return OracleReport(
-            num_layers, len(plan), round(time.monotonic() - start, 2), str(trt.__version__)
+            num_layers,
+            len(plan),
+            round(time.monotonic() - start, 2),
+            str(trt.__version__),
+            parser_name(trt),
         )
 
 
@@ -87,6 +93,11 @@ def load_trt() -> Any:
         ) from error
 
 
+def parser_name(trt: Any) -> str:
+    """Name the parser, its version and what it builds for."""
+    return f"TensorRT-RTX {trt.__version__} parser (SM86, no device)"
+
+
 def for_sm86(trt: Any, config: Any) -> None:
     """Let the builder work for SM 86, without asking for a GPU."""
     config.num_compute_capabilities = 1
@@ -107,7 +118,8 @@ def parsed_layers(trt: Any, path: Path) -> int:
         first = parser.get_error(0)
         reason = str(first.desc()).removeprefix("Assertion failed: ")
         raise ConversionError(
-            f"TensorRT refuses node '{first.node_name()}' ({first.node_operator()}): {reason}",
+            f"{parser_name(trt)} refuses node '{first.node_name()}' ({first.node_operator()}): "
+            f"{reason}",
             where=str(path),
         )
     return int(network.num_layers)

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from dfkd_edge.deployment.bundle import Bundle, BundleContents, write_bundle
-from dfkd_edge.runtime.confidence import FITTED_ON
 from dfkd_edge.runtime.doubts import FP16_IN_ENGINE
+from dfkd_edge.runtime.rejection import FITTED_ON, SHARE_REJECTED
 from dfkd_edge.validation.latency import ModelBenchmark, doubt_slow_int8
 
 
@@ -78,6 +78,7 @@ def test_every_command_says_that_fp16_is_in_no_graph_of_the_bundle(
         ("benchmark", folder, *timing),
         ("benchmark", folder, "--dry-run"),
         ("inspect", folder),
+        ("predict", folder, pictures),
     ):
         _, output, _ = run_command(*arguments)
         assert " ".join(output.split()).count(FP16_IN_ENGINE) == 1, arguments
@@ -213,6 +214,12 @@ def test_predict_shows_how_close_an_answer_was_to_unknown(
     )["pictures"][0]["top"]
     assert best["score"] < 0.875
     assert f"{best['score']:.3f} │" in output
+
+
+def test_the_help_states_the_share_that_export_fits() -> None:
+    _, output, _ = run_command("predict", "--help")
+    words = output.replace("│", " ").split()
+    assert f"refuses {SHARE_REJECTED:.0%} of the right answers on {FITTED_ON}" in " ".join(words)
 
 
 @pytest.mark.parametrize("asked", ["0", "1"])

@@ -11,6 +11,7 @@ from dfkd_edge.certainty import (
     certainty_of,
     gate_headline,
     gate_state,
+    gate_word,
     mean_interval,
 )
 from dfkd_edge.runtime.share_interval import TOO_FEW, wilson_interval
@@ -67,10 +68,44 @@ def test_a_wider_interval_of_the_document_counts_and_surrogates_beside_pictures_
     assert certainty_of({**mixed, "retention": 0.9}).num_images == 1000
 
 
+def test_views_are_told_from_the_images_that_they_show() -> None:
+    shown = document(700, 1000, num_domains=5)
+    figures = shown["rungs"][0]["domains"]["domain 0"]  # the same object in every domain
+    figures |= {"agreement": figures.pop("top1"), "num_pictures": 200}
+    line = certainty_line({**shown, "measure": "agreement"})
+    assert line.endswith("on 5,000 views of 200 surrogate images")
+
+
 def gate_without_flips(num_pictures: int) -> dict[str, Any]:
     correct = np.ones(num_pictures, bool)
     loss = paired_drop(correct, correct, np.arange(num_pictures))
     return Verdict(True, 0.01, "photo", "onnx-int8", "top1", loss).document()
+
+
+def test_a_sentence_of_the_gate_counts_in_one_unit() -> None:
+    before = np.ones(1_200, bool)
+    after = np.arange(1_200) >= 3
+    twice = paired_drop(before, after, np.arange(1_200) // 2)
+    once = paired_drop(before, after)
+    made = Verdict(True, 0.01, "noise", "onnx-int8", "agreement", twice).sentence()
+    assert "1,200 views of 600 images" in made
+    assert "(3 views lost, 0 won" in made
+    assert "picture" not in made
+    taken = Verdict(True, 0.01, "photo", "onnx-int8", "top1", once).sentence()
+    assert "1,200 pictures" in taken
+    assert "(3 pictures lost, 0 won" in taken
+    assert "image" not in taken
+    few = paired_drop(before[:60], before[:60], np.arange(60) // 2)
+    doubt = Verdict(True, 0.01, "noise", "onnx-int8", "agreement", few).sentence()
+    assert "60 views of 30 images: too few images to tell)" in doubt
+
+
+@pytest.mark.parametrize("num_pictures", [10, 1_000])
+def test_a_gate_that_nothing_can_fail_is_off_and_not_passed(num_pictures: int) -> None:
+    gate = {**gate_without_flips(num_pictures), "max_drop": 1.0, "off": True}
+    assert gate_state(gate) is GateState.OFF
+    assert gate_headline(gate, "a board") == "gate off for a board (limit 100 points)"
+    assert gate_word(gate) == "off (limit 100 points)"
 
 
 def test_a_conversion_is_proven_once_its_interval_lies_within_the_limit() -> None:

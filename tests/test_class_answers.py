@@ -14,8 +14,12 @@ ANSWERS = {
 }
 
 
-def document(answers: dict[str, dict[str, int]], num_domains: int = 1) -> dict[str, Any]:
-    domains = {f"domain {number}": {"confusion": answers} for number in range(num_domains)}
+def document(
+    answers: dict[str, dict[str, int]], num_domains: int = 1, num_views: int = 1
+) -> dict[str, Any]:
+    num = sum(sum(row.values()) for row in answers.values())
+    figures = {"confusion": answers, "num_images": num, "num_pictures": num // num_views}
+    domains = {f"domain {number}": figures for number in range(num_domains)}
     return {"measure": "agreement", "rungs": [{"name": "onnx-int8", "domains": domains}]}
 
 
@@ -24,7 +28,17 @@ def test_a_class_that_mostly_fails_is_named_with_what_it_is_taken_for() -> None:
     assert (bench.name, bench.num_images, bench.taken_for) == ("bench", 100, "table")
     assert bench.share == pytest.approx(0.36)
     (line,) = weak_classes_lines(document(ANSWERS))
-    assert line == "weak        bench (36% of 100, most often taken for table)"
+    named = "bench (36% of 100 images, most often taken for table)"
+    assert line == f"weak        by the teacher's answers: {named}"
+    labelled = {**document(ANSWERS), "measure": "top1"}
+    assert "by the true classes: bench (36% of 100 pictures," in weak_classes_lines(labelled)[0]
+
+
+def test_views_of_one_image_are_one_image() -> None:
+    (bench,) = weak_classes(document(ANSWERS, num_domains=2, num_views=2))
+    assert bench.num_images == 50
+    assert bench.share == pytest.approx(0.36)
+    assert weak_classes(document(ANSWERS, num_domains=2, num_views=50)) == []
 
 
 def test_one_image_and_a_student_that_fails_everywhere_name_no_class() -> None:

@@ -57,6 +57,11 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
         2,
         "must be 2 to 4096 (distillation.batch_size (--batch-size))",
     ),
+    "precision that the target of the run lacks": (
+        (*DISTILL, "good.txt", "--set", "export.target=nano", "--set", "export.precision=int8"),
+        2,
+        "does not compute in int8 (--precision): ",
+    ),
     "settings that are no TOML": (("run", "good.txt"), 2, "not a TOML file"),
     "data without pictures": (
         (*DISTILL, "good.txt", "--data", "foreign"),

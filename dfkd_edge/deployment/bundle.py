@@ -1,26 +1,22 @@
 """The bundle: a self-contained folder that a device can trust; written whole, opened verified.
 
-Shape suffixes: G golden images, S side, C = 3 channels, K classes, D embedding width.
+Shape suffixes: K classes, D embedding width.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dfkd_edge import __version__
-from dfkd_edge.artifacts import Bytes, Floats, ModelFile, StudentArtifact, save_tensors
+from dfkd_edge.artifacts import Floats, ModelFile, StudentArtifact, save_tensors
+from dfkd_edge.deployment.bundle_parts import GoldenSet, card_png, check_archive, golden_bytes
 from dfkd_edge.errors import EnvironmentLackingError, RunDirError, UsageError
 from dfkd_edge.run_dir import atomic_write
 from dfkd_edge.runtime import bundle_files, preprocess
@@ -48,20 +44,6 @@ OWN_NAMES = MODEL_NAMES | frozenset(
         *("student", CARD),
     }
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GoldenSet:
-    """Images whose logits the device must reproduce."""
-
-    images: Bytes
-    """[G, S, S, C], RGB at the student's side."""
-    teacher_logits: Floats
-    """[G, K]"""
-    student_logits: Floats
-    """[G, K], of the FP32 graph."""
-    precision_logits: Mapping[Precision, Floats] = field(default_factory=dict)
-    """[G, K] of each converted graph, such as `int8`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +101,7 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
     """
     refuse_foreign(folder)
     try:
-        if _status(folder) in (None, "incomplete"):
+        if status_of(folder) in (None, "incomplete"):
             _fill(folder, contents)
         else:
             folder = folder.resolve()
@@ -232,7 +214,7 @@ def refuse_foreign(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise RunDirError("is a file", where=str(folder), hint="choose another --output")
-    allowed = OWN_NAMES if _status(folder) else MODEL_NAMES
+    allowed = OWN_NAMES if status_of(folder) else MODEL_NAMES
     for child in sorted(folder.iterdir()) if folder.exists() else ():
         if child.name not in allowed and not child.name.startswith("."):
             raise RunDirError(
@@ -242,7 +224,7 @@ def refuse_foreign(folder: Path) -> None:
             )
 
 
-def _status(folder: Path) -> str | None:
+def status_of(folder: Path) -> str | None:
     """What a bundle's manifest says of it; None where there is no bundle."""
     with contextlib.suppress(Fault):
         manifest = bundle_files.read_json(folder / MANIFEST)
@@ -279,8 +261,8 @@ def _write_files(folder: Path, contents: BundleContents) -> list[str]:
         bundle_files.PREPROCESS: _json(
             preprocess.contract(side_px, preprocess.min_usual_max(contents.batch))
         ),
-        bundle_files.GOLDEN: _golden_bytes(contents.golden, side_px),
-        "test_card.png": _card_png(side_px),
+        bundle_files.GOLDEN: golden_bytes(contents.golden, side_px),
+        "test_card.png": card_png(side_px),
         "LICENSES.txt": contents.licenses,
         "recipe.md": contents.recipe,
         CHECK: check_archive(),
@@ -301,54 +283,3 @@ def _write_files(folder: Path, contents: BundleContents) -> list[str]:
 
 def _json(document: Mapping[str, Any]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def _golden_bytes(golden: GoldenSet, side_px: int) -> bytes:
-    from PIL import Image
-
-    arrays: dict[str, NDArray[Any]] = {
-        "images": golden.images,
-        "teacher_logits": golden.teacher_logits.astype(np.float32),
-        "student_logits": golden.student_logits.astype(np.float32),
-        "test_card": preprocess.resized(Image.fromarray(preprocess.test_card(side_px)), side_px),
-    }
-    for precision, logits in golden.precision_logits.items():
-        arrays[f"{precision}_logits"] = logits.astype(np.float32)
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for key, array in arrays.items():
-            raw = io.BytesIO()
-            np.lib.format.write_array(raw, np.ascontiguousarray(array), allow_pickle=False)
-            archive.writestr(_entry(f"{key}.npy"), raw.getvalue())
-    return stream.getvalue()
-
-
-def _card_png(side_px: int) -> bytes:
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.fromarray(preprocess.test_card(side_px)).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def check_archive() -> bytes:
-    """Zip the runtime into one file that `python3 check.pyz` runs; equal sources, equal bytes."""
-    core = Path(__file__).parents[1]
-    sources = {
-        f"dfkd_edge/runtime/{path.name}": path.read_bytes()
-        for path in sorted((core / "runtime").glob("*.py"))
-    }
-    sources["dfkd_edge/__init__.py"] = (core / "__init__.py").read_bytes()
-    sources["__main__.py"] = (core / "runtime" / "__main__.py").read_bytes()
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(sources):
-            archive.writestr(_entry(name), sources[name])
-    return b"#!/usr/bin/env python3\n" + stream.getvalue()
-
-
-def _entry(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, date_time=(2020, 1, 1, 0, 0, 0))
-    entry.compress_type = zipfile.ZIP_DEFLATED
-    entry.external_attr = 0o644 << 16
-    return entry

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.config import ExportConfig
+from dfkd_edge.deployment.precision import chosen_precision
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.finished_run import FinishedRun
 from dfkd_edge.interfaces import StageContext
@@ -39,15 +40,23 @@ class CalibrationSet:
         return frozenset(image_digests(self.images))
 
 
-def calibration_shortage(surrogates: SurrogateSet, target: TargetProfile) -> str:
-    """Say before hours of training that INT8 will lack images; empty where it will not."""
+def calibration_shortage(
+    surrogates: SurrogateSet, target: TargetProfile, config: ExportConfig
+) -> str:
+    """Say before hours of training that INT8 will lack images; empty where it will not.
+
+    Raises:
+        ConfigError: the target does not compute in the precision.
+    """
     num = int((~surrogates.is_heldout).sum())
-    if target.quantization is None or num >= target.min_calibration_images:
+    if chosen_precision(target, config) != "int8" or config.calibration_data:
+        return ""
+    if num >= config.calibration_size:
         return ""
     return (
         f"{num} images to learn from: INT8 for {target.name} calibrates on "
-        f"{target.min_calibration_images} or more, so export will need --calib-data or "
-        "--precision fp16; more images: --set synthesis.num_images=N"
+        f"{config.calibration_size}, so export will need {target.ways_to_calibrate(num)}; more "
+        "images: --set synthesis.num_images=N"
     )
 
 
@@ -67,7 +76,7 @@ def calibration_set(
         config.calibration_size,
         side_px,
         context.seed,
-        target.min_calibration_images,
+        target,
     )
     return CalibrationSet(chosen.images, chosen.description)
 

@@ -16,6 +16,7 @@ from dfkd_edge.deployment.lint import lint_model, refuse_errors
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.plugins import load_exporter
+from dfkd_edge.runtime.counting import counted
 from dfkd_edge.target_profile import Precision, TargetProfile
 
 
@@ -124,7 +125,7 @@ class Conversion:
         return model
 
     def consult_oracle(self, models: Sequence[ModelFile]) -> list[dict[str, Any]]:
-        """Let NVIDIA's own parser and builder read the graphs where they are installed.
+        """Let TensorRT-RTX's parser and builder read the graphs where they are installed.
 
         Raises:
             ConversionError: it refuses one.
@@ -138,18 +139,19 @@ class Conversion:
             is_there = False
         if not is_there:
             self.reporter.note(
-                "  TensorRT's parser was not asked: pip install 'dfkd-edge\\[oracle]' to have "
-                "every graph parsed and built here"
+                "  TensorRT-RTX's parser was not asked: pip install 'dfkd-edge\\[oracle]' to have "
+                "every graph parsed and built here, without a device"
             )
             return []
         reports = []
-        with self.reporter.stage("asking TensorRT's parser and builder", len(models)) as progress:
+        with self.reporter.stage("asking TensorRT-RTX's parser", len(models)) as progress:
             for model in models:
                 batch = tuple(model.notes.get("batch", (1, 1, 1)))
                 report = dataclasses.asdict(oracle.build(model.path, batch))
                 reports.append({"model": model.path.name, **report})
                 progress.advance(1, model.path.name)
-        self.reporter.note(f"  TensorRT parses and builds {len(reports)} of {len(models)} graphs")
+        asked = ", ".join(sorted({report["parser"] for report in reports}))
+        self.reporter.note(f"  {asked}: parses and builds {counted(len(reports), 'graph')}")
         return reports
 
     @contextlib.contextmanager

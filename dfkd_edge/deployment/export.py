@@ -32,8 +32,9 @@ from dfkd_edge.deployment.model_card import model_card
 from dfkd_edge.deployment.precision import chosen_precision
 from dfkd_edge.deployment.proof import Proof, build_rungs, evaluation_set, model_rung, prove
 from dfkd_edge.deployment.recipe import build_recipe, build_script
+from dfkd_edge.deployment.replacement import other_bundle
 from dfkd_edge.deployment.rescue import Rescuer
-from dfkd_edge.errors import ConfigError, DfkdEdgeError, RunDirError
+from dfkd_edge.errors import ConfigError, DfkdEdgeError
 from dfkd_edge.finished_run import FinishedRun
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.real_pictures import pictures_below
@@ -43,6 +44,7 @@ from dfkd_edge.runtime.preprocess import resized_images
 from dfkd_edge.students import Student, load_student
 from dfkd_edge.target_profile import Precision, TargetProfile
 from dfkd_edge.teacher import Teacher, load_teacher
+from dfkd_edge.temperature import fit_sentence, is_kept
 from dfkd_edge.validation.confidence import fit_confidence
 from dfkd_edge.validation.evaluation_images import EvaluationSet, surrogate_suite
 from dfkd_edge.validation.gate import judge
@@ -205,9 +207,11 @@ def _confidence(run: FinishedRun, proof: Proof, context: StageContext) -> dict[s
     with context.reporter.stage("fitting temperature and reject threshold", 1) as progress:
         made = proof.evaluation.measure == "agreement"
         suite = proof.evaluation if made else surrogate_suite(run.surrogates, context.seed)
-        fitted = fit_confidence(last.runner, last.side_px, suite)
+        fitted = dataclasses.asdict(fit_confidence(last.runner, last.side_px, suite))
         progress.advance()
-    return dataclasses.asdict(fitted)
+    if not is_kept(fitted):
+        context.reporter.note(f"  {fit_sentence(fitted)}")
+    return fitted
 
 
 def export_key(
@@ -237,11 +241,8 @@ def _finished_bundle(plan: ExportPlan, key: str) -> Bundle | None:
     if bundle.manifest["provenance"].get("key") == key:
         return bundle
     if not plan.exist_ok:
-        raise RunDirError(
-            "a bundle with other settings is there",
-            where=str(plan.folder),
-            hint="--exist-ok replaces it, --output DIR writes another one",
-        )
+        why = "its settings or its target are others, or pictures of --data or --calib-data changed"
+        raise other_bundle(plan.folder, why)
     return None
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dfkd_edge import __version__
-from dfkd_edge.certainty import MEASURES
+from dfkd_edge.certainty import MEASURES, gate_word
 from dfkd_edge.model_names import MINI
 from dfkd_edge.target_profile import Precision, TargetProfile
 
@@ -60,7 +60,7 @@ the names of the classes.
 
 {_table(validation)}
 
-Measured on {escaped(validation["images"])}. Gate: {"passed" if gate["passed"] else "FAILED"}; \
+Measured on {escaped(validation["images"])}. Gate: {escaped(gate_word(gate))}; \
 {escaped(gate["sentence"])}.{notes}
 
 ## Use

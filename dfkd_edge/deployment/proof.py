@@ -19,6 +19,7 @@ from dfkd_edge.environment import describe_environment
 from dfkd_edge.interfaces import ModelOutputs, Reporter, Runner, StageContext
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.doubts import time_doubts
 from dfkd_edge.runtime.engine_session import open_engine, why_no_tensorrt
 from dfkd_edge.runtime.sessions import Session, SessionRequest
@@ -230,6 +231,8 @@ def prove(
     Raises:
         ConfigError: calibration and evaluation share pictures, or a domain cannot be read.
     """
+    if max_drop >= 1:
+        reporter.note("  the gate is off: no loss exceeds a --max-drop of 1, which is 100 points")
     with reporter.stage("climbing the conversion ladder", evaluation.num_images) as progress:
         predictions = climb(rungs, evaluation, calibrated, progress)
     note_unreadable(predictions.unreadable, reporter)
@@ -240,7 +243,7 @@ def prove(
     more = evaluation.more().only(unclear)
     reporter.note(
         f"  over the limit, but within noise: {escape(', '.join(unclear))}; the gate takes "
-        f"{more.num_images} more images"
+        f"{counted(more.num_images, 'more view')}"
     )
     with reporter.stage("climbing again", more.num_images) as progress:
         predictions = predictions.extended(climb(rungs, more, calibrated, progress))

@@ -123,7 +123,7 @@ class VerdictView:
     """What the page says first."""
 
     state: str
-    """`open`, or that of a gate: `failed`, `doubtful`, `passed` or `proven`."""
+    """`open`, or that of a gate: `off`, `failed`, `doubtful`, `passed` or `proven`."""
     headline: str
     sentence: str
     tiles: tuple[Tile, ...]

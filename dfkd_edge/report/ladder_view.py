@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from dfkd_edge.certainty import MEASURES, domains_of, interval_of, measure_of
 from dfkd_edge.report.sources import Document, Sources
+from dfkd_edge.temperature import pooled_reliability
 
 TEACHER, STUDENT = "teacher", "student"
 NOTES_PLACE = "see the notes below the ladder"
@@ -68,27 +67,7 @@ class LadderView:
 
     def reliability(self, rung: Document, key: str) -> Document | None:
         """Bins of all domains together: `ece`, `bins`, `temperature`; None where not measured."""
-        parts = [rung["domains"][d].get(key) for d in self.domains]
-        if not all(part and part["ece"] is not None for part in parts):
-            return None
-        return pooled_reliability([part for part in parts if part])
-
-
-def pooled_reliability(parts: Sequence[Document]) -> Document:
-    """Join the bins of several domains."""
-    bins: list[list[Any]] = []
-    error, total = 0.0, sum(row[0] for part in parts for row in part["bins"])
-    for rows in zip(*(part["bins"] for part in parts), strict=True):
-        count = sum(row[0] for row in rows)
-        if not count:
-            bins.append([0, None, None])
-            continue
-        confidence, right = (
-            sum(row[0] * row[column] for row in rows if row[0]) / count for column in (1, 2)
-        )
-        bins.append([count, confidence, right])
-        error += count / total * abs(confidence - right)
-    return {"temperature": parts[0]["temperature"], "ece": error, "bins": bins}
+        return pooled_reliability(self.document, rung, key)
 
 
 def read_ladders(sources: Sources) -> list[LadderView]:

@@ -7,8 +7,15 @@ import shlex
 from collections import Counter
 from typing import Any
 
-from dfkd_edge.certainty import certainty_of, gate_headline, gate_state, ladder_notes
-from dfkd_edge.class_answers import pooled_answers, weak_classes_sentence
+from dfkd_edge.certainty import (
+    certainty_of,
+    gate_headline,
+    gate_state,
+    gate_word,
+    ladder_notes,
+    limit_text,
+)
+from dfkd_edge.class_answers import TRUTHS, pooled_answers, weak_classes_sentence
 from dfkd_edge.report.blocks import (
     Block,
     Cell,
@@ -38,6 +45,7 @@ from dfkd_edge.report.ladder_view import (
 )
 from dfkd_edge.report.sources import BundleSource, Document, Sources
 from dfkd_edge.report.svg import NOTHING, TIMES, percent
+from dfkd_edge.temperature import effect_sentence, fit_sentence
 
 MIB = 1 << 20
 MAX_MATRIX, MAX_CLASS_ROWS, MAX_PAIRS = 25, 60, 8
@@ -65,9 +73,7 @@ def verdict(sources: Sources) -> VerdictView:
         next_step = f"Next: dfkd-edge export {run_argument(sources)}"
         view = VerdictView("open", "Distilled, not exported", next_step, tuple(tiles))
     else:
-        passed = bool(gate["passed"])
-        note = f"allowed {100 * gate['max_drop']:g} points"
-        tiles.append(Tile("Gate", "passed" if passed else "failed", note))
+        tiles.append(Tile("Gate", gate_word(gate).split()[0].lower(), limit_text(gate["max_drop"])))
         headline = gate_headline(gate, ladder.target)
         headline = headline[:1].upper() + headline[1:]
         view = VerdictView(gate_state(gate), headline, gate["sentence"], tuple(tiles))
@@ -220,9 +226,10 @@ def classes_section(sources: Sources) -> Section:
     title = "Domains and classes"
     if ladder is None:
         return Section("classes", title, "", (again,))
+    where = "" if ladder.measure == "top1" else " on held-out surrogate images"
     lead = (
         f"{ladder.measure_name.capitalize()} of {ladder.last['name']}; the teacher's below it. "
-        + ("Rows are true classes." if ladder.measure == "top1" else _unlabelled(ladder))
+        f"Rows are {TRUTHS[ladder.measure]}{where}."
     )
     tables = _class_blocks(ladder, sources.classes)
     blocks: tuple[Block, ...] = tuple(tables) if tables else (again,)
@@ -230,12 +237,6 @@ def classes_section(sources: Sources) -> Section:
         command = f"dfkd-edge check {subject(sources)} --data DIR"
         blocks += (Missing("True accuracy needs a few labelled pictures", command),)
     return Section("classes", title, lead, blocks)
-
-
-def _unlabelled(ladder: LadderView) -> str:
-    if ladder.command == "distill":
-        return "Rows are the classes that were asked for of held-out surrogate images."
-    return "Rows are the teacher's answers on held-out surrogate images."
 
 
 def _class_blocks(ladder: LadderView, classes: tuple[str, ...]) -> list[Block]:
@@ -314,28 +315,30 @@ def confidence_section(sources: Sources) -> Section:
         "a larger point stands for more images."
     )
     if ladder.measure == "agreement":
-        lead += " Half of these pictures were fitted on, but to the class that was asked for."
+        lead += " The temperature was fitted on such images, but to the class that was asked for."
     figures = [reliability_figure("as it is", before["ece"], before["bins"])]
     after = ladder.reliability(ladder.last, "reliability_scaled")
     if after:
-        name = f"temperature {after['temperature']:.2f}"
-        figures.append(reliability_figure(name, after["ece"], after["bins"]))
-        fitted = ladder.document["confidence"]
-        return Section("confidence", title, lead, (Figures(tuple(figures)), reject_facts(fitted)))
+        if after["temperature"] != 1:
+            name = f"temperature {after['temperature']:.2f}"
+            figures.append(reliability_figure(name, after["ece"], after["bins"]))
+        facts = confidence_facts(ladder.document)
+        return Section("confidence", title, lead, (Figures(tuple(figures)), facts))
     missing = Missing(
         "No temperature is fitted for these logits yet", f"dfkd-edge export {run_argument(sources)}"
     )
     return Section("confidence", title, lead, (Figures(tuple(figures)), missing))
 
 
-def reject_facts(fitted: Document) -> Facts:
-    """When the student answers "unknown", and how well that tells strangers apart."""
-    auroc, measured = fitted["unknown_auroc"], fitted.get("num_measured")
-    error = f"{fitted['ece_before']:.3f} to {fitted['ece_after']:.3f}" if measured else NOTHING
+def confidence_facts(document: Document) -> Facts:
+    """What temperature does, when the student answers "unknown", how that tells strangers apart."""
+    fitted = document["confidence"]
+    auroc, effect = fitted["unknown_auroc"], effect_sentence(document)
     return Facts(
         (
             ("fitted on", f"{fitted['num_images']} surrogate images, to the class asked for"),
-            ("calibration error", f"{error} on {measured or 'no'} images of other pictures"),
+            ("temperature", fit_sentence(fitted)),
+            *([("its effect above", effect)] if effect else []),
             ("answers unknown below", percent(fitted["reject_threshold"])),
             (
                 "pictures of other classes",

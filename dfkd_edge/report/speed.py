@@ -39,13 +39,14 @@ def speed_section(sources: Sources) -> Section:
     if len(points) > 1 and ladder:
         blocks.insert(0, Figures((speed_figure(points, ladder.measure_name),)))
         untimed = [str(rung["name"]) for rung in ladder.rungs if not rung.get("latency_ms")]
-        reason = "this CPU can compute it in float only, so its time would say nothing of INT8"
-        if untimed:
-            blocks.insert(1, Notes("not in the picture", (f"{', '.join(untimed)}: {reason}",)))
-        doubtful = [str(r["name"]) for r in ladder.rungs if r.get("latency_doubts")]
-        if doubtful:
-            line = f"{', '.join(doubtful)}: {NOTES_PLACE}"
-            blocks.insert(1, Notes("to be read with these times", (line,)))
+        timed = [rung for rung in ladder.rungs if rung.get("latency_ms")]
+        doubtful = [str(rung["name"]) for rung in timed if rung.get("latency_doubts")]
+        for title, names in (
+            ("not in the picture", untimed),
+            ("to be read with these times", doubtful),
+        ):
+            if names:
+                blocks.insert(1, Notes(title, (f"{', '.join(names)}: {NOTES_PLACE}",)))
     return Section("speed", "Speed", lead, tuple(blocks))
 
 
@@ -111,8 +112,11 @@ def _times(latency: Document) -> tuple[Cell, ...]:
 
 
 def _is_device(document: Document) -> bool:
-    """Whether a result is of the target, in one of its precisions; results of hosts are marked."""
-    return any(not model.get("not_target") for model in document["models"].values())
+    """Whether a result is of the target, in one of its precisions; results of hosts are marked.
+
+    A board on which no model could be opened has answered too: with faults.
+    """
+    return any(not result.get("not_target") for result in document["models"].values() or [document])
 
 
 def _doubts_of(benchmark: Document) -> list[str]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from dfkd_edge.runtime import bundle_files, device, golden, preprocess
 from dfkd_edge.runtime.counting import counted
-from dfkd_edge.runtime.doubts import graph_notes, time_doubts, why_not_target
+from dfkd_edge.runtime.doubts import graph_notes, time_doubts, why_no_target, why_not_target
 from dfkd_edge.runtime.faults import Fault, LackingFault, ProofFault, UsageFault
 from dfkd_edge.runtime.labelled_folders import LabelledFolder, find_pictures, score_folder
 from dfkd_edge.runtime.sessions import (
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     voice = Voice(options.quiet, options.json)
     try:
         result, faults = check_bundle(options, voice)
-        _write(options, result)
+        voice.say(f"{_verdict(result)}, written to {_write(options, result)}")
     except Fault as fault:
         voice.fault(fault)
         return fault.exit_code
@@ -139,8 +139,16 @@ def check_bundle(options: argparse.Namespace, voice: Voice) -> tuple[dict[str, A
             _keep(fault, faults, voice)
     result["faults"] = [str(fault) for fault in faults]
     result["passed"] = not faults
-    voice.say("passed" if not faults else f"not passed: {counted(len(faults), 'fault')}")
+    reasons = [model["not_target"] for model in result["models"].values()]
+    beside = reasons or [why_no_target(bundle.manifest)]
+    result["not_target"] = beside[0] if all(beside) else ""
     return result, faults
+
+
+def _verdict(result: dict[str, Any]) -> str:
+    faults = result["faults"]
+    verdict = f"not passed: {counted(len(faults), 'fault')}" if faults else "passed"
+    return verdict + (f" ({result['not_target']})" if result["not_target"] else "")
 
 
 def _open(folder: Path, voice: Voice) -> bundle_files.Bundle:
@@ -328,8 +336,8 @@ def _say_score(score: dict[str, Any], voice: Voice) -> None:
         voice.say(f"{name}: top-1 {domain['top1']:.4f} of {images}{few}){known}")
 
 
-def _write(options: argparse.Namespace, result: dict[str, Any]) -> None:
-    path = options.output or options.bundle / "result.json"
+def _write(options: argparse.Namespace, result: dict[str, Any]) -> Path:
+    path: Path = options.output or options.bundle / bundle_files.DEVICE_RESULT
     text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
     try:
         bundle_files.write_atomically(path, text.encode("utf-8"))
@@ -337,3 +345,4 @@ def _write(options: argparse.Namespace, result: dict[str, Any]) -> None:
         raise LackingFault(
             f"result cannot be written: {error.strerror}", str(path), "name a file with --output"
         ) from error
+    return path

@@ -15,12 +15,6 @@ from dfkd_edge.runtime.faults import Fault
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-UNKNOWN = "unknown"
-FITTED_ON = "clean held-out surrogate images"
-"""What export reads the reject threshold off."""
-SHARE_REJECTED = 0.05
-"""Of the right answers on those, so many lie below the threshold that export fits (ours)."""
-
 
 @dataclass(frozen=True)
 class Confidence:

@@ -46,6 +46,16 @@ JETPACKS = {
 """L4T to JetPack, as jetson-stats has it; `36.3` stands for every 36.3.x."""
 
 
+SPELLINGS = {"amd64": "x86_64", "arm64": "aarch64"}
+"""Windows says AMD64 and ARM64, macOS arm64; Linux and our targets say it as on the right."""
+
+
+def machine_name() -> str:
+    """Processor architecture in Linux's spelling, whatever system this is."""
+    name = platform.machine()
+    return SPELLINGS.get(name.lower(), name)
+
+
 def describe(root: Path = Path("/")) -> dict[str, Any]:
     """Tell what machine this is.
 
@@ -54,7 +64,7 @@ def describe(root: Path = Path("/")) -> dict[str, Any]:
     """
     l4t = read_l4t(root)
     facts: dict[str, Any] = {
-        "machine": platform.machine(),
+        "machine": machine_name(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "board": _text(root / "proc/device-tree/model"),

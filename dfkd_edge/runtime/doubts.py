@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from dfkd_edge.runtime.device import may_be_jetson
+from dfkd_edge.runtime.device import machine_name, may_be_jetson
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +61,19 @@ def why_not_target(manifest: Mapping[str, Any], backend: str) -> str:
         manifest: of the bundle.
         backend: what ran the model here.
     """
-    here, graph_for = platform.machine(), manifest.get("backend")
+    graph_for = manifest.get("backend")
+    beside = f"{backend}, not the target's {graph_for}" if backend != graph_for else ""
+    return why_no_target(manifest) or beside
+
+
+def why_no_target(manifest: Mapping[str, Any]) -> str:
+    """Say what makes this machine another than the target; empty where it may be one.
+
+    Arm targets are boards with Linux: a Mac has their processor's architecture and is none.
+    """
+    here, system = machine_name(), platform.system()
     if here != manifest.get("machine", here):
-        return f"host ({here}), not the target"
-    return f"{backend}, not the target's {graph_for}" if backend != graph_for else ""
+        return f"{here} host, not the target"
+    if here == "aarch64" and system != "Linux":
+        return f"{here} host with {system}, not the target"
+    return ""

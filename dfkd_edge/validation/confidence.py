@@ -1,6 +1,10 @@
 """Fits temperature and reject threshold of a bundle on surrogate images; no real image is needed.
 
-Shape suffixes: N images, M images that were not fitted on, K classes.
+A temperature is one number, but the images are few and drawn from corrupted domains: fitted on some
+pictures it may spoil the confidences of others. It is kept only where cross-validation over
+pictures says that it helps.
+
+Shape suffixes: N images, K classes.
 """
 
 from __future__ import annotations
@@ -12,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.interfaces import Runner
-from dfkd_edge.runtime.confidence import SHARE_REJECTED, Confidence
+from dfkd_edge.runtime.confidence import Confidence
+from dfkd_edge.runtime.rejection import SHARE_REJECTED
 from dfkd_edge.validation.evaluation_images import EvaluationSet
 from dfkd_edge.validation.reliability import reliability
 from dfkd_edge.validation.statistics import log_softmax
@@ -20,6 +25,8 @@ from dfkd_edge.validation.statistics import log_softmax
 IMAGES_PER_DOMAIN = 240
 """Of the clean and of each corrupted domain: a few seconds on a CPU (ours)."""
 MAX_TEMPERATURE = 20.0
+NUM_FOLDS = 5
+"""Groups of pictures; each is measured at the temperature that all others ask for."""
 MAX_LEFT_OUT = 50
 """Classes that are left out in turn to measure how strangers are told apart."""
 SEARCH_STEPS = 60
@@ -27,26 +34,30 @@ SEARCH_STEPS = 60
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FittedConfidence:
-    """What was fitted on half of the pictures, and what it bought on the other half.
+    """What was fitted on all pictures, and what it buys on pictures that were not fitted on.
 
-    Right is the class that was asked of the synthesizer, not the teacher's answer.
+    Right is the class that was asked of the synthesizer, not the teacher's answer. The errors are
+    cross-validated: each picture is measured at a temperature fitted on others.
     """
 
     temperature: float
-    """Logits are divided by it."""
+    """Logits are divided by it; 1 where the fitted one does not lower both errors."""
+    fitted_temperature: float
+    """The one with the least log-loss on all pictures."""
     reject_threshold: float
     """Probability of the first class below which the answer is "unknown"."""
     ece_before: float | None
-    """Expected calibration error at temperature 1, on pictures that were not fitted on."""
+    """Expected calibration error at temperature 1."""
     ece_after: float | None
-    """The same at the fitted temperature, on the same pictures."""
+    """The same, each picture at the temperature fitted on others."""
+    log_loss_before: float | None
+    """Mean negative log-likelihood of the class asked for, at temperature 1."""
+    log_loss_after: float | None
+    """The same, each picture at the temperature fitted on others."""
     unknown_auroc: float | None
-    """Known against unknown pictures by confidence, each class left out in turn; 0.5 is chance.
-    On pictures that were not fitted on."""
+    """Known against unknown pictures by confidence, each class left out in turn; 0.5 is chance."""
     num_images: int
-    """Surrogate images, clean and corrupted, that were fitted on."""
-    num_measured: int
-    """Images of other pictures, on which the three figures were measured."""
+    """Surrogate images, clean and corrupted."""
 
 
 def fit_confidence(runner: Runner, side_px: int, suite: EvaluationSet) -> FittedConfidence:
@@ -58,11 +69,11 @@ def fit_confidence(runner: Runner, side_px: int, suite: EvaluationSet) -> Fitted
         suite: the first domain is the clean one.
     """
     logits, labels, clean, pictures = [], [], [], []
-    for number, source in enumerate(suite.sources):
+    for source in suite.sources:
         batch = next(iter(source.batches(IMAGES_PER_DOMAIN, [])))
         logits.append(runner(batch.at(side_px)).logits)
         labels.append(batch.labels)
-        clean.append(np.full(len(batch.labels), number == 0))
+        clean.append(np.full(len(batch.labels), source.name == suite.sources[0].name))
         pictures.append(batch.pictures)
     return fit(*(np.concatenate(parts) for parts in (logits, labels, clean, pictures)))
 
@@ -73,7 +84,7 @@ def fit(
     clean_N: NDArray[np.bool_],
     picture_N: NDArray[np.int64],
 ) -> FittedConfidence:
-    """Fit on every other picture, measure on the rest.
+    """Fit on all pictures, and keep the temperature if it helps pictures it was not fitted on.
 
     Args:
         logits_NK: of images whose labels are known.
@@ -82,30 +93,64 @@ def fit(
         picture_N: the picture that each image is a view of; its views stay together.
     """
     finite_N = np.isfinite(logits_NK).all(1)
-    fitted_N = finite_N & (np.unique(picture_N, return_inverse=True)[1].reshape(-1) % 2 == 0)
-    measured_N = finite_N & ~fitted_N
-    temperature = best_temperature(logits_NK[fitted_N], label_N[fitted_N])
-    right_N = logits_NK.argmax(1) == label_N
-    sure_NK = logits_NK[fitted_N & right_N & clean_N]
+    logits_NK, label_N, clean_N = logits_NK[finite_N], label_N[finite_N], clean_N[finite_N]
+    scaled_NK = _scaled_by_others(logits_NK, label_N, picture_N[finite_N])
+    before, after = _errors(logits_NK, label_N), _errors(scaled_NK, label_N)
+    fitted = best_temperature(logits_NK, label_N)
+    is_better = bool(before and after and all(a < b for a, b in zip(after, before, strict=True)))
+    temperature = fitted if is_better else 1.0
+    sure_NK = logits_NK[clean_N & (logits_NK.argmax(1) == label_N)]
     sure_N = Confidence(temperature).probabilities(sure_NK).max(1)
-    logits_MK, right_M = logits_NK[measured_N], right_N[measured_N]
     return FittedConfidence(
         temperature=temperature,
+        fitted_temperature=fitted,
         reject_threshold=float(np.quantile(sure_N, SHARE_REJECTED)) if len(sure_N) else 0.0,
-        ece_before=reliability(logits_MK, right_M)["ece"],
-        ece_after=reliability(logits_MK, right_M, temperature)["ece"],
-        unknown_auroc=unknown_auroc(logits_MK, label_N[measured_N], temperature),
-        num_images=int(fitted_N.sum()),
-        num_measured=int(measured_N.sum()),
+        ece_before=before[0] if before else None,
+        ece_after=after[0] if after else None,
+        log_loss_before=before[1] if before else None,
+        log_loss_after=after[1] if after else None,
+        unknown_auroc=unknown_auroc(scaled_NK if is_better else logits_NK, label_N),
+        num_images=len(label_N),
     )
+
+
+def _scaled_by_others(
+    logits_NK: NDArray[np.generic], label_N: NDArray[np.int64], picture_N: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Divide the logits of each group of pictures by the temperature fitted on all others.
+
+    Groups are drawn by chance: the numbers of pictures go through the classes in turn.
+    """
+    scaled_NK = np.array(logits_NK, np.float64)
+    number_N = np.unique(picture_N, return_inverse=True)[1].reshape(-1)
+    num_pictures = int(number_N.max(initial=-1)) + 1
+    fold_N = (np.random.default_rng(0).permutation(num_pictures) % NUM_FOLDS)[number_N]
+    for fold in range(min(NUM_FOLDS, num_pictures)):
+        inside_N = fold_N == fold
+        scaled_NK[inside_N] /= best_temperature(logits_NK[~inside_N], label_N[~inside_N])
+    return scaled_NK
+
+
+def _errors(
+    logits_NK: NDArray[np.generic], label_N: NDArray[np.int64]
+) -> tuple[float, float] | None:
+    """Calibration error and log-loss; None without an image."""
+    if not len(label_N):
+        return None
+    error = reliability(logits_NK, logits_NK.argmax(1) == label_N)["ece"]
+    return float(error), log_loss(logits_NK, label_N)
+
+
+def log_loss(logits_NK: NDArray[np.generic], label_N: NDArray[np.int64]) -> float:
+    """Mean negative log-likelihood of the labels."""
+    return float(-log_softmax(logits_NK)[np.arange(len(label_N)), label_N].mean())
 
 
 def best_temperature(logits_NK: NDArray[np.generic], label_N: NDArray[np.int64]) -> float:
     """Temperature with the least negative log-likelihood, which is convex in its inverse."""
 
     def loss(inverse: float) -> float:
-        scaled_NK = logits_NK.astype(np.float64) * inverse
-        return float(-log_softmax(scaled_NK)[np.arange(len(label_N)), label_N].mean())
+        return log_loss(logits_NK.astype(np.float64) * inverse, label_N)
 
     if not len(label_N):
         return 1.0
@@ -116,10 +161,12 @@ def best_temperature(logits_NK: NDArray[np.generic], label_N: NDArray[np.int64])
     return 2 / (low + high)
 
 
-def unknown_auroc(
-    logits_NK: NDArray[np.generic], label_N: NDArray[np.int64], temperature: float
-) -> float | None:
+def unknown_auroc(logits_NK: NDArray[np.generic], label_N: NDArray[np.int64]) -> float | None:
     """Mean area under the curve of telling a left-out class from the others by confidence.
+
+    Args:
+        logits_NK: already divided by a temperature, if there is one.
+        label_N: the true classes.
 
     Returns:
         None with fewer than three classes: what is left would be one answer.
@@ -129,7 +176,7 @@ def unknown_auroc(
     areas = []
     for left_out in np.unique(label_N)[:MAX_LEFT_OUT]:
         rest_NK = np.delete(logits_NK, left_out, axis=1)
-        confidence_N = Confidence(temperature).probabilities(rest_NK).max(1)
+        confidence_N = Confidence().probabilities(rest_NK).max(1)
         unknown_N = label_N == left_out
         areas.append(_area(confidence_N[~unknown_N], confidence_N[unknown_N]))
     finite = [area for area in areas if math.isfinite(area)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfkd_edge.certainty import MEASURES, gate_doubt
+from dfkd_edge.certainty import MEASURES, UNITS, gate_doubt, shown_text
 from dfkd_edge.errors import GateFailedError
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.validation.evaluation_images import Measure
@@ -31,6 +31,8 @@ class Verdict:
     measure: Measure
     loss: PairedDrop
     """Against the FP32 student, in that domain."""
+    is_off: bool = False
+    """Whether the FP32 student has no more to lose, in any domain, than the limit allows."""
 
     @property
     def drop(self) -> float:
@@ -41,6 +43,7 @@ class Verdict:
         """Describe the verdict; the `gate` of `check --json`."""
         return {
             "passed": self.passed,
+            "off": self.is_off,
             "max_drop": self.max_drop,
             "drop": self.drop,
             "interval": [self.loss.drop.low, self.loss.drop.high],
@@ -50,6 +53,7 @@ class Verdict:
             "measure": self.measure,
             "num_lost": self.loss.num_lost,
             "num_won": self.loss.num_won,
+            "num_images": self.loss.num_images,
             "num_pictures": self.loss.num_pictures,
             "p_value": self.loss.p_value,
             "within_noise": self.loss.is_within_noise,
@@ -62,15 +66,25 @@ class Verdict:
         noise = ", within noise" if self.loss.is_within_noise else ""
         lost = f"{'loses' if self.drop >= 0 else 'gains'} {abs(self.drop) * 100:.2f}"
         low, high = self.loss.drop.low, self.loss.drop.high
-        judged = {"passed": self.passed, "max_drop": self.max_drop, "interval": (low, high)}
+        judged = {
+            "passed": self.passed,
+            "off": self.is_off,
+            "max_drop": self.max_drop,
+            "measure": self.measure,
+            "interval": (low, high),
+        }
         doubt = gate_doubt(judged)
         few = f": {doubt}" if doubt else ""
+        noun, loss = UNITS[self.measure], self.loss
+        shown = shown_text(loss.num_images, loss.num_pictures, noun)
+        unit = "view" if loss.num_images > loss.num_pictures else noun
+        allowed = f"allowed {self.max_drop * 100:g}"
         return (
             f"{self.rung} {lost} points of {figure} (95% interval of the loss {low * 100:+.1f} to "
-            f"{high * 100:+.1f}, {self.loss.num_pictures:,} pictures{few}) against the FP32 "
-            f"student on its worst domain, {self.domain} "
-            f"({counted(self.loss.num_lost, 'image')} lost, {self.loss.num_won} won, "
-            f"p = {self.loss.p_value:.2g}{noise}); allowed {self.max_drop * 100:g}"
+            f"{high * 100:+.1f}, {shown}{few}) against the FP32 student on its worst domain, "
+            f"{self.domain} ({counted(loss.num_lost, unit)} lost, {loss.num_won} won, "
+            f"p = {loss.p_value:.2g}{noise}); "
+            + (f"{allowed}, and there is no more to lose" if self.is_off else allowed)
         )
 
 
@@ -79,8 +93,11 @@ def judge(predictions: Predictions, max_drop: float) -> Verdict:
     final = predictions.rungs[-1]
     losses = {domain: predictions.drop(STUDENT, final, domain) for domain in predictions.domains}
     worst = max(losses, key=lambda domain: losses[domain].drop.mean)
-    passed = losses[worst].drop.mean <= max_drop + ROUNDING
-    return Verdict(passed, max_drop, worst, final, predictions.measure, losses[worst])
+    measure, allowed = predictions.measure, max_drop + ROUNDING
+    passed = losses[worst].drop.mean <= allowed
+    to_lose = max(part.right(STUDENT, measure).mean() for part in predictions.domains.values())
+    is_off = bool(to_lose <= allowed)
+    return Verdict(passed, max_drop, worst, final, measure, losses[worst], is_off)
 
 
 def require_passed(gate: Mapping[str, Any], bundle: Path) -> None:

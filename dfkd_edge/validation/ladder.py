@@ -190,6 +190,7 @@ def _domain_figures(part: DomainPredictions, rung: str, previous: str | None) ->
     logits_NK = part.logits[rung]
     return {
         "num_images": len(right_N),
+        "num_pictures": len(np.unique(part.pictures)),
         "top1": interval.mean,
         "top1_interval": [interval.low, interval.high],
         "agreement": agreement.mean,

@@ -24,6 +24,7 @@ from dfkd_edge.teacher import Teacher
 from dfkd_edge.validation.evaluation_images import (
     HELDOUT_DOMAIN,
     FolderSource,
+    Measure,
     no_readable_picture,
     note_unreadable,
 )
@@ -64,6 +65,7 @@ def compare(
     networks: Mapping[str, Callable[[Tensor], Tensor]],
     class_names: Sequence[str],
     progress: Progress,
+    measure: Measure = "top1",
 ) -> dict[str, dict[str, Any]]:
     """Top-1 of each network and its agreement with the first one, which is the teacher.
 
@@ -72,6 +74,7 @@ def compare(
         networks: name -> image_NCHW to logits [N, K].
         class_names: in the order of the logits.
         progress: moves on by images.
+        measure: whose answers count as right by class: the labels, or the teacher's.
 
     Returns:
         name -> {"num_images", "top1", "top1_interval", "agreement", ...} as `check --json`.
@@ -85,26 +88,30 @@ def compare(
         progress.advance(len(label_N))
     label_N = np.concatenate(labels)
     logits = {name: np.concatenate(part) for name, part in parts.items()}
-    reference_N = next(iter(logits.values())).argmax(1)
+    expected: dict[Measure, np.ndarray] = {"top1": label_N}
+    expected |= {"agreement": next(iter(logits.values())).argmax(1)}
     return {
-        name: _figures(logits_NK, label_N, reference_N, class_names)
+        name: _figures(logits_NK, expected, measure, class_names)
         for name, logits_NK in logits.items()
     }
 
 
 def _figures(
-    logits_NK: np.ndarray, label_N: np.ndarray, reference_N: np.ndarray, class_names: Sequence[str]
+    logits_NK: np.ndarray,
+    expected: Mapping[Measure, np.ndarray],
+    measure: Measure,
+    class_names: Sequence[str],
 ) -> dict[str, Any]:
-    guess_N = logits_NK.argmax(1)
-    interval, agreement = (share_interval(guess_N == n) for n in (label_N, reference_N))
+    guess_N, expected_N = logits_NK.argmax(1), expected[measure]
+    interval, agreement = (share_interval(guess_N == expected[m]) for m in ("top1", "agreement"))
     return {
-        "num_images": len(label_N),
+        "num_images": len(guess_N),
         "top1": interval.mean,
         "top1_interval": [interval.low, interval.high],
         "agreement": agreement.mean,
         "agreement_interval": [agreement.low, agreement.high],
-        "confusion": confusion(label_N, guess_N, class_names),
-        "reliability": reliability(logits_NK, guess_N == label_N),
+        "confusion": confusion(expected_N, guess_N, class_names),
+        "reliability": reliability(logits_NK, guess_N == expected_N),
     }
 
 
@@ -155,7 +162,7 @@ def evaluate(
     }
     with context.reporter.stage("evaluating", total) as progress:
         heldout = _surrogate_batches(surrogates)
-        domains = {HELDOUT_DOMAIN: compare(heldout, networks, names, progress)}
+        domains = {HELDOUT_DOMAIN: compare(heldout, networks, names, progress, "agreement")}
         for name, batches in sources.items():
             domains[name] = compare(batches, networks, names, progress)
     note_unreadable(unreadable, context.reporter)

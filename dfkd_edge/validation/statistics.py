@@ -47,8 +47,10 @@ class PairedDrop:
     """Right before, wrong after."""
     num_won: int
     """Wrong before, right after."""
+    num_images: int
+    """Images shown; several may be views of one picture."""
     num_pictures: int
-    """Independent pictures; each may have been shown in several views."""
+    """Independent pictures among them."""
     p_value: float
     """Two-sided sign-flip test over pictures; McNemar's where each picture is shown once."""
 
@@ -199,7 +201,8 @@ def paired_drop(
     weight_D = np.rint(WEIGHT_STEPS * images_D.min() / images_D)
     change_P = np.rint(np.bincount(picture_N, lost_N * weight_D[domain_N])).astype(np.int64)
     lost, won = int((lost_N > 0).sum()), int((lost_N < 0).sum())
-    return PairedDrop(interval, lost, won, num_pictures, sign_flip_p_value(change_P))
+    p_value = sign_flip_p_value(change_P)
+    return PairedDrop(interval, lost, won, len(lost_N), num_pictures, p_value)
 
 
 def log_softmax(logits_NK: NDArray[np.generic]) -> NDArray[np.float64]:

@@ -151,7 +151,7 @@ def test_the_plan_of_a_check_on_pictures_is_readable_and_writes_nothing(
     lines = result.stdout.splitlines()
     assert "models    teacher, student, onnx-fp32, onnx-int8" in lines
     assert "          day: 6" in lines
-    assert "how       every model sees each of 12 images once" in lines
+    assert "how       every model sees each of 12 pictures once" in lines
     assert "gate      top-1 may fall by 2 points on the worst domain" in lines
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     (pictures / "day" / "dog" / "torn.png").write_bytes(b"torn")

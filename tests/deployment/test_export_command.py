@@ -16,14 +16,16 @@ from typer.testing import CliRunner, Result
 
 from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.cli import app
+from dfkd_edge.config_file import load_config
+from dfkd_edge.deployment.replacement import refuse_other_bundle
 from dfkd_edge.errors import ArtifactError, ConfigError, GateFailedError, RunDirError, UsageError
 from dfkd_edge.report import write_report
 from dfkd_edge.runtime.doubts import FP16_IN_ENGINE
 from dfkd_edge.validation import evaluation_images
 
 pytestmark = pytest.mark.usefixtures("few_images")
-FEW_PICTURES = "Gate passed for x86-cpu, too few pictures to tell"
-"""What the page says of the tiny run's few held-out images."""
+GATE_OFF = "Gate off for x86-cpu (limit 100 points)"
+"""What the page says where nothing can fail."""
 CLIPPED = ("--set", "export.calibration_method=percentile", "--set")
 HARSH = (*CLIPPED, "export.percentile=91", "--max-drop", "0", "--no-repair")
 
@@ -53,15 +55,15 @@ def test_export_writes_a_bundle_with_a_ladder_of_the_fixed_shape(
     assert not [p for p in bundle.parent.iterdir() if p.name.startswith(".export")]
     assert document["report"] == str(bundle.parents[1].resolve() / "report.html")
     page = Path(document["report"]).read_text(encoding="utf-8")
-    assert FEW_PICTURES in page
-    assert 'class="badge doubtful"' in page
+    assert GATE_OFF in page
+    assert 'class="badge off"' in page
 
 
 def test_a_bundle_of_an_earlier_student_proves_nothing_about_the_run(
     exported: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
-    assert FEW_PICTURES in write_report(run).read_text(encoding="utf-8")
+    assert GATE_OFF in write_report(run).read_text(encoding="utf-8")
     weights = StudentArtifact.load(run / "student").weights
     weights.write_bytes(weights.read_bytes() + b" ")
     page = write_report(run).read_text(encoding="utf-8")
@@ -87,9 +89,45 @@ def test_the_same_export_again_opens_the_bundle_and_another_needs_exist_ok(
     again = _invoke(*same)
     assert again.exit_code == 0
     assert "already exported" in again.stderr
-    other = _invoke("export", finished_run, "--target", "x86-cpu", "--max-drop", "0.5")
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_another_bundle_is_refused_at_once_by_what_differs(
+    exported: tuple[Path, dict[str, Any]],
+    finished_run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dry: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr("dfkd_edge.pipeline.run_export_stage", None)  # nothing may be run
+    flags = ("--max-drop", "0.5", "--calib-size", "600", "--set", "export.percentile=99")
+    other = _invoke("export", finished_run, "--target", "x86-cpu", *flags, "--no-repair", *dry)
     assert isinstance(other.exception, RunDirError)
-    assert "--exist-ok" in str(other.exception)
+    said = str(other.exception)
+    for named in (
+        *("--max-drop is 1 there, 0.5 here", "--calib-size is 512 there, 600 here"),
+        *("export.percentile is 99.99 there, 99 here", "--repair is on there, off here"),
+        "--exist-ok replaces it",
+    ):
+        assert named in said
+    assert "--target is" not in said
+    assert "student" not in said
+
+
+def test_a_bundle_of_another_student_or_version_says_so(
+    exported: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
+    config = load_config(run / "config.toml", ("export.target=x86-cpu", "export.max_drop=1.0"))
+    bundle = run / "bundles" / "x86-cpu"
+    refuse_other_bundle(bundle, run, config, "")
+    weights = StudentArtifact.load(run / "student").weights
+    weights.write_bytes(weights.read_bytes() + b" ")
+    with pytest.raises(RunDirError, match="another bundle is there: of another student \\("):
+        refuse_other_bundle(bundle, run, config, "")
+    monkeyed = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    (bundle / "manifest.json").write_text(json.dumps({**monkeyed, "version": "0"}))
+    with pytest.raises(RunDirError, match="made by version 0, this is"):
+        refuse_other_bundle(bundle, run, config, "")
 
 
 @pytest.mark.slow
@@ -250,7 +288,7 @@ def test_a_run_whose_files_do_not_belong_together_is_not_exported(
     mixed = tmp_path / "mixed"
     shutil.copytree(finished_run, mixed)
     (mixed / file).write_text(content, encoding="utf-8")
-    result = _invoke("export", mixed, "--target", "x86-cpu")
+    result = _invoke("export", mixed, "--target", "x86-cpu", "-o", tmp_path / "bundle")
     assert isinstance(result.exception, ArtifactError)
     assert fault in str(result.exception)
     assert file in str(result.exception)

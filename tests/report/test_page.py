@@ -162,17 +162,47 @@ def test_a_result_of_a_host_is_no_device(run: Path, tmp_path: Path) -> None:
     document["models"]["int8"] |= {
         "backend": "onnxruntime",
         "version": "1.0",
-        "not_target": "host (x86_64), not the target",
+        "not_target": "x86_64 host, not the target",
         "notes": ["that is the FP32 graph"],
     }
     result.write_text(json.dumps(document), encoding="utf-8")
     text = Page(write_report(run, [result]).read_text(encoding="utf-8")).text
-    assert "onnxruntime 1.0, host (x86_64), not the target" in text
+    assert "onnxruntime 1.0, x86_64 host, not the target" in text
     assert "int8: that is the FP32 graph" in text
     assert missing in text
     board = _device(tmp_path / "board.json", "a board", 9)
     text = Page(write_report(run, [result, board]).read_text(encoding="utf-8")).text
     assert missing not in text
+
+
+@pytest.mark.parametrize("not_target", ["", "x86_64 host, not the target"])
+def test_a_board_that_answers_with_faults_alone_has_answered(
+    run: Path, tmp_path: Path, not_target: str
+) -> None:
+    result = _device(tmp_path / "board.json", "a board", 9)
+    document = json.loads(result.read_text(encoding="utf-8"))
+    document |= {"models": {}, "faults": ["no TensorRT"], "not_target": not_target}
+    result.write_text(json.dumps(document), encoding="utf-8")
+    text = Page(write_report(run, [result]).read_text(encoding="utf-8")).text
+    assert "no TensorRT" in text
+    assert ("No device has answered yet" in text) is bool(not_target)
+
+
+def test_a_rung_without_a_time_says_why_once_and_has_no_time_to_doubt(
+    run: Path, evaluation: dict[str, Any]
+) -> None:
+    doubt = "8-bit sums of this CPU saturate"
+    for rung in evaluation["rungs"]:
+        rung |= {"latency_ms": 2.0, "latency_doubts": []}
+    evaluation["rungs"][-1] |= {"latency_ms": None, "latency_doubts": [doubt]}
+    correct = np.ones(100, bool)
+    gate = Verdict(True, 0.01, "photo", "student", "top1", paired_drop(correct, correct))
+    ladder = {**evaluation, "measure": "top1", "gate": gate.document()}
+    (run / "evaluation.json").write_text(json.dumps(ladder), encoding="utf-8")
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert text.count(doubt) == 1
+    assert "not in the picture" in text
+    assert "to be read with these times" not in text
 
 
 def test_doubts_about_the_times_of_a_ladder_are_on_the_page(

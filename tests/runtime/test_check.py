@@ -16,7 +16,7 @@ from PIL import Image
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.deployment.bundle import Bundle, BundleContents, write_bundle
 from dfkd_edge.runtime import check, sessions
-from dfkd_edge.runtime.doubts import FP16_IN_ENGINE
+from dfkd_edge.runtime.doubts import FP16_IN_ENGINE, why_not_target
 from dfkd_edge.runtime.preprocess import test_card as draw_test_card
 
 MakeBundle = Callable[..., Bundle]
@@ -117,12 +117,15 @@ def test_an_fp16_bundle_says_that_its_fp32_graph_was_run(
 
 
 @pytest.mark.parametrize(
-    ("machine", "backend", "said"),
+    ("machine", "system", "backend", "said"),
     [
-        ("aarch64", "onnxruntime", ""),
-        ("x86_64", "onnxruntime", "host (x86_64), not the target"),
-        ("aarch64", "tensorrt", "onnxruntime, not the target's tensorrt"),
-        ("x86_64", "tensorrt", "host (x86_64), not the target"),
+        ("aarch64", "Linux", "onnxruntime", ""),
+        ("arm64", "Linux", "onnxruntime", ""),
+        ("arm64", "Darwin", "onnxruntime", "aarch64 host with Darwin, not the target"),
+        ("x86_64", "Linux", "onnxruntime", "x86_64 host, not the target"),
+        ("AMD64", "Windows", "onnxruntime", "x86_64 host, not the target"),
+        ("aarch64", "Linux", "tensorrt", "onnxruntime, not the target's tensorrt"),
+        ("x86_64", "Linux", "tensorrt", "x86_64 host, not the target"),
     ],
 )
 def test_a_run_beside_the_target_says_so(
@@ -130,15 +133,30 @@ def test_a_run_beside_the_target_says_so(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     machine: str,
+    system: str,
     backend: str,
     said: str,
 ) -> None:
     edit_manifest(tiny_bundle, lambda manifest: manifest.update(backend=backend))
     monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("platform.system", lambda: system)
+    path = tiny_bundle.folder / "result.json"
     assert check.main(["--bundle", str(tiny_bundle.folder), "--duration", "0"]) == 0
-    assert (f"note: {said}\n" in capsys.readouterr().out) is bool(said)
-    result = json.loads((tiny_bundle.folder / "result.json").read_text(encoding="utf-8"))
-    assert result["models"]["int8"]["not_target"] == said
+    output = capsys.readouterr().out
+    assert (f"note: {said}\n" in output) is bool(said)
+    beside = f" ({said})" if said else ""
+    assert output.splitlines()[-1] == f"passed{beside}, written to {path}"
+    result = json.loads(path.read_text(encoding="utf-8"))
+    assert result["models"]["int8"]["not_target"] == result["not_target"] == said
+
+
+@pytest.mark.parametrize(("machine", "said"), [("AMD64", ""), ("arm64", "aarch64 host, not the")])
+def test_an_x86_target_is_known_in_every_spelling(
+    monkeypatch: pytest.MonkeyPatch, machine: str, said: str
+) -> None:
+    manifest = {"machine": "x86_64", "backend": "onnxruntime"}
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert why_not_target(manifest, "onnxruntime")[: len(said) or None] == said
 
 
 def test_json_prints_one_document(tiny_bundle: Bundle) -> None:
@@ -352,7 +370,9 @@ def test_one_fault_is_counted_as_one(tmp_path: Path, tiny_contents: BundleConten
     bundle = write_bundle(tmp_path / "failed", replace(tiny_contents, status="failed"))
     command = [sys.executable, "check.pyz", "--duration", "0"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=bundle.folder)
-    assert done.stdout.splitlines()[-1] == "not passed: 1 fault"
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("not passed: 1 fault (")
+    assert last.endswith(f", written to {bundle.folder / 'result.json'}")
 
 
 def test_usage_faults_leave_with_2(tiny_bundle: Bundle) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from dfkd_edge.runtime.confidence import Confidence, read_confidence
 from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.temperature import fit_sentence
 from dfkd_edge.validation.confidence import best_temperature, fit, unknown_auroc
 from dfkd_edge.validation.reliability import reliability
 
@@ -35,33 +38,61 @@ def test_scaling_mends_an_overconfident_model_and_rejects_few_right_answers() ->
     assert (~confidence.is_known(logits_NK[right_N])).mean() == pytest.approx(0.05, abs=0.01)
 
 
-def test_no_picture_is_both_fitted_on_and_measured_on() -> None:
+def test_a_temperature_that_spoils_pictures_it_was_not_fitted_on_is_not_kept() -> None:
     logits_NK, label_N = sampled(400, 1.0)
-    pictures = np.arange(400) // 4
-    odd_N = pictures % 2 == 1
-    logits_NK[odd_N] *= 5
+    pictures = np.arange(400) % 2  # each asks for a temperature that is wrong for the other
+    logits_NK *= np.where(pictures == 1, 12.0, 0.5)[:, None]
     fitted = fit(logits_NK, label_N, np.ones(400, bool), pictures)
-    assert fitted.temperature == pytest.approx(best_temperature(logits_NK[~odd_N], label_N[~odd_N]))
+    assert fitted.fitted_temperature == pytest.approx(best_temperature(logits_NK, label_N))
+    assert fitted.fitted_temperature > 2
+    assert fitted.temperature == 1.0
+    by_other = [best_temperature(logits_NK[pictures != n], label_N[pictures != n]) for n in (0, 1)]
+    scaled_NK = logits_NK / np.array(by_other)[pictures][:, None]
     right_N = logits_NK.argmax(1) == label_N
-    assert fitted.ece_before == reliability(logits_NK[odd_N], right_N[odd_N])["ece"]
-    assert (fitted.num_images, fitted.num_measured) == (200, 200)
+    assert fitted.ece_before == reliability(logits_NK, right_N)["ece"]
+    assert fitted.ece_after == pytest.approx(reliability(scaled_NK, right_N)["ece"])
+    assert "temperature 1: that of the best fit" in fit_sentence(dataclasses.asdict(fitted))
+
+
+def test_a_lower_log_loss_alone_keeps_no_temperature() -> None:
+    rng = np.random.default_rng(0)
+    wild_N = rng.random(4000) < 0.02  # few, but so surely wrong that they outweigh all others
+    right_N = ~wild_N & (rng.random(4000) < 1 / (1 + np.exp(-3)))
+    margin_N = np.where(wild_N, 40.0, 3.0)
+    logits_NK = np.stack([margin_N, np.zeros(4000)], 1)
+    fitted = fit(logits_NK, (~right_N).astype(int), np.ones(4000, bool), np.arange(4000))
+    assert fitted.log_loss_before is not None
+    assert fitted.log_loss_after is not None
+    assert fitted.ece_before is not None
+    assert fitted.ece_after is not None
+    assert fitted.log_loss_after < fitted.log_loss_before
+    assert fitted.ece_after > fitted.ece_before
+    assert fitted.temperature == 1.0
+
+
+def test_one_picture_or_none_fits_no_temperature() -> None:
+    logits_NK, label_N = sampled(40, 6.0)
+    alone = fit(logits_NK, label_N, np.ones(40, bool), np.zeros(40, int))
+    none = fit(logits_NK[:0], label_N[:0], np.ones(0, bool), np.zeros(0, int))
+    assert (alone.temperature, none.temperature, none.ece_before) == (1.0, 1.0, None)
+    assert fit_sentence(dataclasses.asdict(none)).endswith("no image to fit it on")
 
 
 def test_strangers_are_told_apart_only_if_logits_say_so() -> None:
     label_N = np.arange(300) % 3
     clear_NK = 8.0 * np.eye(3)[label_N]
     noise_NK = np.random.default_rng(0).normal(size=(300, 3))
-    clear, noise = unknown_auroc(clear_NK, label_N, 1.0), unknown_auroc(noise_NK, label_N, 1.0)
+    clear, noise = unknown_auroc(clear_NK, label_N), unknown_auroc(noise_NK, label_N)
     assert clear == 1.0
     assert noise == pytest.approx(0.5, abs=0.06)
-    assert unknown_auroc(clear_NK[:, :2], label_N % 2, 1.0) is None
+    assert unknown_auroc(clear_NK[:, :2], label_N % 2) is None
 
 
 def test_logits_that_are_no_numbers_are_left_out() -> None:
     logits_NK, label_N = sampled(500, 1.0)
     logits_NK[7] = np.nan
     fitted = fit(logits_NK, label_N, np.ones(500, bool), np.arange(500))
-    assert fitted.num_images + fitted.num_measured == 499
+    assert fitted.num_images == 499
     assert np.isfinite(fitted.temperature)
 
 

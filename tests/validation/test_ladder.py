@@ -178,6 +178,17 @@ def test_a_drop_of_exactly_the_limit_passes(exact: ColourClassifier) -> None:
     assert not judge(predictions, drop - 1e-3).passed
 
 
+def test_a_limit_that_exceeds_all_there_is_to_lose_switches_the_gate_off(
+    exact: ColourClassifier,
+) -> None:
+    rungs = _rungs(exact, exact, exact, ColourClassifier(step=0.5, bias=0.2))
+    predictions = _climb(rungs, surrogate_suite(coloured_surrogates(), 0))
+    off, on = judge(predictions, 1.0), judge(predictions, 0.99)
+    assert (off.is_off, off.passed, on.is_off) == (True, True, False)
+    assert off.document()["off"] is True
+    assert off.sentence().endswith("allowed 100, and there is no more to lose")
+
+
 def test_broken_logits_are_wrong_answers_and_counted(exact: ColourClassifier) -> None:
     rungs = _rungs(exact, exact, exact, ColourClassifier(broken=True))
     predictions = _climb(rungs, surrogate_suite(coloured_surrogates(), 0))

@@ -92,6 +92,12 @@ def test_agreement_is_with_the_first_network_and_means_are_over_domains() -> Non
     assert {figures["student"][key] for key in ("top1", "agreement")} == {0.5}
     assert figures["student"]["num_images"] == 4
     assert figures["student"]["confusion"] == {"a": {"a": 2}, "b": {"a": 1}, "c": {"a": 1}}
+    by_teacher = compare(
+        iter([(image, labels[::-1])]), networks, ("a", "b", "c"), _Progress(), "agreement"
+    )
+    assert by_teacher["student"]["confusion"] == figures["student"]["confusion"]
+    assert by_teacher["student"]["top1"] == 0.5
+    assert by_teacher["teacher"]["top1"] < 1
     document = summarise(("a", "b", "c"), {"held-out surrogates": figures, "photo": figures})
     assert document["retention"] == 0.5
     assert document["rungs"][1]["worst_domain"] == "photo"

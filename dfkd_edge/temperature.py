@@ -1,0 +1,95 @@
+"""What temperature scaling did to the confidences; reads the documents of `export` and `check`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dfkd_edge.certainty import domains_of, measure_of
+
+Document = Mapping[str, Any]
+
+
+def pooled_reliability(document: Document, rung: Document, key: str) -> dict[str, Any] | None:
+    """Bins of all domains together: `ece`, `bins`, `temperature`; None where not measured.
+
+    Args:
+        document: that holds the rung.
+        rung: whose confidences are asked for.
+        key: `reliability`, or `reliability_scaled` for those after temperature.
+    """
+    parts = [rung["domains"][domain].get(key) for domain in domains_of(document)]
+    if not all(part and part["ece"] is not None for part in parts):
+        return None
+    return _pooled([part for part in parts if part])
+
+
+def _pooled(parts: Sequence[Document]) -> dict[str, Any]:
+    bins: list[list[Any]] = []
+    error, total = 0.0, sum(row[0] for part in parts for row in part["bins"])
+    for rows in zip(*(part["bins"] for part in parts), strict=True):
+        count = sum(row[0] for row in rows)
+        if not count:
+            bins.append([0, None, None])
+            continue
+        confidence, right = (
+            sum(row[0] * row[column] for row in rows if row[0]) / count for column in (1, 2)
+        )
+        bins.append([count, confidence, right])
+        error += count / total * abs(confidence - right)
+    return {"temperature": parts[0]["temperature"], "ece": error, "bins": bins}
+
+
+def error_text(before: float, after: float) -> str:
+    """Two calibration errors that nobody takes for an interval."""
+    return f"{before:.3f} before, {after:.3f} after temperature"
+
+
+def is_kept(fitted: Document) -> bool:
+    """Whether the bundle uses the temperature that was fitted."""
+    return bool(fitted["temperature"] == fitted.get("fitted_temperature", fitted["temperature"]))
+
+
+def fit_sentence(fitted: Document) -> str:
+    """Say which temperature a bundle uses and why.
+
+    Args:
+        fitted: the `confidence` of a bundle.
+    """
+    if fitted["ece_before"] is None:
+        return "temperature 1: there was no image to fit it on"
+    error = f"calibration error {error_text(fitted['ece_before'], fitted['ece_after'])}"
+    where = "on surrogate images of other pictures than it was fitted on"
+    if is_kept(fitted):
+        return f"temperature {fitted['temperature']:.2f}: {error}, {where}"
+    loss = f"{fitted['log_loss_before']:.3f} before, {fitted['log_loss_after']:.3f} after"
+    return (
+        f"temperature 1: that of the best fit, {fitted['fitted_temperature']:.2f}, is not kept, "
+        f"for it does not lower both calibration error and log-loss {where} ({error}; log-loss "
+        f"{loss})"
+    )
+
+
+def effect_sentence(document: Document) -> str:
+    """Say what the bundle's temperature did on the images of a ladder; empty where it is 1."""
+    rung, fitted = document["rungs"][-1], document.get("confidence")
+    before = pooled_reliability(document, rung, "reliability")
+    after = pooled_reliability(document, rung, "reliability_scaled")
+    if not (fitted and before and after) or fitted["temperature"] == 1:
+        return ""
+    pictures = "pictures" if measure_of(document) == "top1" else "images"
+    did = "worse" if after["ece"] > before["ece"] else "no worse"
+    return (
+        f"on these {pictures} temperature made the confidences {did}: calibration error "
+        f"{error_text(before['ece'], after['ece'])}"
+    )
+
+
+def temperature_lines(document: Document) -> list[str]:
+    """Make the lines of a closing panel; surrogates are fitted on, so pictures alone say more."""
+    fitted = document.get("confidence")
+    if not fitted:
+        return []
+    lines = [f"confidence  {fit_sentence(fitted)}"]
+    effect = effect_sentence(document) if measure_of(document) == "top1" else ""
+    return [*lines, f"            {effect}"] if effect else lines

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dfkd_edge.report.results import confidence_facts
+from dfkd_edge.temperature import effect_sentence, fit_sentence, temperature_lines
+from dfkd_edge.validation.reliability import reliability
+
+KEPT = {
+    "temperature": 4.0,
+    "fitted_temperature": 4.0,
+    "ece_before": 0.072,
+    "ece_after": 0.041,
+    "log_loss_before": 0.5,
+    "log_loss_after": 0.4,
+    "num_images": 400,
+    "reject_threshold": 0.5,
+    "unknown_auroc": None,
+}
+DROPPED = {**KEPT, "temperature": 1.0, "fitted_temperature": 0.61, "ece_after": 0.153}
+
+
+def document(share_right: float, fitted: dict[str, Any], measure: str = "top1") -> dict[str, Any]:
+    """A rung that is 95 % sure of everything."""
+    logits_NK = np.tile([3.0, 0.0], (100, 1))
+    right_N = np.arange(100) < 100 * share_right
+    figures = {
+        "reliability": reliability(logits_NK, right_N),
+        "reliability_scaled": reliability(logits_NK, right_N, fitted["temperature"]),
+    }
+    rungs = [{"name": "onnx-int8", "domains": {"photo": figures, "sketch": figures}}]
+    return {"measure": measure, "rungs": rungs, "confidence": fitted}
+
+
+@pytest.mark.parametrize(("share", "did"), [(0.95, "worse"), (0.6, "no worse")])
+def test_labelled_pictures_tell_what_temperature_did_to_them(share: float, did: str) -> None:
+    measured = document(share, KEPT)
+    _, line = temperature_lines(measured)
+    assert f"on these pictures temperature made the confidences {did}: calibration" in line
+    assert " before, " in line
+    assert " to " not in line
+    assert effect_sentence(measured) in dict(confidence_facts(measured).pairs)["its effect above"]
+
+
+def test_a_temperature_that_was_not_kept_is_said_and_has_no_effect() -> None:
+    (line,) = temperature_lines(document(0.95, DROPPED))
+    assert line.startswith("confidence  temperature 1: that of the best fit, 0.61, is not kept")
+    assert "calibration error 0.072 before, 0.153 after temperature" in line
+    assert fit_sentence(KEPT).startswith("temperature 4.00: calibration error 0.072 before, 0.041")
+
+
+def test_images_that_were_fitted_on_prove_nothing_in_the_panel() -> None:
+    assert len(temperature_lines(document(0.6, KEPT, "agreement"))) == 1
+    assert temperature_lines({**document(0.6, KEPT), "confidence": None}) == []
