@@ -27,8 +27,8 @@ from dfkd_edge.class_lint import lint_classes as _lint_classes
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.config import TeacherConfig
 from dfkd_edge.console import ConsoleReporter, make_console
-from dfkd_edge.deployment.bundle import Bundle, find_bundle
-from dfkd_edge.deployment.bundle import open_bundle as _open_bundle
+from dfkd_edge.deployment.opening import find_bundle
+from dfkd_edge.deployment.opening import open_bundle as _open_bundle
 from dfkd_edge.distill_command import (
     DistillRequest,
     distill_planned,
@@ -51,7 +51,7 @@ from dfkd_edge.predict_command import classify_pictures
 from dfkd_edge.process import check_device
 from dfkd_edge.report import write_report as write_report
 from dfkd_edge.report_command import refresh_report
-from dfkd_edge.runtime.bundle_files import read_json
+from dfkd_edge.runtime.bundle_files import Bundle, read_json
 from dfkd_edge.runtime.preprocess import read_picture as read_picture
 from dfkd_edge.runtime.timing import TimingRequest
 from dfkd_edge.students import Student

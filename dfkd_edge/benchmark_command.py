@@ -44,7 +44,9 @@ def benchmark(
 ) -> None:
     """Measure latency, throughput, memory and size of every model of a bundle."""
     from dfkd_edge.console import make_console
-    from dfkd_edge.deployment.bundle import find_bundle, open_bundle
+    from dfkd_edge.deployment.opening import find_bundle, open_bundle
+
+    opened = open_bundle(find_bundle(bundle))
     from dfkd_edge.runtime.timing import TimingRequest, parse_percentiles
 
     try:
@@ -53,7 +55,6 @@ def benchmark(
         raise UsageError(
             f"'{percentile}' names no percentiles", where="--percentile", hint="such as 50,90,99"
         ) from error
-    opened = open_bundle(find_bundle(bundle))
     console = make_console(quiet)
     if dry_run:
         _show_plan(plan_benchmark(opened, precision, request, threads), as_json)

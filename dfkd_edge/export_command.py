@@ -104,8 +104,6 @@ def plan_export(request: ExportRequest) -> PlannedExport:
         RunDirError: another bundle is there.
         EnvironmentLackingError: the bundle cannot be written.
     """
-    from dfkd_edge.deployment.replacement import refuse_other_bundle
-
     _settled(None, request.overrides)
     if request.data:
         require_folder(Path(request.data))
@@ -121,6 +119,8 @@ def plan_export(request: ExportRequest) -> PlannedExport:
     if not request.output:
         _require_free(folder)
     if not request.exist_ok:
+        from dfkd_edge.deployment.replacement import refuse_other_bundle
+
         refuse_other_bundle(folder, run, config, request.data)
     return PlannedExport(run, config, target, folder)
 
@@ -201,7 +201,7 @@ def measure_bundle(request: CheckRequest, console: Console) -> tuple[Bundle, dic
 
 def _checked_bundle(request: CheckRequest) -> Bundle:
     """The bundle of a request that can be met, found before any heavy library is imported."""
-    from dfkd_edge.deployment.bundle import find_bundle, open_bundle
+    from dfkd_edge.deployment.opening import find_bundle, open_bundle
 
     bundle = open_bundle(find_bundle(request.bundle))
     if request.data:

@@ -98,7 +98,7 @@ def _run(path: Path) -> dict[str, Any]:
 
 
 def _bundle(path: Path) -> dict[str, Any]:
-    from dfkd_edge.deployment.bundle import open_bundle
+    from dfkd_edge.deployment.opening import open_bundle
     from dfkd_edge.runtime.bundle_files import damaged_files
     from dfkd_edge.runtime.doubts import graph_notes
 

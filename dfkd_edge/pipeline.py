@@ -10,7 +10,6 @@ from dfkd_edge.artifacts import PromptSet, StudentArtifact, SurrogateSet
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config import PipelineConfig
 from dfkd_edge.config_file import to_toml
-from dfkd_edge.deployment.bundle import Bundle
 from dfkd_edge.deployment.calibration_source import calibration_shortage
 from dfkd_edge.deployment.export import ExportPlan, export_student
 from dfkd_edge.distillation import distill
@@ -21,6 +20,7 @@ from dfkd_edge.plugins import load_target
 from dfkd_edge.prompts import diversify_prompts, require_styles
 from dfkd_edge.real_pictures import RealPictures
 from dfkd_edge.run_dir import RunDir, atomic_write
+from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.students import require_start
 from dfkd_edge.synthesis import require_synthesizer, synthesize
 from dfkd_edge.teacher import Teacher, load_teacher

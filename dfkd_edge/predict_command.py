@@ -79,12 +79,13 @@ def classify_pictures(
         UsageError: no bundle, no such model, no picture, no such threshold.
         ArtifactError: the bundle is damaged.
     """
-    from dfkd_edge.deployment.bundle import find_bundle, open_bundle
+    from dfkd_edge.deployment.opening import find_bundle, open_bundle
+
+    opened = open_bundle(find_bundle(bundle))
     from dfkd_edge.runtime.doubts import graph_notes
     from dfkd_edge.runtime.sessions import OnnxSession, SessionRequest
     from dfkd_edge.runtime_faults import faults_as_errors
 
-    opened = open_bundle(find_bundle(bundle))
     confidence = opened.confidence
     if reject_threshold is not None:
         if not 0 <= reject_threshold <= 1:

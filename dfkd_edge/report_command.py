@@ -35,7 +35,8 @@ def report(
     verbose: Verbose = False,
 ) -> None:
     """Write report.html: one offline page that shows what the student can do and where it fails."""
-    from dfkd_edge.report import write_report
+    from dfkd_edge.run_dir import find_run
+    from dfkd_edge.runtime.bundle_files import MANIFEST
 
     results = [path for path in paths or () if path.suffix == ".json"]
     subjects = [path for path in paths or () if path.suffix != ".json"] or [LATEST]
@@ -45,6 +46,10 @@ def report(
             where=str(subjects[1]),
             hint="results of devices end in .json",
         )
+    if not (subjects[0] / MANIFEST).is_file():
+        find_run(subjects[0])
+    from dfkd_edge.report import write_report
+
     written = write_report(subjects[0], results, output).resolve()
     if as_json:
         document: dict[str, Any] = {"report": str(written), "bytes": written.stat().st_size}

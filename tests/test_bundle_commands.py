@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dfkd_edge.deployment.bundle import Bundle, BundleContents, write_bundle
+from dfkd_edge.deployment.bundle import BundleContents, write_bundle
+from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.doubts import FP16_IN_ENGINE
 from dfkd_edge.runtime.rejection import FITTED_ON, SHARE_REJECTED
 from dfkd_edge.validation.latency import ModelBenchmark, doubt_slow_int8

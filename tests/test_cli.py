@@ -36,6 +36,32 @@ def test_help_loads_no_heavy_library() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "distill --classes nothing.txt",
+        "export nothing",
+        "check nothing",
+        "benchmark nothing",
+        "predict nothing picture.jpg",
+        "report nothing",
+        "inspect nothing",
+    ],
+)
+def test_a_wrong_path_is_told_of_without_numpy(tmp_path: Path, call: str) -> None:
+    code = (
+        f"import sys; sys.argv = ['dfkd-edge', *{call.split()}]\n"
+        "from dfkd_edge.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert stop.code == 2, stop.code\n"
+        "assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "nothing" in done.stderr
+
+
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]])
 def test_the_first_line_comes_before_any_heavy_library(
     tmp_path: Path, quickstart: Path, flags: list[str]

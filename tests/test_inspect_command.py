@@ -12,10 +12,10 @@ from typer.testing import CliRunner, Result
 from dfkd_edge.cli import app
 from dfkd_edge.config import PipelineConfig
 from dfkd_edge.config_file import to_toml
-from dfkd_edge.deployment.bundle import Bundle
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.run_dir import atomic_write, open_run
 from dfkd_edge.run_lock import locked
+from dfkd_edge.runtime.bundle_files import Bundle
 
 
 def inspected(path: Path) -> tuple[dict[str, Any], Result]:

@@ -1,4 +1,4 @@
-"""The bundle: a self-contained folder that a device can trust; written whole, opened verified.
+"""The bundle: a self-contained folder that a device can trust, written whole.
 
 Shape suffixes: K classes, D embedding width.
 """
@@ -17,16 +17,16 @@ from typing import Any, Literal
 from dfkd_edge import __version__
 from dfkd_edge.artifacts import Floats, ModelFile, StudentArtifact, save_tensors
 from dfkd_edge.deployment.bundle_parts import GoldenSet, card_png, check_archive, golden_bytes
-from dfkd_edge.errors import EnvironmentLackingError, RunDirError, UsageError
+from dfkd_edge.deployment.opening import open_bundle
+from dfkd_edge.errors import EnvironmentLackingError, RunDirError
 from dfkd_edge.run_dir import atomic_write
 from dfkd_edge.runtime import bundle_files, preprocess
 from dfkd_edge.runtime.bundle_files import MANIFEST, Bundle
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.golden import TOLERANCE
-from dfkd_edge.runtime_faults import faults_as_errors
 from dfkd_edge.target_profile import Precision, TargetProfile
 
-__all__ = ["Bundle", "BundleContents", "GoldenSet", "find_bundle", "open_bundle", "write_bundle"]
+__all__ = ["BundleContents", "GoldenSet", "write_bundle"]
 
 CHECK, CARD = "check.pyz", "README.md"
 LATER_NAMES = (
@@ -143,45 +143,6 @@ def _fill(folder: Path, contents: BundleContents) -> None:
         }
     }
     atomic_write(folder / MANIFEST, _json(manifest))
-
-
-def open_bundle(folder: Path, verify: bool = True) -> Bundle:
-    """Open a bundle.
-
-    Args:
-        folder: the bundle.
-        verify: compare every file with its hash.
-
-    Raises:
-        UsageError: the folder holds no bundle.
-        ArtifactError: a file is missing, cut short, changed or swapped, or the manifest names
-            a file outside of the folder.
-    """
-    with faults_as_errors():
-        bundle = bundle_files.read_bundle(folder)
-        for fault in bundle_files.damaged_files(folder, bundle.manifest) if verify else ():
-            raise fault
-    return bundle
-
-
-def find_bundle(path: Path) -> Path:
-    """Take a bundle as it is, or the only bundle of a run.
-
-    Raises:
-        UsageError: the run holds none or several.
-    """
-    bundles = path / "bundles"
-    if not bundles.is_dir():
-        return path
-    found = sorted(child for child in bundles.iterdir() if (child / MANIFEST).is_file())
-    if len(found) != 1:
-        names = ", ".join(child.name for child in found) or "none"
-        raise UsageError(
-            f"run holds {len(found)} bundles, name one: {names}",
-            where=str(bundles),
-            hint="dfkd-edge export makes one",
-        )
-    return found[0]
 
 
 def _manifest(contents: BundleContents, models: Mapping[Precision, str]) -> dict[str, Any]:

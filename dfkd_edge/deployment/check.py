@@ -9,7 +9,6 @@ from rich.markup import escape
 
 from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.deployment.bundle import Bundle
 from dfkd_edge.deployment.origin import (
     calibrated_images,
     graphs,
@@ -21,6 +20,7 @@ from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.finished_run import read_finished_surrogates
 from dfkd_edge.interfaces import Reporter, StageContext
 from dfkd_edge.run_dir import RunDir
+from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.doubts import graph_notes
 from dfkd_edge.runtime_faults import faults_as_errors
 from dfkd_edge.students import load_student

@@ -9,7 +9,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from dfkd_edge.deployment.bundle import Bundle
 from dfkd_edge.deployment.origin import (
     calibrated_images,
     graphs,
@@ -18,7 +17,7 @@ from dfkd_edge.deployment.origin import (
 )
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.interfaces import Reporter
-from dfkd_edge.runtime.bundle_files import read_json
+from dfkd_edge.runtime.bundle_files import Bundle, read_json
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.engine_session import why_no_tensorrt
 from dfkd_edge.runtime_faults import faults_as_errors

@@ -18,17 +18,13 @@ from rich.markup import escape
 from dfkd_edge import __version__
 from dfkd_edge.artifacts import ModelFile, SurrogateSet, load_tensors
 from dfkd_edge.config import ExportConfig
-from dfkd_edge.deployment.bundle import (
-    Bundle,
-    BundleContents,
-    GoldenSet,
-    open_bundle,
-    write_bundle,
-)
+from dfkd_edge.deployment.bundle import BundleContents, write_bundle
+from dfkd_edge.deployment.bundle_parts import GoldenSet
 from dfkd_edge.deployment.calibration_source import CalibrationSet, calibration_set
 from dfkd_edge.deployment.conversion import Conversion, Graphs
 from dfkd_edge.deployment.licenses import licenses_text
 from dfkd_edge.deployment.model_card import model_card
+from dfkd_edge.deployment.opening import open_bundle
 from dfkd_edge.deployment.precision import chosen_precision
 from dfkd_edge.deployment.proof import Proof, build_rungs, evaluation_set, model_rung, prove
 from dfkd_edge.deployment.recipe import build_recipe, build_script
@@ -39,6 +35,7 @@ from dfkd_edge.finished_run import FinishedRun
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.real_pictures import pictures_below
 from dfkd_edge.run_dir import content_hash, file_hash
+from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.doubts import graph_notes
 from dfkd_edge.runtime.preprocess import resized_images
 from dfkd_edge.students import Student, load_student

@@ -9,10 +9,9 @@ from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config import ExportConfig, PipelineConfig, TeacherConfig
 from dfkd_edge.config_file import load_config
-from dfkd_edge.deployment.bundle import Bundle
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.run_dir import damaged_files, file_hash, read_stages, require_stages
-from dfkd_edge.runtime.bundle_files import read_json
+from dfkd_edge.runtime.bundle_files import Bundle, read_json
 from dfkd_edge.runtime_faults import faults_as_errors
 
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dfkd_edge.runtime.confidence import Confidence, read_confidence
 from dfkd_edge.runtime.faults import Fault, UsageFault
 
@@ -202,6 +200,8 @@ def read_golden(path: Path, side_px: int, num_classes: int) -> dict[str, NDArray
     Raises:
         Fault: it is damaged, or its shapes do not fit.
     """
+    import numpy as np  # a wrong path is told of without it
+
     try:
         with zipfile.ZipFile(str(path)) as archive:
             size = sum(info.file_size for info in archive.infolist())

@@ -5,14 +5,14 @@ Shape suffixes: N images, K classes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from dfkd_edge.runtime.faults import Fault
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -27,6 +27,8 @@ class Confidence:
 
     def probabilities(self, logits_NK: NDArray[Any]) -> NDArray[np.float64]:
         """Turn logits into probabilities [N, K], whose rows sum to 1."""
+        import numpy as np
+
         scaled_NK = np.asarray(logits_NK, np.float64) / self.temperature
         exponential_NK = np.exp(scaled_NK - scaled_NK.max(axis=1, keepdims=True))
         probability_NK: NDArray[np.float64] = exponential_NK / exponential_NK.sum(1, keepdims=True)
@@ -53,6 +55,6 @@ def read_confidence(manifest: dict[str, Any], where: str) -> Confidence:
         found = Confidence(float(fitted["temperature"]), float(fitted["reject_threshold"]))
     except (KeyError, TypeError, ValueError) as error:
         raise Fault("confidence is not whole", where, "export again") from error
-    if not (0 < found.temperature < np.inf and 0 <= found.reject_threshold <= 1):
+    if not (0 < found.temperature < math.inf and 0 <= found.reject_threshold <= 1):
         raise Fault("confidence is out of range", where, "export again")
     return found

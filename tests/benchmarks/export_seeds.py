@@ -40,7 +40,7 @@ def agreement_with_fp32(bundle: Path, data: Path) -> float:
     import numpy as np
 
     from dfkd_edge.artifacts import ModelFile
-    from dfkd_edge.deployment.bundle import open_bundle
+    from dfkd_edge.deployment.opening import open_bundle
     from dfkd_edge.deployment.proof import open_runner
     from dfkd_edge.runtime.preprocess import read_picture
     from dfkd_edge.validation.image_folders import find_domains

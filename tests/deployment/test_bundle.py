@@ -8,14 +8,10 @@ import numpy as np
 import pytest
 
 from dfkd_edge.artifacts import ModelFile, load_tensors
-from dfkd_edge.deployment.bundle import (
-    Bundle,
-    BundleContents,
-    find_bundle,
-    open_bundle,
-    write_bundle,
-)
+from dfkd_edge.deployment.bundle import BundleContents, write_bundle
+from dfkd_edge.deployment.opening import find_bundle, open_bundle
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError, RunDirError, UsageError
+from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.target_profile import Precision
 
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from dfkd_edge.artifacts import load_tensors
 from dfkd_edge.cli import app
-from dfkd_edge.deployment.bundle import open_bundle
+from dfkd_edge.deployment.opening import open_bundle
 from dfkd_edge.deployment.origin import graphs
 from dfkd_edge.deployment.proof import model_rung
 from dfkd_edge.errors import ArtifactError, ConfigError, UsageError

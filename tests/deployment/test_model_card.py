@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # comes with huggingface_hub
 
-from dfkd_edge.deployment.bundle import BundleContents, open_bundle, write_bundle
+from dfkd_edge.deployment.bundle import BundleContents, write_bundle
 from dfkd_edge.deployment.model_card import escaped, model_card
+from dfkd_edge.deployment.opening import open_bundle
 from dfkd_edge.plugins import load_target
 
 EVIL = 'a": [b] <script>| `c`\n---\n# d'

@@ -3,9 +3,9 @@ from __future__ import annotations
 import dataclasses
 import shlex
 
-from dfkd_edge.deployment.bundle import Bundle
 from dfkd_edge.report.making import _export_again
 from dfkd_edge.report.sources import BundleSource
+from dfkd_edge.runtime.bundle_files import Bundle
 
 
 def test_the_printed_export_names_its_pictures_and_may_replace_the_bundle(

@@ -15,12 +15,13 @@ from typer.testing import CliRunner
 from dfkd_edge.artifacts import load_tensors, save_tensors
 from dfkd_edge.cli import app
 from dfkd_edge.console import make_console
-from dfkd_edge.deployment.bundle import Bundle, open_bundle
+from dfkd_edge.deployment.opening import open_bundle
 from dfkd_edge.errors import ArtifactError, RunDirError, UsageError
 from dfkd_edge.report import report_path, write_report
 from dfkd_edge.report.making import STYLE_NOTE
 from dfkd_edge.report.page import SECTIONS
 from dfkd_edge.report_command import refresh_report
+from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.check import MARKER
 from dfkd_edge.validation.gate import Verdict
 from dfkd_edge.validation.statistics import paired_drop

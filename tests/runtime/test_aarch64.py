@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dfkd_edge.deployment.bundle import Bundle
+from dfkd_edge.runtime.bundle_files import Bundle
 
 NEEDED = ("qemu-aarch64-static", "apt-get", "dpkg-deb")
 MISSING = [name for name in NEEDED if shutil.which(name) is None]

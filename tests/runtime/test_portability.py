@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_edge.deployment.bundle import Bundle
 from dfkd_edge.deployment.bundle_parts import check_archive
+from dfkd_edge.runtime.bundle_files import Bundle
 
 RUNTIME = Path(__file__).parents[2] / "dfkd_edge" / "runtime"
 SOURCES = sorted(RUNTIME.glob("*.py"))
