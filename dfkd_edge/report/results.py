@@ -36,7 +36,6 @@ from dfkd_edge.report.figures import (
 )
 from dfkd_edge.report.ladder_view import (
     NOTES_PLACE,
-    STUDENT,
     TEACHER,
     LadderView,
     read_ladders,
@@ -44,7 +43,8 @@ from dfkd_edge.report.ladder_view import (
     subject,
 )
 from dfkd_edge.report.sources import BundleSource, Document, Sources
-from dfkd_edge.report.svg import NOTHING, TIMES, percent
+from dfkd_edge.report.speed import speed_tiles
+from dfkd_edge.report.svg import NOTHING, percent
 from dfkd_edge.temperature import effect_sentence, fit_sentence
 
 MIB = 1 << 20
@@ -64,7 +64,7 @@ def verdict(sources: Sources) -> VerdictView:
     if not ladders:
         return VerdictView("open", "Not measured yet", "No ladder was climbed.", tuple(tiles))
     ladder = ladders[0]
-    tiles += [*_cost_tiles(ladder, student), _retention_tile(ladder)]
+    tiles += [*_size_tiles(ladder, student), *speed_tiles(ladder, sources), _retention_tile(ladder)]
     measured = certainty_of(ladder.document)
     doubt = f"Measured: {measured.sentence()}."
     gate = ladder.document.get("gate")
@@ -85,7 +85,7 @@ def verdict(sources: Sources) -> VerdictView:
     )
 
 
-def _cost_tiles(ladder: LadderView, student: Document) -> list[Tile]:
+def _size_tiles(ladder: LadderView, student: Document) -> list[Tile]:
     teacher, last = ladder.rung(TEACHER), ladder.last
     size, teacher_size = last.get("size_bytes"), teacher.get("size_bytes")
     if not (size and teacher_size):
@@ -96,22 +96,7 @@ def _cost_tiles(ladder: LadderView, student: Document) -> list[Tile]:
     ratio = f"{teacher_size / size:.1f} times smaller"
     note = f"{ratio} than the teacher's {teacher_size / MIB:.1f} MiB"
     note += f"; {NOTES_PLACE}" if ladder.document.get("notes") else ""
-    tiles = [Tile("Size", f"{size / MIB:.2f} MiB", note)]
-    return [*tiles, *_speed_tile(ladder, teacher)]
-
-
-def _speed_tile(ladder: LadderView, teacher: Document) -> list[Tile]:
-    """Say how fast the last rung is that was timed; on the host, and by its own runtime."""
-    before, student = teacher.get("latency_ms"), ladder.rung(STUDENT)
-    timed = next((rung for rung in reversed(ladder.rungs) if rung.get("latency_ms")), teacher)
-    if not before or timed is teacher:
-        return []
-    taken = f"{timed['name']} takes {timed['latency_ms']:.2f} ms, the teacher {before:.2f}"
-    note = f"as fast as the teacher, on the host: {taken}"
-    if timed is not student and student.get("latency_ms"):
-        note += f"; both in torch: {before / student['latency_ms']:.1f}{TIMES}"
-    note += f"; {NOTES_PLACE}" * any(r.get("latency_doubts") for r in (teacher, student, timed))
-    return [Tile("Speed", f"{before / timed['latency_ms']:.1f}{TIMES}", note)]
+    return [Tile("Size", f"{size / MIB:.2f} MiB", note)]
 
 
 def _retention_tile(ladder: LadderView) -> Tile:

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from dfkd_edge.report.blocks import Block, Cell, Figures, Missing, Notes, Section, Table, text_row
+from dfkd_edge.report.blocks import (
+    Block,
+    Cell,
+    Figures,
+    Missing,
+    Notes,
+    Section,
+    Table,
+    Tile,
+    text_row,
+)
 from dfkd_edge.report.figures import SpeedPoint, speed_figure
-from dfkd_edge.report.ladder_view import NOTES_PLACE, LadderView, read_ladders, subject
+from dfkd_edge.report.ladder_view import (
+    NOTES_PLACE,
+    STUDENT,
+    TEACHER,
+    LadderView,
+    read_ladders,
+    subject,
+)
 from dfkd_edge.report.sources import Document, Sources
-from dfkd_edge.report.svg import NOTHING, number_text, percent
+from dfkd_edge.report.svg import NOTHING, TIMES, number_text, percent
 
 SPEED_HEADINGS = (
     *("machine", "model", "p50 ms", "p90 ms", "p99 ms", "images/s", "peak MiB"),
@@ -71,13 +88,51 @@ def _benchmark_rows(sources: Sources) -> list[tuple[Cell, ...]]:
     return rows
 
 
+def speed_tiles(ladder: LadderView, sources: Sources) -> list[Tile]:
+    """Say in the verdict how fast the student is, on the host and on devices that answered."""
+    return [*_host_tile(ladder), *_device_tiles(sources)]
+
+
+def _host_tile(ladder: LadderView) -> list[Tile]:
+    """Say how fast the last rung is that was timed; on the host, and by its own runtime."""
+    teacher, student = ladder.rung(TEACHER), ladder.rung(STUDENT)
+    before = teacher.get("latency_ms")
+    timed = next((rung for rung in reversed(ladder.rungs) if rung.get("latency_ms")), teacher)
+    if not before or timed is teacher:
+        return []
+    taken = f"{timed['name']} takes {timed['latency_ms']:.2f} ms, the teacher {before:.2f}"
+    note = f"as fast as the teacher, on the host: {taken}"
+    if timed is not student and student.get("latency_ms"):
+        note += f"; both in torch: {before / student['latency_ms']:.1f}{TIMES}"
+    note += f"; {NOTES_PLACE}" * any(r.get("latency_doubts") for r in (teacher, student, timed))
+    return [Tile("Speed", f"{before / timed['latency_ms']:.1f}{TIMES}", note)]
+
+
+def _device_tiles(sources: Sources) -> list[Tile]:
+    """Say how long one image takes on each device that has answered, in its bundle's precision."""
+    precision = {bundle.sha256: bundle.manifest["precision"] for bundle in sources.bundles}
+    tiles = []
+    for device in sources.devices:
+        ours = precision.get(device.document.get("bundle", {}).get("manifest_sha256"))
+        model = device.document["models"].get(ours, {})
+        p50 = model.get("latency", {}).get("percentile_ms", {}).get("p50")
+        if p50 and not model.get("not_target"):
+            note = f"one image, p50, {ours}: {_device_name(device.document)}"
+            tiles.append(Tile("On the device", f"{p50:.2f} ms", note))
+    return tiles
+
+
+def _device_name(document: Document) -> str:
+    facts = document["device"]
+    return str(facts.get("board") or facts.get("cpu") or facts.get("machine") or "device")
+
+
 def _device_rows(sources: Sources) -> list[tuple[Cell, ...]]:
     known = {bundle.sha256 for bundle in sources.bundles}
     rows = []
     for device in sources.devices:
-        facts = device.document["device"]
         is_ours = device.document.get("bundle", {}).get("manifest_sha256") in known
-        name = str(facts.get("board") or facts.get("cpu") or facts.get("machine") or "device")
+        name = _device_name(device.document)
         for precision, model in device.document["models"].items():
             latency, data = model.get("latency", {}), model.get("data", {})
             power = latency.get("state", {}).get("power_mode")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from dfkd_edge.artifacts import load_tensors, save_tensors
+from dfkd_edge.artifacts import StudentArtifact, load_tensors, save_tensors
 from dfkd_edge.cli import app
 from dfkd_edge.console import make_console
 from dfkd_edge.deployment.opening import open_bundle
@@ -21,6 +22,7 @@ from dfkd_edge.report import report_path, write_report
 from dfkd_edge.report.making import STYLE_NOTE
 from dfkd_edge.report.page import SECTIONS
 from dfkd_edge.report_command import refresh_report
+from dfkd_edge.run_dir import file_hash
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.check import MARKER
 from dfkd_edge.validation.gate import Verdict
@@ -154,6 +156,27 @@ def test_devices_merge_into_one_table_and_count_once(run: Path, tmp_path: Path) 
     assert (text.count("board 7"), text.count("board 9")) == (1, 1)
     assert "7.00" in text
     assert "11.00" in text
+
+
+def test_the_verdict_states_the_time_on_the_device_of_this_bundle_alone(
+    run: Path, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    bundle = run / "bundles" / "tiny"
+    shutil.copytree(tiny_bundle.folder, bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    weights = StudentArtifact(run / "student", {}).weights
+    manifest["provenance"]["student_sha256"] = file_hash(weights)
+    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    ours, other, host = (_device(tmp_path / f"{n}.json", f"board {n}", n) for n in (7, 9, 11))
+    for file in (ours, host):
+        document = json.loads(file.read_text(encoding="utf-8"))
+        document["bundle"] = {"manifest_sha256": file_hash(bundle / "manifest.json")}
+        if file is host:
+            document["models"]["int8"]["not_target"] = "host"
+        file.write_text(json.dumps(document), encoding="utf-8")
+    text = Page(write_report(run, [ours, other, host]).read_text(encoding="utf-8")).text
+    assert text.count("On the device") == 1
+    assert "one image, p50, int8: board 7" in text
 
 
 def test_a_result_of_a_host_is_no_device(run: Path, tmp_path: Path) -> None:
