@@ -70,7 +70,7 @@ class NearNames:
     """Finds the class that a folder's name may mean, as `dogs` means `dog`.
 
     A thousand folders against as many classes are a million pairs. The letters that two names share
-    bound their likeness from above, and are counted as bits; few pairs pass and are compared in full.
+    bound their likeness from above, and are counted as bits; few pairs are compared in full.
     """
 
     def __init__(self, classes: Iterable[str]) -> None:
