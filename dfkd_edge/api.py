@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.benchmark_command import benchmark_bundle, benchmark_document
-from dfkd_edge.class_lint import as_document
+from dfkd_edge.class_findings import as_document
 from dfkd_edge.class_lint import lint_classes as _lint_classes
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.config import TeacherConfig

@@ -1,4 +1,4 @@
-"""How many drawings of the memory show a class, and what a prompt of its own costs.
+"""What a prompt of its own costs a class in drawings of the memory.
 
 The memory is searched as synthesis does it: half of a class's images start from what is found.
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from dfkd_edge.class_names import ClassNames
+from dfkd_edge.synthesis.drawn_names import carries_name
 from dfkd_edge.synthesis.exemplars import DrawingMemory
 
 
@@ -26,16 +27,12 @@ class EmbeddedList:
     templates: Sequence[str]
 
 
-def num_drawings(memory: DrawingMemory, listed: EmbeddedList) -> dict[str, int]:
-    """Count the drawings that synthesis would start from, for each class of the list."""
-    found = memory.search(listed.head_KD, [bool(prompt) for prompt in listed.classes.prompts])
-    return {name: len(places) for name, places in zip(listed.classes.names, found, strict=True)}
-
-
 def given_up(
     memory: DrawingMemory, listed: EmbeddedList, prompts: Mapping[str, str]
 ) -> dict[str, int]:
     """Count the drawings that classes take by their names alone and not by their prompts.
+
+    Only those that carry the name count: a prompt is there to lose drawings of something else.
 
     Args:
         memory: of the teacher whose text space decides.
@@ -52,7 +49,8 @@ def given_up(
     own_KD[rows] = teacher.embed_texts(list(prompts.values()))
     by_name = memory.search(bare_KD, [False] * len(names))
     by_prompt = memory.search(own_KD, [name in prompts for name in names])
+    lost = (memory.named({*by_name[row]} - {*by_prompt[row]}) for row in rows)
     return {
-        name: len({*by_name[row]} - {*by_prompt[row]})
-        for name, row in zip(prompts, rows, strict=True)
+        name: sum(num for drawing, num in named.items() if carries_name(drawing, name))
+        for name, named in zip(prompts, lost, strict=True)
     }

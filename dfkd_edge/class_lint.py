@@ -8,21 +8,24 @@ Shape suffixes: K classes, P pairs, T kinds of things, D embedding width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from dfkd_edge.class_drawings import EmbeddedList, given_up, num_drawings
+from dfkd_edge.class_drawings import EmbeddedList, given_up
+from dfkd_edge.class_findings import ClassListReport, Finding
 from dfkd_edge.class_names import ClassNames, folded
 from dfkd_edge.class_senses import read_senses, read_word
+from dfkd_edge.class_slips import find_slips
 from dfkd_edge.class_words import KnownWords, known_words
 from dfkd_edge.config import TeacherConfig
+from dfkd_edge.drawn_class import FEW, DrawnClass
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.similarity_scale import SCALE_WORDS, Scale, measure_scale
+from dfkd_edge.synthesis.drawn_names import drawn_classes
 from dfkd_edge.synthesis.exemplars import DrawingMemory
 from dfkd_edge.teacher import MINI, Teacher, load_teacher
 
@@ -47,36 +50,6 @@ MIN_LETTERS_A_TOKEN = 2.0
 ODD_CHARACTERS = frozenset("/\\<>{}[]|*=_")
 WORTH_A_PROMPT = 0.03
 """A prompt is suggested for a pair when it lowers the similarity by this much."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing to look at in a class list."""
-
-    rule: str
-    """`typo`, `near-duplicate`, `confusable`, `ambiguous`, `unclear`, `unknown-word`, `too-long`,
-    `odd-characters` or `costs-drawings`."""
-    names: tuple[str, ...]
-    text: str
-    """What is the matter, after the names."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClassListReport:
-    """What the teacher makes of a class list."""
-
-    scale: Scale
-    findings: tuple[Finding, ...]
-    pairs: tuple[tuple[str, str, float], ...]
-    """The most similar pairs with their cosine, most similar first."""
-    suggested_prompts: dict[str, str]
-    """Name -> a prompt that would help."""
-    kind_prompts: frozenset[str] = frozenset()
-    """Names whose suggestion only names their kind, to set two classes apart."""
-    num_drawings: dict[str, int] = field(default_factory=dict)
-    """Drawings of the memory that synthesis would start from; empty for other teachers."""
-    given_up: dict[str, int] = field(default_factory=dict)
-    """Drawings that a class takes by its name and not by its own or its suggested prompt."""
 
 
 def lint_classes(classes: ClassNames, config: TeacherConfig, reporter: Reporter) -> ClassListReport:
@@ -107,7 +80,10 @@ def lint_classes(classes: ClassNames, config: TeacherConfig, reporter: Reporter)
         progress.advance()
     if teacher.name != MINI:
         return report
-    return _with_drawings(report, reader, templates, reporter)
+    with reporter.stage("searching the memory", 1) as progress:
+        report = _with_drawings(report, reader, templates)
+        progress.advance()
+    return report
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +105,7 @@ class _Reader:
         asked = {name for finding in typos for name in finding.names}
         findings = [
             *typos,
+            *(Finding(s.rule, (s.name,), s.text) for s in find_slips(self.classes.names)),
             *self._odd_characters(),
             *self._too_long(),
             *self._of_pairs(pairs, kind_KT, kinds),
@@ -220,7 +197,8 @@ class _Reader:
             reading = read_word(self.teacher, senses, row_D, whole_D - row_D, self.scale)
             if reading.is_misread:
                 prompts[name] = f"a photo of {_with_article(name)}, {reading.meant}"
-            findings.append(Finding("ambiguous", (name,), reading.sentence()))
+            is_fine = reading.meant == reading.read
+            findings.append(Finding("ambiguous", (name,), reading.sentence(), is_fine))
         return findings
 
     def _odd_characters(self) -> list[Finding]:
@@ -260,13 +238,11 @@ class _Reader:
 
 
 def _with_drawings(
-    report: ClassListReport,
-    reader: _Reader,
-    templates: Sequence[str],
-    reporter: Reporter,
+    report: ClassListReport, reader: _Reader, templates: Sequence[str]
 ) -> ClassListReport:
     """Add what the memory holds, and take back prompts that would cost more than they bring."""
-    memory = DrawingMemory(reader.teacher, reporter)
+    memory = DrawingMemory(reader.teacher)
+    drawn = tuple(drawn_classes(memory, reader.classes, reader.head_KD))
     pairs = zip(reader.classes.names, reader.classes.prompts, strict=True)
     own = {name: prompt for name, prompt in pairs if prompt}
     prompts = own | report.suggested_prompts
@@ -289,11 +265,32 @@ def _with_drawings(
     }
     return replace(
         report,
-        findings=(*report.findings, *costly),
+        findings=(*report.findings, *_of_drawings(drawn, report, own), *costly),
         suggested_prompts=kept,
-        num_drawings=num_drawings(memory, listed),
+        drawn=drawn,
         given_up={name: costs[name] for name in own | kept},
     )
+
+
+def _of_drawings(
+    drawn: Sequence[DrawnClass], report: ClassListReport, prompts: Mapping[str, str]
+) -> list[Finding]:
+    """Name classes whose drawings are of something else, and those that have next to none."""
+    asked = {name for f in report.findings if f.rule == "typo" for name in f.names}
+    findings = []
+    for each in drawn:
+        if each.name in asked:
+            continue
+        if each.is_of_others:
+            own = f", {each.num_own} carries its own" if each.num_own else ""
+            how = "change its prompt" if each.name in prompts else "give a description after a tab"
+            text = f'its drawings are named "{each.names()}"{own}: accept it, or {how}'
+            findings.append(Finding("drawn-as-other", (each.name,), text))
+        elif each.num_own <= FEW:
+            what = "one drawing alone carries" if each.num_own else "no drawing carries"
+            text = f"{what} its name; expect less, real pictures help (distill --images DIR)"
+            findings.append(Finding("few-drawings", (each.name,), text, is_fine=True))
+    return findings
 
 
 def _kind_prompt(name: str, kind: str) -> str:
@@ -302,39 +299,3 @@ def _kind_prompt(name: str, kind: str) -> str:
 
 def _with_article(name: str) -> str:
     return f"{'an' if name[:1].casefold() in 'aeiou' else 'a'} {name}"
-
-
-def _drawings_document(report: ClassListReport, name: str) -> dict[str, int] | None:
-    found = report.num_drawings.get(name)
-    if found is None:
-        return None
-    return {"found": found, "given_up_by_prompt": report.given_up.get(name, 0)}
-
-
-def as_document(classes: ClassNames, report: ClassListReport) -> dict[str, Any]:
-    """Return everything as one JSON document."""
-    return {
-        "classes": [
-            {
-                "index": index,
-                "name": name,
-                "prompt": prompt,
-                "folder": slug,
-                "suggested_prompt": report.suggested_prompts.get(name),
-                "drawings": _drawings_document(report, name),
-            }
-            for index, (name, prompt, slug) in enumerate(
-                zip(classes.names, classes.prompts, classes.slugs(), strict=True)
-            )
-        ],
-        "findings": [
-            {"rule": f.rule, "names": list(f.names), "text": f.text} for f in report.findings
-        ],
-        "pairs": [{"names": [a, b], "similarity": round(c, 4)} for a, b, c in report.pairs],
-        "scale": {
-            "synonyms": round(report.scale.synonyms, 4),
-            "confusing": round(report.scale.confusing, 4),
-            "siblings": round(report.scale.siblings, 4),
-            "unrelated": round(report.scale.unrelated, 4),
-        },
-    }

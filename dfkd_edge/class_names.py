@@ -1,7 +1,8 @@
 """classes.txt -> ClassNames: what may stand in a class list, and what each fault is called.
 
 One name a line, UTF-8 with or without BOM, any line ending. Blank lines and lines that start with
-`#` are skipped; spaces around a name are dropped. `name<TAB>prompt` gives a class its own prompt.
+`#` are skipped; spaces around a name are dropped. `name<TAB>prompt` gives a class its own prompt;
+several spaces in the tab's place, or all names on one line, are errors and no class.
 Names are text, never paths: `slugs` makes safe folder names from them.
 """
 
@@ -12,6 +13,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from dfkd_edge.class_slips import names_on_a_line, prompt_after_spaces
 from dfkd_edge.errors import ClassNamesError
 
 MIN_CLASSES, MAX_CLASSES = 2, 1_000
@@ -106,13 +108,28 @@ def parse_class_names(text: str, where: str) -> ClassNames:
         names.append(name)
         prompts.append(prompt)
     if len(names) < MIN_CLASSES:
-        found = "no class name" if not names else f"only one class name, '{names[0]}'"
-        raise ClassNamesError(f"{found} in the list", where=where, hint="list at least two")
+        raise _too_few(names, seen, where)
     if len(names) > MAX_CLASSES:
         raise ClassNamesError(
             f"{len(names)} class names in the list", where=where, hint=f"list at most {MAX_CLASSES}"
         )
     return ClassNames(tuple(names), tuple(prompts))
+
+
+def _too_few(names: list[str], seen: dict[str, int], where: str) -> ClassNamesError:
+    if not names:
+        return ClassNamesError("no class name in the list", where=where, hint="list at least two")
+    (name,), (number,) = names, seen.values()
+    parts = names_on_a_line(name)
+    if len(parts) > 1:
+        return ClassNamesError(
+            f"{len(parts)} names on one line make one class, '{name}'",
+            where=f"{where}, line {number}",
+            hint="write one name a line",
+        )
+    return ClassNamesError(
+        f"only one class name, '{name}' in the list", where=where, hint="list at least two"
+    )
 
 
 def _parse_line(line: str, place: str) -> tuple[str, str | None]:
@@ -125,6 +142,14 @@ def _parse_line(line: str, place: str) -> tuple[str, str | None]:
             raise ClassNamesError(
                 f"control character U+{ord(control):04X}", where=place, hint="is this a text file?"
             )
+    parted = prompt_after_spaces(name)
+    if parted:
+        raise ClassNamesError(
+            f"several spaces between '{parted[0][:40]}' and '{parted[1][:40]}'",
+            where=place,
+            hint="put a tab between name and prompt, one space between the words of a name, and "
+            "each name on a line of its own",
+        )
     if not any(c.isalnum() for c in name):
         raise ClassNamesError(f"'{name}' has no letter or digit", where=place)
     if len(name) > MAX_NAME_CHARACTERS or len(prompt) > MAX_PROMPT_CHARACTERS:

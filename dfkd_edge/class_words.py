@@ -1,7 +1,7 @@
 """Are the words of a class list words at all? Typos, and what was probably meant.
 
 A word is known when the teacher's tokenizer holds it in one piece, when a drawing of the memory is
-named with it, or when WordNet names a thing so (the 21,841 names of ImageNet, which timm carries).
+named with it, or when WordNet names a thing so.
 Anything else that sounds like a name is asked about; so is what lies one slip of the finger from a
 common name, unless it is made from a known word (`spacer`).
 """
@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from string import ascii_lowercase
 
-from timm.data import ImageNetInfo
-
+from dfkd_edge import wordnet
 from dfkd_edge.class_names import folded
 from dfkd_edge.prompts.vocabulary import vocabulary_words
 from dfkd_edge.synthesis.exemplars import distinct_names, read_sheets
@@ -81,12 +80,7 @@ def known_words(teacher: Teacher) -> KnownWords:
     Raises:
         ConfigError: the decoder's memory is incomplete.
     """
-    wordnet = ImageNetInfo("imagenet-22k")
-    lemmas = [
-        lemma.strip()
-        for number in range(wordnet.num_classes())
-        for lemma in wordnet.index_to_description(number).split(",")
-    ]
+    lemmas = [lemma for names in wordnet.things() for lemma in names]
     drawn = _words(distinct_names(read_sheets()))
     things = frozenset(lemma for lemma in lemmas if re.fullmatch(r"[a-z]+", lemma)) | drawn
     sounding: dict[str, list[str]] = {}

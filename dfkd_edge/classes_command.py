@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +16,7 @@ from dfkd_edge.options import AsJson, File, Quiet, Verbose
 from dfkd_edge.runtime.counting import counted
 
 if TYPE_CHECKING:
-    from dfkd_edge.class_lint import ClassListReport, Finding
+    from dfkd_edge.class_findings import ClassListReport, Finding
     from dfkd_edge.class_names import ClassNames
 
 classes_app = typer.Typer(help="Work with class lists.", no_args_is_help=True)
@@ -44,7 +44,8 @@ def lint(
 ) -> None:
     """Tell what the teacher will mix up or misread in a class list, and suggest prompts.
 
-    Findings are advice: with them the exit code is 0, too, unless --strict is given.
+    Findings are advice: with them the exit code is 0, too, unless --strict is given. Dim ones are
+    good to know, and --strict leaves them out.
     """
     from dfkd_edge.class_names import read_class_names
     from dfkd_edge.config import TeacherConfig
@@ -54,7 +55,8 @@ def lint(
     names = read_class_names(path)
     console = make_console(quiet)
     with loading_libraries(console):
-        from dfkd_edge.class_lint import as_document, lint_classes
+        from dfkd_edge.class_findings import as_document
+        from dfkd_edge.class_lint import lint_classes
 
     config = TeacherConfig(name=teacher, pretrained=pretrained)
     report = lint_classes(names, config, ConsoleReporter(console))
@@ -65,9 +67,10 @@ def lint(
         sys.stdout.write(json.dumps(as_document(names, report), ensure_ascii=False) + "\n")
     else:
         _show(names, report, path)
-    if strict and report.findings:
+    num_to_mend = sum(not finding.is_fine for finding in report.findings)
+    if strict and num_to_mend:
         raise ClassNamesError(
-            counted(len(report.findings), "finding"),
+            counted(num_to_mend, "finding"),
             where=str(path),
             hint="mend the list, or leave --strict out",
         )
@@ -86,12 +89,18 @@ def _show(names: ClassNames, report: ClassListReport, path: Path) -> None:
     from rich.table import Table
 
     from dfkd_edge.console import result_console
+    from dfkd_edge.drawn_class import drawings_text, some
 
     console = result_console()
     table = Table("finding", "names", "what", title=f"{len(names)} classes", title_justify="left")
     table.columns[0].no_wrap = True
     for finding in _first_of_each(report.findings):
-        table.add_row(finding.rule, escape(" / ".join(finding.names)), escape(finding.text))
+        table.add_row(
+            finding.rule,
+            escape(" / ".join(finding.names)),
+            escape(finding.text),
+            style="dim" if finding.is_fine else None,
+        )
     if report.findings:
         console.print(table)
     else:
@@ -100,8 +109,11 @@ def _show(names: ClassNames, report: ClassListReport, path: Path) -> None:
         counts = Counter(finding.rule for finding in report.findings)
         listed = ", ".join(f"{count} {rule}" for rule, count in counts.items())
         console.print(f"[dim]{len(report.findings)} in all: {listed}; see --json[/dim]")
-    if report.num_drawings:
-        console.print(_drawings_line(report.num_drawings), markup=False)
+    if report.drawn:
+        text = drawings_text(report.drawn)
+        console.print(
+            f"drawings in the memory that images of a class start from: {text}", markup=False
+        )
     console.print("most alike to the teacher (predicted confusions):")
     for one, two, cosine in report.pairs[:5]:
         console.print(f"  {cosine:5.2f}  {one} / {two}", markup=False)
@@ -118,7 +130,7 @@ def _show(names: ClassNames, report: ClassListReport, path: Path) -> None:
             f"[dim]dfkd-edge classes lint {escape(str(path))} --output FILE writes them[/dim]"
         )
         costs = {name: report.given_up.get(name, 0) for name in report.suggested_prompts}
-        listed = _some([f"{name} {count}" for name, count in costs.items() if count])
+        listed = some([f"{name} {count}" for name, count in costs.items() if count])
         if listed:
             console.print(
                 "a prompt of its own takes no drawings of what the name alone means; these would "
@@ -136,18 +148,3 @@ def _first_of_each(findings: Sequence[Finding]) -> list[Finding]:
         seen[finding.rule] += 1
     shown = sorted(place for _, place in sorted(turns)[:SHOWN])
     return [findings[place] for place in shown]
-
-
-def _drawings_line(found: Mapping[str, int]) -> str:
-    """Say what the memory holds: each class of a short list, the bare ones of a long one."""
-    if len(found) <= SHOWN:
-        text = ", ".join(f"{name} {num}" for name, num in found.items())
-    else:
-        bare = [name for name, num in found.items() if not num]
-        text = f"{len(found) - len(bare)} of {len(found)} classes"
-        text += f"; none for {_some(bare)}" if bare else ""
-    return f"drawings in the memory that images of a class start from: {text}"
-
-
-def _some(texts: Sequence[str]) -> str:
-    return ", ".join(texts[:SHOWN]) + (f" and {len(texts) - SHOWN} more" * (len(texts) > SHOWN))

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,12 @@ from rich.table import Table
 from dfkd_edge.certainty import certainty_line
 from dfkd_edge.class_answers import weak_classes_lines
 from dfkd_edge.class_names import ClassNames, read_class_names, slug
+from dfkd_edge.class_slips import note_slips
 from dfkd_edge.config import FewShotConfig, PipelineConfig
 from dfkd_edge.config_file import load_config, to_toml
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
 from dfkd_edge.deployment.precision import chosen_precision
+from dfkd_edge.drawn_class import read_drawn_class
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interruption import noting_what_is_kept
 from dfkd_edge.metrics_mirror import mirrored, require_tensorboard
@@ -133,6 +135,7 @@ def distill_planned(plan: PlannedRun, request: DistillRequest, reporter: Reporte
     from dfkd_edge.validation.image_folders import note_strangers
 
     started = time.monotonic()
+    note_slips(plan.class_names.names, reporter)
     if plan.config.data:
         note_strangers(Path(plan.config.data), plan.class_names.names, reporter)
     teacher = open_teacher(plan.config, plan.class_names, reporter)
@@ -268,6 +271,26 @@ def _comparison(
     return table
 
 
+def lines_of_classes(surrogates: Mapping[str, Any]) -> list[str]:
+    """Name the classes that a closing panel warns of, by a summary of surrogates."""
+    classes = sorted(surrogates["classes"], key=lambda c: float(c["acceptance"]))
+    undrawn = [c["name"] for c in classes if not c["num_drawn"]]
+    drawn = [read_drawn_class(c) for c in classes]
+    others = [f"{each.name} ({each.names()})" for each in drawn if each.is_of_others]
+    weak = [c["name"] for c in classes if c["acceptance"] < 0.5]
+    lines = []
+    if undrawn and len(undrawn) < len(classes):
+        lines.append(f"undrawn     no drawing is named like these, expect less: {_first(undrawn)}")
+    if others:
+        lines.append(f"drawn as    what their drawings are named: {_first(others)}")
+    if weak:
+        lines.append(
+            f"unsure      the teacher recognises fewer than half of the images of: {_first(weak)}"
+        )
+        lines.append("            the report shows their images; describe such names after a tab")
+    return lines
+
+
 def show_result(result: DistillResult, report: str, seconds: float, bought: str) -> None:
     """Print the closing tables and panel on standard output.
 
@@ -284,7 +307,6 @@ def show_result(result: DistillResult, report: str, seconds: float, bought: str)
     ratio = settings["teacher_num_parameters"] / settings["num_parameters"]
     kept = surrogates["num_images"]
     drawn = sum(c["num_drawn"] for c in surrogates["classes"])
-    weak = [c["name"] for c in surrogates["classes"] if c["acceptance"] < 0.5]
     lines = [
         f"student     {settings['timm_name']}, {settings['num_parameters'] / 1e6:.2f} M parameters",
         f"size        {ratio:.1f} times fewer parameters than the teacher's image tower",
@@ -294,9 +316,7 @@ def show_result(result: DistillResult, report: str, seconds: float, bought: str)
         f"report      {report}",
         f"time        {seconds / 60:.1f} min",
     ]
-    undrawn = [c["name"] for c in surrogates["classes"] if not c["num_drawn"]]
-    if drawn and undrawn:
-        lines.append(f"undrawn     no drawing is named like these, expect less: {_first(undrawn)}")
+    lines += lines_of_classes(surrogates)
     if "few_shot" in surrogates:
         real = surrogates["few_shot"]
         lines.append(
@@ -304,11 +324,6 @@ def show_result(result: DistillResult, report: str, seconds: float, bought: str)
             f"{real['num_copies']} times each"
         )
         lines.append(f"few-shot    {bought}")
-    if weak:
-        lines.append(
-            f"unsure      the teacher recognises fewer than half of the images of: {_first(weak)}"
-        )
-        lines.append("            dfkd-edge classes lint suggests prompts for such names")
     if result.evaluation["retention"] is not None:
         lines.insert(
             0, f"retention   {result.evaluation['retention']:.1%} of the teacher's mean top-1"

@@ -6,7 +6,7 @@ Time is arithmetic over the passes of each network, which `pass_times.py` takes 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import timm
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config import PipelineConfig
+from dfkd_edge.drawn_class import DrawnClass, drawings_text
 from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.pass_times import PassTimes, image_size_px, time_passes
 from dfkd_edge.process import check_device
@@ -22,8 +23,8 @@ from dfkd_edge.prompts.contrastive import MAX_CLASSES_PER_STEP
 from dfkd_edge.runtime.counting import duration_text
 from dfkd_edge.students import student_entry
 from dfkd_edge.synthesis.amortized import uses_embedded_prior
-from dfkd_edge.synthesis.exemplars import distinct_names, read_sheets
-from dfkd_edge.teacher import open_clip_name
+from dfkd_edge.synthesis.synthesize import searched_memory
+from dfkd_edge.teacher import MINI, load_teacher, open_clip_name
 from dfkd_edge.weights import HubWeights, needed_weights, shapes_of_teacher
 
 REFINED_SHARE = 0.75
@@ -61,6 +62,8 @@ class RunPlan:
     kept for gradients, by synthesis or by a training step, whichever is more."""
     times: PassTimes
     """What the estimates of time are made from."""
+    drawn: tuple[DrawnClass, ...] = ()
+    """What the drawings of each class are named; empty where none are used."""
 
     def document(self) -> dict[str, Any]:
         """Return the plan as plain values."""
@@ -80,6 +83,7 @@ class RunPlan:
             "passes": asdict(self.times),
             "device": self.times.device,
             "downloads": downloads,
+            "drawings": {each.name: each.document() for each in self.drawn},
         }
 
     def lines(self) -> list[str]:
@@ -88,6 +92,8 @@ class RunPlan:
             f"{stage.name:<10}  {stage.work}, about {duration_text(stage.seconds)}"
             for stage in self.stages
         ]
+        if self.drawn:
+            rows.append(f"{'drawings':<10}  {drawings_text(self.drawn)}")
         rows.append(f"{'memory':<10}  about {self.memory_gib:.1f} GiB")
         rows.append(f"{'estimated':<10}  from {self.times.sentence()}")
         for weights in self.downloads:
@@ -105,7 +111,11 @@ def make_plan(config: PipelineConfig, class_names: ClassNames) -> RunPlan:
     """
     teacher = shapes_of_teacher(open_clip_name(config.teacher)[0])
     times = time_passes(config, teacher, _device_here(config.device))
-    return plan_with(config, class_names, teacher, times)
+    plan = plan_with(config, class_names, teacher, times)
+    if config.teacher.name != MINI:
+        return plan
+    reader = load_teacher(config.teacher, class_names)
+    return replace(plan, drawn=tuple(searched_memory(reader, config.synthesis)))
 
 
 def plan_with(
@@ -197,8 +207,7 @@ def _synthesis_plan(config: PipelineConfig, times: PassTimes) -> StagePlan:
     if synthesis.exemplar_share:
         drawn = round(num * synthesis.exemplar_share)
         work += f", {drawn} of drawings if there are some of every class"
-        searched_s = len(distinct_names(read_sheets())) * times.text_s
-        seconds = searched_s + drawn * times.image_s + (num - drawn) * made_s
+        seconds = drawn * times.image_s + (num - drawn) * made_s
     return StagePlan("surrogates", work, seconds)
 
 

@@ -4,19 +4,22 @@ from collections.abc import Sequence
 
 import pytest
 
-from dfkd_edge.class_drawings import EmbeddedList, given_up, num_drawings
+from dfkd_edge.class_drawings import EmbeddedList, given_up
 from dfkd_edge.class_names import ClassNames, parse_class_names
 from dfkd_edge.config import TeacherConfig
-from dfkd_edge.console import ConsoleReporter, make_console
+from dfkd_edge.synthesis.drawn_names import drawn_classes
 from dfkd_edge.synthesis.exemplars import MAX_DRAWINGS, DrawingMemory, retrieve_drawings
 from dfkd_edge.teacher import Teacher, load_teacher
 
-SILENT = ConsoleReporter(make_console(quiet=True))
+
+def num_drawings(memory: DrawingMemory, classes: ClassNames) -> dict[str, int]:
+    head_KD = memory.teacher.zero_shot_head(classes, TeacherConfig().templates)
+    return {each.name: each.num_drawings for each in drawn_classes(memory, classes, head_KD)}
 
 
 @pytest.fixture(scope="module")
 def memory(teacher: Teacher) -> DrawingMemory:
-    return DrawingMemory(teacher, SILENT)
+    return DrawingMemory(teacher)
 
 
 def embedded(teacher: Teacher, classes: ClassNames) -> EmbeddedList:
@@ -32,8 +35,8 @@ def costs(memory: DrawingMemory, names: Sequence[str], prompts: dict[str, str]) 
 def test_as_many_drawings_are_counted_as_synthesis_starts_from(memory: DrawingMemory) -> None:
     lines = "traffic light\nhorse\nxqzt\nmouse\ta photo of a computer mouse\nhand"
     classes = parse_class_names(lines, "classes")
-    counted = num_drawings(memory, embedded(memory.teacher, classes))
-    found = retrieve_drawings(load_teacher(TeacherConfig(), classes), SILENT)
+    counted = num_drawings(memory, classes)
+    found = retrieve_drawings(load_teacher(TeacherConfig(), classes))
     assert counted == dict(zip(classes.names, map(len, found), strict=True))
     assert counted["traffic light"] > 0  # drawings that are named "traffic"
     assert counted["horse"] > 0 == counted["xqzt"]
@@ -44,10 +47,17 @@ def test_a_prompt_costs_the_drawings_of_the_bare_name(memory: DrawingMemory) -> 
     prompts = {"zebra": "an animal with stripes", "giraffe": "a drawing of a giraffe", "xqzt": "x"}
     names = [*prompts, "horse"]
     classes = ClassNames(tuple(names), (None,) * len(names))
-    counted = num_drawings(memory, embedded(memory.teacher, classes))
+    counted = num_drawings(memory, classes)
     lost = costs(memory, names, prompts)
     assert lost == {"zebra": counted["zebra"], "giraffe": 0, "xqzt": 0}
     assert lost["zebra"] > 0
+
+
+def test_a_prompt_costs_no_drawings_of_something_else(memory: DrawingMemory) -> None:
+    prompts = {"wheelbarrow": "a photo of a wheelbarrow, a cart for carrying soil"}
+    classes = ClassNames(("wheelbarrow", "tractor"), (None, None))
+    assert num_drawings(memory, classes)["wheelbarrow"] > 0
+    assert costs(memory, classes.names, prompts) == {"wheelbarrow": 0}
 
 
 def test_a_prompt_does_not_cost_the_drawings_of_a_nearer_class(memory: DrawingMemory) -> None:

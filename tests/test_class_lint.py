@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from dfkd_edge.class_lint import KINDS, as_document, lint_classes
+from dfkd_edge.class_findings import as_document
+from dfkd_edge.class_lint import KINDS, lint_classes
 from dfkd_edge.class_names import parse_class_names, read_class_names
 from dfkd_edge.classes_command import SHOWN
 from dfkd_edge.cli import app
@@ -93,7 +94,8 @@ def test_typos_orange_and_costly_prompts_are_found_and_drawings_counted(tmp_path
     assert drawings["horse"]["found"] > 0 == drawings["horse"]["given_up_by_prompt"]
     shown = CliRunner().invoke(app, ["classes", "lint", str(listed)]).stdout
     assert "did you mean 'elephant'?" in shown
-    assert f"horse {drawings['horse']['found']}, zebra 0" in shown
+    assert f"horse {drawings['horse']['found']} (horse" in " ".join(shown.split())
+    assert drawings["horse"]["of_its_name"] == sum(drawings["horse"]["named"].values())
 
 
 def test_a_kind_is_not_suggested_where_it_would_cost_drawings() -> None:
@@ -101,7 +103,7 @@ def test_a_kind_is_not_suggested_where_it_would_cost_drawings() -> None:
     report = lint_classes(names, TeacherConfig(), ConsoleReporter(make_console(quiet=True)))
     assert [finding.names for finding in report.findings][:1] == [("computer mouse", "mouse")]
     assert not set(report.suggested_prompts) & report.kind_prompts
-    assert report.num_drawings["computer mouse"] > 0
+    assert report.drawn[0].num_own > 0
 
 
 def test_every_rule_is_shown_before_a_rule_is_shown_again(tmp_path: Path) -> None:
@@ -127,6 +129,35 @@ def test_findings_are_advice_and_failures_only_when_strict(tmp_path: Path) -> No
     assert str(strict.exception) == f"1 finding ({listed}): mend the list, or leave --strict out"
     assert "did you mean 'elephant'?" in strict.stdout
     listed.write_text("elephant\nhouse\n", encoding="utf-8")
+    assert CliRunner().invoke(app, [*arguments, "--strict"]).exit_code == 0
+
+
+def test_a_class_whose_drawings_show_something_else_is_named_with_them(tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("wheelbarrow\nhoe\ntractor\nhot  dog\n", encoding="utf-8")
+    arguments = ["classes", "lint", str(listed)]
+    document = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    found = rules(document)
+    assert found["drawn-as-other"] == [["wheelbarrow"]]
+    assert ["hoe"] in found["few-drawings"]
+    assert ["tractor"] not in found["few-drawings"]
+    assert found["wide-gap"] == [["hot  dog"]]
+    rows = {row["name"]: row["drawings"] for row in document["classes"]}
+    assert set(rows["wheelbarrow"]["named"]) == {"wheel"}
+    assert rows["wheelbarrow"]["of_its_name"] == 0 < rows["tractor"]["of_its_name"]
+    shown = " ".join(CliRunner().invoke(app, arguments).stdout.split())
+    assert "(wheel), hoe 0, tractor" in shown
+    assert 'named "wheel"' in shown
+
+
+def test_what_no_other_list_would_mend_does_not_fail_a_strict_lint(tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text("orange\nbanana\npear\nlemon\n", encoding="utf-8")
+    arguments = ["classes", "lint", str(listed)]
+    found = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)["findings"]
+    fine = {finding["names"][0]: finding["text"] for finding in found if finding["is_fine"]}
+    assert [name for name, text in fine.items() if text.endswith("the list agrees")]
+    assert len(fine) == len(found)
     assert CliRunner().invoke(app, [*arguments, "--strict"]).exit_code == 0
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from dfkd_edge.cli import app
-from dfkd_edge.distill_command import comparisons
+from dfkd_edge.distill_command import comparisons, lines_of_classes
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.validation.evaluation_images import HELDOUT_DOMAIN
 from dfkd_edge.validation.metrics import summarise
@@ -92,6 +92,36 @@ def test_folders_of_no_class_are_told_before_a_student_is_trained(
     result = CliRunner().invoke(app, ["distill", "--classes", "classes.txt", *flags])
     assert "out of its reach" in str(result.exception)
     assert "passed over, no class of the list: photo/houses (did you mean house?)" in result.stderr
+
+
+def test_slips_in_the_class_list_are_told_before_a_student_is_trained(place: Path) -> None:
+    (place / "classes.txt").write_text("dog, cat\nhouse\n", encoding="utf-8")
+    flags = ("--teacher", "hf-hub:nobody/nothing")
+    result = CliRunner().invoke(app, ["distill", "--classes", "classes.txt", *flags])
+    assert "out of its reach" in str(result.exception)
+    said = " ".join(result.stderr.split())
+    assert "'dog, cat': one class, not 2: write one name a line, unless" in said
+
+
+def of_class(name: str, acceptance: float, num_drawn: int, **drawn: object) -> dict[str, object]:
+    return {"name": name, "acceptance": acceptance, "num_drawn": num_drawn, **drawn}
+
+
+def test_the_panel_sends_doubtful_classes_to_where_something_is_said_of_them() -> None:
+    entries = [
+        of_class("horse", 0.9, 30, drawings={"horse": 30}, num_of_its_name=30),
+        of_class("rake", 0.4, 9),
+        of_class("wheelbarrow", 0.6, 9, drawings={"wheel": 6}, num_of_its_name=0),
+        of_class("hoe", 0.2, 0, drawings={}, num_of_its_name=0),
+    ]
+    assert lines_of_classes({"classes": entries}) == [
+        "undrawn     no drawing is named like these, expect less: hoe",
+        "drawn as    what their drawings are named: wheelbarrow (wheel)",
+        "unsure      the teacher recognises fewer than half of the images of: hoe, rake",
+        "            the report shows their images; describe such names after a tab",
+    ]
+    assert lines_of_classes({"classes": entries[:1]}) == []
+    assert lines_of_classes({"classes": [of_class("horse", 0.9, 0)]}) == []
 
 
 def figures(top1: float, agreement: float) -> dict[str, float]:

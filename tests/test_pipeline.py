@@ -51,6 +51,9 @@ def test_the_command_leaves_a_complete_run_and_one_json_document(
     document = json.loads(result.stdout)
     assert [rung["name"] for rung in document["rungs"]] == ["teacher", "student-start", "student"]
     assert document["surrogates"]["num_candidates"] == 160
+    entries = {entry["name"]: entry for entry in document["surrogates"]["classes"]}
+    assert "guide dog" in entries["dog"]["drawings"]
+    assert entries["dog"]["num_of_its_name"] == sum(entries["dog"]["drawings"].values())
     left = {p.name for p in (tmp_path / "run").iterdir()}
     expected = {"classes.txt", "config.toml", "evaluation.json", "manifest.json", "metrics.jsonl"}
     expected.add("report.html")

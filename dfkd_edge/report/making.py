@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+from collections.abc import Sequence
 
 from dfkd_edge.config import ExportConfig
+from dfkd_edge.drawn_class import DrawnClass, read_drawn_class
 from dfkd_edge.report.blocks import (
     Block,
     Code,
@@ -27,6 +29,8 @@ from dfkd_edge.report.svg import number_text, percent
 
 DISTILL = "dfkd-edge distill --classes classes.txt"
 MAX_WIDEST = 8
+MAX_DRAWN = 40
+"""Classes whose drawings are named."""
 STYLE_NOTE = (
     "A style is a made-up word, a vector, in the place of the dots in the prompt “a … style of a "
     "horse”, the same for every class; its name is the real words nearest to that vector in the "
@@ -70,7 +74,21 @@ def pictures_section(sources: Sources) -> Section:
         rows,
         "least recognised by the teacher",
     )
-    return Section("pictures", title, lead, (Sheet(sheet, note), table))
+    blocks: list[Block] = [Sheet(sheet, note), table]
+    drawn = [read_drawn_class(entry) for entry in summary["classes"]]
+    if any(each.named for each in drawn):
+        blocks.append(_drawings_table(drawn))
+    return Section("pictures", title, lead, tuple(blocks))
+
+
+def _drawings_table(drawn: Sequence[DrawnClass]) -> Table:
+    """Name the drawings of each class, first of those whose drawings are of something else."""
+    rows = tuple(
+        text_row(each.name, str(each.num_drawings), str(each.num_own), each.names() or "none")
+        for each in sorted(drawn, key=lambda each: not each.is_of_others)[:MAX_DRAWN]
+    )
+    headings = ("class", "drawings", "of its name or a synonym", "named in the memory")
+    return Table(headings, rows, "what a class's images of drawings show")
 
 
 def prompts_section(sources: Sources) -> Section:

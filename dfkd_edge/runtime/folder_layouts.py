@@ -12,6 +12,7 @@ import json
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from dfkd_edge.runtime.counting import counted
@@ -65,20 +66,50 @@ def class_key(name: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", plain).casefold().split())
 
 
-def nearest_class(name: str, classes: Iterable[str]) -> str:
-    """Return the class that a folder's name may mean, as `dogs` means `dog`; empty for none."""
-    by_key = {class_key(known): known for known in classes}
-    found = difflib.get_close_matches(class_key(name), list(by_key), n=1, cutoff=NEAR)
-    return by_key[found[0]] if found else ""
+class NearNames:
+    """Finds the class that a folder's name may mean, as `dogs` means `dog`.
+
+    A thousand folders against as many classes are a million pairs. The letters that two names share
+    bound their likeness from above, and are counted as bits; few pairs are compared in full.
+    """
+
+    def __init__(self, classes: Iterable[str]) -> None:
+        """Give a bit to every letter of the names, another where it comes again in one."""
+        self._by_key = {class_key(known): known for known in classes}
+        self._bits: dict[tuple[str, int], int] = {}
+        for letter in (pair for key in self._by_key for pair in _numbered(key)):
+            self._bits.setdefault(letter, 1 << len(self._bits))
+        self._masks = {key: self._mask(key) for key in self._by_key}
+
+    def nearest(self, name: str) -> str:
+        """Return the nearest class; empty where none is near."""
+        wanted = class_key(name)
+        mask, length = self._mask(wanted), len(wanted)
+        possible = [
+            key
+            for key, letters in self._masks.items()
+            if 2 * bin(letters & mask).count("1") >= NEAR * (len(key) + length)
+        ]
+        found = difflib.get_close_matches(wanted, possible, n=1, cutoff=NEAR)
+        return self._by_key[found[0]] if found else ""
+
+    def _mask(self, key: str) -> int:
+        return sum(self._bits.get(letter, 0) for letter in _numbered(key))
+
+
+def _numbered(key: str) -> list[tuple[str, int]]:
+    """Number each letter by how often it came before."""
+    return [(letter, key[:at].count(letter)) for at, letter in enumerate(key)]
 
 
 def expected_layout(root: Path, classes: tuple[str, ...]) -> str:
     """Say how a folder that names no class should look, and which names in it are near to one."""
     children = folders_in(root)
     folders = [*children, *(below for child in children for below in folders_in(child))]
-    near = {folder.name: nearest_class(folder.name, classes) for folder in folders}
-    named = [f"folder {name}: did you mean {known}?" for name, known in near.items() if known]
-    return " ".join([*named[:MAX_NEAR], EXPECTED])
+    near_names = NearNames(classes)
+    near = ((name, near_names.nearest(name)) for name in dict.fromkeys(f.name for f in folders))
+    named = (f"folder {name}: did you mean {known}?" for name, known in near if known)
+    return " ".join([*islice(named, MAX_NEAR), EXPECTED])
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -200,11 +231,12 @@ def _class_folders(
     parent: Path, domain: str, finder: ClassFinder, classes: tuple[str, ...]
 ) -> list[ClassFolder]:
     labels = {folder: finder.label(folder) for folder in folders_in(parent)}
-    free = [name for number, name in enumerate(classes) if number not in labels.values()]
+    taken = set(labels.values())
+    near_names = NearNames(name for number, name in enumerate(classes) if number not in taken)
     return [
         ClassFolder(folder, domain, label)
         if label is not None
-        else ClassFolder(folder, domain, None, nearest_class(folder.name, free))
+        else ClassFolder(folder, domain, None, near_names.nearest(folder.name))
         for folder, label in labels.items()
     ]
 

@@ -173,7 +173,7 @@ def load_amortized(setup: SynthesisSetup) -> Synthesizer:
         prior = PriorSynthesizer(teacher, load_decoder(device=setup.context.device), config)
         if not config.exemplar_share:
             return prior
-        drawings = retrieve_drawings(teacher, setup.context.reporter)
+        drawings = retrieve_drawings(teacher)
         side_px = prior.decoder.image_size_px
         return RetrievalSynthesizer(prior, drawings, teacher, config.exemplar_share, side_px)
     decoder = load_latent_decoder(config, teacher)

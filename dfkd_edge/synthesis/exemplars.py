@@ -10,7 +10,8 @@ pixels, C = 4 channels (RGBA).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,8 @@ from PIL import Image
 from torch import Tensor
 
 from dfkd_edge import assets
-from dfkd_edge.errors import ConfigError
-from dfkd_edge.interfaces import Reporter
+from dfkd_edge.artifacts import load_tensors
+from dfkd_edge.errors import ArtifactError, ConfigError
 from dfkd_edge.teacher import Teacher
 
 NAME_TEXT = "a drawing of a {}"
@@ -38,7 +39,11 @@ MAX_RANK = 10
 MAX_DRAWINGS = 40
 """Drawings of a class, nearest names first."""
 BATCH_SIZE = 64
-"""Texts or drawings that the teacher reads together."""
+"""Drawings that the teacher sees, or that are cut out, together."""
+SEEN_FILE = "seen.safetensors"
+"""What the embedded teacher sees: `names` [V, D] and `drawings` [M, D], sheet by sheet, float16.
+Neither teacher nor memory change on a user's machine; to look again would take a minute and more
+for a thousand classes."""
 
 Place = tuple[int, int]
 """A drawing: number of its sheet, number in the sheet."""
@@ -106,15 +111,21 @@ def distinct_names(sheets: tuple[Sheet, ...]) -> dict[str, list[Place]]:
 
 
 @torch.no_grad()
-def embed_names(names: list[str], teacher: Teacher, reporter: Reporter) -> Tensor:
+def embed_names(names: Sequence[str], teacher: Teacher) -> Tensor:
     """Embed names as those of drawings, [V, D], unit rows."""
-    parts = []
-    with reporter.stage("searching the memory", len(names)) as progress:
-        for start in range(0, len(names), BATCH_SIZE):
-            texts = [NAME_TEXT.format(name) for name in names[start : start + BATCH_SIZE]]
-            parts.append(teacher.embed_texts(texts))
-            progress.advance(len(texts))
-    return torch.cat(parts)
+    return teacher.embed_texts([NAME_TEXT.format(name) for name in names])
+
+
+@torch.no_grad()
+def embed_drawings(sheet: Sheet, teacher: Teacher) -> Tensor:
+    """Embed all drawings of a sheet on white, [M, D], unit rows.
+
+    Raises:
+        ConfigError: the sheet is damaged.
+    """
+    rgba_MPPC = torch.from_numpy(sheet.drawings(np.arange(len(sheet.names))))
+    parts = rgba_MPPC.permute(0, 3, 1, 2).split(BATCH_SIZE)
+    return torch.cat([teacher.embed_images(_on_white(part, teacher)) for part in parts])
 
 
 def near_names(name_VD: Tensor, class_KD: Tensor, has_prompt: list[bool]) -> list[list[int]]:
@@ -131,19 +142,35 @@ def near_names(name_VD: Tensor, class_KD: Tensor, has_prompt: list[bool]) -> lis
 
 
 class DrawingMemory:
-    """The drawings and where the teacher sees them; each is looked at once, however often asked."""
+    """The drawings and where the embedded teacher sees them, which ships with them."""
 
-    def __init__(self, teacher: Teacher, reporter: Reporter) -> None:
-        """Read the drawings' names and embed them.
+    def __init__(self, teacher: Teacher) -> None:
+        """Read the names and what the embedded teacher sees; no picture is opened.
 
         Raises:
             ConfigError: the memory is incomplete.
         """
-        self.teacher, self.reporter, self.sheets = teacher, reporter, read_sheets()
-        self.places = distinct_names(self.sheets)
+        self.sheets = read_sheets()
+        self.teacher, self.places = teacher, distinct_names(self.sheets)
         self.names = list(self.places)
-        self.name_VD = embed_names(self.names, teacher, reporter)
-        self._shown: dict[Place, Tensor] = {}
+        self._name_of = {place: name for name, there in self.places.items() for place in there}
+        self._row_of = {
+            place: row
+            for row, place in enumerate(
+                (at, number)
+                for at, sheet in enumerate(self.sheets)
+                for number in range(len(sheet.names))
+            )
+        }
+        path = assets.EXEMPLARS / SEEN_FILE
+        try:
+            seen = {key: torch.from_numpy(rows) for key, rows in load_tensors(path).items()}
+        except ArtifactError as error:
+            raise _incomplete(path) from error
+        if (len(seen["names"]), len(seen["drawings"])) != (len(self.names), len(self._row_of)):
+            raise _incomplete(path)
+        self.name_VD = seen["names"].to(teacher.device).float()
+        self.drawing_MD = seen["drawings"]
 
     def search(self, head_KD: Tensor, has_prompt: list[bool]) -> list[list[Place]]:
         """Find the drawings of each class in which the teacher sees it.
@@ -158,25 +185,17 @@ class DrawingMemory:
         class_KD = F.normalize(head_KD.float(), dim=1)
         near = near_names(self.name_VD, class_KD, has_prompt)
         found = [[place for v in names for place in self.places[self.names[v]]] for names in near]
-        self._look([place for places in found for place in places])
         return [self._seen(places, k, class_KD)[:MAX_DRAWINGS] for k, places in enumerate(found)]
 
-    @torch.no_grad()
-    def _look(self, places: list[Place]) -> None:
-        new = [place for place in places if place not in self._shown]
-        if not new:
-            return
-        with self.reporter.stage("looking at the drawings", len(new)) as progress:
-            for part, rgba_MCPP in self.cut(new):
-                shown_MD = self.teacher.embed_images(_on_white(rgba_MCPP, self.teacher))
-                self._shown.update(zip(part, shown_MD, strict=True))
-                progress.advance(len(part))
+    def named(self, places: Iterable[Place]) -> dict[str, int]:
+        """Count drawings by their names, nearest names first as in `places`."""
+        return dict(Counter(self._name_of[place] for place in places))
 
     def _seen(self, places: list[Place], label: int, class_KD: Tensor) -> list[Place]:
         """Keep the drawings in which the class comes first of the list, and high of all names."""
         if not places:
             return []
-        shown_MD = torch.stack([self._shown[place] for place in places])
+        shown_MD = self.drawing_MD[[self._row_of[place] for place in places]].to(class_KD)
         similarity_MK = shown_MD @ class_KD.T
         num_better_M = (shown_MD @ self.name_VD.T > similarity_MK[:, label, None]).sum(1)
         is_seen_M = (similarity_MK.argmax(1) == label) & (num_better_M < MAX_RANK)
@@ -199,7 +218,7 @@ class DrawingMemory:
                 yield here[part], rgba_MCPP[part]
 
 
-def retrieve_drawings(teacher: Teacher, reporter: Reporter) -> tuple[Tensor, ...]:
+def retrieve_drawings(teacher: Teacher) -> tuple[Tensor, ...]:
     """Find the drawings of each class of the teacher in which it sees it.
 
     Returns:
@@ -208,7 +227,7 @@ def retrieve_drawings(teacher: Teacher, reporter: Reporter) -> tuple[Tensor, ...
     Raises:
         ConfigError: the memory is incomplete.
     """
-    memory = DrawingMemory(teacher, reporter)
+    memory = DrawingMemory(teacher)
     found = memory.search(teacher.head_KD, [bool(prompt) for prompt in teacher.classes.prompts])
     rgba_of: dict[Place, Tensor] = {}
     for part, rgba_MCPP in memory.cut([place for places in found for place in places]):

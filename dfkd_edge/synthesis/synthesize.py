@@ -14,9 +14,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from rich.markup import escape
 
 from dfkd_edge.artifacts import PromptSet, SurrogateSet
 from dfkd_edge.config import SynthesisConfig
+from dfkd_edge.drawn_class import DrawnClass, drawings_note
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.interfaces import (
     Progress,
@@ -28,9 +30,11 @@ from dfkd_edge.interfaces import (
 )
 from dfkd_edge.runtime.counting import counted, duration_text
 from dfkd_edge.seeding import stage_generator
-from dfkd_edge.synthesis.amortized import load_amortized
+from dfkd_edge.synthesis.amortized import load_amortized, uses_embedded_prior
 from dfkd_edge.synthesis.decoders import load_latent_decoder
 from dfkd_edge.synthesis.diffusion import load_diffusion, require_pipeline
+from dfkd_edge.synthesis.drawn_names import drawn_classes
+from dfkd_edge.synthesis.exemplars import DrawingMemory
 from dfkd_edge.synthesis.per_image import load_per_image
 from dfkd_edge.synthesis.setup import STAGE, SynthesisSetup
 from dfkd_edge.synthesis.surrogate_store import (
@@ -119,10 +123,16 @@ def synthesize(
     setup = SynthesisSetup(prompts, teacher, config, context)
     folder, key, num_shards = setup.folder, setup.key, config.num_shards
     is_complete = context.run_dir.is_complete(STAGE, key)
+    drawn = searched_memory(teacher, config)
     if not is_complete:
+        note = drawings_note(drawn)
+        if note:
+            context.reporter.note(escape(f"  {note}"))
         make_shards(setup, WorkShare())
         selection = write_selection(folder, num_shards, config.heldout_share)
     surrogates = read_surrogates(folder, num_shards, prompts.class_names, key)
+    for entry, each in zip(surrogates.summary["classes"], drawn, strict=False):
+        entry.update(each.document())
     if not is_complete:
         sheet = write_contact_sheet(folder, surrogates)
         files = [selection, write_summary(folder, surrogates), sheet]
@@ -133,6 +143,19 @@ def synthesize(
             f"sheet: {sheet}"
         )
     return surrogates
+
+
+def searched_memory(teacher: Teacher, config: SynthesisConfig) -> list[DrawnClass]:
+    """Name the drawings that each class starts from; empty where no drawing is used.
+
+    Raises:
+        ConfigError: the memory is incomplete.
+    """
+    if config.method != "amortized" or not config.exemplar_share:
+        return []
+    if not uses_embedded_prior(teacher.name, config):
+        return []
+    return drawn_classes(DrawingMemory(teacher), teacher.classes, teacher.head_KD)
 
 
 def missing_shards(setup: SynthesisSetup) -> list[int]:

@@ -79,6 +79,21 @@ def test_styles_are_explained_where_they_are_shown_and_drawings_follow_none(run:
     assert captions.count("house, style: ink' onload='x") == 1
 
 
+def test_the_report_names_the_drawings_of_each_class_first_of_those_of_another_name(
+    run: Path,
+) -> None:
+    assert "named in the memory" not in Page(write_report(run).read_text(encoding="utf-8")).text
+    path = run / "surrogates" / "surrogates.json"
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    named = ({"<b>script": 9}, {"dog": 3, "cat": 2}, {"wheel": 6})
+    for entry, names, num_own in zip(summary["classes"], named, (9, 5, 0), strict=True):
+        entry |= {"drawings": names, "num_of_its_name": num_own}
+    path.write_text(json.dumps(summary), encoding="utf-8")
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    table = page.text.split("named in the memory")[1]
+    assert table.index("wheel") < table.index("<b>script") < table.index("dog, cat")
+
+
 def test_images_of_another_version_are_shown_by_their_styles(run: Path) -> None:
     (path,) = (run / "surrogates").glob("shard-*.safetensors")
     shard = load_tensors(path)
@@ -165,6 +180,7 @@ def test_the_verdict_states_the_time_on_the_device_of_this_bundle_alone(
     shutil.copytree(tiny_bundle.folder, bundle)
     manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
     weights = StudentArtifact(run / "student", {}).weights
+    weights.write_bytes(b"")
     manifest["provenance"]["student_sha256"] = file_hash(weights)
     (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     ours, other, host = (_device(tmp_path / f"{n}.json", f"board {n}", n) for n in (7, 9, 11))

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
+import random
 from pathlib import Path
 
 import pytest
 
 from dfkd_edge.runtime.faults import UsageFault
-from dfkd_edge.runtime.folder_layouts import expected_layout, folders_in, read_layout
+from dfkd_edge.runtime.folder_layouts import (
+    NEAR,
+    NearNames,
+    expected_layout,
+    folders_in,
+    read_layout,
+)
 
 CLASSES = ("dog", "alarm clock", "person")
 
@@ -112,3 +120,53 @@ def test_names_near_to_a_class_are_asked_for_where_no_folder_names_one(
         "folder dogs: did you mean dog? folder persons: did you mean person? exp"
     )
     assert "zebra" not in hint
+
+
+def made_up_names(num: int, seed: int) -> list[str]:
+    chance = random.Random(seed)
+    syllables = ("ba", "co", "dri", "el", "fu", "go", "hi", "jo", "ka", "lu", "mo", "nor", "pe")
+    return ["".join(chance.choices(syllables, k=chance.randint(1, 6))) for _ in range(num)]
+
+
+def test_the_nearest_name_is_the_one_that_comparing_all_pairs_would_find() -> None:
+    classes = list(dict.fromkeys(made_up_names(100, seed=0)))
+    names = NearNames(classes)
+    found = [names.nearest(name) for name in made_up_names(100, seed=1)]
+    pairs = [difflib.get_close_matches(n, classes, 1, NEAR) for n in made_up_names(100, seed=1)]
+    assert found == [near[0] if near else "" for near in pairs]
+    assert any(found)
+    assert not all(found)
+    assert (NearNames([]).nearest("dog"), NearNames(["dog"]).nearest("_")) == ("", "")
+
+
+def test_few_of_a_million_pairs_of_strange_names_are_compared_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classes = ("dog", *(f"{name} {k}" for k, name in enumerate(made_up_names(999, seed=0))))
+    for k, name in enumerate(made_up_names(999, seed=1)):
+        (tmp_path / f"{name[::-1]}zzyx{k}").mkdir()
+    (tmp_path / "dog").mkdir()
+    compared = []
+
+    class Counting(difflib.SequenceMatcher):  # type: ignore[type-arg]
+        def real_quick_ratio(self) -> float:
+            compared.append(self)
+            return super().real_quick_ratio()
+
+    monkeypatch.setattr(difflib, "SequenceMatcher", Counting)
+    assert len(read_layout(tmp_path, classes).folders) == 1_000
+    assert len(compared) < 10_000
+
+
+def test_no_more_near_names_are_looked_for_than_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, asked = lay(tmp_path, *(f"dogs{k}" for k in range(9))), []
+    nearest = NearNames.nearest
+
+    def counted(self: NearNames, name: str) -> str:
+        asked.append(name)
+        return nearest(self, name)
+
+    monkeypatch.setattr(NearNames, "nearest", counted)
+    assert expected_layout(root, CLASSES).count("did you mean dog?") == len(asked) == 3

@@ -1,0 +1,68 @@
+"""Slips of the hand in a class list: spaces in place of a tab, several names on one line.
+
+A line that can only be a slip stops the list (`class_names.py`); one that may be meant is told of.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    from dfkd_edge.interfaces import Reporter
+
+WIDE_GAP = re.compile(r"\s{2,}")
+PROMPT = re.compile(r"\ban? (photo|picture|image|drawing|painting|sketch) of\b", re.IGNORECASE)
+SEPARATORS = re.compile(r"[,;]")
+MAX_TOLD = 3
+ONE_TAB = "put one tab between name and prompt"
+
+
+@dataclass(frozen=True, slots=True)
+class Slip:
+    """A name that may not be what its writer meant."""
+
+    rule: str
+    """`wide-gap`, `prompt-in-name` or `many-in-one`."""
+    name: str
+    text: str
+    """What is the matter and what to do, after the name."""
+
+
+def prompt_after_spaces(name: str) -> tuple[str, str] | None:
+    """Part a name where several spaces stand before a phrase, as a tab should; else None."""
+    before, *after = WIDE_GAP.split(name, maxsplit=1)
+    return (before, after[0]) if after and len(after[0].split()) > 1 else None
+
+
+def names_on_a_line(name: str) -> list[str]:
+    """Part a name at commas and semicolons; ImageNet's names have them between synonyms."""
+    return [part.strip() for part in SEPARATORS.split(name) if part.strip()]
+
+
+def find_slips(names: Sequence[str]) -> list[Slip]:
+    """Look at the names of a list that could be read."""
+    found = []
+    for name in names:
+        parts = names_on_a_line(name)
+        if PROMPT.search(name):
+            found.append(Slip("prompt-in-name", name, f"is this a prompt? {ONE_TAB}"))
+        elif WIDE_GAP.search(name):
+            found.append(Slip("wide-gap", name, f"several spaces in a name: {ONE_TAB}, or one"))
+        elif len(parts) > 1:
+            what = f"one class, not {len(parts)}: write one name a line, unless these are synonyms"
+            found.append(Slip("many-in-one", name, what))
+    return found
+
+
+def note_slips(names: Sequence[str], reporter: Reporter) -> None:
+    """Tell of them in one line before anything is trained, where there are some."""
+    found = find_slips(names)
+    if found:
+        told = "; ".join(f"'{slip.name}': {slip.text}" for slip in found[:MAX_TOLD])
+        more = f"; and {len(found) - MAX_TOLD} more" if len(found) > MAX_TOLD else ""
+        reporter.note(escape(f"  look at the class list: {told}{more}"))

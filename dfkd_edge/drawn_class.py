@@ -1,0 +1,82 @@
+"""A class, what the drawings that its images start from are named, and how to say it in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dfkd_edge.class_names import folded
+
+FEW = 1
+"""So many drawings of its own name are next to none (ours)."""
+MAX_NAMES, MAX_CLASSES = 3, 12
+"""Named in a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnClass:
+    """A class and the drawings that its images may start from."""
+
+    name: str
+    named: dict[str, int]
+    """Name in the memory -> drawings of that name, nearest names first."""
+    num_own: int
+    """Drawings that carry the name of the class, a synonym, or what its prompt says."""
+
+    @property
+    def num_drawings(self) -> int:
+        """All its drawings."""
+        return sum(self.named.values())
+
+    @property
+    def is_of_others(self) -> bool:
+        """Whether nearly all its drawings are named after something else."""
+        return self.num_own <= FEW and self.num_own < self.num_drawings
+
+    def names(self) -> str:
+        """Name its drawings, the most frequent first, in a few words."""
+        frequent = sorted(self.named, key=lambda name: -self.named[name])
+        more = f" and {len(frequent) - MAX_NAMES} more" if len(frequent) > MAX_NAMES else ""
+        return ", ".join(frequent[:MAX_NAMES]) + more
+
+    def short(self) -> str:
+        """Count its drawings, and name them where they are not named as the class is."""
+        names = f" ({self.names()})" if set(self.named) - {folded(self.name)} else ""
+        return f"{self.name} {self.num_drawings}{names}"
+
+    def document(self) -> dict[str, Any]:
+        """Return what a summary keeps."""
+        return {"drawings": self.named, "num_of_its_name": self.num_own}
+
+
+def read_drawn_class(entry: Mapping[str, Any]) -> DrawnClass:
+    """Read an entry of a summary; an older one, or one without drawings, names none."""
+    named = entry.get("drawings", {})
+    return DrawnClass(entry["name"], named, entry.get("num_of_its_name", 0))
+
+
+def drawings_text(drawn: Sequence[DrawnClass]) -> str:
+    """Say what the memory holds: each class of a short list, the bare ones of a long one."""
+    if len(drawn) <= MAX_CLASSES:
+        return ", ".join(each.short() for each in drawn)
+    bare = [each.name for each in drawn if not each.named]
+    others = [each.short() for each in drawn if each.is_of_others]
+    text = f"{len(drawn) - len(bare)} of {len(drawn)} classes"
+    text += f"; none for {some(bare)}" if bare else ""
+    return text + (f"; of another name for {some(others)}" if others else "")
+
+
+def drawings_note(drawn: Sequence[DrawnClass]) -> str:
+    """Warn in one line of classes that the memory misses or mistakes; empty without any."""
+    others = [f"{each.name} ({each.names()})" for each in drawn if each.is_of_others]
+    few = [each.name for each in drawn if each.num_own <= FEW and not each.is_of_others]
+    told = [f"drawings of another name: {some(others)}"] * bool(others)
+    told += [f"no drawing or only one of: {some(few)}"] * bool(few)
+    return "; ".join([*told, "dfkd-edge classes lint says more"]) if told else ""
+
+
+def some(texts: Sequence[str]) -> str:
+    """List the first few, and count the others."""
+    more = f" and {len(texts) - MAX_CLASSES} more" if len(texts) > MAX_CLASSES else ""
+    return ", ".join(texts[:MAX_CLASSES]) + more

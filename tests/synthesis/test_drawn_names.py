@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+
+from dfkd_edge.class_names import parse_class_names
+from dfkd_edge.config import SynthesisConfig, TeacherConfig
+from dfkd_edge.drawn_class import DrawnClass, drawings_note, drawings_text, read_drawn_class
+from dfkd_edge.synthesis.drawn_names import carries_name
+from dfkd_edge.synthesis.synthesize import searched_memory
+from dfkd_edge.teacher import load_teacher
+
+
+@pytest.mark.parametrize(
+    ("drawing", "name", "prompt"),
+    [
+        ("guide dog", "dog", ""),
+        ("hands", "Hand", ""),
+        ("tooth brush", "toothbrush", ""),
+        ("couch", "sofa", ""),
+        ("automobile", "car", ""),
+        ("crane", "crane, bird", ""),
+        ("computer mouse", "mouse", "a photo of a computer mouse"),
+        ("bird", "crow", "a photo of a crow, a black bird"),
+    ],
+)
+def test_a_name_is_carried_whole_as_a_synonym_or_in_the_prompt(
+    drawing: str, name: str, prompt: str
+) -> None:
+    assert carries_name(drawing, name, prompt)
+
+
+@pytest.mark.parametrize(
+    ("drawing", "name"),
+    [("wheel", "wheelbarrow"), ("dog", "guide dog"), ("traffic", "traffic light"), ("dog", "犬")],
+)
+def test_a_part_of_a_name_or_a_neighbour_does_not_carry_it(drawing: str, name: str) -> None:
+    assert not carries_name(drawing, name)
+
+
+WHEELS = DrawnClass("wheelbarrow", {"wheel": 6}, 0)
+HORSE = DrawnClass("horse", {"horse": 7, "horse racing": 9}, 16)
+COMPUTER = DrawnClass("computer", {"computer": 1, "laptop": 7}, 1)
+ONE, NONE = DrawnClass("fork", {"fork": 1}, 1), DrawnClass("hoe", {}, 0)
+
+
+def test_a_class_is_drawn_as_another_where_next_to_no_drawing_is_of_its_name() -> None:
+    drawn = [WHEELS, HORSE, COMPUTER, ONE, NONE]
+    assert [each.is_of_others for each in drawn] == [True, False, True, False, False]
+    assert drawings_text(drawn) == (
+        "wheelbarrow 6 (wheel), horse 16 (horse racing, horse), computer 8 (laptop, computer), "
+        "fork 1, hoe 0"
+    )
+    assert drawings_note(drawn) == (
+        "drawings of another name: wheelbarrow (wheel), computer (laptop, computer); no drawing or "
+        "only one of: fork, hoe; dfkd-edge classes lint says more"
+    )
+    assert drawings_note([HORSE]) == ""
+
+
+def test_a_long_list_names_only_what_is_missing_or_of_another_name() -> None:
+    text = drawings_text([HORSE] * 18 + [WHEELS, NONE])
+    assert text == "19 of 20 classes; none for hoe; of another name for wheelbarrow 6 (wheel)"
+
+
+def test_a_summary_gives_back_what_it_keeps() -> None:
+    entry = {"name": "horse", "num_drawn": 3, **HORSE.document()}
+    assert read_drawn_class(entry) == HORSE
+    assert read_drawn_class({"name": "horse"}).named == {}
+
+
+def test_the_memory_is_searched_only_where_drawings_are_used() -> None:
+    teacher = load_teacher(TeacherConfig(), parse_class_names("wheelbarrow\ntractor\n", "farm"))
+    wheels, tractor = searched_memory(teacher, SynthesisConfig())
+    assert (wheels.num_own, set(wheels.named)) == (0, {"wheel"})
+    assert tractor.num_own == tractor.num_drawings > 1
+    assert searched_memory(teacher, SynthesisConfig(exemplar_share=0)) == []
+    assert searched_memory(teacher, SynthesisConfig(method="per-image")) == []
