@@ -46,7 +46,7 @@ def benchmark(
     from dfkd_edge.console import make_console
     from dfkd_edge.deployment.opening import find_bundle, open_bundle
 
-    opened = open_bundle(find_bundle(bundle))
+    opened = open_bundle(find_bundle(bundle))  # a wrong path is told of before numpy is loaded
     from dfkd_edge.runtime.timing import TimingRequest, parse_percentiles
 
     try:

@@ -5,7 +5,6 @@ Reads the documents of `distill`, `export` and `check` alike.
 
 from __future__ import annotations
 
-import operator
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,13 +56,13 @@ def weak_classes(document: Mapping[str, Any]) -> list[WeakClass]:
     """
     domains = domains_of(document)
     answers = pooled_answers(document["rungs"][-1], domains) or {}
-    views = operator.truediv(*images_and_pictures(document)) if answers else 1
+    num_shown, num_pictures = images_and_pictures(document) if answers else (1, 1)
     seen = {name: answered for name, answered in answers.items() if answered.total()}
     shares = {name: answered[name] / answered.total() for name, answered in seen.items()}
     mean = sum(shares.values()) / max(len(shares), 1)
     found = []
     for name, share in sorted(shares.items(), key=lambda item: item[1]):
-        num_images = max(1, round(seen[name].total() / views))
+        num_images = max(1, round(seen[name].total() * num_pictures / num_shown))
         _, most = wilson_interval(share, num_images)
         if share < WEAK_SHARE and most < mean:
             (taken_for, _), *_ = (seen[name] - Counter({name: seen[name][name]})).most_common(1)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.synthesis.drawn_names import carries_name
+from dfkd_edge.synthesis.drawn_names import carries_name, is_kind_of
 from dfkd_edge.synthesis.exemplars import DrawingMemory
 
 
@@ -32,7 +32,7 @@ def given_up(
 ) -> dict[str, int]:
     """Count the drawings that classes take by their names alone and not by their prompts.
 
-    Only those that carry the name count: a prompt is there to lose drawings of something else.
+    Only those of the class or its kind count: a prompt is there to lose drawings of something else.
 
     Args:
         memory: of the teacher whose text space decides.
@@ -51,6 +51,10 @@ def given_up(
     by_prompt = memory.search(own_KD, [name in prompts for name in names])
     lost = (memory.named({*by_name[row]} - {*by_prompt[row]}) for row in rows)
     return {
-        name: sum(num for drawing, num in named.items() if carries_name(drawing, name))
+        name: sum(
+            num
+            for drawing, num in named.items()
+            if carries_name(drawing, name) or is_kind_of(drawing, name)
+        )
         for name, named in zip(prompts, lost, strict=True)
     }

@@ -16,8 +16,8 @@ class Finding:
 
     rule: str
     """`typo`, `near-duplicate`, `confusable`, `ambiguous`, `unclear`, `unknown-word`, `too-long`,
-    `odd-characters`, `costs-drawings`, `drawn-as-other`, `few-drawings`, or a rule of
-    `class_slips.py`."""
+    `odd-characters`, `costs-drawings`, `drawn-as-other`, `drawn-as-kind`, `few-drawings`, or a rule
+    of `class_slips.py`."""
     names: tuple[str, ...]
     text: str
     """What is the matter, after the names."""

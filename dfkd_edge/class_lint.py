@@ -105,7 +105,10 @@ class _Reader:
         asked = {name for finding in typos for name in finding.names}
         findings = [
             *typos,
-            *(Finding(s.rule, (s.name,), s.text) for s in find_slips(self.classes.names)),
+            *(
+                Finding(s.rule, (s.name,), s.text, s.is_fine)
+                for s in find_slips(self.classes.names)
+            ),
             *self._odd_characters(),
             *self._too_long(),
             *self._of_pairs(pairs, kind_KT, kinds),
@@ -286,6 +289,9 @@ def _of_drawings(
             how = "change its prompt" if each.name in prompts else "give a description after a tab"
             text = f'its drawings are named "{each.names()}"{own}: accept it, or {how}'
             findings.append(Finding("drawn-as-other", (each.name,), text))
+        elif each.num_own <= FEW < each.num_fitting:
+            text = f'its drawings are named "{each.names()}", which is its kind'
+            findings.append(Finding("drawn-as-kind", (each.name,), text, is_fine=True))
         elif each.num_own <= FEW:
             what = "one drawing alone carries" if each.num_own else "no drawing carries"
             text = f"{what} its name; expect less, real pictures help (distill --images DIR)"

@@ -128,7 +128,9 @@ def _too_few(names: list[str], seen: dict[str, int], where: str) -> ClassNamesEr
             hint="write one name a line",
         )
     return ClassNamesError(
-        f"only one class name, '{name}' in the list", where=where, hint="list at least two"
+        f"only one class name, '{name}' in the list",
+        where=f"{where}, line {number}",
+        hint="list at least two, one a line",
     )
 
 
@@ -147,8 +149,8 @@ def _parse_line(line: str, place: str) -> tuple[str, str | None]:
         raise ClassNamesError(
             f"several spaces between '{parted[0][:40]}' and '{parted[1][:40]}'",
             where=place,
-            hint="put a tab between name and prompt, one space between the words of a name, and "
-            "each name on a line of its own",
+            hint="put one space between the words of a name, and each name on a line of its own"
+            + ("" if tab else "; between name and prompt a tab"),
         )
     if not any(c.isalnum() for c in name):
         raise ClassNamesError(f"'{name}' has no letter or digit", where=place)

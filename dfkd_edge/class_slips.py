@@ -31,6 +31,8 @@ class Slip:
     name: str
     text: str
     """What is the matter and what to do, after the name."""
+    is_fine: bool = False
+    """Whether it is as likely meant: ImageNet's names hold synonyms."""
 
 
 def prompt_after_spaces(name: str) -> tuple[str, str] | None:
@@ -55,7 +57,7 @@ def find_slips(names: Sequence[str]) -> list[Slip]:
             found.append(Slip("wide-gap", name, f"several spaces in a name: {ONE_TAB}, or one"))
         elif len(parts) > 1:
             what = f"one class, not {len(parts)}: write one name a line, unless these are synonyms"
-            found.append(Slip("many-in-one", name, what))
+            found.append(Slip("many-in-one", name, what, is_fine=True))
     return found
 
 

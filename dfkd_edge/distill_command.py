@@ -24,7 +24,7 @@ from dfkd_edge.config import FewShotConfig, PipelineConfig
 from dfkd_edge.config_file import load_config, to_toml
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
 from dfkd_edge.deployment.precision import chosen_precision
-from dfkd_edge.drawn_class import read_drawn_class
+from dfkd_edge.drawn_class import read_drawn_class, some
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interruption import noting_what_is_kept
 from dfkd_edge.metrics_mirror import mirrored, require_tensorboard
@@ -205,11 +205,17 @@ def _show_plan(planned: PlannedRun, request: DistillRequest, console: Console) -
     config, class_names = planned.config, planned.class_names
     with loading_libraries(console):
         prepare_process("cpu", request.num_threads)
-        from dfkd_edge.plan import make_plan
+        from dfkd_edge.plan import make_plan, with_drawings
+        from dfkd_edge.synthesis.amortized import uses_drawings
 
-    with ConsoleReporter(console).stage("timing the networks", 1) as progress:
+    reporter = ConsoleReporter(console)
+    with reporter.stage("timing the networks", 1) as progress:
         plan = make_plan(config, class_names)
         progress.advance()
+    if uses_drawings(config.teacher.name, config.synthesis):
+        with reporter.stage("searching the memory of drawings", 1) as progress:
+            plan = with_drawings(plan, config, class_names)
+            progress.advance()
     if request.as_json:
         document = {
             "classes": list(class_names.names),
@@ -220,10 +226,6 @@ def _show_plan(planned: PlannedRun, request: DistillRequest, console: Console) -
     else:
         head = [f"{len(class_names)} classes; nothing was run", *plan.lines()]
         sys.stdout.write("".join(f"# {line}\n" for line in head) + to_toml(config))
-
-
-def _first(names: list[str], num: int = 8) -> str:
-    return ", ".join(names[:num]) + (" ..." if len(names) > num else "")
 
 
 def print_json(result: DistillResult, report: str) -> None:
@@ -280,12 +282,12 @@ def lines_of_classes(surrogates: Mapping[str, Any]) -> list[str]:
     weak = [c["name"] for c in classes if c["acceptance"] < 0.5]
     lines = []
     if undrawn and len(undrawn) < len(classes):
-        lines.append(f"undrawn     no drawing is named like these, expect less: {_first(undrawn)}")
+        lines.append(f"undrawn     no drawing is named like these, expect less: {some(undrawn)}")
     if others:
-        lines.append(f"drawn as    what their drawings are named: {_first(others)}")
+        lines.append(f"drawn as    what their drawings are named: {some(others)}")
     if weak:
         lines.append(
-            f"unsure      the teacher recognises fewer than half of the images of: {_first(weak)}"
+            f"unsure      the teacher recognises fewer than half of the images of: {some(weak)}"
         )
         lines.append("            the report shows their images; describe such names after a tab")
     return lines

@@ -10,8 +10,8 @@ from dfkd_edge.class_names import folded
 
 FEW = 1
 """So many drawings of its own name are next to none (ours)."""
-MAX_NAMES, MAX_CLASSES = 3, 12
-"""Named in a line."""
+MAX_NAMES, MAX_TOLD = 3, 12
+"""Drawings of a class, and classes, that are named in a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class DrawnClass:
     """Name in the memory -> drawings of that name, nearest names first."""
     num_own: int
     """Drawings that carry the name of the class, a synonym, or what its prompt says."""
+    num_of_kind: int = 0
+    """Others whose name is that of its kind: "elephant" for "African elephant"."""
 
     @property
     def num_drawings(self) -> int:
@@ -31,8 +33,13 @@ class DrawnClass:
 
     @property
     def is_of_others(self) -> bool:
-        """Whether nearly all its drawings are named after something else."""
-        return self.num_own <= FEW and self.num_own < self.num_drawings
+        """Whether most of its drawings, and all but one, are named after something else."""
+        return self.num_fitting <= FEW and 2 * self.num_fitting < self.num_drawings
+
+    @property
+    def num_fitting(self) -> int:
+        """Drawings of it or of its kind."""
+        return self.num_own + self.num_of_kind
 
     def names(self) -> str:
         """Name its drawings, the most frequent first, in a few words."""
@@ -47,18 +54,19 @@ class DrawnClass:
 
     def document(self) -> dict[str, Any]:
         """Return what a summary keeps."""
-        return {"drawings": self.named, "num_of_its_name": self.num_own}
+        own, kind = self.num_own, self.num_of_kind
+        return {"drawings": self.named, "num_of_its_name": own, "num_of_its_kind": kind}
 
 
 def read_drawn_class(entry: Mapping[str, Any]) -> DrawnClass:
     """Read an entry of a summary; an older one, or one without drawings, names none."""
-    named = entry.get("drawings", {})
-    return DrawnClass(entry["name"], named, entry.get("num_of_its_name", 0))
+    counts = (entry.get(key, 0) for key in ("num_of_its_name", "num_of_its_kind"))
+    return DrawnClass(entry["name"], entry.get("drawings", {}), *counts)
 
 
 def drawings_text(drawn: Sequence[DrawnClass]) -> str:
     """Say what the memory holds: each class of a short list, the bare ones of a long one."""
-    if len(drawn) <= MAX_CLASSES:
+    if len(drawn) <= MAX_TOLD:
         return ", ".join(each.short() for each in drawn)
     bare = [each.name for each in drawn if not each.named]
     others = [each.short() for each in drawn if each.is_of_others]
@@ -70,7 +78,7 @@ def drawings_text(drawn: Sequence[DrawnClass]) -> str:
 def drawings_note(drawn: Sequence[DrawnClass]) -> str:
     """Warn in one line of classes that the memory misses or mistakes; empty without any."""
     others = [f"{each.name} ({each.names()})" for each in drawn if each.is_of_others]
-    few = [each.name for each in drawn if each.num_own <= FEW and not each.is_of_others]
+    few = [each.name for each in drawn if each.num_fitting <= FEW and not each.is_of_others]
     told = [f"drawings of another name: {some(others)}"] * bool(others)
     told += [f"no drawing or only one of: {some(few)}"] * bool(few)
     return "; ".join([*told, "dfkd-edge classes lint says more"]) if told else ""
@@ -78,5 +86,5 @@ def drawings_note(drawn: Sequence[DrawnClass]) -> str:
 
 def some(texts: Sequence[str]) -> str:
     """List the first few, and count the others."""
-    more = f" and {len(texts) - MAX_CLASSES} more" if len(texts) > MAX_CLASSES else ""
-    return ", ".join(texts[:MAX_CLASSES]) + more
+    more = f" and {len(texts) - MAX_TOLD} more" if len(texts) > MAX_TOLD else ""
+    return ", ".join(texts[:MAX_TOLD]) + more

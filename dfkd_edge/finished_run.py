@@ -72,6 +72,6 @@ def read_finished_surrogates(
         ArtifactError: a file of them is missing, damaged or of another version.
     """
     require_stages(path, {"surrogates", "student"})
-    content = read_stages(path)["surrogates"]["key"]
+    key = read_stages(path)["surrogates"]["key"]
     num_shards = config.synthesis.num_shards
-    return read_surrogates(path / "surrogates", num_shards, class_names.names, content)
+    return read_surrogates(path / "surrogates", num_shards, class_names.names, key)

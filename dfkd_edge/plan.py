@@ -24,7 +24,7 @@ from dfkd_edge.runtime.counting import duration_text
 from dfkd_edge.students import student_entry
 from dfkd_edge.synthesis.amortized import uses_embedded_prior
 from dfkd_edge.synthesis.synthesize import searched_memory
-from dfkd_edge.teacher import MINI, load_teacher, open_clip_name
+from dfkd_edge.teacher import load_teacher, open_clip_name
 from dfkd_edge.weights import HubWeights, needed_weights, shapes_of_teacher
 
 REFINED_SHARE = 0.75
@@ -111,9 +111,15 @@ def make_plan(config: PipelineConfig, class_names: ClassNames) -> RunPlan:
     """
     teacher = shapes_of_teacher(open_clip_name(config.teacher)[0])
     times = time_passes(config, teacher, _device_here(config.device))
-    plan = plan_with(config, class_names, teacher, times)
-    if config.teacher.name != MINI:
-        return plan
+    return plan_with(config, class_names, teacher, times)
+
+
+def with_drawings(plan: RunPlan, config: PipelineConfig, class_names: ClassNames) -> RunPlan:
+    """Add what the memory of drawings holds for each class, of a run that starts from some.
+
+    Raises:
+        ConfigError: the memory is incomplete.
+    """
     reader = load_teacher(config.teacher, class_names)
     return replace(plan, drawn=tuple(searched_memory(reader, config.synthesis)))
 

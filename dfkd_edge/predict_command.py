@@ -81,7 +81,7 @@ def classify_pictures(
     """
     from dfkd_edge.deployment.opening import find_bundle, open_bundle
 
-    opened = open_bundle(find_bundle(bundle))
+    opened = open_bundle(find_bundle(bundle))  # a wrong path is told of before numpy is loaded
     from dfkd_edge.runtime.doubts import graph_notes
     from dfkd_edge.runtime.sessions import OnnxSession, SessionRequest
     from dfkd_edge.runtime_faults import faults_as_errors

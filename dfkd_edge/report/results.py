@@ -73,7 +73,13 @@ def verdict(sources: Sources) -> VerdictView:
         next_step = f"Next: dfkd-edge export {run_argument(sources)}"
         view = VerdictView("open", "Distilled, not exported", next_step, tuple(tiles))
     else:
-        tiles.append(Tile("Gate", gate_word(gate).split()[0].lower(), limit_text(gate["max_drop"])))
+        tiles.append(
+            Tile(
+                "Gate",
+                ("off" if gate.get("off") else gate_word(gate).lower()),
+                limit_text(gate["max_drop"]),
+            )
+        )
         headline = gate_headline(gate, ladder.target)
         headline = headline[:1].upper() + headline[1:]
         view = VerdictView(gate_state(gate), headline, gate["sentence"], tuple(tiles))

@@ -160,6 +160,12 @@ def uses_embedded_prior(teacher_name: str, config: SynthesisConfig) -> bool:
     return teacher_name == config.decoder == MINI and not config.image_size_px
 
 
+def uses_drawings(teacher_name: str, config: SynthesisConfig) -> bool:
+    """Whether images start from drawings of the embedded decoder's memory, where it has some."""
+    is_embedded = uses_embedded_prior(teacher_name, config)
+    return is_embedded and config.method == "amortized" and config.exemplar_share > 0
+
+
 def load_amortized(setup: SynthesisSetup) -> Synthesizer:
     """Load the embedded prior and its memory where they serve; else train a network.
 

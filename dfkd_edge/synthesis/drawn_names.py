@@ -29,9 +29,23 @@ def drawn_classes(memory: DrawingMemory, classes: ClassNames, head_KD: Tensor) -
     drawn = []
     for name, prompt, places in zip(classes.names, classes.prompts, found, strict=True):
         named = memory.named(places)
-        own = sum(num for other, num in named.items() if carries_name(other, name, prompt or ""))
-        drawn.append(DrawnClass(name, named, own))
+        own = {other for other in named if carries_name(other, name, prompt or "")}
+        kind = {other for other in named if is_kind_of(other, name)} - own
+        counts = (sum(named[other] for other in others) for others in (own, kind))
+        drawn.append(DrawnClass(name, named, *counts))
     return drawn
+
+
+def is_kind_of(drawing: str, name: str) -> bool:
+    """Whether a drawing's name is how a class's name ends: "elephant" of "African elephant".
+
+    It shows the class less closely, and rarely something else ("bank" of "piggy bank").
+    """
+    drawn, ends = _forms(drawing), [_forms(part) for part in name.split(",")]
+    return bool(drawn) and any(
+        len(drawn) < len(end) and all(a & b for a, b in zip(drawn, end[-len(drawn) :], strict=True))
+        for end in ends
+    )
 
 
 def carries_name(drawing: str, name: str, prompt: str = "") -> bool:

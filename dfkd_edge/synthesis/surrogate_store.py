@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import SurrogateSet, load_tensors, read_metadata, save_tensors
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.run_dir import atomic_write
+from dfkd_edge.run_dir import atomic_write, content_hash, file_hash
 
 MIN_SHARE_KEPT = 0.25
 """At least this share of each class's candidates is kept, the likeliest first: a class that the
@@ -81,10 +81,11 @@ def mean_distance_within_class(
     return float(np.mean(distances)) if distances else 0.0
 
 
-def write_selection(folder: Path, num_shards: int, heldout_share: float) -> Path:
+def write_selection(folder: Path, num_shards: int, heldout_share: float, key: str) -> Path:
     """Filter the candidates of all shards, set the held-out images apart, and write both down.
 
-    It is decided once: what a student learnt from is held out neither by another version nor later.
+    It is decided once for a stage key: what a student learnt from is held out neither by another
+    version nor when another file of the stage is made again.
 
     Returns:
         the file: `is_kept` [M] and `is_heldout` [N].
@@ -92,6 +93,10 @@ def write_selection(folder: Path, num_shards: int, heldout_share: float) -> Path
     Raises:
         ArtifactError: a shard is missing or damaged.
     """
+    path = selection_path(folder)
+    decided = read_metadata(path)
+    if decided is not None and decided.get("key") == key:
+        return path
     names = ("class_index", "is_recognised", "probability", "drawing_index")
     parts = []
     for number in range(num_shards):
@@ -100,15 +105,17 @@ def write_selection(folder: Path, num_shards: int, heldout_share: float) -> Path
     label, recognised, probability, drawing = map(np.concatenate, zip(*parts, strict=True))
     keep = kept_candidates(label, recognised, probability)
     heldout = held_out(label[keep], drawing[keep], heldout_share)
-    path = selection_path(folder)
-    save_tensors(path, {"is_kept": keep, "is_heldout": heldout}, {})
+    save_tensors(path, {"is_kept": keep, "is_heldout": heldout}, {"key": key})
     return path
 
 
 def read_surrogates(
-    folder: Path, num_shards: int, class_names: tuple[str, ...], content: str
+    folder: Path, num_shards: int, class_names: tuple[str, ...], key: str
 ) -> SurrogateSet:
     """Read the images that `write_selection` kept.
+
+    Their content is hashed from the stage key and the selection: a student that learnt from another
+    selection is another student.
 
     Raises:
         ArtifactError: a shard or the selection is missing, damaged or of another version.
@@ -137,7 +144,7 @@ def read_surrogates(
     )
     accepted = np.bincount(label[recognised], minlength=len(per_class))
     summary = {
-        "content": content,
+        "content": content_hash(key, file_hash(selection_path(folder))),
         "num_candidates": len(keep),
         "num_images": len(label),
         "num_heldout": int(heldout.sum()),

@@ -30,7 +30,7 @@ from dfkd_edge.interfaces import (
 )
 from dfkd_edge.runtime.counting import counted, duration_text
 from dfkd_edge.seeding import stage_generator
-from dfkd_edge.synthesis.amortized import load_amortized, uses_embedded_prior
+from dfkd_edge.synthesis.amortized import load_amortized, uses_drawings
 from dfkd_edge.synthesis.decoders import load_latent_decoder
 from dfkd_edge.synthesis.diffusion import load_diffusion, require_pipeline
 from dfkd_edge.synthesis.drawn_names import drawn_classes
@@ -129,10 +129,11 @@ def synthesize(
         if note:
             context.reporter.note(escape(f"  {note}"))
         make_shards(setup, WorkShare())
-        selection = write_selection(folder, num_shards, config.heldout_share)
+        selection = write_selection(folder, num_shards, config.heldout_share, key)
     surrogates = read_surrogates(folder, num_shards, prompts.class_names, key)
-    for entry, each in zip(surrogates.summary["classes"], drawn, strict=False):
-        entry.update(each.document())
+    if drawn:
+        for entry, each in zip(surrogates.summary["classes"], drawn, strict=True):
+            entry.update(each.document())
     if not is_complete:
         sheet = write_contact_sheet(folder, surrogates)
         files = [selection, write_summary(folder, surrogates), sheet]
@@ -151,9 +152,7 @@ def searched_memory(teacher: Teacher, config: SynthesisConfig) -> list[DrawnClas
     Raises:
         ConfigError: the memory is incomplete.
     """
-    if config.method != "amortized" or not config.exemplar_share:
-        return []
-    if not uses_embedded_prior(teacher.name, config):
+    if not uses_drawings(teacher.name, config):
         return []
     return drawn_classes(DrawingMemory(teacher), teacher.classes, teacher.head_KD)
 

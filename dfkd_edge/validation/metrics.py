@@ -88,8 +88,8 @@ def compare(
         progress.advance(len(label_N))
     label_N = np.concatenate(labels)
     logits = {name: np.concatenate(part) for name, part in parts.items()}
-    expected: dict[Measure, np.ndarray] = {"top1": label_N}
-    expected |= {"agreement": next(iter(logits.values())).argmax(1)}
+    teacher_answer_N = next(iter(logits.values())).argmax(1)
+    expected: dict[Measure, np.ndarray] = {"top1": label_N, "agreement": teacher_answer_N}
     return {
         name: _figures(logits_NK, expected, measure, class_names)
         for name, logits_NK in logits.items()

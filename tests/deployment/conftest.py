@@ -173,7 +173,7 @@ def finished_run(
         atomic_write(path / "config.toml", to_toml(config))
         folder = run.stage_dir("surrogates")
         files, share = write_surrogates(folder), config.synthesis.heldout_share
-        files.append(write_selection(folder, NUM_SHARDS, share))
+        files.append(write_selection(folder, NUM_SHARDS, share, "key"))
         made = read_surrogates(folder, NUM_SHARDS, classes.names, "key")
         run.complete("surrogates", "key", [*files, write_summary(folder, made)])
         torch.manual_seed(0)

@@ -5,7 +5,7 @@ import pytest
 from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.config import SynthesisConfig, TeacherConfig
 from dfkd_edge.drawn_class import DrawnClass, drawings_note, drawings_text, read_drawn_class
-from dfkd_edge.synthesis.drawn_names import carries_name
+from dfkd_edge.synthesis.drawn_names import carries_name, is_kind_of
 from dfkd_edge.synthesis.synthesize import searched_memory
 from dfkd_edge.teacher import load_teacher
 
@@ -37,6 +37,21 @@ def test_a_part_of_a_name_or_a_neighbour_does_not_carry_it(drawing: str, name: s
     assert not carries_name(drawing, name)
 
 
+@pytest.mark.parametrize(
+    ("drawing", "name", "is_kind"),
+    [
+        ("elephant", "African elephant", True),
+        ("clocks", "digital clock", True),
+        ("fox squirrel", "eastern fox squirrel, Sciurus niger", True),
+        ("wheel", "wheelbarrow", False),
+        ("manhole", "manhole cover", False),
+        ("elephant", "elephant", False),
+    ],
+)
+def test_a_kind_is_how_the_name_of_a_class_ends(drawing: str, name: str, is_kind: bool) -> None:
+    assert is_kind_of(drawing, name) is is_kind
+
+
 WHEELS = DrawnClass("wheelbarrow", {"wheel": 6}, 0)
 HORSE = DrawnClass("horse", {"horse": 7, "horse racing": 9}, 16)
 COMPUTER = DrawnClass("computer", {"computer": 1, "laptop": 7}, 1)
@@ -46,6 +61,8 @@ ONE, NONE = DrawnClass("fork", {"fork": 1}, 1), DrawnClass("hoe", {}, 0)
 def test_a_class_is_drawn_as_another_where_next_to_no_drawing_is_of_its_name() -> None:
     drawn = [WHEELS, HORSE, COMPUTER, ONE, NONE]
     assert [each.is_of_others for each in drawn] == [True, False, True, False, False]
+    assert not DrawnClass("fork", {"fork": 1, "knife": 1}, 1).is_of_others
+    assert not DrawnClass("African elephant", {"elephant": 9, "trunk": 8}, 0, 9).is_of_others
     assert drawings_text(drawn) == (
         "wheelbarrow 6 (wheel), horse 16 (horse racing, horse), computer 8 (laptop, computer), "
         "fork 1, hoe 0"

@@ -59,7 +59,7 @@ def test_a_class_that_is_never_recognised_keeps_its_likeliest_quarter() -> None:
 def test_shards_come_back_filtered_with_held_out_images_of_every_class(tmp_path: Path) -> None:
     for number in range(2):
         write_shard(tmp_path, number, "key", _candidates(number))
-    write_selection(tmp_path, 2, 0.2)
+    write_selection(tmp_path, 2, 0.2, "key")
     surrogates = read_surrogates(tmp_path, 2, ("a", "b"), "key")
     assert len(surrogates) == 40 + 10
     assert set(surrogates.class_index[surrogates.is_heldout]) == {0, 1}
@@ -85,7 +85,7 @@ def test_a_shard_counts_only_for_its_key_and_when_whole(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     assert not has_shard(tmp_path, 0, "key")
     with pytest.raises(ArtifactError, match="shard-00000"):
-        write_selection(tmp_path, 1, 0.2)
+        write_selection(tmp_path, 1, 0.2, "key")
 
 
 def test_images_of_another_version_are_one_clear_error(tmp_path: Path) -> None:
@@ -93,19 +93,25 @@ def test_images_of_another_version_are_one_clear_error(tmp_path: Path) -> None:
     del candidates["drawing_index"]
     write_shard(tmp_path, 0, "key", candidates)
     with pytest.raises(ArtifactError, match="made by another version"):
-        write_selection(tmp_path, 1, 0.2)
+        write_selection(tmp_path, 1, 0.2, "key")
 
 
 def test_what_is_held_out_was_decided_once_and_is_read(tmp_path: Path) -> None:
     write_shard(tmp_path, 0, "key", _candidates(0))
     with pytest.raises(ArtifactError, match="selected by another version"):
         read_surrogates(tmp_path, 1, ("a", "b"), "key")
-    selection = load_tensors(write_selection(tmp_path, 1, 0.2))
+    selection = load_tensors(write_selection(tmp_path, 1, 0.2, "key"))
+    first = read_surrogates(tmp_path, 1, ("a", "b"), "key")
     selection["is_heldout"] = ~selection["is_heldout"]  # as another version might have decided
-    save_tensors(selection_path(tmp_path), selection, {})
+    save_tensors(selection_path(tmp_path), selection, {"key": "key"})
+    write_selection(tmp_path, 1, 0.2, "key")  # the stage is closed again: another file was lost
     surrogates = read_surrogates(tmp_path, 1, ("a", "b"), "key")
     assert surrogates.is_heldout.tolist() == selection["is_heldout"].tolist()
     assert surrogates.summary["num_heldout"] == selection["is_heldout"].sum()
+    assert surrogates.summary["content"] != first.summary["content"]  # another student's images
+    write_selection(tmp_path, 1, 0.2, "another key")
+    again = read_surrogates(tmp_path, 1, ("a", "b"), "key")
+    assert again.is_heldout.tolist() == first.is_heldout.tolist()
 
 
 def test_shards_of_a_decoder_that_was_replaced_are_made_anew(

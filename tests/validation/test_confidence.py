@@ -70,6 +70,15 @@ def test_a_lower_log_loss_alone_keeps_no_temperature() -> None:
     assert fitted.temperature == 1.0
 
 
+def test_answers_that_are_all_right_ask_for_no_temperature() -> None:
+    margin_N = np.linspace(1, 9, 200)
+    logits_NK = np.stack([margin_N, np.zeros(200)], 1)
+    label_N = np.zeros(200, np.int64)
+    fitted = fit(logits_NK, label_N, np.ones(200, bool), np.arange(200))
+    assert (fitted.temperature, fitted.fitted_temperature) == (1.0, 1.0)
+    assert Confidence(1.0, fitted.reject_threshold).is_known(np.array([[2.0, 0.0]])).all()
+
+
 def test_one_picture_or_none_fits_no_temperature() -> None:
     logits_NK, label_N = sampled(40, 6.0)
     alone = fit(logits_NK, label_N, np.ones(40, bool), np.zeros(40, int))
