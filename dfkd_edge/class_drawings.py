@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.synthesis.drawn_names import carries_name, is_kind_of
+from dfkd_edge.synthesis.drawing_words import carries_name, is_kind_of
 from dfkd_edge.synthesis.exemplars import DrawingMemory
 
 
@@ -47,8 +47,8 @@ def given_up(
     bare_KD, own_KD = listed.head_KD.clone(), listed.head_KD.clone()
     bare_KD[rows] = teacher.zero_shot_head(bare, listed.templates)
     own_KD[rows] = teacher.embed_texts(list(prompts.values()))
-    by_name = memory.search(bare_KD, [False] * len(names))
-    by_prompt = memory.search(own_KD, [name in prompts for name in names])
+    by_name = memory.search(bare_KD, ClassNames(names, (None,) * len(names)))
+    by_prompt = memory.search(own_KD, ClassNames(names, tuple(map(prompts.get, names))))
     lost = (memory.named({*by_name[row]} - {*by_prompt[row]}) for row in rows)
     return {
         name: sum(

@@ -80,10 +80,7 @@ def lint_classes(classes: ClassNames, config: TeacherConfig, reporter: Reporter)
         progress.advance()
     if teacher.name != MINI:
         return report
-    with reporter.stage("searching the memory", 1) as progress:
-        report = _with_drawings(report, reader, templates)
-        progress.advance()
-    return report
+    return _with_drawings(report, reader, templates, DrawingMemory(teacher, reporter))
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,10 +238,9 @@ class _Reader:
 
 
 def _with_drawings(
-    report: ClassListReport, reader: _Reader, templates: Sequence[str]
+    report: ClassListReport, reader: _Reader, templates: Sequence[str], memory: DrawingMemory
 ) -> ClassListReport:
     """Add what the memory holds, and take back prompts that would cost more than they bring."""
-    memory = DrawingMemory(reader.teacher)
     drawn = tuple(drawn_classes(memory, reader.classes, reader.head_KD))
     pairs = zip(reader.classes.names, reader.classes.prompts, strict=True)
     own = {name: prompt for name, prompt in pairs if prompt}
@@ -257,6 +253,7 @@ def _with_drawings(
             (name,),
             f"its prompt costs {counted(costs[name], 'drawing')} that its name alone would bring: "
             "keep the prompt only if the name misleads",
+            is_fine=True,
         )
         for name in own
         if costs[name]
@@ -293,8 +290,9 @@ def _of_drawings(
             text = f'its drawings are named "{each.names()}", which is its kind'
             findings.append(Finding("drawn-as-kind", (each.name,), text, is_fine=True))
         elif each.num_own <= FEW:
-            what = "one drawing alone carries" if each.num_own else "no drawing carries"
-            text = f"{what} its name; expect less, real pictures help (distill --images DIR)"
+            what = "one drawing alone fits" if each.num_own else "no drawing fits"
+            whose = "its prompt" if each.name in prompts else "its name"
+            text = f"{what} {whose}; expect less, real pictures help (distill --images DIR)"
             findings.append(Finding("few-drawings", (each.name,), text, is_fine=True))
     return findings
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 classes_app = typer.Typer(help="Work with class lists.", no_args_is_help=True)
 
 SHOWN = 12
+GOOD_TO_KNOW = " (fine)"
+"""Marks what --strict does not count, where there is no colour too."""
 
 
 @classes_app.command()
@@ -96,7 +98,7 @@ def _show(names: ClassNames, report: ClassListReport, path: Path) -> None:
     table.columns[0].no_wrap = True
     for finding in _first_of_each(report.findings):
         table.add_row(
-            finding.rule,
+            f"{finding.rule}{GOOD_TO_KNOW * finding.is_fine}",
             escape(" / ".join(finding.names)),
             escape(finding.text),
             style="dim" if finding.is_fine else None,

@@ -213,9 +213,7 @@ def _show_plan(planned: PlannedRun, request: DistillRequest, console: Console) -
         plan = make_plan(config, class_names)
         progress.advance()
     if uses_drawings(config.teacher.name, config.synthesis):
-        with reporter.stage("searching the memory of drawings", 1) as progress:
-            plan = with_drawings(plan, config, class_names)
-            progress.advance()
+        plan = with_drawings(plan, config, class_names, reporter)
     if request.as_json:
         document = {
             "classes": list(class_names.names),
@@ -282,14 +280,14 @@ def lines_of_classes(surrogates: Mapping[str, Any]) -> list[str]:
     weak = [c["name"] for c in classes if c["acceptance"] < 0.5]
     lines = []
     if undrawn and len(undrawn) < len(classes):
-        lines.append(f"undrawn     no drawing is named like these, expect less: {some(undrawn)}")
+        lines.append(f"undrawn     no drawing fits these, expect less: {some(undrawn)}")
     if others:
         lines.append(f"drawn as    what their drawings are named: {some(others)}")
     if weak:
         lines.append(
             f"unsure      the teacher recognises fewer than half of the images of: {some(weak)}"
         )
-        lines.append("            the report shows their images; describe such names after a tab")
+        lines.append("            the report shows their images; describe such names, or otherwise")
     return lines
 
 

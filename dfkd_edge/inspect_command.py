@@ -59,10 +59,13 @@ def _run(path: Path) -> dict[str, Any]:
 
     run = find_run(path)
     stages = read_stages(run)
-    damaged = [str(run / name) for name in damaged_files(run, stages)]
+    own = [str(run / name) for name in damaged_files(run, stages)]
     num_files = sum(len(record["files"]) for record in stages.values())
     listed = run / "classes.txt"
-    bundles = sorted(b.parent.name for b in run.glob(f"bundles/*/{MANIFEST}"))
+    inside = [_state(file.parent) for file in sorted(run.glob(f"bundles/*/{MANIFEST}"))]
+    bundles = {folder.name: status for folder, status, _ in inside}
+    unsound = [(folder, faults) for folder, _, faults in inside if faults]
+    damaged = [*own, *(fault for _, faults in unsound for fault in faults)]
     done = {stage: stage in stages for stage in STAGES}
     done["evaluation"] = (run / "evaluation.json").is_file()
     again: list[str | Path] = [
@@ -78,7 +81,10 @@ def _run(path: Path) -> dict[str, Any]:
     if "student" not in stages:
         following = again
     elif bundles:
-        following = ["check", path / "bundles" / bundles[0]]
+        following = ["check", path / "bundles" / next(iter(bundles))]
+    mend = again
+    if unsound and not own:
+        mend = ["export", path, "--target", unsound[0][0].name, "--exist-ok"]
     return {
         "kind": "run",
         "path": str(run),
@@ -90,11 +96,25 @@ def _run(path: Path) -> dict[str, Any]:
         "student": _json_file(run / "student" / "student.json"),
         "bundles": bundles,
         "size_bytes": _size(run),
-        "num_verified": num_files - len(damaged),
+        "num_verified": num_files - len(own),
         "damaged": damaged,
-        "mend": _command(again),
-        "next": _command(again if damaged else following),
+        "mend": _command(mend),
+        "next": _command(mend if damaged else following),
     }
+
+
+def _state(folder: Path) -> tuple[Path, str, list[str]]:
+    """Verify a bundle inside of a run; returns its status, and what is wrong with its files."""
+    from dfkd_edge.deployment.opening import open_bundle
+    from dfkd_edge.errors import DfkdEdgeError
+    from dfkd_edge.runtime.bundle_files import damaged_files
+
+    try:
+        manifest = open_bundle(folder, verify=False).manifest
+    except DfkdEdgeError as error:
+        return folder, "damaged", [str(error)]
+    faults = [fault.where for fault in damaged_files(folder, manifest)]
+    return folder, "damaged" if faults else str(manifest["status"]), faults
 
 
 def _bundle(path: Path) -> dict[str, Any]:
@@ -206,7 +226,7 @@ def _run_lines(document: dict[str, Any]) -> list[tuple[str, str]]:
         ("in use", f"by {document['in_use_by']}" if document["in_use_by"] else ""),
         ("settings", made_with),
         ("student", about),
-        ("bundles", ", ".join(document["bundles"])),
+        ("bundles", ", ".join(f"{name} {status}" for name, status in document["bundles"].items())),
     ]
 
 

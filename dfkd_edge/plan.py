@@ -17,13 +17,15 @@ from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config import PipelineConfig
 from dfkd_edge.drawn_class import DrawnClass, drawings_text
 from dfkd_edge.errors import EnvironmentLackingError
+from dfkd_edge.interfaces import Reporter
 from dfkd_edge.pass_times import PassTimes, image_size_px, time_passes
 from dfkd_edge.process import check_device
 from dfkd_edge.prompts.contrastive import MAX_CLASSES_PER_STEP
 from dfkd_edge.runtime.counting import duration_text
 from dfkd_edge.students import student_entry
 from dfkd_edge.synthesis.amortized import uses_embedded_prior
-from dfkd_edge.synthesis.synthesize import searched_memory
+from dfkd_edge.synthesis.drawn_names import drawn_classes
+from dfkd_edge.synthesis.exemplars import DrawingMemory, distinct_names, read_sheets
 from dfkd_edge.teacher import load_teacher, open_clip_name
 from dfkd_edge.weights import HubWeights, needed_weights, shapes_of_teacher
 
@@ -62,6 +64,8 @@ class RunPlan:
     kept for gradients, by synthesis or by a training step, whichever is more."""
     times: PassTimes
     """What the estimates of time are made from."""
+    wanted_device: str = "cpu"
+    """Where the run would compute."""
     drawn: tuple[DrawnClass, ...] = ()
     """What the drawings of each class are named; empty where none are used."""
 
@@ -96,6 +100,10 @@ class RunPlan:
             rows.append(f"{'drawings':<10}  {drawings_text(self.drawn)}")
         rows.append(f"{'memory':<10}  about {self.memory_gib:.1f} GiB")
         rows.append(f"{'estimated':<10}  from {self.times.sentence()}")
+        if self.wanted_device != self.times.device:
+            rows.append(
+                f"{'device':<10}  {self.wanted_device} is not here: a run would stop at once"
+            )
         for weights in self.downloads:
             size = f"{weights.size_mb} MB" if weights.size_mb else "size unknown"
             place = f"here: {weights.path}" if weights.path else f"not here: {weights.command}"
@@ -114,14 +122,17 @@ def make_plan(config: PipelineConfig, class_names: ClassNames) -> RunPlan:
     return plan_with(config, class_names, teacher, times)
 
 
-def with_drawings(plan: RunPlan, config: PipelineConfig, class_names: ClassNames) -> RunPlan:
+def with_drawings(
+    plan: RunPlan, config: PipelineConfig, class_names: ClassNames, reporter: Reporter
+) -> RunPlan:
     """Add what the memory of drawings holds for each class, of a run that starts from some.
 
     Raises:
         ConfigError: the memory is incomplete.
     """
-    reader = load_teacher(config.teacher, class_names)
-    return replace(plan, drawn=tuple(searched_memory(reader, config.synthesis)))
+    teacher = load_teacher(config.teacher, class_names)
+    memory = DrawingMemory(teacher, reporter)
+    return replace(plan, drawn=tuple(drawn_classes(memory, class_names, teacher.head_KD)))
 
 
 def plan_with(
@@ -143,7 +154,8 @@ def plan_with(
     step_bytes = config.distillation.batch_size * kept_for_gradients(student, entry.image_size_px)
     total += max(config.synthesis.memory_mib * 2**20, step_bytes)
     total += LIBRARIES_BYTES if times.device == "cpu" else 0
-    return RunPlan(stages, tuple(needed_weights(config)), total / 2**30, times)
+    downloads = tuple(needed_weights(config))
+    return RunPlan(stages, downloads, total / 2**30, times, config.device)
 
 
 def kept_for_gradients(network: nn.Module, side_px: int) -> int:
@@ -213,7 +225,8 @@ def _synthesis_plan(config: PipelineConfig, times: PassTimes) -> StagePlan:
     if synthesis.exemplar_share:
         drawn = round(num * synthesis.exemplar_share)
         work += f", {drawn} of drawings if there are some of every class"
-        seconds = drawn * times.image_s + (num - drawn) * made_s
+        searched_s = len(distinct_names(read_sheets())) * times.text_s
+        seconds = searched_s + drawn * times.image_s + (num - drawn) * made_s
     return StagePlan("surrogates", work, seconds)
 
 

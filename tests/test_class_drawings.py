@@ -7,9 +7,12 @@ import pytest
 from dfkd_edge.class_drawings import EmbeddedList, given_up
 from dfkd_edge.class_names import ClassNames, parse_class_names
 from dfkd_edge.config import TeacherConfig
+from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.synthesis.drawn_names import drawn_classes
 from dfkd_edge.synthesis.exemplars import MAX_DRAWINGS, DrawingMemory, retrieve_drawings
 from dfkd_edge.teacher import Teacher, load_teacher
+
+REPORTER = ConsoleReporter(make_console(quiet=True))
 
 
 def num_drawings(memory: DrawingMemory, classes: ClassNames) -> dict[str, int]:
@@ -19,7 +22,7 @@ def num_drawings(memory: DrawingMemory, classes: ClassNames) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def memory(teacher: Teacher) -> DrawingMemory:
-    return DrawingMemory(teacher)
+    return DrawingMemory(teacher, REPORTER)
 
 
 def embedded(teacher: Teacher, classes: ClassNames) -> EmbeddedList:
@@ -36,9 +39,9 @@ def test_as_many_drawings_are_counted_as_synthesis_starts_from(memory: DrawingMe
     lines = "traffic light\nhorse\nxqzt\nmouse\ta photo of a computer mouse\nhand"
     classes = parse_class_names(lines, "classes")
     counted = num_drawings(memory, classes)
-    found = retrieve_drawings(load_teacher(TeacherConfig(), classes))
+    found = retrieve_drawings(DrawingMemory(load_teacher(TeacherConfig(), classes), REPORTER))
     assert counted == dict(zip(classes.names, map(len, found), strict=True))
-    assert counted["traffic light"] > 0  # drawings that are named "traffic"
+    assert counted["traffic light"] > 0
     assert counted["horse"] > 0 == counted["xqzt"]
     assert max(counted.values()) <= MAX_DRAWINGS
 

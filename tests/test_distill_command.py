@@ -115,10 +115,10 @@ def test_the_panel_sends_doubtful_classes_to_where_something_is_said_of_them() -
         of_class("hoe", 0.2, 0, drawings={}, num_of_its_name=0),
     ]
     assert lines_of_classes({"classes": entries}) == [
-        "undrawn     no drawing is named like these, expect less: hoe",
+        "undrawn     no drawing fits these, expect less: hoe",
         "drawn as    what their drawings are named: wheelbarrow (wheel)",
         "unsure      the teacher recognises fewer than half of the images of: hoe, rake",
-        "            the report shows their images; describe such names after a tab",
+        "            the report shows their images; describe such names, or otherwise",
     ]
     assert lines_of_classes({"classes": entries[:1]}) == []
     assert lines_of_classes({"classes": [of_class("horse", 0.9, 0)]}) == []

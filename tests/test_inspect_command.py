@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,21 @@ def test_a_changed_file_of_a_run_is_named(run: Path) -> None:
     (run / "prompts" / "prompts.json").write_text("{} ", encoding="utf-8")
     document, result = inspected(run)
     assert document["damaged"] == [str(run / "prompts" / "prompts.json")]
+    assert isinstance(result.exception, ArtifactError)
+
+
+def test_the_bundles_of_a_run_are_verified_too(run: Path, tiny_bundle: Bundle) -> None:
+    bundle = run / "bundles" / "tiny-board"
+    shutil.copytree(tiny_bundle.folder, bundle)
+    document, result = inspected(run)
+    assert document["bundles"] == {"tiny-board": tiny_bundle.manifest["status"]}
+    assert result.exit_code == 0
+    with (bundle / "classes.txt").open("a", encoding="utf-8") as stream:
+        stream.write("another\n")
+    document, result = inspected(run)
+    assert document["bundles"] == {"tiny-board": "damaged"}
+    assert document["damaged"] == [str(bundle / "classes.txt")]
+    assert shlex.split(document["mend"])[1:4:2] == ["export", "--target"]
     assert isinstance(result.exception, ArtifactError)
 
 

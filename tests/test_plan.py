@@ -109,6 +109,7 @@ def test_the_plan_says_what_its_times_are_from() -> None:
     said = "passes of student timed on this machine's cpu; operations of teacher, decoder counted"
     assert any(said in line for line in plan.lines())
     assert plan.document()["device"] == "cpu"
+    assert any("cuda:99 is not here: a run would stop at once" in line for line in plan.lines())
     assert plan.document()["estimated_from"] == plan.times.sentence()
 
 

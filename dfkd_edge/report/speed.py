@@ -94,18 +94,17 @@ def speed_tiles(ladder: LadderView, sources: Sources) -> list[Tile]:
 
 
 def _host_tile(ladder: LadderView) -> list[Tile]:
-    """Say how fast the last rung is that was timed; on the host, and by its own runtime."""
+    """Compare student and teacher in one runtime, on the host; say what the last rung takes."""
     teacher, student = ladder.rung(TEACHER), ladder.rung(STUDENT)
-    before = teacher.get("latency_ms")
-    timed = next((rung for rung in reversed(ladder.rungs) if rung.get("latency_ms")), teacher)
-    if not before or timed is teacher:
+    before, after = teacher.get("latency_ms"), student.get("latency_ms")
+    if not (before and after):
         return []
-    taken = f"{timed['name']} takes {timed['latency_ms']:.2f} ms, the teacher {before:.2f}"
-    note = f"as fast as the teacher, on the host: {taken}"
-    if timed is not student and student.get("latency_ms"):
-        note += f"; both in torch: {before / student['latency_ms']:.1f}{TIMES}"
+    timed = next(rung for rung in reversed(ladder.rungs) if rung.get("latency_ms"))
+    note = f"as fast as the teacher, both in torch on the host: {before:.2f} ms, {after:.2f} ms"
+    if timed is not student:
+        note += f"; {timed['name']} in its own runtime {timed['latency_ms']:.2f} ms"
     note += f"; {NOTES_PLACE}" * any(r.get("latency_doubts") for r in (teacher, student, timed))
-    return [Tile("Speed", f"{before / timed['latency_ms']:.1f}{TIMES}", note)]
+    return [Tile("Speed on the host", f"{before / after:.1f}{TIMES}", note)]
 
 
 def _device_tiles(sources: Sources) -> list[Tile]:

@@ -21,7 +21,7 @@ from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, Synthesizer
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import Decoder, LatentDecoder, load_decoder
 from dfkd_edge.synthesis.decoders import load_latent_decoder
-from dfkd_edge.synthesis.exemplars import retrieve_drawings
+from dfkd_edge.synthesis.exemplars import DrawingMemory, retrieve_drawings
 from dfkd_edge.synthesis.guidance import guidance_loss
 from dfkd_edge.synthesis.latent_network import LatentNetwork
 from dfkd_edge.synthesis.memory import images_that_fit, parts_of
@@ -179,7 +179,8 @@ def load_amortized(setup: SynthesisSetup) -> Synthesizer:
         prior = PriorSynthesizer(teacher, load_decoder(device=setup.context.device), config)
         if not config.exemplar_share:
             return prior
-        drawings = retrieve_drawings(teacher)
+        memory = setup.memory or DrawingMemory(teacher, setup.context.reporter)
+        drawings = retrieve_drawings(memory)
         side_px = prior.decoder.image_size_px
         return RetrievalSynthesizer(prior, drawings, teacher, config.exemplar_share, side_px)
     decoder = load_latent_decoder(config, teacher)

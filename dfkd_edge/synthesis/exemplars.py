@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,10 @@ from PIL import Image
 from torch import Tensor
 
 from dfkd_edge import assets
-from dfkd_edge.artifacts import load_tensors
-from dfkd_edge.errors import ArtifactError, ConfigError
+from dfkd_edge.class_names import ClassNames
+from dfkd_edge.errors import ConfigError
+from dfkd_edge.interfaces import Reporter
+from dfkd_edge.synthesis.drawing_words import is_of_qualifier
 from dfkd_edge.teacher import Teacher
 
 NAME_TEXT = "a drawing of a {}"
@@ -39,12 +41,7 @@ MAX_RANK = 10
 MAX_DRAWINGS = 40
 """Drawings of a class, nearest names first."""
 BATCH_SIZE = 64
-"""Drawings that the teacher sees, or that are cut out, together."""
-SEEN_FILE = "seen.safetensors"
-"""What the embedded teacher sees: `names` [V, D] and `drawings` [M, D], sheet by sheet, float16.
-Neither teacher nor memory change on a user's machine; to look again would take a minute and more
-for a thousand classes."""
-
+"""Texts or drawings that the teacher reads together."""
 Place = tuple[int, int]
 """A drawing: number of its sheet, number in the sheet."""
 
@@ -111,21 +108,15 @@ def distinct_names(sheets: tuple[Sheet, ...]) -> dict[str, list[Place]]:
 
 
 @torch.no_grad()
-def embed_names(names: Sequence[str], teacher: Teacher) -> Tensor:
+def embed_names(names: list[str], teacher: Teacher, reporter: Reporter) -> Tensor:
     """Embed names as those of drawings, [V, D], unit rows."""
-    return teacher.embed_texts([NAME_TEXT.format(name) for name in names])
-
-
-@torch.no_grad()
-def embed_drawings(sheet: Sheet, teacher: Teacher) -> Tensor:
-    """Embed all drawings of a sheet on white, [M, D], unit rows.
-
-    Raises:
-        ConfigError: the sheet is damaged.
-    """
-    rgba_MPPC = torch.from_numpy(sheet.drawings(np.arange(len(sheet.names))))
-    parts = rgba_MPPC.permute(0, 3, 1, 2).split(BATCH_SIZE)
-    return torch.cat([teacher.embed_images(_on_white(part, teacher)) for part in parts])
+    parts = []
+    with reporter.stage("searching the memory", len(names)) as progress:
+        for start in range(0, len(names), BATCH_SIZE):
+            texts = [NAME_TEXT.format(name) for name in names[start : start + BATCH_SIZE]]
+            parts.append(teacher.embed_texts(texts))
+            progress.advance(len(texts))
+    return torch.cat(parts)
 
 
 def near_names(name_VD: Tensor, class_KD: Tensor, has_prompt: list[bool]) -> list[list[int]]:
@@ -142,60 +133,68 @@ def near_names(name_VD: Tensor, class_KD: Tensor, has_prompt: list[bool]) -> lis
 
 
 class DrawingMemory:
-    """The drawings and where the embedded teacher sees them, which ships with them."""
+    """The drawings and where the teacher sees them; each is looked at once, however often asked."""
 
-    def __init__(self, teacher: Teacher) -> None:
-        """Read the names and what the embedded teacher sees; no picture is opened.
+    def __init__(self, teacher: Teacher, reporter: Reporter) -> None:
+        """Read the drawings' names and embed them.
 
         Raises:
             ConfigError: the memory is incomplete.
         """
-        self.sheets = read_sheets()
-        self.teacher, self.places = teacher, distinct_names(self.sheets)
+        self.teacher, self.reporter, self.sheets = teacher, reporter, read_sheets()
+        self.places = distinct_names(self.sheets)
         self.names = list(self.places)
         self._name_of = {place: name for name, there in self.places.items() for place in there}
-        self._row_of = {
-            place: row
-            for row, place in enumerate(
-                (at, number)
-                for at, sheet in enumerate(self.sheets)
-                for number in range(len(sheet.names))
-            )
-        }
-        path = assets.EXEMPLARS / SEEN_FILE
-        try:
-            seen = {key: torch.from_numpy(rows) for key, rows in load_tensors(path).items()}
-        except ArtifactError as error:
-            raise _incomplete(path) from error
-        if (len(seen["names"]), len(seen["drawings"])) != (len(self.names), len(self._row_of)):
-            raise _incomplete(path)
-        self.name_VD = seen["names"].to(teacher.device).float()
-        self.drawing_MD = seen["drawings"]
+        self.name_VD = embed_names(self.names, teacher, reporter)
+        self._shown: dict[Place, Tensor] = {}
 
-    def search(self, head_KD: Tensor, has_prompt: list[bool]) -> list[list[Place]]:
+    def search(self, head_KD: Tensor, classes: ClassNames) -> list[list[Place]]:
         """Find the drawings of each class in which the teacher sees it.
+
+        A small teacher sees traffic lights at "traffic cone": what only the first words of a name
+        are of is left out.
 
         Args:
             head_KD: the classes in the teacher's text space.
-            has_prompt: which of them have a prompt of their own.
+            classes: their names, and which of them have a prompt of their own.
 
         Returns:
             For each class at most MAX_DRAWINGS, nearest names first; may be none.
         """
         class_KD = F.normalize(head_KD.float(), dim=1)
-        near = near_names(self.name_VD, class_KD, has_prompt)
-        found = [[place for v in names for place in self.places[self.names[v]]] for names in near]
+        near = near_names(self.name_VD, class_KD, [bool(prompt) for prompt in classes.prompts])
+        found = [
+            [
+                place
+                for drawing in (self.names[v] for v in rows)
+                if not is_of_qualifier(drawing, name)
+                for place in self.places[drawing]
+            ]
+            for name, rows in zip(classes.names, near, strict=True)
+        ]
+        self._look([place for places in found for place in places])
         return [self._seen(places, k, class_KD)[:MAX_DRAWINGS] for k, places in enumerate(found)]
 
     def named(self, places: Iterable[Place]) -> dict[str, int]:
         """Count drawings by their names, nearest names first as in `places`."""
         return dict(Counter(self._name_of[place] for place in places))
 
+    @torch.no_grad()
+    def _look(self, places: list[Place]) -> None:
+        new = [place for place in places if place not in self._shown]
+        if not new:
+            return
+        with self.reporter.stage("looking at the drawings", len(new)) as progress:
+            for part, rgba_MCPP in self.cut(new):
+                shown_MD = self.teacher.embed_images(_on_white(rgba_MCPP, self.teacher))
+                self._shown.update(zip(part, shown_MD, strict=True))
+                progress.advance(len(part))
+
     def _seen(self, places: list[Place], label: int, class_KD: Tensor) -> list[Place]:
         """Keep the drawings in which the class comes first of the list, and high of all names."""
         if not places:
             return []
-        shown_MD = self.drawing_MD[[self._row_of[place] for place in places]].to(class_KD)
+        shown_MD = torch.stack([self._shown[place] for place in places])
         similarity_MK = shown_MD @ class_KD.T
         num_better_M = (shown_MD @ self.name_VD.T > similarity_MK[:, label, None]).sum(1)
         is_seen_M = (similarity_MK.argmax(1) == label) & (num_better_M < MAX_RANK)
@@ -218,17 +217,16 @@ class DrawingMemory:
                 yield here[part], rgba_MCPP[part]
 
 
-def retrieve_drawings(teacher: Teacher) -> tuple[Tensor, ...]:
-    """Find the drawings of each class of the teacher in which it sees it.
+def retrieve_drawings(memory: DrawingMemory) -> tuple[Tensor, ...]:
+    """Find the drawings of each class of the memory's teacher in which it sees it.
 
     Returns:
         For each class uint8 [M, C, P, P], on the CPU, nearest names first; M may be 0.
 
     Raises:
-        ConfigError: the memory is incomplete.
+        ConfigError: a sheet is damaged.
     """
-    memory = DrawingMemory(teacher)
-    found = memory.search(teacher.head_KD, [bool(prompt) for prompt in teacher.classes.prompts])
+    found = memory.search(memory.teacher.head_KD, memory.teacher.classes)
     rgba_of: dict[Place, Tensor] = {}
     for part, rgba_MCPP in memory.cut([place for places in found for place in places]):
         rgba_of.update(zip(part, rgba_MCPP, strict=True))

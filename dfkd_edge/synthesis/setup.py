@@ -9,6 +9,7 @@ from dfkd_edge.artifacts import PromptSet
 from dfkd_edge.config import SynthesisConfig
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.run_key import synthesis_content
+from dfkd_edge.synthesis.exemplars import DrawingMemory
 from dfkd_edge.teacher import Teacher
 
 STAGE = "surrogates"
@@ -22,6 +23,8 @@ class SynthesisSetup:
     teacher: Teacher
     config: SynthesisConfig
     context: StageContext
+    memory: DrawingMemory | None = None
+    """Where its drawings were looked at already; None lets who needs them look."""
 
     @property
     def key(self) -> str:

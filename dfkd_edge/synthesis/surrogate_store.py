@@ -215,6 +215,12 @@ def write_summary(folder: Path, surrogates: SurrogateSet) -> Path:
     return path
 
 
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Read what `write_summary` wrote, and what the stage added to it."""
+    summary: dict[str, Any] = json.loads((folder / "surrogates.json").read_text(encoding="utf-8"))
+    return summary
+
+
 def row_text(entry: dict[str, Any]) -> tuple[str, ...]:
     """Say what stands beside the images of a class: name, share recognised, number kept."""
     name = entry["name"].encode("latin-1", "replace").decode("latin-1")

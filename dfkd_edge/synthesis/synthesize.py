@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ from dfkd_edge.synthesis.per_image import load_per_image
 from dfkd_edge.synthesis.setup import STAGE, SynthesisSetup
 from dfkd_edge.synthesis.surrogate_store import (
     has_shard,
+    read_summary,
     read_surrogates,
     shard_path,
     write_contact_sheet,
@@ -122,39 +124,32 @@ def synthesize(
     """Make the surrogate images, or read them when they are already there."""
     setup = SynthesisSetup(prompts, teacher, config, context)
     folder, key, num_shards = setup.folder, setup.key, config.num_shards
-    is_complete = context.run_dir.is_complete(STAGE, key)
-    drawn = searched_memory(teacher, config)
-    if not is_complete:
-        note = drawings_note(drawn)
-        if note:
-            context.reporter.note(escape(f"  {note}"))
-        make_shards(setup, WorkShare())
-        selection = write_selection(folder, num_shards, config.heldout_share, key)
+    if context.run_dir.is_complete(STAGE, key):
+        surrogates = read_surrogates(folder, num_shards, prompts.class_names, key)
+        return replace(surrogates, summary=read_summary(folder))
+    drawn: list[DrawnClass] = []
+    if uses_drawings(teacher.name, config):
+        memory = DrawingMemory(teacher, context.reporter)
+        drawn = drawn_classes(memory, teacher.classes, teacher.head_KD)
+        setup = replace(setup, memory=memory)
+    note = drawings_note(drawn)
+    if note:
+        context.reporter.note(escape(f"  {note}"))
+    make_shards(setup, WorkShare())
+    selection = write_selection(folder, num_shards, config.heldout_share, key)
     surrogates = read_surrogates(folder, num_shards, prompts.class_names, key)
     if drawn:
         for entry, each in zip(surrogates.summary["classes"], drawn, strict=True):
             entry.update(each.document())
-    if not is_complete:
-        sheet = write_contact_sheet(folder, surrogates)
-        files = [selection, write_summary(folder, surrogates), sheet]
-        files += sorted(folder.glob("shard-*.safetensors"))[:num_shards]
-        context.run_dir.complete(STAGE, key, files)
-        context.reporter.note(
-            f"  {len(surrogates)} of {surrogates.summary['num_candidates']} images kept, contact "
-            f"sheet: {sheet}"
-        )
+    sheet = write_contact_sheet(folder, surrogates)
+    files = [selection, write_summary(folder, surrogates), sheet]
+    files += sorted(folder.glob("shard-*.safetensors"))[:num_shards]
+    context.run_dir.complete(STAGE, key, files)
+    context.reporter.note(
+        f"  {len(surrogates)} of {surrogates.summary['num_candidates']} images kept, contact "
+        f"sheet: {sheet}"
+    )
     return surrogates
-
-
-def searched_memory(teacher: Teacher, config: SynthesisConfig) -> list[DrawnClass]:
-    """Name the drawings that each class starts from; empty where no drawing is used.
-
-    Raises:
-        ConfigError: the memory is incomplete.
-    """
-    if not uses_drawings(teacher.name, config):
-        return []
-    return drawn_classes(DrawingMemory(teacher), teacher.classes, teacher.head_KD)
 
 
 def missing_shards(setup: SynthesisSetup) -> list[int]:

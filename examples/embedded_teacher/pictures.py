@@ -63,7 +63,9 @@ _NOISE_WORDS = frozenset(
 
 def readable_name(icon_id: str) -> str:
     """Turn an icon identifier such as ``dog-face-2`` into ``dog face``."""
-    words = [w for w in re.split(r"[-_\s]+", icon_id) if w not in _NOISE_WORDS]
+    words = re.split(r"[-_\s]+", icon_id)
+    noise = _NOISE_WORDS - ({"light"} if {"traffic", "bulb"} & set(words) else set())
+    words = [w for w in words if w not in noise]
     return " ".join(w for w in words if not w.isdigit()).strip()
 
 

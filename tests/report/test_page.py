@@ -261,7 +261,7 @@ def test_doubts_about_the_times_of_a_ladder_are_on_the_page(
     assert "2.5\u00d7" in text
     assert text.count(f"student: {doubt}") == 1
     assert "student: see the notes below the ladder" in text
-    assert "on the host: student takes 2.00 ms, the teacher 5.00; see the notes" in text
+    assert "both in torch on the host: 5.00 ms, 2.00 ms; see the notes" in text
 
 
 def test_a_bundle_outside_a_run_holds_its_own_report_and_stays_whole(tiny_bundle: Bundle) -> None:

@@ -5,8 +5,11 @@ import pytest
 from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.config import SynthesisConfig, TeacherConfig
 from dfkd_edge.drawn_class import DrawnClass, drawings_note, drawings_text, read_drawn_class
-from dfkd_edge.synthesis.drawn_names import carries_name, is_kind_of
-from dfkd_edge.synthesis.synthesize import searched_memory
+from dfkd_edge.interfaces import StageContext
+from dfkd_edge.synthesis.amortized import uses_drawings
+from dfkd_edge.synthesis.drawing_words import carries_name, is_kind_of, is_of_qualifier
+from dfkd_edge.synthesis.drawn_names import drawn_classes
+from dfkd_edge.synthesis.exemplars import DrawingMemory
 from dfkd_edge.teacher import load_teacher
 
 
@@ -52,6 +55,25 @@ def test_a_kind_is_how_the_name_of_a_class_ends(drawing: str, name: str, is_kind
     assert is_kind_of(drawing, name) is is_kind
 
 
+@pytest.mark.parametrize(
+    ("drawing", "name", "is_left_out"),
+    [
+        ("horizontal traffic", "traffic cone", True),
+        ("fire", "fire extinguisher", True),
+        ("hand", "hand truck", True),
+        ("fire engine", "fire truck", False),
+        ("pickup truck", "hand truck", False),
+        ("wheel", "wheelbarrow", False),
+        ("fire", "fire", False),
+        ("crane", "crane, bird", False),
+    ],
+)
+def test_what_only_qualifies_a_class_is_left_out(
+    drawing: str, name: str, is_left_out: bool
+) -> None:
+    assert is_of_qualifier(drawing, name) is is_left_out
+
+
 WHEELS = DrawnClass("wheelbarrow", {"wheel": 6}, 0)
 HORSE = DrawnClass("horse", {"horse": 7, "horse racing": 9}, 16)
 COMPUTER = DrawnClass("computer", {"computer": 1, "laptop": 7}, 1)
@@ -85,10 +107,27 @@ def test_a_summary_gives_back_what_it_keeps() -> None:
     assert read_drawn_class({"name": "horse"}).named == {}
 
 
-def test_the_memory_is_searched_only_where_drawings_are_used() -> None:
-    teacher = load_teacher(TeacherConfig(), parse_class_names("wheelbarrow\ntractor\n", "farm"))
-    wheels, tractor = searched_memory(teacher, SynthesisConfig())
+def drawn(lines: str, context: StageContext) -> list[DrawnClass]:
+    teacher = load_teacher(TeacherConfig(), parse_class_names(lines, "classes"))
+    memory = DrawingMemory(teacher, context.reporter)
+    return drawn_classes(memory, teacher.classes, teacher.head_KD)
+
+
+def test_no_class_starts_from_drawings_of_what_qualifies_it(context: StageContext) -> None:
+    cone, extinguisher, ladder = drawn("traffic cone\nfire extinguisher\nladder\n", context)
+    assert not [name for name in cone.named if "traffic" in name]
+    assert set(extinguisher.named) == {"fire extinguisher"}
+    assert ladder.num_own
+
+
+def test_a_wheelbarrow_is_drawn_as_a_wheel(context: StageContext) -> None:
+    wheels, tractor = drawn("wheelbarrow\ntractor\n", context)
     assert (wheels.num_own, set(wheels.named)) == (0, {"wheel"})
     assert tractor.num_own == tractor.num_drawings > 1
-    assert searched_memory(teacher, SynthesisConfig(exemplar_share=0)) == []
-    assert searched_memory(teacher, SynthesisConfig(method="per-image")) == []
+
+
+def test_drawings_are_used_only_by_the_embedded_prior() -> None:
+    assert uses_drawings("mini", SynthesisConfig())
+    assert not uses_drawings("mini", SynthesisConfig(exemplar_share=0))
+    assert not uses_drawings("mini", SynthesisConfig(method="per-image"))
+    assert not uses_drawings("ViT-B-32", SynthesisConfig())

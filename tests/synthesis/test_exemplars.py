@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -9,17 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from dfkd_edge.artifacts import save_tensors
 from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.config import TeacherConfig
 from dfkd_edge.errors import ConfigError
-from dfkd_edge.synthesis import exemplars
+from dfkd_edge.interfaces import StageContext
 from dfkd_edge.synthesis.exemplars import (
     MAX_DRAWINGS,
-    SEEN_FILE,
     DrawingMemory,
     Sheet,
-    embed_drawings,
     embed_names,
     near_names,
     read_sheets,
@@ -89,54 +85,28 @@ def test_the_shipped_memory_is_whole_and_names_nothing_that_is_held_out() -> Non
     assert {"google", "firebase", "ipod", "iphone"}.isdisjoint(names)
 
 
-def test_each_class_gets_the_names_nearest_to_it(teacher: Teacher) -> None:
+def test_each_class_gets_the_names_nearest_to_it(teacher: Teacher, context: StageContext) -> None:
     names = ["house", "dog", "dog face", "volcano", "person"]
-    name_VD = embed_names(names, teacher)
+    name_VD = embed_names(names, teacher, context.reporter)
     torch.testing.assert_close(name_VD.norm(dim=1), torch.ones(5))
     class_KD = torch.nn.functional.normalize(teacher.head_KD, dim=1)
     assert near_names(name_VD, class_KD, [False] * 3) == [[1, 2], [0], [4]]
     assert near_names(name_VD, class_KD, [True, False, True]) == [[1], [0], [4]]
 
 
-def test_what_ships_is_what_the_teacher_sees(teacher: Teacher) -> None:
-    memory = DrawingMemory(teacher)
-    names_VD = embed_names(memory.names[::40], teacher)
-    assert float((memory.name_VD[::40] * names_VD).sum(1).min()) > 0.999
-    first_of_sheet = 0
-    for sheet in memory.sheets:
-        few = dataclasses.replace(sheet, names=sheet.names[:4])
-        shown_MD = memory.drawing_MD[first_of_sheet:][: len(few.names)].float()
-        assert float((shown_MD * embed_drawings(few, teacher)).sum(1).min()) > 0.999
-        first_of_sheet += len(sheet.names)
-    assert first_of_sheet == len(memory.drawing_MD)
-
-
-def test_drawings_are_counted_by_their_names(teacher: Teacher) -> None:
-    memory = DrawingMemory(teacher)
+def test_drawings_are_counted_by_their_names(teacher: Teacher, context: StageContext) -> None:
+    memory = DrawingMemory(teacher, context.reporter)
     some = [*memory.places["wheel"][:2], *memory.places["horse"][:1]]
     assert memory.named(some) == {"wheel": 2, "horse": 1}
 
 
-def test_a_memory_that_nobody_looked_at_is_one_clear_error(
-    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dfkd_edge.assets.EXEMPLARS", tmp_path)
-    monkeypatch.setattr(exemplars, "read_sheets", lambda: make_memory(tmp_path, ["dog"]))
-    with pytest.raises(ConfigError, match=rf"incomplete .*{SEEN_FILE}"):
-        DrawingMemory(teacher)
-    rows = np.ones((2, 4), np.float16)
-    save_tensors(tmp_path / SEEN_FILE, {"names": rows, "drawings": rows})
-    with pytest.raises(ConfigError, match=rf"incomplete .*{SEEN_FILE}"):
-        DrawingMemory(teacher)
-
-
-def shown_classes(lines: str) -> tuple[Teacher, tuple[torch.Tensor, ...]]:
+def shown_classes(lines: str, context: StageContext) -> tuple[Teacher, tuple[torch.Tensor, ...]]:
     teacher = load_teacher(TeacherConfig(), parse_class_names(lines, "classes"))
-    return teacher, retrieve_drawings(teacher)
+    return teacher, retrieve_drawings(DrawingMemory(teacher, context.reporter))
 
 
-def test_the_teacher_sees_its_class_in_every_drawing() -> None:
-    teacher, found = shown_classes("guitar\noctopus\npenguin\nhouse")
+def test_the_teacher_sees_its_class_in_every_drawing(context: StageContext) -> None:
+    teacher, found = shown_classes("guitar\noctopus\npenguin\nhouse", context)
     assert [len(drawings) >= 8 for drawings in found] == [True, False, True, True]
     assert len(found[1]) == 0
     for label, drawings in enumerate(found):
@@ -153,10 +123,12 @@ def test_the_teacher_sees_its_class_in_every_drawing() -> None:
             assert bool((seen == label).all())
 
 
-def test_a_prompt_of_its_own_brings_what_it_names_and_not_what_the_name_alone_means() -> None:
+def test_a_prompt_of_its_own_brings_what_it_names_and_not_what_the_name_alone_means(
+    context: StageContext,
+) -> None:
     lines = "bat\ta photo of a baseball bat\nmouse\ta photo of a computer mouse\nhouse"
-    _, (club, computer_mouse, house) = shown_classes(lines)
-    _, (animals, mice, same_house) = shown_classes("bat\nmouse\nhouse")
+    _, (club, computer_mouse, house) = shown_classes(lines, context)
+    _, (animals, mice, same_house) = shown_classes("bat\nmouse\nhouse", context)
     assert len(club) == 0 < len(animals)
     assert 0 < len(computer_mouse) < len(mice)
     assert len(house) == len(same_house) > 0
