@@ -59,7 +59,7 @@ def test_what_an_unfinished_run_keeps_and_who_works_in_it_are_told(run: Path) ->
     assert document["kept"] == ["the prompts", "1 shard of surrogate images"]
     assert document["in_use_by"] == ""
     with locked(run, 0):
-        shown = CliRunner().invoke(app, ["inspect", str(run)]).stdout
+        shown = CliRunner().invoke(app, ["inspect", str(run)], env={"COLUMNS": "300"}).stdout
     assert "1 shard of surrogate images; the next command goes on from there" in shown
     assert f"by process {os.getpid()}" in shown
 
