@@ -141,22 +141,9 @@ def benchmark_document(bundle: Bundle, rows: list[ModelBenchmark]) -> dict[str, 
 
 
 def _timed(bundle: Bundle, precision: str | None) -> list[str]:
+    from dfkd_edge.deployment.opening import held_precision
+
     return [held_precision(bundle, precision)] if precision else list(bundle.manifest["models"])
-
-
-def held_precision(bundle: Bundle, precision: str) -> str:
-    """Return a precision that a bundle holds a model of.
-
-    Raises:
-        UsageError: it holds none.
-    """
-    if precision not in bundle.precisions:
-        raise UsageError(
-            f"bundle holds no {precision} model",
-            where="--precision",
-            hint=f"it holds {', '.join(bundle.precisions)}",
-        )
-    return precision
 
 
 def _show_plan(plan: dict[str, Any], as_json: bool) -> None:

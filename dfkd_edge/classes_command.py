@@ -13,7 +13,7 @@ import typer
 
 from dfkd_edge.errors import ClassNamesError
 from dfkd_edge.options import AsJson, File, Quiet, Verbose
-from dfkd_edge.runtime.counting import counted
+from dfkd_edge.runtime.counting import counted, some
 
 if TYPE_CHECKING:
     from dfkd_edge.class_findings import ClassListReport, Finding
@@ -46,8 +46,8 @@ def lint(
 ) -> None:
     """Tell what the teacher will mix up or misread in a class list, and suggest prompts.
 
-    Findings are advice: with them the exit code is 0, too, unless --strict is given. Dim ones are
-    good to know, and --strict leaves them out.
+    Findings are advice: with them the exit code is 0, too, unless --strict is given. Those marked
+    (fine) are good to know, and --strict leaves them out.
     """
     from dfkd_edge.class_names import read_class_names
     from dfkd_edge.config import TeacherConfig
@@ -91,7 +91,7 @@ def _show(names: ClassNames, report: ClassListReport, path: Path) -> None:
     from rich.table import Table
 
     from dfkd_edge.console import result_console
-    from dfkd_edge.drawn_class import drawings_text, some
+    from dfkd_edge.drawn_class import drawings_text
 
     console = result_console()
     table = Table("finding", "names", "what", title=f"{len(names)} classes", title_justify="left")

@@ -24,7 +24,7 @@ from dfkd_edge.config import FewShotConfig, PipelineConfig
 from dfkd_edge.config_file import load_config, to_toml
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
 from dfkd_edge.deployment.precision import chosen_precision
-from dfkd_edge.drawn_class import read_drawn_class, some
+from dfkd_edge.drawn_class import read_drawn_class
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interruption import noting_what_is_kept
 from dfkd_edge.metrics_mirror import mirrored, require_tensorboard
@@ -41,6 +41,7 @@ from dfkd_edge.run_dir import (
 )
 from dfkd_edge.run_key import run_key
 from dfkd_edge.run_lock import refuse_run_in_use
+from dfkd_edge.runtime.counting import some
 from dfkd_edge.runtime_faults import require_pictures
 
 if TYPE_CHECKING:

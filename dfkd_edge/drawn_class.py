@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfkd_edge.class_names import folded
+from dfkd_edge.runtime.counting import MAX_LISTED, some
 
 FEW = 1
 """So many drawings of its own name are next to none (ours)."""
-MAX_NAMES, MAX_TOLD = 3, 12
-"""Drawings of a class, and classes, that are named in a line."""
+MAX_NAMES = 3
+"""Drawings of a class that are named in a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,7 @@ class DrawnClass:
     def names(self) -> str:
         """Name its drawings, the most frequent first, in a few words."""
         frequent = sorted(self.named, key=lambda name: -self.named[name])
-        more = f" and {len(frequent) - MAX_NAMES} more" if len(frequent) > MAX_NAMES else ""
-        return ", ".join(frequent[:MAX_NAMES]) + more
+        return some(frequent, MAX_NAMES)
 
     def short(self) -> str:
         """Count its drawings, and name them where they are not named as the class is."""
@@ -66,7 +66,7 @@ def read_drawn_class(entry: Mapping[str, Any]) -> DrawnClass:
 
 def drawings_text(drawn: Sequence[DrawnClass]) -> str:
     """Say what the memory holds: each class of a short list, the bare ones of a long one."""
-    if len(drawn) <= MAX_TOLD:
+    if len(drawn) <= MAX_LISTED:
         return ", ".join(each.short() for each in drawn)
     bare = [each.name for each in drawn if not each.named]
     others = [each.short() for each in drawn if each.is_of_others]
@@ -82,9 +82,3 @@ def drawings_note(drawn: Sequence[DrawnClass]) -> str:
     told = [f"drawings of another name: {some(others)}"] * bool(others)
     told += [f"no drawing or only one of: {some(few)}"] * bool(few)
     return "; ".join([*told, "dfkd-edge classes lint says more"]) if told else ""
-
-
-def some(texts: Sequence[str]) -> str:
-    """List the first few, and count the others."""
-    more = f" and {len(texts) - MAX_TOLD} more" if len(texts) > MAX_TOLD else ""
-    return ", ".join(texts[:MAX_TOLD]) + more

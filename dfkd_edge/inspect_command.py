@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from dfkd_edge.options import AsJson
-from dfkd_edge.runtime.counting import counted
+from dfkd_edge.runtime.counting import counted, some
 
 STAGES = ("prompts", "surrogates", "student")
 
@@ -192,7 +192,7 @@ def _show(document: dict[str, Any]) -> None:
 
 def _lines(document: dict[str, Any]) -> list[tuple[str, str]]:
     names = document["classes"]
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    shown = some(names, 8)
     size_mib = document["size_bytes"] / (1 << 20)
     verified = f"{counted(document['num_verified'], 'file')} as written"
     lines = [

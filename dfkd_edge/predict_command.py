@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dfkd_edge.benchmark_command import held_precision
 from dfkd_edge.errors import ArtifactError, UsageError
 from dfkd_edge.options import AsJson, BundleFolder, HeldPrecision, Threads
 from dfkd_edge.runtime.rejection import FITTED_ON, SHARE_REJECTED, UNKNOWN
@@ -79,7 +78,7 @@ def classify_pictures(
         UsageError: no bundle, no such model, no picture, no such threshold.
         ArtifactError: the bundle is damaged.
     """
-    from dfkd_edge.deployment.opening import find_bundle, open_bundle
+    from dfkd_edge.deployment.opening import find_bundle, held_precision, open_bundle
 
     opened = open_bundle(find_bundle(bundle))  # a wrong path is told of before numpy is loaded
     from dfkd_edge.runtime.doubts import graph_notes

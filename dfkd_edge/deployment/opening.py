@@ -47,3 +47,18 @@ def find_bundle(path: Path) -> Path:
             hint="dfkd-edge export makes one",
         )
     return found[0]
+
+
+def held_precision(bundle: Bundle, precision: str) -> str:
+    """Return a precision that a bundle holds a model of.
+
+    Raises:
+        UsageError: it holds none.
+    """
+    if precision not in bundle.precisions:
+        raise UsageError(
+            f"bundle holds no {precision} model",
+            where="--precision",
+            hint=f"it holds {', '.join(bundle.precisions)}",
+        )
+    return precision
