@@ -41,6 +41,7 @@ from dfkd_edge.run_dir import (
 )
 from dfkd_edge.run_key import run_key
 from dfkd_edge.run_lock import refuse_run_in_use
+from dfkd_edge.run_log import LoggedReporter
 from dfkd_edge.runtime.counting import some
 from dfkd_edge.runtime_faults import require_pictures
 
@@ -148,6 +149,7 @@ def distill_planned(plan: PlannedRun, request: DistillRequest, reporter: Reporte
         mirrored(run_dir) if request.tensorboard else nullcontext(),
     ):
         reporter.note(f"run directory: {escape(str(plan.output))}")
+        reporter = LoggedReporter(reporter, run_dir)
         result = run_distill(plan.config, teacher, plan.pictures, run_dir, reporter)
         run_dir.log(f"done in {time.monotonic() - started:.0f} s")
     point_latest(plan.output.parent, plan.output)

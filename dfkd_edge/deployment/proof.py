@@ -236,15 +236,25 @@ def prove(
     with reporter.stage("climbing the conversion ladder", evaluation.num_images) as progress:
         predictions = climb(rungs, evaluation, calibrated, progress)
     note_unreadable(predictions.unreadable, reporter)
-    lost = {d: predictions.drop(STUDENT, rungs[-1].name, d) for d in predictions.domains}
-    unclear = [d for d, loss in lost.items() if loss.drop.mean > max_drop and loss.is_within_noise]
-    if not unclear or evaluation.more is None:
+    with reporter.stage("comparing the rungs", 1) as progress:
+        more = _more_if_unclear(predictions, rungs[-1].name, evaluation, max_drop)
+        progress.advance()
+    if more is None:
         return Proof(rungs, predictions, evaluation)
-    more = evaluation.more().only(unclear)
+    domains = ", ".join(source.name for source in more.sources)
     reporter.note(
-        f"  over the limit, but within noise: {escape(', '.join(unclear))}; the gate takes "
+        f"  over the limit, but within noise: {escape(domains)}; the gate takes "
         f"{counted(more.num_images, 'more view')}"
     )
     with reporter.stage("climbing again", more.num_images) as progress:
         predictions = predictions.extended(climb(rungs, more, calibrated, progress))
     return Proof(rungs, predictions, evaluation.joined(more))
+
+
+def _more_if_unclear(
+    predictions: Predictions, last: str, evaluation: EvaluationSet, max_drop: float
+) -> EvaluationSet | None:
+    """More images of the domains whose loss is over the limit but may be chance, if there are."""
+    lost = {d: predictions.drop(STUDENT, last, d) for d in predictions.domains}
+    unclear = [d for d, loss in lost.items() if loss.drop.mean > max_drop and loss.is_within_noise]
+    return evaluation.more().only(unclear) if unclear and evaluation.more else None
