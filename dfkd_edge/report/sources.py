@@ -14,7 +14,7 @@ from dfkd_edge.config_file import load_config
 from dfkd_edge.errors import ArtifactError, DfkdEdgeError
 from dfkd_edge.run_dir import RunDir, file_hash, find_run, read_stages
 from dfkd_edge.runtime.bundle_files import BENCHMARK, CHECK_RESULT, DEVICE_RESULT, MANIFEST, MARKER
-from dfkd_edge.runtime.check import MARKER as DEVICE_MARKER
+from dfkd_edge.runtime.device_result import MARKER as DEVICE_MARKER
 
 Document = dict[str, Any]
 MAX_BYTES = 64 << 20

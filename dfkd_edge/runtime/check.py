@@ -18,6 +18,7 @@ import numpy as np
 
 from dfkd_edge.runtime import bundle_files, device, golden, preprocess
 from dfkd_edge.runtime.counting import counted
+from dfkd_edge.runtime.device_result import MARKER, verdict, why_kept, write_result
 from dfkd_edge.runtime.doubts import graph_notes, time_doubts, why_no_target, why_not_target
 from dfkd_edge.runtime.faults import Fault, LackingFault, ProofFault, UsageFault
 from dfkd_edge.runtime.labelled_folders import LabelledFolder, find_pictures, score_folder
@@ -35,7 +36,6 @@ from dfkd_edge.runtime.voice import Voice
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MARKER = "dfkd-edge device result"
 MAX_FRAME_BYTES = 256 << 20
 
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     voice = Voice(options.quiet, options.json)
     try:
         result, faults = check_bundle(options, voice)
-        voice.say(f"{_verdict(result)}, written to {_write(options, result)}")
+        _keep_result(result, options, voice)
     except Fault as fault:
         voice.fault(fault)
         return fault.exit_code
@@ -145,10 +145,15 @@ def check_bundle(options: argparse.Namespace, voice: Voice) -> tuple[dict[str, A
     return result, faults
 
 
-def _verdict(result: dict[str, Any]) -> str:
-    faults = result["faults"]
-    verdict = f"not passed: {counted(len(faults), 'fault')}" if faults else "passed"
-    return verdict + (f" ({result['not_target']})" if result["not_target"] else "")
+def _keep_result(result: dict[str, Any], options: argparse.Namespace, voice: Voice) -> None:
+    path: Path = options.output or options.bundle / bundle_files.DEVICE_RESULT
+    kept = why_kept(result, path)
+    if kept:
+        voice.say(verdict(result))
+        voice.warn(kept)  # with --quiet too: what lies there is not of this run
+    else:
+        write_result(result, path)
+        voice.say(f"{verdict(result)}, written to {path}")
 
 
 def _open(folder: Path, voice: Voice) -> bundle_files.Bundle:
@@ -334,15 +339,3 @@ def _say_score(score: dict[str, Any], voice: Voice) -> None:
         images = f"{counted(domain['num_images'], 'picture')} (95% interval {low:.4f} to {high:.4f}"
         known += "" if sure is None else f", of these {sure:.4f} right"
         voice.say(f"{name}: top-1 {domain['top1']:.4f} of {images}{few}){known}")
-
-
-def _write(options: argparse.Namespace, result: dict[str, Any]) -> Path:
-    path: Path = options.output or options.bundle / bundle_files.DEVICE_RESULT
-    text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
-    try:
-        bundle_files.write_atomically(path, text.encode("utf-8"))
-    except OSError as error:
-        raise LackingFault(
-            f"result cannot be written: {error.strerror}", str(path), "name a file with --output"
-        ) from error
-    return path

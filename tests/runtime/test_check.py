@@ -392,6 +392,26 @@ def test_tensorrt_that_is_not_there_leaves_with_4(tiny_bundle: Bundle) -> None:
     assert result["models"] == {}
 
 
+@pytest.mark.parametrize("lack", [("--backend", "tensorrt"), ("--precision", "fp16")])
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_a_run_without_a_model_leaves_an_earlier_result_alone(
+    tiny_bundle: Bundle, tmp_path: Path, lack: tuple[str, ...], quiet: tuple[str, ...]
+) -> None:
+    _, _, good = run_check(tiny_bundle.folder)
+    code, errors, result = run_check(tiny_bundle.folder, *lack, *quiet)
+    assert code in (2, 4)
+    assert result == good
+    assert result["models"]
+    kept = f"the earlier result stays as it is ({tiny_bundle.folder / 'result.json'})"
+    assert errors.splitlines()[1:] == [
+        f"no model was run, so {kept}: name another file with --output"
+    ]
+    other = tmp_path / "other.json"
+    _, errors, _ = run_check(tiny_bundle.folder, *lack, "--output", str(other))
+    assert errors.count("\n") == 1
+    assert json.loads(other.read_text(encoding="utf-8"))["models"] == {}
+
+
 def test_a_result_that_cannot_be_written_leaves_with_4(tiny_bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     code, errors, _ = run_check(
