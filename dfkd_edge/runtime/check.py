@@ -18,7 +18,7 @@ import numpy as np
 
 from dfkd_edge.runtime import bundle_files, device, golden, preprocess
 from dfkd_edge.runtime.counting import counted
-from dfkd_edge.runtime.device_result import MARKER, verdict, why_kept, write_result
+from dfkd_edge.runtime.device_result import MARKER, score_lines, verdict, why_kept, write_result
 from dfkd_edge.runtime.doubts import graph_notes, time_doubts, why_no_target, why_not_target
 from dfkd_edge.runtime.faults import Fault, LackingFault, ProofFault, UsageFault
 from dfkd_edge.runtime.labelled_folders import LabelledFolder, find_pictures, score_folder
@@ -29,7 +29,6 @@ from dfkd_edge.runtime.sessions import (
     model_input,
     open_session,
 )
-from dfkd_edge.runtime.share_interval import TOO_FEW_WITHIN, is_too_wide
 from dfkd_edge.runtime.timing import TimingRequest, measure, parse_percentiles
 from dfkd_edge.runtime.voice import Voice
 
@@ -261,7 +260,8 @@ def _check_model(
     if folder:
         try:
             found["data"] = score_folder(session, folder, bundle, voice.tick).as_dict()
-            _say_score(found["data"], voice)
+            for line in score_lines(found["data"]):
+                voice.say(line)
         except Fault as fault:
             _keep(fault, faults, voice)
     session.close()
@@ -326,16 +326,3 @@ def _measure(
         "doubts": doubts,
         "peak_memory_mib": device.peak_memory_mib(),
     }
-
-
-def _say_score(score: dict[str, Any], voice: Voice) -> None:
-    for line in score["skipped"]:
-        voice.say(f"note: {line}")
-    for name, domain in score["domains"].items():
-        sure = domain["top1_answered"]
-        known = f"; {domain['answered']:.4f} answered"
-        low, high = domain["top1_interval"]
-        few = f", {TOO_FEW_WITHIN}" if is_too_wide(low, high) else ""
-        images = f"{counted(domain['num_images'], 'picture')} (95% interval {low:.4f} to {high:.4f}"
-        known += "" if sure is None else f", of these {sure:.4f} right"
-        voice.say(f"{name}: top-1 {domain['top1']:.4f} of {images}{few}){known}")

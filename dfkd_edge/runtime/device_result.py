@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dfkd_edge.runtime.bundle_files import write_atomically
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.faults import LackingFault
+from dfkd_edge.runtime.share_interval import (
+    TOO_FEW_WITHIN,
+    interval_text,
+    is_too_wide,
+    mean_interval,
+)
 
 MARKER = "dfkd-edge device result"
 
@@ -18,6 +25,30 @@ def verdict(result: dict[str, Any]) -> str:
     faults = result["faults"]
     passed = f"not passed: {counted(len(faults), 'fault')}" if faults else "passed"
     return passed + (f" ({result['not_target']})" if result["not_target"] else "")
+
+
+def score_lines(score: dict[str, Any]) -> Iterator[str]:
+    """Say how a model does on labelled pictures, in the words and percents of `dfkd-edge check`.
+
+    The mean over domains, which the host's verdict states, comes last where there are several.
+    """
+    yield from (f"note: {line}" for line in score["skipped"])
+    figures, num_pictures = [], 0
+    for name, domain in score["domains"].items():
+        figures.append((domain["top1"], *domain["top1_interval"]))
+        num_pictures += domain["num_images"]
+        sure = domain["top1_answered"]
+        right = "" if sure is None else f", of these {100 * sure:.1f}% right"
+        answered = f"; {100 * domain['answered']:.1f}% answered{right}"
+        yield _top1_text(name, *figures[-1], domain["num_images"]) + answered
+    if len(figures) > 1:
+        yield _top1_text("mean", *mean_interval(figures), num_pictures)
+
+
+def _top1_text(name: str, top1: float, low: float, high: float, num_pictures: int) -> str:
+    few = f": {TOO_FEW_WITHIN}" if is_too_wide(low, high) else ""
+    figure = f"{name}: {100 * top1:.1f}% top-1, {interval_text(low, high)}"
+    return f"{figure}, on {counted(num_pictures, 'picture')}{few}"
 
 
 def why_kept(result: dict[str, Any], path: Path) -> str:
