@@ -171,11 +171,12 @@ def test_json_prints_one_document(tiny_bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     ("name", "damage", "said"),
     [
-        ("model.int8.onnx", lambda p: p.write_bytes(p.read_bytes()[:-9]), "cut short"),
-        ("golden.npz", lambda p: p.write_bytes(p.read_bytes()[:-9]), "cut short"),
-        ("classes.txt", lambda p: p.write_text("cat\n"), "cut short"),
-        ("recipe.md", lambda p: p.write_text("run this\n"), "was changed"),
-        ("preprocess.json", lambda p: p.write_text(p.read_text() + " "), "was changed"),
+        ("model.int8.onnx", lambda p: p.write_bytes(p.read_bytes()[:-9]), " bytes, not "),
+        ("golden.npz", lambda p: p.write_bytes(p.read_bytes()[:-9]), " bytes, not "),
+        ("classes.txt", lambda p: p.write_text("cat\n"), ": 4 bytes, not 21 ("),
+        ("recipe.md", lambda p: p.write_text("run this\n"), ": 9 bytes, not 7 ("),
+        ("recipe.md", lambda p: p.write_text("run on\n"), "differs from the manifest: other con"),
+        ("preprocess.json", lambda p: p.write_text(p.read_text() + " "), " bytes, not "),
         ("model.int8.onnx", lambda p: p.unlink(), "is missing"),
         ("preprocess.json", lambda p: p.unlink(), "is missing"),
         (
