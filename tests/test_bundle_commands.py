@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -221,6 +222,12 @@ def test_the_help_states_the_share_that_export_fits() -> None:
     _, output, _ = run_command("predict", "--help")
     words = output.replace("│", " ").split()
     assert f"refuses {SHARE_REJECTED:.0%} of the right answers on {FITTED_ON}" in " ".join(words)
+
+
+def test_the_help_states_the_units_of_times() -> None:
+    _, output, _ = run_command("benchmark", "--help")
+    told = " ".join(output.replace("│", " ").split())
+    assert re.search(r"--warmup MS .*Milliseconds before timing.*--duration S .*Seconds", told)
 
 
 @pytest.mark.parametrize("asked", ["0", "1"])

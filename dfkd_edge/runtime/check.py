@@ -84,8 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", type=Path, help="labelled pictures: DIR/[DOMAIN/]CLASS/*.jpg")
     add("--frame", type=Path, help=".npy of what your own pipeline makes of test_card.png")
     add("--threads", type=int, default=0, help="CPU threads of onnxruntime [all]")
-    add("--warmup", type=float, default=200.0, metavar="MS", help="before timing [200]")
-    add("--duration", type=float, default=3.0, metavar="S", help="of timing; 0 for none [3]")
+    add(
+        "--warmup", type=float, default=200.0, metavar="MS", help="milliseconds before timing [200]"
+    )
+    add("--duration", type=float, default=3.0, metavar="S", help="seconds of timing; 0: none [3]")
     add("--percentile", type=_percentiles, default=(50.0, 90.0, 99.0), help="[50,90,99]")
     add("--cache", type=Path, help="folder of built engines [~/.cache/dfkd-edge/engines]")
     add("--output", type=Path, help="where the result goes [result.json in the bundle]")
@@ -302,7 +304,8 @@ def _measure(
     before = device.state()
     request = TimingRequest(options.warmup, options.duration, options.percentile)
     total_s = request.warmup_ms / 1e3 + request.duration_s
-    voice.say(f"timing {precision}, {total_s:.1f} s with warm-up")
+    warmup = f"{request.warmup_ms:g} ms of warm-up"
+    voice.say(f"timing {precision} for {request.duration_s:g} s after {warmup}")
     latency = measure(
         lambda: session.run(images),
         len(images),

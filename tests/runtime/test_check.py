@@ -388,6 +388,19 @@ def test_usage_faults_leave_with_2(tiny_bundle: Bundle) -> None:
     assert "it holds fp32, int8" in errors
 
 
+def test_the_units_of_times_are_told_where_they_are_asked_and_where_they_are_used(
+    tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        check.main(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "--warmup MS milliseconds before timing [200]" in told
+    assert "--duration S seconds of timing; 0: none [3]" in told
+    times = ["--warmup", "2", "--duration", "0.01"]
+    assert check.main(["--bundle", str(tiny_bundle.folder), *times]) == 0
+    assert "\ntiming int8 for 0.01 s after 2 ms of warm-up\n" in capsys.readouterr().out
+
+
 def test_tensorrt_that_is_not_there_leaves_with_4(tiny_bundle: Bundle) -> None:
     code, errors, result = run_check(tiny_bundle.folder, "--backend", "tensorrt")
     assert (code, errors.count("\n")) == (4, 1)
