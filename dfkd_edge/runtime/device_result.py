@@ -35,7 +35,8 @@ def score_lines(score: dict[str, Any]) -> Iterator[str]:
     yield from (f"note: {line}" for line in score["skipped"])
     figures, num_pictures = [], 0
     for name, domain in score["domains"].items():
-        figures.append((domain["top1"], *domain["top1_interval"]))
+        low, high = domain["top1_interval"]
+        figures.append((domain["top1"], low, high))
         num_pictures += domain["num_images"]
         sure = domain["top1_answered"]
         right = "" if sure is None else f", of these {100 * sure:.1f}% right"
