@@ -33,8 +33,12 @@ if TYPE_CHECKING:
 def benchmark(
     bundle: BundleFolder,
     precision: HeldPrecision = None,
-    warmup: Annotated[float, typer.Option(help="Milliseconds before timing.", min=0)] = 200.0,
-    duration: Annotated[float, typer.Option(help="Seconds of timing.", min=0.01)] = 3.0,
+    warmup: Annotated[
+        float, typer.Option(metavar="MS", help="Milliseconds before timing.", min=0)
+    ] = 200.0,
+    duration: Annotated[
+        float, typer.Option(metavar="S", help="Seconds of timing.", min=0.01)
+    ] = 3.0,
     percentile: Annotated[str, typer.Option(help="Percentiles of latency.")] = "50,90,99",
     threads: Threads = 0,
     dry_run: DryMeasurement = False,

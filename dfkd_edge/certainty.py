@@ -8,7 +8,7 @@ than that of so many independent pictures.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -16,7 +16,9 @@ from typing import Any
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.share_interval import (
     TOO_FEW_WITHIN,
+    interval_text,
     is_too_wide,
+    mean_interval,
     wilson_interval,
 )
 
@@ -29,27 +31,6 @@ def shown_text(num_images: int, num_pictures: int, noun: str) -> str:
     """Write `943 pictures`, or `1,200 views of 943 pictures` where some were shown repeatedly."""
     views = f"{num_images:,} views of " if num_images > num_pictures else ""
     return views + counted(num_pictures, noun)
-
-
-def mean_interval(
-    figures: Sequence[tuple[float, float, float]], *, is_shared: bool = False
-) -> tuple[float, float, float]:
-    """Mean and interval of figures, each a value, a low and a high end.
-
-    The distances to the ends are recovered variances and add up as such (Zou and Donner 2008),
-    unless all figures come from the same pictures, which may err together.
-
-    Args:
-        figures: one a domain.
-        is_shared: whether the domains show the same pictures.
-    """
-    count = len(figures)
-    mean, lowest, highest = (sum(ends) / count for ends in zip(*figures, strict=True))
-    if is_shared:
-        return mean, lowest, highest
-    below = math.hypot(*(value - low for value, low, _ in figures)) / count
-    above = math.hypot(*(high - value for value, _, high in figures)) / count
-    return mean, mean - below, mean + above
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +62,7 @@ class Certainty:
     @property
     def interval(self) -> str:
         """The interval in words."""
-        return f"95% interval {100 * self.low:.1f}% to {100 * self.high:.1f}%"
+        return interval_text(self.low, self.high)
 
     def sentence(self) -> str:
         """Say all of it in one line."""

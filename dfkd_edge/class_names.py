@@ -2,7 +2,7 @@
 
 One name a line, UTF-8 with or without BOM, any line ending. Blank lines and lines that start with
 `#` are skipped; spaces around a name are dropped. `name<TAB>prompt` gives a class its own prompt;
-several spaces in the tab's place, or all names on one line, are errors and no class.
+several spaces in the tab's place, a tab without a prompt, or all names on one line are errors.
 Names are text, never paths: `slugs` makes safe folder names from them.
 """
 
@@ -135,7 +135,8 @@ def _too_few(names: list[str], seen: dict[str, int], where: str) -> ClassNamesEr
 
 
 def _parse_line(line: str, place: str) -> tuple[str, str | None]:
-    name, tab, prompt = (part.strip() for part in line.strip().partition("\t"))
+    before, tab, after = line.lstrip().partition("\t")
+    name, prompt = before.strip(), after.strip()
     for part in (name, prompt):
         control = next(
             (c for c in part if unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn")), None
@@ -161,5 +162,9 @@ def _parse_line(line: str, place: str) -> tuple[str, str | None]:
             hint=f"names have at most {MAX_NAME_CHARACTERS}, prompts {MAX_PROMPT_CHARACTERS}",
         )
     if tab and not prompt:
-        raise ClassNamesError(f"'{name}' has a tab but no prompt", where=place)
+        raise ClassNamesError(
+            f"'{name}' has a tab but no prompt",
+            where=place,
+            hint="write the prompt after the tab, or remove the tab",
+        )
     return name, prompt or None

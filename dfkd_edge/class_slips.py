@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 WIDE_GAP = re.compile(r"\s{2,}")
 PROMPT = re.compile(r"\ban? (photo|picture|image|drawing|painting|sketch) of\b", re.IGNORECASE)
 SEPARATORS = re.compile(r"[,;]")
+ARTICLES = frozenset({"a", "an"})
+RELATIVES = frozenset({"that", "which", "who", "whose"})
+BEFORE_ARTICLES = frozenset(
+    {
+        *("about", "above", "across", "after", "against", "along", "among", "around", "as", "at"),
+        *("before", "behind", "below", "beneath", "beside", "between", "by", "down", "during"),
+        *("for", "from", "in", "inside", "into", "like", "near", "of", "off", "on", "onto", "out"),
+        *("outside", "over", "past", "per", "round", "than", "through", "to", "toward", "towards"),
+        *("under", "up", "upon", "with", "within", "without"),
+        *("and", "but", "half", "many", "nor", "not", "or", "quite", "rather", "such", "what"),
+    }
+)
+"""Words that an article follows inside of a name, as in `cup of a tea service`."""
+MIN_PHRASE_WORDS = 2
+"""A phrase after its article; fewer may end a name, as in `hepatitis a`."""
 MAX_TOLD = 3
 ONE_TAB = "put one tab between name and prompt"
 
@@ -41,6 +56,22 @@ def prompt_after_spaces(name: str) -> tuple[str, str] | None:
     return (before, after[0]) if after and len(after[0].split()) > 1 else None
 
 
+def _holds_phrase(name: str) -> bool:
+    """Whether a phrase stands right after a noun, as in `crane a machine that lifts loads`.
+
+    "the" may follow a noun, as in `Winnie the Pooh bear`, and "a la" may: neither is enough alone.
+    """
+    words = name.split()
+    for before, article, *after in (words[i:] for i in range(len(words) - MIN_PHRASE_WORDS - 1)):
+        if before.lower() in BEFORE_ARTICLES or before.lower().endswith("ing"):
+            continue
+        if article in ARTICLES and after[0].lower() != "la":
+            return True
+        if article == "the" and RELATIVES & set(after):
+            return True
+    return False
+
+
 def names_on_a_line(name: str) -> list[str]:
     """Part a name at commas and semicolons; ImageNet's names have them between synonyms."""
     return [part.strip() for part in SEPARATORS.split(name) if part.strip()]
@@ -51,7 +82,7 @@ def find_slips(names: Sequence[str]) -> list[Slip]:
     found = []
     for name in names:
         parts = names_on_a_line(name)
-        if PROMPT.search(name):
+        if PROMPT.search(name) or (len(parts) == 1 and _holds_phrase(name)):
             found.append(Slip("prompt-in-name", name, f"is this a prompt? {ONE_TAB}"))
         elif WIDE_GAP.search(name):
             found.append(Slip("wide-gap", name, f"several spaces in a name: {ONE_TAB}, or one"))

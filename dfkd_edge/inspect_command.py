@@ -42,13 +42,9 @@ def inspect(
 
 
 def _is_bundle(path: Path) -> bool:
-    from dfkd_edge.runtime.bundle_files import MANIFEST, MARKER
+    from dfkd_edge.runtime.bundle_files import MANIFEST, MARKER, was_bundle
 
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("marker") == MARKER
+    return _json_file(path / MANIFEST).get("marker") == MARKER or was_bundle(path)
 
 
 def _run(path: Path) -> dict[str, Any]:
@@ -56,6 +52,7 @@ def _run(path: Path) -> dict[str, Any]:
     from dfkd_edge.interruption import kept_in
     from dfkd_edge.run_dir import MANIFEST, damaged_files, find_run, read_stages
     from dfkd_edge.run_lock import holder_of
+    from dfkd_edge.runtime.mending import how_to_mend
 
     run = find_run(path)
     stages = read_stages(run)
@@ -82,9 +79,9 @@ def _run(path: Path) -> dict[str, Any]:
         following = again
     elif bundles:
         following = ["check", path / "bundles" / next(iter(bundles))]
-    mend = again
+    mend = _command(again)
     if unsound and not own:
-        mend = ["export", path, "--target", unsound[0][0].name, "--exist-ok"]
+        mend = how_to_mend(unsound[0][0])
     return {
         "kind": "run",
         "path": str(run),
@@ -98,8 +95,8 @@ def _run(path: Path) -> dict[str, Any]:
         "size_bytes": _size(run),
         "num_verified": num_files - len(own),
         "damaged": damaged,
-        "mend": _command(mend),
-        "next": _command(mend if damaged else following),
+        "mend": mend,
+        "next": mend if damaged else _command(following),
     }
 
 
@@ -112,7 +109,7 @@ def _state(folder: Path) -> tuple[Path, str, list[str]]:
     try:
         manifest = open_bundle(folder, verify=False).manifest
     except DfkdEdgeError as error:
-        return folder, "damaged", [str(error)]
+        return folder, "damaged", [error.where]
     faults = [fault.where for fault in damaged_files(folder, manifest)]
     return folder, "damaged" if faults else str(manifest["status"]), faults
 
@@ -121,10 +118,12 @@ def _bundle(path: Path) -> dict[str, Any]:
     from dfkd_edge.deployment.opening import open_bundle
     from dfkd_edge.runtime.bundle_files import damaged_files
     from dfkd_edge.runtime.doubts import graph_notes
+    from dfkd_edge.runtime.mending import how_to_mend
 
     bundle = open_bundle(path, verify=False)
     manifest = bundle.manifest
-    damaged = [str(fault) for fault in damaged_files(path, manifest)]
+    damaged = [f"{fault.where}: {fault.what}" for fault in damaged_files(path, manifest)]
+    mend = how_to_mend(path)
     following = _command(["check", path])
     if manifest["status"] == "passed":
         following = f"copy {path} to the device, then there: python3 check.pyz"
@@ -146,8 +145,8 @@ def _bundle(path: Path) -> dict[str, Any]:
         "size_bytes": _size(path),
         "num_verified": len(manifest["files"]) - len(damaged),
         "damaged": damaged,
-        "mend": "copy it again, or run dfkd-edge export again",
-        "next": "dfkd-edge export again" if damaged else following,
+        "mend": mend,
+        "next": mend if damaged else following,
     }
 
 

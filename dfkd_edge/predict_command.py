@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,6 +42,7 @@ def predict(
     The bundle's own threshold refuses few right answers. What is of no class may still score above
     it; a higher --reject-threshold refuses more of both.
     """
+    _refuse_swapped(bundle, images)
     document = classify_pictures(bundle, images, top, precision, threads, reject_threshold)
     rows, skipped = document["pictures"], document["skipped"]
     if as_json:
@@ -51,6 +53,34 @@ def predict(
         sys.stderr.write(f"skipped: {line}\n")
     if skipped:
         raise ArtifactError(f"{len(skipped)} of {len(rows) + len(skipped)} could not be classified")
+
+
+def _refuse_swapped(first: Path, others: list[Path]) -> None:
+    """Refuse what cannot be a bundle where the bundle belongs, and say what to type.
+
+    Raises:
+        UsageError: the first path is a picture, or no bundle while one of the others is.
+    """
+    from dfkd_edge.runtime.folder_layouts import PICTURE_SUFFIXES
+
+    is_picture = first.is_file() and first.suffix.lower() in PICTURE_SUFFIXES
+    bundle = next((path for path in others if _may_be_bundle(path)), None)
+    if _may_be_bundle(first) or not (bundle or is_picture):
+        return
+    pictures = [first, *(path for path in others if path != bundle)]
+    words = ["dfkd-edge", "predict", str(bundle or "BUNDLE"), str(pictures[0])]
+    more = " ..." if len(pictures) > 1 else ""
+    raise UsageError(
+        "no bundle, which the first argument must be",
+        where=str(first),
+        hint=f"type {shlex.join(words)}{more}",
+    )
+
+
+def _may_be_bundle(path: Path) -> bool:
+    from dfkd_edge.runtime.bundle_files import MANIFEST, was_bundle
+
+    return (path / MANIFEST).is_file() or was_bundle(path)
 
 
 def classify_pictures(

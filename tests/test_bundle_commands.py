@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -223,6 +224,12 @@ def test_the_help_states_the_share_that_export_fits() -> None:
     assert f"refuses {SHARE_REJECTED:.0%} of the right answers on {FITTED_ON}" in " ".join(words)
 
 
+def test_the_help_states_the_units_of_times() -> None:
+    _, output, _ = run_command("benchmark", "--help")
+    told = " ".join(output.replace("│", " ").split())
+    assert re.search(r"--warmup MS .*Milliseconds before timing.*--duration S .*Seconds", told)
+
+
 @pytest.mark.parametrize("asked", ["0", "1"])
 def test_the_user_moves_the_threshold(tiny_bundle: Bundle, pictures: Path, asked: str) -> None:
     path = tiny_bundle.folder / "manifest.json"
@@ -254,12 +261,35 @@ def test_predict_keeps_the_rest_when_pictures_are_broken(
     assert "2 of 5 could not be classified" in errors
 
 
+@pytest.mark.parametrize("kind", ["picture", "folder", "missing", "two pictures", "no bundle"])
+def test_a_picture_where_the_bundle_belongs_gets_the_line_to_type(
+    tiny_bundle: Bundle, pictures: Path, kind: str
+) -> None:
+    picture = pictures / "0.png"
+    lines: dict[str, tuple[list[object], list[object]]] = {
+        "picture": ([picture, tiny_bundle.folder], [tiny_bundle.folder, picture]),
+        "folder": ([pictures, tiny_bundle.folder], [tiny_bundle.folder, pictures]),
+        "missing": (["a b.png", tiny_bundle.folder], [tiny_bundle.folder, "'a b.png'"]),
+        "two pictures": (
+            [picture, pictures / "1.png", tiny_bundle.folder],
+            [tiny_bundle.folder, picture, "..."],
+        ),
+        "no bundle": ([picture, pictures / "1.png"], ["BUNDLE", picture, "..."]),
+    }
+    given, typed = lines[kind]
+    code, output, errors = run_command("predict", *given)
+    advice = " ".join(["type dfkd-edge predict", *map(str, typed)])
+    said = f"no bundle, which the first argument must be ({given[0]}): {advice}"
+    assert (code, output, errors) == (2, "", f"error: {said}\n")
+
+
 def test_faults_are_one_line_each(tiny_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     for arguments, code, said in (
         (("predict", tiny_bundle.folder, empty), 2, "holds no picture"),
         (("predict", empty, pictures), 2, "holds no bundle"),
+        (("predict", tiny_bundle.folder / "model.int8.onnx", pictures), 2, "name the folder of"),
         (("predict", tiny_bundle.folder, pictures, "--precision", "fp16"), 2, "holds fp32, int8"),
         (("benchmark", tiny_bundle.folder, "--percentile", "x"), 2, "no percentiles"),
     ):
@@ -268,5 +298,5 @@ def test_faults_are_one_line_each(tiny_bundle: Bundle, pictures: Path, tmp_path:
     (tiny_bundle.folder / "model.int8.onnx").write_bytes(b"short")
     found, _, errors = run_command("benchmark", tiny_bundle.folder)
     assert found == 1
-    assert "cut short" in errors
+    assert "differs from the manifest" in errors
     assert errors.count("\n") == 1

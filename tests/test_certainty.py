@@ -12,9 +12,8 @@ from dfkd_edge.certainty import (
     gate_headline,
     gate_state,
     gate_word,
-    mean_interval,
 )
-from dfkd_edge.runtime.share_interval import TOO_FEW, wilson_interval
+from dfkd_edge.runtime.share_interval import TOO_FEW, mean_interval, wilson_interval
 from dfkd_edge.validation.gate import Verdict
 from dfkd_edge.validation.statistics import paired_drop
 

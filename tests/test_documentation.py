@@ -24,9 +24,15 @@ import pytest
 from typer.testing import CliRunner
 
 from dfkd_edge.class_names import read_class_names
-from dfkd_edge.cli import app
+from dfkd_edge.cli import INTERRUPTED, app
 from dfkd_edge.config_file import load_config, to_toml
 from dfkd_edge.deployment.recipe import build_script
+from dfkd_edge.errors import (
+    DfkdEdgeError,
+    EnvironmentLackingError,
+    GateFailedError,
+    UsageError,
+)
 from dfkd_edge.plugins import load_target
 from dfkd_edge.runtime import check as device_check
 
@@ -283,6 +289,17 @@ def install(package: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (information / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     monkeypatch.syspath_prepend(str(package))
     monkeypatch.syspath_prepend(str(information.parent))
+
+
+def test_every_list_of_exit_codes_is_whole() -> None:
+    errors = (DfkdEdgeError, UsageError, GateFailedError, EnvironmentLackingError)
+    codes = {0, INTERRUPTED, *(error.exit_code for error in errors)}
+    (line,) = re.findall(r"^Exit codes: .*$", GUIDES[0].read_text(encoding="utf-8"), re.MULTILINE)
+    assert {int(code) for code in re.findall(r"\b\d+\b", line)} == codes
+    for guide in ("jetson", "ci_pipeline"):
+        text = (ROOT / "examples" / guide / "README.md").read_text(encoding="utf-8")
+        rows = re.findall(r"^\| (\d+) \|", text.partition("| exit code |")[2], re.MULTILINE)
+        assert {int(row) for row in rows} == codes, guide
 
 
 def test_every_guide_has_a_block_of_code() -> None:

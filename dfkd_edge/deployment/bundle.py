@@ -5,7 +5,6 @@ Shape suffixes: K classes, D embedding width.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import tempfile
@@ -21,14 +20,16 @@ from dfkd_edge.deployment.opening import open_bundle
 from dfkd_edge.errors import EnvironmentLackingError, RunDirError
 from dfkd_edge.run_dir import atomic_write
 from dfkd_edge.runtime import bundle_files, preprocess
-from dfkd_edge.runtime.bundle_files import MANIFEST, Bundle
+from dfkd_edge.runtime.bundle_files import CHECK, MANIFEST, Bundle
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.golden import TOLERANCE
 from dfkd_edge.target_profile import Precision, TargetProfile
 
 __all__ = ["BundleContents", "GoldenSet", "write_bundle"]
 
-CHECK, CARD = "check.pyz", "README.md"
+CARD = "README.md"
+REPLACEABLE = (None, "incomplete", "damaged")
+"""Statuses of what nobody can use: it is written again without being asked for."""
 LATER_NAMES = (
     bundle_files.REPORT,
     bundle_files.DEVICE_RESULT,
@@ -101,7 +102,7 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
     """
     refuse_foreign(folder)
     try:
-        if status_of(folder) in (None, "incomplete"):
+        if status_of(folder) in REPLACEABLE:
             _fill(folder, contents)
         else:
             folder = folder.resolve()
@@ -186,11 +187,12 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def status_of(folder: Path) -> str | None:
-    """What a bundle's manifest says of it; None where there is no bundle."""
-    with contextlib.suppress(Fault):
+    """What a bundle's manifest says of it, `damaged` if it cannot be read; None for no bundle."""
+    try:
         manifest = bundle_files.read_json(folder / MANIFEST)
-        return str(manifest["status"]) if manifest.get("marker") == bundle_files.MARKER else None
-    return None
+    except Fault:
+        return "damaged" if bundle_files.was_bundle(folder) else None
+    return str(manifest["status"]) if manifest.get("marker") == bundle_files.MARKER else None
 
 
 def _place(folder: Path, model: ModelFile) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from dfkd_edge import __version__
 from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.config import PipelineConfig
-from dfkd_edge.deployment.bundle import status_of
+from dfkd_edge.deployment.bundle import REPLACEABLE, status_of
 from dfkd_edge.errors import RunDirError
 from dfkd_edge.flags import EXPORT
 from dfkd_edge.run_dir import file_hash
@@ -34,7 +34,7 @@ def refuse_other_bundle(folder: Path, run: Path, config: PipelineConfig, data: s
     Raises:
         RunDirError: it was.
     """
-    if status_of(folder) in (None, "incomplete"):
+    if status_of(folder) in REPLACEABLE:
         return
     others = list(_differences(read_json(folder / MANIFEST), run, config, data))
     if others:

@@ -13,8 +13,17 @@ from dfkd_edge.config import PipelineConfig
 from dfkd_edge.config_file import load_config
 from dfkd_edge.errors import ArtifactError, DfkdEdgeError
 from dfkd_edge.run_dir import RunDir, file_hash, find_run, read_stages
-from dfkd_edge.runtime.bundle_files import BENCHMARK, CHECK_RESULT, DEVICE_RESULT, MANIFEST, MARKER
-from dfkd_edge.runtime.check import MARKER as DEVICE_MARKER
+from dfkd_edge.runtime.bundle_files import (
+    BENCHMARK,
+    CHECK_RESULT,
+    DEVICE_RESULT,
+    MANIFEST,
+    MARKER,
+    read_manifest,
+    was_bundle,
+)
+from dfkd_edge.runtime.device_result import MARKER as DEVICE_MARKER
+from dfkd_edge.runtime_faults import faults_as_errors
 
 Document = dict[str, Any]
 MAX_BYTES = 64 << 20
@@ -115,6 +124,9 @@ def read_sources(path: Path, results: Sequence[Path] = ()) -> Sources:
         found = [_read_bundle(path)]
         run, stale = _origin(found[0]), []
     else:
+        if was_bundle(path):
+            with faults_as_errors():
+                read_manifest(path)  # says what is the matter with it
         run = _read_run(find_run(path))
         folders = sorted((run.path / "bundles").glob(f"*/{MANIFEST}"), key=_age)
         found = [_read_bundle(file.parent) for file in folders if is_bundle(file.parent)]

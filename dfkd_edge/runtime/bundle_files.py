@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfkd_edge.runtime.confidence import Confidence, read_confidence
 from dfkd_edge.runtime.faults import Fault, UsageFault
+from dfkd_edge.runtime.mending import EXPORT_AGAIN, how_to_mend
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +34,7 @@ REPORT, DEVICE_RESULT, CHECK_RESULT, BENCHMARK = (
     "benchmark.json",
 )
 """Written into a finished bundle; no part of it, so the manifest does not hash them."""
-DAMAGED = "copy the bundle again from the host"
+CHECK = "check.pyz"
 MAX_TEXT_BYTES = 16 << 20
 MAX_GOLDEN_BYTES = 1 << 30
 
@@ -74,14 +75,14 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         if path.stat().st_size > MAX_TEXT_BYTES:
-            raise Fault("file is larger than any of ours", str(path), DAMAGED)
+            raise Fault("file is larger than any of ours", str(path), how_to_mend(path))
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise Fault("file is missing", str(path), DAMAGED) from error
+        raise Fault("file is missing", str(path), how_to_mend(path)) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise Fault("file cannot be read as JSON", str(path), DAMAGED) from error
+        raise Fault("file cannot be read as JSON", str(path), how_to_mend(path)) from error
     if not isinstance(document, dict):
-        raise Fault("file holds no JSON object", str(path), DAMAGED)
+        raise Fault("file holds no JSON object", str(path), how_to_mend(path))
     return document
 
 
@@ -111,7 +112,9 @@ def safe_path(folder: Path, name: object) -> Path:
         path = path / part
         if path.is_symlink():
             raise Fault(
-                "file is a symbolic link", str(path), "a bundle holds plain files; copy it again"
+                "file is a symbolic link, a bundle holds plain files",
+                str(path),
+                how_to_mend(folder),
             )
     return path
 
@@ -206,7 +209,7 @@ def read_golden(path: Path, side_px: int, num_classes: int) -> dict[str, NDArray
         with zipfile.ZipFile(str(path)) as archive:
             size = sum(info.file_size for info in archive.infolist())
         if size > MAX_GOLDEN_BYTES:
-            raise Fault("file is larger than any of ours", str(path), DAMAGED)
+            raise Fault("file is larger than any of ours", str(path), how_to_mend(path))
         with np.load(str(path), allow_pickle=False) as arrays:
             golden = {key: arrays[key] for key in arrays.files}
         images = golden["images"]
@@ -214,11 +217,11 @@ def read_golden(path: Path, side_px: int, num_classes: int) -> dict[str, NDArray
         for key in (k for k in golden if k.endswith("_logits")):
             fits = fits and golden[key].shape == (len(images), num_classes)
         if not fits or not len(images):
-            raise Fault("golden images do not fit the contract", str(path), DAMAGED)
+            raise Fault("golden images do not fit the contract", str(path), how_to_mend(path))
     except FileNotFoundError as error:
-        raise Fault("file is missing", str(path), DAMAGED) from error
+        raise Fault("file is missing", str(path), how_to_mend(path)) from error
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise Fault("golden images cannot be read", str(path), DAMAGED) from error
+        raise Fault("golden images cannot be read", str(path), how_to_mend(path)) from error
     return golden
 
 
@@ -240,11 +243,18 @@ def read_bundle(folder: Path) -> Bundle:
             and 1 <= preprocess["batch"][0] <= preprocess["batch"][1] <= preprocess["batch"][2]
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise Fault("contract is not whole", str(folder / PREPROCESS), DAMAGED) from error
+        raise Fault(
+            "contract is not whole", str(folder / PREPROCESS), how_to_mend(folder)
+        ) from error
     if not good:
-        raise Fault("contract is not whole", str(folder / PREPROCESS), DAMAGED)
+        raise Fault("contract is not whole", str(folder / PREPROCESS), how_to_mend(folder))
     read_confidence(manifest, str(folder / MANIFEST))
     return Bundle(folder, manifest, tuple(manifest["classes"]), preprocess)
+
+
+def was_bundle(folder: Path) -> bool:
+    """Whether a folder is a bundle, even if its manifest is missing or damaged."""
+    return (folder / CHECK).is_file()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -257,13 +267,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not folder.is_dir():
         raise UsageFault("no such folder", str(folder), "name the folder of a bundle")
-    if not path.is_file():
+    if not path.is_file() and not was_bundle(folder):
         raise UsageFault("folder holds no bundle", str(folder), "run dfkd-edge export first")
     manifest = read_json(path)
     if manifest.get("marker") != MARKER:
         raise UsageFault("folder holds no bundle", str(folder), "run dfkd-edge export first")
     if manifest.get("status") == "incomplete":
-        raise Fault("bundle was never finished", str(folder), "run dfkd-edge export again")
+        raise Fault("bundle was never finished", str(folder), EXPORT_AGAIN)
     if manifest.get("format") != FORMAT:
         raise Fault(
             f"bundle has format {manifest.get('format')!r}, this program reads {FORMAT}",
@@ -271,7 +281,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "use the check.pyz of the bundle itself",
         )
     if not _is_whole(manifest):
-        raise Fault("manifest is not whole", str(path), DAMAGED)
+        raise Fault("manifest is not whole", str(path), how_to_mend(path))
     return manifest
 
 
@@ -307,17 +317,17 @@ def damaged_files(folder: Path, manifest: dict[str, Any]) -> list[Fault]:
 
 def _damage(path: Path, name: str, entry: dict[str, Any], owners: dict[str, str]) -> Fault | None:
     if not path.is_file():
-        return Fault("file of the bundle is missing", str(path), DAMAGED)
+        return Fault("file of the bundle is missing", str(path), how_to_mend(path))
     try:
         size, found = path.stat().st_size, file_sha256(path)
     except OSError as error:
-        return Fault(f"file cannot be read: {error.strerror}", str(path), DAMAGED)
+        return Fault(f"file cannot be read: {error.strerror}", str(path), how_to_mend(path))
     if found == entry["sha256"]:
         return None
     owner = owners.get(found)
     if owner:
-        return Fault(f"file holds the content of {owner}", str(path), DAMAGED)
+        return Fault(f"file holds the content of {owner}", str(path), how_to_mend(path))
     expected = entry.get("bytes")
-    if isinstance(expected, int) and size < expected:
-        return Fault(f"file is cut short: {size} of {expected} bytes", str(path), DAMAGED)
-    return Fault("file was changed", str(path), DAMAGED)
+    is_other_size = isinstance(expected, int) and size != expected
+    differs = f"{size:,} bytes, not {expected:,}" if is_other_size else "other content"
+    return Fault(f"file differs from the manifest: {differs}", str(path), how_to_mend(path))

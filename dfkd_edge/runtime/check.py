@@ -18,6 +18,7 @@ import numpy as np
 
 from dfkd_edge.runtime import bundle_files, device, golden, preprocess
 from dfkd_edge.runtime.counting import counted
+from dfkd_edge.runtime.device_result import MARKER, score_lines, verdict, why_kept, write_result
 from dfkd_edge.runtime.doubts import graph_notes, time_doubts, why_no_target, why_not_target
 from dfkd_edge.runtime.faults import Fault, LackingFault, ProofFault, UsageFault
 from dfkd_edge.runtime.labelled_folders import LabelledFolder, find_pictures, score_folder
@@ -28,14 +29,12 @@ from dfkd_edge.runtime.sessions import (
     model_input,
     open_session,
 )
-from dfkd_edge.runtime.share_interval import TOO_FEW_WITHIN, is_too_wide
 from dfkd_edge.runtime.timing import TimingRequest, measure, parse_percentiles
 from dfkd_edge.runtime.voice import Voice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MARKER = "dfkd-edge device result"
 MAX_FRAME_BYTES = 256 << 20
 
 
@@ -49,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     voice = Voice(options.quiet, options.json)
     try:
         result, faults = check_bundle(options, voice)
-        voice.say(f"{_verdict(result)}, written to {_write(options, result)}")
+        _keep_result(result, options, voice)
     except Fault as fault:
         voice.fault(fault)
         return fault.exit_code
@@ -85,8 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", type=Path, help="labelled pictures: DIR/[DOMAIN/]CLASS/*.jpg")
     add("--frame", type=Path, help=".npy of what your own pipeline makes of test_card.png")
     add("--threads", type=int, default=0, help="CPU threads of onnxruntime [all]")
-    add("--warmup", type=float, default=200.0, metavar="MS", help="before timing [200]")
-    add("--duration", type=float, default=3.0, metavar="S", help="of timing; 0 for none [3]")
+    add(
+        "--warmup", type=float, default=200.0, metavar="MS", help="milliseconds before timing [200]"
+    )
+    add("--duration", type=float, default=3.0, metavar="S", help="seconds of timing; 0: none [3]")
     add("--percentile", type=_percentiles, default=(50.0, 90.0, 99.0), help="[50,90,99]")
     add("--cache", type=Path, help="folder of built engines [~/.cache/dfkd-edge/engines]")
     add("--output", type=Path, help="where the result goes [result.json in the bundle]")
@@ -145,10 +146,15 @@ def check_bundle(options: argparse.Namespace, voice: Voice) -> tuple[dict[str, A
     return result, faults
 
 
-def _verdict(result: dict[str, Any]) -> str:
-    faults = result["faults"]
-    verdict = f"not passed: {counted(len(faults), 'fault')}" if faults else "passed"
-    return verdict + (f" ({result['not_target']})" if result["not_target"] else "")
+def _keep_result(result: dict[str, Any], options: argparse.Namespace, voice: Voice) -> None:
+    path: Path = options.output or options.bundle / bundle_files.DEVICE_RESULT
+    kept = why_kept(result, path)
+    if kept:
+        voice.say(verdict(result))
+        voice.warn(kept)  # with --quiet too: what lies there is not of this run
+    else:
+        write_result(result, path)
+        voice.say(f"{verdict(result)}, written to {path}")
 
 
 def _open(folder: Path, voice: Voice) -> bundle_files.Bundle:
@@ -256,7 +262,8 @@ def _check_model(
     if folder:
         try:
             found["data"] = score_folder(session, folder, bundle, voice.tick).as_dict()
-            _say_score(found["data"], voice)
+            for line in score_lines(found["data"]):
+                voice.say(line)
         except Fault as fault:
             _keep(fault, faults, voice)
     session.close()
@@ -297,7 +304,8 @@ def _measure(
     before = device.state()
     request = TimingRequest(options.warmup, options.duration, options.percentile)
     total_s = request.warmup_ms / 1e3 + request.duration_s
-    voice.say(f"timing {precision}, {total_s:.1f} s with warm-up")
+    warmup = f"{request.warmup_ms:g} ms of warm-up"
+    voice.say(f"timing {precision} for {request.duration_s:g} s after {warmup}")
     latency = measure(
         lambda: session.run(images),
         len(images),
@@ -321,28 +329,3 @@ def _measure(
         "doubts": doubts,
         "peak_memory_mib": device.peak_memory_mib(),
     }
-
-
-def _say_score(score: dict[str, Any], voice: Voice) -> None:
-    for line in score["skipped"]:
-        voice.say(f"note: {line}")
-    for name, domain in score["domains"].items():
-        sure = domain["top1_answered"]
-        known = f"; {domain['answered']:.4f} answered"
-        low, high = domain["top1_interval"]
-        few = f", {TOO_FEW_WITHIN}" if is_too_wide(low, high) else ""
-        images = f"{counted(domain['num_images'], 'picture')} (95% interval {low:.4f} to {high:.4f}"
-        known += "" if sure is None else f", of these {sure:.4f} right"
-        voice.say(f"{name}: top-1 {domain['top1']:.4f} of {images}{few}){known}")
-
-
-def _write(options: argparse.Namespace, result: dict[str, Any]) -> Path:
-    path: Path = options.output or options.bundle / bundle_files.DEVICE_RESULT
-    text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
-    try:
-        bundle_files.write_atomically(path, text.encode("utf-8"))
-    except OSError as error:
-        raise LackingFault(
-            f"result cannot be written: {error.strerror}", str(path), "name a file with --output"
-        ) from error
-    return path

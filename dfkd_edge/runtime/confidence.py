@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.mending import how_to_mend
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +56,7 @@ def read_confidence(manifest: dict[str, Any], where: str) -> Confidence:
     try:
         found = Confidence(float(fitted["temperature"]), float(fitted["reject_threshold"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise Fault("confidence is not whole", where, "export again") from error
+        raise Fault("confidence is not whole", where, how_to_mend(Path(where))) from error
     if not (0 < found.temperature < math.inf and 0 <= found.reject_threshold <= 1):
-        raise Fault("confidence is out of range", where, "export again")
+        raise Fault("confidence is out of range", where, how_to_mend(Path(where)))
     return found

@@ -1,8 +1,9 @@
-"""How sure a counted share is: its interval, and when it is too wide to tell anything."""
+"""How sure a counted share is: its interval, in words too, and when it is too wide to tell."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 DEVIATIONS = 1.96
 """Half the width of a 95% interval, in standard deviations."""
@@ -19,6 +20,32 @@ def wilson_interval(share: float, num: float) -> tuple[float, float]:
     half = math.sqrt(share * (1 - share) / num + square / (4 * num**2))
     half *= DEVIATIONS / (1 + square / num)
     return min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))
+
+
+def mean_interval(
+    figures: Sequence[tuple[float, float, float]], *, is_shared: bool = False
+) -> tuple[float, float, float]:
+    """Mean and interval of figures, each a value, a low and a high end.
+
+    The distances to the ends are recovered variances and add up as such (Zou and Donner 2008),
+    unless all figures come from the same pictures, which may err together.
+
+    Args:
+        figures: one a domain.
+        is_shared: whether the domains show the same pictures.
+    """
+    count = len(figures)
+    mean, lowest, highest = (sum(ends) / count for ends in zip(*figures))
+    if is_shared:
+        return mean, lowest, highest
+    below = math.hypot(*(value - low for value, low, _ in figures)) / count
+    above = math.hypot(*(high - value for value, _, high in figures)) / count
+    return mean, mean - below, mean + above
+
+
+def interval_text(low: float, high: float) -> str:
+    """Write an interval as host and device both print it."""
+    return f"95% interval {100 * low:.1f}% to {100 * high:.1f}%"
 
 
 def is_too_wide(low: float, high: float) -> bool:

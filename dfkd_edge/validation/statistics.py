@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dfkd_edge.certainty import mean_interval
-from dfkd_edge.runtime.share_interval import DEVIATIONS, wilson_interval
+from dfkd_edge.runtime.share_interval import DEVIATIONS, mean_interval, wilson_interval
 
 NUM_RESAMPLES = 2_000
 CONFIDENCE = 0.95
@@ -30,7 +29,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean with its bootstrap percentile interval."""
+    """A mean with its 95% interval."""
 
     mean: float
     low: float
@@ -102,6 +101,9 @@ def bootstrap_interval(
 def share_interval(right_N: NDArray[np.bool_], picture_N: Integers | None = None) -> Interval:
     """Share of images right, with an interval that a handful of pictures cannot make firm.
 
+    Pictures shown once are independent: Wilson's interval says all, as check.pyz has it. Several
+    views of a picture err together, which only resampling shows.
+
     Args:
         right_N: which images are right.
         picture_N: as in bootstrap_interval.
@@ -112,6 +114,8 @@ def share_interval(right_N: NDArray[np.bool_], picture_N: Integers | None = None
     found = bootstrap_interval(right_N, picture_N)
     num_pictures = len(right_N) if picture_N is None else len(np.unique(picture_N))
     low, high = wilson_interval(found.mean, num_pictures)
+    if num_pictures == len(right_N):
+        return Interval(found.mean, low, high)
     return Interval(found.mean, min(found.low, low), max(found.high, high))
 
 

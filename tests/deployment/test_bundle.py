@@ -83,6 +83,23 @@ def test_models_that_lie_in_the_folder_already_stay(
     assert write_bundle(folder, replace(tiny_contents, models=models)).model_path("fp32") == path
 
 
+@pytest.mark.parametrize("manifest", [b"", b'{"marker": "dfkd', None])
+def test_a_bundle_whose_manifest_is_damaged_is_written_again(
+    tiny_bundle: Bundle, tiny_contents: BundleContents, manifest: bytes | None
+) -> None:
+    path = tiny_bundle.folder / "manifest.json"
+    if manifest is None:
+        path.unlink()
+    else:
+        path.write_bytes(manifest)
+    (tiny_bundle.folder / "thesis.doc").write_text("precious")
+    with pytest.raises(RunDirError, match="thesis"):
+        write_bundle(tiny_bundle.folder, tiny_contents)
+    (tiny_bundle.folder / "thesis.doc").unlink()
+    assert write_bundle(tiny_bundle.folder, tiny_contents).manifest == tiny_bundle.manifest
+    open_bundle(tiny_bundle.folder)
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "classes.txt", "manifest.json", "student"])
 def test_a_folder_of_others_is_left_alone(
     tmp_path: Path, tiny_contents: BundleContents, name: str

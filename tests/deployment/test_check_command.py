@@ -15,11 +15,13 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from dfkd_edge.artifacts import load_tensors
+from dfkd_edge.certainty import certainty_of
 from dfkd_edge.cli import app
 from dfkd_edge.deployment.opening import open_bundle
 from dfkd_edge.deployment.origin import graphs
 from dfkd_edge.deployment.proof import model_rung
 from dfkd_edge.errors import ArtifactError, ConfigError, UsageError
+from dfkd_edge.runtime import check as device_check
 
 SIDE_PX = 64
 """Of the small run's student."""
@@ -54,6 +56,30 @@ def test_check_measures_labelled_domains_and_passes_strangers_over(
     page = Path(document["report"]).read_text(encoding="utf-8")
     assert "measured by check for x86-cpu" in page
     assert f"{document['rungs'][-1]['mean_top1']:.1%}" in page
+
+
+def test_host_and_device_state_the_same_figures_in_the_same_words(
+    exported: tuple[Path, dict[str, Any]],
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bundle = shutil.copytree(exported[0], tmp_path / "bundle")
+    host = _invoke("check", bundle, "--data", pictures, "--max-drop", "1", "--json")
+    rung = json.loads(host.stdout)["rungs"][-1]
+    flags = ["--bundle", str(bundle), "--data", str(pictures), "--duration", "0"]
+    assert device_check.main(flags) == 0
+    result = json.loads((bundle / "result.json").read_text(encoding="utf-8"))
+    domains = result["models"]["int8"]["data"]["domains"]
+    for name, figures in domains.items():
+        assert figures["top1"] == rung["domains"][name]["top1"]
+        assert figures["top1_interval"] == rung["domains"][name]["top1_interval"]
+    assert set(domains) == set(rung["domains"])
+    said = capsys.readouterr().out
+    verdict = certainty_of(json.loads(host.stdout)).sentence()
+    mean = verdict.replace("onnx-int8 ", "mean: ").replace("labelled pictures", "pictures")
+    assert f"\n{mean}\n" in said
+    assert f"\nday: {100 * domains['day']['top1']:.1f}% top-1, 95% interval " in said
 
 
 def test_a_graph_for_tensorrt_says_at_its_rung_that_its_time_here_is_no_measure(

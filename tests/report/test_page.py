@@ -24,7 +24,7 @@ from dfkd_edge.report.page import SECTIONS
 from dfkd_edge.report_command import refresh_report
 from dfkd_edge.run_dir import file_hash
 from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.runtime.check import MARKER
+from dfkd_edge.runtime.device_result import MARKER
 from dfkd_edge.validation.gate import Verdict
 from dfkd_edge.validation.statistics import paired_drop
 

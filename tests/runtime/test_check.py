@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -170,11 +171,12 @@ def test_json_prints_one_document(tiny_bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     ("name", "damage", "said"),
     [
-        ("model.int8.onnx", lambda p: p.write_bytes(p.read_bytes()[:-9]), "cut short"),
-        ("golden.npz", lambda p: p.write_bytes(p.read_bytes()[:-9]), "cut short"),
-        ("classes.txt", lambda p: p.write_text("cat\n"), "cut short"),
-        ("recipe.md", lambda p: p.write_text("run this\n"), "was changed"),
-        ("preprocess.json", lambda p: p.write_text(p.read_text() + " "), "was changed"),
+        ("model.int8.onnx", lambda p: p.write_bytes(p.read_bytes()[:-9]), " bytes, not "),
+        ("golden.npz", lambda p: p.write_bytes(p.read_bytes()[:-9]), " bytes, not "),
+        ("classes.txt", lambda p: p.write_text("cat\n"), ": 4 bytes, not 21 ("),
+        ("recipe.md", lambda p: p.write_text("run this\n"), ": 9 bytes, not 7 ("),
+        ("recipe.md", lambda p: p.write_text("run on\n"), "differs from the manifest: other con"),
+        ("preprocess.json", lambda p: p.write_text(p.read_text() + " "), " bytes, not "),
         ("model.int8.onnx", lambda p: p.unlink(), "is missing"),
         ("preprocess.json", lambda p: p.unlink(), "is missing"),
         (
@@ -334,9 +336,9 @@ def test_a_score_on_few_pictures_says_how_little_it_tells(
     save_picture(tmp_path / "data" / "dog" / "a.png", (60, 200, 30))
     folders = ["--bundle", str(tiny_bundle.folder), "--data", str(tmp_path / "data")]
     assert check.main([*folders, "--duration", "0"]) == 0
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if "of 1 picture" in line)
-    assert "of 1 picture (95% interval 0." in line
-    assert "too few pictures to tell within 10 points); 1.0000 answered" in line
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "top-1" in line)
+    assert re.match(r"\w+: (0|100)\.0% top-1, 95% interval \d+\.\d% to \d+\.\d%, on 1 ", line)
+    assert ", on 1 picture: too few pictures to tell within 10 points; 100.0% answered" in line
 
 
 @pytest.mark.parametrize("content", ["missing", "empty", "no class"])
@@ -386,10 +388,43 @@ def test_usage_faults_leave_with_2(tiny_bundle: Bundle) -> None:
     assert "it holds fp32, int8" in errors
 
 
+def test_the_units_of_times_are_told_where_they_are_asked_and_where_they_are_used(
+    tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        check.main(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "--warmup MS milliseconds before timing [200]" in told
+    assert "--duration S seconds of timing; 0: none [3]" in told
+    times = ["--warmup", "2", "--duration", "0.01"]
+    assert check.main(["--bundle", str(tiny_bundle.folder), *times]) == 0
+    assert "\ntiming int8 for 0.01 s after 2 ms of warm-up\n" in capsys.readouterr().out
+
+
 def test_tensorrt_that_is_not_there_leaves_with_4(tiny_bundle: Bundle) -> None:
     code, errors, result = run_check(tiny_bundle.folder, "--backend", "tensorrt")
     assert (code, errors.count("\n")) == (4, 1)
     assert result["models"] == {}
+
+
+@pytest.mark.parametrize("lack", [("--backend", "tensorrt"), ("--precision", "fp16")])
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_a_run_without_a_model_leaves_an_earlier_result_alone(
+    tiny_bundle: Bundle, tmp_path: Path, lack: tuple[str, ...], quiet: tuple[str, ...]
+) -> None:
+    _, _, good = run_check(tiny_bundle.folder)
+    code, errors, result = run_check(tiny_bundle.folder, *lack, *quiet)
+    assert code in (2, 4)
+    assert result == good
+    assert result["models"]
+    kept = f"the earlier result stays as it is ({tiny_bundle.folder / 'result.json'})"
+    assert errors.splitlines()[1:] == [
+        f"no model was run, so {kept}: name another file with --output"
+    ]
+    other = tmp_path / "other.json"
+    _, errors, _ = run_check(tiny_bundle.folder, *lack, "--output", str(other))
+    assert errors.count("\n") == 1
+    assert json.loads(other.read_text(encoding="utf-8"))["models"] == {}
 
 
 def test_a_result_that_cannot_be_written_leaves_with_4(tiny_bundle: Bundle, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from dfkd_edge.runtime.share_interval import wilson_interval
 from dfkd_edge.validation.statistics import (
     bootstrap_interval,
     mean_divergence,
@@ -33,6 +34,16 @@ def test_a_handful_of_equal_answers_is_not_certain_and_views_of_them_add_nothing
     assert share_interval(np.ones(30, np.bool_), np.arange(30) % 3).low == pytest.approx(few.low)
     many = np.arange(1000) < 700
     assert share_interval(many).low == pytest.approx(bootstrap_interval(many).low, abs=0.003)
+
+
+@pytest.mark.parametrize("num_right", [0, 3, 511, 999, 1000])
+def test_pictures_shown_once_have_the_interval_that_the_device_states(num_right: int) -> None:
+    right = np.arange(1000) < num_right
+    for pictures in (None, np.arange(1000)):
+        found = share_interval(right, pictures)
+        assert (found.low, found.high) == wilson_interval(num_right / 1000, 1000)
+    views = share_interval(np.repeat(right, 2), np.arange(2000) // 2)
+    assert views.high - views.low >= found.high - found.low
 
 
 def test_no_change_on_a_handful_of_pictures_leaves_room_for_a_large_loss() -> None:

@@ -1,0 +1,80 @@
+"""What to do about a damaged bundle, wherever it lies and whoever finds it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dfkd_edge.cli import app
+from dfkd_edge.run_dir import open_run
+from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.runtime.mending import COPY_AGAIN, EXPORT_AGAIN, how_to_mend
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "cut": lambda folder: os.truncate(folder / "model.int8.onnx", 9),
+    "edited": lambda folder: (folder / "classes.txt").write_text("dog\n"),
+    "longer": lambda folder: (folder / "recipe.md").write_text("run it twice\n"),
+    "empty manifest": lambda folder: (folder / "manifest.json").write_bytes(b""),
+    "no manifest": lambda folder: (folder / "manifest.json").unlink(),
+}
+
+
+@pytest.fixture
+def in_run(tmp_path: Path, tiny_bundle: Bundle) -> Path:
+    with open_run(tmp_path / "run", "key", resume=True, exist_ok=False):
+        return Path(shutil.copytree(tiny_bundle.folder, tmp_path / "run" / "bundles" / "board"))
+
+
+def said_by(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return str(result.exception)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("is_copy", [True, False])
+def test_whoever_finds_the_damage_gives_the_one_advice_that_fits_the_place(
+    tiny_bundle: Bundle, in_run: Path, damage: str, is_copy: bool
+) -> None:
+    folder = tiny_bundle.folder if is_copy else in_run
+    DAMAGES[damage](folder)
+    command = [sys.executable, "check.pyz", "--duration", "0"]
+    device = subprocess.run(command, capture_output=True, text=True, cwd=folder).stderr.strip()
+    said = [device, *(said_by(verb, folder) for verb in ("inspect", "check", "benchmark"))]
+    if "manifest" in damage:
+        said.append(said_by("report", folder))
+    advice, other = (COPY_AGAIN, EXPORT_AGAIN) if is_copy else (EXPORT_AGAIN, COPY_AGAIN)
+    for line in said:
+        assert line.endswith(f": {advice}"), line
+        assert line.count(advice) == 1
+        assert other not in line
+
+
+def test_a_run_names_a_damaged_bundle_by_its_file_and_says_what_to_do(in_run: Path) -> None:
+    (in_run / "manifest.json").write_bytes(b"")
+    run = in_run.parents[1]
+    result = CliRunner().invoke(app, ["inspect", str(run), "--json"])
+    document = json.loads(result.stdout)
+    assert document["damaged"] == [str(run.resolve() / "bundles" / "board" / "manifest.json")]
+    assert document["mend"] == document["next"] == EXPORT_AGAIN
+    assert str(result.exception).endswith(f"manifest.json): {EXPORT_AGAIN}")
+
+
+def test_a_bundle_of_a_run_is_known_through_links_and_from_within(
+    in_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "latest").symlink_to(in_run.parents[1])
+    (tmp_path / "mine").symlink_to(in_run)
+    for path in (tmp_path / "latest" / "bundles" / "board", tmp_path / "mine" / "student"):
+        assert how_to_mend(path) == EXPORT_AGAIN
+    monkeypatch.chdir(in_run)
+    assert how_to_mend(Path("model.int8.onnx")) == EXPORT_AGAIN
+    (in_run.parents[1] / "manifest.json").unlink()
+    assert how_to_mend(in_run) == COPY_AGAIN
