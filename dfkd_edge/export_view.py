@@ -20,6 +20,7 @@ from dfkd_edge.certainty import (
     gate_word,
     ladder_notes,
     limit_text,
+    unit_of,
 )
 from dfkd_edge.class_answers import weak_classes_lines
 from dfkd_edge.console import result_console
@@ -40,19 +41,20 @@ def _percent(value: float | None) -> str:
 def show_ladder(document: dict[str, Any]) -> None:
     """Print the rungs side by side: domains, then size and latency; fits 80 columns.
 
-    Below it, once, what the figures do not say.
+    Domains were shown unequally often, so each states its number. Below, once, what the figures do
+    not say.
     """
     measure, rungs = document["measure"], document["rungs"]
     table = Table(
         title=f"conversion ladder: {MEASURES[measure]}", title_justify="left", box=SIMPLE_HEAD
     )
     table.pad_edge = False
-    table.add_column("", overflow="fold")
+    table.add_column(f"domain ({unit_of(document)}s)", overflow="fold")
     for rung in rungs:
         table.add_column(rung["name"], justify="right", no_wrap=True)
-    for domain in rungs[0]["domains"]:
+    for domain, first in rungs[0]["domains"].items():
         figures = (_percent(rung["domains"][domain][measure]) for rung in rungs)
-        table.add_row(escape(domain), *figures)
+        table.add_row(f"{escape(domain)} ({first['num_images']:,})", *figures)
     for name, figure in LADDER_ROWS.items():
         table.add_row(name, *(figure(rung, measure) for rung in rungs), style="dim")
     console = result_console()
