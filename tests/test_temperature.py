@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dfkd_edge.report.results import confidence_facts
+from dfkd_edge.report.confidence import confidence_facts
 from dfkd_edge.temperature import effect_sentence, fit_sentence, temperature_lines
 from dfkd_edge.validation.reliability import reliability
 
@@ -17,6 +17,7 @@ KEPT = {
     "log_loss_before": 0.5,
     "log_loss_after": 0.4,
     "num_images": 400,
+    "num_pictures": 80,
     "reject_threshold": 0.5,
     "unknown_auroc": None,
 }
@@ -52,6 +53,16 @@ def test_a_temperature_that_was_not_kept_is_said_and_has_no_effect() -> None:
     assert fit_sentence(KEPT).startswith("temperature 4.00: calibration error 0.072 before, 0.041")
 
 
-def test_images_that_were_fitted_on_prove_nothing_in_the_panel() -> None:
-    assert len(temperature_lines(document(0.6, KEPT, "agreement"))) == 1
+def test_the_fit_says_by_what_truth_and_on_what_images_it_counts() -> None:
+    for fitted in (KEPT, DROPPED):
+        said = fit_sentence(fitted)
+        assert "by the class asked for, on 400 clean and corrupted views of 80 surr" in said
+    older = {name: value for name, value in KEPT.items() if name != "num_pictures"}
+    assert "on 400 clean and corrupted surrogate images, each" in fit_sentence(older)
+
+
+def test_images_that_were_fitted_on_prove_nothing() -> None:
+    made = document(0.6, KEPT, "agreement")
+    assert len(temperature_lines(made)) == 1
+    assert "its effect above" not in dict(confidence_facts(made).pairs)
     assert temperature_lines({**document(0.6, KEPT), "confidence": None}) == []
