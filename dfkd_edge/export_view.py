@@ -25,7 +25,7 @@ from dfkd_edge.certainty import (
 from dfkd_edge.class_answers import weak_classes_lines
 from dfkd_edge.console import result_console
 from dfkd_edge.runtime.counting import counted, duration_text
-from dfkd_edge.temperature import temperature_lines
+from dfkd_edge.temperature import temperature_lines, unknown_lines
 
 if TYPE_CHECKING:
     from dfkd_edge.runtime.bundle_files import Bundle
@@ -98,6 +98,7 @@ def verdict_lines(document: dict[str, Any]) -> list[str]:
         certainty_line(document),
         *weak_classes_lines(document),
         *temperature_lines(document),
+        *unknown_lines(document),
         f"images      {document['images']}",
     ]
 

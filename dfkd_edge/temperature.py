@@ -101,8 +101,25 @@ def effect_sentence(document: Document) -> str:
     )
 
 
+def unknown_sentence(fitted: Document) -> str:
+    """Say when a bundle answers "unknown", and how well that tells strangers apart."""
+    threshold, auroc = fitted["reject_threshold"], fitted.get("unknown_auroc")
+    below = (
+        f'below {threshold:.3f} the answer is "unknown"' if threshold else "no answer is unknown"
+    )
+    if auroc is None:
+        return f"{below}; fewer than three classes do not tell how well strangers are told apart"
+    return f"{below}; a left-out class is told apart with AUROC {auroc:.2f} (0.5 is chance)"
+
+
 def temperature_lines(document: Document) -> list[str]:
     """Make the lines of a closing panel on the temperature."""
     fitted, effect = document.get("confidence"), effect_sentence(document)
     lines = [f"confidence  {fit_sentence(fitted)}"] if fitted else []
     return [*lines, f"            {effect}"] if effect else lines
+
+
+def unknown_lines(document: Document) -> list[str]:
+    """Make the line of a closing panel on pictures of no class."""
+    fitted = document.get("confidence")
+    return [f"unknown     {unknown_sentence(fitted)}"] if fitted else []
