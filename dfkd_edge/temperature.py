@@ -108,7 +108,7 @@ def unknown_sentence(fitted: Document) -> str:
         f'below {threshold:.3f} the answer is "unknown"' if threshold else "no answer is unknown"
     )
     if auroc is None:
-        return f"{below}; fewer than three classes do not tell how well strangers are told apart"
+        return f"{below}; how well that tells strangers apart was not measured"
     return f"{below}; a left-out class is told apart with AUROC {auroc:.2f} (0.5 is chance)"
 
 
