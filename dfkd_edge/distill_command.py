@@ -27,6 +27,7 @@ from dfkd_edge.deployment.precision import chosen_precision
 from dfkd_edge.drawn_class import read_drawn_class
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interruption import noting_what_is_kept
+from dfkd_edge.kept_images import recognised_text
 from dfkd_edge.metrics_mirror import mirrored, require_tensorboard
 from dfkd_edge.model_names import require_student, require_teacher
 from dfkd_edge.plugins import load_target
@@ -306,13 +307,13 @@ def show_result(result: DistillResult, report: str, seconds: float, bought: str)
         console.print(table)
     settings, surrogates = result.student.settings, result.surrogates.summary
     ratio = settings["teacher_num_parameters"] / settings["num_parameters"]
-    kept = surrogates["num_images"]
-    drawn = sum(c["num_drawn"] for c in surrogates["classes"])
+    kept = f"{surrogates['num_images']:,} kept of {surrogates['num_candidates']:,}"
+    drawn, told = sum(c["num_drawn"] for c in surrogates["classes"]), recognised_text(surrogates)
     lines = [
         f"student     {settings['timm_name']}, {settings['num_parameters'] / 1e6:.2f} M parameters",
         f"size        {ratio:.1f} times fewer parameters than the teacher's image tower",
         f"weights     {result.student.weights}",
-        f"images      {kept} kept of {surrogates['num_candidates']}, {drawn} of them of drawings",
+        f"images      {kept}, {drawn:,} of them of drawings{told and f'; {told}'}",
         f"diversity   {surrogates['mean_distance_within_class']:.3f} mean distance in a class",
         f"report      {report}",
         f"time        {seconds / 60:.1f} min",

@@ -27,6 +27,10 @@ def ladder_of(evaluation: dict[str, Any], measure: str, temperature: float) -> d
     return {**evaluation, "measure": measure, "confidence": fitted, "images": "some images"}
 
 
+def test_kept_images_that_the_teacher_does_not_recognise_are_counted(run: Path) -> None:
+    assert "5 of 6 synthesized images were kept; the teacher recognises 4 of them." in page_of(run)
+
+
 @pytest.mark.parametrize(("measure", "is_shown"), [("agreement", False), ("top1", True)])
 def test_what_temperature_does_is_shown_by_labelled_pictures_alone(
     run: Path, evaluation: dict[str, Any], measure: str, is_shown: bool
