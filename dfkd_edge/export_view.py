@@ -24,6 +24,7 @@ from dfkd_edge.certainty import (
 )
 from dfkd_edge.class_answers import weak_classes_lines
 from dfkd_edge.console import result_console
+from dfkd_edge.next_step import bundle_step
 from dfkd_edge.runtime.counting import counted, duration_text
 from dfkd_edge.temperature import temperature_lines, unknown_lines
 
@@ -103,18 +104,18 @@ def verdict_lines(document: dict[str, Any]) -> list[str]:
     ]
 
 
-def show_bundle(bundle: Bundle, document: dict[str, Any], report: str, seconds: float) -> None:
-    """Print the closing panel of `export`."""
+def show_bundle(bundle: Bundle, document: dict[str, Any], report: str) -> None:
+    """Print the closing panel of `export`; the time is that of the export that made the bundle."""
     manifest = bundle.manifest
-    lines = [*verdict_lines(document)]
-    rescue = manifest["provenance"].get("rescue")
+    lines, provenance = verdict_lines(document), manifest["provenance"]
+    rescue, seconds = provenance.get("rescue"), provenance.get("seconds")
     if rescue:
         count = len(rescue["repair"]["float_nodes"])
         tuned = rescue["finetune"]
         text = f"{count} of {rescue['repair']['num_quantizable']} layers put back to float"
         text += f", then fine-tuned for {tuned['num_steps']} steps" if tuned else ""
         lines.append(f"repair      {text}")
-    warnings = manifest["provenance"].get("lint_warnings", [])
+    warnings = provenance.get("lint_warnings", [])
     if warnings:
         rules = sorted({w["rule"] for w in warnings})
         lines.append(
@@ -125,11 +126,9 @@ def show_bundle(bundle: Bundle, document: dict[str, Any], report: str, seconds: 
         f"bundle      {bundle.folder}",
         f"report      {report}",
         f"precision   {manifest['precision']} for {manifest['target']}",
-        f"time        {seconds:.0f} s",
+        *([f"time        {duration_text(seconds)}"] if seconds is not None else []),
     ]
-    show_panel(
-        lines, document, f"copy {bundle.folder.name}/ to the device: python3 check.pyz proves it"
-    )
+    show_panel(lines, document, bundle_step(bundle.folder.name))
 
 
 def check_plan_lines(plan: dict[str, Any]) -> list[str]:

@@ -76,9 +76,10 @@ def fit_sentence(fitted: Document) -> str:
 
 def fitted_on(fitted: Document) -> str:
     """Say on what a bundle's confidence was fitted; older bundles count no pictures."""
-    num_images = fitted["num_images"]
-    num_pictures = fitted.get("num_pictures", num_images)
-    return shown_text(num_images, num_pictures, "surrogate image", CLEAN_AND_CORRUPTED)
+    num_views, num_pictures = fitted["num_images"], fitted.get("num_pictures")
+    if num_pictures is None:
+        return f"{num_views:,} {CLEAN_AND_CORRUPTED} views of surrogate images"
+    return shown_text(num_views, num_pictures, "surrogate image", CLEAN_AND_CORRUPTED)
 
 
 def effect_sentence(document: Document) -> str:

@@ -63,7 +63,7 @@ def test_the_fit_says_by_what_truth_and_on_what_images_it_counts() -> None:
         said = fit_sentence(fitted)
         assert "by the class asked for, on 400 clean and corrupted views of 80 surr" in said
     older = {name: value for name, value in KEPT.items() if name != "num_pictures"}
-    assert "on 400 clean and corrupted surrogate images, each" in fit_sentence(older)
+    assert "on 400 clean and corrupted views of surrogate images, each" in fit_sentence(older)
 
 
 def test_the_threshold_is_stated_with_how_well_it_tells_strangers_apart() -> None:
