@@ -25,12 +25,22 @@ from dfkd_edge.runtime.share_interval import (
 MEASURES = {"top1": "top-1", "agreement": "agreement with the teacher"}
 UNITS = {"top1": "picture", "agreement": "image"}
 """What is counted: labelled pictures, or images that were made."""
+CLEAN_AND_CORRUPTED = "clean and corrupted"
 
 
-def shown_text(num_images: int, num_pictures: int, noun: str) -> str:
-    """Write `943 pictures`, or `1,200 views of 943 pictures` where some were shown repeatedly."""
-    views = f"{num_images:,} views of " if num_images > num_pictures else ""
-    return views + counted(num_pictures, noun)
+def shown_text(num_images: int, num_pictures: int, noun: str, kind: str = "") -> str:
+    """Write `943 pictures`, or `1,200 views of 943 pictures` where some were shown repeatedly.
+
+    Args:
+        num_images: shown.
+        num_pictures: different ones among these.
+        noun: what a picture is called.
+        kind: what sort of images were shown, such as `clean`.
+    """
+    kind = f"{kind} " if kind else ""
+    if num_images > num_pictures:
+        return f"{num_images:,} {kind}views of {counted(num_pictures, noun)}"
+    return counted(num_pictures, f"{kind}{noun}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,8 @@ class Certainty:
     """Shown, in all domains and views."""
     num_pictures: int
     """Different ones among these."""
+    is_corrupted: bool = False
+    """Whether corrupted images are among them, in domains of their own."""
 
     @property
     def is_too_wide(self) -> bool:
@@ -56,8 +68,10 @@ class Certainty:
     @property
     def images(self) -> str:
         """How many images there are, in words."""
-        kind = "labelled picture" if self.measure == "top1" else "surrogate image"
-        return shown_text(self.num_images, self.num_pictures, kind)
+        if self.measure == "top1":
+            return shown_text(self.num_images, self.num_pictures, "labelled picture")
+        kind = CLEAN_AND_CORRUPTED if self.is_corrupted else "clean"
+        return shown_text(self.num_images, self.num_pictures, "surrogate image", kind)
 
     @property
     def interval(self) -> str:
@@ -112,7 +126,13 @@ def certainty_of(document: Mapping[str, Any]) -> Certainty:
     parts = [rung["domains"][domain] for domain in domains_of(document)]
     figures = [(float(part[measure]), *interval_of(part, measure)) for part in parts]
     mean = mean_interval(figures, is_shared=measure == "agreement")
-    return Certainty(str(rung["name"]), measure, *mean, *images_and_pictures(document))
+    shown = images_and_pictures(document)
+    return Certainty(str(rung["name"]), measure, *mean, *shown, is_corrupted(document))
+
+
+def is_corrupted(document: Mapping[str, Any]) -> bool:
+    """Whether figures are means over clean and corrupted surrogates: these have several domains."""
+    return measure_of(document) == "agreement" and len(domains_of(document)) > 1
 
 
 def images_and_pictures(document: Mapping[str, Any]) -> tuple[int, int]:
@@ -126,6 +146,12 @@ def images_and_pictures(document: Mapping[str, Any]) -> tuple[int, int]:
     if measure_of(document) == "top1" or not all("num_pictures" in part for part in parts):
         return num_images, num_images
     return num_images, max(int(part["num_pictures"]) for part in parts)
+
+
+def unit_of(document: Mapping[str, Any]) -> str:
+    """Name what a document counts: views, where its images were shown repeatedly."""
+    num_images, num_pictures = images_and_pictures(document)
+    return "view" if num_images > num_pictures else UNITS[measure_of(document)]
 
 
 class GateState(StrEnum):

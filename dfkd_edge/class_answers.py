@@ -10,7 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dfkd_edge.certainty import UNITS, domains_of, images_and_pictures, measure_of
+from dfkd_edge.certainty import (
+    CLEAN_AND_CORRUPTED,
+    domains_of,
+    images_and_pictures,
+    is_corrupted,
+    measure_of,
+    unit_of,
+)
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.share_interval import wilson_interval
 
@@ -19,6 +26,9 @@ WEAK_SHARE = 0.5
 MAX_NAMED = 5
 TRUTHS = {"top1": "the true classes", "agreement": "the teacher's answers"}
 """By measure, what the answers of a rung are held against."""
+OLDER_TRUTH = (
+    "the teacher's answers or the classes asked for (an earlier version did not write down which)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +39,24 @@ class WeakClass:
     share: float
     """Answered right, over all domains."""
     num_images: int
+    """Independent ones."""
+    num_shown: int
+    """In all domains and views."""
     taken_for: str
     """The most frequent wrong answer."""
+
+
+def is_truth_stated(document: Mapping[str, Any]) -> bool:
+    """Whether it is known what the answers were held against.
+
+    `distill` once took the classes asked for where it takes the teacher's answers now.
+    """
+    return bool({"measure", "truth"} & document.keys()) or measure_of(document) == "top1"
+
+
+def truth_of(document: Mapping[str, Any]) -> str:
+    """Name what the answers of a document were held against."""
+    return TRUTHS[measure_of(document)] if is_truth_stated(document) else OLDER_TRUTH
 
 
 def pooled_answers(
@@ -66,20 +92,28 @@ def weak_classes(document: Mapping[str, Any]) -> list[WeakClass]:
         _, most = wilson_interval(share, num_images)
         if share < WEAK_SHARE and most < mean:
             (taken_for, _), *_ = (seen[name] - Counter({name: seen[name][name]})).most_common(1)
-            found.append(WeakClass(name, share, num_images, taken_for))
+            found.append(WeakClass(name, share, num_images, seen[name].total(), taken_for))
     return found
 
 
 def weak_classes_sentence(document: Mapping[str, Any]) -> str:
-    """Name them with the share answered right, in one line; empty where there are none."""
-    found, measure = weak_classes(document), measure_of(document)
+    """Name them with the share answered right, in one line; empty where there are none.
+
+    The teacher sees a class in more or fewer images than were asked for, fewest in corrupted ones.
+    """
+    found = weak_classes(document)
+    if not found:
+        return ""
+    truth, unit = truth_of(document), unit_of(document)
+    whose = " that it calls so" * (truth == TRUTHS["agreement"])
     named = [
-        f"{weak.name} ({100 * weak.share:.0f}% of {counted(weak.num_images, UNITS[measure])}, "
+        f"{weak.name} ({100 * weak.share:.0f}% of {counted(weak.num_shown, unit)}{whose}, "
         f"most often taken for {weak.taken_for})"
         for weak in found[:MAX_NAMED]
     ]
     more = [f"{len(found) - MAX_NAMED} more, see the report"] * (len(found) > MAX_NAMED)
-    return f"by {TRUTHS[measure]}: " + ", ".join(named + more) if named else ""
+    where = f" on {CLEAN_AND_CORRUPTED} images" * is_corrupted(document)
+    return f"by {truth}{where}: " + ", ".join(named + more)
 
 
 def weak_classes_lines(document: Mapping[str, Any]) -> list[str]:

@@ -27,8 +27,10 @@ from dfkd_edge.deployment.precision import chosen_precision
 from dfkd_edge.drawn_class import read_drawn_class
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interruption import noting_what_is_kept
+from dfkd_edge.kept_images import recognised_text
 from dfkd_edge.metrics_mirror import mirrored, require_tensorboard
 from dfkd_edge.model_names import require_student, require_teacher
+from dfkd_edge.next_step import run_step
 from dfkd_edge.plugins import load_target
 from dfkd_edge.process import prepare_process
 from dfkd_edge.report_command import refresh_report
@@ -36,13 +38,14 @@ from dfkd_edge.run_dir import (
     atomic_write,
     open_run,
     point_latest,
+    read_stages,
     refuse_other_run,
     require_writable,
 )
 from dfkd_edge.run_key import run_key
 from dfkd_edge.run_lock import refuse_run_in_use
 from dfkd_edge.run_log import LoggedReporter
-from dfkd_edge.runtime.counting import some
+from dfkd_edge.runtime.counting import duration_text, some
 from dfkd_edge.runtime_faults import require_pictures
 
 if TYPE_CHECKING:
@@ -172,6 +175,7 @@ def run_request(request: DistillRequest) -> None:
         return
     console.print(f"dfkd-edge: {len(plan.class_names)} classes from {escape(config.classes)}")
     started = time.monotonic()
+    known = read_stages(output).get("student") if request.resume else None
     with loading_libraries(console):
         prepare_process(config.device, request.num_threads)
         import dfkd_edge.pipeline  # noqa: F401  loaded here, so that the spinner covers it
@@ -186,7 +190,9 @@ def run_request(request: DistillRequest) -> None:
 
             zero_shot = dataclasses.replace(config, few_shot=FewShotConfig())
             bought = what_they_bought(output, output.parent / run_name(zero_shot, plan.class_names))
-        show_result(result, report, time.monotonic() - started, bought)
+        student = read_stages(output).get("student")
+        seconds = None if student == known else time.monotonic() - started
+        show_result(result, report, seconds, bought)
 
 
 def run_name(config: PipelineConfig, class_names: ClassNames) -> str:
@@ -294,13 +300,13 @@ def lines_of_classes(surrogates: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def show_result(result: DistillResult, report: str, seconds: float, bought: str) -> None:
+def show_result(result: DistillResult, report: str, seconds: float | None, bought: str) -> None:
     """Print the closing tables and panel on standard output.
 
     Args:
         result: the finished run.
         report: path of report.html.
-        seconds: duration of this call.
+        seconds: of the call that made the student; None where it is only shown again.
         bought: what real pictures brought over zero-shot; empty without them.
     """
     console = result_console()
@@ -308,16 +314,16 @@ def show_result(result: DistillResult, report: str, seconds: float, bought: str)
         console.print(table)
     settings, surrogates = result.student.settings, result.surrogates.summary
     ratio = settings["teacher_num_parameters"] / settings["num_parameters"]
-    kept = surrogates["num_images"]
-    drawn = sum(c["num_drawn"] for c in surrogates["classes"])
+    kept = f"{surrogates['num_images']:,} kept of {surrogates['num_candidates']:,}"
+    drawn, told = sum(c["num_drawn"] for c in surrogates["classes"]), recognised_text(surrogates)
     lines = [
         f"student     {settings['timm_name']}, {settings['num_parameters'] / 1e6:.2f} M parameters",
         f"size        {ratio:.1f} times fewer parameters than the teacher's image tower",
         f"weights     {result.student.weights}",
-        f"images      {kept} kept of {surrogates['num_candidates']}, {drawn} of them of drawings",
+        f"images      {kept}, {drawn:,} of them of drawings{told and f'; {told}'}",
         f"diversity   {surrogates['mean_distance_within_class']:.3f} mean distance in a class",
         f"report      {report}",
-        f"time        {seconds / 60:.1f} min",
+        *([f"time        {duration_text(seconds)}"] if seconds is not None else []),
     ]
     lines += lines_of_classes(surrogates)
     if "few_shot" in surrogates:
@@ -336,7 +342,7 @@ def show_result(result: DistillResult, report: str, seconds: float, bought: str)
     measured = [certainty_line(result.evaluation), *weak_classes_lines(result.evaluation)]
     place = int(result.evaluation["retention"] is not None)
     lines[place:place] = measured
-    lines.append(f"next        dfkd-edge export {result.run_dir} --target jetson")
+    lines.append(f"next        {run_step(result.run_dir, report)}")
     console.print(
         Panel(escape("\n".join(lines)), title="student ready", title_align="left", expand=False)
     )

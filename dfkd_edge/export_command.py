@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,7 +161,6 @@ def run_export(request: ExportRequest) -> None:
     console.print(f"dfkd-edge: {escape(str(run))} -> {escape(target.name)}, {precision}")
     if target.no_int8_reason and precision != "int8":
         console.print(f"  no INT8: {escape(target.no_int8_reason)}")
-    begun = time.monotonic()
     with loading_libraries(console):
         prepare_host()
         import dfkd_edge.pipeline  # noqa: F401  loaded here, so that the spinner covers it
@@ -174,7 +172,7 @@ def run_export(request: ExportRequest) -> None:
         sys.stdout.write(json.dumps({**summary, "report": report}, ensure_ascii=False) + "\n")
     else:
         show_ladder(document)
-        show_bundle(bundle, document, report, time.monotonic() - begun)
+        show_bundle(bundle, document, report)
     from dfkd_edge.validation.gate import require_passed
 
     require_passed(document["gate"], bundle.folder)

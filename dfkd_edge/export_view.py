@@ -20,11 +20,13 @@ from dfkd_edge.certainty import (
     gate_word,
     ladder_notes,
     limit_text,
+    unit_of,
 )
 from dfkd_edge.class_answers import weak_classes_lines
 from dfkd_edge.console import result_console
+from dfkd_edge.next_step import bundle_step
 from dfkd_edge.runtime.counting import counted, duration_text
-from dfkd_edge.temperature import temperature_lines
+from dfkd_edge.temperature import temperature_lines, unknown_lines
 
 if TYPE_CHECKING:
     from dfkd_edge.runtime.bundle_files import Bundle
@@ -40,19 +42,20 @@ def _percent(value: float | None) -> str:
 def show_ladder(document: dict[str, Any]) -> None:
     """Print the rungs side by side: domains, then size and latency; fits 80 columns.
 
-    Below it, once, what the figures do not say.
+    Domains were shown unequally often, so each states its number. Below, once, what the figures do
+    not say.
     """
     measure, rungs = document["measure"], document["rungs"]
     table = Table(
         title=f"conversion ladder: {MEASURES[measure]}", title_justify="left", box=SIMPLE_HEAD
     )
     table.pad_edge = False
-    table.add_column("", overflow="fold")
+    table.add_column(f"domain ({unit_of(document)}s)", overflow="fold")
     for rung in rungs:
         table.add_column(rung["name"], justify="right", no_wrap=True)
-    for domain in rungs[0]["domains"]:
+    for domain, first in rungs[0]["domains"].items():
         figures = (_percent(rung["domains"][domain][measure]) for rung in rungs)
-        table.add_row(escape(domain), *figures)
+        table.add_row(f"{escape(domain)} ({first['num_images']:,})", *figures)
     for name, figure in LADDER_ROWS.items():
         table.add_row(name, *(figure(rung, measure) for rung in rungs), style="dim")
     console = result_console()
@@ -96,22 +99,23 @@ def verdict_lines(document: dict[str, Any]) -> list[str]:
         certainty_line(document),
         *weak_classes_lines(document),
         *temperature_lines(document),
+        *unknown_lines(document),
         f"images      {document['images']}",
     ]
 
 
-def show_bundle(bundle: Bundle, document: dict[str, Any], report: str, seconds: float) -> None:
-    """Print the closing panel of `export`."""
+def show_bundle(bundle: Bundle, document: dict[str, Any], report: str) -> None:
+    """Print the closing panel of `export`; the time is that of the export that made the bundle."""
     manifest = bundle.manifest
-    lines = [*verdict_lines(document)]
-    rescue = manifest["provenance"].get("rescue")
+    lines, provenance = verdict_lines(document), manifest["provenance"]
+    rescue, seconds = provenance.get("rescue"), provenance.get("seconds")
     if rescue:
         count = len(rescue["repair"]["float_nodes"])
         tuned = rescue["finetune"]
         text = f"{count} of {rescue['repair']['num_quantizable']} layers put back to float"
         text += f", then fine-tuned for {tuned['num_steps']} steps" if tuned else ""
         lines.append(f"repair      {text}")
-    warnings = manifest["provenance"].get("lint_warnings", [])
+    warnings = provenance.get("lint_warnings", [])
     if warnings:
         rules = sorted({w["rule"] for w in warnings})
         lines.append(
@@ -122,11 +126,9 @@ def show_bundle(bundle: Bundle, document: dict[str, Any], report: str, seconds: 
         f"bundle      {bundle.folder}",
         f"report      {report}",
         f"precision   {manifest['precision']} for {manifest['target']}",
-        f"time        {seconds:.0f} s",
+        *([f"time        {duration_text(seconds)}"] if seconds is not None else []),
     ]
-    show_panel(
-        lines, document, f"copy {bundle.folder.name}/ to the device: python3 check.pyz proves it"
-    )
+    show_panel(lines, document, bundle_step(bundle.folder.name))
 
 
 def check_plan_lines(plan: dict[str, Any]) -> list[str]:

@@ -1,11 +1,14 @@
-"""What temperature scaling did to the confidences; reads the documents of `export` and `check`."""
+"""What was fitted for the confidences of a bundle: a temperature and a reject threshold.
+
+Reads the documents of `export` and `check`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dfkd_edge.certainty import domains_of, measure_of
+from dfkd_edge.certainty import CLEAN_AND_CORRUPTED, domains_of, measure_of, shown_text
 
 Document = Mapping[str, Any]
 
@@ -59,7 +62,8 @@ def fit_sentence(fitted: Document) -> str:
     if fitted["ece_before"] is None:
         return "temperature 1: there was no image to fit it on"
     error = f"calibration error {error_text(fitted['ece_before'], fitted['ece_after'])}"
-    where = "on surrogate images of other pictures than it was fitted on"
+    shown = f"{fitted_on(fitted)}, each at a temperature fitted on others"
+    where = f"by the class asked for, on {shown}"
     if is_kept(fitted):
         return f"temperature {fitted['temperature']:.2f}: {error}, {where}"
     loss = f"{fitted['log_loss_before']:.3f} before, {fitted['log_loss_after']:.3f} after"
@@ -70,26 +74,53 @@ def fit_sentence(fitted: Document) -> str:
     )
 
 
+def fitted_on(fitted: Document) -> str:
+    """Say on what a bundle's confidence was fitted; older bundles count no pictures."""
+    num_views, num_pictures = fitted["num_images"], fitted.get("num_pictures")
+    if num_pictures is None:
+        return f"{num_views:,} {CLEAN_AND_CORRUPTED} views of surrogate images"
+    return shown_text(num_views, num_pictures, "surrogate image", CLEAN_AND_CORRUPTED)
+
+
 def effect_sentence(document: Document) -> str:
-    """Say what the bundle's temperature did on the images of a ladder; empty where it is 1."""
+    """Say what the bundle's temperature did on labelled pictures; empty where it is 1.
+
+    Surrogates tell nothing of it: it was fitted on them, and they are held against the teacher's
+    answers where the fit asked for the class.
+    """
+    if measure_of(document) != "top1":
+        return ""
     rung, fitted = document["rungs"][-1], document.get("confidence")
     before = pooled_reliability(document, rung, "reliability")
     after = pooled_reliability(document, rung, "reliability_scaled")
     if not (fitted and before and after) or fitted["temperature"] == 1:
         return ""
-    pictures = "pictures" if measure_of(document) == "top1" else "images"
     did = "worse" if after["ece"] > before["ece"] else "no worse"
     return (
-        f"on these {pictures} temperature made the confidences {did}: calibration error "
+        f"on these pictures temperature made the confidences {did}: calibration error "
         f"{error_text(before['ece'], after['ece'])}"
     )
 
 
+def unknown_sentence(fitted: Document) -> str:
+    """Say when a bundle answers "unknown", and how well that tells strangers apart."""
+    threshold, auroc = fitted["reject_threshold"], fitted.get("unknown_auroc")
+    below = (
+        f'below {threshold:.3f} the answer is "unknown"' if threshold else "no answer is unknown"
+    )
+    if auroc is None:
+        return f"{below}; how well that tells strangers apart was not measured"
+    return f"{below}; a left-out class is told apart with AUROC {auroc:.2f} (0.5 is chance)"
+
+
 def temperature_lines(document: Document) -> list[str]:
-    """Make the lines of a closing panel; surrogates are fitted on, so pictures alone say more."""
-    fitted = document.get("confidence")
-    if not fitted:
-        return []
-    lines = [f"confidence  {fit_sentence(fitted)}"]
-    effect = effect_sentence(document) if measure_of(document) == "top1" else ""
+    """Make the lines of a closing panel on the temperature."""
+    fitted, effect = document.get("confidence"), effect_sentence(document)
+    lines = [f"confidence  {fit_sentence(fitted)}"] if fitted else []
     return [*lines, f"            {effect}"] if effect else lines
+
+
+def unknown_lines(document: Document) -> list[str]:
+    """Make the line of a closing panel on pictures of no class."""
+    fitted = document.get("confidence")
+    return [f"unknown     {unknown_sentence(fitted)}"] if fitted else []

@@ -12,6 +12,7 @@ from dfkd_edge.certainty import (
     gate_headline,
     gate_state,
     gate_word,
+    unit_of,
 )
 from dfkd_edge.runtime.share_interval import TOO_FEW, mean_interval, wilson_interval
 from dfkd_edge.validation.gate import Verdict
@@ -48,7 +49,7 @@ def test_agreement_on_a_few_surrogates_states_its_interval_and_claims_no_accurac
     figures = few["rungs"][0]["domains"]["domain 0"]
     figures["agreement"] = figures.pop("top1")
     line = certainty_line({**few, "measure": "agreement"})
-    assert line.endswith("95% interval 43.8% to 100.0%, on 3 surrogate images")
+    assert line.endswith("95% interval 43.8% to 100.0%, on 3 clean surrogate images")
 
 
 def test_more_domains_make_the_mean_surer() -> None:
@@ -67,12 +68,14 @@ def test_a_wider_interval_of_the_document_counts_and_surrogates_beside_pictures_
     assert certainty_of({**mixed, "retention": 0.9}).num_images == 1000
 
 
-def test_views_are_told_from_the_images_that_they_show() -> None:
+def test_views_and_corruptions_are_told_from_the_images_that_they_show() -> None:
     shown = document(700, 1000, num_domains=5)
     figures = shown["rungs"][0]["domains"]["domain 0"]  # the same object in every domain
     figures |= {"agreement": figures.pop("top1"), "num_pictures": 200}
     line = certainty_line({**shown, "measure": "agreement"})
-    assert line.endswith("on 5,000 views of 200 surrogate images")
+    assert line.endswith("on 5,000 clean and corrupted views of 200 surrogate images")
+    assert unit_of({**shown, "measure": "agreement"}) == "view"
+    assert unit_of(document(7, 10)) == "picture"
 
 
 def gate_without_flips(num_pictures: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dfkd_edge.class_answers import weak_classes, weak_classes_lines
+from dfkd_edge.class_answers import truth_of, weak_classes, weak_classes_lines
 
 ANSWERS = {
     "dog": {"dog": 90, "cat": 10},
@@ -28,7 +28,7 @@ def test_a_class_that_mostly_fails_is_named_with_what_it_is_taken_for() -> None:
     assert (bench.name, bench.num_images, bench.taken_for) == ("bench", 100, "table")
     assert bench.share == pytest.approx(0.36)
     (line,) = weak_classes_lines(document(ANSWERS))
-    named = "bench (36% of 100 images, most often taken for table)"
+    named = "bench (36% of 100 images that it calls so, most often taken for table)"
     assert line == f"weak        by the teacher's answers: {named}"
     labelled = {**document(ANSWERS), "measure": "top1"}
     assert "by the true classes: bench (36% of 100 pictures," in weak_classes_lines(labelled)[0]
@@ -39,6 +39,22 @@ def test_views_of_one_image_are_one_image() -> None:
     assert bench.num_images == 50
     assert bench.share == pytest.approx(0.36)
     assert weak_classes(document(ANSWERS, num_domains=2, num_views=50)) == []
+
+
+def test_answers_under_corruption_are_told_from_clean_ones_and_counted_as_shown() -> None:
+    (line,) = weak_classes_lines(document(ANSWERS, num_domains=2, num_views=2))
+    assert line.startswith("weak        by the teacher's answers on clean and corrupted images: ")
+    assert "bench (36% of 200 views that it calls so," in line
+
+
+def test_an_older_file_that_names_no_truth_claims_none() -> None:
+    distilled = {**document(ANSWERS), "retention": None}
+    del distilled["measure"]
+    assert truth_of({**distilled, "truth": "agreement"}) == "the teacher's answers"
+    assert truth_of({**distilled, "retention": 0.9}) == "the true classes"
+    (line,) = weak_classes_lines(distilled)
+    assert line.startswith("weak        by the teacher's answers or the classes asked for (an earl")
+    assert "bench (36% of 100 images, most often" in line
 
 
 def test_one_image_and_a_student_that_fails_everywhere_name_no_class() -> None:

@@ -32,9 +32,10 @@ DOMAINS = ("held-out surrogates", "noise and blur", "weather", "digital", "[b]st
 
 def ladder() -> dict[str, Any]:
     part = {"agreement": 0.912, "top1": None, "kl_to_previous": 0.0123, "num_nan": 0}
+    part |= {"num_images": 480, "num_pictures": 120}
+    domains = dict.fromkeys(DOMAINS, part) | {"weather": {**part, "num_images": 1_440}}
     rungs = [
-        {"name": n, "domains": dict.fromkeys(DOMAINS, part), "size_bytes": 12 << 20}
-        | {"latency_ms": 123.45}
+        {"name": n, "domains": domains, "size_bytes": 12 << 20} | {"latency_ms": 123.45}
         for n in RUNGS
     ]
     return {"measure": "agreement", "rungs": rungs}
@@ -49,8 +50,10 @@ def test_the_whole_ladder_is_readable_in_80_columns(
     shown = capsys.readouterr().out
     assert "…" not in shown
     assert max(map(len, shown.splitlines())) <= int(columns)
-    for word in (*RUNGS, "weather", "[b]style[/b]", "91.2%", "0.0123", "12.00", "123.45"):
+    for word in (*RUNGS, "[b]style[/b]", "91.2%", "0.0123", "12.00", "123.45"):
         assert word in shown
+    assert "(views)" in shown
+    assert (shown.count("(480)"), shown.count("(1,440)")) == (len(DOMAINS) - 1, 1)
 
 
 def test_doubts_about_the_times_stand_below_the_ladder_once(

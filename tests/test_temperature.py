@@ -5,8 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dfkd_edge.report.results import confidence_facts
-from dfkd_edge.temperature import effect_sentence, fit_sentence, temperature_lines
+from dfkd_edge.report.confidence import confidence_facts
+from dfkd_edge.temperature import (
+    effect_sentence,
+    fit_sentence,
+    temperature_lines,
+    unknown_lines,
+)
 from dfkd_edge.validation.reliability import reliability
 
 KEPT = {
@@ -17,6 +22,7 @@ KEPT = {
     "log_loss_before": 0.5,
     "log_loss_after": 0.4,
     "num_images": 400,
+    "num_pictures": 80,
     "reject_threshold": 0.5,
     "unknown_auroc": None,
 }
@@ -52,6 +58,28 @@ def test_a_temperature_that_was_not_kept_is_said_and_has_no_effect() -> None:
     assert fit_sentence(KEPT).startswith("temperature 4.00: calibration error 0.072 before, 0.041")
 
 
-def test_images_that_were_fitted_on_prove_nothing_in_the_panel() -> None:
-    assert len(temperature_lines(document(0.6, KEPT, "agreement"))) == 1
+def test_the_fit_says_by_what_truth_and_on_what_images_it_counts() -> None:
+    for fitted in (KEPT, DROPPED):
+        said = fit_sentence(fitted)
+        assert "by the class asked for, on 400 clean and corrupted views of 80 surr" in said
+    older = {name: value for name, value in KEPT.items() if name != "num_pictures"}
+    assert "on 400 clean and corrupted views of surrogate images, each" in fit_sentence(older)
+
+
+def test_the_threshold_is_stated_with_how_well_it_tells_strangers_apart() -> None:
+    able = {**KEPT, "reject_threshold": 0.4213, "unknown_auroc": 0.807}
+    below = 'unknown     below 0.421 the answer is "unknown"; '
+    told = "a left-out class is told apart with AUROC 0.81 (0.5 is chance)"
+    assert unknown_lines(document(0.6, able)) == [below + told]
+    assert "AUROC" not in unknown_lines(document(0.6, KEPT))[0]
+    assert (
+        "no answer is unknown" in unknown_lines(document(0.6, {**able, "reject_threshold": 0}))[0]
+    )
+    assert unknown_lines({**document(0.6, KEPT), "confidence": None}) == []
+
+
+def test_images_that_were_fitted_on_prove_nothing() -> None:
+    made = document(0.6, KEPT, "agreement")
+    assert len(temperature_lines(made)) == 1
+    assert "its effect above" not in dict(confidence_facts(made).pairs)
     assert temperature_lines({**document(0.6, KEPT), "confidence": None}) == []

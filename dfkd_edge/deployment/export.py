@@ -104,15 +104,16 @@ def export_student(
         conversion = Conversion(target, config, context.reporter, Path(work))
         proven = _convert_and_prove(run, conversion, networks, images, (evaluation, context))
         shipped = _shipped(proven.graphs, target)
+        oracle = conversion.consult_oracle(shipped)
+        confidence = _confidence(run, proven.proof, context)
         provenance = {
             **_provenance(run, config, context.seed, key),
             "data": plan.data,
             "lint_warnings": conversion.warnings,
-            "oracle": conversion.consult_oracle(shipped),
+            "oracle": oracle,
             "rescue": proven.rescue,
             "seconds": round(time.monotonic() - begun, 1),
         }
-        confidence = _confidence(run, proven.proof, context)
         contents = _contents(run, conversion, proven, images, (confidence, provenance))
         with context.reporter.stage("writing the bundle", 1) as progress:
             bundle = write_bundle(plan.folder, contents)

@@ -34,6 +34,9 @@ as the quickstart's did with seed 2 (the share is ours)."""
 MAX_FLOAT_SHARE = 1 / 3
 """With more layers in float, INT8 is hardly worth its name: then the student is fine-tuned."""
 
+WHERE_CHOSEN = "on views to choose by, not the gate's"
+"""Said of every figure of the repair: the gate's stand beside them."""
+
 Quantize = Callable[[frozenset[str]], ModelFile]
 """Nodes that stay float -> INT8 graph."""
 Judge = Callable[[frozenset[str]], Verdict]
@@ -67,6 +70,14 @@ class RepairReport:
     num_graphs: int
     """Graphs that were judged."""
     seconds: float
+
+    def sentence(self) -> str:
+        """Say it in one line, and that its figures are not the gate's."""
+        drops = f"{self.drop_before * 100:.2f} -> {self.drop_after * 100:.2f} points of agreement"
+        return (
+            f"repair: {len(self.float_nodes)} of {self.num_quantizable} layers back to float, drop "
+            f"{drops} {WHERE_CHOSEN}"
+        )
 
     def document(self) -> dict[str, Any]:
         """For the manifest."""
@@ -138,8 +149,9 @@ def repair(
                 tried[count] = judge(frozenset(nodes[:count]))
             except ConversionError:
                 return False
-            progress.advance(1, f"{count} in float: drop {tried[count].drop * 100:.2f} points")
             verdict = tried[count]
+            drop = f"drop {verdict.drop * 100:.2f} points"
+            progress.advance(1, f"{count} in float: {drop} {WHERE_CHOSEN}")
             return verdict.drop <= AIM_SHARE * verdict.max_drop
 
         count = _fewest(reaches_aim, limit) if nodes else None

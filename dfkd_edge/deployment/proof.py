@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from rich.markup import escape
 
 from dfkd_edge.artifacts import ModelFile, SurrogateSet
+from dfkd_edge.certainty import UNITS, shown_text
 from dfkd_edge.environment import describe_environment
 from dfkd_edge.interfaces import ModelOutputs, Reporter, Runner, StageContext
 from dfkd_edge.plugins import load_exporter
@@ -58,6 +60,18 @@ class Proof:
     predictions: Predictions
     evaluation: EvaluationSet
 
+    @property
+    def images(self) -> str:
+        """What was shown, and the domains that were shown more of it, in words."""
+        shown = Counter(source.name for source in self.evaluation.sources)
+        again = []
+        for name in (name for name, times in shown.items() if times > 1):
+            part = self.predictions.domains[name]
+            num_pictures = len(np.unique(part.pictures))
+            text = shown_text(len(part.labels), num_pictures, UNITS[self.evaluation.measure])
+            again.append(f"; {name}, measured again: {text}")
+        return self.evaluation.description + "".join(again)
+
     def document(
         self,
         class_names: Sequence[str],
@@ -78,7 +92,7 @@ class Proof:
         return {
             **ladder,
             "notes": list(notes),
-            "images": self.evaluation.description,
+            "images": self.images,
             "gate": judge(self.predictions, max_drop).document(),
             "confidence": dict(confidence) if confidence else None,
             "environment": describe_environment(),

@@ -97,11 +97,7 @@ class Rescuer:
             "repair": report.document(),
             "finetune": None,
         }
-        count = len(report.float_nodes)
-        reporter.note(
-            f"  repair: {count} of {report.num_quantizable} layers back to float, drop "
-            f"{report.drop_before * 100:.2f} -> {report.drop_after * 100:.2f} points"
-        )
+        reporter.note(f"  {report.sentence()}")
         candidates = [(report.drop_after, repaired)]
         if not report.passed:
             tuned, document["finetune"] = self._finetune(graphs.fp32, report)

@@ -56,6 +56,10 @@ class LadderView:
         """The measure of a rung in a domain."""
         return float(rung["domains"][domain][self.measure])
 
+    def num_images(self, domain: str) -> int:
+        """How many images of a domain each rung was shown."""
+        return int(self.last["domains"][domain]["num_images"])
+
     def interval(self, rung: Document, domain: str) -> tuple[float, float]:
         """Its interval."""
         return interval_of(rung["domains"][domain], self.measure)

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from dfkd_edge import __version__
-from dfkd_edge.report import making, results, speed
+from dfkd_edge.report import confidence, making, results, speed
 from dfkd_edge.report.sources import Sources, is_bundle, read_sources
 from dfkd_edge.run_dir import atomic_write
 from dfkd_edge.runtime.bundle_files import REPORT
@@ -21,7 +21,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = (
     results.ladder_section,
     results.classes_section,
-    results.confidence_section,
+    confidence.confidence_section,
     speed.speed_section,
     making.pictures_section,
     making.prompts_section,

@@ -1,4 +1,4 @@
-"""Sections about what the student can do: verdict, ladder, classes, confidence."""
+"""Sections about what the student can do: verdict, ladder, classes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dfkd_edge.certainty import (
     gate_word,
     ladder_notes,
     limit_text,
+    unit_of,
 )
-from dfkd_edge.class_answers import TRUTHS, pooled_answers, weak_classes_sentence
+from dfkd_edge.class_answers import pooled_answers, truth_of, weak_classes_sentence
 from dfkd_edge.report.blocks import (
     Block,
     Cell,
-    Facts,
     Figures,
     Missing,
     Notes,
@@ -29,11 +29,7 @@ from dfkd_edge.report.blocks import (
     VerdictView,
     text_row,
 )
-from dfkd_edge.report.figures import (
-    Estimate,
-    interval_figure,
-    reliability_figure,
-)
+from dfkd_edge.report.figures import Estimate, interval_figure
 from dfkd_edge.report.ladder_view import (
     NOTES_PLACE,
     TEACHER,
@@ -45,7 +41,7 @@ from dfkd_edge.report.ladder_view import (
 from dfkd_edge.report.sources import BundleSource, Document, Sources
 from dfkd_edge.report.speed import speed_tiles
 from dfkd_edge.report.svg import NOTHING, percent
-from dfkd_edge.temperature import effect_sentence, fit_sentence
+from dfkd_edge.runtime.counting import counted
 
 MIB = 1 << 20
 MAX_MATRIX, MAX_CLASS_ROWS, MAX_PAIRS = 25, 60, 8
@@ -152,7 +148,9 @@ def _ladder_blocks(ladder: LadderView) -> list[Block]:
         for domain in ladder.domains
     ]
     target = f" for {ladder.target}" if ladder.target else ""
-    headings = ("rung", *ladder.domains, "mean", "MiB", "ms here", "not finite")
+    unit = unit_of(ladder.document)
+    shown = (f"{domain}, {counted(ladder.num_images(domain), unit)}" for domain in ladder.domains)
+    headings = ("rung", *shown, "mean", "MiB", "ms here", "not finite")
     rows = tuple(_rung_row(ladder, rung) for rung in ladder.rungs)
     images = ladder.document.get("images")
     caption = f"{ladder.measure_name}, measured by {ladder.command}{target}" + (
@@ -220,7 +218,7 @@ def classes_section(sources: Sources) -> Section:
     where = "" if ladder.measure == "top1" else " on held-out surrogate images"
     lead = (
         f"{ladder.measure_name.capitalize()} of {ladder.last['name']}; the teacher's below it. "
-        f"Rows are {TRUTHS[ladder.measure]}{where}."
+        f"Rows are {truth_of(ladder.document)}{where}."
     )
     tables = _class_blocks(ladder, sources.classes)
     blocks: tuple[Block, ...] = tuple(tables) if tables else (again,)
@@ -289,53 +287,3 @@ def _pair_table(total: dict[str, Any]) -> Table:
         for count, expected, answer, whole in sorted(pairs, key=lambda p: -p[0])[:MAX_PAIRS]
     )
     return Table(("class", "taken for", "images", "of the class"), rows, "most frequent confusions")
-
-
-def confidence_section(sources: Sources) -> Section:
-    """Reliability before and after temperature scaling."""
-    title = "Confidence"
-    ladder = next(iter(read_ladders(sources)), None)
-    before = ladder.reliability(ladder.last, "reliability") if ladder else None
-    command = f"dfkd-edge check {subject(sources)}"
-    if ladder is None or before is None:
-        missing = Missing("Confidences are not in these files yet", command)
-        return Section("confidence", title, "", (missing,))
-    lead = (
-        f"How often {ladder.last['name']} is right when it is this sure "
-        f"({ladder.measure_name}). On the diagonal a confidence keeps its word; "
-        "a larger point stands for more images."
-    )
-    if ladder.measure == "agreement":
-        lead += " The temperature was fitted on such images, but to the class that was asked for."
-    figures = [reliability_figure("as it is", before["ece"], before["bins"])]
-    after = ladder.reliability(ladder.last, "reliability_scaled")
-    if after:
-        if after["temperature"] != 1:
-            name = f"temperature {after['temperature']:.2f}"
-            figures.append(reliability_figure(name, after["ece"], after["bins"]))
-        facts = confidence_facts(ladder.document)
-        return Section("confidence", title, lead, (Figures(tuple(figures)), facts))
-    missing = Missing(
-        "No temperature is fitted for these logits yet", f"dfkd-edge export {run_argument(sources)}"
-    )
-    return Section("confidence", title, lead, (Figures(tuple(figures)), missing))
-
-
-def confidence_facts(document: Document) -> Facts:
-    """What temperature does, when the student answers "unknown", how that tells strangers apart."""
-    fitted = document["confidence"]
-    auroc, effect = fitted["unknown_auroc"], effect_sentence(document)
-    return Facts(
-        (
-            ("fitted on", f"{fitted['num_images']} surrogate images, to the class asked for"),
-            ("temperature", fit_sentence(fitted)),
-            *([("its effect above", effect)] if effect else []),
-            ("answers unknown below", percent(fitted["reject_threshold"])),
-            (
-                "pictures of other classes",
-                f"{auroc:.2f} AUROC, each class left out in turn; 0.5 is chance"
-                if auroc is not None
-                else "needs three classes",
-            ),
-        )
-    )

@@ -148,6 +148,7 @@ def read_surrogates(
         "num_candidates": len(keep),
         "num_images": len(label),
         "num_heldout": int(heldout.sum()),
+        "num_recognised": int(recognised.sum()),
         "acceptance": float(recognised_all.mean()),
         "mean_distance_within_class": mean_distance_within_class(embeddings, label),
         "classes": [

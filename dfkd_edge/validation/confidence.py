@@ -59,6 +59,8 @@ class FittedConfidence:
     """Known against unknown pictures by confidence, each class left out in turn; 0.5 is chance."""
     num_images: int
     """Surrogate images, clean and corrupted."""
+    num_pictures: int
+    """Different ones among these."""
 
 
 def fit_confidence(runner: Runner, side_px: int, suite: EvaluationSet) -> FittedConfidence:
@@ -95,7 +97,8 @@ def fit(
     """
     finite_N = np.isfinite(logits_NK).all(1)
     logits_NK, label_N, clean_N = logits_NK[finite_N], label_N[finite_N], clean_N[finite_N]
-    scaled_NK = _scaled_by_others(logits_NK, label_N, picture_N[finite_N])
+    picture_N = picture_N[finite_N]
+    scaled_NK = _scaled_by_others(logits_NK, label_N, picture_N)
     before, after = _errors(logits_NK, label_N), _errors(scaled_NK, label_N)
     fitted = best_temperature(logits_NK, label_N)
     is_better = bool(before and after and all(a < b for a, b in zip(after, before, strict=True)))
@@ -112,6 +115,7 @@ def fit(
         log_loss_after=after[1] if after else None,
         unknown_auroc=unknown_auroc(scaled_NK if is_better else logits_NK, label_N),
         num_images=len(label_N),
+        num_pictures=len(np.unique(picture_N)),
     )
 
 

@@ -137,7 +137,8 @@ def evaluate(
     Returns:
         The document of evaluation.json: `rungs` as in `check --json`, `environment`,
         `num_unreadable` pictures that were passed over, and `retention`, the student's mean top-1
-        over the teacher's on `data` (None without data).
+        over the teacher's on `data` (None without data); `truth`, what answers by class and
+        confidences are held against: the labels, or the teacher's answers without data.
 
     Raises:
         ConfigError: `data` cannot be used, or no picture of a domain can be read.
@@ -197,4 +198,6 @@ def summarise(
         )
     teacher_top1, student_top1 = rungs[0]["mean_top1"], rungs[-1]["mean_top1"]
     retention = student_top1 / teacher_top1 if teacher_top1 else None
-    return {"classes": list(class_names), "rungs": rungs, "retention": retention}
+    truth: Measure = "top1" if labelled else "agreement"
+    document = {"classes": list(class_names), "rungs": rungs, "retention": retention}
+    return {**document, "truth": truth}

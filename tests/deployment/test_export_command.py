@@ -89,6 +89,7 @@ def test_the_same_export_again_opens_the_bundle_and_another_needs_exist_ok(
     again = _invoke(*same)
     assert again.exit_code == 0
     assert "already exported" in again.stderr
+    assert " unknown     below " in again.stdout
 
 
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])
@@ -181,7 +182,8 @@ def test_an_fp16_bundle_says_at_the_ladder_that_its_graph_is_fp32(
 @pytest.mark.slow
 def test_a_missed_gate_is_mended_or_reported(finished_run: Path, tmp_path: Path) -> None:
     arguments = ("--target", "jetson", *CLIPPED, "export.percentile=95", "--max-drop", "0.02")
-    _invoke("export", finished_run, *arguments, "-o", tmp_path / "bundle")
+    result = _invoke("export", finished_run, *arguments, "-o", tmp_path / "bundle")
+    assert "points of agreement on views to choose by, not the gate's" in result.stderr
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text(encoding="utf-8"))
     rescue = manifest["provenance"]["rescue"]
     assert rescue["repair"]["num_quantizable"] > 20

@@ -18,7 +18,13 @@ HARM = dict(zip(NODES, (9, 7, 5, 3, 2, 1, 1, 0, 0, 0, 0, 0), strict=True))
 
 
 class Silence:
-    def advance(self, count: int = 1, note: str = "") -> None: ...
+    """Keeps what is said beside the bar."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.said.append(note)
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int, done: int = 0) -> Iterator[Progress]:
@@ -74,6 +80,17 @@ def test_where_half_of_the_limit_is_out_of_reach_the_smallest_graph_within_it_is
     report = repair(ranked, len(wide), lambda f: _judged(harm.get(f, 0.04), 0.05), 0.28, Silence())
     assert report.passed
     assert report.float_nodes == ("n0",)
+
+
+def test_figures_of_the_repair_say_that_they_are_not_the_gates() -> None:
+    listener = Silence()
+    report = repair(RANKED, len(NODES), lambda f: _judge(f, 0.15), 0.28, listener)
+    said = [*listener.said, report.sentence()]
+    assert said[-1].startswith(
+        "repair: 3 of 12 layers back to float, drop 28.00 -> 7.00 points of "
+    )
+    assert len(said) > 2
+    assert all(line.endswith(" on views to choose by, not the gate's") for line in said)
 
 
 def test_a_third_of_the_layers_is_the_limit_and_the_best_graph_is_named() -> None:

@@ -82,6 +82,10 @@ def test_answers_that_are_all_right_ask_for_no_temperature() -> None:
 def test_one_picture_or_none_fits_no_temperature() -> None:
     logits_NK, label_N = sampled(40, 6.0)
     alone = fit(logits_NK, label_N, np.ones(40, bool), np.zeros(40, int))
+    assert (alone.num_images, alone.num_pictures) == (40, 1)
+    assert "on 40 clean and corrupted views of 1 surrogate image," in fit_sentence(
+        dataclasses.asdict(alone)
+    )
     none = fit(logits_NK[:0], label_N[:0], np.ones(0, bool), np.zeros(0, int))
     assert (alone.temperature, none.temperature, none.ece_before) == (1.0, 1.0, None)
     assert fit_sentence(dataclasses.asdict(none)).endswith("no image to fit it on")

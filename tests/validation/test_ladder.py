@@ -284,6 +284,8 @@ def test_only_an_unclear_domain_is_shown_more_images_and_once(
     assert counts.pop(HELDOUT_DOMAIN) == times * 480
     assert set(counts.values()) == {480}
     assert judge(proof.predictions, 0.0).passed is (wrong == 0)
+    again = f"; {HELDOUT_DOMAIN}, measured again: 1,440 views of 60 images"
+    assert proof.document(CLASSES, 0.0)["images"] == suite.description + again * (times > 1)
 
 
 def test_a_repaired_rung_takes_the_place_of_the_old_one(exact: ColourClassifier) -> None:

@@ -100,4 +100,6 @@ def test_agreement_is_with_the_first_network_and_means_are_over_domains() -> Non
     assert by_teacher["teacher"]["top1"] < 1
     document = summarise(("a", "b", "c"), {"held-out surrogates": figures, "photo": figures})
     assert document["retention"] == 0.5
+    assert document["truth"] == "top1"
+    assert summarise(("a",), {"held-out surrogates": by_teacher})["truth"] == "agreement"
     assert document["rungs"][1]["worst_domain"] == "photo"

@@ -1,0 +1,49 @@
+"""What to do after `distill` and `export`, in the last line of their panels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dfkd_edge.deployment.opening import open_bundle
+from dfkd_edge.errors import DfkdEdgeError
+from dfkd_edge.run_dir import file_hash
+from dfkd_edge.runtime.bundle_files import MANIFEST, Bundle
+
+
+def bundle_step(bundle: str | Path) -> str:
+    """Say what a bundle is for."""
+    return f"copy {bundle}/ to the device: python3 check.pyz proves it"
+
+
+def run_step(run: Path, report: str) -> str:
+    """Say what comes after `distill`: the export, or what the run's newest bundle asks for.
+
+    Args:
+        run: finished.
+        report: path of its report.
+    """
+    bundle = newest_bundle(run)
+    if bundle is None:
+        return f"dfkd-edge export {run} --target jetson"
+    if bundle.manifest["status"] == "passed":
+        return bundle_step(bundle.folder)
+    return (
+        f"the gate of {bundle.folder.name} failed: see {report}, then export with --precision fp16 "
+        "or a larger --max-drop"
+    )
+
+
+def newest_bundle(run: Path) -> Bundle | None:
+    """Open the newest finished bundle of the student that lies in a run; None without one."""
+    from dfkd_edge.artifacts import StudentArtifact
+
+    student = file_hash(StudentArtifact(run / "student", {}).weights)
+    manifests = run.glob(f"bundles/*/{MANIFEST}")
+    for manifest in sorted(manifests, key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            bundle = open_bundle(manifest.parent, verify=False)
+        except DfkdEdgeError:
+            continue  # cut off, or of another version
+        if bundle.manifest["provenance"].get("student_sha256") == student:
+            return bundle
+    return None

@@ -1,0 +1,103 @@
+"""What the panels of `distill` and `export` say of a run that is finished: time and next step."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dfkd_edge.artifacts import PromptSet, StudentArtifact
+from dfkd_edge.class_names import read_class_names
+from dfkd_edge.config_file import load_config
+from dfkd_edge.deployment.opening import open_bundle
+from dfkd_edge.distill_command import show_result
+from dfkd_edge.export_view import show_bundle
+from dfkd_edge.finished_run import read_finished_surrogates
+from dfkd_edge.next_step import run_step
+from dfkd_edge.pipeline import DistillResult
+
+
+@pytest.fixture
+def run(tiny_workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an exported run, in a copy of the user's folder; a row of a panel is one line."""
+    monkeypatch.setenv("COLUMNS", "400")
+    shutil.copytree(tiny_workspace, tmp_path / "folder", symlinks=True)
+    return (tmp_path / "folder" / "runs" / "latest").resolve()
+
+
+def result_of(run: Path) -> DistillResult:
+    config, names = load_config(run / "config.toml"), read_class_names(run / "classes.txt")
+    return DistillResult(
+        run,
+        PromptSet.load(run / "prompts"),
+        read_finished_surrogates(run, config, names),
+        StudentArtifact.load(run / "student"),
+        json.loads((run / "evaluation.json").read_text(encoding="utf-8")),
+    )
+
+
+def bundle_of(run: Path) -> Path:
+    (bundle,) = (run / "bundles").iterdir()
+    return bundle
+
+
+def rows(text: str) -> dict[str, str]:
+    """Rows of a panel by their heading."""
+    inside = [line.strip("│ ") for line in text.splitlines() if line.startswith("│")]
+    return {line.split()[0]: line.partition(" ")[2].strip() for line in inside}
+
+
+def test_a_finished_run_that_is_shown_again_takes_no_time_and_goes_on_with_its_bundle(
+    run: Path,
+) -> None:
+    folder = run.parents[1]
+    command = [sys.executable, "-m", "dfkd_edge", "distill", "--config", str(run / "config.toml")]
+    done = subprocess.run(
+        [*command, "-o", str(run)], cwd=folder, capture_output=True, text=True, check=True
+    )
+    panel = rows(done.stdout)
+    assert "distilling" not in done.stderr
+    assert "time" not in panel
+    assert panel["next"] == f"copy {bundle_of(run)}/ to the device: python3 check.pyz proves it"
+
+
+def test_times_of_all_panels_are_in_the_unit_that_fits(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_result(result_of(run), "report.html", 290.0, "")
+    assert rows(capsys.readouterr().out)["time"] == "5 min"
+    bundle = open_bundle(bundle_of(run))
+    document = json.loads((bundle.folder / "validation.json").read_text(encoding="utf-8"))
+    bundle.manifest["provenance"]["seconds"] = 182.4  # of the export, however often it is shown
+    show_bundle(bundle, document, "report.html")
+    assert rows(capsys.readouterr().out)["time"] == "3 min"
+
+
+def test_the_panel_counts_kept_images_that_the_teacher_does_not_recognise(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = result_of(run)
+    result.surrogates.summary["num_recognised"] = len(result.surrogates) - 2
+    show_result(result, "report.html", None, "")
+    told = f"; the teacher recognises {len(result.surrogates) - 2} of them"
+    assert rows(capsys.readouterr().out)["images"].endswith(told)
+
+
+def test_the_next_step_is_that_of_the_newest_bundle_of_this_student(run: Path) -> None:
+    bundle, export = bundle_of(run), f"dfkd-edge export {run} --target jetson"
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    assert run_step(run, "report.html").startswith(f"copy {bundle}/")
+    failed = json.dumps({**manifest, "status": "failed"})
+    (bundle / "manifest.json").write_text(failed, encoding="utf-8")
+    said = f"the gate of {bundle.name} failed: see report.html, then export with --precision fp16"
+    assert run_step(run, "report.html").startswith(said)
+    (bundle / "manifest.json").write_text("{", encoding="utf-8")
+    assert run_step(run, "report.html") == export
+    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    weights = StudentArtifact(run / "student", {}).weights
+    weights.write_bytes(weights.read_bytes() + b" ")
+    assert run_step(run, "report.html") == export
