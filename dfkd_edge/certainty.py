@@ -199,6 +199,13 @@ def gate_word(gate: Mapping[str, Any]) -> str:
     return "passed" if gate["passed"] else "FAILED"
 
 
+def failed_gate_advice(gate: Mapping[str, Any]) -> str:
+    """Say what to do about a bundle that failed; it lies there, so another one needs --exist-ok."""
+    ways = ["--precision fp16"] * str(gate["rung"]).endswith("int8") + ["a larger --max-drop"]
+    more = "check with more pictures, for the loss is within noise; or " * gate["within_noise"]
+    return f"{more}export with --exist-ok and {' or '.join(ways)}"
+
+
 def limit_text(max_drop: float) -> str:
     """Write the limit of a gate."""
     return f"limit {100 * max_drop:g} point{'s' * (max_drop != 0.01)}"

@@ -47,7 +47,8 @@ class Slip:
     text: str
     """What is the matter and what to do, after the name."""
     is_fine: bool = False
-    """Whether it is as likely meant: ImageNet's names hold synonyms."""
+    """Whether it is as likely meant: ImageNet's names hold synonyms, and
+    `grade a milk carton` an article."""
 
 
 def prompt_after_spaces(name: str) -> tuple[str, str] | None:
@@ -82,8 +83,10 @@ def find_slips(names: Sequence[str]) -> list[Slip]:
     found = []
     for name in names:
         parts = names_on_a_line(name)
-        if PROMPT.search(name) or (len(parts) == 1 and _holds_phrase(name)):
-            found.append(Slip("prompt-in-name", name, f"is this a prompt? {ONE_TAB}"))
+        is_prompt = bool(PROMPT.search(name))
+        if is_prompt or (len(parts) == 1 and _holds_phrase(name)):
+            text = f"is this a prompt? {ONE_TAB}"
+            found.append(Slip("prompt-in-name", name, text, is_fine=not is_prompt))
         elif WIDE_GAP.search(name):
             found.append(Slip("wide-gap", name, f"several spaces in a name: {ONE_TAB}, or one"))
         elif len(parts) > 1:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
+from dfkd_edge.certainty import failed_gate_advice
 from dfkd_edge.deployment.opening import open_bundle
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.run_dir import file_hash
-from dfkd_edge.runtime.bundle_files import MANIFEST, Bundle
+from dfkd_edge.runtime.bundle_files import MANIFEST, Bundle, read_json
+
+VALIDATION = "validation.json"
 
 
 def bundle_step(bundle: str | Path) -> str:
@@ -24,13 +28,11 @@ def run_step(run: Path, report: str) -> str:
     """
     bundle = newest_bundle(run)
     if bundle is None:
-        return f"dfkd-edge export {run} --target jetson"
+        return f"dfkd-edge export {shlex.quote(str(run))} --target jetson"
     if bundle.manifest["status"] == "passed":
         return bundle_step(bundle.folder)
-    return (
-        f"the gate of {bundle.folder.name} failed: see {report}, then export with --precision fp16 "
-        "or a larger --max-drop"
-    )
+    gate = read_json(bundle.folder / VALIDATION)["gate"]
+    return f"the gate of {bundle.folder.name} failed: see {report}, then {failed_gate_advice(gate)}"
 
 
 def newest_bundle(run: Path) -> Bundle | None:

@@ -110,7 +110,10 @@ def unknown_sentence(fitted: Document) -> str:
     )
     if auroc is None:
         return f"{below}; how well that tells strangers apart was not measured"
-    return f"{below}; a left-out class is told apart with AUROC {auroc:.2f} (0.5 is chance)"
+    return (
+        f"{below}; on surrogate images, confidence puts a class whose output was removed below the "
+        f"others with AUROC {auroc:.2f} (0.5 is chance)"
+    )
 
 
 def temperature_lines(document: Document) -> list[str]:

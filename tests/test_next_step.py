@@ -6,15 +6,19 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dfkd_edge.artifacts import PromptSet, StudentArtifact
+from dfkd_edge.certainty import failed_gate_advice
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.config_file import load_config
 from dfkd_edge.deployment.opening import open_bundle
 from dfkd_edge.distill_command import show_result
+from dfkd_edge.errors import RunDirError
+from dfkd_edge.export_command import ExportRequest, plan_export
 from dfkd_edge.export_view import show_bundle
 from dfkd_edge.finished_run import read_finished_surrogates
 from dfkd_edge.next_step import run_step
@@ -93,7 +97,7 @@ def test_the_next_step_is_that_of_the_newest_bundle_of_this_student(run: Path) -
     assert run_step(run, "report.html").startswith(f"copy {bundle}/")
     failed = json.dumps({**manifest, "status": "failed"})
     (bundle / "manifest.json").write_text(failed, encoding="utf-8")
-    said = f"the gate of {bundle.name} failed: see report.html, then export with --precision fp16"
+    said = f"the gate of {bundle.name} failed: see report.html, then "
     assert run_step(run, "report.html").startswith(said)
     (bundle / "manifest.json").write_text("{", encoding="utf-8")
     assert run_step(run, "report.html") == export
@@ -101,3 +105,27 @@ def test_the_next_step_is_that_of_the_newest_bundle_of_this_student(run: Path) -
     weights = StudentArtifact(run / "student", {}).weights
     weights.write_bytes(weights.read_bytes() + b" ")
     assert run_step(run, "report.html") == export
+
+
+def test_what_is_advised_after_a_failed_gate_is_not_refused(run: Path) -> None:
+    bundle = bundle_of(run)
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    failed = json.dumps({**manifest, "status": "failed"})
+    (bundle / "manifest.json").write_text(failed, encoding="utf-8")
+    said = run_step(run, "report.html").split()
+    precision = said[said.index("--precision") + 1]
+    request = ExportRequest(
+        run=run, overrides=(f"export.precision={precision}",), data="", output=bundle,
+        exist_ok="--exist-ok" in said, dry_run=False, as_json=False, quiet=True,
+    )  # fmt: skip
+    assert plan_export(request).folder == bundle
+    with pytest.raises(RunDirError, match="another bundle is there"):
+        plan_export(replace(request, exist_ok=False))
+
+
+def test_a_gate_of_fp16_is_not_sent_to_fp16() -> None:
+    gate = {"rung": "onnx-fp16", "within_noise": True}
+    assert failed_gate_advice(gate) == (
+        "check with more pictures, for the loss is within noise; or export with --exist-ok and a "
+        "larger --max-drop"
+    )

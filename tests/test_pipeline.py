@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -58,6 +59,8 @@ def test_the_command_leaves_a_complete_run_and_one_json_document(
     expected = {"classes.txt", "config.toml", "evaluation.json", "manifest.json", "metrics.jsonl"}
     expected.add("report.html")
     assert expected <= left
+    log = (tmp_path / "run" / "run.log").read_text(encoding="utf-8")
+    assert re.search(r"synthesizing images: \d+ s\n", log)
     assert (tmp_path / "latest").resolve() == (tmp_path / "run").resolve()
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(again.stdout) == document

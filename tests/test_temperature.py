@@ -69,7 +69,10 @@ def test_the_fit_says_by_what_truth_and_on_what_images_it_counts() -> None:
 def test_the_threshold_is_stated_with_how_well_it_tells_strangers_apart() -> None:
     able = {**KEPT, "reject_threshold": 0.4213, "unknown_auroc": 0.807}
     below = 'unknown     below 0.421 the answer is "unknown"; '
-    told = "a left-out class is told apart with AUROC 0.81 (0.5 is chance)"
+    told = (
+        "on surrogate images, confidence puts a class whose output was removed below the others "
+        "with AUROC 0.81 (0.5 is chance)"
+    )
     assert unknown_lines(document(0.6, able)) == [below + told]
     assert "AUROC" not in unknown_lines(document(0.6, KEPT))[0]
     assert (

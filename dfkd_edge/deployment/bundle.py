@@ -102,7 +102,7 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
     """
     refuse_foreign(folder)
     try:
-        if status_of(folder) in REPLACEABLE:
+        if status_of(folder) in (None, "incomplete"):
             _fill(folder, contents)
         else:
             folder = folder.resolve()
@@ -187,12 +187,25 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def status_of(folder: Path) -> str | None:
-    """What a bundle's manifest says of it, `damaged` if it cannot be read; None for no bundle."""
+    """What a bundle's manifest says of it, `damaged` if it is not whole; None for no bundle.
+
+    Raises:
+        EnvironmentLackingError: it is there and the machine does not give it out: it may be good.
+    """
     try:
         manifest = bundle_files.read_json(folder / MANIFEST)
-    except Fault:
+    except Fault as fault:
+        cause = fault.__cause__
+        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+            raise EnvironmentLackingError(
+                f"cannot be read: {cause.strerror}",
+                where=str(folder / MANIFEST),
+                hint="mend that, or choose another --output",
+            ) from fault
         return "damaged" if bundle_files.was_bundle(folder) else None
-    return str(manifest["status"]) if manifest.get("marker") == bundle_files.MARKER else None
+    if manifest.get("marker") != bundle_files.MARKER:
+        return None
+    return str(manifest.get("status", "damaged"))
 
 
 def _place(folder: Path, model: ModelFile) -> str:

@@ -72,7 +72,8 @@ def confidence_facts(document: Document) -> Facts:
             ("answers unknown below", percent(fitted["reject_threshold"])),
             (
                 "pictures of other classes",
-                f"{auroc:.2f} AUROC, each class left out in turn; 0.5 is chance"
+                f"{auroc:.2f} AUROC on surrogate images, each class's output removed in turn; "
+                "0.5 is chance"
                 if auroc is not None
                 else "needs three classes",
             ),

@@ -148,7 +148,7 @@ def check_bundle(options: argparse.Namespace, voice: Voice) -> tuple[dict[str, A
 
 def _keep_result(result: dict[str, Any], options: argparse.Namespace, voice: Voice) -> None:
     path: Path = options.output or options.bundle / bundle_files.DEVICE_RESULT
-    kept = why_kept(result, path)
+    kept = "" if options.output else why_kept(result, path)
     if kept:
         voice.say(verdict(result))
         voice.warn(kept)  # with --quiet too: what lies there is not of this run

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dfkd_edge.runtime.bundle_files import write_atomically
+from dfkd_edge.runtime.bundle_files import read_json, write_atomically
 from dfkd_edge.runtime.counting import counted
-from dfkd_edge.runtime.faults import LackingFault
+from dfkd_edge.runtime.faults import Fault, LackingFault
 from dfkd_edge.runtime.share_interval import (
     TOO_FEW_WITHIN,
     interval_text,
@@ -53,11 +53,26 @@ def _top1_text(name: str, top1: float, low: float, high: float, num_pictures: in
 
 
 def why_kept(result: dict[str, Any], path: Path) -> str:
-    """Say why an earlier result is not replaced: one that holds no model is worth less than any."""
-    if result["models"] or not path.exists():
+    """Say why an earlier result of the bundle is not replaced by one that holds no model."""
+    if result["models"] or not _holds_model(path, result["bundle"]["manifest_sha256"]):
         return ""
     what = "no model was run, so the earlier result stays as it is"
     return f"{what} ({path}): name another file with --output"
+
+
+def _holds_model(path: Path, manifest_sha256: str) -> bool:
+    """Whether a file is the result of this very bundle, with a model that was run."""
+    try:
+        earlier = read_json(path)
+    except Fault:
+        return False
+    bundle = earlier.get("bundle")
+    return (
+        earlier.get("marker") == MARKER
+        and bool(earlier.get("models"))
+        and isinstance(bundle, dict)
+        and bundle.get("manifest_sha256") == manifest_sha256
+    )
 
 
 def write_result(result: dict[str, Any], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 COPY_AGAIN = "copy the bundle again from the host"
@@ -13,7 +14,7 @@ def how_to_mend(path: Path) -> str:
 
     Below `bundles/` of a run it can be made again; one that lies elsewhere was copied there.
     """
-    real = path.resolve()
+    real = Path(os.path.realpath(str(path)))  # a loop of links raises nothing here
     for folder in (real, *real.parents):
         if folder.parent.name == "bundles" and (folder.parents[1] / "manifest.json").is_file():
             return EXPORT_AGAIN

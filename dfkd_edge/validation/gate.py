@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfkd_edge.certainty import MEASURES, UNITS, gate_doubt, shown_text
+from dfkd_edge.certainty import MEASURES, UNITS, failed_gate_advice, gate_doubt, shown_text
 from dfkd_edge.errors import GateFailedError
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.validation.evaluation_images import Measure
@@ -112,10 +112,8 @@ def require_passed(gate: Mapping[str, Any], bundle: Path) -> None:
     """
     if gate["passed"]:
         return
-    more = "the loss is within noise: check with more pictures, " if gate["within_noise"] else ""
     raise GateFailedError(
         f"gate failed: {gate['sentence']}",
         where=str(bundle),
-        hint=f"the bundle is kept, marked failed; {more}try --precision fp16 or a larger "
-        "--max-drop",
+        hint=f"the bundle is kept, marked failed; {failed_gate_advice(gate)}",
     )

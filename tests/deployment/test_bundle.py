@@ -83,7 +83,9 @@ def test_models_that_lie_in_the_folder_already_stay(
     assert write_bundle(folder, replace(tiny_contents, models=models)).model_path("fp32") == path
 
 
-@pytest.mark.parametrize("manifest", [b"", b'{"marker": "dfkd', None])
+@pytest.mark.parametrize(
+    "manifest", [b"", b'{"marker": "dfkd', b'{"marker": "dfkd-edge bundle"}', None]
+)
 def test_a_bundle_whose_manifest_is_damaged_is_written_again(
     tiny_bundle: Bundle, tiny_contents: BundleContents, manifest: bytes | None
 ) -> None:

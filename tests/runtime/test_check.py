@@ -422,9 +422,21 @@ def test_a_run_without_a_model_leaves_an_earlier_result_alone(
         f"no model was run, so {kept}: name another file with --output"
     ]
     other = tmp_path / "other.json"
+    other.write_text(json.dumps(good), encoding="utf-8")  # named by hand: it is for this run
     _, errors, _ = run_check(tiny_bundle.folder, *lack, "--output", str(other))
     assert errors.count("\n") == 1
     assert json.loads(other.read_text(encoding="utf-8"))["models"] == {}
+
+
+def test_a_result_without_a_model_or_of_another_bundle_is_replaced(tiny_bundle: Bundle) -> None:
+    path = tiny_bundle.folder / "result.json"
+    _, _, good = run_check(tiny_bundle.folder)
+    good["bundle"]["manifest_sha256"] = "0" * 64
+    path.write_text(json.dumps(good), encoding="utf-8")
+    _, _, first = run_check(tiny_bundle.folder, "--precision", "fp16")
+    assert first["models"] == {}
+    _, _, second = run_check(tiny_bundle.folder, "--backend", "tensorrt")
+    assert second["faults"] != first["faults"]
 
 
 def test_a_result_that_cannot_be_written_leaves_with_4(tiny_bundle: Bundle, tmp_path: Path) -> None:
