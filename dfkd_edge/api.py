@@ -51,7 +51,7 @@ from dfkd_edge.predict_command import classify_pictures
 from dfkd_edge.process import check_device
 from dfkd_edge.report import write_report as write_report
 from dfkd_edge.report_command import refresh_report
-from dfkd_edge.runtime.bundle_files import Bundle, read_json
+from dfkd_edge.runtime.bundle_files import VALIDATION, Bundle, read_json
 from dfkd_edge.runtime.preprocess import read_picture as read_picture
 from dfkd_edge.runtime.timing import TimingRequest
 from dfkd_edge.students import Student
@@ -152,7 +152,7 @@ def export(
     console = make_console(quiet)
     bundle = export_planned(plan_export(request), request, ConsoleReporter(console))
     refresh_report(bundle.folder, console)
-    require_passed(read_json(bundle.folder / "validation.json")["gate"], bundle.folder)
+    require_passed(read_json(bundle.folder / VALIDATION)["gate"], bundle.folder)
     return bundle
 
 

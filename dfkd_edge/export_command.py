@@ -30,7 +30,7 @@ from dfkd_edge.process import prepare_host
 from dfkd_edge.real_pictures import pictures_below
 from dfkd_edge.report_command import keep_document, refresh_report
 from dfkd_edge.run_dir import find_run, require_stages, require_writable
-from dfkd_edge.runtime.bundle_files import CHECK_RESULT
+from dfkd_edge.runtime.bundle_files import CHECK_RESULT, VALIDATION
 from dfkd_edge.runtime_faults import require_folder, require_pictures
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def run_export(request: ExportRequest) -> None:
         prepare_host()
         import dfkd_edge.pipeline  # noqa: F401  loaded here, so that the spinner covers it
     bundle = export_planned(plan, request, ConsoleReporter(console))
-    document = json.loads((bundle.folder / "validation.json").read_text(encoding="utf-8"))
+    document = json.loads((bundle.folder / VALIDATION).read_text(encoding="utf-8"))
     report = refresh_report(bundle.folder, console)
     summary = {"bundle": str(bundle.folder), "status": bundle.manifest["status"], **document}
     if request.as_json:

@@ -9,9 +9,7 @@ from dfkd_edge.certainty import failed_gate_advice
 from dfkd_edge.deployment.opening import open_bundle
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.run_dir import file_hash
-from dfkd_edge.runtime.bundle_files import MANIFEST, Bundle, read_json
-
-VALIDATION = "validation.json"
+from dfkd_edge.runtime.bundle_files import MANIFEST, VALIDATION, Bundle, read_json
 
 
 def bundle_step(bundle: str | Path) -> str:

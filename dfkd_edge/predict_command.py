@@ -61,11 +61,12 @@ def _refuse_swapped(first: Path, others: list[Path]) -> None:
     Raises:
         UsageError: the first path is a picture, or no bundle while one of the others is.
     """
+    from dfkd_edge.runtime.bundle_files import may_be_bundle
     from dfkd_edge.runtime.folder_layouts import PICTURE_SUFFIXES
 
     is_picture = first.is_file() and first.suffix.lower() in PICTURE_SUFFIXES
-    bundle = next((path for path in others if _may_be_bundle(path)), None)
-    if _may_be_bundle(first) or not (bundle or is_picture):
+    bundle = next((path for path in others if may_be_bundle(path)), None)
+    if may_be_bundle(first) or not (bundle or is_picture):
         return
     pictures = [first, *(path for path in others if path != bundle)]
     words = ["dfkd-edge", "predict", str(bundle or "BUNDLE"), str(pictures[0])]
@@ -75,12 +76,6 @@ def _refuse_swapped(first: Path, others: list[Path]) -> None:
         where=str(first),
         hint=f"type {shlex.join(words)}{more}",
     )
-
-
-def _may_be_bundle(path: Path) -> bool:
-    from dfkd_edge.runtime.bundle_files import MANIFEST, was_bundle
-
-    return (path / MANIFEST).is_file() or was_bundle(path)
 
 
 def classify_pictures(

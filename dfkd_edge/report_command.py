@@ -36,7 +36,7 @@ def report(
 ) -> None:
     """Write report.html: one offline page that shows what the student can do and where it fails."""
     from dfkd_edge.run_dir import find_run
-    from dfkd_edge.runtime.bundle_files import MANIFEST, was_bundle
+    from dfkd_edge.runtime.bundle_files import may_be_bundle
 
     results = [path for path in paths or () if path.suffix == ".json"]
     subjects = [path for path in paths or () if path.suffix != ".json"] or [LATEST]
@@ -46,7 +46,7 @@ def report(
             where=str(subjects[1]),
             hint="results of devices end in .json",
         )
-    if not (subjects[0] / MANIFEST).is_file() and not was_bundle(subjects[0]):
+    if not may_be_bundle(subjects[0]):
         find_run(subjects[0])
     from dfkd_edge.report import write_report
 

@@ -41,7 +41,7 @@ OWN_NAMES = MODEL_NAMES | frozenset(
     {
         *(MANIFEST, bundle_files.CLASSES, bundle_files.PREPROCESS),
         *(bundle_files.GOLDEN, CHECK, "test_card.png", "text_head.safetensors", *LATER_NAMES),
-        *("calibration.json", "validation.json", "recipe.md", "build.sh", "LICENSES.txt"),
+        *("calibration.json", bundle_files.VALIDATION, "recipe.md", "build.sh", "LICENSES.txt"),
         *("student", CARD),
     }
 )
@@ -250,7 +250,7 @@ def _write_files(folder: Path, contents: BundleContents) -> list[str]:
     if contents.calibration is not None:
         texts["calibration.json"] = _json(contents.calibration)
     if contents.validation is not None:
-        texts["validation.json"] = _json(contents.validation)
+        texts[bundle_files.VALIDATION] = _json(contents.validation)
     for name, text in texts.items():
         atomic_write(folder / name, text)
     save_tensors(folder / "text_head.safetensors", {"text_head": contents.text_head})

@@ -17,7 +17,7 @@ from dfkd_edge.deployment.origin import (
 )
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.interfaces import Reporter
-from dfkd_edge.runtime.bundle_files import Bundle, read_json
+from dfkd_edge.runtime.bundle_files import VALIDATION, Bundle, read_json
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.engine_session import why_no_tensorrt
 from dfkd_edge.runtime_faults import faults_as_errors
@@ -117,7 +117,7 @@ def _readable(
 
 def _latencies(bundle: Bundle) -> tuple[dict[str, float], str]:
     """What export timed, by rung, and on which processor."""
-    path = bundle.folder / "validation.json"
+    path = bundle.folder / VALIDATION
     if not path.is_file():
         return {}, ""
     with faults_as_errors():

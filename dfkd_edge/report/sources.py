@@ -19,6 +19,7 @@ from dfkd_edge.runtime.bundle_files import (
     DEVICE_RESULT,
     MANIFEST,
     MARKER,
+    VALIDATION,
     read_manifest,
     was_bundle,
 )
@@ -183,7 +184,7 @@ def _read(path: Path) -> Document | None:
 def _read_bundle(folder: Path) -> BundleSource:
     manifest = _read(folder / MANIFEST)
     assert manifest is not None
-    names = ("validation.json", CHECK_RESULT, "calibration.json", BENCHMARK)
+    names = (VALIDATION, CHECK_RESULT, "calibration.json", BENCHMARK)
     return BundleSource(folder.resolve(), manifest, *(_read(folder / name) for name in names))
 
 

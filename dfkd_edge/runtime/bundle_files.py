@@ -27,6 +27,8 @@ MANIFEST, CLASSES, PREPROCESS, GOLDEN = (
     "preprocess.json",
     "golden.npz",
 )
+VALIDATION = "validation.json"
+"""The ladder and the gate of `export`."""
 REPORT, DEVICE_RESULT, CHECK_RESULT, BENCHMARK = (
     "report.html",
     "result.json",
@@ -252,6 +254,11 @@ def read_bundle(folder: Path) -> Bundle:
     return Bundle(folder, manifest, tuple(manifest["classes"]), preprocess)
 
 
+def may_be_bundle(folder: Path) -> bool:
+    """Whether a folder holds what only a bundle, or a run, has; a damaged one too."""
+    return (folder / MANIFEST).is_file() or was_bundle(folder)
+
+
 def was_bundle(folder: Path) -> bool:
     """Whether a folder is a bundle, even if its manifest is missing or damaged."""
     return (folder / CHECK).is_file()
@@ -267,7 +274,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not folder.is_dir():
         raise UsageFault("no such folder", str(folder), "name the folder of a bundle")
-    if not path.is_file() and not was_bundle(folder):
+    if not may_be_bundle(folder):
         raise UsageFault("folder holds no bundle", str(folder), "run dfkd-edge export first")
     manifest = read_json(path)
     if manifest.get("marker") != MARKER:

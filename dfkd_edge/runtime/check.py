@@ -129,7 +129,9 @@ def check_bundle(options: argparse.Namespace, voice: Voice) -> tuple[dict[str, A
         "models": {},
     }
     if bundle.manifest.get("status") != "passed":
-        _keep(ProofFault("the host marked this bundle failed", "validation.json"), faults, voice)
+        _keep(
+            ProofFault("the host marked this bundle failed", bundle_files.VALIDATION), faults, voice
+        )
     result["preprocess"] = _check_preprocess(bundle, options.frame, faults, voice)
     precisions = bundle.precisions if options.precision == "all" else (options.precision,)
     for precision in precisions:

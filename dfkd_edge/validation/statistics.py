@@ -111,11 +111,14 @@ def share_interval(right_N: NDArray[np.bool_], picture_N: Integers | None = None
     Raises:
         ValueError: there is no image.
     """
-    found = bootstrap_interval(right_N, picture_N)
+    if not len(right_N):
+        raise ValueError("no image to average over")
     num_pictures = len(right_N) if picture_N is None else len(np.unique(picture_N))
-    low, high = wilson_interval(found.mean, num_pictures)
+    share = float(right_N.mean())
+    low, high = wilson_interval(share, num_pictures)
     if num_pictures == len(right_N):
-        return Interval(found.mean, low, high)
+        return Interval(share, low, high)
+    found = bootstrap_interval(right_N, picture_N)
     return Interval(found.mean, min(found.low, low), max(found.high, high))
 
 

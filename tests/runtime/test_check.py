@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from dfkd_edge.runtime.doubts import FP16_IN_ENGINE, why_not_target
 from dfkd_edge.runtime.preprocess import test_card as draw_test_card
 
 MakeBundle = Callable[..., Bundle]
+RunCheck = Callable[..., tuple[int, str, dict[str, Any]]]
 
 
 @pytest.fixture
@@ -37,20 +37,6 @@ def bundle_of(tmp_path: Path, tiny_contents: BundleContents, tiny_graph: Any) ->
     return make
 
 
-def run_check(bundle: Path, *arguments: str) -> tuple[int, str, dict[str, Any]]:
-    """Run check.pyz in its own process, away from the sources; returns code, errors, result."""
-    short = [] if "--duration" in arguments else ["--duration", "0"]
-    done = subprocess.run(
-        [sys.executable, "-I", str(bundle / "check.pyz"), *short, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=bundle.parent,
-    )
-    path = bundle / "result.json"
-    result = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return done.returncode, done.stderr, result
-
-
 def edit_manifest(bundle: Bundle, change: Callable[[dict[str, Any]], None]) -> None:
     path = bundle.folder / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -58,12 +44,7 @@ def edit_manifest(bundle: Bundle, change: Callable[[dict[str, Any]], None]) -> N
     path.write_text(json.dumps(manifest), encoding="utf-8")
 
 
-def save_picture(path: Path, colour: tuple[int, int, int]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (40, 30), colour).save(path)
-
-
-def test_a_good_bundle_passes(tiny_bundle: Bundle) -> None:
+def test_a_good_bundle_passes(run_check: RunCheck, tiny_bundle: Bundle) -> None:
     code, errors, result = run_check(tiny_bundle.folder, "--precision", "all", "--duration", "0.1")
     assert (code, errors) == (0, "")
     assert result["passed"]
@@ -187,7 +168,7 @@ def test_json_prints_one_document(tiny_bundle: Bundle) -> None:
     ],
 )
 def test_a_damaged_file_is_named_in_one_line(
-    tiny_bundle: Bundle, name: str, damage: Callable[[Path], object], said: str
+    run_check: RunCheck, tiny_bundle: Bundle, name: str, damage: Callable[[Path], object], said: str
 ) -> None:
     damage(tiny_bundle.folder / name)
     code, errors, result = run_check(tiny_bundle.folder)
@@ -201,7 +182,7 @@ def test_a_damaged_file_is_named_in_one_line(
 @pytest.mark.parametrize(
     "hostile", ["/etc/passwd", "../secret", "a/../../secret", "a\\b", "C:x", "", "./a", "a//b"]
 )
-def test_a_hostile_path_is_refused(tiny_bundle: Bundle, hostile: str) -> None:
+def test_a_hostile_path_is_refused(run_check: RunCheck, tiny_bundle: Bundle, hostile: str) -> None:
     def plant(manifest: dict[str, Any]) -> None:
         manifest["files"][hostile] = {"sha256": "0" * 64, "bytes": 1}
 
@@ -212,7 +193,9 @@ def test_a_hostile_path_is_refused(tiny_bundle: Bundle, hostile: str) -> None:
     assert "outside of the bundle" in errors
 
 
-def test_a_symbolic_link_is_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_a_symbolic_link_is_refused(
+    run_check: RunCheck, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
     model = tiny_bundle.folder / "model.int8.onnx"
     model.rename(tmp_path / "elsewhere.onnx")
     model.symlink_to(tmp_path / "elsewhere.onnx")
@@ -240,7 +223,9 @@ def test_a_foreign_folder_is_no_bundle(
     assert done.stderr.startswith("error: ")
 
 
-def test_every_missing_key_of_the_manifest_gets_a_line(tiny_bundle: Bundle) -> None:
+def test_every_missing_key_of_the_manifest_gets_a_line(
+    run_check: RunCheck, tiny_bundle: Bundle
+) -> None:
     for key in ("files", "models", "classes", "precision", "tolerance", "format"):
         kept = (tiny_bundle.folder / "manifest.json").read_text(encoding="utf-8")
         edit_manifest(tiny_bundle, lambda manifest, key=key: manifest.pop(key))  # type: ignore[misc]
@@ -249,7 +234,7 @@ def test_every_missing_key_of_the_manifest_gets_a_line(tiny_bundle: Bundle) -> N
         (tiny_bundle.folder / "manifest.json").write_text(kept, encoding="utf-8")
 
 
-def test_swapped_channels_are_named(bundle_of: MakeBundle) -> None:
+def test_swapped_channels_are_named(run_check: RunCheck, bundle_of: MakeBundle) -> None:
     code, errors, result = run_check(bundle_of(swaps_channels=True).folder, "--precision", "fp32")
     assert code == 3
     assert "takes BGR where RGB is fed" in errors
@@ -259,14 +244,16 @@ def test_swapped_channels_are_named(bundle_of: MakeBundle) -> None:
 @pytest.mark.parametrize(
     ("gain", "said"), [(1e-6, "wrong range, scaled twice"), (float("inf"), "values overflow")]
 )
-def test_a_wrong_range_is_named(bundle_of: MakeBundle, gain: float, said: str) -> None:
+def test_a_wrong_range_is_named(
+    run_check: RunCheck, bundle_of: MakeBundle, gain: float, said: str
+) -> None:
     code, errors, _ = run_check(bundle_of(gain=gain).folder, "--precision", "fp32")
     assert code == 3
     assert said in errors
 
 
 def test_a_bundle_that_failed_on_the_host_does_not_pass(
-    tmp_path: Path, tiny_contents: BundleContents
+    run_check: RunCheck, tmp_path: Path, tiny_contents: BundleContents
 ) -> None:
     bundle = write_bundle(tmp_path / "failed", replace(tiny_contents, status="failed"))
     code, errors, result = run_check(bundle.folder)
@@ -275,7 +262,9 @@ def test_a_bundle_that_failed_on_the_host_does_not_pass(
     assert result["models"]["int8"]["golden"]["passed"]
 
 
-def test_a_frame_of_another_pipeline_is_judged(tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_a_frame_of_another_pipeline_is_judged(
+    run_check: RunCheck, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
     card = draw_test_card(16)
     blurless = np.asarray(
         Image.fromarray(card).resize((16, 16), Image.Resampling.NEAREST), dtype=np.uint8
@@ -286,87 +275,13 @@ def test_a_frame_of_another_pipeline_is_judged(tiny_bundle: Bundle, tmp_path: Pa
     assert "channels are BGR, not RGB; resized with nearest neighbour" in errors
 
 
-def test_a_frame_that_is_no_array_is_refused(tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_a_frame_that_is_no_array_is_refused(
+    run_check: RunCheck, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
     (tmp_path / "frame.npy").write_bytes(b"\x93NUMPY no")
     code, errors, result = run_check(tiny_bundle.folder, "--frame", str(tmp_path / "frame.npy"))
     assert (code, errors.count("\n")) == (2, 1)
     assert result["models"]["int8"]["golden"]["passed"]
-
-
-def test_folders_are_scored_and_what_is_unusable_is_named(
-    tiny_bundle: Bundle, tmp_path: Path
-) -> None:
-    data = tmp_path / "data"
-    for number, name in enumerate(("dog", "great-dane", "Great_Dane", "zebra")):
-        save_picture(data / "photo" / name / "a.png", (60 * number, 200, 30))
-    (data / "photo" / "dog" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
-    (data / "photo" / "dog" / "cut.png").write_bytes(
-        (data / "photo" / "dog" / "a.png").read_bytes()[:40]
-    )
-    (data / "photo" / "house").mkdir()
-    code, errors, result = run_check(tiny_bundle.folder, "--data", str(data))
-    assert (code, errors) == (0, "")
-    found = result["models"]["int8"]["data"]
-    assert found["domains"]["photo"]["num_images"] == 3
-    assert found["worst_domain"] == "photo"
-    low, high = found["domains"]["photo"]["top1_interval"]
-    assert 0 <= low <= found["domains"]["photo"]["top1"] <= high <= 1
-    assert high - low > 0.5
-    said = "\n".join(found["skipped"])
-    for name in ("broken.jpg", "cut.png", "zebra: names no class", "house: holds no picture"):
-        assert name in said
-
-
-def test_a_folder_that_is_near_to_a_class_is_asked_about(
-    tiny_bundle: Bundle, tmp_path: Path
-) -> None:
-    save_picture(tmp_path / "data" / "dogs" / "a.png", (60, 200, 30))
-    _, errors, _ = run_check(tiny_bundle.folder, "--data", str(tmp_path / "data"))
-    assert "no picture of any class" in errors
-    assert "folder dogs: did you mean dog? expected DIR/" in errors
-    save_picture(tmp_path / "data" / "house" / "a.png", (60, 200, 30))
-    _, _, result = run_check(tiny_bundle.folder, "--data", str(tmp_path / "data"))
-    (line,) = result["models"]["int8"]["data"]["skipped"]
-    assert line.endswith("dogs: names no class, 1 picture passed over; did you mean dog?")
-
-
-def test_a_score_on_few_pictures_says_how_little_it_tells(
-    tiny_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    save_picture(tmp_path / "data" / "dog" / "a.png", (60, 200, 30))
-    folders = ["--bundle", str(tiny_bundle.folder), "--data", str(tmp_path / "data")]
-    assert check.main([*folders, "--duration", "0"]) == 0
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if "top-1" in line)
-    assert re.match(r"\w+: (0|100)\.0% top-1, 95% interval \d+\.\d% to \d+\.\d%, on 1 ", line)
-    assert ", on 1 picture: too few pictures to tell within 10 points; 100.0% answered" in line
-
-
-@pytest.mark.parametrize("content", ["missing", "empty", "no class"])
-def test_a_folder_without_pictures_of_a_class_stops_before_any_work(
-    tiny_bundle: Bundle, tmp_path: Path, content: str
-) -> None:
-    data = tmp_path / "data"
-    if content != "missing":
-        data.mkdir()
-    if content == "no class":
-        save_picture(data / "zebra" / "a.png", (1, 2, 3))
-    code, errors, result = run_check(tiny_bundle.folder, "--data", str(data))
-    assert (code, errors.count("\n")) == (2, 1)
-    assert f"--data {data}" in errors
-    assert result == {}
-
-
-def test_pictures_that_cannot_be_read_keep_the_rest_of_the_work(
-    tiny_bundle: Bundle, tmp_path: Path
-) -> None:
-    data = tmp_path / "data"
-    (data / "dog").mkdir(parents=True)
-    (data / "dog" / "a.jpg").write_bytes(b"no")
-    code, errors, result = run_check(tiny_bundle.folder, "--data", str(data))
-    assert (code, errors.count("\n")) == (2, 1)
-    assert "a.jpg" in errors
-    assert result["models"]["int8"]["golden"]["passed"]
-    assert not result["passed"]
 
 
 def test_one_fault_is_counted_as_one(tmp_path: Path, tiny_contents: BundleContents) -> None:
@@ -378,7 +293,7 @@ def test_one_fault_is_counted_as_one(tmp_path: Path, tiny_contents: BundleConten
     assert last.endswith(f", written to {bundle.folder / 'result.json'}")
 
 
-def test_usage_faults_leave_with_2(tiny_bundle: Bundle) -> None:
+def test_usage_faults_leave_with_2(run_check: RunCheck, tiny_bundle: Bundle) -> None:
     for arguments in (["--percentile", "101"], ["--backend", "tpu"], ["--nonsense"]):
         code, errors, _ = run_check(tiny_bundle.folder, *arguments)
         assert (code, errors.count("\n")) == (2, 1)
@@ -401,51 +316,10 @@ def test_the_units_of_times_are_told_where_they_are_asked_and_where_they_are_use
     assert "\ntiming int8 for 0.01 s after 2 ms of warm-up\n" in capsys.readouterr().out
 
 
-def test_tensorrt_that_is_not_there_leaves_with_4(tiny_bundle: Bundle) -> None:
+def test_tensorrt_that_is_not_there_leaves_with_4(run_check: RunCheck, tiny_bundle: Bundle) -> None:
     code, errors, result = run_check(tiny_bundle.folder, "--backend", "tensorrt")
     assert (code, errors.count("\n")) == (4, 1)
     assert result["models"] == {}
-
-
-@pytest.mark.parametrize("lack", [("--backend", "tensorrt"), ("--precision", "fp16")])
-@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
-def test_a_run_without_a_model_leaves_an_earlier_result_alone(
-    tiny_bundle: Bundle, tmp_path: Path, lack: tuple[str, ...], quiet: tuple[str, ...]
-) -> None:
-    _, _, good = run_check(tiny_bundle.folder)
-    code, errors, result = run_check(tiny_bundle.folder, *lack, *quiet)
-    assert code in (2, 4)
-    assert result == good
-    assert result["models"]
-    kept = f"the earlier result stays as it is ({tiny_bundle.folder / 'result.json'})"
-    assert errors.splitlines()[1:] == [
-        f"no model was run, so {kept}: name another file with --output"
-    ]
-    other = tmp_path / "other.json"
-    other.write_text(json.dumps(good), encoding="utf-8")  # named by hand: it is for this run
-    _, errors, _ = run_check(tiny_bundle.folder, *lack, "--output", str(other))
-    assert errors.count("\n") == 1
-    assert json.loads(other.read_text(encoding="utf-8"))["models"] == {}
-
-
-def test_a_result_without_a_model_or_of_another_bundle_is_replaced(tiny_bundle: Bundle) -> None:
-    path = tiny_bundle.folder / "result.json"
-    _, _, good = run_check(tiny_bundle.folder)
-    good["bundle"]["manifest_sha256"] = "0" * 64
-    path.write_text(json.dumps(good), encoding="utf-8")
-    _, _, first = run_check(tiny_bundle.folder, "--precision", "fp16")
-    assert first["models"] == {}
-    _, _, second = run_check(tiny_bundle.folder, "--backend", "tensorrt")
-    assert second["faults"] != first["faults"]
-
-
-def test_a_result_that_cannot_be_written_leaves_with_4(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    code, errors, _ = run_check(
-        tiny_bundle.folder, "--output", str(tmp_path / "file" / "result.json")
-    )
-    assert (code, errors.count("\n")) == (4, 1)
-    assert "--output" in errors
 
 
 @pytest.mark.parametrize(
