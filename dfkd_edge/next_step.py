@@ -8,6 +8,7 @@ from pathlib import Path
 from dfkd_edge.certainty import failed_gate_advice
 from dfkd_edge.deployment.opening import open_bundle
 from dfkd_edge.errors import DfkdEdgeError
+from dfkd_edge.run_bundles import bundles_of
 from dfkd_edge.run_dir import file_hash
 from dfkd_edge.runtime.bundle_files import MANIFEST, VALIDATION, Bundle, read_json
 
@@ -38,8 +39,9 @@ def newest_bundle(run: Path) -> Bundle | None:
     from dfkd_edge.artifacts import StudentArtifact
 
     student = file_hash(StudentArtifact(run / "student", {}).weights)
-    manifests = run.glob(f"bundles/*/{MANIFEST}")
-    for manifest in sorted(manifests, key=lambda path: path.stat().st_mtime, reverse=True):
+    manifests = [folder / MANIFEST for folder in bundles_of(run)]
+    there = [manifest for manifest in manifests if manifest.is_file()]
+    for manifest in sorted(there, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             bundle = open_bundle(manifest.parent, verify=False)
         except DfkdEdgeError:

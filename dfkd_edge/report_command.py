@@ -23,7 +23,7 @@ def report(
         Files,
         typer.Argument(
             metavar="[RUN] [RESULT.json]...",
-            help="A run or bundle, and what check.pyz wrote on devices.",
+            help="A run or bundle, and what check.pyz wrote on devices; the run keeps it.",
             show_default="runs/latest",
         ),
     ] = None,
@@ -35,6 +35,8 @@ def report(
     verbose: Verbose = False,
 ) -> None:
     """Write report.html: one offline page that shows what the student can do and where it fails."""
+    from dfkd_edge.console import make_console
+    from dfkd_edge.device_results import OF_ANOTHER
     from dfkd_edge.run_dir import find_run
     from dfkd_edge.runtime.bundle_files import may_be_bundle
 
@@ -48,11 +50,19 @@ def report(
         )
     if not may_be_bundle(subjects[0]):
         find_run(subjects[0])
-    from dfkd_edge.report import write_report
+    from dfkd_edge.report import gather, write_page
 
-    written = write_report(subjects[0], results, output).resolve()
+    sources = gather(subjects[0], results)
+    written = write_page(sources, output).resolve()
+    for other in sources.other_devices:
+        console = make_console(quiet)
+        console.print(f"  {other.path.name} is {OF_ANOTHER}: shown apart", markup=False)
     if as_json:
-        document: dict[str, Any] = {"report": str(written), "bytes": written.stat().st_size}
+        document = {
+            "report": str(written),
+            "bytes": written.stat().st_size,
+            "devices": sources.device_summaries,
+        }
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     else:
         sys.stdout.write(f"{written}\n")

@@ -42,7 +42,7 @@ OWN_NAMES = MODEL_NAMES | frozenset(
         *(MANIFEST, bundle_files.CLASSES, bundle_files.PREPROCESS),
         *(bundle_files.GOLDEN, CHECK, "test_card.png", "text_head.safetensors", *LATER_NAMES),
         *("calibration.json", bundle_files.VALIDATION, "recipe.md", "build.sh", "LICENSES.txt"),
-        *("student", CARD),
+        *("student", CARD, bundle_files.DEVICES),
     }
 )
 
@@ -115,7 +115,7 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
                 except BaseException:
                     old.rename(folder)
                     raise
-                for kept in old.glob(".*"):
+                for kept in (*old.glob(".*"), *old.glob(bundle_files.DEVICES)):
                     kept.rename(folder / kept.name)
     except OSError as error:
         raise EnvironmentLackingError(
@@ -225,7 +225,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def _remove_stale(folder: Path, names: set[str]) -> None:
     """What an unfinished bundle left must not stay beside the new files."""
-    for name in OWN_NAMES - names - {MANIFEST, "student"}:
+    for name in OWN_NAMES - names - {MANIFEST, "student", bundle_files.DEVICES}:
         (folder / name).unlink(missing_ok=True)
 
 

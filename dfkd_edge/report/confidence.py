@@ -7,7 +7,7 @@ from markupsafe import Markup
 from dfkd_edge.class_answers import is_truth_stated, truth_of
 from dfkd_edge.report.blocks import Block, Facts, Figures, Missing, Section
 from dfkd_edge.report.figures import reliability_figure
-from dfkd_edge.report.ladder_view import LadderView, read_ladders, run_argument, subject
+from dfkd_edge.report.ladder_view import LadderView, exporting, measuring, read_ladders
 from dfkd_edge.report.sources import Document, Sources
 from dfkd_edge.report.svg import percent
 from dfkd_edge.temperature import effect_sentence, fit_sentence, fitted_on
@@ -20,7 +20,7 @@ def confidence_section(sources: Sources) -> Section:
     ladder = next(iter(read_ladders(sources)), None)
     figures = _figures(ladder) if ladder else ()
     if ladder is None or not figures:
-        command = f"dfkd-edge check {subject(sources)}"
+        command = measuring(sources, "check")
         missing = Missing("Confidences are not in these files yet", command)
         return Section("confidence", TITLE, "", (missing,))
     lead = (
@@ -28,9 +28,7 @@ def confidence_section(sources: Sources) -> Section:
         f"{truth_of(ladder.document)}. On the diagonal a confidence keeps its word; "
         "a larger point stands for more images."
     )
-    fitted: Block = Missing(
-        "No temperature is fitted for these logits yet", f"dfkd-edge export {run_argument(sources)}"
-    )
+    fitted: Block = Missing("No temperature is fitted for these logits yet", exporting(sources))
     if ladder.document.get("confidence"):
         fitted = confidence_facts(ladder.document)
         if ladder.measure == "agreement":

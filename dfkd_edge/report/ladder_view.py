@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from dfkd_edge.certainty import MEASURES, domains_of, interval_of, measure_of
-from dfkd_edge.report.sources import Document, Sources
+from dfkd_edge.report.sources import Document, RunSource, Sources
 from dfkd_edge.temperature import pooled_reliability
 
 TEACHER, STUDENT = "teacher", "student"
@@ -89,6 +89,37 @@ def read_ladders(sources: Sources) -> list[LadderView]:
 def subject(sources: Sources) -> str:
     """The run or bundle as an argument of a command."""
     return shlex.quote(str(sources.path))
+
+
+def measuring(sources: Sources, verb: str, flags: str = "") -> str:
+    """Command that measures a bundle of this page, after those that make what it needs.
+
+    Args:
+        sources: of the page.
+        verb: `check` or `benchmark`.
+        flags: of that verb.
+    """
+    if sources.bundles:
+        bundle = shlex.quote(str(sources.bundles[0].folder))
+        return f"dfkd-edge {verb} {bundle}{flags and f' {flags}'}"
+    run = run_argument(sources)
+    return f"{exporting(sources)}, then dfkd-edge {verb} {run}{flags and f' {flags}'}"
+
+
+def exporting(sources: Sources, flags: str = "") -> str:
+    """Command that exports the run of this page, after the one that finishes its student."""
+    command = f"dfkd-edge export {run_argument(sources)}{flags and f' {flags}'}"
+    if sources.run and not sources.student:
+        return f"{distill_again(sources.run)}, then {command}"
+    return command
+
+
+def distill_again(run: RunSource) -> str:
+    """Command that goes on with a run, or makes it again."""
+    folder = run.path
+    words = ["dfkd-edge", "distill", "--config", str(folder / "config.toml")]
+    words += ["--classes", str(folder / "classes.txt"), "--output", str(folder)]
+    return shlex.join(words)
 
 
 def run_argument(sources: Sources) -> str:

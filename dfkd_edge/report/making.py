@@ -23,9 +23,15 @@ from dfkd_edge.report.blocks import (
     text_row,
 )
 from dfkd_edge.report.figures import curve_figure, prompt_map, ranges_figure
-from dfkd_edge.report.ladder_view import read_ladders, run_argument, subject
+from dfkd_edge.report.ladder_view import (
+    distill_again,
+    exporting,
+    measuring,
+    read_ladders,
+    run_argument,
+)
 from dfkd_edge.report.pictures import MAX_CLASSES, MAX_STYLES, contact_sheet
-from dfkd_edge.report.sources import BundleSource, RunSource, Sources
+from dfkd_edge.report.sources import BundleSource, Sources
 from dfkd_edge.report.svg import number_text, percent
 
 DISTILL = "dfkd-edge distill --classes classes.txt"
@@ -139,9 +145,11 @@ def calibration_section(sources: Sources) -> Section:
     title = "Calibration"
     bundle = next((b for b in sources.bundles if (b.calibration or {}).get("ranges")), None)
     if bundle is None or bundle.calibration is None:
-        missing = Missing(
-            "No INT8 calibration yet", f"dfkd-edge export {run_argument(sources)} --precision int8"
-        )
+        beside = ""  # another bundle is not to be replaced
+        if sources.bundles:
+            beside = f" --output {shlex.quote(f'{sources.bundles[0].folder}-int8')}"
+        command = exporting(sources, f"--precision int8{beside}")
+        missing = Missing("No INT8 calibration yet", command)
         return Section("calibration", title, "", (missing,))
     calibration, ranges = bundle.calibration, bundle.calibration["ranges"]
     lead = (
@@ -166,7 +174,7 @@ def environment_section(sources: Sources) -> Section:
     documents = [ladder.document.get("environment") for ladder in read_ladders(sources)]
     facts = next((facts for facts in documents if facts), None)
     if not facts:
-        missing = Missing("Not recorded by an older version", f"dfkd-edge check {subject(sources)}")
+        missing = Missing("Not recorded by an older version", measuring(sources, "check"))
         return Section("environment", "Environment", "", (missing,))
     lead = "Where the first ladder of this report was climbed."
     pairs = tuple((str(k).replace("_", " "), str(v)) for k, v in facts.items())
@@ -177,7 +185,7 @@ def reproduce_section(sources: Sources) -> Section:
     """The commands that make all this again, and every setting."""
     blocks: list[Block] = []
     run = sources.run
-    commands = [_distill_again(run)] if run else []
+    commands = [distill_again(run)] if run else []
     commands += [_export_again(bundle, run_argument(sources)) for bundle in sources.bundles]
     if commands:
         blocks.append(Code("commands", "\n".join(commands)))
@@ -195,14 +203,7 @@ def reproduce_section(sources: Sources) -> Section:
 
 
 def _distill(sources: Sources) -> str:
-    return _distill_again(sources.run) if sources.run else DISTILL
-
-
-def _distill_again(run: RunSource) -> str:
-    folder = run.path
-    words = ["dfkd-edge", "distill", "--config", str(folder / "config.toml")]
-    words += ["--classes", str(folder / "classes.txt"), "--output", str(folder)]
-    return shlex.join(words)
+    return distill_again(sources.run) if sources.run else DISTILL
 
 
 def _export_again(bundle: BundleSource, run: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from dfkd_edge import __version__
+from dfkd_edge.device_results import keep_results, read_result
 from dfkd_edge.report import confidence, making, results, speed
 from dfkd_edge.report.sources import Sources, is_bundle, read_sources
 from dfkd_edge.run_dir import atomic_write
@@ -51,6 +53,9 @@ def owner(path: Path) -> Path:
 def write_report(path: Path, results: Sequence[Path] = (), output: Path | None = None) -> Path:
     """Write the report of a run or bundle and return its path.
 
+    Results are kept in `devices/` of the run or bundle, so that every later page shows them; one
+    that cannot be written into has them on this page alone.
+
     Args:
         path: a run, or a bundle.
         results: files that check.pyz wrote on devices.
@@ -58,12 +63,35 @@ def write_report(path: Path, results: Sequence[Path] = (), output: Path | None =
 
     Raises:
         RunDirError: the folder is neither run nor bundle.
+        UsageError: a result is not there.
         ArtifactError: a file is damaged, or a result is none of ours.
         EnvironmentLackingError: the report cannot be written.
     """
+    return write_page(gather(path, results), output)
+
+
+def gather(path: Path, results: Sequence[Path] = ()) -> Sources:
+    """Read all that the report of a run or bundle shows, and keep the results that are new to it.
+
+    Raises:
+        DfkdEdgeError: as `write_report`.
+    """
     subject = owner(path)
-    target = output or report_path(subject)
-    atomic_write(target, render(read_sources(subject, results)))
+    sent = [read_result(result) for result in results]
+    sources = read_sources(subject, sent)
+    if os.access(subject, os.W_OK):
+        keep_results(subject, sent)
+    return sources
+
+
+def write_page(sources: Sources, output: Path | None = None) -> Path:
+    """Write what was gathered and return where it lies.
+
+    Raises:
+        EnvironmentLackingError: it cannot be written.
+    """
+    target = output or report_path(sources.path)
+    atomic_write(target, render(sources))
     return target
 
 

@@ -34,9 +34,10 @@ from dfkd_edge.report.ladder_view import (
     NOTES_PLACE,
     TEACHER,
     LadderView,
+    exporting,
+    measuring,
     read_ladders,
     run_argument,
-    subject,
 )
 from dfkd_edge.report.sources import BundleSource, Document, Sources
 from dfkd_edge.report.speed import speed_tiles
@@ -66,7 +67,7 @@ def verdict(sources: Sources) -> VerdictView:
     gate = ladder.document.get("gate")
     if not gate:
         tiles.append(Tile("Gate", NOTHING, "not exported"))
-        next_step = f"Next: dfkd-edge export {run_argument(sources)}"
+        next_step = f"Next: {exporting(sources)}"
         view = VerdictView("open", "Distilled, not exported", next_step, tuple(tiles))
     else:
         tiles.append(
@@ -123,8 +124,7 @@ def ladder_section(sources: Sources) -> Section:
             continue  # the later ladders hold these rungs
         blocks += _ladder_blocks(ladder)
     if not any(ladder.document.get("gate") for ladder in read_ladders(sources)):
-        command = f"dfkd-edge export {run_argument(sources)}"
-        blocks.append(Missing("The conversions are not measured yet", command))
+        blocks.append(Missing("The conversions are not measured yet", exporting(sources)))
     blocks += [_stale_bundle(bundle, run_argument(sources)) for bundle in sources.stale]
     return Section("ladder", "Conversion ladder", lead, tuple(blocks))
 
@@ -208,10 +208,8 @@ def _loss_table(losses: list[Document]) -> Table:
 def classes_section(sources: Sources) -> Section:
     """Accuracy by class and domain, and which classes are taken for which."""
     ladder = next(iter(read_ladders(sources)), None)
-    again = Missing(
-        "Answers by class are not in these files yet",
-        f"dfkd-edge check {subject(sources)} --data DIR",
-    )
+    command = measuring(sources, "check", "--data DIR")
+    again = Missing("Answers by class are not in these files yet", command)
     title = "Domains and classes"
     if ladder is None:
         return Section("classes", title, "", (again,))
@@ -223,7 +221,6 @@ def classes_section(sources: Sources) -> Section:
     tables = _class_blocks(ladder, sources.classes)
     blocks: tuple[Block, ...] = tuple(tables) if tables else (again,)
     if ladder.measure != "top1":
-        command = f"dfkd-edge check {subject(sources)} --data DIR"
         blocks += (Missing("True accuracy needs a few labelled pictures", command),)
     return Section("classes", title, lead, blocks)
 

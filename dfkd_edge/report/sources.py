@@ -11,19 +11,19 @@ from typing import Any
 from dfkd_edge.artifacts import PromptSet, StudentArtifact
 from dfkd_edge.config import PipelineConfig
 from dfkd_edge.config_file import load_config
+from dfkd_edge.device_results import DeviceResult, distinct, kept_results
 from dfkd_edge.errors import ArtifactError, DfkdEdgeError
+from dfkd_edge.run_bundles import bundles_of
 from dfkd_edge.run_dir import RunDir, file_hash, find_run, read_stages
 from dfkd_edge.runtime.bundle_files import (
     BENCHMARK,
     CHECK_RESULT,
-    DEVICE_RESULT,
     MANIFEST,
     MARKER,
     VALIDATION,
     read_manifest,
     was_bundle,
 )
-from dfkd_edge.runtime.device_result import MARKER as DEVICE_MARKER
 from dfkd_edge.runtime_faults import faults_as_errors
 
 Document = dict[str, Any]
@@ -78,14 +78,6 @@ class RunSource:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceResult:
-    """A result.json that check.pyz wrote."""
-
-    path: Path
-    document: Document
-
-
-@dataclass(frozen=True, slots=True)
 class Sources:
     """All that a report shows."""
 
@@ -95,6 +87,9 @@ class Sources:
     bundles: tuple[BundleSource, ...]
     """The newest first."""
     devices: tuple[DeviceResult, ...]
+    """Of bundles that the page shows."""
+    other_devices: tuple[DeviceResult, ...] = ()
+    """Of bundles that it does not show: earlier ones, or those of another run."""
     stale: tuple[BundleSource, ...] = ()
     """Bundles in the run that hold an earlier student: what they prove is not the run's."""
 
@@ -103,6 +98,12 @@ class Sources:
         """Names of the classes, in the order of the logits."""
         documents = [self.run.student if self.run else None, *(b.manifest for b in self.bundles)]
         return next((tuple(d["classes"]) for d in documents if d), ())
+
+    @property
+    def device_summaries(self) -> list[Document]:
+        """What `report --json` says of the devices."""
+        known = {bundle.sha256 for bundle in self.bundles}
+        return [result.summary(known) for result in (*self.devices, *self.other_devices)]
 
     @property
     def student(self) -> Document:
@@ -114,12 +115,12 @@ class Sources:
         )
 
 
-def read_sources(path: Path, results: Sequence[Path] = ()) -> Sources:
-    """Read a run or a bundle, and results of devices.
+def read_sources(path: Path, results: Sequence[DeviceResult] = ()) -> Sources:
+    """Read a run or a bundle, and results of devices: those given, and those that lie there.
 
     Raises:
         RunDirError: the folder is neither.
-        ArtifactError: a file is damaged, or a result is none of ours.
+        ArtifactError: a file is damaged.
     """
     if is_bundle(path):
         found = [_read_bundle(path)]
@@ -129,15 +130,22 @@ def read_sources(path: Path, results: Sequence[Path] = ()) -> Sources:
             with faults_as_errors():
                 read_manifest(path)  # says what is the matter with it
         run = _read_run(find_run(path))
-        folders = sorted((run.path / "bundles").glob(f"*/{MANIFEST}"), key=_age)
-        found = [_read_bundle(file.parent) for file in folders if is_bundle(file.parent)]
+        folders = sorted(filter(is_bundle, bundles_of(run.path)), key=_age)
+        found = [_read_bundle(folder) for folder in folders]
         stale = [bundle for bundle in found if not _holds_student_of(run.path, bundle)]
     bundles = [bundle for bundle in found if bundle not in stale]
-    own = [b.folder / DEVICE_RESULT for b in bundles if (b.folder / DEVICE_RESULT).is_file()]
-    devices: dict[str, DeviceResult] = {}
-    for file in (*own, *results):
-        devices.setdefault(_content(file), _read_device(file))
-    return Sources(path.resolve(), run, tuple(bundles), tuple(devices.values()), tuple(stale))
+    there = kept_results(path, [bundle.folder for bundle in bundles])
+    devices, others = _by_bundle(distinct([*there, *results]), bundles)
+    return Sources(path.resolve(), run, tuple(bundles), devices, others, tuple(stale))
+
+
+def _by_bundle(
+    results: Sequence[DeviceResult], bundles: Sequence[BundleSource]
+) -> tuple[tuple[DeviceResult, ...], tuple[DeviceResult, ...]]:
+    """Part results of these bundles from those of others."""
+    known = {bundle.sha256 for bundle in bundles}
+    own = tuple(result for result in results if result.bundle_sha256 in known)
+    return own, tuple(result for result in results if result.bundle_sha256 not in known)
 
 
 def is_bundle(path: Path) -> bool:
@@ -149,17 +157,8 @@ def is_bundle(path: Path) -> bool:
     return manifest.get("marker") == MARKER and manifest.get("status") != "incomplete"
 
 
-def _age(path: Path) -> float:
-    return -path.stat().st_mtime
-
-
-def _content(path: Path) -> str:
-    try:
-        return file_hash(path)
-    except OSError as error:
-        raise ArtifactError(
-            f"cannot be read: {error.strerror}", where=str(path), hint="name a result.json"
-        ) from error
+def _age(bundle: Path) -> float:
+    return -(bundle / MANIFEST).stat().st_mtime
 
 
 def _read(path: Path) -> Document | None:
@@ -216,42 +215,3 @@ def _holds_student_of(run: Path, bundle: BundleSource) -> bool:
     """Whether a bundle was exported from the student that lies in the run now."""
     weights = StudentArtifact(run / "student", {}).weights
     return weights.is_file() and file_hash(weights) == bundle.provenance.get("student_sha256")
-
-
-def _read_device(path: Path) -> DeviceResult:
-    document = _read(path)
-    if document is None or document.get("marker") != DEVICE_MARKER:
-        raise ArtifactError(
-            "is no result of check.pyz", where=str(path), hint="python3 check.pyz writes it"
-        )
-    if not _is_whole(document):
-        raise ArtifactError("result is not whole", where=str(path), hint="run check.pyz again")
-    return DeviceResult(path, document)
-
-
-def _is_whole(document: Document) -> bool:
-    """Whether a result has the form that check.pyz gives it; it comes from another machine."""
-    models, bundle = document.get("models"), document.get("bundle", {})
-    return (
-        all(isinstance(part, dict) for part in (document.get("device"), models, bundle))
-        and isinstance(document.get("faults", []), list)
-        and all(isinstance(model, dict) and _is_whole_model(model) for model in models.values())  # type: ignore[union-attr]
-    )
-
-
-def _is_whole_model(model: Document) -> bool:
-    latency = model.get("latency", {})
-    parts = [latency, *(model.get(key, {}) for key in ("golden", "data", "settings"))]
-    if not all(isinstance(part, dict) for part in parts):
-        return False
-    times, state = latency.get("percentile_ms", {}), latency.get("state", {})
-    numbers = [latency.get(key) for key in ("throughput_per_s", "peak_memory_mib")]
-    numbers.append(model.get("data", {}).get("mean_top1"))
-    return (
-        isinstance(times, dict)
-        and isinstance(state, dict)
-        and isinstance(latency.get("doubts", []), list)
-        and isinstance(model.get("notes", []), list)
-        and all(isinstance(value, int | float) for value in times.values())
-        and all(isinstance(value, int | float | None) for value in numbers)
-    )

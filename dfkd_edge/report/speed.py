@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from dfkd_edge.device_results import OF_ANOTHER, DeviceResult
 from dfkd_edge.report.blocks import (
     Block,
     Cell,
@@ -19,6 +22,7 @@ from dfkd_edge.report.ladder_view import (
     STUDENT,
     TEACHER,
     LadderView,
+    measuring,
     read_ladders,
     subject,
 )
@@ -37,19 +41,22 @@ def speed_section(sources: Sources) -> Section:
     lead = "One image from memory to result. Compare rows of one machine only."
     ladder = next((one for one in read_ladders(sources) if one.document.get("gate")), None)
     blocks: list[Block] = []
-    rows = [*_benchmark_rows(sources), *_device_rows(sources)]
+    rows = [*_benchmark_rows(sources), *_device_rows(sources.devices)]
     if rows:
         blocks.append(Table(SPEED_HEADINGS, tuple(rows), "latency percentiles by machine"))
     else:
-        blocks.append(
-            Missing("No latency percentiles yet", f"dfkd-edge benchmark {subject(sources)}")
-        )
+        blocks.append(Missing("No latency percentiles yet", measuring(sources, "benchmark")))
     for bundle in sources.bundles:
         blocks += _notes(f"benchmark of {bundle.folder.name}", _doubts_of(bundle.benchmark or {}))
-    if not any(_is_device(device.document) for device in sources.devices):
+    if not any(device.is_device for device in sources.devices):
         command = f"python3 check.pyz, then dfkd-edge report {subject(sources)} result.json"
-        blocks.append(Missing("No device has answered yet", command))
-    for device in sources.devices:
+        what = "answered for this bundle" if sources.other_devices else "answered"
+        blocks.append(Missing(f"No device has {what} yet", command))
+    others = _device_rows(sources.other_devices)
+    if others:
+        caption = f"results {OF_ANOTHER}: none of them is about what this page shows"
+        blocks.append(Table(SPEED_HEADINGS, tuple(others), caption))
+    for device in (*sources.devices, *sources.other_devices):
         faults = [str(fault) for fault in device.document.get("faults", ())]
         blocks += _notes(device.path.name, [*faults, *_device_doubts(device.document)])
     points = _speed_points(ladder) if ladder else []
@@ -112,39 +119,32 @@ def _device_tiles(sources: Sources) -> list[Tile]:
     precision = {bundle.sha256: bundle.manifest["precision"] for bundle in sources.bundles}
     tiles = []
     for device in sources.devices:
-        ours = precision.get(device.document.get("bundle", {}).get("manifest_sha256"))
+        ours = precision[device.bundle_sha256]
         model = device.document["models"].get(ours, {})
         p50 = model.get("latency", {}).get("percentile_ms", {}).get("p50")
         if p50 and not model.get("not_target"):
-            note = f"one image, p50, {ours}: {_device_name(device.document)}"
+            note = f"one image, p50, {ours}: {device.device}"
             tiles.append(Tile("On the device", f"{p50:.2f} ms", note))
     return tiles
 
 
-def _device_name(document: Document) -> str:
-    facts = document["device"]
-    return str(facts.get("board") or facts.get("cpu") or facts.get("machine") or "device")
-
-
-def _device_rows(sources: Sources) -> list[tuple[Cell, ...]]:
-    known = {bundle.sha256 for bundle in sources.bundles}
+def _device_rows(devices: Sequence[DeviceResult]) -> list[tuple[Cell, ...]]:
     rows = []
-    for device in sources.devices:
-        is_ours = device.document.get("bundle", {}).get("manifest_sha256") in known
-        name = _device_name(device.document)
+    for device in devices:
+        measured = str(device.document.get("time", ""))[:10]
         for precision, model in device.document["models"].items():
             latency, data = model.get("latency", {}), model.get("data", {})
             power = latency.get("state", {}).get("power_mode")
             note = f"{model.get('backend', '')} {model.get('version', '')}".strip()
             note += f", {model['not_target']}" if model.get("not_target") else ""
             note += f", {power}" if power else ""
-            note += "" if is_ours else ", another bundle"
+            note += f", {measured}" if measured else ""
             if model.get("settings", {}).get("int8_in_float"):
                 note, latency = f"{note}; {IN_FLOAT}", {}
             golden = bool(model.get("golden", {}).get("passed"))
             rows.append(
                 (
-                    Cell(name, note),
+                    Cell(device.device, note),
                     Cell(str(precision)),
                     *_times(latency),
                     Cell("same" if golden else "differ", tone="good" if golden else "bad"),
@@ -163,14 +163,6 @@ def _times(latency: Document) -> tuple[Cell, ...]:
         Cell(number_text(throughput) if throughput else NOTHING),
         Cell(f"{memory:.0f}" if memory else NOTHING),
     )
-
-
-def _is_device(document: Document) -> bool:
-    """Whether a result is of the target, in one of its precisions; results of hosts are marked.
-
-    A board on which no model could be opened has answered too: with faults.
-    """
-    return any(not result.get("not_target") for result in document["models"].values() or [document])
 
 
 def _doubts_of(benchmark: Document) -> list[str]:

@@ -36,6 +36,8 @@ REPORT, DEVICE_RESULT, CHECK_RESULT, BENCHMARK = (
     "benchmark.json",
 )
 """Written into a finished bundle; no part of it, so the manifest does not hash them."""
+DEVICES = "devices"
+"""Folder of the results that devices sent, in a run, or in a bundle outside of one; not hashed."""
 CHECK = "check.pyz"
 MAX_TEXT_BYTES = 16 << 20
 MAX_GOLDEN_BYTES = 1 << 30

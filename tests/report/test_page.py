@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import shlex
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,7 +18,9 @@ from typer.testing import CliRunner
 from dfkd_edge.artifacts import StudentArtifact, load_tensors, save_tensors
 from dfkd_edge.cli import app
 from dfkd_edge.console import make_console
+from dfkd_edge.deployment.bundle import BundleContents, write_bundle
 from dfkd_edge.deployment.opening import open_bundle
+from dfkd_edge.device_results import OF_ANOTHER
 from dfkd_edge.errors import ArtifactError, RunDirError, UsageError
 from dfkd_edge.report import report_path, write_report
 from dfkd_edge.report.making import STYLE_NOTE
@@ -47,12 +51,31 @@ class Page(HTMLParser):
         self.text += data
 
 
-def _device(path: Path, name: str, p50: float) -> Path:
+def _device(path: Path, name: str, p50: float, bundle: Path | None = None) -> Path:
     latency = {"percentile_ms": {"p50": p50, "p90": p50 + 1, "p99": p50 + 2}}
     model = {"backend": "tensorrt", "golden": {"passed": True}, "latency": latency}
     document = {"marker": MARKER, "device": {"board": name}, "models": {"int8": model}}
+    if bundle:
+        document["bundle"] = {"manifest_sha256": file_hash(bundle / "manifest.json")}
     path.write_text(json.dumps(document), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def bundle(run: Path, tiny_bundle: Bundle) -> Path:
+    return _into(run, tiny_bundle)
+
+
+def _into(run: Path, tiny_bundle: Bundle) -> Path:
+    """Put a bundle of the run's student into the run."""
+    folder = run / "bundles" / "tiny"
+    shutil.copytree(tiny_bundle.folder, folder)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    weights = StudentArtifact(run / "student", {}).weights
+    weights.write_bytes(b"")
+    manifest["provenance"]["student_sha256"] = file_hash(weights)
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
 
 
 def test_the_report_of_a_run_has_every_section_and_its_key_numbers(
@@ -163,6 +186,17 @@ def test_what_is_missing_names_the_command_that_makes_it(run: Path) -> None:
     assert "Not distilled yet" in write_report(run).read_text(encoding="utf-8")
 
 
+def test_a_page_names_commands_of_what_is_there(run: Path, tiny_bundle: Bundle) -> None:
+    place = shlex.quote(str(run.resolve()))
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert f"dfkd-edge export {place}, then dfkd-edge benchmark {place}" in text
+    for command in re.findall(r"(?:then )?dfkd-edge (?:check|benchmark)", text):
+        assert command.startswith("then ")  # alone it would find no bundle
+    bundle = _into(run, tiny_bundle)
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert f"dfkd-edge benchmark {shlex.quote(str(bundle.resolve()))}" in text
+
+
 def test_devices_merge_into_one_table_and_count_once(run: Path, tmp_path: Path) -> None:
     first, second = (_device(tmp_path / f"{n}.json", f"board {n}", n) for n in (7, 9))
     again = tmp_path / "again.json"
@@ -173,31 +207,71 @@ def test_devices_merge_into_one_table_and_count_once(run: Path, tmp_path: Path) 
     assert "11.00" in text
 
 
-def test_the_verdict_states_the_time_on_the_device_of_this_bundle_alone(
-    run: Path, tiny_bundle: Bundle, tmp_path: Path
+def test_what_a_device_sent_once_stays_on_every_later_page(
+    run: Path, bundle: Path, tmp_path: Path
 ) -> None:
-    bundle = run / "bundles" / "tiny"
-    shutil.copytree(tiny_bundle.folder, bundle)
-    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-    weights = StudentArtifact(run / "student", {}).weights
-    weights.write_bytes(b"")
-    manifest["provenance"]["student_sha256"] = file_hash(weights)
-    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    ours, other, host = (_device(tmp_path / f"{n}.json", f"board {n}", n) for n in (7, 9, 11))
-    for file in (ours, host):
-        document = json.loads(file.read_text(encoding="utf-8"))
-        document["bundle"] = {"manifest_sha256": file_hash(bundle / "manifest.json")}
-        if file is host:
-            document["models"]["int8"]["not_target"] = "host"
-        file.write_text(json.dumps(document), encoding="utf-8")
+    sent = _device(tmp_path / "result.json", "../../board 7", 7, bundle)
+    shown = CliRunner().invoke(app, ["report", str(run), str(sent), "--json"])
+    assert shown.exit_code == 0, shown.exception
+    (device,) = json.loads(shown.stdout)["devices"]
+    assert (device["device"], device["of_bundle_here"]) == ("../../board 7", True)
+    sent.unlink()
+    text = Page(write_report(bundle).read_text(encoding="utf-8")).text
+    assert "one image, p50, int8: ../../board 7" in text
+    (kept,) = (run / "devices").iterdir()
+    assert re.fullmatch(r"board-7-\w{8}\.json", kept.name)
+
+
+def test_a_result_of_an_earlier_bundle_is_shown_apart_and_proves_nothing(
+    run: Path, bundle: Path, tmp_path: Path
+) -> None:
+    sent = _device(tmp_path / "result.json", "board 7", 7, bundle)
+    assert OF_ANOTHER not in Page(write_report(run, [sent]).read_text(encoding="utf-8")).text
+    with (bundle / "manifest.json").open("a", encoding="utf-8") as stream:
+        stream.write("\n")  # as another export would
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert f"results {OF_ANOTHER}" in text
+    assert "No device has answered for this bundle yet" in text
+    assert "On the device" not in text
+    told = CliRunner().invoke(app, ["report", str(run), str(sent)])
+    assert f"is {OF_ANOTHER}: shown apart" in told.stderr
+
+
+def test_a_bundle_outside_a_run_keeps_results_and_stays_whole_when_it_is_replaced(
+    tiny_bundle: Bundle, tiny_contents: BundleContents, tmp_path: Path
+) -> None:
+    sent = _device(tmp_path / "result.json", "board 7", 7, tiny_bundle.folder)
+    write_report(tiny_bundle.folder, [sent])
+    open_bundle(tiny_bundle.folder)
+    write_bundle(tiny_bundle.folder, dataclasses.replace(tiny_contents, status="failed"))
+    page = write_report(tiny_bundle.folder).read_text(encoding="utf-8")
+    assert f"results {OF_ANOTHER}" in Page(page).text
+
+
+def test_a_damaged_result_that_is_kept_is_named_with_what_to_do(run: Path, tmp_path: Path) -> None:
+    write_report(run, [_device(tmp_path / "result.json", "board", 7)])
+    (kept,) = (run / "devices").iterdir()
+    kept.write_text("{", encoding="utf-8")
+    with pytest.raises(ArtifactError, match=rf"{kept.name}\): delete it"):
+        write_report(run)
+
+
+def test_the_verdict_states_the_time_on_the_device_of_this_bundle_alone(
+    run: Path, bundle: Path, tmp_path: Path
+) -> None:
+    ours, host = (_device(tmp_path / f"{n}.json", f"board {n}", n, bundle) for n in (7, 11))
+    other = _device(tmp_path / "9.json", "board 9", 9)
+    document = json.loads(host.read_text(encoding="utf-8"))
+    document["models"]["int8"]["not_target"] = "host"
+    host.write_text(json.dumps(document), encoding="utf-8")
     text = Page(write_report(run, [ours, other, host]).read_text(encoding="utf-8")).text
     assert text.count("On the device") == 1
     assert "one image, p50, int8: board 7" in text
 
 
-def test_a_result_of_a_host_is_no_device(run: Path, tmp_path: Path) -> None:
+def test_a_result_of_a_host_is_no_device(run: Path, bundle: Path, tmp_path: Path) -> None:
     missing = "No device has answered yet"
-    result = _device(tmp_path / "host.json", "a laptop", 7)
+    result = _device(tmp_path / "host.json", "a laptop", 7, bundle)
     document = json.loads(result.read_text(encoding="utf-8"))
     document["models"]["int8"] |= {
         "backend": "onnxruntime",
@@ -210,16 +284,16 @@ def test_a_result_of_a_host_is_no_device(run: Path, tmp_path: Path) -> None:
     assert "onnxruntime 1.0, x86_64 host, not the target" in text
     assert "int8: that is the FP32 graph" in text
     assert missing in text
-    board = _device(tmp_path / "board.json", "a board", 9)
+    board = _device(tmp_path / "board.json", "a board", 9, bundle)
     text = Page(write_report(run, [result, board]).read_text(encoding="utf-8")).text
     assert missing not in text
 
 
 @pytest.mark.parametrize("not_target", ["", "x86_64 host, not the target"])
 def test_a_board_that_answers_with_faults_alone_has_answered(
-    run: Path, tmp_path: Path, not_target: str
+    run: Path, bundle: Path, tmp_path: Path, not_target: str
 ) -> None:
-    result = _device(tmp_path / "board.json", "a board", 9)
+    result = _device(tmp_path / "board.json", "a board", 9, bundle)
     document = json.loads(result.read_text(encoding="utf-8"))
     document |= {"models": {}, "faults": ["no TensorRT"], "not_target": not_target}
     result.write_text(json.dumps(document), encoding="utf-8")
@@ -281,7 +355,7 @@ def test_a_foreign_file_is_no_result_and_a_foreign_folder_no_run(run: Path, tmp_
     torn.write_text(json.dumps({"marker": MARKER, "device": {}, "models": {"int8": []}}))
     with pytest.raises(ArtifactError, match="not whole"):
         write_report(run, [torn])
-    with pytest.raises(ArtifactError, match="cannot be read"):
+    with pytest.raises(UsageError, match="no such file"):
         write_report(run, [tmp_path / "missing.json"])
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "file").touch()
