@@ -25,6 +25,7 @@ from dfkd_edge.certainty import (
 from dfkd_edge.class_answers import weak_classes_lines
 from dfkd_edge.console import result_console
 from dfkd_edge.next_step import bundle_step
+from dfkd_edge.repaired_layers import repair_text
 from dfkd_edge.runtime.counting import counted, duration_text
 from dfkd_edge.temperature import temperature_lines, unknown_lines
 
@@ -108,13 +109,9 @@ def show_bundle(bundle: Bundle, document: dict[str, Any], report: str) -> None:
     """Print the closing panel of `export`; the time is that of the export that made the bundle."""
     manifest = bundle.manifest
     lines, provenance = verdict_lines(document), manifest["provenance"]
-    rescue, seconds = provenance.get("rescue"), provenance.get("seconds")
-    if rescue:
-        count = len(rescue["repair"]["float_nodes"])
-        tuned = rescue["finetune"]
-        text = f"{count} of {rescue['repair']['num_quantizable']} layers put back to float"
-        text += f", then fine-tuned for {tuned['num_steps']} steps" if tuned else ""
-        lines.append(f"repair      {text}")
+    repaired, seconds = repair_text(manifest), provenance.get("seconds")
+    if repaired:
+        lines.append(f"repair      {repaired}")
     warnings = provenance.get("lint_warnings", [])
     if warnings:
         rules = sorted({w["rule"] for w in warnings})

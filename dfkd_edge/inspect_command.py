@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,7 +51,8 @@ def _is_bundle(path: Path) -> bool:
 def _run(path: Path) -> dict[str, Any]:
     from dfkd_edge.class_names import read_class_names
     from dfkd_edge.interruption import kept_in
-    from dfkd_edge.run_dir import MANIFEST, damaged_files, find_run, read_stages
+    from dfkd_edge.run_bundles import bundles_of
+    from dfkd_edge.run_dir import damaged_files, file_hash, find_run, read_stages
     from dfkd_edge.run_lock import holder_of
     from dfkd_edge.runtime.mending import how_to_mend
 
@@ -59,10 +61,11 @@ def _run(path: Path) -> dict[str, Any]:
     own = [str(run / name) for name in damaged_files(run, stages)]
     num_files = sum(len(record["files"]) for record in stages.values())
     listed = run / "classes.txt"
-    inside = [_state(file.parent) for file in sorted(run.glob(f"bundles/*/{MANIFEST}"))]
-    bundles = {folder.name: status for folder, status, _ in inside}
-    unsound = [(folder, faults) for folder, _, faults in inside if faults]
-    damaged = [*own, *(fault for _, faults in unsound for fault in faults)]
+    weights = run / "student" / "student.safetensors"
+    student = file_hash(weights) if weights.is_file() else ""
+    inside = [_state(folder, student) for folder in bundles_of(run)]
+    unsound = [bundle for bundle in inside if bundle.faults]
+    damaged = [*own, *(fault for bundle in unsound for fault in bundle.faults)]
     done = {stage: stage in stages for stage in STAGES}
     done["evaluation"] = (run / "evaluation.json").is_file()
     again: list[str | Path] = [
@@ -77,31 +80,50 @@ def _run(path: Path) -> dict[str, Any]:
     following: list[str | Path] = ["export", path, "--target", "jetson"]
     if "student" not in stages:
         following = again
-    elif bundles:
-        following = ["check", path / "bundles" / next(iter(bundles))]
+    elif inside:
+        following = ["check", path / "bundles" / inside[0].folder.name]
     mend = _command(again)
     if unsound and not own:
-        mend = how_to_mend(unsound[0][0])
+        mend = how_to_mend(unsound[0].folder)
+    holder = holder_of(run)
+    next_step = mend if damaged else _command(following)
     return {
         "kind": "run",
         "path": str(run),
         "classes": list(read_class_names(listed).names) if listed.is_file() else [],
         "stages": done,
         "kept": [] if "student" in stages else kept_in(run),
-        "in_use_by": holder_of(run),
+        "in_use_by": holder,
         "settings": _settings(run),
         "student": _json_file(run / "student" / "student.json"),
-        "bundles": bundles,
+        "bundles": {bundle.folder.name: bundle.status for bundle in inside},
+        "gates": {bundle.folder.name: bundle.gate for bundle in inside},
+        "devices": _devices(run, inside),
         "size_bytes": _size(run),
         "num_verified": num_files - len(own),
         "damaged": damaged,
         "mend": mend,
-        "next": mend if damaged else _command(following),
+        "next": f"wait for {holder}, which works in this run" if holder else next_step,
     }
 
 
-def _state(folder: Path) -> tuple[Path, str, list[str]]:
-    """Verify a bundle inside of a run; returns its status, and what is wrong with its files."""
+@dataclass(frozen=True, slots=True)
+class BundleState:
+    """A bundle, verified."""
+
+    folder: Path
+    status: str
+    """As the manifest says, or `damaged`."""
+    gate: str
+    """What the gate decided, no firmer than its pictures allow, and what was repaired."""
+    faults: tuple[str, ...] = ()
+    """Files that are not as they were written."""
+    is_earlier: bool = False
+    """Whether it holds another student than the run by now."""
+
+
+def _state(folder: Path, student_sha256: str = "") -> BundleState:
+    """Verify a bundle; with the hash of its run's student it is told whether it holds that one."""
     from dfkd_edge.deployment.opening import open_bundle
     from dfkd_edge.errors import DfkdEdgeError
     from dfkd_edge.runtime.bundle_files import damaged_files
@@ -109,9 +131,37 @@ def _state(folder: Path) -> tuple[Path, str, list[str]]:
     try:
         manifest = open_bundle(folder, verify=False).manifest
     except DfkdEdgeError as error:
-        return folder, "damaged", [error.where]
-    faults = [fault.where for fault in damaged_files(folder, manifest)]
-    return folder, "damaged" if faults else str(manifest["status"]), faults
+        return BundleState(folder, "damaged", "damaged", (error.where,))
+    faults = tuple(fault.where for fault in damaged_files(folder, manifest))
+    if faults:
+        return BundleState(folder, "damaged", "damaged", faults)
+    gate = _gate_text(folder, manifest)
+    is_earlier = manifest["provenance"].get("student_sha256", student_sha256) != student_sha256
+    is_earlier = bool(student_sha256) and is_earlier
+    gate += "; holds an earlier student of the run" * is_earlier
+    return BundleState(folder, str(manifest["status"]), gate, is_earlier=is_earlier)
+
+
+def _gate_text(folder: Path, manifest: dict[str, Any]) -> str:
+    """Say what the gate of a whole bundle decided, and which layers that took."""
+    from dfkd_edge.certainty import gate_headline
+    from dfkd_edge.repaired_layers import repair_text
+    from dfkd_edge.runtime.bundle_files import VALIDATION
+
+    gate = _json_file(folder / VALIDATION).get("gate")
+    decided = gate_headline(gate) if gate else f"gate {manifest['status']}"
+    return "; ".join(filter(None, (decided, repair_text(manifest))))
+
+
+def _devices(folder: Path, bundles: Sequence[BundleState]) -> list[dict[str, Any]]:
+    """What devices said, and whether of a bundle that the report shows."""
+    from dfkd_edge.device_results import kept_results
+    from dfkd_edge.run_dir import file_hash
+    from dfkd_edge.runtime.bundle_files import MANIFEST
+
+    whole = [b.folder for b in bundles if not (b.faults or b.is_earlier)]
+    known = {file_hash(bundle / MANIFEST) for bundle in whole}
+    return [result.summary(known) for result in kept_results(folder, whole)]
 
 
 def _bundle(path: Path) -> dict[str, Any]:
@@ -136,6 +186,8 @@ def _bundle(path: Path) -> dict[str, Any]:
         "precision": manifest["precision"],
         "notes": graph_notes(bundle.precision, manifest["models"]),
         "status": manifest["status"],
+        "gate": "damaged" if damaged else _gate_text(path, manifest),
+        "devices": _devices(path, [_state(path)]),
         "version": manifest["version"],
         "models": {
             name: manifest["files"][file]["bytes"] for name, file in manifest["models"].items()
@@ -218,15 +270,20 @@ def _run_lines(document: dict[str, Any]) -> list[tuple[str, str]]:
     if student:
         about = f"{student['timm_name']}, {student['num_parameters'] / 1e6:.2f} M parameters"
     stages = (f"{stage} {'done' if done else 'open'}" for stage, done in document["stages"].items())
-    goes_on = f"{', '.join(document['kept'])}; the next command goes on from there"
+    goes_on = f"{', '.join(document['kept'])}; the same distill command goes on from there"
     return [
         ("stages", ", ".join(stages)),
         ("kept", goes_on if document["kept"] else ""),
         ("in use", f"by {document['in_use_by']}" if document["in_use_by"] else ""),
         ("settings", made_with),
         ("student", about),
-        ("bundles", ", ".join(f"{name} {status}" for name, status in document["bundles"].items())),
+        *((f"bundle {name}", gate) for name, gate in document["gates"].items()),
+        *_device_lines(document),
     ]
+
+
+def _device_lines(document: dict[str, Any]) -> list[tuple[str, str]]:
+    return [("device", str(device["summary"])) for device in document["devices"]]
 
 
 def _bundle_lines(document: dict[str, Any]) -> list[tuple[str, str]]:
@@ -235,7 +292,8 @@ def _bundle_lines(document: dict[str, Any]) -> list[tuple[str, str]]:
         ("target", f"{document['target']}, runs on {document['backend']}"),
         ("models", f"{', '.join(models)}; recommended: {document['precision']}"),
         *(("note", note) for note in document["notes"]),
-        ("gate", document["status"]),
+        ("gate", document["gate"]),
+        *_device_lines(document),
         ("input", document["input"]),
         ("made by", f"dfkd-edge {document['version']}"),
     ]

@@ -266,6 +266,14 @@ def _continued(manifest: dict[str, Any] | None, run_key: str) -> dict[str, Any]:
     }
 
 
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run whose manifest can be read."""
+    try:
+        return _read_manifest(path) is not None
+    except (RunDirError, ArtifactError):
+        return False
+
+
 def find_run(path: Path) -> Path:
     """Check that a folder holds a run and return its real path.
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shlex
@@ -7,17 +8,23 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from dfkd_edge.cli import app
 from dfkd_edge.config import PipelineConfig
 from dfkd_edge.config_file import to_toml
+from dfkd_edge.deployment.bundle import BundleContents, write_bundle
+from dfkd_edge.device_results import OF_ANOTHER
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.run_dir import atomic_write, open_run
 from dfkd_edge.run_lock import locked
 from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.runtime.device_result import MARKER
 from dfkd_edge.runtime.mending import EXPORT_AGAIN
+from dfkd_edge.validation.gate import Verdict
+from dfkd_edge.validation.statistics import paired_drop
 
 
 def inspected(path: Path) -> tuple[dict[str, Any], Result]:
@@ -61,8 +68,10 @@ def test_what_an_unfinished_run_keeps_and_who_works_in_it_are_told(run: Path) ->
     assert document["in_use_by"] == ""
     with locked(run, 0):
         shown = CliRunner().invoke(app, ["inspect", str(run)], env={"COLUMNS": "300"}).stdout
-    assert "1 shard of surrogate images; the next command goes on from there" in shown
+    assert "1 shard of surrogate images; the same distill command goes on from there" in shown
     assert f"by process {os.getpid()}" in shown
+    assert f"wait for process {os.getpid()}" in shown
+    assert "dfkd-edge distill" not in shown
 
 
 def test_a_changed_file_of_a_run_is_named(run: Path) -> None:
@@ -85,6 +94,43 @@ def test_the_bundles_of_a_run_are_verified_too(run: Path, tiny_bundle: Bundle) -
     assert document["damaged"] == [str(bundle / "classes.txt")]
     assert document["mend"] == EXPORT_AGAIN
     assert isinstance(result.exception, ArtifactError)
+
+
+def test_a_gate_is_called_no_firmer_than_it_is_and_repaired_layers_are_told(
+    run: Path, tiny_contents: BundleContents
+) -> None:
+    correct = np.ones(100, bool)
+    gate = Verdict(True, 0.01, "photo", "onnx-int8", "top1", paired_drop(correct, correct))
+    repair = {"float_nodes": ["a", "b"], "num_quantizable": 9, "num_graphs": 3}
+    int8 = dataclasses.replace(tiny_contents.models["int8"], notes={"float_nodes": ["a", "b"]})
+    contents = dataclasses.replace(
+        tiny_contents,
+        models={**tiny_contents.models, "int8": int8},
+        validation={"gate": gate.document()},
+        provenance={"rescue": {"repair": repair, "finetune": None}},
+    )
+    bundle = write_bundle(run / "bundles" / "board", contents)
+    told = "gate passed, too few pictures to exclude a loss above the 1-point limit; "
+    told += "2 of 9 layers put back to float"
+    assert inspected(run)[0]["gates"] == {"board": told}
+    assert inspected(bundle.folder)[0]["gate"] == told
+
+
+def test_devices_and_whether_their_bundle_lies_here_are_listed(
+    run: Path, tiny_bundle: Bundle
+) -> None:
+    shutil.copytree(tiny_bundle.folder, run / "bundles" / "board")
+    for name, sha256 in (("ours", tiny_bundle.sha256), ("other", "0" * 64)):
+        document = {
+            "marker": MARKER,
+            "device": {"board": name},
+            "bundle": {"manifest_sha256": sha256},
+            "models": {"int8": {"latency": {"percentile_ms": {"p50": 2.5}}}},
+        }
+        atomic_write(run / "devices" / f"{name}.json", json.dumps(document))
+    other, ours = (device["summary"] for device in inspected(run)[0]["devices"])
+    assert ours == "ours: int8 2.50 ms (ours.json)"
+    assert other == f"other: int8 2.50 ms, {OF_ANOTHER} (other.json)"
 
 
 def test_a_bundle_is_told_by_target_models_and_gate(tiny_bundle: Bundle) -> None:

@@ -108,6 +108,7 @@ def export_student(
         confidence = _confidence(run, proven.proof, context)
         provenance = {
             **_provenance(run, config, context.seed, key),
+            "folder": str(plan.folder.resolve()),
             "data": plan.data,
             "lint_warnings": conversion.warnings,
             "oracle": oracle,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from dfkd_edge.errors import UsageError
+from dfkd_edge.run_bundles import bundles_of
+from dfkd_edge.run_dir import is_run
 from dfkd_edge.runtime import bundle_files
-from dfkd_edge.runtime.bundle_files import MANIFEST, Bundle
+from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime_faults import faults_as_errors
 
 
@@ -35,18 +39,35 @@ def find_bundle(path: Path) -> Path:
     Raises:
         UsageError: the run holds none or several.
     """
-    bundles = path / "bundles"
-    if not bundles.is_dir():
+    found = bundles_of(path)
+    if not found and not is_run(path):
         return path
-    found = sorted(child for child in bundles.iterdir() if (child / MANIFEST).is_file())
-    if len(found) != 1:
-        names = ", ".join(child.name for child in found) or "none"
+    if not found:
         raise UsageError(
-            f"run holds {len(found)} bundles, name one: {names}",
-            where=str(bundles),
-            hint="dfkd-edge export makes one",
+            "the run has no bundle yet",
+            where=str(path),
+            hint=f"dfkd-edge export {shlex.quote(str(path))} makes one",
+        )
+    if len(found) > 1:
+        raise UsageError(
+            f"the run has {len(found)} bundles: {', '.join(map(_told, found))}",
+            where=str(path),
+            hint=f"name one, such as {next(filter(_is_readable, found), found[0])}",
         )
     return found[0]
+
+
+def _told(bundle: Path) -> str:
+    return bundle.name if _is_readable(bundle) else f"{bundle.name} (damaged)"
+
+
+def _is_readable(bundle: Path) -> bool:
+    """Whether a bundle has a whole manifest; its other files are not looked at."""
+    try:
+        bundle_files.read_manifest(bundle)
+    except Fault:
+        return False
+    return True
 
 
 def held_precision(bundle: Bundle, precision: str) -> str:

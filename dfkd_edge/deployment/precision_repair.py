@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.errors import ConversionError
 from dfkd_edge.interfaces import Reporter, Runner
+from dfkd_edge.repaired_layers import WHERE_CHOSEN, why_none
 from dfkd_edge.validation.gate import Verdict
 from dfkd_edge.validation.statistics import mean_divergence
 
@@ -33,9 +34,6 @@ AIM_SHARE = 0.5
 as the quickstart's did with seed 2 (the share is ours)."""
 MAX_FLOAT_SHARE = 1 / 3
 """With more layers in float, INT8 is hardly worth its name: then the student is fine-tuned."""
-
-WHERE_CHOSEN = "on views to choose by, not the gate's"
-"""Said of every figure of the repair: the gate's stand beside them."""
 
 Quantize = Callable[[frozenset[str]], ModelFile]
 """Nodes that stay float -> INT8 graph."""
@@ -74,9 +72,10 @@ class RepairReport:
     def sentence(self) -> str:
         """Say it in one line, and that its figures are not the gate's."""
         drops = f"{self.drop_before * 100:.2f} -> {self.drop_after * 100:.2f} points of agreement"
+        why = "" if self.float_nodes else f"; {why_none(self.num_graphs)}"
         return (
             f"repair: {len(self.float_nodes)} of {self.num_quantizable} layers back to float, drop "
-            f"{drops} {WHERE_CHOSEN}"
+            f"{drops} {WHERE_CHOSEN}{why}"
         )
 
     def document(self) -> dict[str, Any]:

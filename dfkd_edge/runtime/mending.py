@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
-COPY_AGAIN = "copy the bundle again from the host"
+COPY_AGAIN = "copy the bundle again from the host that exported it, or export it again there"
 EXPORT_AGAIN = "run the same dfkd-edge export again"
+MANIFEST = "manifest.json"
 
 
 def how_to_mend(path: Path) -> str:
     """Name the next step for a damaged bundle, or a file of it.
 
-    Below `bundles/` of a run it can be made again; one that lies elsewhere was copied there.
+    Below `bundles/` of a run it can be made again, and so it can where `export --output` put it;
+    one that lies elsewhere was copied there.
     """
     real = Path(os.path.realpath(str(path)))  # a loop of links raises nothing here
     for folder in (real, *real.parents):
-        if folder.parent.name == "bundles" and (folder.parents[1] / "manifest.json").is_file():
+        if folder.parent.name == "bundles" and (folder.parents[1] / MANIFEST).is_file():
+            return EXPORT_AGAIN
+        if _was_exported_here(folder):
             return EXPORT_AGAIN
     return COPY_AGAIN
+
+
+def _was_exported_here(folder: Path) -> bool:
+    """Whether a bundle's manifest names this very folder, and a run that is still here."""
+    try:
+        document = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        made = document["provenance"]
+        return bool(made["folder"] == str(folder) and (Path(made["run"]) / MANIFEST).is_file())
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return False

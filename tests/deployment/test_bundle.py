@@ -11,6 +11,7 @@ from dfkd_edge.artifacts import ModelFile, load_tensors
 from dfkd_edge.deployment.bundle import BundleContents, write_bundle
 from dfkd_edge.deployment.opening import find_bundle, open_bundle
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError, RunDirError, UsageError
+from dfkd_edge.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.target_profile import Precision
 
@@ -148,5 +149,12 @@ def test_the_only_bundle_of_a_run_is_found(tmp_path: Path, tiny_contents: Bundle
     assert find_bundle(tmp_path / "run") == first.folder
     assert find_bundle(first.folder) == first.folder
     write_bundle(tmp_path / "run" / "bundles" / "b", tiny_contents)
-    with pytest.raises(UsageError, match="a, b"):
+    with pytest.raises(UsageError, match=r"has 2 bundles: a, b .*name one, such as \S+/bundles/a$"):
+        find_bundle(tmp_path / "run")
+
+
+def test_a_run_without_a_bundle_is_sent_to_export(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", "key", resume=True, exist_ok=False) as run:
+        (run.path / "bundles" / ".export-left").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"no bundle yet .*: dfkd-edge export \S+/run makes one$"):
         find_bundle(tmp_path / "run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dfkd_edge.cli import app
+from dfkd_edge.deployment.bundle import BundleContents, write_bundle
 from dfkd_edge.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.mending import COPY_AGAIN, EXPORT_AGAIN, how_to_mend
@@ -38,6 +40,10 @@ def said_by(*arguments: object) -> str:
     return str(result.exception)
 
 
+def shown_by(*arguments: object) -> str:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments]).stdout
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("is_copy", [True, False])
 def test_whoever_finds_the_damage_gives_the_one_advice_that_fits_the_place(
@@ -55,6 +61,31 @@ def test_whoever_finds_the_damage_gives_the_one_advice_that_fits_the_place(
         assert line.endswith(f": {advice}"), line
         assert line.count(advice) == 1
         assert other not in line
+
+
+def test_a_bundle_that_was_exported_elsewhere_on_this_host_is_exported_again(
+    tiny_contents: BundleContents, in_run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "elsewhere"
+    made = {"run": str(in_run.parents[1]), "folder": str(folder.resolve())}
+    write_bundle(folder, dataclasses.replace(tiny_contents, provenance=made))
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    for place in (folder, copy):
+        DAMAGES["cut"](place)
+    assert said_by("check", folder).endswith(f": {EXPORT_AGAIN}")
+    assert said_by("check", copy).endswith(f": {COPY_AGAIN}")
+    (in_run.parents[1] / "manifest.json").unlink()
+    assert said_by("check", folder).endswith(f": {COPY_AGAIN}")
+
+
+@pytest.mark.parametrize("damage", ["empty manifest", "no manifest"])
+def test_a_bundle_that_lost_its_manifest_is_listed_by_its_run(in_run: Path, damage: str) -> None:
+    DAMAGES[damage](in_run)
+    run = in_run.parents[1]
+    assert "bundle board damaged" in " ".join(shown_by("inspect", run).split())
+    assert said_by("check", run).endswith(f"manifest.json): {EXPORT_AGAIN}")
+    shutil.copytree(in_run, in_run.parent / "other")
+    assert "2 bundles: board (damaged), other (damaged)" in said_by("check", run)
 
 
 def test_a_run_names_a_damaged_bundle_by_its_file_and_says_what_to_do(in_run: Path) -> None:
