@@ -15,6 +15,7 @@ from dfkd_edge.deploy_cli import check, export, run
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.flags import distill_overrides
 from dfkd_edge.inspect_command import inspect
+from dfkd_edge.interruption import Terminated, interrupt_on_sigterm, interrupted_line
 from dfkd_edge.machine_commands import cache_app, doctor
 from dfkd_edge.options import (
     RUNS,
@@ -56,14 +57,14 @@ class InOrderOfUse(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            from dfkd_edge.interruption import interrupted_line
-
             sys.stderr.write(f"\n{interrupted_line(stop, sys.argv[1:])}\n")
-            raise typer.Exit(INTERRUPTED) from stop
+            is_ours = not isinstance(stop, Terminated)
+            raise typer.Exit(INTERRUPTED if is_ours else TERMINATED) from stop
 
 
 PROGRAM = "dfkd-edge"
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+"""By Ctrl-C and by SIGTERM: 128 and the number of the signal, as shells have it."""
 ParserError: Any = typer.BadParameter.__bases__[0]
 """UsageError of the parser: click's own class, or the one of a typer that brings its parser."""
 
@@ -195,6 +196,7 @@ for group, name in ((classes_app, "classes"), (targets_app, "targets"), (cache_a
 
 def main() -> None:
     """Run the command line; the one place where errors become exit codes."""
+    interrupt_on_sigterm()
     try:
         code = app(prog_name=PROGRAM, standalone_mode=False)
     except ParserError as error:

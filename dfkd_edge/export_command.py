@@ -16,6 +16,7 @@ from dfkd_edge.config import ExportConfig, PipelineConfig
 from dfkd_edge.config_file import load_config, to_toml
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
 from dfkd_edge.deployment.precision import chosen_precision, refuse_impossible
+from dfkd_edge.deployment.workplace import WAIT_OR_STOP
 from dfkd_edge.distill_command import DistillRequest, run_request
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.export_view import (
@@ -30,6 +31,7 @@ from dfkd_edge.process import prepare_host
 from dfkd_edge.real_pictures import pictures_below
 from dfkd_edge.report_command import keep_document, refresh_report
 from dfkd_edge.run_dir import find_run, require_stages, require_writable
+from dfkd_edge.run_lock import refuse_run_in_use
 from dfkd_edge.runtime.bundle_files import CHECK_RESULT, VALIDATION
 from dfkd_edge.runtime_faults import require_folder, require_pictures
 
@@ -100,7 +102,7 @@ def plan_export(request: ExportRequest) -> PlannedExport:
 
     Raises:
         UsageError: the request cannot be met.
-        RunDirError: another bundle is there.
+        RunDirError: another bundle is there, or another process works in the run.
         EnvironmentLackingError: the bundle cannot be written.
     """
     _settled(None, request.overrides)
@@ -109,6 +111,8 @@ def plan_export(request: ExportRequest) -> PlannedExport:
     if request.output:
         _require_free(request.output)
     run = find_run(request.run)
+    if not request.dry_run:
+        refuse_run_in_use(run, WAIT_OR_STOP)
     require_stages(run, {"surrogates", "student"})
     config, target = _settled(run / "config.toml", request.overrides)
     refuse_impossible(target, config.export)

@@ -1,13 +1,16 @@
 """What an interrupted command says: the step that was in progress, what is kept, how to go on.
 
-Who knows one of these adds it to the KeyboardInterrupt as a note (PEP 678) on its way up.
+Who knows one of these adds it to the KeyboardInterrupt as a note (PEP 678) on its way up. SIGTERM,
+which batch systems send, interrupts as Ctrl-C does.
 """
 
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.run_dir import read_stages
@@ -18,6 +21,24 @@ KEPT_STAGES = {
     "surrogates": "the surrogate images",
     "student": "the student",
 }
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: all that cleans up after Ctrl-C cleans up after it."""
+
+
+def interrupt_on_sigterm() -> None:
+    """Let SIGTERM unwind the program; a second one ends it at once.
+
+    A parent that has it ignored keeps its will.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, stop)
 
 
 def note_step(error: BaseException, step: str) -> None:

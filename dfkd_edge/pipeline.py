@@ -12,6 +12,7 @@ from dfkd_edge.config import PipelineConfig
 from dfkd_edge.config_file import to_toml
 from dfkd_edge.deployment.calibration_source import calibration_shortage
 from dfkd_edge.deployment.export import ExportPlan, export_student
+from dfkd_edge.deployment.workplace import export_workplace
 from dfkd_edge.distillation import distill
 from dfkd_edge.few_shot import join_pictures
 from dfkd_edge.finished_run import open_finished_run
@@ -90,11 +91,12 @@ def run_export_stage(
     reporter: Reporter,
 ) -> Bundle:
     """From a finished student to a proven bundle in `folder`."""
-    run = open_finished_run(run_path)
-    context = StageContext(RunDir(run.path, {}), reporter, config.seed, config.device)
-    target = load_target(config.export.target)
-    plan = ExportPlan(folder=folder, data=data, exist_ok=exist_ok)
-    return export_student(run, target, config.export, plan, context)
+    with export_workplace(run_path) as work:
+        run = open_finished_run(run_path)
+        context = StageContext(RunDir(run.path, {}), reporter, config.seed, config.device)
+        target = load_target(config.export.target)
+        plan = ExportPlan(folder=folder, work=work, data=data, exist_ok=exist_ok)
+        return export_student(run, target, config.export, plan, context)
 
 
 def _record_request(config: PipelineConfig, class_names: ClassNames, run_dir: RunDir) -> None:

@@ -11,15 +11,18 @@ from pathlib import Path
 from dfkd_edge.errors import EnvironmentLackingError, RunDirError
 
 LOCK, HOLDER = ".lock", ".lock.holder"
+OR_ANOTHER_RUN = "wait for it or stop it, the same command goes on then; --output DIR makes another"
+"""What a command does that makes a run."""
 
 
 @contextlib.contextmanager
-def locked(path: Path, wait_s: float) -> Iterator[None]:
+def locked(path: Path, wait_s: float, hint: str = OR_ANOTHER_RUN) -> Iterator[None]:
     """Make a run directory and hold its lock.
 
     Args:
         path: the directory.
         wait_s: how long another process may hold the lock.
+        hint: what to do about a process that holds it for longer.
 
     Raises:
         RunDirError: another process holds it for longer.
@@ -32,7 +35,7 @@ def locked(path: Path, wait_s: float) -> Iterator[None]:
         lock = filelock.FileLock(path / LOCK)
         lock.acquire(timeout=wait_s)
     except filelock.Timeout as error:
-        raise _in_use(path, _holder_name(path)) from error
+        raise _in_use(path, _holder_name(path), hint) from error
     except OSError as error:
         raise EnvironmentLackingError(
             f"cannot use folder: {error.strerror}", where=str(path), hint="choose another --output"
@@ -69,7 +72,7 @@ def _holder_name(path: Path) -> str:
     return "another process"
 
 
-def refuse_run_in_use(path: Path) -> None:
+def refuse_run_in_use(path: Path, hint: str = OR_ANOTHER_RUN) -> None:
     """Find out, before anything is loaded, whether another process works in a run directory.
 
     Raises:
@@ -77,12 +80,8 @@ def refuse_run_in_use(path: Path) -> None:
     """
     holder = holder_of(path)
     if holder:
-        raise _in_use(path, holder)
+        raise _in_use(path, holder, hint)
 
 
-def _in_use(path: Path, holder: str) -> RunDirError:
-    return RunDirError(
-        f"run is in use by {holder}",
-        where=str(path),
-        hint="wait for it or stop it, the same command goes on then; --output DIR makes another",
-    )
+def _in_use(path: Path, holder: str, hint: str) -> RunDirError:
+    return RunDirError(f"run is in use by {holder}", where=str(path), hint=hint)

@@ -162,21 +162,24 @@ def test_no_color_is_obeyed(tmp_path: Path) -> None:
     assert "31m" not in on_a_terminal(tmp_path, {"NO_COLOR": "1"})
 
 
-def test_ctrl_c_says_what_is_kept_and_how_to_go_on(tmp_path: Path, quickstart: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_say_what_is_kept_and_how_to_go_on(
+    tmp_path: Path, quickstart: Path, number: int, code: int
+) -> None:
     with subprocess.Popen(
         command("distill", "--classes", str(quickstart)),
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job may ignore it
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a job may ignore it
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if "loading libraries" in line:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(number)
                 break
         rest = process.stderr.read()
-    assert process.returncode == 130, rest
+    assert process.returncode == code, rest
     assert (
         "stopped while loading libraries; what is done is kept; the same command goes on\n" in rest
     )

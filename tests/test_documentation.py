@@ -24,7 +24,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dfkd_edge.class_names import read_class_names
-from dfkd_edge.cli import INTERRUPTED, app
+from dfkd_edge.cli import INTERRUPTED, TERMINATED, app
 from dfkd_edge.config_file import load_config, to_toml
 from dfkd_edge.deployment.recipe import build_script
 from dfkd_edge.errors import (
@@ -293,7 +293,7 @@ def install(package: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_every_list_of_exit_codes_is_whole() -> None:
     errors = (DfkdEdgeError, UsageError, GateFailedError, EnvironmentLackingError)
-    codes = {0, INTERRUPTED, *(error.exit_code for error in errors)}
+    codes = {0, INTERRUPTED, TERMINATED, *(error.exit_code for error in errors)}
     (line,) = re.findall(r"^Exit codes: .*$", GUIDES[0].read_text(encoding="utf-8"), re.MULTILINE)
     assert {int(code) for code in re.findall(r"\b\d+\b", line)} == codes
     for guide in ("jetson", "ci_pipeline"):

@@ -6,7 +6,6 @@ Shape suffixes: G golden images, S side, C = 3 channels, D embedding width, K cl
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +54,8 @@ class ExportPlan:
 
     folder: Path
     """The bundle itself."""
+    work: Path
+    """Graphs are made here; nothing of it is kept."""
     data: str = ""
     """Labelled pictures for the ladder; empty takes the built-in suite."""
     exist_ok: bool = False
@@ -99,26 +100,24 @@ def export_student(
         context,
     )
     images = calibration_set(run, target, config, context) if precision == "int8" else None
-    plan.folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=plan.folder.parent) as work:
-        conversion = Conversion(target, config, context.reporter, Path(work))
-        proven = _convert_and_prove(run, conversion, networks, images, (evaluation, context))
-        shipped = _shipped(proven.graphs, target)
-        oracle = conversion.consult_oracle(shipped)
-        confidence = _confidence(run, proven.proof, context)
-        provenance = {
-            **_provenance(run, config, context.seed, key),
-            "folder": str(plan.folder.resolve()),
-            "data": plan.data,
-            "lint_warnings": conversion.warnings,
-            "oracle": oracle,
-            "rescue": proven.rescue,
-            "seconds": round(time.monotonic() - begun, 1),
-        }
-        contents = _contents(run, conversion, proven, images, (confidence, provenance))
-        with context.reporter.stage("writing the bundle", 1) as progress:
-            bundle = write_bundle(plan.folder, contents)
-            progress.advance()
+    conversion = Conversion(target, config, context.reporter, plan.work)
+    proven = _convert_and_prove(run, conversion, networks, images, (evaluation, context))
+    shipped = _shipped(proven.graphs, target)
+    oracle = conversion.consult_oracle(shipped)
+    confidence = _confidence(run, proven.proof, context)
+    provenance = {
+        **_provenance(run, config, context.seed, key),
+        "folder": str(plan.folder.resolve()),
+        "data": plan.data,
+        "lint_warnings": conversion.warnings,
+        "oracle": oracle,
+        "rescue": proven.rescue,
+        "seconds": round(time.monotonic() - begun, 1),
+    }
+    contents = _contents(run, conversion, proven, images, (confidence, provenance))
+    with context.reporter.stage("writing the bundle", 1) as progress:
+        bundle = write_bundle(plan.folder, contents)
+        progress.advance()
     return bundle
 
 

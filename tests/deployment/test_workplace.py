@@ -1,0 +1,72 @@
+"""An export has its run for itself and leaves nothing half, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dfkd_edge.deployment.workplace import export_workplace
+from dfkd_edge.errors import RunDirError
+from dfkd_edge.export_command import ExportRequest, plan_export
+from dfkd_edge.inspect_command import inspect
+from dfkd_edge.run_bundles import bundles_of
+from dfkd_edge.run_dir import open_run
+from dfkd_edge.run_lock import holder_of
+
+EXPORT = """
+import os, sys
+from pathlib import Path
+from dfkd_edge.deployment.workplace import export_workplace
+from dfkd_edge.interruption import interrupt_on_sigterm
+
+interrupt_on_sigterm()
+with export_workplace(Path(sys.argv[1])) as work:
+    (work / "check.pyz").touch()
+    os.kill(os.getpid(), int(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    with open_run(tmp_path / "run", "key", resume=True, exist_ok=False) as made:
+        return made.path
+
+
+def left_by(run: Path, number: int) -> list[Path]:
+    """Kill an export in the middle; returns what lies beside the bundles."""
+    subprocess.run([sys.executable, "-c", EXPORT, run, str(number)], check=False)
+    return list((run / "bundles").iterdir())
+
+
+def test_sigterm_leaves_nothing(run: Path) -> None:
+    assert left_by(run, signal.SIGTERM) == []
+
+
+def test_what_sigkill_leaves_is_no_bundle_and_goes_with_the_next_export(run: Path) -> None:
+    assert len(left_by(run, signal.SIGKILL)) == 1
+    assert bundles_of(run) == []
+    with export_workplace(run) as work:
+        assert list((run / "bundles").iterdir()) == [work]
+    assert list((run / "bundles").iterdir()) == []
+
+
+def test_a_second_export_is_told_who_works_in_the_run(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = ExportRequest(
+        run=run, overrides=(), data="", output=None, exist_ok=False, dry_run=False,
+        as_json=False, quiet=True,
+    )  # fmt: skip
+    with export_workplace(run):
+        with pytest.raises(RunDirError, match=f"in use by process {os.getpid()}.*wait for it"):
+            plan_export(request)
+        with pytest.raises(RunDirError, match="in use"), export_workplace(run):
+            pass
+        inspect(run)
+    assert "wait for process" in capsys.readouterr().out
+    assert holder_of(run) == ""
