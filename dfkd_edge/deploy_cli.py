@@ -24,7 +24,7 @@ from dfkd_edge.options import (
 )
 
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Check the request, show the settings, do nothing.")
+    bool, typer.Option("--dry-run", help="Check the request, estimate time and memory, do nothing.")
 ]
 Data = Annotated[
     File, typer.Option(help="Labelled pictures to measure on: DIR/[DOMAIN/]CLASS/*.jpg.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from dfkd_edge.class_names import read_class_names
-from dfkd_edge.config import ExportConfig, PipelineConfig
+from dfkd_edge.config import PipelineConfig
 from dfkd_edge.config_file import load_config, to_toml
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
 from dfkd_edge.deployment.precision import chosen_precision, refuse_impossible
@@ -156,11 +156,11 @@ def run_export(request: ExportRequest) -> None:
         DfkdEdgeError: any other error of the tree.
     """
     plan = plan_export(request)
-    run, config, target, folder = plan.run, plan.config, plan.target, plan.folder
+    run, config, target = plan.run, plan.config, plan.target
     precision = chosen_precision(target, config.export)
     console = make_console(request.quiet)
     if request.dry_run:
-        _show_plan(config.export, target.name, run, folder, request)
+        _show_plan(plan, request, console)
         return
     console.print(f"dfkd-edge: {escape(str(run))} -> {escape(target.name)}, {precision}")
     if target.no_int8_reason and precision != "int8":
@@ -315,18 +315,26 @@ def _settled(path: Path | None, overrides: tuple[str, ...]) -> tuple[PipelineCon
     return config, target
 
 
-def _show_plan(
-    config: ExportConfig, target: str, run: Path, folder: Path, request: ExportRequest
-) -> None:
+def _show_plan(plan: PlannedExport, request: ExportRequest, console: Console) -> None:
+    """Estimate time and memory, and print them with the settings."""
+    with loading_libraries(console):
+        prepare_host()
+        from dfkd_edge.export_estimate import estimate_export
+        from dfkd_edge.finished_run import open_finished_run
+
+        run = open_finished_run(plan.run)
+        estimate = estimate_export(run, plan.config, plan.target, request.data)
     if request.as_json:
         document = {
-            "run": str(run),
-            "target": target,
-            "bundle": str(folder),
-            "config": dataclasses.asdict(config),
+            "run": str(plan.run),
+            "target": plan.target.name,
+            "bundle": str(plan.folder),
+            "estimate": estimate.document(),
+            "config": dataclasses.asdict(plan.config.export),
         }
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
         return
-    settings = to_toml(PipelineConfig(export=config))
-    section = settings[settings.index("[export]") :]
-    sys.stdout.write(f"# {run} -> {folder} for {target}; nothing was run\n{section}")
+    settings = to_toml(PipelineConfig(export=plan.config.export))
+    about = [f"{plan.run} -> {plan.folder} for {plan.target.name}; nothing was run"]
+    lines = "".join(f"# {line}\n" for line in (*about, *estimate.lines()))
+    sys.stdout.write(lines + settings[settings.index("[export]") :])

@@ -38,6 +38,8 @@ from dfkd_edge.validation.ladder import STUDENT, TEACHER, Predictions, Rung, cli
 
 NUM_RANKING_IMAGES = 96
 """A layer's harm shows in the class probabilities of few images (ours)."""
+CHOOSING_SIZE = 0.5
+"""Images to choose by, as a share of those of the proof (ours)."""
 
 
 class Unseen:
@@ -108,7 +110,9 @@ class Rescuer:
 
     def _choosing(self) -> Choosing:
         """Show the first rungs what graphs will be chosen by; it is chosen without labels."""
-        suite = surrogate_suite(self.run.surrogates, self.context.seed, CHOOSING_ROUND, 0.5)
+        suite = surrogate_suite(
+            self.run.surrogates, self.context.seed, CHOOSING_ROUND, CHOOSING_SIZE
+        )
         rungs = [
             rung for rung in self.proof.rungs if rung.name in (TEACHER, STUDENT, self._last.name)
         ]

@@ -304,3 +304,21 @@ def test_dry_run_shows_the_plan_and_writes_nothing(finished_run: Path, tmp_path:
     assert document["target"] == "orin-nano-8gb-super@jp6.2"
     assert document["config"]["batch"] == [1, 4]
     assert not folder.exists()
+
+
+def test_dry_run_estimates_what_each_part_of_an_export_takes(finished_run: Path) -> None:
+    def estimated(*flags: str) -> dict[str, float]:
+        said = _invoke("export", finished_run, "--target", "jetson", "--dry-run", "--json", *flags)
+        assert said.exit_code == 0, said.exception
+        estimate: dict[str, float] = json.loads(said.stdout)["estimate"]
+        return estimate
+
+    whole, unrepaired = estimated(), estimated("--no-repair")
+    assert min(whole["seconds"], whole["more_seconds"], whole["repair_seconds"]) > 0
+    assert whole["repair_memory_gib"] > whole["memory_gib"] > 1
+    assert unrepaired["repair_seconds"] == 0
+    assert unrepaired["num_images"] == whole["num_images"]
+    assert estimated("--precision", "fp16")["repair_seconds"] == 0
+    shown = _invoke("export", finished_run, "--target", "jetson", "--dry-run", "--max-drop", "1")
+    assert "# time " in shown.stdout
+    assert "is repaired" not in shown.stdout
