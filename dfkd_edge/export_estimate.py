@@ -36,9 +36,9 @@ WRITING_S, GRAPH_S = 12.0, 0.2
 of it and opened. Measured with the default student; they grow slowly with its layers."""
 CALIBRATION_PASSES = 2
 """Cost of an image that ranges are taken from, every tensor of it, in forward passes; measured."""
-LIBRARIES_BYTES = int(1.2 * 2**30)
-"""Main memory of a process that has loaded torch, timm, open_clip, onnx and onnxruntime and written
-the graph of the default student, measured on x86-64 Linux."""
+WORKING_BYTES = int(1.45 * 2**30)
+"""Main memory of an export of the default student less its weights and images, most of it torch,
+onnx, onnxruntime and what they keep for the next call; measured on x86-64 Linux."""
 BACKWARD = 2
 """Cost of the gradients of a step, in forward passes."""
 ROUNDED = 2
@@ -106,7 +106,7 @@ def estimate_export(
     is_repaired = precision == "int8" and config.export.repair and config.export.max_drop < 1
     repair_s = calibration_s + num_images * student_s  # of what was tuned; the choice is proven
     repair_s += _repair_s(run, student, teacher_s, student_s)
-    num_bytes = LIBRARIES_BYTES + run.surrogates.images.nbytes
+    num_bytes = WORKING_BYTES + run.surrogates.images.nbytes
     num_bytes += 0 if data else num_images * 3 * run.surrogates.images.shape[1] ** 2
     num_bytes += 4 * (teacher.num_image_parameters + student.num_parameters)
     return ExportEstimate(
