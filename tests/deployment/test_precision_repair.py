@@ -109,3 +109,11 @@ def test_layers_that_cannot_be_left_in_float_end_no_repair() -> None:
     assert (report.passed, report.float_nodes, report.drop_after) == (False, (), 0.28)
     nothing = repair((), len(NODES), judge, 0.28, Silence())
     assert nothing.num_graphs == 0
+    assert nothing.sentence().endswith("no graph could be made with layers in float")
+
+
+def test_a_repair_that_puts_nothing_back_says_what_was_tried() -> None:
+    report = repair(RANKED, len(NODES), lambda f: _judged(0.3, 0.05), 0.28, Silence())
+    assert report.float_nodes == ()
+    tried = f"none of the {report.num_graphs} graphs tried with layers in float loses less"
+    assert report.sentence().endswith(tried)
