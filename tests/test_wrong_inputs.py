@@ -309,3 +309,4 @@ def test_hostile_names_are_text(place: Path, monkeypatch: pytest.MonkeyPatch) ->
     arguments = ["distill", "--classes", "hostile.txt", "--dry-run", "--json"]
     document = json.loads(CliRunner().invoke(app, arguments).stdout)
     assert tuple(document["classes"]) == hostile
+    assert document["plan"]["seconds"] > 0
