@@ -1,4 +1,4 @@
-"""Caches on this machine that our commands fill: built engines, and the hubs of the libraries."""
+"""Caches on this machine that our commands fill: our own, and the hubs of the libraries."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from pathlib import Path
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.runtime.engine_build import default_cache
 
+OURS = ("engines", "drawings")
+"""Built engines, and what teachers have seen in the decoder's memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cache:
@@ -22,6 +25,11 @@ class Cache:
     num_files: int
     size_bytes: int
     """On disk; a file with several links counts once."""
+
+
+def own_cache(name: str) -> Path:
+    """Folder of a cache of ours."""
+    return default_cache().with_name(name)
 
 
 def known_caches() -> list[Cache]:
@@ -64,7 +72,7 @@ def _folders() -> dict[str, Path]:
     hugging_face = Path(os.environ.get("HF_HOME") or home / "huggingface")
     torch_home = Path(os.environ.get("TORCH_HOME") or home / "torch")
     return {
-        "engines": default_cache(),
+        **{name: own_cache(name) for name in OURS},
         "huggingface": Path(os.environ.get("HF_HUB_CACHE") or hugging_face / "hub"),
         "torch": torch_home / "hub",
         "open_clip": Path.home() / ".cache" / "clip",

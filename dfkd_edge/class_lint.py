@@ -17,7 +17,7 @@ from torch import Tensor
 from dfkd_edge.class_drawings import EmbeddedList, given_up
 from dfkd_edge.class_findings import ClassListReport, Finding
 from dfkd_edge.class_names import ClassNames, folded
-from dfkd_edge.class_senses import read_senses, read_word
+from dfkd_edge.class_senses import read_senses, read_word, sense_prompt, with_article
 from dfkd_edge.class_slips import find_slips
 from dfkd_edge.class_words import KnownWords, known_words
 from dfkd_edge.config import TeacherConfig
@@ -135,7 +135,7 @@ class _Reader:
 
     def _kinds(self) -> Tensor:
         """Share of each kind of thing in each class, [K, T]."""
-        kind_TD = self.teacher.embed_texts([f"a photo of {_with_article(k)}" for k in KINDS])
+        kind_TD = self.teacher.embed_texts([f"a photo of {with_article(k)}" for k in KINDS])
         spread = max(self.scale.synonyms - self.scale.unrelated, 1e-3)
         return (self.head_KD @ kind_TD.T * (SHARPNESS / spread)).softmax(1)
 
@@ -180,7 +180,7 @@ class _Reader:
         ):
             best, kind = (float(v) for v in kind_KT[index].max(0))
             if own is None and best < CLEAR_KIND and int(kind) != theme:
-                text = f"the teacher does not see {_with_article(KINDS[theme])} in this name"
+                text = f"the teacher does not see {with_article(KINDS[theme])} in this name"
                 findings.append(Finding("unclear", (name,), text))
                 prompts[name] = _kind_prompt(name, KINDS[theme])
         return findings
@@ -196,9 +196,9 @@ class _Reader:
                 continue
             reading = read_word(self.teacher, senses, row_D, whole_D - row_D, self.scale)
             if reading.is_misread:
-                prompts[name] = f"a photo of {_with_article(name)}, {reading.meant}"
+                prompts[name] = sense_prompt(name, reading.meant)
             is_fine = reading.meant == reading.read
-            findings.append(Finding("ambiguous", (name,), reading.sentence(), is_fine))
+            findings.append(Finding("ambiguous", (name,), reading.sentence(name), is_fine))
         return findings
 
     def _odd_characters(self) -> list[Finding]:
@@ -298,8 +298,4 @@ def _of_drawings(
 
 
 def _kind_prompt(name: str, kind: str) -> str:
-    return f"a photo of {_with_article(name)}, a kind of {kind}"
-
-
-def _with_article(name: str) -> str:
-    return f"{'an' if name[:1].casefold() in 'aeiou' else 'a'} {name}"
+    return f"a photo of {with_article(name)}, a kind of {kind}"

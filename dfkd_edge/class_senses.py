@@ -35,11 +35,24 @@ class Reading:
         """Whether the list clearly means another sense."""
         return self.meant not in ("", self.read)
 
-    def sentence(self) -> str:
-        """Say it in one line."""
-        lists = "does not tell which" if not self.meant else f"suggests {self.meant}"
-        lists = "agrees" if self.meant == self.read else lists
+    def sentence(self, name: str) -> str:
+        """Say it in one line, with the prompt to give where the list does not tell."""
+        lists = "agrees" if self.meant == self.read else f"suggests {self.meant}"
+        if not self.meant:
+            other = next(sense for sense in self.senses if sense != self.read)
+            prompt = sense_prompt(name, other)
+            lists = f'does not tell which: if you mean another, give a prompt, such as "{prompt}"'
         return f"may be {' or '.join(self.senses)}; the teacher reads {self.read}, the list {lists}"
+
+
+def sense_prompt(name: str, sense: str) -> str:
+    """Write the prompt of a name in one of its senses."""
+    return f"a photo of {with_article(name)}, {sense}"
+
+
+def with_article(name: str) -> str:
+    """Put "a" or "an" before a name."""
+    return f"{'an' if name[:1].casefold() in 'aeiou' else 'a'} {name}"
 
 
 def read_senses() -> dict[str, list[str]]:

@@ -79,8 +79,10 @@ def _build(cls: type[Any], tree: Mapping[str, Any], prefix: str) -> Any:
     values: dict[str, Any] = {}
     for key, value in tree.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(known)}"
+            near = _homes(PipelineConfig, key) or [
+                f"{prefix}{name}" for name in difflib.get_close_matches(key, known, n=1)
+            ]
+            hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
             raise ConfigError(f"unknown setting '{prefix}{key}'", where="config", hint=hint)
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
@@ -89,6 +91,17 @@ def _build(cls: type[Any], tree: Mapping[str, Any], prefix: str) -> Any:
         else:
             values[key] = _checked(hints[key], value, f"{prefix}{key}")
     return cls(**values)
+
+
+def _homes(cls: type[Any], key: str, prefix: str = "") -> list[str]:
+    """Full names of the settings that are called so, in whatever section they lie."""
+    found = []
+    for name, kind in get_type_hints(cls).items():
+        if name == key:
+            found.append(f"{prefix}{name}")
+        if dataclasses.is_dataclass(kind):
+            found += _homes(kind, key, f"{prefix}{name}.")  # type: ignore[arg-type]
+    return found
 
 
 def _checked(kind: Any, value: Any, key: str) -> Any:

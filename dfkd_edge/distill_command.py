@@ -6,31 +6,24 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.panel import Panel
-from rich.table import Table
 
-from dfkd_edge.certainty import certainty_line
-from dfkd_edge.class_answers import weak_classes_lines
 from dfkd_edge.class_names import ClassNames, read_class_names, slug
 from dfkd_edge.class_slips import note_slips
 from dfkd_edge.config import FewShotConfig, PipelineConfig
 from dfkd_edge.config_file import load_config, to_toml
-from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
+from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
 from dfkd_edge.deployment.precision import chosen_precision
-from dfkd_edge.drawn_class import read_drawn_class
+from dfkd_edge.distill_view import show_result
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interruption import noting_what_is_kept
-from dfkd_edge.kept_images import recognised_text
 from dfkd_edge.metrics_mirror import mirrored, require_tensorboard
 from dfkd_edge.model_names import require_student, require_teacher
-from dfkd_edge.next_step import run_step
 from dfkd_edge.plugins import load_target
 from dfkd_edge.process import prepare_process
 from dfkd_edge.report_command import refresh_report
@@ -45,7 +38,6 @@ from dfkd_edge.run_dir import (
 from dfkd_edge.run_key import run_key
 from dfkd_edge.run_lock import refuse_run_in_use
 from dfkd_edge.run_log import LoggedReporter
-from dfkd_edge.runtime.counting import duration_text, some
 from dfkd_edge.runtime_faults import require_pictures
 
 if TYPE_CHECKING:
@@ -246,103 +238,3 @@ def print_json(result: DistillResult, report: str) -> None:
         **result.evaluation,
     }
     sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
-
-
-def comparisons(evaluation: dict[str, Any], init: str) -> Iterator[Table]:
-    """Top-1 where pictures are labelled; agreement everywhere, which is all that surrogates tell.
-
-    The filter keeps the surrogates that the teacher recognises: its own top-1 on them says nothing.
-    """
-    from dfkd_edge.validation.evaluation_images import HELDOUT_DOMAIN
-
-    rungs = {rung["name"]: rung["domains"] for rung in evaluation["rungs"]}
-    columns = {f"{init} start": rungs["student-start"], "student": rungs["student"]}
-    labelled = [domain for domain in rungs["student"] if domain != HELDOUT_DOMAIN]
-    if labelled:
-        with_teacher = {"teacher": rungs["teacher"], **columns}
-        yield _comparison("top-1 accuracy", "top1", labelled, with_teacher)
-    title = "agreement with the teacher" + (
-        "" if labelled else " (no accuracy: nothing is labelled)"
-    )
-    yield _comparison(title, "agreement", list(rungs["student"]), columns)
-
-
-def _comparison(
-    title: str, measure: str, domains: list[str], columns: dict[str, dict[str, Any]]
-) -> Table:
-    table = Table(title=title, title_justify="left")
-    for heading in ("domain", "images", *columns):
-        table.add_column(heading, justify="left" if heading == "domain" else "right")
-    for domain in domains:
-        figures = [column[domain] for column in columns.values()]
-        shares = (f"{figure[measure]:.1%}" for figure in figures)
-        table.add_row(escape(domain), str(figures[0]["num_images"]), *shares)
-    return table
-
-
-def lines_of_classes(surrogates: Mapping[str, Any]) -> list[str]:
-    """Name the classes that a closing panel warns of, by a summary of surrogates."""
-    classes = sorted(surrogates["classes"], key=lambda c: float(c["acceptance"]))
-    undrawn = [c["name"] for c in classes if not c["num_drawn"]]
-    drawn = [read_drawn_class(c) for c in classes]
-    others = [f"{each.name} ({each.names()})" for each in drawn if each.is_of_others]
-    weak = [c["name"] for c in classes if c["acceptance"] < 0.5]
-    lines = []
-    if undrawn and len(undrawn) < len(classes):
-        lines.append(f"undrawn     no drawing fits these, expect less: {some(undrawn)}")
-    if others:
-        lines.append(f"drawn as    what their drawings are named: {some(others)}")
-    if weak:
-        lines.append(
-            f"unsure      the teacher recognises fewer than half of the images of: {some(weak)}"
-        )
-        lines.append("            the report shows their images; describe such names, or otherwise")
-    return lines
-
-
-def show_result(result: DistillResult, report: str, seconds: float | None, bought: str) -> None:
-    """Print the closing tables and panel on standard output.
-
-    Args:
-        result: the finished run.
-        report: path of report.html.
-        seconds: of the call that made the student; None where it is only shown again.
-        bought: what real pictures brought over zero-shot; empty without them.
-    """
-    console = result_console()
-    for table in comparisons(result.evaluation, result.student.settings["init"]):
-        console.print(table)
-    settings, surrogates = result.student.settings, result.surrogates.summary
-    ratio = settings["teacher_num_parameters"] / settings["num_parameters"]
-    kept = f"{surrogates['num_images']:,} kept of {surrogates['num_candidates']:,}"
-    drawn, told = sum(c["num_drawn"] for c in surrogates["classes"]), recognised_text(surrogates)
-    lines = [
-        f"student     {settings['timm_name']}, {settings['num_parameters'] / 1e6:.2f} M parameters",
-        f"size        {ratio:.1f} times fewer parameters than the teacher's image tower",
-        f"weights     {result.student.weights}",
-        f"images      {kept}, {drawn:,} of them of drawings{told and f'; {told}'}",
-        f"diversity   {surrogates['mean_distance_within_class']:.3f} mean distance in a class",
-        f"report      {report}",
-        *([f"time        {duration_text(seconds)}"] if seconds is not None else []),
-    ]
-    lines += lines_of_classes(surrogates)
-    if "few_shot" in surrogates:
-        real = surrogates["few_shot"]
-        lines.append(
-            f"real        {real['num_pictures']} pictures of {real['num_classes']} classes joined, "
-            f"{real['num_copies']} times each"
-        )
-        lines.append(f"few-shot    {bought}")
-    if result.evaluation["retention"] is not None:
-        lines.insert(
-            0, f"retention   {result.evaluation['retention']:.1%} of the teacher's mean top-1"
-        )
-    elif result.evaluation["rungs"][-1]["mean_top1"] is None:
-        lines.append("accuracy    add --data DIR with a few labelled pictures to measure it")
-    measured = [certainty_line(result.evaluation), *weak_classes_lines(result.evaluation)]
-    place = int(result.evaluation["retention"] is not None)
-    lines[place:place] = measured
-    lines.append(f"next        {run_step(result.run_dir, report)}")
-    console.print(
-        Panel(escape("\n".join(lines)), title="student ready", title_align="left", expand=False)
-    )

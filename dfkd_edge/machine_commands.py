@@ -48,8 +48,8 @@ def doctor(as_json: AsJson = False) -> None:
 
 @cache_app.command()
 def info(as_json: AsJson = False) -> None:
-    """Show the caches of model hubs and of built engines, with their sizes."""
-    from dfkd_edge.caches import known_caches
+    """Show our caches and those of model hubs, with their sizes."""
+    from dfkd_edge.caches import OURS, known_caches
 
     rows = [
         {"name": c.name, "path": str(c.path), "num_files": c.num_files, "bytes": c.size_bytes}
@@ -70,24 +70,26 @@ def info(as_json: AsJson = False) -> None:
         table.add_row(str(row["name"]), size_mib, str(row["num_files"]), escape(str(row["path"])))
     console = result_console()
     console.print(table)
-    console.print("[dim]dfkd-edge cache clean deletes engines; other caches by name[/dim]")
+    console.print(
+        f"[dim]dfkd-edge cache clean deletes {' and '.join(OURS)}; other caches by name[/dim]"
+    )
 
 
 @cache_app.command()
 def clean(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Caches to empty.", show_default="engines"),
+        typer.Argument(metavar="[NAME]...", help="Caches to empty.", show_default="ours"),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete built engines, or the caches that are named; asks first."""
-    from dfkd_edge.caches import empty_cache, find_caches
+    """Delete our caches, or those that are named; asks first."""
+    from dfkd_edge.caches import OURS, empty_cache, find_caches
     from dfkd_edge.errors import UsageError
 
-    chosen = [c for c in find_caches(names or ["engines"]) if c.num_files]
+    chosen = [c for c in find_caches(names or OURS) if c.num_files]
     for cache in chosen:
         size_mib = cache.size_bytes / (1 << 20)
         typer.echo(f"{cache.name}: {size_mib:.1f} MiB in {cache.path}", err=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
@@ -124,7 +125,9 @@ def _find(name: str, extra_dirs: Sequence[Path] = ()) -> tuple[str, str | None, 
         return name, None, _with_bases(read_target_file(boards[name]))
     module, at, jetpack = name.partition(JOIN)
     if module not in modules:
-        raise _unknown("target", name, [*ALIASES, *modules, *list_targets(extra_dirs)])
+        known = [*ALIASES, *modules, *list_targets(extra_dirs)]
+        words = name.partition("@")[0]
+        raise _unknown("target", name, known, family=() if words in modules else _family(words))
     fields = read_target_file(modules[module])
     shipped: list[str] = fields.values["jetpacks"]
     jetpack = jetpack if at else fields.values["default_jetpack"]
@@ -135,6 +138,17 @@ def _find(name: str, extra_dirs: Sequence[Path] = ()) -> tuple[str, str | None, 
             hint="those that did: " + ", ".join(f"{module}{JOIN}{j}" for j in shipped),
         )
     return module, jetpack, fields.on(_jetpack_fields(jetpack))
+
+
+def _family(words: str) -> list[str]:
+    """Modules and boards that a part of their name or title stands for, shortest name first."""
+    asked = set(re.findall(r"[a-z0-9]+", words.casefold()))
+    found = []
+    for name, path in {**_stored("modules"), **_stored("boards")}.items():
+        text = f"{name} {read_target_file(path).values['title']}"
+        if asked and asked <= set(re.findall(r"[a-z0-9]+", text.casefold())):
+            found.append(name)
+    return sorted(found, key=lambda name: (len(name), name))
 
 
 def _jetpack_fields(version: str) -> TargetFields:
@@ -177,10 +191,14 @@ def _load(point: EntryPoint) -> Any:
         ) from error
 
 
-def _unknown(what: str, name: str, known: Iterable[str], where: str = "") -> ConfigError:
+def _unknown(
+    what: str, name: str, known: Iterable[str], where: str = "", family: Sequence[str] = ()
+) -> ConfigError:
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    near = family[:1] or difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
     if not near and what == "target":  # more than two hundred names help nobody
         hint = "dfkd-edge targets list shows all, --target takes a TOML file too"
+    if len(family) > 1:
+        hint = f"name one of {', '.join(family)}"
     return ConfigError(f"unknown {what} '{name}'", where=where, hint=hint)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from typing import Any
 
 from dfkd_edge import __version__
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError, RunDirError
-from dfkd_edge.run_lock import HOLDER, LOCK, locked
+from dfkd_edge.run_lock import HOLDER, LOCK, holder_of, locked
 
 MARKER = "dfkd-edge run"
 MANIFEST = "manifest.json"
@@ -287,18 +288,23 @@ def find_run(path: Path) -> Path:
 
 
 def _nearest_run(path: Path) -> str:
-    """Say which run may have been meant: the newest beside a path that holds none, if finished."""
-    beside = [m for m in path.parent.glob(f"*/{MANIFEST}") if not m.parent.is_symlink()]
-    unfinished = ""
-    for manifest in sorted(beside, key=lambda m: m.stat().st_mtime, reverse=True):
-        run = manifest.parent
+    """Say which finished run beside a path may have been meant: of a like name, else the newest."""
+    places = (path.parent, path.parent / "runs")
+    beside = [m for p in places for m in p.glob(f"*/{MANIFEST}") if not m.parent.is_symlink()]
+    beside.sort(key=lambda m: m.stat().st_mtime, reverse=True)
+    finished, unfinished = {}, ""
+    for run in (manifest.parent for manifest in beside):
         with contextlib.suppress(RunDirError, ArtifactError):
-            if "student" in read_stages(run):
-                return f"name a run, such as {run}"
-            unfinished = unfinished or f"{run} is unfinished: the same distill command goes on"
-    if unfinished:
-        return unfinished
-    return "run dfkd-edge distill first, or name a run that --output put elsewhere"
+            holder = holder_of(run)
+            if not holder and {"surrogates", "student"} <= read_stages(run).keys():
+                finished[run.name] = run
+            elif not unfinished:
+                then = f"{holder} works in it" if holder else "the same distill command goes on"
+                unfinished = f"{run} is unfinished: {then}"
+    if finished:
+        near = difflib.get_close_matches(path.name, finished, n=1)
+        return f"name a run, such as {finished[near[0] if near else next(iter(finished))]}"
+    return unfinished or "run dfkd-edge distill first, or name a run that --output put elsewhere"
 
 
 def read_stages(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from dfkd_edge import assets
 from dfkd_edge.class_names import ClassNames
@@ -143,16 +144,18 @@ class Teacher:
         Returns:
             Unit embeddings [N, D], float32, differentiable in style_NW.
         """
-        model: Any = self.model
+        if reads_ends_only(self.model):
+            tokens_NT = tokens_NT[:, : int(tokens_NT.argmax(1).max()) + 1]
         if style_mask_NT is None or style_NW is None:
-            return F.normalize(model.encode_text(tokens_NT).float(), dim=1)
+            return F.normalize(encode_text(self.model, tokens_NT).float(), dim=1)
+        mask_NT1 = style_mask_NT[:, : tokens_NT.shape[1], None]
 
         def replace(_module: nn.Module, _args: object, output_NTW: Tensor) -> Tensor:
-            return torch.where(style_mask_NT[..., None], style_NW[:, None], output_NTW)
+            return torch.where(mask_NT1, style_NW[:, None], output_NTW)
 
         handle = self.token_embedding.register_forward_hook(replace)
         try:
-            return F.normalize(model.encode_text(tokens_NT).float(), dim=1)
+            return F.normalize(encode_text(self.model, tokens_NT).float(), dim=1)
         finally:
             handle.remove()
 
@@ -163,6 +166,7 @@ class Teacher:
         Raises:
             ConfigError: the text tower has none.
         """
+        model: Any = self.model
         tokens_1T = self.tokenise(["a"])
         found: list[nn.Embedding] = []
 
@@ -170,10 +174,10 @@ class Teacher:
             if args and args[0].shape == tokens_1T.shape and bool((args[0] == tokens_1T).all()):
                 found.append(module)
 
-        tables = [m for m in self.model.modules() if isinstance(m, nn.Embedding)]
+        tables = [m for m in model.modules() if isinstance(m, nn.Embedding)]
         handles = [table.register_forward_pre_hook(look) for table in tables]
         try:
-            self.embed_tokens(tokens_1T)
+            model.encode_text(tokens_1T)
         finally:
             for handle in handles:
                 handle.remove()
@@ -188,6 +192,30 @@ class Teacher:
     def logits(self, embedding_ND: Tensor) -> Tensor:
         """Zero-shot logits [N, K] of unit image embeddings."""
         return self.logit_scale * embedding_ND @ self.head_KD.T
+
+
+def reads_ends_only(model: Any) -> bool:
+    """Whether a text tower takes all it says from the end mark, its largest id.
+
+    CLIP's own towers do, and never look beyond it: the padding there changes nothing, and would
+    take most of the time. A tower that attends to its padding needs it.
+    """
+    is_clip = isinstance(model, open_clip.CLIP) and model.attn_mask is not None
+    return is_clip and model.text_pool_type == "argmax"
+
+
+def encode_text(model: Any, tokens_NT: Tensor) -> Tensor:
+    """Encode token ids, also fewer than the context is long where `reads_ends_only`; [N, D]."""
+    num_tokens = tokens_NT.shape[1]
+    if not reads_ends_only(model) or num_tokens == model.context_length:
+        features_ND: Tensor = model.encode_text(tokens_NT)
+        return features_ND
+    shortened = {
+        "positional_embedding": model.positional_embedding[:num_tokens],
+        "attn_mask": model.attn_mask[:num_tokens, :num_tokens],
+    }
+    _, features_ND, *_ = functional_call(model, shortened, (None, tokens_NT), tie_weights=False)
+    return features_ND
 
 
 @contextlib.contextmanager

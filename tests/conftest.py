@@ -62,6 +62,14 @@ def _one_thread() -> None:
     torch.set_num_threads(1)  # two workers share two cores
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give the session a cache: what a user's holds hides no fault, and is not touched."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def quickstart() -> Path:
     return QUICKSTART

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dfkd_edge.class_names import ClassNames, folded
-from dfkd_edge.class_senses import read_senses, read_word
+from dfkd_edge.class_senses import Reading, read_senses, read_word
 from dfkd_edge.config import TeacherConfig
 from dfkd_edge.similarity_scale import SCALE_WORDS, measure_scale
 from dfkd_edge.teacher import load_teacher
@@ -33,3 +33,11 @@ def test_the_other_classes_tell_which_mouse_is_meant(others: str, meant: str) ->
     reading = read_word(teacher, read_senses()["mouse"], head_KD[0], head_KD[1:].sum(0), scale)
     assert reading.meant == meant
     assert reading.is_misread == (reading.read != meant)
+
+
+def test_a_list_that_does_not_tell_the_sense_gets_the_prompt_of_the_one_that_is_not_read() -> None:
+    senses = tuple(read_senses()["bat"])
+    unclear, agrees = (Reading(senses, "a flying animal", meant) for meant in ("", senses[0]))
+    told = 'give a prompt, such as "a photo of a bat, a wooden club for baseball"'
+    assert unclear.sentence("bat").endswith(told)
+    assert "prompt" not in agrees.sentence("bat")

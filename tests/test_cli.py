@@ -17,6 +17,10 @@ from dfkd_edge.errors import ClassNamesError, ConfigError
 runner = CliRunner()
 
 
+QUICK_PLAN = ("--preset", "clip-b32", "--batch-size", "2", "--dry-run", "--json")
+"""Counts most networks where others are timed."""
+
+
 def _run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "dfkd_edge", *arguments], cwd=cwd, capture_output=True, text=True
@@ -93,7 +97,7 @@ def test_dry_run_checks_and_writes_nothing(
     tmp_path: Path, quickstart: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    arguments = ["distill", "--classes", str(quickstart), "--steps", "7", "--dry-run", "--json"]
+    arguments = ["distill", "--classes", str(quickstart), "--steps", "7", *QUICK_PLAN]
     document = json.loads(runner.invoke(app, arguments).stdout)
     assert document["config"]["distillation"]["num_steps"] == 7
     assert list(tmp_path.iterdir()) == []
@@ -101,7 +105,7 @@ def test_dry_run_checks_and_writes_nothing(
 
 def test_save_config_repeats_the_request(tmp_path: Path, quickstart: Path) -> None:
     saved = tmp_path / "run.toml"
-    first = ["distill", "--classes", str(quickstart), "--seed", "5", "--dry-run", "--json"]
+    first = ["distill", "--classes", str(quickstart), "--seed", "5", *QUICK_PLAN]
     one = runner.invoke(app, [*first, "--save-config", str(saved)]).stdout
     two = runner.invoke(app, ["distill", "--config", str(saved), "--dry-run", "--json"]).stdout
     assert json.loads(one)["config"] == json.loads(two)["config"]

@@ -40,6 +40,8 @@ def test_bare_words_are_strings() -> None:
     ("override", "fault"),
     [
         ("prompts.num_stiles=8", r"did you mean prompts\.num_styles"),
+        ("num_images=8", r"did you mean synthesis\.num_images\?"),
+        ("synthesis.batch_size=8", r"did you mean distillation\.batch_size\?"),
         ("prompts.method=mixed", r"prompts\.method"),
         ("prompts.num_styles=many", r"prompts\.num_styles"),
         ("prompts=3", "is a section"),

@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from dfkd_edge.cli import app
-from dfkd_edge.distill_command import comparisons, lines_of_classes
+from dfkd_edge.distill_view import comparisons, lines_of_classes
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.validation.evaluation_images import HELDOUT_DOMAIN
 from dfkd_edge.validation.metrics import summarise

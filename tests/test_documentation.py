@@ -64,6 +64,8 @@ DEFAULTS = {
 }
 """Options that take these values whatever the document says, so that the run made for all tests is
 found again: a run is opened instead of made when its settings are the same."""
+PLAN = {"--batch-size": "2"}
+"""The same for a plan, which times the student on a batch."""
 PATHS = {
     "examples/quickstart/classes.txt": "classes.txt",
     "models/ViT-B-32": "{clip}",
@@ -196,7 +198,7 @@ def shortened(words: list[str], clip: Path) -> list[str]:
     if verb in SHOWN_ONLY:
         return [*words, "--help"]
     is_plan = verb == "distill" and bool({"--dry-run", *PLANNED_ONLY} & set(words))
-    values = {} if is_plan else dict(DEFAULTS.get(verb, {}))
+    values = PLAN if is_plan else dict(DEFAULTS.get(verb, {}))
     if verb == "export":
         load_target(value(words, "--target") or "jetson")
         values["--target"] = TINY_TARGET

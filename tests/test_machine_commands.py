@@ -79,7 +79,8 @@ def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable in ("HF_HOME", "HF_HUB_CACHE", "TORCH_HOME"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for path in ("dfkd-edge/engines/a.engine", "huggingface/hub/blobs/w", "torch/hub/w"):
+    ours = ("dfkd-edge/engines/a.engine", "dfkd-edge/drawings/a.safetensors")
+    for path in (*ours, "huggingface/hub/blobs/w", "torch/hub/w"):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_bytes(b"x" * 1000)
     (tmp_path / "huggingface" / "hub" / "link").symlink_to("blobs/w")
@@ -89,16 +90,16 @@ def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_cache_info_measures_every_cache(caches: Path) -> None:
     document = json.loads(CliRunner().invoke(app, ["cache", "info", "--json"]).stdout)
     sizes = {cache["name"]: cache["bytes"] for cache in document["caches"]}
-    assert sizes["engines"] == sizes["torch"] == 1000
+    assert sizes["engines"] == sizes["drawings"] == sizes["torch"] == 1000
     assert 1000 < sizes["huggingface"] < 1020  # the link counts as a link
 
 
-def test_clean_deletes_our_own_cache_only_unless_another_is_named(caches: Path) -> None:
+def test_clean_deletes_our_own_caches_only_unless_another_is_named(caches: Path) -> None:
     shown = CliRunner().invoke(app, ["cache", "clean", "--dry-run", "--json"])
     assert json.loads(shown.stdout)["deleted"] is False
     assert (caches / "dfkd-edge" / "engines" / "a.engine").exists()
     assert CliRunner().invoke(app, ["cache", "clean", "--yes"]).exit_code == 0
-    assert not (caches / "dfkd-edge" / "engines").exists()
+    assert not any((caches / "dfkd-edge").iterdir())
     assert (caches / "torch" / "hub" / "w").exists()
     assert CliRunner().invoke(app, ["cache", "clean", "torch", "-y"]).exit_code == 0
     assert not (caches / "torch" / "hub").exists()

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from dfkd_edge.artifacts import PromptSet, StudentArtifact
 from dfkd_edge.certainty import failed_gate_advice
 from dfkd_edge.class_names import read_class_names
+from dfkd_edge.cli import app
 from dfkd_edge.config_file import load_config
 from dfkd_edge.deployment.opening import open_bundle
-from dfkd_edge.distill_command import show_result
+from dfkd_edge.distill_view import show_result
 from dfkd_edge.errors import RunDirError
 from dfkd_edge.export_command import ExportRequest, plan_export
 from dfkd_edge.export_view import show_bundle
@@ -56,13 +56,12 @@ def rows(text: str) -> dict[str, str]:
 
 
 def test_a_finished_run_that_is_shown_again_takes_no_time_and_goes_on_with_its_bundle(
-    run: Path,
+    run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = run.parents[1]
-    command = [sys.executable, "-m", "dfkd_edge", "distill", "--config", str(run / "config.toml")]
-    done = subprocess.run(
-        [*command, "-o", str(run)], cwd=folder, capture_output=True, text=True, check=True
-    )
+    monkeypatch.chdir(run.parents[1])
+    command = ["distill", "--config", str(run / "config.toml"), "-o", str(run)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.exception
     panel = rows(done.stdout)
     assert "distilling" not in done.stderr
     assert "time" not in panel

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -19,11 +18,16 @@ from dfkd_edge.run_dir import (
 from dfkd_edge.run_lock import refuse_run_in_use
 
 
-def _complete_stage(run: Path, key: str = "k") -> None:
+def _complete_stage(run: Path, key: str = "k", stage: str = "prompts") -> None:
     with open_run(run, key, resume=True, exist_ok=False) as run_dir:
-        file = run_dir.stage_dir("prompts") / "a.txt"
+        file = run_dir.stage_dir(stage) / "a.txt"
         atomic_write(file, "content")
-        run_dir.complete("prompts", "stage key", [file])
+        run_dir.complete(stage, "stage key", [file])
+
+
+def _finish(run: Path) -> None:
+    for stage in ("prompts", "surrogates", "student"):
+        _complete_stage(run, stage=stage)
 
 
 def test_a_complete_stage_is_remembered_for_its_key_only(tmp_path: Path) -> None:
@@ -174,15 +178,32 @@ def test_a_missing_run_names_the_one_that_was_cut_off(tmp_path: Path) -> None:
     with pytest.raises(RunDirError) as unfinished:
         find_run(tmp_path / "latest")
     assert f"{tmp_path / 'pets'} is unfinished" in unfinished.value.hint
-    manifest = json.loads((tmp_path / "pets" / "manifest.json").read_text())
-    manifest["stages"]["student"] = next(iter(manifest["stages"].values()))
-    (tmp_path / "pets" / "manifest.json").write_text(json.dumps(manifest))
+    _finish(tmp_path / "pets")
     with pytest.raises(RunDirError) as finished:
         find_run(tmp_path / "latest")
     assert finished.value.hint == f"name a run, such as {tmp_path / 'pets'}"
     _complete_stage(tmp_path / "newer")
     with pytest.raises(RunDirError, match=r"such as .*pets"):
         find_run(tmp_path / "latest")
+
+
+def test_a_mistyped_run_names_the_finished_one_of_a_like_name_and_none_that_is_in_use(
+    tmp_path: Path,
+) -> None:
+    runs = tmp_path / "runs"
+    for name in ("garden-1a2b", "pets-3c4d"):
+        _finish(runs / name)
+    for mistyped in (runs / "garden-1", tmp_path / "garden-1a2b"):
+        with pytest.raises(RunDirError, match=r"such as .*runs/garden-1a2b$"):
+            find_run(mistyped)
+    with open_run(runs / "garden-1a2b", "k", resume=True, exist_ok=False):
+        with pytest.raises(RunDirError, match=r"such as .*runs/pets-3c4d$"):
+            find_run(runs / "garden-1")
+        with (
+            open_run(runs / "pets-3c4d", "k", resume=True, exist_ok=False),
+            pytest.raises(RunDirError, match=rf"is unfinished: process {os.getpid()} on .* works"),
+        ):
+            find_run(runs / "garden-1")
 
 
 def test_latest_names_the_newest_run(tmp_path: Path) -> None:

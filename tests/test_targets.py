@@ -123,6 +123,9 @@ def test_quantization_follows_the_runtime() -> None:
         ("orin-nano-8bg", "did you mean orin-nano-8gb"),
         ("orin-nano-8gb@6.2", "did you mean orin-nano-8gb@jp6.2"),
         ("jetsn", "did you mean jetson"),
+        ("orin", "name one of orin-nx-8gb, orin-nx-16gb, agx-orin-32gb, agx-orin-64gb, orin-nano"),
+        ("Jetson Orin Nano@jp6.2", "name one of orin-nano-4gb, orin-nano-8gb, orin-nano-4gb-super"),
+        ("thor", "did you mean t5000?"),
         ("x86-cpu@jp6.2", "did you mean x86-cpu"),
         (
             "nano@jp6.2",

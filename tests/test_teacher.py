@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -33,6 +34,18 @@ def test_embeddings_are_unit_rows(teacher: Teacher) -> None:
     for embedding in (teacher.embed_images(image), teacher.embed_texts(["dog", "a red car"])):
         assert embedding.shape[1] == teacher.embed_dim
         torch.testing.assert_close(embedding.norm(dim=1), torch.ones(len(embedding)))
+
+
+@pytest.mark.parametrize("kind", ["mini", "clip", "mobileclip", "siglip"])
+def test_a_text_is_embedded_as_by_the_tower_with_its_whole_context(
+    kind: str, teacher: Teacher, classes: ClassNames, small_tower: Callable[[str], Path]
+) -> None:
+    if kind != "mini":
+        teacher = load_teacher(TeacherConfig(name=str(small_tower(kind))), classes)
+    model: Any = teacher.model
+    for texts in (["dog"], ["dog", "a photo of a big red house in the cold"], ["dog " * 90]):
+        whole_ND = model.encode_text(teacher.tokenise(texts), normalize=True)
+        torch.testing.assert_close(teacher.embed_texts(texts), whole_ND)
 
 
 def test_related_names_are_nearer_than_unrelated_ones(teacher: Teacher) -> None:

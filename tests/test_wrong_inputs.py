@@ -112,6 +112,11 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "no bundle": (("predict", "foreign", "a.png"), 2, "folder holds no bundle (foreign): run dfkd"),
     "damaged bundle": (("benchmark", "damaged"), 1, "model.int8.onnx): copy the bundle again"),
     "bundle that was edited": (("inspect", "damaged"), 1, "1 file is not as it was written"),
+    "list as bundle": (
+        ("predict", "good.txt", "a.png"),
+        2,
+        "is a file, not a bundle (good.txt): name the folder of a bundle",
+    ),
     "no picture": (("predict", "bundle", "no.png"), 2, "no picture to classify (no.png: no such"),
     "precision that is not there": (
         ("benchmark", "bundle", "--precision", "fp64"),
@@ -153,6 +158,16 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
         "missing argument 'NAME' (dfkd-edge targets show): dfkd-edge targets show --help",
     ),
     "one argument too many": (("export", "a", "b"), 2, "got unexpected extra argument(s) (b)"),
+    "list without its flag": (
+        ("distill", "good.txt"),
+        2,
+        "(dfkd-edge distill): did you mean dfkd-edge distill --classes good.txt?",
+    ),
+    "list beside another": (
+        (*DISTILL, "good.txt", "twice.txt"),
+        2,
+        "argument(s) (twice.txt) (dfkd-edge distill): dfkd-edge distill --help shows how",
+    ),
     "unknown command": (("exprot",), 2, "no such command 'exprot' (dfkd-edge): did you mean "),
     "unknown command of a group": (
         ("cache", "inof"),
@@ -294,3 +309,4 @@ def test_hostile_names_are_text(place: Path, monkeypatch: pytest.MonkeyPatch) ->
     arguments = ["distill", "--classes", "hostile.txt", "--dry-run", "--json"]
     document = json.loads(CliRunner().invoke(app, arguments).stdout)
     assert tuple(document["classes"]) == hostile
+    assert document["plan"]["seconds"] > 0

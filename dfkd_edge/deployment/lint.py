@@ -1,6 +1,6 @@
 """Checks an ONNX file against its target, without the target: every export passes through here.
 
-Each rule is a function `(graph, target) -> findings`; its letter is that of the table below.
+Each rule is a function `(graph, target) -> findings`; its name is that of the table below.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from dfkd_edge.target_profile import TargetProfile
 Rule = Callable[[GraphView, TargetProfile], Iterator[LintFinding]]
 
 RULES: Mapping[str, Rule] = {
-    "a": platform.rule_a,  # opset and IR
-    "b": quantization.rule_b,  # no QOperator format
-    "c": quantization.rule_c,  # zero points
-    "d": quantization.rule_d,  # scales
-    "e": quantization.rule_e,  # activations per tensor
-    "f": quantization.rule_f,  # weights per channel
-    "g": quantization.rule_g,  # no int32 bias
-    "h": quantization.rule_h,  # quantized types
-    "i": quantization.rule_i,  # residual adds
-    "j": quantization.rule_j,  # concatenations
-    "k": quantization.rule_k,  # narrow convolutions
-    "l": quantization.rule_l,  # no INT8 hardware
-    "m": platform.rule_m,  # DLA
-    "n": platform.rule_n,  # precision in the graph
-    "o": platform.rule_o,  # INT64 at the border
-    "p": platform.rule_p,  # 2:4 sparsity
-    "ops": platform.rule_ops,  # operators that exist
-    "file": platform.rule_file,  # one file
+    "opset": platform.check_opset,
+    "qdq-format": quantization.check_qdq_format,
+    "zero-point": quantization.check_zero_point,
+    "scale": quantization.check_scale,
+    "activation-scales": quantization.check_activation_scales,
+    "weight-scales": quantization.check_weight_scales,
+    "int32-bias": quantization.check_int32_bias,
+    "quantized-type": quantization.check_quantized_type,
+    "residual-add": quantization.check_residual_add,
+    "concat-scales": quantization.check_concat_scales,
+    "narrow-conv": quantization.check_narrow_conv,
+    "no-int8-hardware": quantization.check_no_int8_hardware,
+    "dla": platform.check_dla,
+    "graph-precision": platform.check_graph_precision,
+    "int64-border": platform.check_int64_border,
+    "sparse-weights": platform.check_sparse_weights,
+    "operators": platform.check_operators,
+    "one-file": platform.check_one_file,
 }
 
 

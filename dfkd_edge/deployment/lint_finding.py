@@ -13,7 +13,7 @@ class LintFinding:
     """One place where a graph breaks a rule of its target."""
 
     rule: str
-    """A letter of `lint.RULES`, or `ops` or `file`."""
+    """A name of `lint.RULES`."""
     severity: Literal["error", "warning"]
     """An error will not run on the target, or runs wrongly; a warning costs speed."""
     node: str

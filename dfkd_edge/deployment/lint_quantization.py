@@ -1,4 +1,4 @@
-"""Lint rules b to k: how Q/DQ nodes must look, and where they belong.
+"""Lint rules of quantization: how Q/DQ nodes must look, and where they belong.
 
 TensorRT's demands are those of IQuantizeLayer in NvInfer.h and of onnx-tensorrt's importers;
 placement follows NVIDIA's recommendations for explicit quantization. ONNX Runtime takes more:
@@ -29,17 +29,17 @@ NARROW = 16
 VECTOR = 8
 
 
-def rule_b(view: GraphView, target: TargetProfile) -> Findings:
+def check_qdq_format(view: GraphView, target: TargetProfile) -> Findings:
     """No QOperator format: TensorRT reads Q/DQ pairs only."""
     if target.backend != "tensorrt":
         return
     for node in view.every_node():
         if node.op_type in Q_OPERATORS or node.op_type.startswith("QLinear"):
             what = f"TensorRT does not read {node.op_type}: quantize with Q/DQ pairs"
-            yield LintFinding("b", "error", label(node), what)
+            yield LintFinding("qdq-format", "error", label(node), what)
 
 
-def rule_c(view: GraphView, target: TargetProfile) -> Findings:
+def check_zero_point(view: GraphView, target: TargetProfile) -> Findings:
     """Zero points exist and are 0: ONNX takes a missing one as uint8, TensorRT as int8."""
     spec = target.quantization
     symmetric_activations = spec is None or spec.activation_symmetric
@@ -49,34 +49,36 @@ def rule_c(view: GraphView, target: TargetProfile) -> Findings:
         name = view.argument(node, 2)
         zero_point = view.constant(name)
         if not name:
-            yield LintFinding("c", "error", label(node), "the zero point is left out: write it")
+            yield LintFinding(
+                "zero-point", "error", label(node), "the zero point is left out: write it"
+            )
         elif zero_point is None:
-            yield LintFinding("c", "error", label(node), "the zero point is no constant")
+            yield LintFinding("zero-point", "error", label(node), "the zero point is no constant")
         elif (symmetric_activations or view.weight_of(node)) and np.any(zero_point != 0):
             what = "the zero point is not 0: quantize symmetrically"
-            yield LintFinding("c", "error", label(node), what)
+            yield LintFinding("zero-point", "error", label(node), what)
 
 
-def rule_d(view: GraphView, target: TargetProfile) -> Findings:
+def check_scale(view: GraphView, target: TargetProfile) -> Findings:
     """Scales are constants above 0."""
     for node in view.quantizers:
         scale = view.constant(view.argument(node, 1))
         if scale is None:
-            yield LintFinding("d", "error", label(node), "the scale is no constant")
+            yield LintFinding("scale", "error", label(node), "the scale is no constant")
         elif not np.all(np.isfinite(scale) & (scale > 0)):
-            yield LintFinding("d", "error", label(node), "the scale is not a number above 0")
+            yield LintFinding("scale", "error", label(node), "the scale is not a number above 0")
 
 
-def rule_e(view: GraphView, target: TargetProfile) -> Findings:
+def check_activation_scales(view: GraphView, target: TargetProfile) -> Findings:
     """Activations have one scale a tensor; TensorRT's parser lets more pass, wrongly."""
     for node in view.quantizers:
         scale = view.constant(view.argument(node, 1))
         if scale is not None and scale.size != 1 and not view.weight_of(node):
             what = f"the activation has {scale.size} scales: one a tensor is all that runs"
-            yield LintFinding("e", "error", label(node), what)
+            yield LintFinding("activation-scales", "error", label(node), what)
 
 
-def rule_f(view: GraphView, target: TargetProfile) -> Findings:
+def check_weight_scales(view: GraphView, target: TargetProfile) -> Findings:
     """Per-channel weight scales: on the output channel's axis, one each."""
     for node in view.quantizers:
         weight = view.constant(view.weight_of(node))
@@ -88,24 +90,26 @@ def rule_f(view: GraphView, target: TargetProfile) -> Findings:
         length = weight.shape[axis] if 0 <= axis < weight.ndim else 0
         if scale.size != length:
             what = f"{scale.size} scales on axis {axis}, which has {length} entries"
-            yield LintFinding("f", "error", label(node), what)
+            yield LintFinding("weight-scales", "error", label(node), what)
         for consumer in view.consumers[node.output[0]]:
             wanted = _channel_axis(view, consumer)
             if wanted is not None and axis != wanted and scale.size == length:
                 what = f"scales run along axis {axis}; {consumer.op_type} needs axis {wanted}"
-                yield LintFinding("f", "error", label(node), what)
+                yield LintFinding("weight-scales", "error", label(node), what)
 
 
-def rule_g(view: GraphView, target: TargetProfile) -> Findings:
+def check_int32_bias(view: GraphView, target: TargetProfile) -> Findings:
     """No int32 bias behind a DequantizeLinear: TensorRT's parser rejects it."""
     if target.quantization is not None and target.quantization.bias_dtype == "int32":
         return
     for node in view.quantizers:
         if _is_bias(view, node):
-            yield LintFinding("g", "error", label(node), "int32 bias: keep biases in float32")
+            yield LintFinding(
+                "int32-bias", "error", label(node), "int32 bias: keep biases in float32"
+            )
 
 
-def rule_h(view: GraphView, target: TargetProfile) -> Findings:
+def check_quantized_type(view: GraphView, target: TargetProfile) -> Findings:
     """Quantized types are int8; uint8 too where ONNX Runtime runs the model."""
     on_tensorrt = target.backend == "tensorrt"
     allowed = {TensorProto.INT8} | (set() if on_tensorrt else {TensorProto.UINT8})
@@ -114,16 +118,16 @@ def rule_h(view: GraphView, target: TargetProfile) -> Findings:
         if data_type not in {*allowed, None} and not _is_bias(view, node):
             name = TensorProto.DataType.Name(data_type)
             what = f"quantizes to {name}: {target.backend} on {target.module} takes INT8"
-            yield LintFinding("h", "error", label(node), what)
+            yield LintFinding("quantized-type", "error", label(node), what)
     for info in view.inputs if on_tensorrt else ():
         if info.type.tensor_type.elem_type == TensorProto.UINT8:
             for node in view.consumers[info.name]:
                 if node.op_type != "Cast":
                     what = f"{node.op_type} of a UINT8 input: Cast it to float first"
-                    yield LintFinding("h", "error", label(node), what)
+                    yield LintFinding("quantized-type", "error", label(node), what)
 
 
-def rule_i(view: GraphView, target: TargetProfile) -> Findings:
+def check_residual_add(view: GraphView, target: TargetProfile) -> Findings:
     """Residual adds: quantize the shortcut alone, so that Conv, Add and ReLU fuse."""
     if not _places_for_tensorrt(target):
         return
@@ -142,10 +146,10 @@ def rule_i(view: GraphView, target: TargetProfile) -> Findings:
             what = "the Conv's branch is quantized instead of the shortcut"
         else:
             continue
-        yield LintFinding("i", "warning", label(node), what)
+        yield LintFinding("residual-add", "warning", label(node), what)
 
 
-def rule_j(view: GraphView, target: TargetProfile) -> Findings:
+def check_concat_scales(view: GraphView, target: TargetProfile) -> Findings:
     """Inputs of a Concat share their scale, else each is requantized in a copy."""
     if not _places_for_tensorrt(target):
         return
@@ -156,10 +160,10 @@ def rule_j(view: GraphView, target: TargetProfile) -> Findings:
         scales = [view.constant(view.argument(dequantize, 1)) for dequantize in fed if dequantize]
         if len({scale.tobytes() for scale in scales if scale is not None}) > 1:
             what = "its inputs have different scales: give them the widest one"
-            yield LintFinding("j", "warning", label(node), what)
+            yield LintFinding("concat-scales", "warning", label(node), what)
 
 
-def rule_k(view: GraphView, target: TargetProfile) -> Findings:
+def check_narrow_conv(view: GraphView, target: TargetProfile) -> Findings:
     """Narrow convolutions stay in float: INT8 kernels want 16 channels (as ModelOpt does)."""
     if not _places_for_tensorrt(target):
         return
@@ -172,15 +176,15 @@ def rule_k(view: GraphView, target: TargetProfile) -> Findings:
         if min(num_out, num_in) >= NARROW or _fits_int8_kernels(view, node, weight.shape, group):
             continue
         what = f"{num_in} to {num_out} channels are too few for INT8: leave it in float"
-        yield LintFinding("k", "warning", label(node), what)
+        yield LintFinding("narrow-conv", "warning", label(node), what)
 
 
-def rule_l(view: GraphView, target: TargetProfile) -> Findings:
+def check_no_int8_hardware(view: GraphView, target: TargetProfile) -> Findings:
     """No Q/DQ at all where the hardware has no INT8."""
     if "int8" in target.precisions or target.use_dla or not view.quantizers:
         return
     what = f"{len(view.quantizers)} Q/DQ nodes, first {label(view.quantizers[0])}"
-    yield LintFinding("l", "error", MODEL, f"{what}; {target.no_int8_reason}")
+    yield LintFinding("no-int8-hardware", "error", MODEL, f"{what}; {target.no_int8_reason}")
 
 
 def _places_for_tensorrt(target: TargetProfile) -> bool:

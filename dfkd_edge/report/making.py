@@ -7,6 +7,7 @@ import json
 import shlex
 from collections.abc import Sequence
 
+from dfkd_edge.artifacts import PromptSet
 from dfkd_edge.config import ExportConfig
 from dfkd_edge.drawn_class import DrawnClass, read_drawn_class
 from dfkd_edge.kept_images import recognised_text
@@ -40,15 +41,16 @@ MAX_DRAWN = 40
 """Classes whose drawings are named."""
 STYLE_NOTE = (
     "A style is a made-up word, a vector, in the place of the dots in the prompt “a … style of a "
-    "horse”, the same for every class; its name is the real words nearest to that vector in the "
+    "{name}”, the same for every class; its name is the real words nearest to that vector in the "
     "teacher's vocabulary: a hint that need not make sense, or “style 3” where it lists no words."
 )
 PLAIN_NOTE = "There is one style, the plain prompt; --prompts contrastive makes more."
 
 
-def _style_note(labels: tuple[str, ...]) -> str:
-    """Say what the styles of a run are."""
-    return STYLE_NOTE if len(labels) > 1 else PLAIN_NOTE
+def _style_note(prompts: PromptSet) -> str:
+    """Say what the styles of a run are, by its first class."""
+    note = STYLE_NOTE.format(name=prompts.class_names[0])
+    return note if len(prompts.style_labels) > 1 else PLAIN_NOTE
 
 
 def pictures_section(sources: Sources) -> Section:
@@ -67,7 +69,7 @@ def pictures_section(sources: Sources) -> Section:
         f"Classes by styles (at most {MAX_CLASSES} by {MAX_STYLES}); choose one to enlarge it. "
         "A dashed frame: the teacher does not recognise it."
     )
-    note = f"{_style_note(run.prompts.style_labels)} Images of drawings follow no style."
+    note = f"{_style_note(run.prompts)} Images of drawings follow no style."
     rows = tuple(
         text_row(
             str(entry["name"]),
@@ -116,8 +118,7 @@ def prompts_section(sources: Sources) -> Section:
             for key, value in prompts.diversity.items()
         )
     )
-    labels = prompts.style_labels
-    chosen = StyleMap(prompt_map(prompts), labels, _style_note(labels))
+    chosen = StyleMap(prompt_map(prompts), prompts.style_labels, _style_note(prompts))
     return Section("prompts", title, lead, (chosen, facts))
 
 

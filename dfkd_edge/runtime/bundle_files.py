@@ -275,7 +275,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not folder.is_dir():
-        raise UsageFault("no such folder", str(folder), "name the folder of a bundle")
+        what = "is a file, not a bundle" if folder.exists() else "no such folder"
+        raise UsageFault(what, str(folder), "name the folder of a bundle")
     if not may_be_bundle(folder):
         raise UsageFault("folder holds no bundle", str(folder), "run dfkd-edge export first")
     manifest = read_json(path)

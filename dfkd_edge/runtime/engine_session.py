@@ -29,6 +29,7 @@ from dfkd_edge.runtime.sessions import Outputs, SessionRequest, in_batches
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+NOT_INSTALLED = "TensorRT's Python module is not installed"
 DTYPES = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8", "INT8": "int8"}
 """Not trt.nptype: before TensorRT 10 it fails with numpy 1.24 and newer."""
 
@@ -37,10 +38,12 @@ def why_no_tensorrt() -> str:
     """Say why TensorRT cannot be used here; an empty text where it can."""
     try:
         import tensorrt
+    except ModuleNotFoundError as error:
+        return NOT_INSTALLED if error.name == "tensorrt" else str(error)
     except (ImportError, OSError) as error:
-        return str(error).splitlines()[0] if str(error) else "no module tensorrt"
+        return str(error).partition("\n")[0] or "its module cannot be imported"
     if not hasattr(tensorrt, "Builder"):  # a folder of type stubs imports as an empty package
-        return "module tensorrt is empty"
+        return NOT_INSTALLED
     try:
         Cuda()
     except LackingFault as fault:

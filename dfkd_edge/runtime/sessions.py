@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BACKENDS = ("auto", "tensorrt", "onnxruntime")
+TO_INSTALL = "apt-get install python3-libnvinfer"
 
 
 class Outputs(NamedTuple):
@@ -94,11 +95,9 @@ def open_session(request: SessionRequest, say: Callable[[str], None]) -> Session
         if not reason:
             return open_engine(request, say)
         if request.backend == "tensorrt":
-            raise LackingFault(
-                "TensorRT is not usable here", reason, "apt-get install python3-libnvinfer"
-            )
+            raise LackingFault("TensorRT is not usable here", reason, TO_INSTALL)
         if _on_jetson():
-            say(f"TensorRT is not usable here ({reason}); onnxruntime is taken")
+            say(f"TensorRT is not usable here ({reason}), onnxruntime is taken: {TO_INSTALL}")
     return OnnxSession(request)
 
 
@@ -196,7 +195,7 @@ def _import_onnxruntime() -> Any:
         raise LackingFault(
             "neither TensorRT nor onnxruntime can be imported",
             f"Python {sys.version_info[0]}.{sys.version_info[1]}",
-            f"apt-get install python3-libnvinfer (Jetson), or pip install 'onnxruntime{pin}'",
+            f"{TO_INSTALL} (Jetson), or pip install 'onnxruntime{pin}'",
         ) from error
     return onnxruntime
 

@@ -27,6 +27,7 @@ from dfkd_edge.class_names import ClassNames
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.synthesis.drawing_words import is_of_qualifier
+from dfkd_edge.synthesis.sights import Place, keep_sights, read_sights, sights_path
 from dfkd_edge.teacher import Teacher
 
 NAME_TEXT = "a drawing of a {}"
@@ -42,8 +43,6 @@ MAX_DRAWINGS = 40
 """Drawings of a class, nearest names first."""
 BATCH_SIZE = 64
 """Texts or drawings that the teacher reads together."""
-Place = tuple[int, int]
-"""A drawing: number of its sheet, number in the sheet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +132,10 @@ def near_names(name_VD: Tensor, class_KD: Tensor, has_prompt: list[bool]) -> lis
 
 
 class DrawingMemory:
-    """The drawings and where the teacher sees them; each is looked at once, however often asked."""
+    """The drawings and where the teacher sees them; each is looked at once on a machine."""
 
     def __init__(self, teacher: Teacher, reporter: Reporter) -> None:
-        """Read the drawings' names and embed them.
+        """Read the drawings' names and embed them, where an earlier command has not.
 
         Raises:
             ConfigError: the memory is incomplete.
@@ -145,8 +144,13 @@ class DrawingMemory:
         self.places = distinct_names(self.sheets)
         self.names = list(self.places)
         self._name_of = {place: name for name, there in self.places.items() for place in there}
-        self.name_VD = embed_names(self.names, teacher, reporter)
-        self._shown: dict[Place, Tensor] = {}
+        self._path = sights_path(teacher, NAME_TEXT)
+        name_VD, shown = read_sights(self._path)
+        if name_VD is None:
+            name_VD = embed_names(self.names, teacher, reporter)
+            keep_sights(self._path, name_VD, shown)
+        self.name_VD = name_VD.to(teacher.device)
+        self._shown = {place: row.to(teacher.device) for place, row in shown.items()}
 
     def search(self, head_KD: Tensor, classes: ClassNames) -> list[list[Place]]:
         """Find the drawings of each class in which the teacher sees it.
@@ -189,6 +193,7 @@ class DrawingMemory:
                 shown_MD = self.teacher.embed_images(_on_white(rgba_MCPP, self.teacher))
                 self._shown.update(zip(part, shown_MD, strict=True))
                 progress.advance(len(part))
+        keep_sights(self._path, self.name_VD, self._shown)
 
     def _seen(self, places: list[Place], label: int, class_KD: Tensor) -> list[Place]:
         """Keep the drawings in which the class comes first of the list, and high of all names."""

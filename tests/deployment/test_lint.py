@@ -25,7 +25,7 @@ TENSORRT_11 = load_target("agx-orin-64gb@jp7.2.2-trt11")
 X86, ARM = load_target("x86-cpu"), load_target("raspberry-pi-5")
 DLA = replace(load_target("orin-nx-16gb@jp6.2"), use_dla=True)
 NOT_ON_DLA = ("Cast_cast", "GlobalAveragePool_pool", "Flatten_features")
-DLA_FALLBACKS = [("m", "warning", name) for name in NOT_ON_DLA]
+DLA_FALLBACKS = [("dla", "warning", name) for name in NOT_ON_DLA]
 
 
 def node(model: ModelProto, name: str) -> NodeProto:
@@ -180,43 +180,43 @@ MODEL = "(model)"
 PLANTED: list[
     tuple[dict[str, bool], Callable[[ModelProto], None], TargetProfile, str, str, str]
 ] = [
-    (FP32, newer_opset, JETSON, "a", "error", MODEL),
-    (FP32, newer_ir, JETSON, "a", "error", MODEL),
-    (FP32, qoperator, JETSON, "b", "error", "dynamic"),
-    (INT8, missing_zero_point, JETSON, "c", "error", "QuantizeLinear_sum_q"),
-    (INT8, missing_zero_point, X86, "c", "error", "QuantizeLinear_sum_q"),
-    (INT8, nonzero_zero_point, JETSON, "c", "error", "QuantizeLinear_sum_q"),
-    (INT8, zero_scale, JETSON, "d", "error", "DequantizeLinear_sum_dq"),
-    (INT8, computed_scale, JETSON, "d", "error", "QuantizeLinear_sum_q"),
-    (INT8, per_channel_activation, JETSON, "e", "error", "QuantizeLinear_sum_q"),
-    (INT8, wrong_axis, JETSON, "f", "error", "DequantizeLinear_conv2_weight_dq"),
-    (INT8, wrong_length, JETSON, "f", "error", "DequantizeLinear_conv2_weight_dq"),
-    (INT8, int32_bias, JETSON, "g", "error", "bias_dq"),
-    (INT8, uint8_quantize, JETSON, "h", "error", "QuantizeLinear_sum_q"),
-    (FP32, uint8_transpose, JETSON, "h", "error", "Transpose_nchw"),
-    (INT8, shortcut_in_float, JETSON, "i", "warning", "Add_sum"),
-    (INT8 | {"quantized_branch": True}, nothing, JETSON, "i", "warning", "Add_sum"),
+    (FP32, newer_opset, JETSON, "opset", "error", MODEL),
+    (FP32, newer_ir, JETSON, "opset", "error", MODEL),
+    (FP32, qoperator, JETSON, "qdq-format", "error", "dynamic"),
+    (INT8, missing_zero_point, JETSON, "zero-point", "error", "QuantizeLinear_sum_q"),
+    (INT8, missing_zero_point, X86, "zero-point", "error", "QuantizeLinear_sum_q"),
+    (INT8, nonzero_zero_point, JETSON, "zero-point", "error", "QuantizeLinear_sum_q"),
+    (INT8, zero_scale, JETSON, "scale", "error", "DequantizeLinear_sum_dq"),
+    (INT8, computed_scale, JETSON, "scale", "error", "QuantizeLinear_sum_q"),
+    (INT8, per_channel_activation, JETSON, "activation-scales", "error", "QuantizeLinear_sum_q"),
+    (INT8, wrong_axis, JETSON, "weight-scales", "error", "DequantizeLinear_conv2_weight_dq"),
+    (INT8, wrong_length, JETSON, "weight-scales", "error", "DequantizeLinear_conv2_weight_dq"),
+    (INT8, int32_bias, JETSON, "int32-bias", "error", "bias_dq"),
+    (INT8, uint8_quantize, JETSON, "quantized-type", "error", "QuantizeLinear_sum_q"),
+    (FP32, uint8_transpose, JETSON, "quantized-type", "error", "Transpose_nchw"),
+    (INT8, shortcut_in_float, JETSON, "residual-add", "warning", "Add_sum"),
+    (INT8 | {"quantized_branch": True}, nothing, JETSON, "residual-add", "warning", "Add_sum"),
     (
         *(INT8 | {"quantized_branch": True}, shortcut_in_float),
-        *(JETSON, "i", "warning", "Add_sum"),
+        *(JETSON, "residual-add", "warning", "Add_sum"),
     ),
-    (INT8, concat_of_two_scales, JETSON, "j", "warning", "concat"),
-    (INT8 | {"narrow": True}, nothing, JETSON, "k", "warning", "Conv_narrower"),
-    (INT8, nothing, NANO, "l", "error", MODEL),
-    (FP32, dynamic_batch, DLA, "m", "error", MODEL),
-    (FP32, promises("int8"), JETSON, "n", "error", MODEL),
-    (FP32, promises("fp16"), TENSORRT_11, "n", "error", MODEL),
-    (INT8, promises("int8"), TENSORRT_11, "n", "warning", MODEL),
-    (FP32, nothing, TENSORRT_11, "n", "warning", MODEL),
-    (FP32, int64_output, XAVIER, "o", "warning", MODEL),
-    (FP32, pruned, XAVIER, "p", "warning", "Conv_conv2"),
-    (FP32, pruned, X86, "p", "warning", "Conv_conv2"),
-    (FP32, unknown_op, JETSON, "ops", "error", "Relu_relu1"),
-    (FP32, op_of_a_later_opset, JETSON, "ops", "error", "Relu_relu1"),
-    (FP32, custom_op, JETSON, "ops", "error", "Relu_relu1"),
-    (FP32, custom_op, X86, "ops", "error", "Relu_relu1"),
-    (FP32, unsupported_op, XAVIER, "ops", "error", "norm"),
-    (FP32, weights_elsewhere, JETSON, "file", "error", "conv1_bias"),
+    (INT8, concat_of_two_scales, JETSON, "concat-scales", "warning", "concat"),
+    (INT8 | {"narrow": True}, nothing, JETSON, "narrow-conv", "warning", "Conv_narrower"),
+    (INT8, nothing, NANO, "no-int8-hardware", "error", MODEL),
+    (FP32, dynamic_batch, DLA, "dla", "error", MODEL),
+    (FP32, promises("int8"), JETSON, "graph-precision", "error", MODEL),
+    (FP32, promises("fp16"), TENSORRT_11, "graph-precision", "error", MODEL),
+    (INT8, promises("int8"), TENSORRT_11, "graph-precision", "warning", MODEL),
+    (FP32, nothing, TENSORRT_11, "graph-precision", "warning", MODEL),
+    (FP32, int64_output, XAVIER, "int64-border", "warning", MODEL),
+    (FP32, pruned, XAVIER, "sparse-weights", "warning", "Conv_conv2"),
+    (FP32, pruned, X86, "sparse-weights", "warning", "Conv_conv2"),
+    (FP32, unknown_op, JETSON, "operators", "error", "Relu_relu1"),
+    (FP32, op_of_a_later_opset, JETSON, "operators", "error", "Relu_relu1"),
+    (FP32, custom_op, JETSON, "operators", "error", "Relu_relu1"),
+    (FP32, custom_op, X86, "operators", "error", "Relu_relu1"),
+    (FP32, unsupported_op, XAVIER, "operators", "error", "norm"),
+    (FP32, weights_elsewhere, JETSON, "one-file", "error", "conv1_bias"),
 ]
 
 
@@ -247,7 +247,7 @@ def test_the_dla_says_what_falls_back_and_takes_qdq_from_tensorrt_11_on(
     tmp_path: Path, small_net: NetBuilder
 ) -> None:
     assert lint(small_net(), DLA, tmp_path) == DLA_FALLBACKS
-    refused = ("m", "error", "QuantizeLinear_nchw_q")
+    refused = ("dla", "error", "QuantizeLinear_nchw_q")
     assert lint(small_net(int8=True), DLA, tmp_path) == [refused, *DLA_FALLBACKS]
     newer = replace(TENSORRT_11, use_dla=True)
     assert lint(small_net(int8=True), newer, tmp_path) == DLA_FALLBACKS
@@ -276,7 +276,11 @@ def test_onnx_runtime_takes_asymmetric_activations_and_int32_biases(
     int32_bias(int32)
     assert not lint(asymmetric, X86, tmp_path)
     assert not lint(int32, X86, tmp_path)
-    assert {rule for rule, *_ in lint(asymmetric, JETSON, tmp_path)} == {"c", "h", "i"}
+    assert {rule for rule, *_ in lint(asymmetric, JETSON, tmp_path)} == {
+        "zero-point",
+        "quantized-type",
+        "residual-add",
+    }
 
 
 def test_weights_may_be_stored_quantized(tmp_path: Path, small_net: NetBuilder) -> None:
@@ -293,7 +297,7 @@ def test_an_error_stops_an_export_and_names_rule_and_node_and_a_warning_does_not
     model = small_net(int8=True)
     int32_bias(model)
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(ConversionError, match="lint rule g at bias_dq: int32 bias"):
+    with pytest.raises(ConversionError, match="lint rule int32-bias at bias_dq: int32 bias"):
         refuse_errors(lint_model(path, JETSON), path)
     path.write_bytes(small_net(int8=True, narrow=True).SerializeToString())
     refuse_errors(lint_model(path, JETSON), path)

@@ -66,7 +66,7 @@ def test_the_student_comes_closer_to_the_teacher(
     teacher: Teacher, surrogates: SurrogateSet, context: StageContext
 ) -> None:
     config = DistillationConfig(
-        student_init="random", num_steps=30, batch_size=16, num_warmup_steps=5, image_size_px=64
+        student_init="random", num_steps=16, batch_size=12, num_warmup_steps=3, image_size_px=48
     )
     artifact = distill(teacher, surrogates, config, context)
     metrics = context.run_dir.read_metrics()

@@ -177,7 +177,8 @@ def test_one_calibration_serves_whatever_layer_stays_float(
     spec: str, quantized: Make, target: Callable[..., TargetProfile]
 ) -> None:
     fp32, _ = quantized("resnet10t", spec)
-    for name in Int8Exporter().quantizable_nodes(fp32, target(spec)):
+    names = sorted(Int8Exporter().quantizable_nodes(fp32, target(spec)))
+    for name in names[::3]:  # stem, shortcuts, both layers of blocks and the head among them
         _, int8 = quantized("resnet10t", spec, frozenset({name}))
         assert int8.notes["float_nodes"] == [name]
 

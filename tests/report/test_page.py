@@ -94,9 +94,11 @@ def test_the_report_of_a_run_has_every_section_and_its_key_numbers(
     assert path.stat().st_size < 5_000_000
 
 
-def test_styles_are_explained_where_they_are_shown_and_drawings_follow_none(run: Path) -> None:
+def test_styles_are_explained_where_they_are_shown_and_drawings_follow_none(
+    run: Path, evil: str
+) -> None:
     page = Page(write_report(run).read_text(encoding="utf-8"))
-    assert page.text.count(STYLE_NOTE) == 2
+    assert page.text.count(STYLE_NOTE.format(name=evil)) == 2
     captions = [value for name, value in page.attributes if name == "data-caption"]
     assert captions.count("dog & cat, of a drawing") == 1
     assert captions.count("house, style: ink' onload='x") == 1

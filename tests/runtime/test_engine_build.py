@@ -173,8 +173,10 @@ def test_an_empty_package_is_no_tensorrt(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "tensorrt" / "__init__.py").touch()  # what type stubs leave behind
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
-    assert engine_session.why_no_tensorrt() == "module tensorrt is empty"
+    assert engine_session.why_no_tensorrt() == engine_session.NOT_INSTALLED
     sys.modules.pop("tensorrt")
+    monkeypatch.setitem(sys.modules, "tensorrt", None)  # as where there is none
+    assert engine_session.why_no_tensorrt() == engine_session.NOT_INSTALLED
 
 
 def test_every_call_exists_in_tensorrt_10_or_was_removed_before_it() -> None:

@@ -46,20 +46,15 @@ def test_refinement_raises_the_asked_class(teacher: Teacher, classes: ClassNames
     assert len(classes) == 3
 
 
-def test_surrogates_are_of_their_class_more_often_than_chance_and_differ(
+def test_surrogates_show_their_class_and_differ_and_a_lost_shard_comes_back_the_same(
     teacher: Teacher, context: StageContext
 ) -> None:
     prompts = diversify_prompts(teacher, BASE, context)
     surrogates = synthesize(prompts, teacher, SMALL, context)
-    assert surrogates.summary["acceptance"] > 0.5
+    assert surrogates.summary["acceptance"] > 0.5  # chance is a third
     assert surrogates.summary["mean_distance_within_class"] > 0.1
     assert surrogates.images.dtype == np.uint8
     assert float(surrogates.images.std()) > 20
-
-
-def test_a_lost_shard_comes_back_the_same(teacher: Teacher, context: StageContext) -> None:
-    prompts = diversify_prompts(teacher, BASE, context)
-    first = synthesize(prompts, teacher, SMALL, context)
     shard_path(context.run_dir.stage_dir(STAGE), 1).unlink()
-    second = synthesize(prompts, teacher, SMALL, context)
-    np.testing.assert_array_equal(first.images, second.images)
+    again = synthesize(prompts, teacher, SMALL, context)
+    np.testing.assert_array_equal(surrogates.images, again.images)

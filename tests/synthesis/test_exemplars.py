@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from dfkd_edge.synthesis.exemplars import (
     read_sheets,
     retrieve_drawings,
 )
+from dfkd_edge.synthesis.sights import Place, keep_sights, read_sights
 from dfkd_edge.teacher import Teacher, load_teacher
 
 HELD_OUT_WORDS = frozenset(
@@ -98,6 +100,36 @@ def test_drawings_are_counted_by_their_names(teacher: Teacher, context: StageCon
     memory = DrawingMemory(teacher, context.reporter)
     some = [*memory.places["wheel"][:2], *memory.places["horse"][:1]]
     assert memory.named(some) == {"wheel": 2, "horse": 1}
+
+
+def test_what_was_seen_once_is_read_from_the_cache(
+    teacher: Teacher, context: StageContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    reporter: Any = context.reporter
+
+    def search() -> tuple[list[list[Place]], list[str]]:
+        reporter.stages = []
+        memory = DrawingMemory(teacher, reporter)
+        return memory.search(teacher.head_KD, teacher.classes), reporter.stages
+
+    found, stages = search()
+    assert stages == ["searching the memory", "looking at the drawings"]
+    assert search() == (found, [])
+
+
+def test_a_cache_that_is_damaged_or_cannot_be_written_is_as_one_that_is_empty(
+    tmp_path: Path,
+) -> None:
+    path, name_VD, shown = tmp_path / "cache" / "a", torch.ones(2, 3), {(0, 5): torch.zeros(3)}
+    keep_sights(path, name_VD, shown)
+    names, drawings = read_sights(path)
+    assert names is not None
+    assert (names.tolist(), list(drawings)) == (name_VD.tolist(), [(0, 5)])
+    path.write_bytes(path.read_bytes()[:-1])
+    assert read_sights(path) == (None, {})
+    keep_sights(path / "below a file", name_VD, shown)
+    assert read_sights(path / "below a file") == (None, {})
 
 
 def shown_classes(lines: str, context: StageContext) -> tuple[Teacher, tuple[torch.Tensor, ...]]:
