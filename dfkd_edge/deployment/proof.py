@@ -61,11 +61,16 @@ class Proof:
     evaluation: EvaluationSet
 
     @property
+    def measured_again(self) -> list[str]:
+        """Domains that were shown more images."""
+        shown = Counter(source.name for source in self.evaluation.sources)
+        return [name for name, times in shown.items() if times > 1]
+
+    @property
     def images(self) -> str:
         """What was shown, and the domains that were shown more of it, in words."""
-        shown = Counter(source.name for source in self.evaluation.sources)
         again = []
-        for name in (name for name, times in shown.items() if times > 1):
+        for name in self.measured_again:
             part = self.predictions.domains[name]
             num_pictures = len(np.unique(part.pictures))
             text = shown_text(len(part.labels), num_pictures, UNITS[self.evaluation.measure])
@@ -93,6 +98,7 @@ class Proof:
             **ladder,
             "notes": list(notes),
             "images": self.images,
+            "measured_again": self.measured_again,
             "gate": judge(self.predictions, max_drop).document(),
             "confidence": dict(confidence) if confidence else None,
             "environment": describe_environment(),
@@ -269,6 +275,6 @@ def _more_if_unclear(
     predictions: Predictions, last: str, evaluation: EvaluationSet, max_drop: float
 ) -> EvaluationSet | None:
     """More images of the domains whose loss is over the limit but may be chance, if there are."""
-    lost = {d: predictions.drop(STUDENT, last, d) for d in predictions.domains}
+    lost = {d: predictions.drop(STUDENT, last, d) for d in predictions.judged}
     unclear = [d for d, loss in lost.items() if loss.drop.mean > max_drop and loss.is_within_noise]
     return evaluation.more().only(unclear) if unclear and evaluation.more else None
