@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from rich.markup import escape
 
 from dfkd_edge.artifacts import ModelFile, SurrogateSet
 from dfkd_edge.certainty import UNITS, shown_text
+from dfkd_edge.deployment.teacher_graph import write_teacher
 from dfkd_edge.environment import describe_environment
 from dfkd_edge.interfaces import ModelOutputs, Reporter, Runner, StageContext
 from dfkd_edge.plugins import load_exporter
@@ -185,6 +187,21 @@ def engine_rungs(bundle: Bundle, reporter: Reporter) -> tuple[Rung, ...]:
     return (rung,)
 
 
+def teacher_onnx_latency_ms(teacher: Teacher, num_threads: int) -> float | None:
+    """Time the teacher as its student is run; None where it cannot be written as a graph.
+
+    Args:
+        teacher: the first rung.
+        num_threads: of the runner; 0 takes all cores.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        graph = write_teacher(teacher, Path(folder))
+        if graph is None:
+            return None
+        runner = open_runner(graph, num_threads)
+        return one_image_latency(runner, teacher.image_size_px).percentile_ms["p50"]
+
+
 def build_rungs(
     teacher: Teacher,
     student: Student,
@@ -210,6 +227,7 @@ def build_rungs(
         timed_rung(name, TorchRunner(name, network), native_px, num_parameters * BYTES_PER_FLOAT)
         for name, network, native_px, num_parameters in networks
     ]
+    rungs[0] = replace(rungs[0], onnx_latency_ms=teacher_onnx_latency_ms(teacher, num_threads))
     return (*rungs, *(model_rung(model, side_px, num_threads, backend) for model in models))
 
 

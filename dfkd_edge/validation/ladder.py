@@ -54,6 +54,8 @@ class Rung:
     """Median, one image."""
     latency_doubts: tuple[str, ...] = ()
     """Why that time may mislead, or why there is none; a sentence each."""
+    onnx_latency_ms: float | None = None
+    """Of the teacher, which is no conversion: the same as an FP32 graph in ONNX Runtime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +268,7 @@ def _rung_document(rung: Rung, predictions: Predictions, listing: Listing) -> di
         "worst_domain": min(figure, key=figure.__getitem__),
         "size_bytes": rung.size_bytes,
         "latency_ms": rung.latency_ms,
+        "onnx_latency_ms": rung.onnx_latency_ms,
         "latency_doubts": list(rung.latency_doubts),
         "max_logit_difference": difference,
     }
