@@ -105,11 +105,48 @@ def measure_of(document: Mapping[str, Any]) -> str:
     return "agreement" if document.get("retention") is None else "top1"
 
 
-def domains_of(document: Mapping[str, Any]) -> list[str]:
-    """Names; after `distill` with labelled pictures the surrogates are left out of means."""
+def shown_domains(document: Mapping[str, Any]) -> list[str]:
+    """Name the domains whose figures stand side by side.
+
+    After `distill` with labelled pictures the surrogates, of which there is agreement alone, do
+    not.
+    """
     names = list(document["rungs"][0]["domains"])
     is_mixed = "measure" not in document and measure_of(document) == "top1"
     return names[1:] if is_mixed else names
+
+
+def domains_of(document: Mapping[str, Any]) -> list[str]:
+    """Name the domains that count in means; older files and `distill` do not list them."""
+    return list(document.get("mean_over") or shown_domains(document))
+
+
+def domain_label(document: Mapping[str, Any], domain: str) -> str:
+    """Write a domain's name, with a star where a note says that agreement there says little."""
+    return domain + "*" * (domain in document.get("collapsed", {}))
+
+
+def collapse_notes(document: Mapping[str, Any]) -> list[str]:
+    """Say where the teacher hardly tells classes apart, a sentence each; see `domain_label`."""
+    notes, averaged = [], domains_of(document)
+    for domain, found in document.get("collapsed", {}).items():
+        left_out = "" if domain in averaged else " and the mean leaves it out"
+        notes.append(
+            f"{domain}*: the teacher calls {100 * found['share']:.0f}% of these images "
+            f"{found['answer']}, so agreement says little{left_out}; the gate counts a loss there"
+        )
+    return notes
+
+
+def whole_text(document: Mapping[str, Any]) -> str:
+    """State the figure on images that are shown whole and count in no mean, as `distill` does."""
+    rung, measure, averaged = document["rungs"][-1], measure_of(document), domains_of(document)
+    apart = (d for d in shown_domains(document) if d not in averaged)
+    return "".join(
+        f"; whole, as distill shows them: {100 * rung['domains'][domain][measure]:.1f}%"
+        for domain in apart
+        if domain not in document.get("collapsed", {})
+    )
 
 
 def interval_of(figures: Mapping[str, Any], measure: str) -> tuple[float, float]:
@@ -226,11 +263,11 @@ def gate_headline(gate: Mapping[str, Any], target: str = "") -> str:
 
 def certainty_line(document: Mapping[str, Any]) -> str:
     """Make the line of a closing panel that says how much the figure is worth."""
-    return f"measured    {certainty_of(document).sentence()}"
+    return f"measured    {certainty_of(document).sentence()}{whole_text(document)}"
 
 
 def ladder_notes(document: Mapping[str, Any]) -> list[str]:
-    """What must be read with a ladder, a sentence each: on its graphs, then on the times of rungs.
+    """What must be read with a ladder, a sentence each: on domains, graphs, and times of rungs.
 
     Args:
         document: of `distill`, `export` or `check`.
@@ -240,4 +277,4 @@ def ladder_notes(document: Mapping[str, Any]) -> list[str]:
         for rung in document["rungs"]
         for doubt in rung.get("latency_doubts", ())
     ]
-    return [*document.get("notes", ()), *doubts]
+    return [*collapse_notes(document), *document.get("notes", ()), *doubts]

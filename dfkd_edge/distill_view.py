@@ -13,7 +13,7 @@ from dfkd_edge.certainty import certainty_line
 from dfkd_edge.class_answers import weak_classes_lines
 from dfkd_edge.console import result_console
 from dfkd_edge.drawn_class import read_drawn_class
-from dfkd_edge.kept_images import recognised_text
+from dfkd_edge.kept_images import stand_ins_text
 from dfkd_edge.next_step import run_step
 from dfkd_edge.runtime.counting import duration_text, some
 
@@ -67,7 +67,7 @@ def lines_of_classes(surrogates: Mapping[str, Any]) -> list[str]:
         lines.append(f"drawn as    what their drawings are named: {some(others)}")
     if weak:
         lines.append(
-            f"unsure      the teacher recognises fewer than half of the images of: {some(weak)}"
+            f"unsure      the teacher recognises fewer than half of the candidates of: {some(weak)}"
         )
         lines.append("            the report shows their images; describe such names, or otherwise")
     return lines
@@ -88,7 +88,7 @@ def show_result(result: DistillResult, report: str, seconds: float | None, bough
     settings, surrogates = result.student.settings, result.surrogates.summary
     ratio = settings["teacher_num_parameters"] / settings["num_parameters"]
     kept = f"{surrogates['num_images']:,} kept of {surrogates['num_candidates']:,}"
-    drawn, told = sum(c["num_drawn"] for c in surrogates["classes"]), recognised_text(surrogates)
+    drawn, told = sum(c["num_drawn"] for c in surrogates["classes"]), stand_ins_text(surrogates)
     lines = [
         f"student     {settings['timm_name']}, {settings['num_parameters'] / 1e6:.2f} M parameters",
         f"size        {ratio:.1f} times fewer parameters than the teacher's image tower",

@@ -15,6 +15,8 @@ from dfkd_edge.certainty import (
     UNITS,
     GateState,
     certainty_line,
+    domain_label,
+    domains_of,
     gate_headline,
     gate_state,
     gate_word,
@@ -56,32 +58,31 @@ def show_ladder(document: dict[str, Any]) -> None:
         table.add_column(rung["name"], justify="right", no_wrap=True)
     for domain, first in rungs[0]["domains"].items():
         figures = (_percent(rung["domains"][domain][measure]) for rung in rungs)
-        table.add_row(f"{escape(domain)} ({first['num_images']:,})", *figures)
+        label = escape(domain_label(document, domain))
+        table.add_row(f"{label} ({first['num_images']:,})", *figures)
+    averaged = domains_of(document)
+    means = (sum(r["domains"][d][measure] for d in averaged) / len(averaged) for r in rungs)
+    heading = "mean" if len(averaged) == len(rungs[0]["domains"]) else f"mean of {len(averaged)}"
+    table.add_row(heading, *map(_percent, means), style="dim")
     for name, figure in LADDER_ROWS.items():
-        table.add_row(name, *(figure(rung, measure) for rung in rungs), style="dim")
+        table.add_row(name, *(figure(rung) for rung in rungs), style="dim")
     console = result_console()
     console.print(table)
     for note in ladder_notes(document):
         console.print(f"[yellow]note:[/yellow] {escape(note)}")
 
 
-def _mean_divergence(rung: dict[str, Any], _measure: str) -> str:
+def _mean_divergence(rung: dict[str, Any]) -> str:
     parts = rung["domains"].values()
     divergences = [p["kl_to_previous"] for p in parts if p["kl_to_previous"] is not None]
     return f"{sum(divergences) / len(divergences):.4f}" if divergences else "-"
 
 
-def _mean_measure(rung: dict[str, Any], measure: str) -> str:
-    figures = [part[measure] for part in rung["domains"].values()]
-    return _percent(sum(figures) / len(figures))
-
-
-LADDER_ROWS: dict[str, Callable[[dict[str, Any], str], str]] = {
-    "mean": _mean_measure,
+LADDER_ROWS: dict[str, Callable[[dict[str, Any]], str]] = {
     "KL to the left": _mean_divergence,
-    "NaN": lambda rung, _: str(sum(part["num_nan"] for part in rung["domains"].values())),
-    "MiB": lambda rung, _: f"{rung['size_bytes'] / 2**20:.2f}" if rung["size_bytes"] else "-",
-    "ms here": lambda rung, _: f"{rung['latency_ms']:.2f}" if rung["latency_ms"] else "-",
+    "NaN": lambda rung: str(sum(part["num_nan"] for part in rung["domains"].values())),
+    "MiB": lambda rung: f"{rung['size_bytes'] / 2**20:.2f}" if rung["size_bytes"] else "-",
+    "ms here": lambda rung: f"{rung['latency_ms']:.2f}" if rung["latency_ms"] else "-",
 }
 
 
@@ -92,7 +93,8 @@ def verdict_lines(document: dict[str, Any]) -> list[str]:
     loss = next((entry for entry in document["losses"] if entry["rung"] == charged), None)
     charge = "no conversion loses anything in the mean over domains"
     if loss:
-        noise = "within noise" if loss["within_noise"] else f"p = {loss['p_value']:.2g}"
+        by = f"p = {loss['p_value']:.2g} by {UNITS[document['measure']]}"
+        noise = "within noise" if loss["within_noise"] else by
         charge = f"{charged} loses {loss['drop'] * 100:.2f} points in the mean, {noise}"
     return [
         f"gate        {gate_word(gate)}: {gate['sentence']}",
@@ -140,7 +142,8 @@ def check_plan_lines(plan: dict[str, Any]) -> list[str]:
         lines.append(f"          {domain['name']}: {domain['num_images']}{spoilt}")
     again = plan["more_if_unclear"]
     more = f"; a larger loss within noise gets {again} times as many more" if again else ""
-    unit = "view" if again else UNITS[plan["measure"]]
+    is_spoilt = any(domain["corruptions"] for domain in plan["domains"])
+    unit = "view" if is_spoilt else UNITS[plan["measure"]]
     allowed = f"{MEASURES[plan['measure']]} may fall by {plan['max_drop'] * 100:g} points"
     is_off = plan["max_drop"] >= 1
     gate = f"off ({limit_text(1)})" if is_off else f"{allowed} on the worst domain"

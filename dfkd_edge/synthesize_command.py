@@ -22,7 +22,7 @@ import typer
 
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.flags import distill_overrides
-from dfkd_edge.kept_images import recognised_text
+from dfkd_edge.kept_images import stand_ins_text
 from dfkd_edge.options import (
     RUNS,
     AsJson,
@@ -122,7 +122,7 @@ def outcome(document: dict[str, Any]) -> str:
     if missing:
         share = document["num_shards"] - missing
         return f"{share} of {document['num_shards']} shards are in {run}; other jobs make the rest"
-    told = recognised_text(surrogates)
+    told = stand_ins_text(surrogates)
     made = f"{surrogates['num_images']:,} of {surrogates['num_candidates']:,} images kept in {run}"
     made += told and f" ({told})"
     return f"{made}; dfkd-edge distill with the same flags goes on from there"

@@ -62,8 +62,8 @@ class Teacher:
         size = visual.image_size
         self.image_size_px: int = size if isinstance(size, int) else int(size[0])
         preprocess = open_clip.get_model_preprocess_cfg(model)
-        self._mean = torch.tensor(preprocess["mean"], device=self.device).view(1, 3, 1, 1)
-        self._std = torch.tensor(preprocess["std"], device=self.device).view(1, 3, 1, 1)
+        self.mean = torch.tensor(preprocess["mean"], device=self.device).view(1, 3, 1, 1)
+        self.std = torch.tensor(preprocess["std"], device=self.device).view(1, 3, 1, 1)
         self.logit_scale = float(torch.as_tensor(model.logit_scale).exp())
         self.head_KD = self.zero_shot_head(classes, config.templates)
 
@@ -109,7 +109,7 @@ class Teacher:
             image_NCHW = F.interpolate(
                 image_NCHW, size=(side, side), mode="bilinear", antialias=True, align_corners=False
             )
-        normal_NCHW = (image_NCHW - self._mean.to(image_NCHW)) / self._std.to(image_NCHW)
+        normal_NCHW = (image_NCHW - self.mean.to(image_NCHW)) / self.std.to(image_NCHW)
         normal_NCHW = normal_NCHW.contiguous(memory_format=torch.channels_last)
         is_in_parts = self.device.type == "cpu" and not torch.is_grad_enabled()
         parts = normal_NCHW.split(CPU_IMAGES_TOGETHER) if is_in_parts else (normal_NCHW,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from dfkd_edge import api
 from dfkd_edge.cli import app
 from dfkd_edge.distill_command import DistillRequest
 from dfkd_edge.flags import DISTILL, distill_overrides
+from dfkd_edge.validation.evaluation_images import HELDOUT_DOMAIN
 
 FLAG_VALUES: dict[str, Any] = {
     "images": "pictures",
@@ -117,6 +119,17 @@ def test_a_run_goes_from_names_to_answers(tiny_run: Path) -> None:
     assert page.name == "report.html"
     validation = json.loads((bundle.folder / "validation.json").read_text(encoding="utf-8"))
     assert validation["gate"]["passed"] is True
+
+
+def test_whole_held_out_images_have_one_figure_in_distill_and_check(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    made = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))["rungs"][-1]
+    student = dfkd_edge.check(run, quiet=True)["rungs"][1]
+    first, again = (rung["domains"][HELDOUT_DOMAIN] for rung in (made, student))
+    for key in ("num_images", "agreement", "agreement_interval", "confusion"):
+        assert again[key] == first[key]
 
 
 def test_a_failed_gate_raises_and_keeps_the_bundle(tiny_run: Path, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_the_panel_sends_doubtful_classes_to_where_something_is_said_of_them() -
     assert lines_of_classes({"classes": entries}) == [
         "undrawn     no drawing fits these, expect less: hoe",
         "drawn as    what their drawings are named: wheelbarrow (wheel)",
-        "unsure      the teacher recognises fewer than half of the images of: hoe, rake",
+        "unsure      the teacher recognises fewer than half of the candidates of: hoe, rake",
         "            the report shows their images; describe such names, or otherwise",
     ]
     assert lines_of_classes({"classes": entries[:1]}) == []

@@ -7,6 +7,7 @@ an option, a file or a name that is no longer there fails.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -276,6 +277,19 @@ def test_every_block_runs(
         else:
             place = f"{guide.relative_to(ROOT)}:{block.line}"
             assert block.language == "text", f"{place}: a block of '{block.language}'"
+
+
+def test_the_code_of_the_readme_prints_what_predict_prints(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(workspace)
+    block = next(block for block in blocks(GUIDES[0]) if block.language == "python")
+    run_python(block, {})
+    printed = capsys.readouterr().out
+    result = CliRunner().invoke(app, ["predict", "runs/latest", "photo.jpg", "--json"])
+    (answer,) = json.loads(result.stdout)["pictures"]
+    for words in (answer["label"], *(f"{t['label']} {t['score']:.3f}" for t in answer["top"])):
+        assert words in printed
 
 
 def install(package: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from dfkd_edge.class_names import ClassNames
 from dfkd_edge.deployment.origin import (
     calibrated_images,
     graphs,
+    measured_again,
     read_origin,
     run_with_surrogates,
 )
@@ -35,8 +36,9 @@ def check_bundle(
 
     Args:
         bundle: verified.
-        data: labelled pictures; empty takes the held-out surrogates of the run that made the
-            bundle, or its golden images where the run is gone.
+        data: labelled pictures; empty takes the images on which `export` proved the bundle without
+            data, view by view: held-out surrogates of its run. Where the run is gone, its golden
+            images.
         max_drop: of the gate; None takes the bundle's own.
         reporter: shows the bars.
 
@@ -91,4 +93,5 @@ def _evaluation(
         labels = golden["teacher_logits"].argmax(1).astype(np.int64)
         source = ArraySource(GOLDEN_DOMAIN, golden["images"], labels)
         return EvaluationSet((source,), "agreement", f"{len(labels)} golden images of the bundle")
-    return evaluation_set("", names, sides_px, surrogates, context)
+    suite = evaluation_set("", names, sides_px, surrogates, context)
+    return suite.repeated(measured_again(bundle))

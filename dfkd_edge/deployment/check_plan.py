@@ -12,6 +12,7 @@ from typing import Any
 from dfkd_edge.deployment.origin import (
     calibrated_images,
     graphs,
+    measured_again,
     read_origin,
     run_with_surrogates,
 )
@@ -55,6 +56,7 @@ def plan_check(
         rungs.append("engine")
     num_images = sum(domain.num_images for domain in domains)
     is_suite = any(domain.corruptions for domain in domains)
+    looks_again = is_suite and not measured_again(bundle)
     latencies_ms, machine = _latencies(bundle)
     timed = [latencies_ms[name] for name in rungs if name in latencies_ms]
     return {
@@ -65,7 +67,7 @@ def plan_check(
         "images": images,
         "domains": [dataclasses.asdict(domain) for domain in domains],
         "num_images": num_images,
-        "more_if_unclear": MORE if is_suite else 0,
+        "more_if_unclear": MORE if looks_again else 0,
         "max_drop": origin.config.max_drop if max_drop is None else max_drop,
         "seconds": num_images * sum(timed) / 1e3 if timed else None,
         "timed_on": machine,
@@ -89,7 +91,9 @@ def _images(bundle: Bundle, data: str, reporter: Reporter) -> tuple[tuple[Domain
             f"golden images alone, for those of the run that made the bundle are not here ({error})"
         )
         return (DomainPlan(GOLDEN_DOMAIN, num),), reason
-    return plan_suite(num), f"{counted(num, 'held-out surrogate image')} of {run}"
+    return plan_suite(
+        num, measured_again(bundle)
+    ), f"{counted(num, 'held-out surrogate image')} of {run}"
 
 
 def _readable(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dfkd_edge import __version__
-from dfkd_edge.certainty import MEASURES, gate_word
+from dfkd_edge.certainty import MEASURES, collapse_notes, domain_label, gate_word
 from dfkd_edge.model_names import MINI
 from dfkd_edge.target_profile import Precision, TargetProfile
 
@@ -40,7 +40,10 @@ def model_card(
     )
     classes = ", ".join(escaped(name) for name in settings["classes"])
     gate = validation["gate"]
-    notes = "".join(f" {escaped(note[:1].upper() + note[1:])}." for note in validation["notes"])
+    notes = "".join(
+        f" {escaped(note[:1].upper() + note[1:])}."
+        for note in (*collapse_notes(validation), *validation["notes"])
+    )
     side_px, teacher = settings["image_size_px"], escaped(settings["teacher"])
     return f"""---
 {front}---
@@ -117,5 +120,6 @@ def _table(validation: Mapping[str, Any]) -> str:
     ]
     for domain, first in rungs[0]["domains"].items():
         figures = " | ".join(f"{rung['domains'][domain][measure]:.1%}" for rung in rungs)
-        lines.append(f"| {escaped(domain)} ({first['num_images']:,}) | {figures} |")
+        label = escaped(domain_label(validation, domain))
+        lines.append(f"| {label} ({first['num_images']:,}) | {figures} |")
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from dfkd_edge.config import ExportConfig, PipelineConfig, TeacherConfig
 from dfkd_edge.config_file import load_config
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.run_dir import damaged_files, file_hash, read_stages, require_stages
-from dfkd_edge.runtime.bundle_files import Bundle, read_json
+from dfkd_edge.runtime.bundle_files import VALIDATION, Bundle, read_json
 from dfkd_edge.runtime_faults import faults_as_errors
 
 
@@ -84,6 +84,15 @@ def calibrated_images(bundle: Bundle) -> frozenset[str]:
         return frozenset()
     with faults_as_errors():
         return frozenset(read_json(path).get("image_digests", ()))
+
+
+def measured_again(bundle: Bundle) -> list[str]:
+    """Domains that `export` showed more images, if it measured on surrogates."""
+    path = bundle.folder / VALIDATION
+    if not path.is_file():
+        return []
+    with faults_as_errors():
+        return list(read_json(path).get("measured_again", ()))
 
 
 def graphs(bundle: Bundle) -> list[ModelFile]:

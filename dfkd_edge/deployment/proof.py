@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from rich.markup import escape
 
 from dfkd_edge.artifacts import ModelFile, SurrogateSet
 from dfkd_edge.certainty import UNITS, shown_text
+from dfkd_edge.deployment.teacher_graph import write_teacher
 from dfkd_edge.environment import describe_environment
 from dfkd_edge.interfaces import ModelOutputs, Reporter, Runner, StageContext
 from dfkd_edge.plugins import load_exporter
@@ -61,11 +63,16 @@ class Proof:
     evaluation: EvaluationSet
 
     @property
+    def measured_again(self) -> list[str]:
+        """Domains that were shown more images."""
+        shown = Counter(source.name for source in self.evaluation.sources)
+        return [name for name, times in shown.items() if times > 1]
+
+    @property
     def images(self) -> str:
         """What was shown, and the domains that were shown more of it, in words."""
-        shown = Counter(source.name for source in self.evaluation.sources)
         again = []
-        for name in (name for name, times in shown.items() if times > 1):
+        for name in self.measured_again:
             part = self.predictions.domains[name]
             num_pictures = len(np.unique(part.pictures))
             text = shown_text(len(part.labels), num_pictures, UNITS[self.evaluation.measure])
@@ -93,6 +100,7 @@ class Proof:
             **ladder,
             "notes": list(notes),
             "images": self.images,
+            "measured_again": self.measured_again,
             "gate": judge(self.predictions, max_drop).document(),
             "confidence": dict(confidence) if confidence else None,
             "environment": describe_environment(),
@@ -179,6 +187,21 @@ def engine_rungs(bundle: Bundle, reporter: Reporter) -> tuple[Rung, ...]:
     return (rung,)
 
 
+def teacher_onnx_latency_ms(teacher: Teacher, num_threads: int) -> float | None:
+    """Time the teacher as its student is run; None where it cannot be written as a graph.
+
+    Args:
+        teacher: the first rung.
+        num_threads: of the runner; 0 takes all cores.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        graph = write_teacher(teacher, Path(folder))
+        if graph is None:
+            return None
+        runner = open_runner(graph, num_threads)
+        return one_image_latency(runner, teacher.image_size_px).percentile_ms["p50"]
+
+
 def build_rungs(
     teacher: Teacher,
     student: Student,
@@ -204,6 +227,7 @@ def build_rungs(
         timed_rung(name, TorchRunner(name, network), native_px, num_parameters * BYTES_PER_FLOAT)
         for name, network, native_px, num_parameters in networks
     ]
+    rungs[0] = replace(rungs[0], onnx_latency_ms=teacher_onnx_latency_ms(teacher, num_threads))
     return (*rungs, *(model_rung(model, side_px, num_threads, backend) for model in models))
 
 
@@ -269,6 +293,6 @@ def _more_if_unclear(
     predictions: Predictions, last: str, evaluation: EvaluationSet, max_drop: float
 ) -> EvaluationSet | None:
     """More images of the domains whose loss is over the limit but may be chance, if there are."""
-    lost = {d: predictions.drop(STUDENT, last, d) for d in predictions.domains}
+    lost = {d: predictions.drop(STUDENT, last, d) for d in predictions.judged}
     unclear = [d for d, loss in lost.items() if loss.drop.mean > max_drop and loss.is_within_noise]
     return evaluation.more().only(unclear) if unclear and evaluation.more else None

@@ -5,8 +5,17 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from dfkd_edge.certainty import MEASURES, domains_of, interval_of, measure_of
+from dfkd_edge.certainty import (
+    MEASURES,
+    UNITS,
+    domain_label,
+    domains_of,
+    interval_of,
+    measure_of,
+    shown_domains,
+)
 from dfkd_edge.report.sources import Document, RunSource, Sources
+from dfkd_edge.runtime.counting import counted
 from dfkd_edge.temperature import pooled_reliability
 
 TEACHER, STUDENT = "teacher", "student"
@@ -45,8 +54,16 @@ class LadderView:
 
     @property
     def domains(self) -> list[str]:
-        """Names; after `distill` with labelled pictures the surrogates are left out of means."""
-        return domains_of(self.document)
+        """Names of those that are shown side by side."""
+        return shown_domains(self.document)
+
+    def label(self, domain: str) -> str:
+        """Its name and how many images of it were shown; a star points to a note."""
+        figures = self.last["domains"][domain]
+        is_repeated = figures.get("num_pictures", figures["num_images"]) < figures["num_images"]
+        unit = "view" if is_repeated else UNITS[self.measure]
+        name = domain_label(self.document, domain)
+        return f"{name}, {counted(int(figures['num_images']), unit)}"
 
     def rung(self, name: str) -> Document:
         """Find a rung by its name."""
@@ -56,17 +73,13 @@ class LadderView:
         """The measure of a rung in a domain."""
         return float(rung["domains"][domain][self.measure])
 
-    def num_images(self, domain: str) -> int:
-        """How many images of a domain each rung was shown."""
-        return int(self.last["domains"][domain]["num_images"])
-
     def interval(self, rung: Document, domain: str) -> tuple[float, float]:
         """Its interval."""
         return interval_of(rung["domains"][domain], self.measure)
 
     def mean(self, rung: Document) -> float:
-        """Mean of the measure over domains."""
-        shares = [self.share(rung, domain) for domain in self.domains]
+        """Mean of the measure over the domains that count in it."""
+        shares = [self.share(rung, domain) for domain in domains_of(self.document)]
         return sum(shares) / len(shares)
 
     def reliability(self, rung: Document, key: str) -> Document | None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dfkd_edge.artifacts import PromptSet
 from dfkd_edge.config import ExportConfig
 from dfkd_edge.drawn_class import DrawnClass, read_drawn_class
-from dfkd_edge.kept_images import recognised_text
+from dfkd_edge.kept_images import stand_ins_text
 from dfkd_edge.report.blocks import (
     Block,
     Code,
@@ -59,7 +59,7 @@ def pictures_section(sources: Sources) -> Section:
     if run is None or run.surrogates is None or run.prompts is None:
         missing = Missing("The images lie in the run, which is not here", _distill(sources))
         return Section("pictures", title, "", (missing,))
-    summary, told = run.surrogates, recognised_text(run.surrogates)
+    summary, told = run.surrogates, stand_ins_text(run.surrogates)
     sheet = contact_sheet(
         run.path / "surrogates", run.prompts.class_names, run.prompts.style_labels
     )
@@ -67,7 +67,7 @@ def pictures_section(sources: Sources) -> Section:
         f"{summary['num_images']:,} of {summary['num_candidates']:,} synthesized images were kept"
         f"{told and f'; {told}'}. "
         f"Classes by styles (at most {MAX_CLASSES} by {MAX_STYLES}); choose one to enlarge it. "
-        "A dashed frame: the teacher does not recognise it."
+        "A dashed frame: a stand-in."
     )
     note = f"{_style_note(run.prompts)} Images of drawings follow no style."
     rows = tuple(
@@ -80,9 +80,9 @@ def pictures_section(sources: Sources) -> Section:
         for entry in sorted(summary["classes"], key=lambda e: float(e["acceptance"]))[:12]
     )
     table = Table(
-        ("class", "images", "of drawings", "recognised"),
+        ("class", "images kept", "of drawings", "candidates recognised"),
         rows,
-        "least recognised by the teacher",
+        "least recognised by the teacher; candidates are counted before the filter",
     )
     blocks: list[Block] = [Sheet(sheet, note), table]
     drawn = [read_drawn_class(entry) for entry in summary["classes"]]

@@ -9,12 +9,14 @@ from typing import Any
 
 from dfkd_edge.certainty import (
     certainty_of,
+    domain_label,
+    domains_of,
     gate_headline,
     gate_state,
     gate_word,
     ladder_notes,
     limit_text,
-    unit_of,
+    whole_text,
 )
 from dfkd_edge.class_answers import pooled_answers, truth_of, weak_classes_sentence
 from dfkd_edge.report.blocks import (
@@ -42,7 +44,6 @@ from dfkd_edge.report.ladder_view import (
 from dfkd_edge.report.sources import BundleSource, Document, Sources
 from dfkd_edge.report.speed import speed_tiles
 from dfkd_edge.report.svg import NOTHING, percent
-from dfkd_edge.runtime.counting import counted
 
 MIB = 1 << 20
 MAX_MATRIX, MAX_CLASS_ROWS, MAX_PAIRS = 25, 60, 8
@@ -63,7 +64,7 @@ def verdict(sources: Sources) -> VerdictView:
     ladder = ladders[0]
     tiles += [*_size_tiles(ladder, student), *speed_tiles(ladder, sources), _retention_tile(ladder)]
     measured = certainty_of(ladder.document)
-    doubt = f"Measured: {measured.sentence()}."
+    doubt = f"Measured: {measured.sentence()}{whole_text(ladder.document)}."
     gate = ladder.document.get("gate")
     if not gate:
         tiles.append(Tile("Gate", NOTHING, "not exported"))
@@ -110,9 +111,8 @@ def _retention_tile(ladder: LadderView) -> Tile:
         note = f"top-1 {percent(share)} {span} against the teacher's {percent(teacher)}, "
         note += f"mean over domains, {measured.images}"
         return Tile("Retention", percent(share / teacher if teacher else None), note)
-    return Tile(
-        "Agreement", percent(share), f"{span} same answer as the teacher, {measured.images}"
-    )
+    note = f"{span} same answer as the teacher, {measured.images}{whole_text(ladder.document)}"
+    return Tile("Agreement", percent(share), note)
 
 
 def ladder_section(sources: Sources) -> Section:
@@ -139,7 +139,7 @@ def _stale_bundle(bundle: BundleSource, run: str) -> Missing:
 def _ladder_blocks(ladder: LadderView) -> list[Block]:
     figures = [
         interval_figure(
-            domain,
+            domain_label(ladder.document, domain),
             [
                 Estimate(r["name"], ladder.share(r, domain), *ladder.interval(r, domain))
                 for r in ladder.rungs
@@ -148,9 +148,9 @@ def _ladder_blocks(ladder: LadderView) -> list[Block]:
         for domain in ladder.domains
     ]
     target = f" for {ladder.target}" if ladder.target else ""
-    unit = unit_of(ladder.document)
-    shown = (f"{domain}, {counted(ladder.num_images(domain), unit)}" for domain in ladder.domains)
-    headings = ("rung", *shown, "mean", "MiB", "ms here", "not finite")
+    count = len(domains_of(ladder.document))
+    mean = "mean" if count == len(ladder.domains) else f"mean of {count}"
+    headings = ("rung", *map(ladder.label, ladder.domains), mean, "MiB", "ms here", "not finite")
     rows = tuple(_rung_row(ladder, rung) for rung in ladder.rungs)
     images = ladder.document.get("images")
     caption = f"{ladder.measure_name}, measured by {ladder.command}{target}" + (
@@ -201,7 +201,7 @@ def _loss_table(losses: list[Document]) -> Table:
                 Cell(f"{loss['p_value']:.2g}", noise),
             )
         )
-    headings = ("step", "points lost, mean", "worst domain", "images lost", "won", "p (sign flips)")
+    headings = ("step", "points lost, mean", "worst domain", "images lost", "won", "p by picture")
     return Table(headings, tuple(rows), "what each step loses; a negative loss is a gain")
 
 
@@ -230,7 +230,7 @@ def _class_blocks(ladder: LadderView, classes: tuple[str, ...]) -> list[Block]:
     columns = [*ladder.domains]
     shown = [pooled_answers(last, [d]) for d in columns]
     theirs = [pooled_answers(teacher, [d]) for d in columns]
-    total = pooled_answers(last, columns)
+    total = pooled_answers(last, domains_of(ladder.document))
     if total is None:
         return []
 
@@ -251,7 +251,7 @@ def _class_blocks(ladder: LadderView, classes: tuple[str, ...]) -> list[Block]:
         cells.append(Cell(percent(share), f"of {count:,}" if count else "", share))
         rows.append(tuple(cells))
     caption = f"the {len(rows)} weakest of {len(classes)} classes" * (len(rows) < len(classes))
-    blocks: list[Block] = [Table(("class", *columns, "all images"), tuple(rows), caption)]
+    blocks: list[Block] = [Table(("class", *columns, "the mean's images"), tuple(rows), caption)]
     if len(classes) <= MAX_MATRIX:
         blocks.append(_confusion_table(total, classes))
     blocks.append(_pair_table(total))

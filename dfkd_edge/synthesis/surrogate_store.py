@@ -148,7 +148,7 @@ def read_surrogates(
         "num_candidates": len(keep),
         "num_images": len(label),
         "num_heldout": int(heldout.sum()),
-        "num_recognised": int(recognised.sum()),
+        "num_stand_ins": int((~recognised).sum()),
         "acceptance": float(recognised_all.mean()),
         "mean_distance_within_class": mean_distance_within_class(embeddings, label),
         "classes": [
@@ -223,7 +223,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def row_text(entry: dict[str, Any]) -> tuple[str, ...]:
-    """Say what stands beside the images of a class: name, share recognised, number kept."""
+    """Say what stands beside the images of a class: name, recognised candidates, number kept."""
     name = entry["name"].encode("latin-1", "replace").decode("latin-1")
     drawn = f", {entry['num_drawn']} drawn" if entry["num_drawn"] else ""
     return (

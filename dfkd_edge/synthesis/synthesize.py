@@ -29,7 +29,7 @@ from dfkd_edge.interfaces import (
     WorkShare,
     tell_nobody,
 )
-from dfkd_edge.kept_images import recognised_text
+from dfkd_edge.kept_images import stand_ins_text
 from dfkd_edge.runtime.counting import counted, duration_text
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.amortized import load_amortized, uses_drawings
@@ -146,7 +146,7 @@ def synthesize(
     files = [selection, write_summary(folder, surrogates), sheet]
     files += sorted(folder.glob("shard-*.safetensors"))[:num_shards]
     context.run_dir.complete(STAGE, key, files)
-    told = recognised_text(surrogates.summary)
+    told = stand_ins_text(surrogates.summary)
     context.reporter.note(
         f"  {len(surrogates):,} of {surrogates.summary['num_candidates']:,} images kept"
         f"{told and f' ({told})'}, contact sheet: {escape(str(sheet))}"

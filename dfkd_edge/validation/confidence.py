@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dfkd_edge.interfaces import Runner
 from dfkd_edge.runtime.confidence import Confidence
 from dfkd_edge.runtime.rejection import SHARE_REJECTED
-from dfkd_edge.validation.evaluation_images import EvaluationSet
+from dfkd_edge.validation.evaluation_images import HELDOUT_DOMAIN, VIEWS_DOMAIN, EvaluationSet
 from dfkd_edge.validation.reliability import reliability
 from dfkd_edge.validation.statistics import log_softmax
 
@@ -64,19 +64,19 @@ class FittedConfidence:
 
 
 def fit_confidence(runner: Runner, side_px: int, suite: EvaluationSet) -> FittedConfidence:
-    """Run the model that ships on held-out surrogates, clean and corrupted, and fit.
+    """Run the model that ships on views of held-out surrogates, clean and corrupted, and fit.
 
     Args:
         runner: the last rung, INT8 where there is one.
         side_px: side of its input.
-        suite: the first domain is the clean one.
+        suite: built of surrogates.
     """
     logits, labels, clean, pictures = [], [], [], []
-    for source in suite.sources:
+    for source in (source for source in suite.sources if source.name != HELDOUT_DOMAIN):
         batch = next(iter(source.batches(IMAGES_PER_DOMAIN, [])))
         logits.append(runner(batch.at(side_px)).logits)
         labels.append(batch.labels)
-        clean.append(np.full(len(batch.labels), source.name == suite.sources[0].name))
+        clean.append(np.full(len(batch.labels), source.name == VIEWS_DOMAIN))
         pictures.append(batch.pictures)
     return fit(*(np.concatenate(parts) for parts in (logits, labels, clean, pictures)))
 

@@ -30,6 +30,8 @@ from dfkd_edge.validation.image_folders import Domain, describe_folders, find_do
 Images = NDArray[np.uint8]
 Measure = Literal["top1", "agreement"]
 HELDOUT_DOMAIN, GOLDEN_DOMAIN = "held-out surrogates", "golden images"
+VIEWS_DOMAIN = "mirrored and cropped"
+"""Views of the held-out surrogates: each is shown whole once, which is too seldom for a gate."""
 WANTED_IMAGES = 480
 """Images a domain of the built-in suite: one flip is then a fifth of a point (ours)."""
 MAX_VIEWS = 10
@@ -38,6 +40,7 @@ MEASURED, MORE_ROUND, CHOOSING_ROUND = range(3)
 """Rounds of the suite: what the proof shows, what it adds, and what the repair is chosen on."""
 MORE = 2
 """Times as many images as at first, for a domain whose drop is over the limit but may be chance."""
+SPOILT = "noise, blur, weather and digital corruptions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,14 @@ class EvaluationSet:
     description: str
     """For the user."""
     more: Callable[[], EvaluationSet] | None = None
-    """Fresh images for the same domains, MORE times as many; None where the images are all there
-    are. A drop within noise is measured again with them, once."""
+    """Fresh images for the domains of views, MORE times as many; None where the images are all
+    there are. A drop within noise is measured again with them, once."""
+
+    def repeated(self, domains: Sequence[str]) -> EvaluationSet:
+        """Show some domains what an earlier proof showed them again; no further look follows."""
+        if not (domains and self.more):
+            return self
+        return replace(self.joined(self.more().only(domains)), more=None)
 
     def only(self, domains: Sequence[str]) -> EvaluationSet:
         """Keep the images of some domains."""
@@ -233,25 +242,35 @@ def _suite_shape(num_heldout: int, size: float) -> tuple[int, int]:
     return num_images, min(math.ceil(size * MAX_VIEWS), -(-wanted // num_images))
 
 
-def plan_suite(num_heldout: int) -> tuple[DomainPlan, ...]:
-    """Tell what `surrogate_suite` makes of so many held-out images."""
-    num_rows, num_views = _suite_shape(num_heldout, 1)
-    num_images = num_rows * num_views
-    groups = (DomainPlan(group, num_images, names) for group, names in GROUPS.items())
-    return (DomainPlan(HELDOUT_DOMAIN, num_images), *groups)
+def plan_suite(num_heldout: int, again: Sequence[str] = ()) -> tuple[DomainPlan, ...]:
+    """Tell what `surrogate_suite` makes of so many held-out images.
+
+    Args:
+        num_heldout: images that were held out.
+        again: domains that get the images of the second round, too.
+    """
+    first, second = (math.prod(_suite_shape(num_heldout, size)) for size in (1, MORE))
+    kinds: dict[str, tuple[str, ...]] = {VIEWS_DOMAIN: (), **GROUPS}
+    views = (
+        DomainPlan(name, first + second * (name in again), corruptions)
+        for name, corruptions in kinds.items()
+    )
+    return (DomainPlan(HELDOUT_DOMAIN, num_heldout), *views)
 
 
 def surrogate_suite(
     surrogates: SurrogateSet, seed: int, round_number: int = MEASURED, size: float = 1
 ) -> EvaluationSet:
-    """Held-out surrogates as they are, and under each group of the corruption suite.
+    """Held-out surrogates as they are, in views, and these under each group of corruptions.
 
-    Few held-out images are used in several views, so that one flip is not a whole point.
+    Whole and once, as `distill` shows them, they give its figure; that is stated and not gated, for
+    among so few one flip is a point. In several views it is not, so the gate takes those.
 
     Args:
         surrogates: images and which of them were held out.
         seed: of views and corruptions.
-        round_number: later rounds draw other views and corruptions of the same images.
+        round_number: later rounds draw other views and corruptions of the same images, and show
+            none whole.
         size: times as many images.
 
     Raises:
@@ -267,17 +286,26 @@ def surrogate_suite(
     drawn = derived_seed(seed, "suite", round_number)
     rng = np.random.default_rng(drawn)
     num_rows, num_views = _suite_shape(len(rows), size)
+    whole = ArraySource(
+        HELDOUT_DOMAIN, surrogates.images[rows], surrogates.class_index[rows], pictures=rows
+    )
     rows = rng.permutation(rows)[:num_rows]
     image_NHWC = _views(surrogates.images[rows], num_views, rng if round_number else None)
     labels, pictures = np.tile(surrogates.class_index[rows], num_views), np.tile(rows, num_views)
-    sources = [ArraySource(HELDOUT_DOMAIN, image_NHWC, labels, pictures)]
+    sources = [whole] * (round_number == MEASURED)
     sources += [
-        ArraySource(group, corrupted_group(image_NHWC, group, drawn), labels, pictures)
-        for group in GROUPS
+        ArraySource(VIEWS_DOMAIN, image_NHWC, labels, pictures),
+        *(
+            ArraySource(group, corrupted_group(image_NHWC, group, drawn), labels, pictures)
+            for group in GROUPS
+        ),
     ]
+    shown = f"{counted(num_views, 'view')} each, mirrored and cropped, clean and under {SPOILT}"
     description = (
-        f"{counted(len(rows), 'held-out surrogate image')} in {counted(num_views, 'view')}, "
-        "clean and under noise, blur, weather and digital corruptions"
+        f"{counted(len(whole), 'held-out surrogate image')}: whole, which gives the figure of "
+        f"distill, and for mean and gate {shown}"
+        if round_number == MEASURED
+        else f"{counted(len(rows), 'held-out surrogate image')} in {shown}"
     )
 
     def more() -> EvaluationSet:

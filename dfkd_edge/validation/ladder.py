@@ -17,7 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.interfaces import Progress, Runner
+from dfkd_edge.validation.collapse import Collapse, find_collapse
 from dfkd_edge.validation.evaluation_images import (
+    HELDOUT_DOMAIN,
+    VIEWS_DOMAIN,
     EvaluationSet,
     Measure,
     no_readable_picture,
@@ -51,6 +54,8 @@ class Rung:
     """Median, one image."""
     latency_doubts: tuple[str, ...] = ()
     """Why that time may mislead, or why there is none; a sentence each."""
+    onnx_latency_ms: float | None = None
+    """Of the teacher, which is no conversion: the same as an FP32 graph in ONNX Runtime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,27 @@ class Predictions:
     def rungs(self) -> tuple[str, ...]:
         """Names of the rungs, from the teacher on."""
         return tuple(next(iter(self.domains.values())).logits)
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """Domains that the gate judges: all but images that are shown in views, too."""
+        is_twice = VIEWS_DOMAIN in self.domains
+        return tuple(name for name in self.domains if not (is_twice and name == HELDOUT_DOMAIN))
+
+    @property
+    def collapsed(self) -> dict[str, Collapse]:
+        """Domains in which agreement says little, for the teacher hardly tells classes apart."""
+        clean = self.domains.get(HELDOUT_DOMAIN)
+        if self.measure == "top1" or clean is None:
+            return {}
+        guesses = {name: self.domains[name].guess(TEACHER) for name in self.judged}
+        return find_collapse(clean.guess(TEACHER), guesses)
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """Domains that count in means: those judged, without the collapsed unless all are."""
+        collapsed = self.collapsed
+        return tuple(name for name in self.judged if name not in collapsed) or self.judged
 
     def drop(self, before: str, after: str, *domains: str) -> PairedDrop:
         """What `after` loses against `before` in some domains, in the mean over them."""
@@ -224,7 +250,7 @@ def _rung_document(rung: Rung, predictions: Predictions, listing: Listing) -> di
         }
         for key, part in predictions.domains.items()
     }
-    figure = {key: values[predictions.measure] for key, values in domains.items()}
+    figure = {key: domains[key][predictions.measure] for key in predictions.averaged}
     has_labels = predictions.measure == "top1"
     difference = None
     if previous and previous != TEACHER:
@@ -236,18 +262,21 @@ def _rung_document(rung: Rung, predictions: Predictions, listing: Listing) -> di
         "name": rung.name,
         "domains": domains,
         "mean_top1": float(np.mean(list(figure.values()))) if has_labels else None,
-        "mean_agreement": float(np.mean([v["agreement"] for v in domains.values()])),
+        "mean_agreement": float(
+            np.mean([domains[key]["agreement"] for key in predictions.averaged])
+        ),
         "worst_domain": min(figure, key=figure.__getitem__),
         "size_bytes": rung.size_bytes,
         "latency_ms": rung.latency_ms,
+        "onnx_latency_ms": rung.onnx_latency_ms,
         "latency_doubts": list(rung.latency_doubts),
         "max_logit_difference": difference,
     }
 
 
 def _loss_document(before: str, after: str, predictions: Predictions) -> dict[str, Any]:
-    drops = {d: predictions.drop(before, after, d).drop.mean for d in predictions.domains}
-    mean = predictions.drop(before, after, *predictions.domains)
+    drops = {d: predictions.drop(before, after, d).drop.mean for d in predictions.judged}
+    mean = predictions.drop(before, after, *predictions.averaged)
     worst = max(drops, key=drops.__getitem__)
     return {
         "rung": after,
@@ -279,7 +308,8 @@ def ladder_document(
 
     Returns:
         `classes`, `measure`, `rungs`, `losses` (one a step), `charged_to` (the conversion that lost
-        most, None when none lost anything), `num_unreadable`.
+        most, None when none lost anything), `num_unreadable`, `mean_over` (the domains that count
+        in every mean), `collapsed` (domain -> `answer`, which the teacher gives to `share` of it).
     """
     names, listing = predictions.rungs, Listing(tuple(class_names), temperature)
     losses = [_loss_document(names[i], names[i + 1], predictions) for i in range(len(names) - 1)]
@@ -292,4 +322,9 @@ def ladder_document(
         "losses": losses,
         "charged_to": charged["rung"] if charged else None,
         "num_unreadable": len(predictions.unreadable),
+        "mean_over": list(predictions.averaged),
+        "collapsed": {
+            name: {"answer": class_names[found.answer], "share": found.share}
+            for name, found in predictions.collapsed.items()
+        },
     }

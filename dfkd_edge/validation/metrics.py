@@ -1,29 +1,28 @@
 """Accuracy and agreement of the student beside its teacher, and beside its start weights.
 
-Shape suffixes: N images, C = 3 channels, H rows, W columns, K classes.
+Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB), K classes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.markup import escape
-from torch import Tensor
 
 from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
 from dfkd_edge.environment import describe_environment
-from dfkd_edge.interfaces import Progress, StageContext
+from dfkd_edge.interfaces import Progress, Runner, StageContext
 from dfkd_edge.run_dir import atomic_write
 from dfkd_edge.students import Student, build_start, load_student
 from dfkd_edge.teacher import Teacher
 from dfkd_edge.validation.evaluation_images import (
     HELDOUT_DOMAIN,
     FolderSource,
+    Images,
     Measure,
     no_readable_picture,
     note_unreadable,
@@ -31,10 +30,16 @@ from dfkd_edge.validation.evaluation_images import (
 from dfkd_edge.validation.image_folders import Domain, describe_folders, find_domains
 from dfkd_edge.validation.reliability import confusion, reliability
 from dfkd_edge.validation.statistics import share_interval
+from dfkd_edge.validation.torch_runners import (
+    EmbeddingClassifier,
+    SizedRunner,
+    TeacherNetwork,
+    TorchRunner,
+)
 
 STAGE = "evaluation"
 BATCH_SIZE = 64
-Batch = tuple[Tensor, np.ndarray]
+Batch = tuple[Images, np.ndarray]
 
 
 def folder_batches(domain: Domain, side_px: int, unreadable: list[Path]) -> Iterator[Batch]:
@@ -46,7 +51,7 @@ def folder_batches(domain: Domain, side_px: int, unreadable: list[Path]) -> Iter
     is_empty = True
     for batch in FolderSource(domain, (side_px,), first=0).batches(BATCH_SIZE, unreadable):
         is_empty = False
-        yield torch.from_numpy(batch.at(side_px)).permute(0, 3, 1, 2).float() / 255, batch.labels
+        yield batch.at(side_px), batch.labels
     if is_empty:
         raise no_readable_picture(domain.name, unreadable)
 
@@ -55,14 +60,12 @@ def _surrogate_batches(surrogates: SurrogateSet) -> Iterator[Batch]:
     rows = np.flatnonzero(surrogates.is_heldout)
     for start in range(0, len(rows), BATCH_SIZE):
         part = rows[start : start + BATCH_SIZE]
-        image = torch.from_numpy(surrogates.images[part]).permute(0, 3, 1, 2).float() / 255
-        yield image, surrogates.class_index[part]
+        yield surrogates.images[part], surrogates.class_index[part]
 
 
-@torch.inference_mode()
 def compare(
     batches: Iterator[Batch],
-    networks: Mapping[str, Callable[[Tensor], Tensor]],
+    runners: Mapping[str, Runner],
     class_names: Sequence[str],
     progress: Progress,
     measure: Measure = "top1",
@@ -70,8 +73,8 @@ def compare(
     """Top-1 of each network and its agreement with the first one, which is the teacher.
 
     Args:
-        batches: image_NCHW in [0, 1] and labels.
-        networks: name -> image_NCHW to logits [N, K].
+        batches: image_NHWC, uint8, and labels.
+        runners: of the networks, by name.
         class_names: in the order of the logits.
         progress: moves on by images.
         measure: whose answers count as right by class: the labels, or the teacher's.
@@ -79,11 +82,11 @@ def compare(
     Returns:
         name -> {"num_images", "top1", "top1_interval", "agreement", ...} as `check --json`.
     """
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in networks}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in runners}
     labels: list[np.ndarray] = []
-    for image_NCHW, label_N in batches:
-        for name, network in networks.items():
-            parts[name].append(network(image_NCHW).float().numpy())
+    for image_NHWC, label_N in batches:
+        for name, runner in runners.items():
+            parts[name].append(runner(image_NHWC).logits)
         labels.append(label_N)
         progress.advance(len(label_N))
     label_N = np.concatenate(labels)
@@ -153,19 +156,21 @@ def evaluate(
     if data:
         context.reporter.note(escape(f"  {data}: {describe_folders(Path(data), names)}"))
 
-    def teacher_logits(image_NCHW: Tensor) -> Tensor:
-        return teacher.logits(teacher.embed_images(image_NCHW.to(context.device))).cpu()
-
-    networks: dict[str, Callable[[Tensor], Tensor]] = {
-        "teacher": teacher_logits,
-        "student-start": start_student(artifact, teacher, context.seed),
-        "student": student,
+    networks: dict[str, tuple[EmbeddingClassifier, int]] = {
+        "teacher": (TeacherNetwork(teacher), teacher.image_size_px),
+        "student-start": (
+            start_student(artifact, teacher, context.seed),
+            student.image_size_px,
+        ),
+        "student": (student, student.image_size_px),
     }
+    runners = {name: TorchRunner(name, network) for name, (network, _) in networks.items()}
+    as_in_ladder = {name: SizedRunner(runners[name], side) for name, (_, side) in networks.items()}
     with context.reporter.stage("evaluating", total) as progress:
         heldout = _surrogate_batches(surrogates)
-        domains = {HELDOUT_DOMAIN: compare(heldout, networks, names, progress, "agreement")}
+        domains = {HELDOUT_DOMAIN: compare(heldout, as_in_ladder, names, progress, "agreement")}
         for name, batches in sources.items():
-            domains[name] = compare(batches, networks, names, progress)
+            domains[name] = compare(batches, runners, names, progress)
     note_unreadable(unreadable, context.reporter)
     document = {
         **summarise(names, domains),

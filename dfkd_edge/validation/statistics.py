@@ -2,8 +2,9 @@
 
 Two rungs see the same images, so every comparison is paired: only the images on which they differ
 carry evidence. Several images may be views of one picture and then err together, so pictures are
-resampled and flipped whole. Where few pictures leave the bootstrap nothing to resample, an interval
-is as wide as that of so many independent pictures.
+resampled and flipped whole, and a drop's interval and its test agree on zero. Where few pictures
+leave the bootstrap nothing to resample, an interval is as wide as that of so many independent
+pictures.
 
 Shape suffixes: N images, P pictures, K classes.
 """
@@ -22,6 +23,9 @@ NUM_RESAMPLES = 2_000
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
 """A p-value at or above this is called noise."""
+MIN_CHANGED = 6
+"""Pictures that must differ before anything can be said of chance: the two-sided test of five that
+all lose gives 2 / 2**5 = 6%, of six 3%."""
 WEIGHT_STEPS = 60
 """Domains of unequal size weigh in whole steps of the largest weight: the test counts exactly."""
 Integers = NDArray[np.int64]
@@ -122,7 +126,26 @@ def share_interval(right_N: NDArray[np.bool_], picture_N: Integers | None = None
     return Interval(found.mean, min(found.low, low), max(found.high, high))
 
 
-def _independent_drop(lost: float, won: float, num_pictures: int) -> tuple[float, float, float]:
+def _effective_number(lost_N: Integers, picture_N: Integers) -> float:
+    """How many independent images tell as much of the mean change as these views of pictures.
+
+    The variance of single images over that of whole pictures (Rao and Scott 1992); one picture
+    counts as one where so few have changed that the latter is not known.
+
+    Args:
+        lost_N: 1 lost, -1 won, 0 the same, of the images of a domain.
+        picture_N: of each.
+    """
+    row_N = np.unique(picture_N, return_inverse=True)[1].reshape(-1)
+    change_P, shown_P = np.bincount(row_N, lost_N), np.bincount(row_N)
+    if np.count_nonzero(change_P) < MIN_CHANGED:
+        return float(len(shown_P))
+    residual_P = change_P - lost_N.mean() * shown_P
+    number = len(lost_N) ** 2 * lost_N.var() / (residual_P @ residual_P)
+    return float(np.clip(number, len(shown_P), len(lost_N)))
+
+
+def _independent_drop(lost: float, won: float, num_pictures: float) -> tuple[float, float, float]:
     """Lost minus won of independent pictures, with the ends of the score interval (Tango 1998)."""
     drop = lost - won
 
@@ -185,6 +208,9 @@ def paired_drop(
 ) -> PairedDrop:
     """Compare what two rungs got right on the same images: the mean over domains.
 
+    Interval and test take pictures as independent, not their views. They come from different
+    methods; the test, which is exact, decides whether zero is in the interval.
+
     Args:
         before_N: which images the first rung got right.
         after_N: the same of the second.
@@ -197,19 +223,27 @@ def paired_drop(
     picture_N, domain_N = _grouped(len(lost_N), picture_N, domain_N)
     parts, num_shown = [], 0
     for domain in range(domain_N.max() + 1):
-        part_N, pictures = lost_N[domain_N == domain], np.unique(picture_N[domain_N == domain])
+        part_N, part_picture_N = lost_N[domain_N == domain], picture_N[domain_N == domain]
         shares = float((part_N > 0).mean()), float((part_N < 0).mean())
-        parts.append(_independent_drop(*shares, len(pictures)))
-        num_shown += len(pictures)
+        parts.append(_independent_drop(*shares, _effective_number(part_N, part_picture_N)))
+        num_shown += len(np.unique(part_picture_N))
     num_pictures = int(picture_N.max()) + 1
     _, low, high = mean_interval(parts, is_shared=num_shown > num_pictures)
-    interval = Interval(found.mean, max(-1.0, min(found.low, low)), min(1.0, max(found.high, high)))
+    low, high = max(-1.0, min(found.low, low)), min(1.0, max(found.high, high))
     images_D = np.bincount(domain_N)
     weight_D = np.rint(WEIGHT_STEPS * images_D.min() / images_D)
     change_P = np.rint(np.bincount(picture_N, lost_N * weight_D[domain_N])).astype(np.int64)
     lost, won = int((lost_N > 0).sum()), int((lost_N < 0).sum())
     p_value = sign_flip_p_value(change_P)
-    return PairedDrop(interval, lost, won, len(lost_N), num_pictures, p_value)
+    if p_value >= SIGNIFICANCE:
+        low, high = min(low, 0.0), max(high, 0.0)
+    elif found.mean > 0:
+        low = max(low, 0.0)
+    else:
+        high = min(high, 0.0)
+    return PairedDrop(
+        Interval(found.mean, low, high), lost, won, len(lost_N), num_pictures, p_value
+    )
 
 
 def log_softmax(logits_NK: NDArray[np.generic]) -> NDArray[np.float64]:

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfkd_edge.interfaces import ModelOutputs
+from dfkd_edge.interfaces import ModelOutputs, Runner
+from dfkd_edge.runtime.preprocess import resized_images
 from dfkd_edge.teacher import Teacher
 
 
@@ -63,3 +64,15 @@ class TorchRunner:
             logits_NK.softmax(1).cpu().numpy(),
             embedding_ND.float().cpu().numpy(),
         )
+
+
+class SizedRunner:
+    """Resizes images before they are run, as the ladder does: of one image, one answer."""
+
+    def __init__(self, runner: Runner, side_px: int) -> None:
+        """Take a runner and the side that it is given."""
+        self.name, self._runner, self._side_px = runner.name, runner, side_px
+
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> ModelOutputs:
+        """Classify RGB images of any side."""
+        return self._runner(resized_images(image_NHWC, self._side_px))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from dfkd_edge.deployment.origin import graphs
 from dfkd_edge.deployment.proof import model_rung
 from dfkd_edge.errors import ArtifactError, ConfigError, UsageError
 from dfkd_edge.runtime import check as device_check
+from dfkd_edge.runtime.bundle_files import VALIDATION
 
 SIDE_PX = 64
 """Of the small run's student."""
@@ -140,6 +142,31 @@ def test_the_plan_of_a_check_counts_the_images_that_the_check_sees(
     alone = json.loads(_invoke("check", moved(bundle), "--dry-run", "--json").stdout)
     assert [(d["name"], d["num_images"]) for d in alone["domains"]] == [("golden images", 32)]
     assert 0 < alone["seconds"] < plan["seconds"]
+
+
+def test_a_check_repeats_the_figures_of_the_export_and_shows_again_what_was_shown_again(
+    exported: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
+    bundle = run / "bundles" / "x86-cpu"
+    document = json.loads((bundle / VALIDATION).read_text(encoding="utf-8"))
+    text = json.dumps({**document, "measured_again": ["noise"]}).encode()
+    (bundle / VALIDATION).write_bytes(text)
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    entry = {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)}
+    manifest["files"][VALIDATION] = entry
+    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    plan = json.loads(_invoke("check", bundle, "--dry-run", "--json").stdout)
+    again = json.loads(_invoke("check", bundle, "--json").stdout)
+    assert plan["more_if_unclear"] == 0
+    assert again["measured_again"] == ["noise"]
+    for before, after in zip(document["rungs"], again["rungs"], strict=True):
+        counts = {name: part["num_images"] for name, part in after["domains"].items()}
+        assert counts == {domain["name"]: domain["num_images"] for domain in plan["domains"]}
+        assert counts.pop("noise") > before["domains"]["noise"]["num_images"]
+        for name in counts:
+            shares = (rung["domains"][name]["agreement"] for rung in (before, after))
+            assert len(set(shares)) == 1
 
 
 def test_a_plan_needs_no_torch() -> None:

@@ -70,7 +70,7 @@ def run(tmp_path: Path) -> Path:
             "drawing_index": np.where(index == 1, 7, -1),
         }
         save_tensors(run_dir.stage_dir("surrogates") / "shard-00000.safetensors", shard)
-        counts = {"num_images": 5, "num_candidates": 6, "num_recognised": 4, "acceptance": 4 / 6}
+        counts = {"num_images": 5, "num_candidates": 6, "num_stand_ins": 1, "acceptance": 4 / 6}
         summary: dict[str, Any] = {**counts}
         summary["classes"] = [
             {"name": n, "num_images": 2, "num_drawn": 1, "acceptance": 0.5} for n in CLASSES

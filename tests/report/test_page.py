@@ -327,17 +327,17 @@ def test_doubts_about_the_times_of_a_ladder_are_on_the_page(
     doubt = "unsteady: deviation is 0.35 of the mean"
     for rung in evaluation["rungs"]:
         rung |= {"latency_ms": 2.0, "latency_doubts": []}
-    evaluation["rungs"][0]["latency_ms"] = 5.0
-    evaluation["rungs"][-1]["latency_doubts"] = [doubt]
+    evaluation["rungs"][0] |= {"latency_ms": 9.0, "onnx_latency_ms": 5.0}
+    evaluation["rungs"][-1] |= {"name": "onnx-fp32", "latency_doubts": [doubt]}
     correct = np.ones(100, bool)
     gate = Verdict(True, 0.01, "photo", "student", "top1", paired_drop(correct, correct))
     ladder = {**evaluation, "measure": "top1", "gate": gate.document()}
     (run / "evaluation.json").write_text(json.dumps(ladder), encoding="utf-8")
     text = Page(write_report(run).read_text(encoding="utf-8")).text
     assert "2.5\u00d7" in text
-    assert text.count(f"student: {doubt}") == 1
-    assert "student: see the notes below the ladder" in text
-    assert "both in torch on the host: 5.00 ms, 2.00 ms; see the notes" in text
+    assert text.count(f"onnx-fp32: {doubt}") == 1
+    assert "onnx-fp32: see the notes below the ladder" in text
+    assert "ONNX Runtime on the host, the same threads: 5.00 ms, 2.00 ms; see the notes" in text
 
 
 def test_a_bundle_outside_a_run_holds_its_own_report_and_stays_whole(tiny_bundle: Bundle) -> None:

@@ -27,8 +27,9 @@ def ladder_of(evaluation: dict[str, Any], measure: str, temperature: float) -> d
     return {**evaluation, "measure": measure, "confidence": fitted, "images": "some images"}
 
 
-def test_kept_images_that_the_teacher_does_not_recognise_are_counted(run: Path) -> None:
-    assert "5 of 6 synthesized images were kept; the teacher recognises 4 of them." in page_of(run)
+def test_stand_ins_are_counted(run: Path) -> None:
+    told = "1 of them stand-ins, which the teacher takes for another class."
+    assert f"5 of 6 synthesized images were kept; {told}" in page_of(run)
 
 
 @pytest.mark.parametrize(("measure", "is_shown"), [("agreement", False), ("top1", True)])

@@ -10,7 +10,7 @@ from PIL import Image
 from dfkd_edge.artifacts import load_tensors, save_tensors
 from dfkd_edge.config import SynthesisConfig
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.kept_images import recognised_text
+from dfkd_edge.kept_images import stand_ins_text
 from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.surrogate_store import (
     SHEET_LINE_PX,
@@ -64,10 +64,10 @@ def test_shards_come_back_filtered_with_held_out_images_of_every_class(tmp_path:
     surrogates = read_surrogates(tmp_path, 2, ("a", "b"), "key")
     assert len(surrogates) == 40 + 10
     assert set(surrogates.class_index[surrogates.is_heldout]) == {0, 1}
-    told = "the teacher recognises 40 of them"
-    older = {k: v for k, v in surrogates.summary.items() if k != "num_recognised"}
-    assert recognised_text(surrogates.summary) == recognised_text(older) == told
-    assert recognised_text({**surrogates.summary, "num_images": 40}) == ""
+    told = "10 of them stand-ins, which the teacher takes for another class"
+    older = {k: v for k, v in surrogates.summary.items() if k != "num_stand_ins"}
+    assert stand_ins_text(surrogates.summary) == stand_ins_text(older) == told
+    assert stand_ins_text({**surrogates.summary, "num_stand_ins": 0}) == ""
     assert surrogates.summary["classes"][0]["num_drawn"] == 20
     assert surrogates.summary["classes"][1] == {
         "name": "b",

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dfkd_edge.artifacts import SurrogateSet
+from dfkd_edge.certainty import certainty_of, collapse_notes, domain_label, whole_text
 from dfkd_edge.deployment.proof import prove
 from dfkd_edge.errors import ConfigError, GateFailedError
 from dfkd_edge.interfaces import ModelOutputs, StageContext
 from dfkd_edge.validation.evaluation_images import (
     HELDOUT_DOMAIN,
     MORE,
+    VIEWS_DOMAIN,
     EvaluationSet,
     image_digests,
     labelled_pictures,
@@ -129,12 +131,13 @@ def test_without_data_the_measure_is_agreement_clean_and_corrupted(exact: Colour
     assert suite.measure == "agreement"
     assert [s.name for s in suite.sources] == [
         HELDOUT_DOMAIN,
+        VIEWS_DOMAIN,
         "noise",
         "blur",
         "weather",
         "digital",
     ]
-    assert len({len(s) for s in suite.sources}) == 1
+    assert {len(s) for s in suite.sources[1:]} == {480}
     rungs = _rungs(exact, exact, exact, exact)
     document = ladder_document(CLASSES, rungs, _climb(rungs, suite))
     assert document["rungs"][0]["mean_top1"] is None
@@ -144,7 +147,7 @@ def test_the_suite_uses_held_out_images_only_and_few_of_them_in_several_views() 
     surrogates = coloured_surrogates()
     suite = surrogate_suite(surrogates, 0)
     num_heldout = int(surrogates.is_heldout.sum())
-    assert len(suite.sources[0]) == num_heldout * 8
+    assert [len(s) for s in suite.sources[:2]] == [num_heldout, num_heldout * 8]
     first = next(suite.sources[0].batches(num_heldout, []))
     seen = set(image_digests(first.at(SIDE_PX)))
     assert seen == set(image_digests(surrogates.images[surrogates.is_heldout]))
@@ -233,11 +236,12 @@ def test_views_of_one_picture_share_its_number_in_every_domain() -> None:
     surrogates = coloured_surrogates()
     suite = surrogate_suite(surrogates, 0)
     numbers = [next(s.batches(1000, [])).pictures for s in suite.sources]
-    assert all(np.array_equal(n, numbers[0]) for n in numbers)
+    assert all(np.array_equal(n, numbers[1]) for n in numbers[1:])
+    assert set(numbers[1]) == set(numbers[0])
     assert set(numbers[0]) == set(np.flatnonzero(surrogates.is_heldout))
     assert suite.more is not None
     first, fresh = (
-        set(image_digests(next(s.sources[1].batches(99, [])).at(SIDE_PX)))
+        set(image_digests(next(s.only(["noise"]).sources[0].batches(99, [])).at(SIDE_PX)))
         for s in (suite, suite.more())
     )
     assert not first & fresh
@@ -252,7 +256,7 @@ def test_pictures_of_different_folders_have_different_numbers(pictures: Path) ->
 def test_the_mean_loss_and_its_interval_are_one_estimate(exact: ColourClassifier) -> None:
     rungs = _rungs(exact, exact, exact, ColourClassifier(step=0.5, bias=0.2))
     predictions = _climb(rungs, surrogate_suite(coloured_surrogates(), 0))
-    drops = [predictions.drop("onnx-fp32", "onnx-int8", d).drop.mean for d in predictions.domains]
+    drops = [predictions.drop("onnx-fp32", "onnx-int8", d).drop.mean for d in predictions.judged]
     loss = ladder_document(CLASSES, rungs, predictions)["losses"][-1]
     assert loss["drop"] == pytest.approx(np.mean(drops))
     assert loss["interval"][0] < loss["drop"] < loss["interval"][1]
@@ -278,14 +282,77 @@ def test_only_an_unclear_domain_is_shown_more_images_and_once(
     exact: ColourClassifier, context: StageContext, wrong: int, times: int
 ) -> None:
     suite = surrogate_suite(coloured_surrogates(), 0)
-    rungs = tuple(_rungs(exact, exact, exact, Flipping(wrong)))
+    rungs = tuple(_rungs(exact, exact, exact, Flipping(0, 0, wrong)))
     proof = prove(rungs, suite, frozenset(), 0.0, context.reporter)
     counts = {name: len(part.labels) for name, part in proof.predictions.domains.items()}
-    assert counts.pop(HELDOUT_DOMAIN) == times * 480
+    assert counts.pop(HELDOUT_DOMAIN) == 60
+    assert counts.pop(VIEWS_DOMAIN) == times * 480
     assert set(counts.values()) == {480}
     assert judge(proof.predictions, 0.0).passed is (wrong == 0)
-    again = f"; {HELDOUT_DOMAIN}, measured again: 1,440 views of 60 images"
-    assert proof.document(CLASSES, 0.0)["images"] == suite.description + again * (times > 1)
+    again = f"; {VIEWS_DOMAIN}, measured again: 1,440 views of 60 images"
+    document = proof.document(CLASSES, 0.0)
+    assert document["images"] == suite.description + again * (times > 1)
+    repeated = surrogate_suite(coloured_surrogates(), 0).repeated(document["measured_again"])
+    assert _digests(repeated) == _digests(proof.evaluation)
+    assert (repeated.more is None) is (times > 1)
+
+
+def _digests(evaluation: EvaluationSet) -> list[list[str]]:
+    batches = (next(source.batches(2_000, [])) for source in evaluation.sources)
+    return [image_digests(batch.at(SIDE_PX)) for batch in batches]
+
+
+def test_images_shown_whole_are_stated_and_neither_gated_nor_averaged(
+    exact: ColourClassifier,
+) -> None:
+    suite = surrogate_suite(coloured_surrogates(), 0)
+    rungs = _rungs(exact, exact, exact, Flipping(32, 28))
+    predictions = _climb(rungs, suite)
+    document = ladder_document(CLASSES, rungs, predictions)
+    last = document["rungs"][-1]
+    assert last["domains"][HELDOUT_DOMAIN]["agreement"] == 0
+    assert last["mean_agreement"] == 1
+    assert document["mean_over"] == [s.name for s in suite.sources[1:]]
+    assert judge(predictions, 0.0).passed
+    assert whole_text(document) == "; whole, as distill shows them: 0.0%"
+    assert certainty_of(document).num_images == 5 * 480
+
+
+NOISE_TURNS = range(2 + 15, 2 + 15 + 15)
+"""Batches of the suite that show noise: after 60 images whole and 480 views."""
+
+
+class BlindInNoise(ColourClassifier):
+    """Calls every noisy image red."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = 0
+
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> ModelOutputs:
+        outputs = super().__call__(image_NHWC)
+        if self.turn in NOISE_TURNS:
+            outputs.logits[:] = np.eye(3)[0]
+        self.turn += 1
+        return outputs
+
+
+def test_a_domain_of_one_answer_is_marked_and_left_out_of_means_and_gated_all_the_same(
+    exact: ColourClassifier,
+) -> None:
+    suite = surrogate_suite(coloured_surrogates(), 0)
+    rungs = _rungs(BlindInNoise(), BlindInNoise(), BlindInNoise(), exact)
+    predictions = _climb(rungs, suite)
+    document = ladder_document(CLASSES, rungs, predictions)
+    assert document["collapsed"] == {"noise": {"answer": "red", "share": 1.0}}
+    assert document["mean_over"] == [VIEWS_DOMAIN, "blur", "weather", "digital"]
+    assert document["rungs"][-1]["mean_agreement"] == 1
+    assert certainty_of(document).num_images == 4 * 480
+    assert domain_label(document, "noise") == "noise*"
+    (note,) = collapse_notes(document)
+    assert note.startswith("noise*: the teacher calls 100% of these images red, so agreement says")
+    verdict = judge(predictions, 0.01)
+    assert (verdict.passed, verdict.domain) == (False, "noise")
 
 
 def test_a_repaired_rung_takes_the_place_of_the_old_one(exact: ColourClassifier) -> None:

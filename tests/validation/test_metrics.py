@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from dfkd_edge.errors import ConfigError
+from dfkd_edge.interfaces import ModelOutputs
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.validation.image_folders import find_domains
@@ -17,6 +20,15 @@ from dfkd_edge.validation.metrics import compare, folder_batches, summarise
 def _picture(path: Path, colour: str = "red") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (20, 10), colour).save(path)
+
+
+class _Runner:
+    def __init__(self, name: str, logits: Callable[[NDArray[np.uint8]], NDArray[Any]]) -> None:
+        self.name, self._logits = name, logits
+
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> ModelOutputs:
+        logits_NK = self._logits(image_NHWC).astype(np.float32)
+        return ModelOutputs(logits_NK, logits_NK, logits_NK)
 
 
 class _Progress:
@@ -62,8 +74,8 @@ def test_a_broken_picture_is_passed_over_and_named(tmp_path: Path) -> None:
     (tmp_path / "cat" / "0.jpg").write_bytes(b"\xff\xd8 cut")
     unreadable: list[Path] = []
     (domain,) = find_domains(tmp_path, ("dog", "cat"))
-    ((image_NCHW, label_N),) = folder_batches(domain, 16, unreadable)
-    assert image_NCHW.shape == (2, 3, 16, 16)
+    ((image_NHWC, label_N),) = folder_batches(domain, 16, unreadable)
+    assert image_NHWC.shape == (2, 16, 16, 3)
     assert label_N.tolist() == [1, 0]
     assert unreadable == [tmp_path / "cat" / "0.jpg"]
 
@@ -77,16 +89,13 @@ def test_a_domain_of_broken_pictures_is_an_error(tmp_path: Path) -> None:
 
 
 def test_agreement_is_with_the_first_network_and_means_are_over_domains() -> None:
-    image = torch.eye(4)[:, :3, None, None].expand(4, 3, 2, 2)
+    image = np.zeros((4, 2, 2, 3), np.uint8) + 255 * np.eye(4, 3, dtype=np.uint8)[:, None, None]
     labels = np.array([0, 1, 2, 0])
 
-    def teacher(batch: torch.Tensor) -> torch.Tensor:
-        return batch.mean((2, 3))  # right for 0, 1, 2; the last one is all zero: class 0
-
-    def student(batch: torch.Tensor) -> torch.Tensor:
-        return torch.tensor([[1.0, 0, 0]]).expand(len(batch), 3)
-
-    networks = {"teacher": teacher, "student": student}
+    networks = {
+        "teacher": _Runner("teacher", lambda image: image.mean((1, 2))),  # of black: class 0
+        "student": _Runner("student", lambda image: np.tile([1, 0, 0], (len(image), 1))),
+    }
     figures = compare(iter([(image, labels)]), networks, ("a", "b", "c"), _Progress())
     assert {figures["teacher"][key] for key in ("top1", "agreement")} == {1.0}
     assert {figures["student"][key] for key in ("top1", "agreement")} == {0.5}

@@ -156,3 +156,30 @@ def test_broken_rows_are_counted_and_kept_out_of_the_divergence() -> None:
     assert num_not_finite(broken) == 2
     assert mean_divergence(logits, broken) == pytest.approx(0)
     assert mean_divergence(logits[1:2], broken[1:2]) is None
+
+
+@pytest.mark.parametrize("num_views", [1, 7])
+@pytest.mark.parametrize("harm", [0.0, 0.02, 0.06])
+def test_interval_and_test_agree_on_zero(num_views: int, harm: float) -> None:
+    rng = np.random.default_rng(0)
+    pictures, decided = np.tile(np.arange(66), num_views), set()
+    for _ in range(200):
+        before, after = rng.random((2, 66 * num_views)) > [[0.03], [0.03 + harm]]
+        found = paired_drop(before, after, pictures)
+        is_inside = found.drop.low < 0 < found.drop.high
+        assert is_inside <= found.is_within_noise
+        assert found.is_within_noise <= (found.drop.low <= 0 <= found.drop.high)
+        decided.add(found.is_within_noise)
+    assert decided == {True, False} or harm == 0
+
+
+def test_views_that_err_apart_tell_more_than_views_that_err_together() -> None:
+    pictures = np.tile(np.arange(66), 10)
+    before = np.ones(660, bool)
+    apart, together = np.ones(660, bool), np.ones((10, 66), bool)
+    apart[:20], together[:, :2] = False, False
+    lonely, clumped = (paired_drop(before, after, pictures) for after in (apart, together.ravel()))
+    assert lonely.drop.mean == clumped.drop.mean
+    assert 0 < lonely.drop.low < lonely.drop.high < clumped.drop.high
+    assert clumped.drop.low <= 0
+    assert clumped.drop.high >= paired_drop(before[:66], together[0]).drop.high - 1e-9
