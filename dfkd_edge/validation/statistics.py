@@ -23,11 +23,9 @@ NUM_RESAMPLES = 2_000
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
 """A p-value at or above this is called noise."""
-MIN_CHANGED = 6
-"""Pictures that must differ before anything can be said of chance: the two-sided test of five that
-all lose gives 2 / 2**5 = 6%, of six 3%."""
 WEIGHT_STEPS = 60
-"""Domains of unequal size weigh in whole steps of the largest weight: the test counts exactly."""
+"""Domains of unequal size weigh in whole steps of the largest weight, for the test counts exactly:
+so many, or as many as give each domain one."""
 Integers = NDArray[np.int64]
 
 
@@ -126,26 +124,7 @@ def share_interval(right_N: NDArray[np.bool_], picture_N: Integers | None = None
     return Interval(found.mean, min(found.low, low), max(found.high, high))
 
 
-def _effective_number(lost_N: Integers, picture_N: Integers) -> float:
-    """How many independent images tell as much of the mean change as these views of pictures.
-
-    The variance of single images over that of whole pictures (Rao and Scott 1992); one picture
-    counts as one where so few have changed that the latter is not known.
-
-    Args:
-        lost_N: 1 lost, -1 won, 0 the same, of the images of a domain.
-        picture_N: of each.
-    """
-    row_N = np.unique(picture_N, return_inverse=True)[1].reshape(-1)
-    change_P, shown_P = np.bincount(row_N, lost_N), np.bincount(row_N)
-    if np.count_nonzero(change_P) < MIN_CHANGED:
-        return float(len(shown_P))
-    residual_P = change_P - lost_N.mean() * shown_P
-    number = len(lost_N) ** 2 * lost_N.var() / (residual_P @ residual_P)
-    return float(np.clip(number, len(shown_P), len(lost_N)))
-
-
-def _independent_drop(lost: float, won: float, num_pictures: float) -> tuple[float, float, float]:
+def _independent_drop(lost: float, won: float, num_pictures: int) -> tuple[float, float, float]:
     """Lost minus won of independent pictures, with the ends of the score interval (Tango 1998)."""
     drop = lost - won
 
@@ -208,8 +187,9 @@ def paired_drop(
 ) -> PairedDrop:
     """Compare what two rungs got right on the same images: the mean over domains.
 
-    Interval and test take pictures as independent, not their views. They come from different
-    methods; the test, which is exact, decides whether zero is in the interval.
+    Interval and test take pictures as independent, not their views. The interval is at least as
+    wide as that of pictures shown once, so it may hold zero where the test, which sees how views
+    of a picture change together, finds a difference: the test, which is exact, decides on zero.
 
     Args:
         before_N: which images the first rung got right.
@@ -223,15 +203,16 @@ def paired_drop(
     picture_N, domain_N = _grouped(len(lost_N), picture_N, domain_N)
     parts, num_shown = [], 0
     for domain in range(domain_N.max() + 1):
-        part_N, part_picture_N = lost_N[domain_N == domain], picture_N[domain_N == domain]
+        part_N, pictures = lost_N[domain_N == domain], np.unique(picture_N[domain_N == domain])
         shares = float((part_N > 0).mean()), float((part_N < 0).mean())
-        parts.append(_independent_drop(*shares, _effective_number(part_N, part_picture_N)))
-        num_shown += len(np.unique(part_picture_N))
+        parts.append(_independent_drop(*shares, len(pictures)))
+        num_shown += len(pictures)
     num_pictures = int(picture_N.max()) + 1
     _, low, high = mean_interval(parts, is_shared=num_shown > num_pictures)
     low, high = max(-1.0, min(found.low, low)), min(1.0, max(found.high, high))
     images_D = np.bincount(domain_N)
-    weight_D = np.rint(WEIGHT_STEPS * images_D.min() / images_D)
+    steps = max(WEIGHT_STEPS, images_D.max() / images_D.min())
+    weight_D = np.rint(steps * images_D.min() / images_D)
     change_P = np.rint(np.bincount(picture_N, lost_N * weight_D[domain_N])).astype(np.int64)
     lost, won = int((lost_N > 0).sum()), int((lost_N < 0).sum())
     p_value = sign_flip_p_value(change_P)

@@ -159,12 +159,13 @@ def test_broken_rows_are_counted_and_kept_out_of_the_divergence() -> None:
 
 
 @pytest.mark.parametrize("num_views", [1, 7])
-@pytest.mark.parametrize("harm", [0.0, 0.02, 0.06])
+@pytest.mark.parametrize("harm", [-0.06, 0.0, 0.02, 0.06])
 def test_interval_and_test_agree_on_zero(num_views: int, harm: float) -> None:
     rng = np.random.default_rng(0)
     pictures, decided = np.tile(np.arange(66), num_views), set()
+    wrong = [[0.03 + max(0, -harm)], [0.03 + max(0, harm)]]
     for _ in range(200):
-        before, after = rng.random((2, 66 * num_views)) > [[0.03], [0.03 + harm]]
+        before, after = rng.random((2, 66 * num_views)) > wrong
         found = paired_drop(before, after, pictures)
         is_inside = found.drop.low < 0 < found.drop.high
         assert is_inside <= found.is_within_noise
@@ -173,13 +174,30 @@ def test_interval_and_test_agree_on_zero(num_views: int, harm: float) -> None:
     assert decided == {True, False} or harm == 0
 
 
-def test_views_that_err_apart_tell_more_than_views_that_err_together() -> None:
-    pictures = np.tile(np.arange(66), 10)
-    before = np.ones(660, bool)
-    apart, together = np.ones(660, bool), np.ones((10, 66), bool)
-    apart[:20], together[:, :2] = False, False
-    lonely, clumped = (paired_drop(before, after, pictures) for after in (apart, together.ravel()))
-    assert lonely.drop.mean == clumped.drop.mean
-    assert 0 < lonely.drop.low < lonely.drop.high < clumped.drop.high
-    assert clumped.drop.low <= 0
-    assert clumped.drop.high >= paired_drop(before[:66], together[0]).drop.high - 1e-9
+@pytest.mark.parametrize("num_views", [1, 8, 24])
+def test_who_loses_more_is_never_told_that_less_is_possible(num_views: int) -> None:
+    pictures = np.repeat(np.arange(60), num_views)
+    before, ends = np.ones(60 * num_views, bool), []
+    for num_lost in range(21):
+        after = np.repeat(np.arange(60) >= num_lost, num_views)
+        ends.append(paired_drop(before, after, pictures).drop.high)
+    assert ends == sorted(ends)
+    assert ends[6] >= paired_drop(before[:60], np.arange(60) >= 6).drop.high
+
+
+def test_a_loss_of_few_whole_pictures_lies_below_the_upper_end() -> None:
+    rng, num_below, loss = np.random.default_rng(0), 0, 0.02 + 0.98 * 0.01
+    pictures, before = np.repeat(np.arange(60), 24), np.ones(1440, bool)
+    for _ in range(200):
+        wrong_P = np.where(rng.random(60) < 0.02, 1, 0.01)
+        after = rng.random(1440) >= np.repeat(wrong_P, 24)
+        num_below += loss > paired_drop(before, after, pictures).drop.high
+    assert num_below <= 10
+
+
+def test_a_domain_of_thousands_counts_beside_one_of_tens() -> None:
+    domains = np.repeat([0, 1], [50, 12_000])
+    before = np.ones(len(domains), bool)
+    found = paired_drop(before, np.arange(len(domains)) % 12_050 < 10_856, domain_N=domains)
+    assert found.p_value < 1e-9
+    assert found.drop.low > 0
