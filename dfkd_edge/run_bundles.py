@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.run_dir import file_hash
 from dfkd_edge.runtime.bundle_files import may_be_bundle
 
@@ -26,6 +25,8 @@ def holds_student_of(run: Path, manifest: Mapping[str, Any]) -> bool:
         run: any; one without a student has no bundle of it.
         manifest: of the bundle; one that does not name its student is of another.
     """
+    from dfkd_edge.artifacts import StudentArtifact  # loads numpy, which a wrong path need not
+
     weights, made = StudentArtifact(run / "student", {}).weights, manifest.get("provenance")
     named = made.get("student_sha256") if isinstance(made, Mapping) else None
     return named is not None and weights.is_file() and file_hash(weights) == named
