@@ -297,6 +297,18 @@ def test_only_an_unclear_domain_is_shown_more_images_and_once(
     assert (repeated.more is None) is (times > 1)
 
 
+def test_images_shown_whole_are_not_shown_again(
+    exact: ColourClassifier, context: StageContext
+) -> None:
+    suite = surrogate_suite(coloured_surrogates(), 0)
+    rungs = tuple(_rungs(exact, exact, exact, Flipping(3)))
+    proof = prove(rungs, suite, frozenset(), 0.0, context.reporter)
+    loss = proof.predictions.drop("student", "onnx-int8", HELDOUT_DOMAIN)
+    assert loss.drop.mean > 0
+    assert loss.is_within_noise
+    assert proof.document(CLASSES, 0.0)["images"] == suite.description
+
+
 def _digests(evaluation: EvaluationSet) -> list[list[str]]:
     batches = (next(source.batches(2_000, [])) for source in evaluation.sources)
     return [image_digests(batch.at(SIDE_PX)) for batch in batches]
