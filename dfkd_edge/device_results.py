@@ -17,7 +17,7 @@ from typing import Any
 from dfkd_edge.class_names import slug
 from dfkd_edge.errors import ArtifactError, DfkdEdgeError, UsageError
 from dfkd_edge.run_dir import atomic_write
-from dfkd_edge.runtime.bundle_files import DEVICE_RESULT, DEVICES
+from dfkd_edge.runtime.bundle_files import DEVICE_RESULT, DEVICES, was_bundle
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.device_result import MARKER
 
@@ -116,6 +116,8 @@ def _instead(path: Path) -> str:
     """What to do about a file that is no result; every page names a kept one until it is gone."""
     if path.parent.name == DEVICES:
         return "delete it, then merge the result of the device again"
+    if was_bundle(path.parent):
+        return "delete it, or let python3 check.pyz there write it again"
     return "python3 check.pyz writes a result.json"
 
 
