@@ -224,7 +224,7 @@ def parser_line(error: Any) -> str:
     known = near.replace("'", "").split(", ") if near else getattr(error, "possibilities", ())
     command = error.ctx.command_path if error.ctx else " ".join((PROGRAM, *sys.argv[1:2]))
     hint = f"{command} --help shows how it is called"
-    extra = re.fullmatch(r"Got unexpected extra argument(?:\(s\))? \((.+)\)", what)
+    extra = re.fullmatch(r"Got unexpected extra argument(?:\(s\))? \((\S+)\)", what)
     if extra and error.ctx.params.get("classes", "") is None:
         known = (f"{command} --classes {shlex.quote(extra[1])}",)
     hint = f"did you mean {' or '.join(known)}?" if known else hint

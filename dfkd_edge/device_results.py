@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dfkd_edge.class_names import slug
-from dfkd_edge.errors import ArtifactError, UsageError
+from dfkd_edge.errors import ArtifactError, DfkdEdgeError, UsageError
 from dfkd_edge.run_dir import atomic_write
-from dfkd_edge.runtime.bundle_files import DEVICE_RESULT, DEVICES
+from dfkd_edge.runtime.bundle_files import DEVICE_RESULT, DEVICES, was_bundle
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.device_result import MARKER
 
@@ -31,6 +32,8 @@ class DeviceResult:
 
     path: Path
     document: dict[str, Any]
+    text: str
+    """The document as JSON, as it is kept: equal content, equal text."""
 
     @property
     def bundle_sha256(self) -> str:
@@ -85,12 +88,14 @@ def read_result(path: Path) -> DeviceResult:
 
     Raises:
         UsageError: there is no such file.
-        ArtifactError: it is damaged, or none of ours.
+        ArtifactError: it is damaged, holds what no page can show, or is none of ours.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ArtifactError("file is larger than any of ours", where=str(path))
         document = json.loads(path.read_text(encoding="utf-8"))
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text.encode()  # Python's parser takes NaN, 1e999 and half a surrogate pair; JSON does not
     except FileNotFoundError as error:
         hint = "name a result.json that check.pyz wrote"
         raise UsageError("no such file", where=str(path), hint=hint) from error
@@ -104,13 +109,15 @@ def read_result(path: Path) -> DeviceResult:
         raise ArtifactError("is no result of check.pyz", where=str(path), hint=_instead(path))
     if not _is_whole(document):
         raise ArtifactError("result is not whole", where=str(path), hint=_instead(path))
-    return DeviceResult(path, document)
+    return DeviceResult(path, document, text)
 
 
 def _instead(path: Path) -> str:
-    """What to do about a file that is no result: a kept one spoils every page until it is gone."""
+    """What to do about a file that is no result; every page names a kept one until it is gone."""
     if path.parent.name == DEVICES:
         return "delete it, then merge the result of the device again"
+    if was_bundle(path.parent):
+        return "delete it, or let python3 check.pyz there write it again"
     return "python3 check.pyz writes a result.json"
 
 
@@ -124,29 +131,36 @@ def keep_results(folder: Path, results: Sequence[DeviceResult]) -> None:
         EnvironmentLackingError: the disk is full or not writable.
     """
     for result in results:
-        text = json.dumps(result.document, indent=2, ensure_ascii=False) + "\n"
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        atomic_write(folder / DEVICES / f"{slug(result.device)}-{digest}.json", text)
+        digest = hashlib.sha256(result.text.encode()).hexdigest()[:8]
+        name = f"{slug(result.device)}-{digest}.json"
+        atomic_write(folder / DEVICES / name, result.text)
 
 
-def kept_results(folder: Path, bundles: Iterable[Path] = ()) -> list[DeviceResult]:
+def kept_results(
+    folder: Path, bundles: Iterable[Path] = ()
+) -> tuple[list[DeviceResult], list[DfkdEdgeError]]:
     """Read what a run or bundle keeps, and what check.pyz wrote into bundles that lie here.
 
-    Raises:
-        ArtifactError: a file is damaged.
+    Returns:
+        The results, and why others cannot be read: one damaged file hides no other.
     """
     written = [bundle / DEVICE_RESULT for bundle in bundles]
-    files = [path for path in written if path.is_file()]
-    return distinct([read_result(path) for path in (*files, *_kept_files(folder))])
+    found: list[DeviceResult] = []
+    unread: list[DfkdEdgeError] = []
+    for path in (*filter(Path.is_file, written), *_kept_files(folder)):
+        try:
+            found.append(read_result(path))
+        except DfkdEdgeError as error:
+            unread.append(error)
+    return distinct(found), unread
 
 
 def distinct(results: Iterable[DeviceResult]) -> list[DeviceResult]:
     """Leave out what was read before, in other files of the same content."""
-    found: list[DeviceResult] = []
+    found: dict[str, DeviceResult] = {}
     for result in results:
-        if all(result.document != other.document for other in found):
-            found.append(result)
-    return found
+        found.setdefault(result.text, result)
+    return list(found.values())
 
 
 def _kept_files(folder: Path) -> list[Path]:
@@ -170,12 +184,19 @@ def _is_whole_model(model: dict[str, Any]) -> bool:
         return False
     times, state = latency.get("percentile_ms", {}), latency.get("state", {})
     numbers = [latency.get(key) for key in ("throughput_per_s", "peak_memory_mib")]
-    numbers.append(model.get("data", {}).get("mean_top1"))
+    share = model.get("data", {}).get("mean_top1")
     return (
         isinstance(times, dict)
         and isinstance(state, dict)
         and isinstance(latency.get("doubts", []), list)
         and isinstance(model.get("notes", []), list)
-        and all(isinstance(value, int | float) for value in times.values())
-        and all(isinstance(value, int | float | None) for value in numbers)
+        and all(_is_number(value) for value in times.values())
+        and all(value is None or _is_number(value) for value in numbers)
+        and (share is None or _is_number(share, 1))
     )
+
+
+def _is_number(value: object, most: float = sys.float_info.max) -> bool:
+    """Whether it can be shown as a measurement; JSON has integers that no float holds."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 <= value <= most  # type: ignore[operator]

@@ -8,12 +8,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dfkd_edge.options import AsJson
 from dfkd_edge.runtime.counting import counted, some
+
+if TYPE_CHECKING:
+    from dfkd_edge.errors import DfkdEdgeError
 
 STAGES = ("prompts", "surrogates", "student")
 
@@ -51,8 +54,9 @@ def _is_bundle(path: Path) -> bool:
 def _run(path: Path) -> dict[str, Any]:
     from dfkd_edge.class_names import read_class_names
     from dfkd_edge.interruption import kept_in
+    from dfkd_edge.next_step import newest_bundle
     from dfkd_edge.run_bundles import bundles_of
-    from dfkd_edge.run_dir import damaged_files, file_hash, find_run, read_stages
+    from dfkd_edge.run_dir import damaged_files, find_run, read_stages
     from dfkd_edge.run_lock import holder_of
     from dfkd_edge.runtime.mending import how_to_mend
 
@@ -61,11 +65,11 @@ def _run(path: Path) -> dict[str, Any]:
     own = [str(run / name) for name in damaged_files(run, stages)]
     num_files = sum(len(record["files"]) for record in stages.values())
     listed = run / "classes.txt"
-    weights = run / "student" / "student.safetensors"
-    student = file_hash(weights) if weights.is_file() else ""
-    inside = [_state(folder, student) for folder in bundles_of(run)]
+    inside = [_state(run, folder) for folder in bundles_of(run)]
     unsound = [bundle for bundle in inside if bundle.faults]
+    devices, unread = _devices(run, [b.folder for b in inside if not (b.faults or b.is_earlier)])
     damaged = [*own, *(fault for bundle in unsound for fault in bundle.faults)]
+    damaged += [error.where for error in unread]
     done = {stage: stage in stages for stage in STAGES}
     done["evaluation"] = (run / "evaluation.json").is_file()
     again: list[str | Path] = [
@@ -80,11 +84,13 @@ def _run(path: Path) -> dict[str, Any]:
     following: list[str | Path] = ["export", path, "--target", "jetson"]
     if "student" not in stages:
         following = again
-    elif inside:
-        following = ["check", path / "bundles" / inside[0].folder.name]
+    elif newest := newest_bundle(run):
+        following = ["check", path / "bundles" / newest.folder.name]
     mend = _command(again)
     if unsound and not own:
         mend = how_to_mend(unsound[0].folder)
+    elif unread and not own:
+        mend = unread[0].hint
     holder = holder_of(run)
     next_step = mend if damaged else _command(following)
     return {
@@ -98,7 +104,7 @@ def _run(path: Path) -> dict[str, Any]:
         "student": _json_file(run / "student" / "student.json"),
         "bundles": {bundle.folder.name: bundle.status for bundle in inside},
         "gates": {bundle.folder.name: bundle.gate for bundle in inside},
-        "devices": _devices(run, inside),
+        "devices": devices,
         "size_bytes": _size(run),
         "num_verified": num_files - len(own),
         "damaged": damaged,
@@ -122,10 +128,11 @@ class BundleState:
     """Whether it holds another student than the run by now."""
 
 
-def _state(folder: Path, student_sha256: str = "") -> BundleState:
-    """Verify a bundle; with the hash of its run's student it is told whether it holds that one."""
+def _state(run: Path, folder: Path) -> BundleState:
+    """Verify a bundle that lies in a run, and tell whether it holds that run's student."""
     from dfkd_edge.deployment.opening import open_bundle
     from dfkd_edge.errors import DfkdEdgeError
+    from dfkd_edge.run_bundles import holds_student_of
     from dfkd_edge.runtime.bundle_files import damaged_files
 
     try:
@@ -135,10 +142,8 @@ def _state(folder: Path, student_sha256: str = "") -> BundleState:
     faults = tuple(fault.where for fault in damaged_files(folder, manifest))
     if faults:
         return BundleState(folder, "damaged", "damaged", faults)
-    gate = _gate_text(folder, manifest)
-    is_earlier = manifest["provenance"].get("student_sha256", student_sha256) != student_sha256
-    is_earlier = bool(student_sha256) and is_earlier
-    gate += "; holds an earlier student of the run" * is_earlier
+    is_earlier = not holds_student_of(run, manifest)
+    gate = _gate_text(folder, manifest) + "; holds an earlier student of the run" * is_earlier
     return BundleState(folder, str(manifest["status"]), gate, is_earlier=is_earlier)
 
 
@@ -153,15 +158,17 @@ def _gate_text(folder: Path, manifest: dict[str, Any]) -> str:
     return "; ".join(filter(None, (decided, repair_text(manifest))))
 
 
-def _devices(folder: Path, bundles: Sequence[BundleState]) -> list[dict[str, Any]]:
-    """What devices said, and whether of a bundle that the report shows."""
+def _devices(
+    folder: Path, bundles: Sequence[Path]
+) -> tuple[list[dict[str, Any]], list[DfkdEdgeError]]:
+    """What devices said, and whether of one of these bundles; and which results are damaged."""
     from dfkd_edge.device_results import kept_results
     from dfkd_edge.run_dir import file_hash
     from dfkd_edge.runtime.bundle_files import MANIFEST
 
-    whole = [b.folder for b in bundles if not (b.faults or b.is_earlier)]
-    known = {file_hash(bundle / MANIFEST) for bundle in whole}
-    return [result.summary(known) for result in kept_results(folder, whole)]
+    known = {file_hash(bundle / MANIFEST) for bundle in bundles}
+    results, unread = kept_results(folder, bundles)
+    return [result.summary(known) for result in results], unread
 
 
 def _bundle(path: Path) -> dict[str, Any]:
@@ -172,8 +179,11 @@ def _bundle(path: Path) -> dict[str, Any]:
 
     bundle = open_bundle(path, verify=False)
     manifest = bundle.manifest
-    damaged = [f"{fault.where}: {fault.what}" for fault in damaged_files(path, manifest)]
-    mend = how_to_mend(path)
+    faults = damaged_files(path, manifest)
+    devices, unread = _devices(path, [] if faults else [path])
+    damaged = [f"{fault.where}: {fault.what}" for fault in faults]
+    damaged += [f"{error.where}: {error.what}" for error in unread]
+    mend = unread[0].hint if unread and not faults else how_to_mend(path)
     following = _command(["check", path])
     if manifest["status"] == "passed":
         following = f"copy {path} to the device, then there: python3 check.pyz"
@@ -186,8 +196,8 @@ def _bundle(path: Path) -> dict[str, Any]:
         "precision": manifest["precision"],
         "notes": graph_notes(bundle.precision, manifest["models"]),
         "status": manifest["status"],
-        "gate": "damaged" if damaged else _gate_text(path, manifest),
-        "devices": _devices(path, [_state(path)]),
+        "gate": "damaged" if faults else _gate_text(path, manifest),
+        "devices": devices,
         "version": manifest["version"],
         "models": {
             name: manifest["files"][file]["bytes"] for name, file in manifest["models"].items()
@@ -195,7 +205,7 @@ def _bundle(path: Path) -> dict[str, Any]:
         "input": f"uint8 NHWC RGB, {bundle.side_px} px, batch {'-'.join(map(str, bundle.batch))}",
         "provenance": manifest["provenance"],
         "size_bytes": _size(path),
-        "num_verified": len(manifest["files"]) - len(damaged),
+        "num_verified": len(manifest["files"]) - len(faults),
         "damaged": damaged,
         "mend": mend,
         "next": mend if damaged else following,

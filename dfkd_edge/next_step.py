@@ -8,8 +8,7 @@ from pathlib import Path
 from dfkd_edge.certainty import failed_gate_advice
 from dfkd_edge.deployment.opening import open_bundle
 from dfkd_edge.errors import DfkdEdgeError
-from dfkd_edge.run_bundles import bundles_of
-from dfkd_edge.run_dir import file_hash
+from dfkd_edge.run_bundles import bundles_of, holds_student_of
 from dfkd_edge.runtime.bundle_files import MANIFEST, VALIDATION, Bundle, read_json
 
 
@@ -36,9 +35,6 @@ def run_step(run: Path, report: str) -> str:
 
 def newest_bundle(run: Path) -> Bundle | None:
     """Open the newest finished bundle of the student that lies in a run; None without one."""
-    from dfkd_edge.artifacts import StudentArtifact
-
-    student = file_hash(StudentArtifact(run / "student", {}).weights)
     manifests = [folder / MANIFEST for folder in bundles_of(run)]
     there = [manifest for manifest in manifests if manifest.is_file()]
     for manifest in sorted(there, key=lambda path: path.stat().st_mtime, reverse=True):
@@ -46,6 +42,6 @@ def newest_bundle(run: Path) -> Bundle | None:
             bundle = open_bundle(manifest.parent, verify=False)
         except DfkdEdgeError:
             continue  # cut off, or of another version
-        if bundle.manifest["provenance"].get("student_sha256") == student:
+        if holds_student_of(run, bundle.manifest):
             return bundle
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,10 +53,9 @@ def report(
         find_run(subjects[0])
     from dfkd_edge.report import gather, write_page
 
-    sources = gather(subjects[0], results)
-    written = write_page(sources, output).resolve()
+    console, sources = make_console(quiet), gather(subjects[0], results)
+    written = write_page(sources, output, _teller(console)).resolve()
     for other in sources.other_devices:
-        console = make_console(quiet)
         console.print(f"  {other.path.name} is {OF_ANOTHER}: shown apart", markup=False)
     if as_json:
         document = {
@@ -87,7 +87,12 @@ def refresh_report(path: Path, console: Console) -> str:
     from dfkd_edge.report import write_report
 
     try:
-        return str(write_report(path))
+        return str(write_report(path, say=_teller(console)))
     except DfkdEdgeError as error:  # what was measured is worth more than its picture
         console.print(f"  no report: {escape(str(error))}")
         return "not written"
+
+
+def _teller(console: Console) -> Callable[[str], None]:
+    """Show each line of the report's `say`, as plain text."""
+    return lambda line: console.print(f"  {line}", markup=False)

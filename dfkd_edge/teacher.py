@@ -125,7 +125,7 @@ class Teacher:
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts, a bounded number at a time; returns unit embeddings [N, D], float32."""
+        """Embed any number of texts, a bounded number at a time; returns as `embed_tokens`."""
         tokens_NT = self.tokenise(texts)
         return torch.cat([self.embed_tokens(part) for part in tokens_NT.split(TEXTS_TOGETHER)])
 
@@ -144,10 +144,10 @@ class Teacher:
         Returns:
             Unit embeddings [N, D], float32, differentiable in style_NW.
         """
-        if reads_ends_only(self.model):
+        if reads_ends_only(self.model) and len(tokens_NT):
             tokens_NT = tokens_NT[:, : int(tokens_NT.argmax(1).max()) + 1]
         if style_mask_NT is None or style_NW is None:
-            return F.normalize(encode_text(self.model, tokens_NT).float(), dim=1)
+            return encode_text(self.model, tokens_NT)
         mask_NT1 = style_mask_NT[:, : tokens_NT.shape[1], None]
 
         def replace(_module: nn.Module, _args: object, output_NTW: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ class Teacher:
 
         handle = self.token_embedding.register_forward_hook(replace)
         try:
-            return F.normalize(encode_text(self.model, tokens_NT).float(), dim=1)
+            return encode_text(self.model, tokens_NT)
         finally:
             handle.remove()
 
@@ -205,17 +205,20 @@ def reads_ends_only(model: Any) -> bool:
 
 
 def encode_text(model: Any, tokens_NT: Tensor) -> Tensor:
-    """Encode token ids, also fewer than the context is long where `reads_ends_only`; [N, D]."""
+    """Encode token ids, also fewer than the context is long where `reads_ends_only`.
+
+    Returns:
+        Unit embeddings [N, D], float32.
+    """
     num_tokens = tokens_NT.shape[1]
     if not reads_ends_only(model) or num_tokens == model.context_length:
-        features_ND: Tensor = model.encode_text(tokens_NT)
-        return features_ND
+        return F.normalize(model.encode_text(tokens_NT).float(), dim=1)
     shortened = {
         "positional_embedding": model.positional_embedding[:num_tokens],
         "attn_mask": model.attn_mask[:num_tokens, :num_tokens],
     }
-    _, features_ND, *_ = functional_call(model, shortened, (None, tokens_NT), tie_weights=False)
-    return features_ND
+    _, unit_ND, *_ = functional_call(model, shortened, (None, tokens_NT), tie_weights=False)
+    return F.normalize(unit_ND.float(), dim=1)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import shlex
@@ -18,7 +19,7 @@ from dfkd_edge.config_file import to_toml
 from dfkd_edge.deployment.bundle import BundleContents, write_bundle
 from dfkd_edge.device_results import OF_ANOTHER
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.run_dir import atomic_write, open_run
+from dfkd_edge.run_dir import atomic_write, file_hash, open_run
 from dfkd_edge.run_lock import locked
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.device_result import MARKER
@@ -81,9 +82,24 @@ def test_a_changed_file_of_a_run_is_named(run: Path) -> None:
     assert isinstance(result.exception, ArtifactError)
 
 
+def bundle_in(run: Path, name: str, whole: Bundle, student: bytes = b"") -> Path:
+    """Put a bundle into a run, of the student with these weights."""
+    folder = run / "bundles" / name
+    shutil.copytree(whole.folder, folder)
+    made = {**whole.manifest["provenance"], "student_sha256": hashlib.sha256(student).hexdigest()}
+    atomic_write(folder / "manifest.json", json.dumps({**whole.manifest, "provenance": made}))
+    return folder
+
+
+def distilled(run: Path, weights: bytes = b"") -> None:
+    """Put a student into a run, which is finished then."""
+    atomic_write(run / "student" / "student.safetensors", weights)
+    with open_run(run, "key", resume=True, exist_ok=True) as run_dir:
+        run_dir.complete("student", "key", [run / "student" / "student.safetensors"])
+
+
 def test_the_bundles_of_a_run_are_verified_too(run: Path, tiny_bundle: Bundle) -> None:
-    bundle = run / "bundles" / "tiny-board"
-    shutil.copytree(tiny_bundle.folder, bundle)
+    bundle = bundle_in(run, "tiny-board", tiny_bundle)
     document, result = inspected(run)
     assert document["bundles"] == {"tiny-board": tiny_bundle.manifest["status"]}
     assert result.exit_code == 0
@@ -107,8 +123,12 @@ def test_a_gate_is_called_no_firmer_than_it_is_and_repaired_layers_are_told(
         tiny_contents,
         models={**tiny_contents.models, "int8": int8},
         validation={"gate": gate.document()},
-        provenance={"rescue": {"repair": repair, "finetune": None}},
+        provenance={
+            "rescue": {"repair": repair, "finetune": None},
+            "student_sha256": hashlib.sha256(b"").hexdigest(),
+        },
     )
+    distilled(run)
     bundle = write_bundle(run / "bundles" / "board", contents)
     told = "gate passed, too few pictures to exclude a loss above the 1-point limit; "
     told += "2 of 9 layers put back to float"
@@ -119,8 +139,9 @@ def test_a_gate_is_called_no_firmer_than_it_is_and_repaired_layers_are_told(
 def test_devices_and_whether_their_bundle_lies_here_are_listed(
     run: Path, tiny_bundle: Bundle
 ) -> None:
-    shutil.copytree(tiny_bundle.folder, run / "bundles" / "board")
-    for name, sha256 in (("ours", tiny_bundle.sha256), ("other", "0" * 64)):
+    distilled(run)
+    sha256_here = file_hash(bundle_in(run, "board", tiny_bundle) / "manifest.json")
+    for name, sha256 in (("ours", sha256_here), ("other", "0" * 64)):
         document = {
             "marker": MARKER,
             "device": {"board": name},
@@ -131,6 +152,49 @@ def test_devices_and_whether_their_bundle_lies_here_are_listed(
     other, ours = (device["summary"] for device in inspected(run)[0]["devices"])
     assert ours == "ours: int8 2.50 ms (ours.json)"
     assert other == f"other: int8 2.50 ms, {OF_ANOTHER} (other.json)"
+    distilled(run, b"another")
+    ours = next(device for device in inspected(run)[0]["devices"] if device["device"] == "ours")
+    assert not ours["of_bundle_here"]
+
+
+@pytest.mark.parametrize("of_bundle", [False, True])
+def test_a_damaged_result_is_named_and_hides_nothing(
+    of_bundle: bool, run: Path, tiny_bundle: Bundle
+) -> None:
+    distilled(run)
+    bundle = bundle_in(run, "board", tiny_bundle)
+    subject = bundle if of_bundle else run
+    places = [subject / "devices" / "torn.json", bundle / "result.json"]
+    for place in places:
+        atomic_write(place, "{")
+    document, result = inspected(subject)
+    assert isinstance(result.exception, ArtifactError)
+    assert document["classes"]
+    assert sorted(line.partition(": ")[0] for line in document["damaged"]) == sorted(
+        map(str, places)
+    )
+    assert document["num_verified"] > 0
+    assert document["next"] == document["mend"]
+
+
+def test_the_check_that_comes_next_is_of_the_newest_bundle_of_the_runs_student(
+    run: Path, tiny_bundle: Bundle
+) -> None:
+    distilled(run)
+    for age_s, name in enumerate(("c-newest", "d-older")):
+        manifest = bundle_in(run, name, tiny_bundle) / "manifest.json"
+        os.utime(manifest, (1e9 - age_s, 1e9 - age_s))
+    bundle_in(run, "a-earlier", tiny_bundle, b"earlier student")
+    silent = bundle_in(run, "b-silent", tiny_bundle) / "manifest.json"
+    atomic_write(silent, json.dumps({**tiny_bundle.manifest, "provenance": {}}))
+    document, _ = inspected(run)
+    words = ["dfkd-edge", "check", str(run / "bundles" / "c-newest")]
+    assert shlex.split(document["next"]) == words
+    told = "; holds an earlier student of the run"
+    earlier = [name for name, gate in document["gates"].items() if gate.endswith(told)]
+    assert earlier == ["a-earlier", "b-silent"]
+    distilled(run, b"another")
+    assert shlex.split(inspected(run)[0]["next"])[1] == "export"
 
 
 def test_a_bundle_is_told_by_target_models_and_gate(tiny_bundle: Bundle) -> None:

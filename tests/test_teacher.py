@@ -19,7 +19,7 @@ from dfkd_edge.config import PromptConfig, TeacherConfig
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.interfaces import StageContext
 from dfkd_edge.prompts import diversify_prompts
-from dfkd_edge.teacher import Teacher, load_teacher
+from dfkd_edge.teacher import Teacher, encode_text, load_teacher
 
 
 def test_the_assets_stay_within_their_size() -> None:
@@ -34,6 +34,13 @@ def test_embeddings_are_unit_rows(teacher: Teacher) -> None:
     for embedding in (teacher.embed_images(image), teacher.embed_texts(["dog", "a red car"])):
         assert embedding.shape[1] == teacher.embed_dim
         torch.testing.assert_close(embedding.norm(dim=1), torch.ones(len(embedding)))
+    tokens = teacher.tokenise(["dog"])
+    for part in (tokens, tokens[:, :-1]):  # the whole context, and less
+        torch.testing.assert_close(encode_text(teacher.model, part).norm(dim=1), torch.ones(1))
+
+
+def test_no_text_gives_no_row(teacher: Teacher) -> None:
+    assert teacher.embed_texts([]).shape == (0, teacher.embed_dim)
 
 
 @pytest.mark.parametrize("kind", ["mini", "clip", "mobileclip", "siglip"])

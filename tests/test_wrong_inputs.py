@@ -163,6 +163,11 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
         2,
         "(dfkd-edge distill): did you mean dfkd-edge distill --classes good.txt?",
     ),
+    "two lists without their flag": (
+        ("distill", "good.txt", "twice.txt"),
+        2,
+        "argument(s) (good.txt twice.txt) (dfkd-edge distill): dfkd-edge distill --help shows how",
+    ),
     "list beside another": (
         (*DISTILL, "good.txt", "twice.txt"),
         2,

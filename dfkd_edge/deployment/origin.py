@@ -10,7 +10,8 @@ from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config import ExportConfig, PipelineConfig, TeacherConfig
 from dfkd_edge.config_file import load_config
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.run_dir import damaged_files, file_hash, read_stages, require_stages
+from dfkd_edge.run_bundles import holds_student_of
+from dfkd_edge.run_dir import damaged_files, read_stages, require_stages
 from dfkd_edge.runtime.bundle_files import VALIDATION, Bundle, read_json
 from dfkd_edge.runtime_faults import faults_as_errors
 
@@ -57,7 +58,7 @@ def run_of(bundle: Bundle) -> Path:
     weights = run / "student" / "student.safetensors"
     if not weights.is_file():
         raise ArtifactError("no student there", where=str(run))
-    if file_hash(weights) != bundle.manifest["provenance"]["student_sha256"]:
+    if not holds_student_of(run, bundle.manifest):
         raise ArtifactError("the run has another student by now", where=str(run))
     return run
 

@@ -169,10 +169,11 @@ def engine_rungs(bundle: Bundle, reporter: Reporter) -> tuple[Rung, ...]:
     """
     if bundle.manifest.get("backend") != "tensorrt":
         return ()
-    reason = why_no_tensorrt()
-    if reason:
+    lacking = why_no_tensorrt()
+    if lacking:
         reporter.note(
-            f"  no engine here ({escape(reason)}): check.pyz builds and proves it on the device"
+            f"  no engine here ({escape(lacking.what)}): "
+            "check.pyz builds and proves it on the device"
         )
         return ()
     with faults_as_errors(), reporter.stage("opening the engine", 1) as progress:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_edge import __version__
-from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.config import PipelineConfig
 from dfkd_edge.deployment.bundle import REPLACEABLE, status_of
 from dfkd_edge.errors import RunDirError
 from dfkd_edge.flags import EXPORT
-from dfkd_edge.run_dir import file_hash
+from dfkd_edge.run_bundles import holds_student_of
 from dfkd_edge.runtime.bundle_files import MANIFEST, read_json
 
 SAME_NAME = ("target", "precision", "batch", "opset", "max_drop", "repair")
@@ -56,7 +55,7 @@ def _differences(
     made = manifest.get("provenance", {})
     if manifest.get("version") != __version__:
         yield f"made by version {manifest.get('version')}, this is {__version__}"
-    if made.get("student_sha256") != file_hash(StudentArtifact.load(run / "student").weights):
+    if not holds_student_of(run, manifest):
         yield "of another student"
     wanted = json.loads(json.dumps(dataclasses.asdict(config.export)))
     pairs = [(_flag(name), made.get("config", {}).get(name), wanted[name]) for name in wanted]

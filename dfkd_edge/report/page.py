@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from dfkd_edge import __version__
 from dfkd_edge.device_results import keep_results, read_result
+from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.report import confidence, making, results, speed
 from dfkd_edge.report.sources import Sources, is_bundle, read_sources
 from dfkd_edge.run_dir import atomic_write
@@ -50,7 +51,16 @@ def owner(path: Path) -> Path:
     return real
 
 
-def write_report(path: Path, results: Sequence[Path] = (), output: Path | None = None) -> Path:
+def _to_stderr(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def write_report(
+    path: Path,
+    results: Sequence[Path] = (),
+    output: Path | None = None,
+    say: Callable[[str], None] = _to_stderr,
+) -> Path:
     """Write the report of a run or bundle and return its path.
 
     Results are kept in `devices/` of the run or bundle, so that every later page shows them; one
@@ -60,38 +70,47 @@ def write_report(path: Path, results: Sequence[Path] = (), output: Path | None =
         path: a run, or a bundle.
         results: files that check.pyz wrote on devices.
         output: where the report goes instead of its usual place.
+        say: told, a line each, which kept results cannot be read, and when new ones are not kept.
 
     Raises:
         RunDirError: the folder is neither run nor bundle.
         UsageError: a result is not there.
-        ArtifactError: a file is damaged, or a result is none of ours.
+        ArtifactError: a file is damaged, or a given result is none of ours.
         EnvironmentLackingError: the report cannot be written.
     """
-    return write_page(gather(path, results), output)
+    return write_page(gather(path, results), output, say)
 
 
 def gather(path: Path, results: Sequence[Path] = ()) -> Sources:
-    """Read all that the report of a run or bundle shows, and keep the results that are new to it.
+    """Read all that the report of a run or bundle shows.
 
     Raises:
         DfkdEdgeError: as `write_report`.
     """
-    subject = owner(path)
-    sent = [read_result(result) for result in results]
-    sources = read_sources(subject, sent)
-    if os.access(subject, os.W_OK):
-        keep_results(subject, sent)
-    return sources
+    return read_sources(owner(path), [read_result(result) for result in results])
 
 
-def write_page(sources: Sources, output: Path | None = None) -> Path:
-    """Write what was gathered and return where it lies.
+def write_page(
+    sources: Sources, output: Path | None = None, say: Callable[[str], None] = _to_stderr
+) -> Path:
+    """Write what was gathered and return where it lies; keep the results that are new to it.
+
+    Args:
+        sources: as `gather` read them.
+        output: as in `write_report`.
+        say: as in `write_report`.
 
     Raises:
         EnvironmentLackingError: it cannot be written.
     """
-    target = output or report_path(sources.path)
-    atomic_write(target, render(sources))
+    target, page = output or report_path(sources.path), render(sources)
+    for fault in sources.unread:
+        say(f"left out: {fault}")
+    try:
+        keep_results(sources.path, sources.sent)  # what no page can show is never kept
+    except EnvironmentLackingError as error:
+        say(f"on this page alone, not kept: {error}")
+    atomic_write(target, page)
     return target
 
 

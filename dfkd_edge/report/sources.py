@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfkd_edge.artifacts import PromptSet, StudentArtifact
+from dfkd_edge.artifacts import PromptSet
 from dfkd_edge.config import PipelineConfig
 from dfkd_edge.config_file import load_config
 from dfkd_edge.device_results import DeviceResult, distinct, kept_results
 from dfkd_edge.errors import ArtifactError, DfkdEdgeError
-from dfkd_edge.run_bundles import bundles_of
+from dfkd_edge.run_bundles import bundles_of, holds_student_of
 from dfkd_edge.run_dir import RunDir, file_hash, find_run, read_stages
 from dfkd_edge.runtime.bundle_files import (
     BENCHMARK,
@@ -92,6 +92,10 @@ class Sources:
     """Of bundles that it does not show: earlier ones, or those of another run."""
     stale: tuple[BundleSource, ...] = ()
     """Bundles in the run that hold an earlier student: what they prove is not the run's."""
+    sent: tuple[DeviceResult, ...] = ()
+    """Of `devices` and `other_devices`, what was given: it is not kept yet."""
+    unread: tuple[DfkdEdgeError, ...] = ()
+    """Why results that lie here cannot be read."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -120,7 +124,7 @@ def read_sources(path: Path, results: Sequence[DeviceResult] = ()) -> Sources:
 
     Raises:
         RunDirError: the folder is neither.
-        ArtifactError: a file is damaged.
+        ArtifactError: a file is damaged, other than a result.
     """
     if is_bundle(path):
         found = [_read_bundle(path)]
@@ -132,11 +136,20 @@ def read_sources(path: Path, results: Sequence[DeviceResult] = ()) -> Sources:
         run = _read_run(find_run(path))
         folders = sorted(filter(is_bundle, bundles_of(run.path)), key=_age)
         found = [_read_bundle(folder) for folder in folders]
-        stale = [bundle for bundle in found if not _holds_student_of(run.path, bundle)]
+        stale = [each for each in found if not holds_student_of(run.path, each.manifest)]
     bundles = [bundle for bundle in found if bundle not in stale]
-    there = kept_results(path, [bundle.folder for bundle in bundles])
+    there, unread = kept_results(path, [bundle.folder for bundle in bundles])
     devices, others = _by_bundle(distinct([*there, *results]), bundles)
-    return Sources(path.resolve(), run, tuple(bundles), devices, others, tuple(stale))
+    return Sources(
+        path.resolve(),
+        run,
+        bundles=tuple(bundles),
+        devices=devices,
+        other_devices=others,
+        stale=tuple(stale),
+        sent=tuple(results),
+        unread=tuple(unread),
+    )
 
 
 def _by_bundle(
@@ -206,12 +219,6 @@ def _origin(bundle: BundleSource) -> RunSource | None:
     """The run that made a bundle, where it is still here with the same student."""
     try:
         path = find_run(Path(str(bundle.provenance["run"])))
-        return _read_run(path) if _holds_student_of(path, bundle) else None
+        return _read_run(path) if holds_student_of(path, bundle.manifest) else None
     except (DfkdEdgeError, OSError, KeyError):
         return None
-
-
-def _holds_student_of(run: Path, bundle: BundleSource) -> bool:
-    """Whether a bundle was exported from the student that lies in the run now."""
-    weights = StudentArtifact(run / "student", {}).weights
-    return weights.is_file() and file_hash(weights) == bundle.provenance.get("student_sha256")

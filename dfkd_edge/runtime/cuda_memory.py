@@ -7,6 +7,7 @@ from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_void_p
 
 from dfkd_edge.runtime.faults import LackingFault
 
+TO_SEE = "install JetPack's CUDA; a container is started with --runtime nvidia"
 LIBRARIES = (
     "libcudart.so",
     "libcudart.so.13",
@@ -31,7 +32,7 @@ class Cuda:
         self._library = _load()
         count = c_int()
         if self._library.cudaGetDeviceCount(byref(count)) or not count.value:
-            raise LackingFault("no CUDA device answers")
+            raise LackingFault("no CUDA device answers", hint=TO_SEE)
 
     def compute_capability(self) -> int:
         """SM of device 0, 87 for 8.7."""
@@ -106,4 +107,4 @@ def _load() -> ctypes.CDLL:
             library.cudaGetErrorString.argtypes = [c_int]
             library.cudaGetDeviceCount.argtypes = [POINTER(c_int)]
             return library
-    raise LackingFault("no CUDA runtime library", "libcudart.so")
+    raise LackingFault("no CUDA runtime library", "libcudart.so", TO_SEE)

@@ -24,7 +24,7 @@ from dfkd_edge.runtime.engine_build import (
     workspace_for,
 )
 from dfkd_edge.runtime.faults import Fault, LackingFault
-from dfkd_edge.runtime.sessions import Outputs, SessionRequest, in_batches
+from dfkd_edge.runtime.sessions import TO_INSTALL, Outputs, SessionRequest, in_batches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,21 +34,23 @@ DTYPES = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8", "INT8": "int8
 """Not trt.nptype: before TensorRT 10 it fails with numpy 1.24 and newer."""
 
 
-def why_no_tensorrt() -> str:
-    """Say why TensorRT cannot be used here; an empty text where it can."""
+def why_no_tensorrt() -> LackingFault | None:
+    """Say why TensorRT cannot be used here and what to do; None where it can."""
     try:
         import tensorrt
     except ModuleNotFoundError as error:
-        return NOT_INSTALLED if error.name == "tensorrt" else str(error)
+        what = NOT_INSTALLED if error.name == "tensorrt" else str(error)
+        return LackingFault(what, hint=TO_INSTALL)
     except (ImportError, OSError) as error:
-        return str(error).partition("\n")[0] or "its module cannot be imported"
+        what = str(error).partition("\n")[0] or "its module cannot be imported"
+        return LackingFault(what, hint=TO_INSTALL)
     if not hasattr(tensorrt, "Builder"):  # a folder of type stubs imports as an empty package
-        return NOT_INSTALLED
+        return LackingFault(NOT_INSTALLED, hint=TO_INSTALL)
     try:
         Cuda()
     except LackingFault as fault:
-        return str(fault)
-    return ""
+        return fault
+    return None
 
 
 def open_engine(request: SessionRequest, say: Callable[[str], None]) -> EngineSession:

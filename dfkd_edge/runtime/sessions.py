@@ -91,13 +91,14 @@ def open_session(request: SessionRequest, say: Callable[[str], None]) -> Session
     if request.backend != "onnxruntime":
         from dfkd_edge.runtime.engine_session import open_engine, why_no_tensorrt
 
-        reason = why_no_tensorrt()
-        if not reason:
+        lacking = why_no_tensorrt()
+        if lacking is None:
             return open_engine(request, say)
+        what, hint = lacking.what, lacking.hint
         if request.backend == "tensorrt":
-            raise LackingFault("TensorRT is not usable here", reason, TO_INSTALL)
+            raise LackingFault("TensorRT is not usable here", what, hint)
         if _on_jetson():
-            say(f"TensorRT is not usable here ({reason}), onnxruntime is taken: {TO_INSTALL}")
+            say(f"TensorRT is not usable here ({what}), onnxruntime is taken: {hint}")
     return OnnxSession(request)
 
 

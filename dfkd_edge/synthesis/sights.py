@@ -1,7 +1,7 @@
 """What a teacher sees in the memory's names and drawings, kept on disk for the next command.
 
 It depends on no class list, and to see it anew takes longer than the rest of `classes lint`. A
-cache that cannot be read or written costs time, nothing else.
+cache that cannot be read, is not as it was written, or cannot be written costs time, nothing else.
 
 Shape suffixes: M drawings, V distinct names, D embedding width.
 """
@@ -9,15 +9,19 @@ Shape suffixes: M drawings, V distinct names, D embedding width.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import open_clip
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from dfkd_edge import assets
-from dfkd_edge.artifacts import load_tensors, save_tensors
+from dfkd_edge import __version__, assets
+from dfkd_edge.artifacts import load_tensors, read_metadata, save_tensors
 from dfkd_edge.caches import own_cache
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
 from dfkd_edge.mixed_precision import has_fast_bfloat16
@@ -27,6 +31,8 @@ from dfkd_edge.teacher import Teacher
 
 Place = tuple[int, int]
 """A drawing: number of its sheet, number in the sheet."""
+DIGEST = "sha256"
+"""Where the file's metadata hold the hash of its tensors: safetensors has none of its own."""
 
 
 def sights_path(teacher: Teacher, name_text: str) -> Path:
@@ -40,7 +46,8 @@ def sights_path(teacher: Teacher, name_text: str) -> Path:
     key = content_hash(
         (config.name, config.pretrained, teacher_content(config)),
         (content_of(assets.EXEMPLARS), name_text),
-        (torch.__version__, device, has_fast_bfloat16(device)),
+        (__version__, open_clip.__version__, torch.__version__),
+        (device, has_fast_bfloat16(device)),
     )
     return own_cache("drawings") / f"{key}.safetensors"
 
@@ -49,9 +56,11 @@ def read_sights(path: Path) -> tuple[Tensor | None, dict[Place, Tensor]]:
     """Read what has been seen so far: names [V, D], None where there are none yet, and drawings."""
     try:
         tensors = load_tensors(path)
+        if (read_metadata(path) or {}).get(DIGEST) != _digest(tensors):
+            return None, {}
         name_VD = torch.from_numpy(tensors["names"])
         places, shown_MD = tensors["places"].tolist(), torch.from_numpy(tensors["drawings"])
-    except (ArtifactError, KeyError):
+    except (ArtifactError, KeyError, TypeError, ValueError):
         return None, {}
     return name_VD, {(at, number): row for (at, number), row in zip(places, shown_MD, strict=True)}
 
@@ -65,4 +74,13 @@ def keep_sights(path: Path, name_VD: Tensor, shown: Mapping[Place, Tensor]) -> N
         "drawings": rows.cpu().numpy(),
     }
     with contextlib.suppress(EnvironmentLackingError):
-        save_tensors(path, tensors)
+        save_tensors(path, tensors, {DIGEST: _digest(tensors)})
+
+
+def _digest(tensors: Mapping[str, NDArray[Any]]) -> str:
+    """Hash names, types, shapes and values, in hex."""
+    digest = hashlib.sha256()
+    for name, array in sorted(tensors.items()):
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -73,6 +73,21 @@ def test_hidden_files_of_others_outlive_the_older_bundle(
     assert (tiny_bundle.folder / ".gitignore").read_text() == "*.onnx"
 
 
+@pytest.mark.parametrize("status", ["passed", "incomplete"])
+def test_what_devices_sent_outlives_the_older_bundle_and_stale_files_do_not(
+    tiny_bundle: Bundle, tiny_contents: BundleContents, status: str
+) -> None:
+    folder = tiny_bundle.folder
+    manifest = {**tiny_bundle.manifest, "status": status}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    for name in ("result.json", "devices/board.json"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("{}", encoding="utf-8")
+    write_bundle(folder, tiny_contents)
+    assert (folder / "devices" / "board.json").read_text(encoding="utf-8") == "{}"
+    assert not (folder / "result.json").exists()
+
+
 def test_models_that_lie_in_the_folder_already_stay(
     tiny_bundle: Bundle, tiny_contents: BundleContents, tmp_path: Path
 ) -> None:

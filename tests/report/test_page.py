@@ -22,7 +22,7 @@ from dfkd_edge.deployment.bundle import BundleContents, write_bundle
 from dfkd_edge.deployment.opening import open_bundle
 from dfkd_edge.device_results import OF_ANOTHER
 from dfkd_edge.errors import ArtifactError, RunDirError, UsageError
-from dfkd_edge.report import report_path, write_report
+from dfkd_edge.report import gather, report_path, write_page, write_report
 from dfkd_edge.report.making import STYLE_NOTE
 from dfkd_edge.report.page import SECTIONS
 from dfkd_edge.report_command import refresh_report
@@ -250,12 +250,73 @@ def test_a_bundle_outside_a_run_keeps_results_and_stays_whole_when_it_is_replace
     assert f"results {OF_ANOTHER}" in Page(page).text
 
 
-def test_a_damaged_result_that_is_kept_is_named_with_what_to_do(run: Path, tmp_path: Path) -> None:
-    write_report(run, [_device(tmp_path / "result.json", "board", 7)])
-    (kept,) = (run / "devices").iterdir()
-    kept.write_text("{", encoding="utf-8")
-    with pytest.raises(ArtifactError, match=rf"{kept.name}\): delete it"):
-        write_report(run)
+def test_a_damaged_result_is_named_with_what_to_do_and_hides_no_other(
+    run: Path, bundle: Path, tmp_path: Path
+) -> None:
+    write_report(run, [_device(tmp_path / f"{n}.json", f"board {n}", n) for n in (7, 9)])
+    kept, _ = sorted((run / "devices").iterdir())
+    for damaged in (kept, bundle / "result.json"):
+        damaged.write_text("{", encoding="utf-8")
+    shown = CliRunner().invoke(app, ["report", str(run), "--json"])
+    (device,) = json.loads(shown.stdout)["devices"]
+    assert (device["device"], shown.exit_code) == ("board 9", 0)
+    assert f"left out: file cannot be read as JSON ({kept}): delete it" in shown.stderr
+    in_bundle = f"left out: file cannot be read as JSON ({bundle / 'result.json'}): delete it, or"
+    assert in_bundle in shown.stderr
+    assert "board 9" in (run / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("value", ["1" + 400 * "0", "NaN", "1e999", "-1", "true", '"7"'])
+@pytest.mark.parametrize("name", ["p50", "throughput_per_s", "mean_top1"])
+def test_a_result_with_what_is_no_measurement_is_refused_and_not_kept(
+    name: str, value: str, run: Path, tmp_path: Path
+) -> None:
+    times = {"p50": 7, "throughput_per_s": 7, "mean_top1": 1}
+    texts = {key: value if key == name else str(number) for key, number in times.items()}
+    model = (
+        f'{{"latency": {{"percentile_ms": {{"p50": {texts["p50"]}}}, '
+        f'"throughput_per_s": {texts["throughput_per_s"]}}}, '
+        f'"data": {{"mean_top1": {texts["mean_top1"]}}}}}'
+    )
+    sent = tmp_path / "result.json"
+    whole = f'{{"marker": "{MARKER}", "device": {{}}, "models": {{"int8": {model}}}}}'
+    sent.write_text(whole, encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"is not whole|cannot be read"):
+        write_report(run, [sent])
+    assert not (run / "devices").exists()
+
+
+@pytest.mark.parametrize("key", ["board", "\\ud800"])
+def test_a_result_with_what_no_file_can_hold_is_refused(
+    key: str, run: Path, tmp_path: Path
+) -> None:
+    sent = tmp_path / "result.json"
+    text = f'{{"marker": "{MARKER}", "device": {{"{key}": "\\ud800"}}, "models": {{}}}}'
+    sent.write_text(text, encoding="utf-8")
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        write_report(run, [sent])
+
+
+def test_a_result_is_kept_once_its_page_is_made(run: Path, tmp_path: Path) -> None:
+    sources = gather(run, [_device(tmp_path / "result.json", "board", 7)])
+    assert sources.run
+    torn = dataclasses.replace(sources.run, evaluation={"rungs": None})
+    with pytest.raises(TypeError):
+        write_page(dataclasses.replace(sources, run=torn))
+    assert not (run / "devices").exists()
+    write_page(sources)
+    assert len(list((run / "devices").iterdir())) == 1
+
+
+def test_a_result_that_cannot_be_kept_is_on_this_page_and_that_is_said(
+    run: Path, tmp_path: Path
+) -> None:
+    (run / "devices").touch()
+    sent = _device(tmp_path / "result.json", "board 7", 7)
+    shown = CliRunner().invoke(app, ["report", str(run), str(sent)])
+    assert shown.exit_code == 0, shown.exception
+    assert "on this page alone, not kept: cannot write" in shown.stderr
+    assert "board 7" in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_verdict_states_the_time_on_the_device_of_this_bundle_alone(

@@ -19,7 +19,7 @@ from unittest import mock
 
 import pytest
 
-from dfkd_edge.runtime import engine_build, engine_session
+from dfkd_edge.runtime import cuda_memory, engine_build, engine_session
 from dfkd_edge.runtime.engine_build import (
     EngineKey,
     EngineRequest,
@@ -31,8 +31,10 @@ from dfkd_edge.runtime.engine_build import (
     workspace_for,
 )
 from dfkd_edge.runtime.faults import Fault, LackingFault
+from dfkd_edge.runtime.sessions import TO_INSTALL, SessionRequest, open_session
 
 KEY = EngineKey("ab" * 32, "10.3.0", 87, "6.2", "int8 batch=1,1,1")
+TO_GET_TENSORRT = f"{engine_session.NOT_INSTALLED}: {TO_INSTALL}"
 GONE_BY_10 = {
     *("max_workspace_size", "build_engine", "get_binding_name", "num_bindings"),
     *("get_binding_shape", "get_binding_dtype", "get_binding_index", "get_profile_shape"),
@@ -164,19 +166,28 @@ def test_workspace_follows_free_memory() -> None:
     assert workspace_for(64 << 30) == 4 << 30
 
 
-def test_without_tensorrt_the_reason_is_told() -> None:
-    assert engine_session.why_no_tensorrt() != ""
-
-
 def test_an_empty_package_is_no_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tensorrt").mkdir()
     (tmp_path / "tensorrt" / "__init__.py").touch()  # what type stubs leave behind
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
-    assert engine_session.why_no_tensorrt() == engine_session.NOT_INSTALLED
+    assert str(engine_session.why_no_tensorrt()) == TO_GET_TENSORRT
     sys.modules.pop("tensorrt")
     monkeypatch.setitem(sys.modules, "tensorrt", None)  # as where there is none
-    assert engine_session.why_no_tensorrt() == engine_session.NOT_INSTALLED
+    assert str(engine_session.why_no_tensorrt()) == TO_GET_TENSORRT
+
+
+def test_where_cuda_is_what_lacks_nobody_is_told_to_install_tensorrt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tensorrt.py").write_text("class Builder: ...\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    monkeypatch.setattr(cuda_memory, "LIBRARIES", ("libno-such-cudart.so",))
+    with pytest.raises(LackingFault, match="no CUDA runtime library") as caught:
+        open_session(SessionRequest(tmp_path / "model.onnx", backend="tensorrt"), print)
+    sys.modules.pop("tensorrt")
+    assert caught.value.hint == cuda_memory.TO_SEE
 
 
 def test_every_call_exists_in_tensorrt_10_or_was_removed_before_it() -> None:

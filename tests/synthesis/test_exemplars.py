@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from PIL import Image
@@ -13,6 +14,7 @@ from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.config import TeacherConfig
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import StageContext
+from dfkd_edge.synthesis import sights
 from dfkd_edge.synthesis.exemplars import (
     MAX_DRAWINGS,
     DrawingMemory,
@@ -22,7 +24,7 @@ from dfkd_edge.synthesis.exemplars import (
     read_sheets,
     retrieve_drawings,
 )
-from dfkd_edge.synthesis.sights import Place, keep_sights, read_sights
+from dfkd_edge.synthesis.sights import Place, keep_sights, read_sights, sights_path
 from dfkd_edge.teacher import Teacher, load_teacher
 
 HELD_OUT_WORDS = frozenset(
@@ -126,10 +128,28 @@ def test_a_cache_that_is_damaged_or_cannot_be_written_is_as_one_that_is_empty(
     names, drawings = read_sights(path)
     assert names is not None
     assert (names.tolist(), list(drawings)) == (name_VD.tolist(), [(0, 5)])
-    path.write_bytes(path.read_bytes()[:-1])
+    written = path.read_bytes()
+    for number in range(len(written)):
+        changed = bytearray(written)
+        changed[number] ^= 0xFF
+        path.write_bytes(changed)
+        assert read_sights(path) == (None, {})
+    path.write_bytes(written[:-1])
     assert read_sights(path) == (None, {})
     keep_sights(path / "below a file", name_VD, shown)
     assert read_sights(path / "below a file") == (None, {})
+
+
+def test_each_teacher_has_a_cache_of_its_own_and_so_has_each_version(
+    teacher: Teacher, tiny_teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = sights_path(teacher, "{}")
+    assert len({path, sights_path(tiny_teacher, "{}"), sights_path(teacher, "a {}")}) == 3
+    assert sights_path(teacher, "{}") == path
+    for module in (sights, open_clip, torch):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "__version__", "0")
+            assert sights_path(teacher, "{}") != path
 
 
 def shown_classes(lines: str, context: StageContext) -> tuple[Teacher, tuple[torch.Tensor, ...]]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -295,6 +296,20 @@ def test_only_an_unclear_domain_is_shown_more_images_and_once(
     repeated = surrogate_suite(coloured_surrogates(), 0).repeated(document["measured_again"])
     assert _digests(repeated) == _digests(proof.evaluation)
     assert (repeated.more is None) is (times > 1)
+
+
+def test_images_shown_whole_are_not_shown_again(
+    exact: ColourClassifier, context: StageContext
+) -> None:
+    suite = surrogate_suite(coloured_surrogates(), 0)
+    rungs = tuple(_rungs(exact, exact, exact, Flipping(3)))
+    reporter: Any = context.reporter
+    reporter.stages = []
+    proof = prove(rungs, suite, frozenset(), 0.0, reporter)
+    loss = proof.predictions.drop("student", "onnx-int8", HELDOUT_DOMAIN)
+    assert loss.drop.mean > 0
+    assert loss.is_within_noise
+    assert reporter.stages == ["climbing the conversion ladder", "comparing the rungs"]
 
 
 def _digests(evaluation: EvaluationSet) -> list[list[str]]:

@@ -15,6 +15,7 @@ from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.validation.image_folders import find_domains
 from dfkd_edge.validation.metrics import compare, folder_batches, summarise
+from dfkd_edge.validation.torch_runners import SizedRunner
 
 
 def _picture(path: Path, colour: str = "red") -> None:
@@ -86,6 +87,16 @@ def test_a_domain_of_broken_pictures_is_an_error(tmp_path: Path) -> None:
     (domain,) = find_domains(tmp_path, ("dog", "cat"))
     with pytest.raises(ConfigError, match="no picture of domain 'night' can be read"):
         list(folder_batches(domain, 16, []))
+
+
+def test_images_have_the_side_of_the_ladder_before_they_are_run() -> None:
+    image = np.zeros((2, 4, 4, 3), np.uint8)
+    image[1, :2] = 200
+    whole = _Runner("student", lambda image: image[:, :, :, 0].reshape(len(image), -1))
+    assert SizedRunner(whole, 4)(image).logits.shape == (2, 16)
+    small = SizedRunner(whole, 1)
+    assert small.name == "student"
+    assert small(image).logits.tolist() == [[0], [100]]
 
 
 def test_agreement_is_with_the_first_network_and_means_are_over_domains() -> None:
