@@ -340,6 +340,23 @@ def test_doubts_about_the_times_of_a_ladder_are_on_the_page(
     assert "ONNX Runtime on the host, the same threads: 5.00 ms, 2.00 ms; see the notes" in text
 
 
+@pytest.mark.parametrize("doubts", [[], ["unsteady: deviation is 0.35 of the mean"]])
+def test_the_tile_of_the_speed_tells_of_doubts_about_the_teacher_as_a_graph(
+    run: Path, evaluation: dict[str, Any], doubts: list[str]
+) -> None:
+    for rung in evaluation["rungs"]:
+        rung |= {"latency_ms": 2.0, "latency_doubts": []}
+    evaluation["rungs"][0] |= {"onnx_latency_ms": 5.0, "onnx_latency_doubts": doubts}
+    evaluation["rungs"][-1]["name"] = "onnx-fp32"
+    correct = np.ones(100, bool)
+    gate = Verdict(True, 0.01, "photo", "student", "top1", paired_drop(correct, correct))
+    ladder = {**evaluation, "measure": "top1", "gate": gate.document()}
+    (run / "evaluation.json").write_text(json.dumps(ladder), encoding="utf-8")
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert ("5.00 ms, 2.00 ms; see the notes" in text) is bool(doubts)
+    assert text.count("teacher as an FP32 graph: unsteady") == len(doubts)
+
+
 def test_a_bundle_outside_a_run_holds_its_own_report_and_stays_whole(tiny_bundle: Bundle) -> None:
     path = write_report(tiny_bundle.folder)
     assert path.parent == tiny_bundle.folder
