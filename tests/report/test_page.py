@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,16 @@ def test_what_a_device_sent_once_stays_on_every_later_page(
     assert "one image, p50, int8: ../../board 7" in text
     (kept,) = (run / "devices").iterdir()
     assert re.fullmatch(r"board-7-\w{8}\.json", kept.name)
+
+
+def test_a_run_that_is_read_only_shows_what_was_sent_and_keeps_nothing(
+    run: Path, bundle: Path, tmp_path: Path, read_only: Callable[[Path], None]
+) -> None:
+    sent = _device(tmp_path / "result.json", "board 7", 7, bundle)
+    read_only(run)
+    page = write_report(run, [sent], tmp_path / "page.html")
+    assert "one image, p50, int8: board 7" in Page(page.read_text(encoding="utf-8")).text
+    assert not (run / "devices").exists()
 
 
 def test_a_result_of_an_earlier_bundle_is_shown_apart_and_proves_nothing(
