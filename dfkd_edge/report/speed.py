@@ -116,10 +116,8 @@ def _host_tile(ladder: LadderView) -> list[Tile]:
     note += f"{before:.2f} ms, {after:.2f} ms"
     if timed is not student:
         note += f"; {timed['name']} {timed['latency_ms']:.2f} ms"
-    doubts = [
-        teacher.get("onnx_latency_doubts"),
-        *(r.get("latency_doubts") for r in (student, timed)),
-    ]
+    doubts = [teacher.get("onnx_latency_doubts")]
+    doubts += [rung.get("latency_doubts") for rung in (student, timed)]
     note += f"; {NOTES_PLACE}" * any(doubts)
     return [Tile("Speed on the host", f"{before / after:.1f}{TIMES}", note)]
 
