@@ -273,8 +273,9 @@ def ladder_notes(document: Mapping[str, Any]) -> list[str]:
         document: of `distill`, `export` or `check`.
     """
     doubts = [
-        f"{rung['name']}: {doubt}"
+        f"{rung['name']}{where}: {doubt}"
         for rung in document["rungs"]
-        for doubt in rung.get("latency_doubts", ())
+        for key, where in (("latency_doubts", ""), ("onnx_latency_doubts", " as an FP32 graph"))
+        for doubt in rung.get(key, ())
     ]
     return [*collapse_notes(document), *document.get("notes", ()), *doubts]

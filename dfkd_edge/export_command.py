@@ -319,7 +319,7 @@ def _show_plan(plan: PlannedExport, request: ExportRequest, console: Console) ->
     """Estimate time and memory, and print them with the settings."""
     with loading_libraries(console):
         prepare_host()
-        from dfkd_edge.export_estimate import estimate_export
+        from dfkd_edge.deployment.export_estimate import estimate_export
         from dfkd_edge.finished_run import open_finished_run
 
         run = open_finished_run(plan.run)

@@ -26,8 +26,8 @@ from dfkd_edge.certainty import (
 )
 from dfkd_edge.class_answers import weak_classes_lines
 from dfkd_edge.console import result_console
+from dfkd_edge.deployment.repaired_layers import repair_text
 from dfkd_edge.next_step import bundle_step
-from dfkd_edge.repaired_layers import repair_text
 from dfkd_edge.runtime.counting import counted, duration_text
 from dfkd_edge.temperature import temperature_lines, unknown_lines
 

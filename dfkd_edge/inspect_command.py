@@ -150,7 +150,7 @@ def _state(run: Path, folder: Path) -> BundleState:
 def _gate_text(folder: Path, manifest: dict[str, Any]) -> str:
     """Say what the gate of a whole bundle decided, and which layers that took."""
     from dfkd_edge.certainty import gate_headline
-    from dfkd_edge.repaired_layers import repair_text
+    from dfkd_edge.deployment.repaired_layers import repair_text
     from dfkd_edge.runtime.bundle_files import VALIDATION
 
     gate = _json_file(folder / VALIDATION).get("gate")

@@ -20,7 +20,7 @@ from typing import Any
 
 from dfkd_edge import __version__
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError, RunDirError
-from dfkd_edge.run_lock import HOLDER, LOCK, holder_of, locked
+from dfkd_edge.run_lock import HOLDER, LOCK, PROBE_S, holder_of, locked
 
 MARKER = "dfkd-edge run"
 MANIFEST = "manifest.json"
@@ -221,7 +221,7 @@ def refuse_other_run(path: Path, run_key: str) -> None:
 
 @contextlib.contextmanager
 def open_run(
-    path: Path, run_key: str, *, resume: bool, exist_ok: bool, wait_s: float = 0
+    path: Path, run_key: str, *, resume: bool, exist_ok: bool, wait_s: float = PROBE_S
 ) -> Iterator[RunDir]:
     """Make a run directory or go on with it, locked against a second process.
 

@@ -13,10 +13,12 @@ from dfkd_edge.errors import EnvironmentLackingError, RunDirError
 LOCK, HOLDER = ".lock", ".lock.holder"
 OR_ANOTHER_RUN = "wait for it or stop it, the same command goes on then; --output DIR makes another"
 """What a command does that makes a run."""
+PROBE_S = 1.0
+"""Who asks for the holder takes the lock for a moment: that much is waited for by whoever works."""
 
 
 @contextlib.contextmanager
-def locked(path: Path, wait_s: float, hint: str = OR_ANOTHER_RUN) -> Iterator[None]:
+def locked(path: Path, wait_s: float = PROBE_S, hint: str = OR_ANOTHER_RUN) -> Iterator[None]:
     """Make a run directory and hold its lock.
 
     Args:

@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import functools
 import json
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -306,6 +308,28 @@ def fp16_bundle(tmp_path: Path, tiny_contents: BundleContents) -> Bundle:
 def tiny_graph() -> Callable[..., None]:
     """Return the writer of tiny graphs."""
     return write_tiny_graph
+
+
+@pytest.fixture
+def read_only() -> Iterator[Callable[[Path], None]]:
+    """Return what makes a folder read-only, for root too, until the test ends."""
+    mounted, closed = list[Path](), list[Path]()
+
+    def make(folder: Path) -> None:
+        if os.geteuid():
+            folder.chmod(0o555)
+            closed.append(folder)
+            return
+        options = ("--bind", "-o", "ro")
+        if subprocess.run(["mount", *options, folder, folder], capture_output=True).returncode:
+            pytest.skip("this root may not mount a file system")
+        mounted.append(folder)
+
+    yield make
+    for folder in closed:
+        folder.chmod(0o755)
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True)
 
 
 TINY_DISTILL: dict[str, Any] = {

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +60,33 @@ def test_parts_of_a_stage_are_kept_too(tmp_path: Path, there: bool) -> None:
         (tmp_path / "run" / "manifest.json").write_text(manifest)
     expected = "the prompts, 2 shards of surrogate images, the student as it was seconds ago"
     assert ", ".join(kept_in(tmp_path / "run")) == (expected if there else "")
+
+
+TWICE = """
+import os, signal
+from dfkd_edge.interruption import Terminated, interrupt_on_sigterm
+
+interrupt_on_sigterm()
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+except Terminated:
+    print("unwinding", flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+print("went on")
+"""
+
+
+@pytest.mark.parametrize(
+    ("inherited", "code", "said"),
+    [(signal.SIG_DFL, -signal.SIGTERM, "unwinding\n"), (signal.SIG_IGN, 0, "went on\n")],
+    ids=["a second one ends at once", "a parent's will to ignore it is kept"],
+)
+def test_sigterm_unwinds_once(inherited: signal.Handlers, code: int, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGTERM, inherited),
+    )
+    assert (done.returncode, done.stdout) == (code, said)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Literal
 from dfkd_edge import __version__
 from dfkd_edge.artifacts import Floats, ModelFile, StudentArtifact, save_tensors
 from dfkd_edge.deployment.bundle_parts import GoldenSet, card_png, check_archive, golden_bytes
+from dfkd_edge.deployment.bundle_swap import BundleSwap
 from dfkd_edge.deployment.opening import open_bundle
 from dfkd_edge.errors import EnvironmentLackingError, RunDirError
 from dfkd_edge.run_dir import atomic_write
@@ -93,7 +93,8 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
     """Write a bundle; its manifest comes last, so that what a kill leaves is no bundle yet.
 
     Args:
-        folder: the bundle itself. A finished bundle there is replaced once the new one is whole.
+        folder: the bundle itself. A finished bundle there is replaced once the new one is whole;
+            its `devices/` and hidden files stay.
         contents: what goes into it.
 
     Raises:
@@ -102,21 +103,15 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
     """
     refuse_foreign(folder)
     try:
+        swap = BundleSwap(folder)
+        swap.undo()
         if status_of(folder) in (None, "incomplete"):
             _fill(folder, contents)
         else:
-            folder = folder.resolve()
-            with tempfile.TemporaryDirectory(prefix=".bundle-", dir=folder.parent) as beside:
-                fresh, old = Path(beside) / "fresh", Path(beside) / "old"
+            with swap as fresh:
                 _fill(fresh, contents)
-                folder.rename(old)
-                try:
-                    fresh.rename(folder)
-                except BaseException:
-                    old.rename(folder)
-                    raise
-                for kept in (*old.glob(".*"), *old.glob(bundle_files.DEVICES)):
-                    kept.rename(folder / kept.name)
+                for kept in (*folder.glob(".*"), *folder.glob(bundle_files.DEVICES)):
+                    _copy_of_user(kept, fresh / kept.name)
     except OSError as error:
         raise EnvironmentLackingError(
             f"cannot write: {error.strerror}", where=str(folder), hint="free some space, run again"
@@ -221,6 +216,13 @@ def _copy(source: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.copyfile(source, temporary)
     temporary.replace(target)
+
+
+def _copy_of_user(source: Path, target: Path) -> None:
+    if source.is_dir() and not source.is_symlink():
+        shutil.copytree(source, target, symlinks=True)
+    else:
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _remove_stale(folder: Path, names: set[str]) -> None:

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import ModelFile
+from dfkd_edge.deployment.repaired_layers import WHERE_CHOSEN, why_none
 from dfkd_edge.errors import ConversionError
 from dfkd_edge.interfaces import Reporter, Runner
-from dfkd_edge.repaired_layers import WHERE_CHOSEN, why_none
 from dfkd_edge.validation.gate import Verdict
 from dfkd_edge.validation.statistics import mean_divergence
 

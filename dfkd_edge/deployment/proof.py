@@ -188,19 +188,21 @@ def engine_rungs(bundle: Bundle, reporter: Reporter) -> tuple[Rung, ...]:
     return (rung,)
 
 
-def teacher_onnx_latency_ms(teacher: Teacher, num_threads: int) -> float | None:
-    """Time the teacher as its student is run; None where it cannot be written as a graph.
+def teacher_graph_latency(teacher: Teacher, num_threads: int) -> Latency | None:
+    """Time the teacher as its student is run; None where it cannot be traced, opened or run so.
+
+    The time is for the report alone: nothing in its way may stop a proof.
 
     Args:
         teacher: the first rung.
         num_threads: of the runner; 0 takes all cores.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        graph = write_teacher(teacher, Path(folder))
-        if graph is None:
-            return None
-        runner = open_runner(graph, num_threads)
-        return one_image_latency(runner, teacher.image_size_px).percentile_ms["p50"]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            runner = open_runner(write_teacher(teacher, Path(folder)), num_threads)
+            return one_image_latency(runner, teacher.image_size_px)
+    except Exception:  # errors of torch's tracer and of onnxruntime share no base class
+        return None
 
 
 def build_rungs(
@@ -228,7 +230,10 @@ def build_rungs(
         timed_rung(name, TorchRunner(name, network), native_px, num_parameters * BYTES_PER_FLOAT)
         for name, network, native_px, num_parameters in networks
     ]
-    rungs[0] = replace(rungs[0], onnx_latency_ms=teacher_onnx_latency_ms(teacher, num_threads))
+    latency = teacher_graph_latency(teacher, num_threads)
+    if latency:
+        p50_ms, doubts = latency.percentile_ms["p50"], tuple(latency.doubts)
+        rungs[0] = replace(rungs[0], onnx_latency_ms=p50_ms, onnx_latency_doubts=doubts)
     return (*rungs, *(model_rung(model, side_px, num_threads, backend) for model in models))
 
 

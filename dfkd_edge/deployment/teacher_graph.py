@@ -48,8 +48,12 @@ class TeacherGraph(nn.Module):
         return logits_NK, logits_NK.softmax(1), embedding_ND
 
 
-def write_teacher(teacher: Teacher, folder: Path) -> ModelFile | None:
-    """Write the graph for one image; None where the tower cannot be traced, as some cannot."""
+def write_teacher(teacher: Teacher, folder: Path) -> ModelFile:
+    """Write the graph for one image.
+
+    Raises:
+        Exception: whatever torch's tracer throws; some towers cannot be traced.
+    """
     side_px, path = teacher.image_size_px, folder / "teacher.fp32.onnx"
     image_NHWC = torch.zeros(1, side_px, side_px, 3, dtype=torch.uint8, device=teacher.device)
     is_fused = torch.backends.mha.get_fastpath_enabled()
@@ -65,8 +69,6 @@ def write_teacher(teacher: Teacher, folder: Path) -> ModelFile | None:
                 output_names=list(OUTPUTS),
                 dynamo=False,
             )
-    except Exception:  # whatever a tracer throws: the time is then left out
-        return None
     finally:
         torch.backends.mha.set_fastpath_enabled(is_fused)
     return ModelFile(path, "onnx", "fp32", {})

@@ -9,33 +9,34 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from dfkd_edge.deployment.bundle_swap import undo_swaps
 from dfkd_edge.run_bundles import BUNDLES
 from dfkd_edge.run_lock import locked
 
 WAIT_OR_STOP = "wait for it or stop it, then run the same command again"
-LEFTOVERS = (".export-*", ".bundle-*")
-"""Folders of exports and of bundles being replaced; whoever holds the lock knows that nobody works
-in one that is there already."""
+PREFIX = ".export-"
 
 
 @contextlib.contextmanager
 def export_workplace(run: Path) -> Iterator[Path]:
     """Hold the lock of a run and give a folder for graphs; what killed exports left is removed.
 
-    A run that cannot be written into cannot change either: it needs no lock, and the folder is one
-    of the system.
+    A run that this user cannot write into is not locked, and the folder is one of the system: its
+    owner may go on in it, and files that do not fit its manifest are refused when it is opened.
 
     Raises:
         RunDirError: another process works in the run.
     """
     if not os.access(run, os.W_OK):
-        with tempfile.TemporaryDirectory(prefix=".export-") as work:
+        with tempfile.TemporaryDirectory(prefix=PREFIX) as work:
             yield Path(work)
         return
-    with locked(run, 0, WAIT_OR_STOP):
+    with locked(run, hint=WAIT_OR_STOP):
         bundles = run / BUNDLES
         bundles.mkdir(exist_ok=True)
-        for left in (path for pattern in LEFTOVERS for path in bundles.glob(pattern)):
+        # whoever holds the lock knows that nobody works in what is there already
+        undo_swaps(bundles)
+        for left in bundles.glob(f"{PREFIX}*"):
             shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=bundles) as work:
+        with tempfile.TemporaryDirectory(prefix=PREFIX, dir=bundles) as work:
             yield Path(work)

@@ -105,7 +105,8 @@ def _host_tile(ladder: LadderView) -> list[Tile]:
 
     Their times in torch are of two precisions where the CPU computes in bfloat16.
     """
-    before = ladder.rung(TEACHER).get("onnx_latency_ms")
+    teacher = ladder.rung(TEACHER)
+    before = teacher.get("onnx_latency_ms")
     student = next((rung for rung in ladder.rungs if rung["name"] == FP32_GRAPH), {})
     after = student.get("latency_ms")
     if not (before and after):
@@ -115,7 +116,9 @@ def _host_tile(ladder: LadderView) -> list[Tile]:
     note += f"{before:.2f} ms, {after:.2f} ms"
     if timed is not student:
         note += f"; {timed['name']} {timed['latency_ms']:.2f} ms"
-    note += f"; {NOTES_PLACE}" * any(r.get("latency_doubts") for r in (student, timed))
+    doubts = [teacher.get("onnx_latency_doubts")]
+    doubts += [rung.get("latency_doubts") for rung in (student, timed)]
+    note += f"; {NOTES_PLACE}" * any(doubts)
     return [Tile("Speed on the host", f"{before / after:.1f}{TIMES}", note)]
 
 

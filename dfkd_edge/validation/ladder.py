@@ -56,6 +56,8 @@ class Rung:
     """Why that time may mislead, or why there is none; a sentence each."""
     onnx_latency_ms: float | None = None
     """Of the teacher, which is no conversion: the same as an FP32 graph in ONNX Runtime."""
+    onnx_latency_doubts: tuple[str, ...] = ()
+    """Why that one may mislead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +272,7 @@ def _rung_document(rung: Rung, predictions: Predictions, listing: Listing) -> di
         "latency_ms": rung.latency_ms,
         "onnx_latency_ms": rung.onnx_latency_ms,
         "latency_doubts": list(rung.latency_doubts),
+        "onnx_latency_doubts": list(rung.onnx_latency_doubts),
         "max_logit_difference": difference,
     }
 

@@ -2,8 +2,10 @@
 
 python tests/benchmarks/export_seeds.py RUN ... --data DIR [--target NAME] [--more FLAGS ...]
 
-Each run is exported anew into a temporary folder (measured: seconds and peak memory), then its
-bundle is checked on the labelled pictures. Agreement is that of INT8 with FP32.
+Each run is exported anew into a temporary folder (measured: seconds, CPU seconds and peak memory;
+beside them what `--dry-run` estimated), then its bundle is checked on the labelled pictures.
+Agreement is that of INT8 with FP32. The constants of `deployment/export_estimate.py` are set so
+that its estimates meet these figures.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from typing import Any
 PROGRAM = [sys.executable, "-m", "dfkd_edge"]
 
 
-def measured(arguments: list[str]) -> tuple[dict[str, Any], float, float]:
-    """Run one command; returns its document, seconds and the peak memory of its process in GiB."""
+def measured(arguments: list[str]) -> tuple[dict[str, Any], dict[str, float]]:
+    """Run one command; returns its document, and what its process took."""
     begun = time.monotonic()
     with subprocess.Popen([*PROGRAM, *arguments], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -32,7 +34,21 @@ def measured(arguments: list[str]) -> tuple[dict[str, Any], float, float]:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, 3):  # 3: the gate failed, the figures are there
         raise SystemExit(f"{' '.join(arguments)}: exit code {process.returncode}")
-    return json.loads(text), time.monotonic() - begun, usage.ru_maxrss / 2**20
+    return json.loads(text), {
+        "seconds of export": time.monotonic() - begun,
+        "CPU seconds": usage.ru_utime + usage.ru_stime,
+        "peak memory, GiB": usage.ru_maxrss / 2**20,
+    }
+
+
+def estimated(arguments: list[str], is_repaired: bool) -> dict[str, float]:
+    """What the dry run of an export says beforehand; at most so much where it is repaired."""
+    estimate = measured([*arguments, "--dry-run"])[0]["estimate"]
+    memory = "repair_memory_gib" if is_repaired else "memory_gib"
+    return {
+        "seconds, estimated": estimate["seconds"] + is_repaired * estimate["repair_seconds"],
+        "peak memory, estimated": estimate[memory],
+    }
 
 
 def agreement_with_fp32(bundle: Path, data: Path) -> float:
@@ -64,10 +80,12 @@ def measure_run(run: str, args: argparse.Namespace) -> dict[str, float]:
     """Export and check one run, and print its line."""
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle"
-        flags = ["--target", args.target, "-o", str(bundle), "--json", *args.more]
-        _, seconds, peak_gib = measured(["export", run, *flags])
-        document, _, _ = measured(["check", str(bundle), "--data", args.data, "--json", "-q"])
+        export = ["export", run, "--target", args.target, "-o", str(bundle), "--json", *args.more]
+        _, took = measured(export)
+        document, _ = measured(["check", str(bundle), "--data", args.data, "--json", "-q"])
+        manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
         agreement = agreement_with_fp32(bundle, Path(args.data))
+    is_repaired = manifest["provenance"]["rescue"] is not None
     rungs = {rung["name"]: rung for rung in document["rungs"]}
     before, after = rungs["onnx-fp32"], document["rungs"][-1]
     drops = {
@@ -85,8 +103,8 @@ def measure_run(run: str, args: argparse.Namespace) -> dict[str, float]:
         "worst drop, points": 100 * max(drops.values()),
         "agreement with FP32": agreement,
         "file, share of FP32": after["size_bytes"] / before["size_bytes"],
-        "seconds of export": seconds,
-        "peak memory, GiB": peak_gib,
+        **took,
+        **estimated(export, is_repaired),
     }
 
 

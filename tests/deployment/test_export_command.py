@@ -316,6 +316,7 @@ def test_dry_run_estimates_what_each_part_of_an_export_takes(finished_run: Path)
     whole, unrepaired = estimated(), estimated("--no-repair")
     assert min(whole["seconds"], whole["more_seconds"], whole["repair_seconds"]) > 0
     assert whole["repair_memory_gib"] > whole["memory_gib"] > 1
+    assert whole["repair_seconds"] < 10 * whole["seconds"]
     assert unrepaired["repair_seconds"] == 0
     assert unrepaired["num_images"] == whole["num_images"]
     assert estimated("--precision", "fp16")["repair_seconds"] == 0

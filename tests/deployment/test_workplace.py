@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
+from typer.testing import CliRunner
 
+from dfkd_edge.cli import app
+from dfkd_edge.deployment.opening import open_bundle
 from dfkd_edge.deployment.workplace import export_workplace
 from dfkd_edge.errors import RunDirError
 from dfkd_edge.export_command import ExportRequest, plan_export
 from dfkd_edge.inspect_command import inspect
 from dfkd_edge.run_bundles import bundles_of
 from dfkd_edge.run_dir import open_run
-from dfkd_edge.run_lock import holder_of
+from dfkd_edge.run_lock import LOCK, holder_of
 
 EXPORT = """
 import os, sys
@@ -53,6 +61,34 @@ def test_what_sigkill_leaves_is_no_bundle_and_goes_with_the_next_export(run: Pat
     with export_workplace(run) as work:
         assert list((run / "bundles").iterdir()) == [work]
     assert list((run / "bundles").iterdir()) == []
+
+
+def test_an_export_waits_out_a_command_that_asks_who_works_there(run: Path) -> None:
+    probe = FileLock(run / LOCK, thread_local=False)
+    probe.acquire()
+    let_go = threading.Timer(0.1, probe.release)
+    let_go.start()
+    with export_workplace(run) as work:
+        assert work.is_dir()
+    let_go.join()
+
+
+@pytest.mark.usefixtures("few_images")
+def test_a_run_that_is_read_only_is_exported_elsewhere(
+    exported: tuple[Path, dict[str, Any]], tmp_path: Path, read_only: Callable[[Path], None]
+) -> None:
+    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
+    read_only(run)
+    there = sorted(run.rglob("*"))
+    with export_workplace(run) as work:
+        assert run not in work.parents
+        (work / "model.fp32.onnx").touch()
+    assert not work.exists()
+    flags = ["--target", "x86-cpu", "--max-drop", "1", "--quiet", "-o", str(tmp_path / "bundle")]
+    result = CliRunner().invoke(app, ["export", str(run), *flags])
+    assert result.exit_code == 0, result.exception
+    assert open_bundle(tmp_path / "bundle").manifest["status"] == "passed"
+    assert sorted(run.rglob("*")) == there
 
 
 def test_a_second_export_is_told_who_works_in_the_run(

@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,16 @@ def test_what_a_device_sent_once_stays_on_every_later_page(
     assert re.fullmatch(r"board-7-\w{8}\.json", kept.name)
 
 
+def test_a_run_that_is_read_only_shows_what_was_sent_and_keeps_nothing(
+    run: Path, bundle: Path, tmp_path: Path, read_only: Callable[[Path], None]
+) -> None:
+    sent = _device(tmp_path / "result.json", "board 7", 7, bundle)
+    read_only(run)
+    page = write_report(run, [sent], tmp_path / "page.html")
+    assert "one image, p50, int8: board 7" in Page(page.read_text(encoding="utf-8")).text
+    assert not (run / "devices").exists()
+
+
 def test_a_result_of_an_earlier_bundle_is_shown_apart_and_proves_nothing(
     run: Path, bundle: Path, tmp_path: Path
 ) -> None:
@@ -399,6 +410,23 @@ def test_doubts_about_the_times_of_a_ladder_are_on_the_page(
     assert text.count(f"onnx-fp32: {doubt}") == 1
     assert "onnx-fp32: see the notes below the ladder" in text
     assert "ONNX Runtime on the host, the same threads: 5.00 ms, 2.00 ms; see the notes" in text
+
+
+@pytest.mark.parametrize("doubts", [[], ["unsteady: deviation is 0.35 of the mean"]])
+def test_the_tile_of_the_speed_tells_of_doubts_about_the_teacher_as_a_graph(
+    run: Path, evaluation: dict[str, Any], doubts: list[str]
+) -> None:
+    for rung in evaluation["rungs"]:
+        rung |= {"latency_ms": 2.0, "latency_doubts": []}
+    evaluation["rungs"][0] |= {"onnx_latency_ms": 5.0, "onnx_latency_doubts": doubts}
+    evaluation["rungs"][-1]["name"] = "onnx-fp32"
+    correct = np.ones(100, bool)
+    gate = Verdict(True, 0.01, "photo", "student", "top1", paired_drop(correct, correct))
+    ladder = {**evaluation, "measure": "top1", "gate": gate.document()}
+    (run / "evaluation.json").write_text(json.dumps(ladder), encoding="utf-8")
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert ("5.00 ms, 2.00 ms; see the notes" in text) is bool(doubts)
+    assert text.count("teacher as an FP32 graph: unsteady") == len(doubts)
 
 
 def test_a_bundle_outside_a_run_holds_its_own_report_and_stays_whole(tiny_bundle: Bundle) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dfkd_edge.repaired_layers import repair_text
+from dfkd_edge.deployment.repaired_layers import repair_text
 
 FOUND: list[str] = ["a", "b"]
 CASES = [
