@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ def check_bundle(
     measured = {
         "bundle": str(bundle.folder),
         "bundle_sha256": file_hash(bundle.folder / MANIFEST),
-        "data": data,
+        "data": str(Path(data).resolve()) if data else "",
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     return {**measured, **document}
