@@ -232,7 +232,7 @@ def gate_doubt(gate: Mapping[str, Any]) -> str:
 def gate_word(gate: Mapping[str, Any]) -> str:
     """Name what a gate decided in a word; one that nothing can fail decides nothing."""
     if gate.get("off"):
-        return f"off ({limit_text(gate['max_drop'])})"
+        return f"off, for {off_reason(gate)}"
     return "passed" if gate["passed"] else "FAILED"
 
 
@@ -243,9 +243,23 @@ def failed_gate_advice(gate: Mapping[str, Any]) -> str:
     return f"{more}export with --exist-ok and {' or '.join(ways)}"
 
 
+def points_text(max_drop: float) -> str:
+    """Write the limit of a gate with its unit."""
+    return f"{100 * max_drop:g} point{'s' * (max_drop != 0.01)}"
+
+
 def limit_text(max_drop: float) -> str:
-    """Write the limit of a gate."""
-    return f"limit {100 * max_drop:g} point{'s' * (max_drop != 0.01)}"
+    """Name the limit of a gate."""
+    return f"limit {points_text(max_drop)}"
+
+
+def off_reason(gate: Mapping[str, Any]) -> str:
+    """Say why nothing can fail a gate that is off."""
+    if gate["max_drop"] >= 1:
+        return f"its limit of {points_text(gate['max_drop'])} lets every loss pass"
+    right = "right" if gate["measure"] == "top1" else "in agreement with the teacher"
+    share = points_text(gate["max_drop"])
+    return f"the FP32 student is {right} on no more than the {share} that it may lose"
 
 
 def gate_headline(gate: Mapping[str, Any], target: str = "") -> str:
@@ -253,7 +267,7 @@ def gate_headline(gate: Mapping[str, Any], target: str = "") -> str:
     whose = f" for {target}" if target else ""
     state = gate_state(gate)
     if state is GateState.OFF:
-        return f"gate off{whose} ({limit_text(gate['max_drop'])})"
+        return f"gate off{whose}: {off_reason(gate)}"
     if state is GateState.FAILED:
         return f"gate failed{whose}"
     if state is GateState.PROVEN:

@@ -26,13 +26,14 @@ from dfkd_edge.export_view import (
     show_panel,
     verdict_lines,
 )
+from dfkd_edge.kept_checks import check_file
 from dfkd_edge.plugins import load_target
 from dfkd_edge.process import prepare_host
 from dfkd_edge.real_pictures import pictures_below
 from dfkd_edge.report_command import keep_document, refresh_report
 from dfkd_edge.run_dir import find_run, require_stages, require_writable
 from dfkd_edge.run_lock import refuse_run_in_use
-from dfkd_edge.runtime.bundle_files import CHECK_RESULT, VALIDATION
+from dfkd_edge.runtime.bundle_files import VALIDATION
 from dfkd_edge.runtime_faults import require_folder, require_pictures
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def measure_bundle(request: CheckRequest, console: Console) -> tuple[Bundle, dic
         from dfkd_edge.deployment.check import check_bundle
 
     document = check_bundle(bundle, request.data, request.max_drop, ConsoleReporter(console))
-    keep_document(bundle.folder / CHECK_RESULT, document, console)
+    keep_document(bundle.folder / check_file(document), document, console)
     return bundle, document
 
 

@@ -22,6 +22,7 @@ from dfkd_edge.certainty import (
     gate_word,
     ladder_notes,
     limit_text,
+    points_text,
     unit_of,
 )
 from dfkd_edge.class_answers import weak_classes_lines
@@ -144,7 +145,7 @@ def check_plan_lines(plan: dict[str, Any]) -> list[str]:
     more = f"; a larger loss within noise gets {again} times as many more" if again else ""
     is_spoilt = any(domain["corruptions"] for domain in plan["domains"])
     unit = "view" if is_spoilt else UNITS[plan["measure"]]
-    allowed = f"{MEASURES[plan['measure']]} may fall by {plan['max_drop'] * 100:g} points"
+    allowed = f"{MEASURES[plan['measure']]} may fall by {points_text(plan['max_drop'])}"
     is_off = plan["max_drop"] >= 1
     gate = f"off ({limit_text(1)})" if is_off else f"{allowed} on the worst domain"
     lines += [

@@ -149,13 +149,20 @@ def _state(run: Path, folder: Path) -> BundleState:
 
 def _gate_text(folder: Path, manifest: dict[str, Any]) -> str:
     """Say what the gate of a whole bundle decided, and which layers that took."""
-    from dfkd_edge.certainty import gate_headline
+    from dfkd_edge.certainty import gate_headline, measure_of
     from dfkd_edge.deployment.repaired_layers import repair_text
+    from dfkd_edge.kept_checks import kept_checks
     from dfkd_edge.runtime.bundle_files import VALIDATION
 
     gate = _json_file(folder / VALIDATION).get("gate")
     decided = gate_headline(gate) if gate else f"gate {manifest['status']}"
-    return "; ".join(filter(None, (decided, repair_text(manifest))))
+    checked = [
+        f"by check on labelled pictures: {gate_headline(check['gate'])}"
+        for check in kept_checks(folder, _json_file)
+        if measure_of(check) == "top1"
+    ]
+    decided = f"by export: {decided}" if checked else decided
+    return "; ".join(filter(None, (decided, *checked, repair_text(manifest))))
 
 
 def _devices(

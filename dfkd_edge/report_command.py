@@ -52,6 +52,7 @@ def report(
     if not may_be_bundle(subjects[0]):
         find_run(subjects[0])
     from dfkd_edge.report import gather, write_page
+    from dfkd_edge.report.ladder_view import read_ladders
 
     console, sources = make_console(quiet), gather(subjects[0], results)
     written = write_page(sources, output, _teller(console)).resolve()
@@ -61,6 +62,7 @@ def report(
         document = {
             "report": str(written),
             "bytes": written.stat().st_size,
+            "ladders": [ladder.summary() for ladder in read_ladders(sources)],
             "devices": sources.device_summaries,
         }
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")

@@ -44,6 +44,14 @@ class Fp16Exporter:
                 where="--precision",
                 hint=f"it does in {', '.join(target.precisions)}",
             )
+        return self.cast(fp32, path)
+
+    def cast(self, fp32: ModelFile, path: Path) -> ModelFile:
+        """Write the graph with its casts, for whatever target.
+
+        Raises:
+            ConversionError: a weight is beyond the range of FP16.
+        """
         model = onnx.load(fp32.path)
         view = GraphView(model)
         inside = _between_weighted_layers(view)

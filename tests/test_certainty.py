@@ -107,8 +107,14 @@ def test_a_sentence_of_the_gate_counts_in_one_unit() -> None:
 def test_a_gate_that_nothing_can_fail_is_off_and_not_passed(num_pictures: int) -> None:
     gate = {**gate_without_flips(num_pictures), "max_drop": 1.0, "off": True}
     assert gate_state(gate) is GateState.OFF
-    assert gate_headline(gate, "a board") == "gate off for a board (limit 100 points)"
-    assert gate_word(gate) == "off (limit 100 points)"
+    assert gate_headline(gate, "a board") == (
+        "gate off for a board: its limit of 100 points lets every loss pass"
+    )
+    assert gate_word(gate) == "off, for its limit of 100 points lets every loss pass"
+    nothing_right = {**gate, "max_drop": 0.01}
+    assert gate_headline(nothing_right) == (
+        "gate off: the FP32 student is right on no more than the 1 point that it may lose"
+    )
 
 
 def test_a_conversion_is_proven_once_its_interval_lies_within_the_limit() -> None:

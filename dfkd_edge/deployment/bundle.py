@@ -34,6 +34,7 @@ LATER_NAMES = (
     bundle_files.REPORT,
     bundle_files.DEVICE_RESULT,
     bundle_files.CHECK_RESULT,
+    bundle_files.LABELLED_CHECK,
     bundle_files.BENCHMARK,
 )
 MODEL_NAMES = frozenset(f"model.{precision}.onnx" for precision in ("fp32", "fp16", "int8"))

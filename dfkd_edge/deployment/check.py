@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +11,9 @@ from rich.markup import escape
 
 from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.class_names import ClassNames
+from dfkd_edge.deployment.fp16_rung import as_in_bundle, ladder_notes_of, measured_graphs
 from dfkd_edge.deployment.origin import (
     calibrated_images,
-    graphs,
     measured_again,
     read_origin,
     run_with_surrogates,
@@ -20,9 +22,8 @@ from dfkd_edge.deployment.proof import build_rungs, engine_rungs, evaluation_set
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.finished_run import read_finished_surrogates
 from dfkd_edge.interfaces import Reporter, StageContext
-from dfkd_edge.run_dir import RunDir
-from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.runtime.doubts import graph_notes
+from dfkd_edge.run_dir import RunDir, file_hash
+from dfkd_edge.runtime.bundle_files import MANIFEST, Bundle
 from dfkd_edge.runtime_faults import faults_as_errors
 from dfkd_edge.students import load_student
 from dfkd_edge.teacher import load_teacher
@@ -60,15 +61,23 @@ def check_bundle(
     sides_px = (teacher.image_size_px, student.image_size_px)
     evaluation = _evaluation(bundle, origin.classes, data, sides_px, context)
     with reporter.stage("opening every rung", 1) as progress:
-        rungs = build_rungs(teacher, student, graphs(bundle), origin.config.num_threads, backend)
+        with measured_graphs(bundle) as models:
+            rungs = build_rungs(teacher, student, models, origin.config.num_threads, backend)
         progress.advance()
-    rungs = (*rungs, *engine_rungs(bundle, reporter))
+    held = bundle.manifest["models"]
+    rungs = (*as_in_bundle(rungs, held), *engine_rungs(bundle, reporter))
     limit = origin.config.max_drop if max_drop is None else max_drop
     proof = prove(rungs, evaluation, calibrated_images(bundle), limit, reporter)
     confidence = bundle.manifest.get("confidence")
-    notes = graph_notes(bundle.precision, bundle.manifest["models"])
+    notes = ladder_notes_of(bundle.precision, held)
     document = proof.document(bundle.classes, limit, confidence, notes)
-    return {"bundle": str(bundle.folder), **document}
+    measured = {
+        "bundle": str(bundle.folder),
+        "bundle_sha256": file_hash(bundle.folder / MANIFEST),
+        "data": str(Path(data).resolve()) if data else "",
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    return {**measured, **document}
 
 
 def _evaluation(

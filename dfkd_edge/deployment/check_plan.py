@@ -20,6 +20,7 @@ from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.runtime.bundle_files import VALIDATION, Bundle, read_json
 from dfkd_edge.runtime.counting import counted
+from dfkd_edge.runtime.doubts import graph_notes
 from dfkd_edge.runtime.engine_session import why_no_tensorrt
 from dfkd_edge.runtime_faults import faults_as_errors
 from dfkd_edge.validation.evaluation_images import (
@@ -52,6 +53,8 @@ def plan_check(
     origin = read_origin(bundle)
     domains, images = _images(bundle, data, reporter)
     rungs = [TEACHER, STUDENT, *(f"onnx-{model.precision}" for model in graphs(bundle))]
+    if graph_notes(bundle.precision, bundle.manifest["models"]):
+        rungs.append("onnx-fp16")  # a cast, which is no file of the bundle
     if bundle.manifest.get("backend") == "tensorrt" and not why_no_tensorrt():
         rungs.append("engine")
     num_images = sum(domain.num_images for domain in domains)

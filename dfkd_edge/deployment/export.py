@@ -21,6 +21,7 @@ from dfkd_edge.deployment.bundle import BundleContents, write_bundle
 from dfkd_edge.deployment.bundle_parts import GoldenSet
 from dfkd_edge.deployment.calibration_source import CalibrationSet, calibration_set
 from dfkd_edge.deployment.conversion import Conversion, Graphs
+from dfkd_edge.deployment.fp16_rung import as_in_bundle, ladder_notes_of
 from dfkd_edge.deployment.licenses import licenses_text
 from dfkd_edge.deployment.model_card import model_card
 from dfkd_edge.deployment.opening import open_bundle
@@ -35,7 +36,6 @@ from dfkd_edge.interfaces import StageContext
 from dfkd_edge.real_pictures import pictures_below
 from dfkd_edge.run_dir import content_hash, file_hash
 from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.runtime.doubts import graph_notes
 from dfkd_edge.runtime.preprocess import resized_images
 from dfkd_edge.students import Student, load_student
 from dfkd_edge.target_profile import Precision, TargetProfile
@@ -153,6 +153,8 @@ def _convert_and_prove(
         rungs = build_rungs(
             networks.teacher, networks.student, graphs.models, config.num_threads, backend
         )
+        held = [model.precision for model in _shipped(graphs, conversion.target)]
+        rungs = as_in_bundle(rungs, held)
         progress.advance()
     calibrated = images.digests if images else frozenset()
     proof = prove(rungs, evaluation, calibrated, config.max_drop, context.reporter)
@@ -175,7 +177,7 @@ def _contents(
     confidence, provenance = documents
     precision = chosen_precision(target, config)
     models = {model.precision: model for model in _shipped(proven.graphs, target)}
-    notes = graph_notes(precision, models)
+    notes = ladder_notes_of(precision, models)
     document = proven.proof.document(names, config.max_drop, confidence, notes)
     side_px = int(run.student.settings["image_size_px"])
     return BundleContents(

@@ -21,6 +21,8 @@ class Cell:
     """0 to 1: how strongly the cell is tinted."""
     tone: str = ""
     """`good` or `bad`."""
+    hint: str = ""
+    """Said on hover."""
 
 
 @dataclass(frozen=True, slots=True)

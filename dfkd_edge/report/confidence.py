@@ -7,7 +7,7 @@ from markupsafe import Markup
 from dfkd_edge.class_answers import is_truth_stated, truth_of
 from dfkd_edge.report.blocks import Block, Facts, Figures, Missing, Section
 from dfkd_edge.report.figures import reliability_figure
-from dfkd_edge.report.ladder_view import LadderView, exporting, measuring, read_ladders
+from dfkd_edge.report.ladder_view import LadderView, exporting, leading_ladders, measuring
 from dfkd_edge.report.sources import Document, Sources
 from dfkd_edge.report.svg import percent
 from dfkd_edge.temperature import effect_sentence, fit_sentence, fitted_on
@@ -17,15 +17,17 @@ TITLE = "Confidence"
 
 def confidence_section(sources: Sources) -> Section:
     """Reliability, by which truth it counts, and what temperature and threshold do."""
-    ladder = next(iter(read_ladders(sources)), None)
-    figures = _figures(ladder) if ladder else ()
-    if ladder is None or not figures:
+    ladders = [ladder for ladder in leading_ladders(sources) if _figures(ladder)]
+    if not ladders:
         command = measuring(sources, "check")
         missing = Missing("Confidences are not in these files yet", command)
         return Section("confidence", TITLE, "", (missing,))
+    ladder = ladders[0]
+    truths = " and by ".join(truth_of(one.document) for one in ladders)
+    figures = tuple(figure for one in ladders for figure in _figures(one))
     lead = (
         f"How often {ladder.last['name']} is right when it is this sure, by "
-        f"{truth_of(ladder.document)}. On the diagonal a confidence keeps its word; "
+        f"{truths}. On the diagonal a confidence keeps its word; "
         "a larger point stands for more images."
     )
     fitted: Block = Missing("No temperature is fitted for these logits yet", exporting(sources))

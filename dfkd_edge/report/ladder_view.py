@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from dfkd_edge.certainty import (
     MEASURES,
     UNITS,
+    certainty_of,
     domain_label,
     domains_of,
+    gate_headline,
     interval_of,
     measure_of,
     shown_domains,
@@ -31,6 +33,8 @@ class LadderView:
     """What climbed it: `distill`, `export` or `check`."""
     target: str
     document: Document
+    bundle: str = ""
+    """Folder of the bundle that was measured; `distill` measures none."""
 
     @property
     def measure(self) -> str:
@@ -56,6 +60,40 @@ class LadderView:
     def domains(self) -> list[str]:
         """Names of those that are shown side by side."""
         return shown_domains(self.document)
+
+    @property
+    def origin(self) -> str:
+        """What measured it, when, for which target and on which images, in words."""
+        measured = str(self.document.get("time", ""))[:10]
+        images = self.document.get("images")
+        return (
+            f"measured by {self.command}"
+            + (f" for {self.target}" if self.target else "")
+            + (f" on {measured}" if measured else "")
+            + (f", {images}" if images else "")
+        )
+
+    def runtime(self, rung: Document) -> str:
+        """What ran a rung."""
+        if rung["name"] == "engine":
+            return "TensorRT"
+        return "ONNX Runtime" if str(rung["name"]).startswith("onnx-") else "PyTorch"
+
+    def summary(self) -> Document:
+        """Describe it for `report --json`."""
+        measured, gate = certainty_of(self.document), self.document.get("gate")
+        return {
+            "command": self.command,
+            "target": self.target,
+            "time": self.document.get("time"),
+            "data": self.document.get("data"),
+            "measure": self.measure,
+            "rung": measured.rung,
+            "mean": measured.share,
+            "interval": [measured.low, measured.high],
+            "num_images": measured.num_images,
+            "gate": gate_headline(gate) if gate else None,
+        }
 
     def label(self, domain: str) -> str:
         """Its name and how many images of it were shown; a star points to a note."""
@@ -90,13 +128,27 @@ class LadderView:
 def read_ladders(sources: Sources) -> list[LadderView]:
     """Every ladder, the one that the verdict rests on first: labelled, last in the line, newest."""
     ladders = [
-        LadderView(command, str(bundle.manifest.get("target", "")), document)
+        LadderView(command, str(bundle.manifest.get("target", "")), document, str(bundle.folder))
         for bundle in sources.bundles
         for command, document in bundle.ladders
     ]
     if sources.run and sources.run.evaluation:
         ladders.append(LadderView("distill", "", sources.run.evaluation))
     return ladders
+
+
+def leading_ladders(sources: Sources) -> list[LadderView]:
+    """The ladder of the verdict, and where it is labelled the next of its bundle that is not."""
+    ladders = read_ladders(sources)
+    first = ladders[:1]
+    others = [
+        one
+        for one in ladders
+        if one.command != "distill"
+        and one.bundle == first[0].bundle
+        and one.measure != first[0].measure
+    ]
+    return [*first, *others[:1]]
 
 
 def subject(sources: Sources) -> str:

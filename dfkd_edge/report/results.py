@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from dfkd_edge.certainty import (
@@ -16,6 +17,7 @@ from dfkd_edge.certainty import (
     gate_word,
     ladder_notes,
     limit_text,
+    unit_of,
     whole_text,
 )
 from dfkd_edge.class_answers import pooled_answers, truth_of, weak_classes_sentence
@@ -37,6 +39,7 @@ from dfkd_edge.report.ladder_view import (
     TEACHER,
     LadderView,
     exporting,
+    leading_ladders,
     measuring,
     read_ladders,
     run_argument,
@@ -64,7 +67,7 @@ def verdict(sources: Sources) -> VerdictView:
     ladder = ladders[0]
     tiles += [*_size_tiles(ladder, student), *speed_tiles(ladder, sources), _retention_tile(ladder)]
     measured = certainty_of(ladder.document)
-    doubt = f"Measured: {measured.sentence()}{whole_text(ladder.document)}."
+    doubt = _measured_sentences(sources)
     gate = ladder.document.get("gate")
     if not gate:
         tiles.append(Tile("Gate", NOTHING, "not exported"))
@@ -87,6 +90,18 @@ def verdict(sources: Sources) -> VerdictView:
         weak_classes=weak_classes_sentence(ladder.document),
         is_doubtful=measured.is_too_wide,
     )
+
+
+def _measured_sentences(sources: Sources) -> str:
+    """Sum up the ladder of the verdict and, where that is of labelled pictures, the other one."""
+    sentences = []
+    for ladder in leading_ladders(sources):
+        document = ladder.document
+        data, measured = document.get("data"), str(document.get("time", ""))[:10]
+        place = (f", {data}" if data else "") + (f", {measured}" if measured else "")
+        figure = f"{certainty_of(document).sentence()}{whole_text(document)}"
+        sentences.append(f"Measured by {ladder.command}{place}: {figure}.")
+    return " ".join(sentences)
 
 
 def _size_tiles(ladder: LadderView, student: Document) -> list[Tile]:
@@ -147,22 +162,25 @@ def _ladder_blocks(ladder: LadderView) -> list[Block]:
         )
         for domain in ladder.domains
     ]
-    target = f" for {ladder.target}" if ladder.target else ""
     count = len(domains_of(ladder.document))
     mean = "mean" if count == len(ladder.domains) else f"mean of {count}"
-    headings = ("rung", *map(ladder.label, ladder.domains), mean, "MiB", "ms here", "not finite")
-    rows = tuple(_rung_row(ladder, rung) for rung in ladder.rungs)
-    images = ladder.document.get("images")
-    caption = f"{ladder.measure_name}, measured by {ladder.command}{target}" + (
-        f" on {images}" if images else ""
+    headings = (
+        "rung",
+        *map(ladder.label, ladder.domains),
+        mean,
+        "MiB",
+        "ms on this host",
+        "not finite",
     )
+    rows = tuple(_rung_row(ladder, rung) for rung in ladder.rungs)
+    caption = f"{ladder.measure_name}, {ladder.origin}"
     blocks: list[Block] = [Figures(tuple(figures)), Table(headings, rows, caption)]
     notes = ladder_notes(ladder.document)
     if notes:
         blocks.append(Notes("to be read with these figures", tuple(notes)))
     losses = ladder.document.get("losses")
     if losses:
-        blocks.append(_loss_table(losses))
+        blocks.append(_loss_table(losses, unit_of(ladder.document)))
     return blocks
 
 
@@ -179,12 +197,20 @@ def _rung_row(ladder: LadderView, rung: Document) -> tuple[Cell, ...]:
         *cells,
         Cell(percent(ladder.mean(rung))),
         Cell(f"{size / MIB:.2f}" if size else NOTHING),
-        Cell(f"{latency:.2f}" if latency else NOTHING),
+        Cell(f"{latency:.2f}" if latency else NOTHING, _timing_note(ladder, rung)),
         Cell(str(num_nan), tone="bad" if num_nan else ""),
     )
 
 
-def _loss_table(losses: list[Document]) -> Table:
+def _timing_note(ladder: LadderView, rung: Document) -> str:
+    """Say what ran a rung that was timed, and the time of the teacher in the other runtime."""
+    if not rung.get("latency_ms"):
+        return ""
+    as_graph = rung.get("onnx_latency_ms")
+    return ladder.runtime(rung) + (f"; {as_graph:.2f} in ONNX Runtime" if as_graph else "")
+
+
+def _loss_table(losses: list[Document], unit: str) -> Table:
     rows = []
     for loss in losses:
         low, high = (100 * value for value in loss["interval"])
@@ -201,28 +227,24 @@ def _loss_table(losses: list[Document]) -> Table:
                 Cell(f"{loss['p_value']:.2g}", noise),
             )
         )
-    headings = ("step", "points lost, mean", "worst domain", "images lost", "won", "p by picture")
+    headings = ("step", "points lost, mean", "worst domain", f"{unit}s lost", "won", "p by picture")
     return Table(headings, tuple(rows), "what each step loses; a negative loss is a gain")
 
 
 def classes_section(sources: Sources) -> Section:
     """Accuracy by class and domain, and which classes are taken for which."""
-    ladder = next(iter(read_ladders(sources)), None)
+    ladders = leading_ladders(sources)
     command = measuring(sources, "check", "--data DIR")
     again = Missing("Answers by class are not in these files yet", command)
     title = "Domains and classes"
-    if ladder is None:
+    if not ladders:
         return Section("classes", title, "", (again,))
-    where = "" if ladder.measure == "top1" else " on held-out surrogate images"
-    lead = (
-        f"{ladder.measure_name.capitalize()} of {ladder.last['name']}; the teacher's below it. "
-        f"Rows are {truth_of(ladder.document)}{where}."
-    )
-    tables = _class_blocks(ladder, sources.classes)
+    lead = "Each figure counts what the caption of its table names: pictures with labels first."
+    tables = [block for one in ladders for block in _class_blocks(one, sources.classes)]
     blocks: tuple[Block, ...] = tuple(tables) if tables else (again,)
-    if ladder.measure != "top1":
+    if ladders[0].measure != "top1":
         blocks += (Missing("True accuracy needs a few labelled pictures", command),)
-    return Section("classes", title, lead, blocks)
+    return Section("classes", title, lead if len(ladders) > 1 else "", blocks)
 
 
 def _class_blocks(ladder: LadderView, classes: tuple[str, ...]) -> list[Block]:
@@ -246,20 +268,40 @@ def _class_blocks(ladder: LadderView, classes: tuple[str, ...]) -> list[Block]:
         for own, other in zip(shown, theirs, strict=True):
             share, reference = right(own, name), right(other, name)
             note = f"teacher {percent(reference, 0)}" if ladder.measure == "top1" else ""
-            cells.append(Cell(percent(share), note if share is not None else "", share))
+            cells.append(
+                Cell(
+                    percent(share),
+                    note if share is not None else "",
+                    share,
+                    hint=_count_text((own or {}).get(name), name),
+                )
+            )
         share, count = right(total, name), (total.get(name) or Counter()).total()
         cells.append(Cell(percent(share), f"of {count:,}" if count else "", share))
         rows.append(tuple(cells))
-    caption = f"the {len(rows)} weakest of {len(classes)} classes" * (len(rows) < len(classes))
-    heads = ("class", *columns, "domains of the mean, together")
-    blocks: list[Block] = [Table(heads, tuple(rows), caption)]
+    headings = ("class", *columns, "domains of the mean, together")
+    blocks: list[Block] = [Table(headings, tuple(rows), _classes_caption(ladder, rows, classes))]
     if len(classes) <= MAX_MATRIX:
-        blocks.append(_confusion_table(total, classes))
-    blocks.append(_pair_table(total))
+        blocks.append(_confusion_table(ladder, total, classes))
+    blocks.append(_pair_table(ladder, total))
     return blocks
 
 
-def _confusion_table(total: dict[str, Any], classes: tuple[str, ...]) -> Table:
+def _classes_caption(ladder: LadderView, rows: Sequence[object], classes: tuple[str, ...]) -> str:
+    """Say what a table by class counts, and that rows are left out."""
+    is_labelled = ladder.measure == "top1"
+    figure = f"{ladder.measure_name.capitalize()} of {ladder.last['name']}"
+    figure += ", the teacher's below it" * is_labelled
+    where = "" if is_labelled else " on held-out surrogate images"
+    weakest = f"; the {len(rows)} weakest of {len(classes)} classes" * (len(rows) < len(classes))
+    return f"{figure}, {ladder.origin}. Rows are {truth_of(ladder.document)}{where}{weakest}."
+
+
+def _count_text(answers: Counter[str] | None, name: str) -> str:
+    return f"{answers[name]} of {answers.total()}" if answers else ""
+
+
+def _confusion_table(ladder: LadderView, total: dict[str, Any], classes: tuple[str, ...]) -> Table:
     rows = []
     for name in classes:
         answers = total.get(name)
@@ -269,11 +311,14 @@ def _confusion_table(total: dict[str, Any], classes: tuple[str, ...]) -> Table:
             number = answers[other] if answers else 0
             cells.append(Cell(str(number) if number else "·", shade=number / count if count else 0))
         rows.append(tuple(cells))
-    caption = "confusion matrix: rows are classes, columns are answers"
+    caption = (
+        f"confusion matrix by {ladder.command}, {unit_of(ladder.document)}s: rows are "
+        f"{truth_of(ladder.document)}, columns are answers"
+    )
     return Table(("", *classes), tuple(rows), caption, is_dense=True)
 
 
-def _pair_table(total: dict[str, Any]) -> Table:
+def _pair_table(ladder: LadderView, total: dict[str, Any]) -> Table:
     pairs = [
         (count, expected, answer, answers.total())
         for expected, answers in total.items()
@@ -284,4 +329,5 @@ def _pair_table(total: dict[str, Any]) -> Table:
         text_row(expected, answer, str(count), percent(count / whole))
         for count, expected, answer, whole in sorted(pairs, key=lambda p: -p[0])[:MAX_PAIRS]
     )
-    return Table(("class", "taken for", "images", "of the class"), rows, "most frequent confusions")
+    headings = ("class", "taken for", f"{unit_of(ladder.document)}s", "of the class")
+    return Table(headings, rows, f"most frequent confusions by {ladder.command}")

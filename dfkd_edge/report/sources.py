@@ -13,11 +13,11 @@ from dfkd_edge.config import PipelineConfig
 from dfkd_edge.config_file import load_config
 from dfkd_edge.device_results import DeviceResult, distinct, kept_results
 from dfkd_edge.errors import ArtifactError, DfkdEdgeError
+from dfkd_edge.kept_checks import kept_checks
 from dfkd_edge.run_bundles import bundles_of, holds_student_of
 from dfkd_edge.run_dir import RunDir, file_hash, find_run, read_stages
 from dfkd_edge.runtime.bundle_files import (
     BENCHMARK,
-    CHECK_RESULT,
     MANIFEST,
     MARKER,
     VALIDATION,
@@ -38,8 +38,8 @@ class BundleSource:
     manifest: Document
     validation: Document | None
     """The ladder of `export`."""
-    check: Document | None
-    """The ladder of the last `check`."""
+    checks: tuple[Document, ...]
+    """The ladders of the last `check` on labelled pictures, and of the last without."""
     calibration: Document | None
     benchmark: Document | None
     """Of `dfkd-edge benchmark`, on the host."""
@@ -57,8 +57,8 @@ class BundleSource:
     @property
     def ladders(self) -> list[tuple[str, Document]]:
         """The ladders with the command that climbed them, the one to trust most first."""
-        named = [("check", self.check), ("export", self.validation)]
-        found = [(command, document) for command, document in named if document]
+        found = [("check", check) for check in self.checks]
+        found += [("export", self.validation)] if self.validation else []
         return sorted(found, key=lambda pair: pair[1]["measure"] != "top1")
 
 
@@ -196,8 +196,11 @@ def _read(path: Path) -> Document | None:
 def _read_bundle(folder: Path) -> BundleSource:
     manifest = _read(folder / MANIFEST)
     assert manifest is not None
-    names = (VALIDATION, CHECK_RESULT, "calibration.json", BENCHMARK)
-    return BundleSource(folder.resolve(), manifest, *(_read(folder / name) for name in names))
+    validation, calibration, benchmark = (
+        _read(folder / name) for name in (VALIDATION, "calibration.json", BENCHMARK)
+    )
+    checks = kept_checks(folder, _read)
+    return BundleSource(folder.resolve(), manifest, validation, checks, calibration, benchmark)
 
 
 def _read_run(path: Path) -> RunSource:

@@ -19,6 +19,7 @@ from dfkd_edge.report.blocks import (
 from dfkd_edge.report.figures import SpeedPoint, speed_figure
 from dfkd_edge.report.ladder_view import (
     NOTES_PLACE,
+    STUDENT,
     TEACHER,
     LadderView,
     measuring,
@@ -27,6 +28,7 @@ from dfkd_edge.report.ladder_view import (
 )
 from dfkd_edge.report.sources import Document, Sources
 from dfkd_edge.report.svg import NOTHING, TIMES, number_text, percent
+from dfkd_edge.runtime.doubts import FP16_IN_ENGINE
 
 SPEED_HEADINGS = (
     *("machine", "model", "p50 ms", "p90 ms", "p99 ms", "images/s", "peak MiB"),
@@ -51,14 +53,18 @@ def speed_section(sources: Sources) -> Section:
     if not any(device.is_device for device in sources.devices):
         command = f"python3 check.pyz, then dfkd-edge report {subject(sources)} result.json"
         what = "answered for this bundle" if sources.other_devices else "answered"
-        blocks.append(Missing(f"No device has {what} yet", command))
+        missing = f"No device has {what} yet"
+        missing += ", only a host" * bool(sources.devices)
+        blocks.append(Missing(missing, command))
     others = _device_rows(sources.other_devices)
     if others:
         caption = f"results {OF_ANOTHER}: none of them is about what this page shows"
         blocks.append(Table(SPEED_HEADINGS, tuple(others), caption))
     for device in (*sources.devices, *sources.other_devices):
         faults = [str(fault) for fault in device.document.get("faults", ())]
-        blocks += _notes(device.path.name, [*faults, *_device_doubts(device.document)])
+        blocks += _notes(
+            f"the result of {device.device}", [*faults, *_device_doubts(device.document)]
+        )
     points = _speed_points(ladder) if ladder else []
     if len(points) > 1 and ladder:
         blocks.insert(0, Figures((speed_figure(points, ladder.measure_name),)))
@@ -75,11 +81,17 @@ def speed_section(sources: Sources) -> Section:
 
 
 def _speed_points(ladder: LadderView) -> list[SpeedPoint]:
-    return [
-        SpeedPoint(str(rung["name"]), float(rung["latency_ms"]), ladder.mean(rung))
-        for rung in ladder.rungs
-        if rung.get("latency_ms")
-    ]
+    """Every rung that was timed, as a graph of ONNX Runtime where it was timed as one."""
+    has_graph = any(r["name"] == FP32_GRAPH and r.get("latency_ms") for r in ladder.rungs)
+    points = []
+    for rung in ladder.rungs:
+        latency_ms = rung.get("onnx_latency_ms") or rung.get("latency_ms")
+        if not latency_ms or (rung["name"] == STUDENT and has_graph):
+            continue
+        runtime = "ONNX Runtime" if rung.get("onnx_latency_ms") else ladder.runtime(rung)
+        name = str(rung["name"]) + f", {runtime}" * (runtime != "ONNX Runtime")
+        points.append(SpeedPoint(name, float(latency_ms), ladder.mean(rung)))
+    return points
 
 
 def _benchmark_rows(sources: Sources) -> list[tuple[Cell, ...]]:
@@ -153,13 +165,20 @@ def _device_rows(devices: Sequence[DeviceResult]) -> list[tuple[Cell, ...]]:
             rows.append(
                 (
                     Cell(device.device, note),
-                    Cell(str(precision)),
+                    Cell(*_graph_of(str(precision), model)),
                     *_times(latency),
                     Cell("same" if golden else "differ", tone="good" if golden else "bad"),
                     Cell(percent(data.get("mean_top1"))),
                 )
             )
     return rows
+
+
+def _graph_of(precision: str, model: Document) -> tuple[str, str]:
+    """Name the graph that ran, and the bundle's precision where that is another one."""
+    if FP16_IN_ENGINE in model.get("notes", ()):
+        return "fp32", "graph of the fp16 bundle"
+    return precision, ""
 
 
 def _times(latency: Document) -> tuple[Cell, ...]:

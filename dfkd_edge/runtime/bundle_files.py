@@ -29,10 +29,11 @@ MANIFEST, CLASSES, PREPROCESS, GOLDEN = (
 )
 VALIDATION = "validation.json"
 """The ladder and the gate of `export`."""
-REPORT, DEVICE_RESULT, CHECK_RESULT, BENCHMARK = (
+REPORT, DEVICE_RESULT, CHECK_RESULT, LABELLED_CHECK, BENCHMARK = (
     "report.html",
     "result.json",
     "check.json",
+    "check.labelled.json",
     "benchmark.json",
 )
 """Written into a finished bundle; no part of it, so the manifest does not hash them."""

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfkd_edge.certainty import MEASURES, UNITS, failed_gate_advice, gate_doubt, shown_text
+from dfkd_edge.certainty import (
+    MEASURES,
+    UNITS,
+    failed_gate_advice,
+    gate_doubt,
+    points_text,
+    shown_text,
+)
 from dfkd_edge.errors import GateFailedError
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.validation.evaluation_images import Measure
@@ -63,7 +70,7 @@ class Verdict:
     def sentence(self) -> str:
         """Say it in one line."""
         figure, noun, loss = MEASURES[self.measure], UNITS[self.measure], self.loss
-        allowed = f"allowed {self.max_drop * 100:g}"
+        allowed = f"allowed {points_text(self.max_drop)}"
         allowed += ", and there is no more to lose" * self.is_off
         shown = shown_text(loss.num_images, loss.num_pictures, noun)
         against = f"against the FP32 student on its worst domain, {self.domain}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from dfkd_edge.deployment.opening import open_bundle
 from dfkd_edge.deployment.origin import graphs
 from dfkd_edge.deployment.proof import model_rung
 from dfkd_edge.errors import ArtifactError, ConfigError, UsageError
+from dfkd_edge.report import write_report
 from dfkd_edge.runtime import check as device_check
 from dfkd_edge.runtime.bundle_files import VALIDATION
 
@@ -58,6 +60,43 @@ def test_check_measures_labelled_domains_and_passes_strangers_over(
     page = Path(document["report"]).read_text(encoding="utf-8")
     assert "measured by check for x86-cpu" in page
     assert f"{document['rungs'][-1]['mean_top1']:.1%}" in page
+
+
+def test_a_check_without_pictures_takes_no_labelled_figure_off_the_page(
+    exported: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
+    bundle = run / "bundles" / "x86-cpu"
+    labelled = json.loads(
+        _invoke("check", bundle, "--data", pictures, "--max-drop", "1", "--json").stdout
+    )
+    without = json.loads(_invoke("check", bundle, "--max-drop", "1", "--json").stdout)
+    top1 = f"{labelled['rungs'][-1]['mean_top1']:.1%} top-1"
+    agreement = f"{without['rungs'][-1]['mean_agreement']:.1%} agreement with the teacher"
+    page = _text(run)
+    assert f"Measured by check, {pictures}, {labelled['time'][:10]}: onnx-int8 {top1}" in page
+    assert agreement in page
+    for truth in ("the true classes", "the teacher's answers"):
+        assert f"Rows are {truth}" in page
+        assert f"rows are {truth}, columns are answers" in page
+    told = json.loads(_invoke("report", run, "--json").stdout)["ladders"]
+    assert [(one["command"], one["measure"]) for one in told[:3]] == [
+        ("check", "top1"),
+        ("check", "agreement"),
+        ("export", "agreement"),
+    ]
+    assert told[0]["mean"] == pytest.approx(labelled["rungs"][-1]["mean_top1"])
+    assert "by check on labelled pictures: gate off" in " ".join(
+        _invoke("inspect", run).stdout.split()
+    )
+    with (bundle / "manifest.json").open("a", encoding="utf-8") as stream:
+        stream.write("\n")  # as another export would
+    assert top1 not in _text(run)
+    assert "measured by export" in _text(run)
+
+
+def _text(run: Path) -> str:
+    return html.unescape(write_report(run).read_text(encoding="utf-8"))
 
 
 def test_host_and_device_state_the_same_figures_in_the_same_words(

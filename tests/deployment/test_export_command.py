@@ -17,14 +17,15 @@ from typer.testing import CliRunner, Result
 from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.cli import app
 from dfkd_edge.config_file import load_config
+from dfkd_edge.deployment.fp16_rung import FP16_MEASURED
 from dfkd_edge.deployment.replacement import refuse_other_bundle
 from dfkd_edge.errors import ArtifactError, ConfigError, GateFailedError, RunDirError, UsageError
 from dfkd_edge.report import write_report
-from dfkd_edge.runtime.doubts import FP16_IN_ENGINE
+from dfkd_edge.runtime.bundle_files import CHECK_RESULT, VALIDATION
 from dfkd_edge.validation import evaluation_images
 
 pytestmark = pytest.mark.usefixtures("few_images")
-GATE_OFF = "Gate off for x86-cpu (limit 100 points)"
+GATE_OFF = "Gate off for x86-cpu: its limit of 100 points lets every loss pass"
 """What the page says where nothing can fail."""
 CLIPPED = ("--set", "export.calibration_method=percentile", "--set")
 HARSH = (*CLIPPED, "export.percentile=91", "--max-drop", "0", "--no-repair")
@@ -171,12 +172,19 @@ def test_an_fp16_bundle_says_at_the_ladder_that_its_graph_is_fp32(
     flags = ("--target", "nano", "--max-drop", "1", "-o", folder)
     said = [_invoke("export", finished_run, *flags), _invoke("check", folder)]
     for result in said:
-        assert " ".join(result.stdout.split()).count(f"note: {FP16_IN_ENGINE}") == 1
+        assert " ".join(result.stdout.split()).count(f"note: {FP16_MEASURED}") == 1
     assert list(folder.glob("model.*.onnx")) == [folder / "model.fp32.onnx"]
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "MiB; see the notes below the ladder" in page
-    assert f"<li>{FP16_IN_ENGINE}</li>" in page
-    assert FP16_IN_ENGINE[1:-6] in (folder / "README.md").read_text(encoding="utf-8")
+    assert f"<li>{FP16_MEASURED}</li>" in page
+    assert FP16_MEASURED.split(";")[0][1:] in (folder / "README.md").read_text(encoding="utf-8")
+    for file in (VALIDATION, CHECK_RESULT):
+        ladder = json.loads((folder / file).read_text(encoding="utf-8"))
+        fp32, fp16 = ladder["rungs"][-2:]
+        assert (fp32["name"], fp16["name"]) == ("onnx-fp32", "onnx-fp16")
+        sizes = fp32["size_bytes"], fp16["size_bytes"]
+        assert sizes == ((folder / "model.fp32.onnx").stat().st_size,) * 2
+        assert fp16["latency_ms"] is None
 
 
 @pytest.mark.slow

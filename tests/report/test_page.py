@@ -30,6 +30,7 @@ from dfkd_edge.report_command import refresh_report
 from dfkd_edge.run_dir import file_hash
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.device_result import MARKER
+from dfkd_edge.runtime.doubts import FP16_IN_ENGINE
 from dfkd_edge.validation.gate import Verdict
 from dfkd_edge.validation.statistics import paired_drop
 
@@ -148,7 +149,11 @@ def test_the_verdict_states_its_pictures_and_says_when_they_are_too_few(
 
 @pytest.mark.parametrize(
     ("num_pictures", "badge", "headline"),
-    [(10, "doubtful", "Gate passed"), (100, "passed", "Gate passed"), (1_000, "proven", "Conv")],
+    [
+        (10, 'doubtful" aria-hidden="true">?', "Gate passed"),
+        (100, 'passed" aria-hidden="true">?', "Gate passed"),
+        (1_000, 'proven" aria-hidden="true">✓', "Conv"),
+    ],
 )
 def test_the_badge_promises_no_more_than_the_gate(
     run: Path, evaluation: dict[str, Any], num_pictures: int, badge: str, headline: str
@@ -159,8 +164,7 @@ def test_the_badge_promises_no_more_than_the_gate(
     ladder = {**evaluation, "measure": "top1", "gate": gate}
     (run / "evaluation.json").write_text(json.dumps(ladder), encoding="utf-8")
     text = write_report(run).read_text(encoding="utf-8")
-    assert f'class="badge {badge}" aria-hidden' in text
-    assert f"</span>{headline}" in text
+    assert f'class="badge {badge}</span>{headline}' in text
 
 
 def test_names_stay_text_wherever_they_appear(run: Path, evil: str) -> None:
@@ -344,19 +348,21 @@ def test_the_verdict_states_the_time_on_the_device_of_this_bundle_alone(
 
 
 def test_a_result_of_a_host_is_no_device(run: Path, bundle: Path, tmp_path: Path) -> None:
-    missing = "No device has answered yet"
+    missing = "No device has answered yet, only a host"
     result = _device(tmp_path / "host.json", "a laptop", 7, bundle)
     document = json.loads(result.read_text(encoding="utf-8"))
-    document["models"]["int8"] |= {
+    document["models"] = {"fp16": document["models"]["int8"]}
+    document["models"]["fp16"] |= {
         "backend": "onnxruntime",
         "version": "1.0",
         "not_target": "x86_64 host, not the target",
-        "notes": ["that is the FP32 graph"],
+        "notes": [FP16_IN_ENGINE],
     }
     result.write_text(json.dumps(document), encoding="utf-8")
     text = Page(write_report(run, [result]).read_text(encoding="utf-8")).text
     assert "onnxruntime 1.0, x86_64 host, not the target" in text
-    assert "int8: that is the FP32 graph" in text
+    assert "fp32graph of the fp16 bundle" in text
+    assert "noted in the result of a laptop" in text
     assert missing in text
     board = _device(tmp_path / "board.json", "a board", 9, bundle)
     text = Page(write_report(run, [result, board]).read_text(encoding="utf-8")).text
@@ -409,6 +415,10 @@ def test_doubts_about_the_times_of_a_ladder_are_on_the_page(
     assert "2.5\u00d7" in text
     assert text.count(f"onnx-fp32: {doubt}") == 1
     assert "onnx-fp32: see the notes below the ladder" in text
+    assert "PyTorch; 5.00 in ONNX Runtime" in text
+    assert "teacher: 5.00 ms" in text
+    assert "teacher: 9.00 ms" not in text
+    assert "student-start, PyTorch: 2.00 ms" in text
     assert "ONNX Runtime on the host, the same threads: 5.00 ms, 2.00 ms; see the notes" in text
 
 

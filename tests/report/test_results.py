@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dfkd_edge.report import write_report
+from dfkd_edge.report.figures import SpeedPoint, speed_figure
 
 
 def page_of(run: Path) -> str:
@@ -25,6 +27,14 @@ def ladder_of(evaluation: dict[str, Any], measure: str, temperature: float) -> d
     fitted = dict.fromkeys(("ece_before", "ece_after"), 0.1) | {"unknown_auroc": 0.8}
     fitted |= {"temperature": temperature, "num_images": 40, "reject_threshold": 0.4}
     return {**evaluation, "measure": measure, "confidence": fitted, "images": "some images"}
+
+
+def test_ticks_of_small_shares_differ() -> None:
+    figure = speed_figure(
+        [SpeedPoint("teacher", 9.0, 0.0), SpeedPoint("engine", 2.0, 0.0)], "top-1"
+    )
+    ticks = re.findall(r'text-anchor="end">([\d.]+%)<', figure)
+    assert len(set(ticks)) == len(ticks) > 2
 
 
 def test_stand_ins_are_counted(run: Path) -> None:

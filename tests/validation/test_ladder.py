@@ -190,7 +190,7 @@ def test_a_limit_that_exceeds_all_there_is_to_lose_switches_the_gate_off(
     off, on = judge(predictions, 1.0), judge(predictions, 0.99)
     assert (off.is_off, off.passed, on.is_off) == (True, True, False)
     assert off.document()["off"] is True
-    assert off.sentence().endswith("allowed 100, and there is no more to lose")
+    assert off.sentence().endswith("allowed 100 points, and there is no more to lose")
 
 
 def test_broken_logits_are_wrong_answers_and_counted(exact: ColourClassifier) -> None:
