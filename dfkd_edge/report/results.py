@@ -251,7 +251,9 @@ def _class_blocks(ladder: LadderView, classes: tuple[str, ...]) -> list[Block]:
         cells.append(Cell(percent(share), f"of {count:,}" if count else "", share))
         rows.append(tuple(cells))
     caption = f"the {len(rows)} weakest of {len(classes)} classes" * (len(rows) < len(classes))
-    blocks: list[Block] = [Table(("class", *columns, "domains of the mean, together"), tuple(rows), caption)]
+    blocks: list[Block] = [
+        Table(("class", *columns, "domains of the mean, together"), tuple(rows), caption)
+    ]
     if len(classes) <= MAX_MATRIX:
         blocks.append(_confusion_table(total, classes))
     blocks.append(_pair_table(total))
