@@ -67,9 +67,9 @@ def pictures_section(sources: Sources) -> Section:
     lead = (
         f"{summary['num_images']:,} of {summary['num_candidates']:,} synthesized images were kept"
         f"{told and f'; {told}'}. "
-        f"Classes by styles (at most {MAX_CLASSES} by {MAX_STYLES}); choose one to enlarge it. "
-        "A dashed frame: a stand-in."
-    )
+        f"One of each class and style (at most {MAX_CLASSES} by {MAX_STYLES}); choose one to "
+        f"enlarge it. {sheet.legend()}"
+    ).rstrip()
     note = f"{_style_note(run.prompts)} Images of drawings follow no style."
     rows = tuple(
         text_row(
