@@ -41,6 +41,13 @@ class ClassListReport:
     """Drawings of the memory that synthesis would start from; empty for other teachers."""
     given_up: dict[str, int] = field(default_factory=dict)
     """Drawings that a class takes by its name and not by its own or its suggested prompt."""
+    mended: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """A name that holds a prompt -> name and prompt, apart."""
+
+    def suggested_lines(self) -> dict[str, tuple[str, str]]:
+        """Return for each name that needs one its better line: name and prompt."""
+        prompts = {name: (name, prompt) for name, prompt in self.suggested_prompts.items()}
+        return prompts | self.mended
 
 
 def as_document(classes: ClassNames, report: ClassListReport) -> dict[str, Any]:
@@ -54,6 +61,7 @@ def as_document(classes: ClassNames, report: ClassListReport) -> dict[str, Any]:
         }
         for each in report.drawn
     }
+    lines = report.suggested_lines()
     return {
         "classes": [
             {
@@ -61,7 +69,8 @@ def as_document(classes: ClassNames, report: ClassListReport) -> dict[str, Any]:
                 "name": name,
                 "prompt": prompt,
                 "folder": slug,
-                "suggested_prompt": report.suggested_prompts.get(name),
+                "suggested_name": lines[name][0] if name in report.mended else None,
+                "suggested_prompt": lines[name][1] if name in lines else None,
                 "drawings": drawings.get(name),
             }
             for index, (name, prompt, slug) in enumerate(

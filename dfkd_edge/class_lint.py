@@ -8,6 +8,7 @@ Shape suffixes: K classes, P pairs, T kinds of things, D embedding width.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -98,14 +99,11 @@ class _Reader:
         kind_KT = self._kinds()
         kinds: dict[str, str] = {}
         prompts: dict[str, str] = {}
-        typos = self._typos()
+        typos, slips = self._typos(), find_slips(self.classes.names)
         asked = {name for finding in typos for name in finding.names}
         findings = [
             *typos,
-            *(
-                Finding(s.rule, (s.name,), s.text, s.is_fine)
-                for s in find_slips(self.classes.names)
-            ),
+            *(Finding(s.rule, (s.name,), s.text, s.is_fine) for s in slips),
             *self._odd_characters(),
             *self._too_long(),
             *self._of_pairs(pairs, kind_KT, kinds),
@@ -114,7 +112,17 @@ class _Reader:
             *self._ambiguous(prompts),
         ]
         only_kinds = frozenset(kinds.keys() - prompts.keys())
-        return ClassListReport(self.scale, tuple(findings), pairs, kinds | prompts, only_kinds)
+        # a prompt made of a wrong name repeats what is wrong with it
+        wrong = asked | {slip.name for slip in slips if not slip.is_fine}
+        wrong |= {name for name in self.classes.names if self.words.may_be_slip(name)}
+        return ClassListReport(
+            self.scale,
+            tuple(findings),
+            pairs,
+            {name: prompt for name, prompt in (kinds | prompts).items() if name not in wrong},
+            only_kinds,
+            mended={slip.name: slip.mended for slip in slips if slip.mended},
+        )
 
     def _typos(self) -> list[Finding]:
         found = ((name, self.words.corrections(name)) for name in self.classes.names)
@@ -212,14 +220,22 @@ class _Reader:
     def _unknown_words(self) -> list[Finding]:
         findings = []
         for name, own in zip(self.classes.names, self.classes.prompts, strict=True):
-            letters = "".join(c if c.isalpha() else " " for c in name)
-            num_tokens = self._num_tokens(letters) if letters.strip() else 0
-            if own or num_tokens < 3:
+            if own:
                 continue
-            if len(letters.replace(" ", "")) / num_tokens < MIN_LETTERS_A_TOKEN:
-                text = "the teacher hardly knows this word: describe it in a prompt, in English"
+            if not all(unicodedata.name(c, "").startswith("LATIN") for c in name if c.isalpha()):
+                text = "names are English words to the teacher: translate this one"
+                findings.append(Finding("unknown-word", (name,), text))
+            elif self._is_hardly_known(name):
+                text = "the teacher hardly knows this word: take a more common English one, or "
+                text += "describe it in a prompt"
                 findings.append(Finding("unknown-word", (name,), text))
         return findings
+
+    def _is_hardly_known(self, name: str) -> bool:
+        letters = "".join(c if c.isalpha() else " " for c in name)
+        num_tokens = self._num_tokens(letters) if letters.strip() else 0
+        num_letters = len(letters.replace(" ", ""))
+        return num_tokens >= 3 and num_letters / num_tokens < MIN_LETTERS_A_TOKEN
 
     def _too_long(self) -> list[Finding]:
         findings = []
@@ -265,22 +281,17 @@ def _with_drawings(
     }
     return replace(
         report,
-        findings=(*report.findings, *_of_drawings(drawn, report, own), *costly),
+        findings=(*report.findings, *_of_drawings(drawn, own), *costly),
         suggested_prompts=kept,
         drawn=drawn,
         given_up={name: costs[name] for name in own | kept},
     )
 
 
-def _of_drawings(
-    drawn: Sequence[DrawnClass], report: ClassListReport, prompts: Mapping[str, str]
-) -> list[Finding]:
+def _of_drawings(drawn: Sequence[DrawnClass], prompts: Mapping[str, str]) -> list[Finding]:
     """Name classes whose drawings are of something else, and those that have next to none."""
-    asked = {name for f in report.findings if f.rule == "typo" for name in f.names}
     findings = []
     for each in drawn:
-        if each.name in asked:
-            continue
         if each.is_of_others:
             own = f", {each.num_own} carries its own" if each.num_own else ""
             how = "change its prompt" if each.name in prompts else "give a description after a tab"

@@ -2,7 +2,8 @@
 
 One name a line, UTF-8 with or without BOM, any line ending. Blank lines and lines that start with
 `#` are skipped; spaces around a name are dropped. `name<TAB>prompt` gives a class its own prompt;
-several spaces in the tab's place, a tab without a prompt, or all names on one line are errors.
+several spaces in the tab's place, a second tab, a tab without a prompt, or all names on one line
+are errors.
 Names are text, never paths: `slugs` makes safe folder names from them.
 """
 
@@ -137,6 +138,12 @@ def _too_few(names: list[str], seen: dict[str, int], where: str) -> ClassNamesEr
 def _parse_line(line: str, place: str) -> tuple[str, str | None]:
     before, tab, after = line.lstrip().partition("\t")
     name, prompt = before.strip(), after.strip()
+    if "\t" in prompt:
+        raise ClassNamesError(
+            "several tabs in one line",
+            where=place,
+            hint="put one tab, between name and prompt",
+        )
     for part in (name, prompt):
         control = next(
             (c for c in part if unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn")), None

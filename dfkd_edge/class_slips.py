@@ -46,6 +46,8 @@ class Slip:
     name: str
     text: str
     """What is the matter and what to do, after the name."""
+    mended: tuple[str, str] | None = None
+    """Name and prompt, where it is plain which was meant."""
     is_fine: bool = False
     """Whether it is as likely meant: ImageNet's names hold synonyms, and
     `grade a milk carton` an article."""
@@ -78,15 +80,22 @@ def names_on_a_line(name: str) -> list[str]:
     return [part.strip() for part in SEPARATORS.split(name) if part.strip()]
 
 
+def _parted(name: str, start: int, names: Sequence[str]) -> tuple[str, str] | None:
+    """Part a name before its prompt; None where that leaves no name, or that of another class."""
+    before = name[:start].rstrip()
+    return (before, name[start:]) if before and before not in names else None
+
+
 def find_slips(names: Sequence[str]) -> list[Slip]:
     """Look at the names of a list that could be read."""
     found = []
     for name in names:
         parts = names_on_a_line(name)
-        is_prompt = bool(PROMPT.search(name))
-        if is_prompt or (len(parts) == 1 and _holds_phrase(name)):
+        prompt = PROMPT.search(name)
+        if prompt or (len(parts) == 1 and _holds_phrase(name)):
             text = f"is this a prompt? {ONE_TAB}"
-            found.append(Slip("prompt-in-name", name, text, is_fine=not is_prompt))
+            mended = _parted(name, prompt.start(), names) if prompt else None
+            found.append(Slip("prompt-in-name", name, text, mended, is_fine=not prompt))
         elif WIDE_GAP.search(name):
             found.append(Slip("wide-gap", name, f"several spaces in a name: {ONE_TAB}, or one"))
         elif len(parts) > 1:

@@ -49,13 +49,21 @@ class KnownWords:
     def corrections(self, name: str) -> list[str]:
         """Rewrite a name whose words are unknown by the nearest known ones; empty where none is."""
         rewritten = [name]
-        for word in re.findall(r"[^\W\d_]+", folded(name)):
+        for word in _words_of(name):
             near = [] if self._is_known(word) else self._near(word)
             if near:
                 spots = re.compile(rf"\b{word}\b", re.IGNORECASE)
                 texts = (spots.sub(found, text) for found in near for text in rewritten)
                 rewritten = list(islice(texts, MAX_SUGGESTIONS))
         return [text for text in rewritten if text != name]
+
+    def may_be_slip(self, name: str) -> bool:
+        """Whether a word of a name is unknown and one slip from any name of a thing.
+
+        Rare words are, too, such as `pierogi`: too little to ask, enough to suggest nothing.
+        """
+        unknown = (word for word in _words_of(name) if not self._is_known(word))
+        return any(_slips(word) & self.things for word in unknown)
 
     def _is_known(self, word: str) -> bool:
         is_plain = len(word) >= MIN_LETTERS and word.isascii()
@@ -92,6 +100,10 @@ def known_words(teacher: Teacher) -> KnownWords:
         others=_words(lemmas),
         sounding={sound: tuple(names) for sound, names in sounding.items()},
     )
+
+
+def _words_of(name: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", folded(name))
 
 
 def _words(names: Iterable[str]) -> frozenset[str]:

@@ -79,10 +79,10 @@ def lint(
 
 
 def _improved(names: ClassNames, report: ClassListReport) -> str:
-    lines = []
+    lines, suggested = [], report.suggested_lines()
     for name, own in zip(names.names, names.prompts, strict=True):
-        prompt = own or report.suggested_prompts.get(name)
-        lines.append(f"{name}\t{prompt}" if prompt else name)
+        line = (name, own) if own else suggested.get(name, (name,))
+        lines.append("\t".join(line))
     return "\n".join(lines) + "\n"
 
 
@@ -124,10 +124,11 @@ def _show(names: ClassNames, report: ClassListReport, path: Path) -> None:
         f"[dim]  to compare: synonyms {scale.synonyms:.2f}, such as sofa / couch; siblings "
         f"{scale.siblings:.2f}, such as spoon / fork; unrelated {scale.unrelated:.2f}[/dim]"
     )
-    if report.suggested_prompts:
+    suggested = report.suggested_lines()
+    if suggested:
         console.print("suggested lines (name, tab, prompt):")
-        for name, prompt in report.suggested_prompts.items():
-            sys.stdout.write(f"{name}\t{prompt}\n")
+        for line in suggested.values():
+            sys.stdout.write("\t".join(line) + "\n")
         console.print(
             f"[dim]dfkd-edge classes lint {escape(str(path))} --output FILE writes them[/dim]"
         )

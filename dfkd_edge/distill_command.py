@@ -215,15 +215,20 @@ def _show_plan(planned: PlannedRun, request: DistillRequest, console: Console) -
         progress.advance()
     if uses_drawings(config.teacher.name, config.synthesis):
         plan = with_drawings(plan, config, class_names, reporter)
+    is_done = request.resume and not request.exist_ok and "student" in read_stages(planned.output)
     if request.as_json:
         document = {
+            "is_finished": is_done,
             "classes": list(class_names.names),
             "config": dataclasses.asdict(config),
             "plan": plan.document(),
         }
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     else:
-        head = [f"{len(class_names)} classes; nothing was run", *plan.lines()]
+        head = [f"{len(class_names)} classes; nothing was run"]
+        if is_done:
+            head.append(f"finished in {planned.output}: the same command shows it; made anew:")
+        head += plan.lines()
         sys.stdout.write("".join(f"# {line}\n" for line in head) + to_toml(config))
 
 

@@ -9,8 +9,10 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from dfkd_edge.calibration_need import shortage_of
 from dfkd_edge.certainty import certainty_line
 from dfkd_edge.class_answers import weak_classes_lines
+from dfkd_edge.config_file import load_config
 from dfkd_edge.console import result_console
 from dfkd_edge.drawn_class import read_drawn_class
 from dfkd_edge.kept_images import stand_ins_text
@@ -69,7 +71,10 @@ def lines_of_classes(surrogates: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"unsure      the teacher recognises fewer than half of the candidates of: {some(weak)}"
         )
-        lines.append("            the report shows their images; describe such names, or otherwise")
+        lines += [
+            "            the report shows their images; try a more common English name, a prompt",
+            "            where there is none, fewer look-alike classes, or --images DIR",
+        ]
     return lines
 
 
@@ -115,6 +120,9 @@ def show_result(result: DistillResult, report: str, seconds: float | None, bough
     measured = [certainty_line(result.evaluation), *weak_classes_lines(result.evaluation)]
     place = int(result.evaluation["retention"] is not None)
     lines[place:place] = measured
+    shortage = shortage_of(result.run_dir, load_config(result.run_dir / "config.toml").export)
+    if shortage:
+        lines.append(f"int8        {shortage.what}: {shortage.ways}")
     lines.append(f"next        {run_step(result.run_dir, report)}")
     console.print(
         Panel(escape("\n".join(lines)), title="student ready", title_align="left", expand=False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from dfkd_edge.calibration_need import shortage_of
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.config import PipelineConfig
 from dfkd_edge.config_file import load_config, to_toml
@@ -117,14 +118,18 @@ def plan_export(request: ExportRequest) -> PlannedExport:
     require_stages(run, {"surrogates", "student"})
     config, target = _settled(run / "config.toml", request.overrides)
     refuse_impossible(target, config.export)
+    shortage = shortage_of(run, config.export)
+    if shortage:
+        raise shortage.error()
     if request.data:
         require_pictures(Path(request.data), read_class_names(run / "classes.txt").names)
+    from dfkd_edge.deployment.replacement import refuse_other_bundle, refuse_place_in_other_run
+
     folder = request.output or run / "bundles" / target.name
+    refuse_place_in_other_run(folder, run)
     if not request.output:
         _require_free(folder)
     if not request.exist_ok:
-        from dfkd_edge.deployment.replacement import refuse_other_bundle
-
         refuse_other_bundle(folder, run, config, request.data)
     return PlannedExport(run, config, target, folder)
 

@@ -128,7 +128,7 @@ def show_bundle(bundle: Bundle, document: dict[str, Any], report: str) -> None:
         f"precision   {manifest['precision']} for {manifest['target']}",
         *([f"time        {duration_text(seconds)}"] if seconds is not None else []),
     ]
-    show_panel(lines, document, bundle_step(bundle.folder.name))
+    show_panel(lines, document, bundle_step(bundle.folder))
 
 
 def check_plan_lines(plan: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from dfkd_edge.config import PipelineConfig
 from dfkd_edge.config_file import load_config
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.run_dir import damaged_files, find_run, read_stages, require_stages
+from dfkd_edge.run_mending import damaged_run
 from dfkd_edge.synthesis.surrogate_store import read_surrogates
 
 
@@ -37,11 +38,7 @@ def open_finished_run(path: Path) -> FinishedRun:
     require_stages(path, {"surrogates", "student"})
     damaged = damaged_files(path, read_stages(path))
     if damaged:
-        raise ArtifactError(
-            "file of the run is missing or damaged",
-            where=str(path / damaged[0]),
-            hint="the same distill command makes it again",
-        )
+        raise damaged_run(path / damaged[0], path)
     if not (path / "config.toml").is_file():
         raise ArtifactError("settings of the run are missing", where=str(path / "config.toml"))
     config = load_config(path / "config.toml")

@@ -54,10 +54,12 @@ def _is_bundle(path: Path) -> bool:
 def _run(path: Path) -> dict[str, Any]:
     from dfkd_edge.class_names import read_class_names
     from dfkd_edge.interruption import kept_in
-    from dfkd_edge.next_step import newest_bundle
+    from dfkd_edge.next_step import run_step
     from dfkd_edge.run_bundles import bundles_of
     from dfkd_edge.run_dir import damaged_files, find_run, read_stages
     from dfkd_edge.run_lock import holder_of
+    from dfkd_edge.run_mending import distill_again
+    from dfkd_edge.runtime.bundle_files import REPORT
     from dfkd_edge.runtime.mending import how_to_mend
 
     run = find_run(path)
@@ -72,27 +74,15 @@ def _run(path: Path) -> dict[str, Any]:
     damaged += [error.where for error in unread]
     done = {stage: stage in stages for stage in STAGES}
     done["evaluation"] = (run / "evaluation.json").is_file()
-    again: list[str | Path] = [
-        "distill",
-        "--config",
-        run / "config.toml",
-        "--classes",
-        listed,
-        "--output",
-        run,
-    ]
-    following: list[str | Path] = ["export", path, "--target", "jetson"]
-    if "student" not in stages:
-        following = again
-    elif newest := newest_bundle(run):
-        following = ["check", path / "bundles" / newest.folder.name]
-    mend = _command(again)
+    mend = distill_again(run)
     if unsound and not own:
         mend = how_to_mend(unsound[0].folder)
     elif unread and not own:
         mend = unread[0].hint
     holder = holder_of(run)
-    next_step = mend if damaged else _command(following)
+    next_step = mend
+    if "student" in stages and not damaged:
+        next_step = run_step(run, str(run / REPORT))
     return {
         "kind": "run",
         "path": str(run),
@@ -180,6 +170,7 @@ def _devices(
 
 def _bundle(path: Path) -> dict[str, Any]:
     from dfkd_edge.deployment.opening import open_bundle
+    from dfkd_edge.next_step import bundle_step
     from dfkd_edge.runtime.bundle_files import damaged_files
     from dfkd_edge.runtime.doubts import graph_notes
     from dfkd_edge.runtime.mending import how_to_mend
@@ -191,9 +182,9 @@ def _bundle(path: Path) -> dict[str, Any]:
     damaged = [f"{fault.where}: {fault.what}" for fault in faults]
     damaged += [f"{error.where}: {error.what}" for error in unread]
     mend = unread[0].hint if unread and not faults else how_to_mend(path)
-    following = _command(["check", path])
+    following = shlex.join(["dfkd-edge", "check", str(path)])
     if manifest["status"] == "passed":
-        following = f"copy {path} to the device, then there: python3 check.pyz"
+        following = bundle_step(path)
     return {
         "kind": "bundle",
         "path": str(path.resolve()),
@@ -217,10 +208,6 @@ def _bundle(path: Path) -> dict[str, Any]:
         "mend": mend,
         "next": mend if damaged else following,
     }
-
-
-def _command(words: Sequence[str | Path]) -> str:
-    return shlex.join(["dfkd-edge", *map(str, words)])
 
 
 def _settings(run: Path) -> dict[str, Any]:

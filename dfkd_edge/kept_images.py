@@ -1,4 +1,4 @@
-"""What a summary of surrogates tells of the images that were kept, in words.
+"""Which candidates were kept as surrogate images: where it is written, and the words for it.
 
 *Recognised* is a candidate, before the filter, that the teacher gives the class asked for: the
 `acceptance` of a summary is their share. A *stand-in* is kept though it is not recognised.
@@ -7,7 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+
+def selection_path(folder: Path) -> Path:
+    """Where it is written which candidates are kept, and which of these are held out."""
+    return folder / "selection.safetensors"
 
 
 def stand_ins_text(summary: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from dfkd_edge.calibration_need import export_command
 from dfkd_edge.certainty import failed_gate_advice
 from dfkd_edge.deployment.opening import open_bundle
 from dfkd_edge.errors import DfkdEdgeError
@@ -13,8 +14,15 @@ from dfkd_edge.runtime.bundle_files import MANIFEST, VALIDATION, Bundle, read_js
 
 
 def bundle_step(bundle: str | Path) -> str:
-    """Say what a bundle is for."""
-    return f"copy {bundle}/ to the device: python3 check.pyz proves it"
+    """Say what a bundle is for.
+
+    Args:
+        bundle: as the user would name it here.
+    """
+    return (
+        f"copy {bundle}/ to the device: python3 check.pyz proves it there; then here: "
+        f"dfkd-edge report {shlex.quote(str(bundle))} result.json"
+    )
 
 
 def run_step(run: Path, report: str) -> str:
@@ -26,7 +34,8 @@ def run_step(run: Path, report: str) -> str:
     """
     bundle = newest_bundle(run)
     if bundle is None:
-        return f"dfkd-edge export {shlex.quote(str(run))} --target jetson"
+        earlier = bool(bundles_of(run))
+        return export_command(run) + " --exist-ok" * earlier
     if bundle.manifest["status"] == "passed":
         return bundle_step(bundle.folder)
     gate = read_json(bundle.folder / VALIDATION)["gate"]

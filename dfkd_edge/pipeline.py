@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_edge.artifacts import PromptSet, StudentArtifact, SurrogateSet
+from dfkd_edge.calibration_need import find_shortage
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config import PipelineConfig
 from dfkd_edge.config_file import to_toml
-from dfkd_edge.deployment.calibration_source import calibration_shortage
 from dfkd_edge.deployment.export import ExportPlan, export_student
 from dfkd_edge.deployment.workplace import export_workplace
 from dfkd_edge.distillation import distill
@@ -51,9 +51,9 @@ def run_distill(
     context = StageContext(run_dir, reporter, config.seed, config.device)
     prompts = run_prompts(config, teacher, context)
     surrogates = synthesize(prompts, teacher, config.synthesis, context)
-    shortage = calibration_shortage(surrogates, load_target(config.export.target), config.export)
+    shortage = find_shortage(surrogates.summary, config.export, load_target(config.export.target))
     if shortage:
-        reporter.note(f"  {shortage}")
+        reporter.note(f"  {shortage.what}: {shortage.ways}")
     training = join_pictures(surrogates, pictures, teacher, config.few_shot, context)
     student = distill(teacher, training, config.distillation, context)
     evaluation = evaluate(student, teacher, surrogates, config.data, context)

@@ -21,6 +21,7 @@ from typing import Any
 from dfkd_edge import __version__
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError, RunDirError
 from dfkd_edge.run_lock import HOLDER, LOCK, PROBE_S, holder_of, locked
+from dfkd_edge.run_mending import damaged_run, distill_again
 
 MARKER = "dfkd-edge run"
 MANIFEST = "manifest.json"
@@ -299,7 +300,7 @@ def _nearest_run(path: Path) -> str:
             if not holder and {"surrogates", "student"} <= read_stages(run).keys():
                 finished[run.name] = run
             elif not unfinished:
-                then = f"{holder} works in it" if holder else "the same distill command goes on"
+                then = f"{holder} works in it" if holder else f"{distill_again(run)} goes on"
                 unfinished = f"{run} is unfinished: {then}"
     if finished:
         near = difflib.get_close_matches(path.name, finished, n=1)
@@ -315,18 +316,23 @@ def read_stages(path: Path) -> dict[str, Any]:
 
 
 def require_stages(path: Path, stages: set[str]) -> None:
-    """Check that a run has finished these stages.
+    """Check that a run has finished these stages, and that their files are there.
 
     Raises:
         RunDirError: it has not.
+        ArtifactError: a file is missing.
     """
-    missing = stages - set(read_stages(path))
+    finished = read_stages(path)
+    missing = stages - finished.keys()
     if missing:
         raise RunDirError(
             f"the run has no finished {' and no '.join(sorted(missing))}",
             where=str(path),
-            hint="the same distill command goes on from where it stopped",
+            hint=f"this goes on from where it stopped: {distill_again(path)}",
         )
+    for name in (name for stage in sorted(stages) for name in finished[stage]["files"]):
+        if not (path / name).is_file():
+            raise damaged_run(path / name, path)
 
 
 def point_latest(runs: Path, run: Path) -> None:

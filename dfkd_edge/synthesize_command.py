@@ -214,7 +214,8 @@ def run_synthesize(request: SynthesizeRequest) -> dict[str, Any]:
     teacher = open_teacher(config, class_names, reporter)
     with contextlib.ExitStack() as stack:
         holder = holder_of(output)
-        with reporter.stage(f"waiting for {holder}", 1) if holder else contextlib.nullcontext():
+        turn = f"waiting for {holder}: jobs that share a run take turns at its prompts"
+        with reporter.stage(turn, 1) if holder else contextlib.nullcontext():
             run_dir = stack.enter_context(open_locked())
         context = StageContext(run_dir, reporter, config.seed, config.device)
         prompts = run_prompts(config, teacher, context)

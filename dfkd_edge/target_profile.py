@@ -122,11 +122,3 @@ class TargetProfile:
     def best_precision(self) -> Precision:
         """What export makes by default."""
         return self.precisions[-1]
-
-    def ways_to_calibrate(self, num: int) -> str:
-        """Name the flags of `export` that help where there are only `num` surrogate images."""
-        ways = [f"--calib-size {num}"] if num >= self.min_calibration_images else []
-        ways.append("--calib-data DIR with real pictures")
-        uncalibrated = [precision for precision in self.precisions if precision != "int8"]
-        ways += [f"--precision {precision}" for precision in uncalibrated[-1:]]
-        return " or ".join(ways)

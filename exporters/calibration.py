@@ -78,7 +78,7 @@ def image_hash(image_NSSC: Bytes) -> str:
 
 
 def select_calibration(
-    surrogates: SurrogateSet, num: int, side_px: int, seed: int, target: TargetProfile
+    surrogates: SurrogateSet, num: int, side_px: int, seed: int
 ) -> CalibrationImages:
     """Draw surrogate images, balanced by class, and by style within each class.
 
@@ -89,7 +89,6 @@ def select_calibration(
         num: how many images; they come interleaved, so that each half is balanced too.
         side_px: the student's side; images of another size are resized as pictures are.
         seed: of the draw.
-        target: whose flags a refusal names.
 
     Raises:
         ConfigError: fewer images are there than were asked for.
@@ -99,8 +98,7 @@ def select_calibration(
         raise ConfigError(
             f"{len(pool)} surrogate images to calibrate with, {num} wanted",
             where="--calib-size",
-            hint=f"{target.min_calibration_images} is the least: "
-            f"{target.ways_to_calibrate(len(pool))}, or distill with more synthesis.num_images",
+            hint="distill with more synthesis.num_images",
         )
     chosen = _balanced(pool, surrogates.class_index, surrogates.style_index, num, seed)
     images = resized_images(surrogates.images[chosen], side_px)

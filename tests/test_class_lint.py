@@ -98,6 +98,25 @@ def test_typos_orange_and_costly_prompts_are_found_and_drawings_counted(tmp_path
     assert drawings["horse"]["of_its_name"] == sum(drawings["horse"]["named"].values())
 
 
+def test_no_suggestion_repeats_a_typo_or_a_prompt_that_stands_in_a_name(tmp_path: Path) -> None:
+    listed, improved = tmp_path / "list.txt", tmp_path / "improved.txt"
+    prompt = "a photo of a nut, a metal ring"
+    listed.write_text(f"pliars\nhammer\nnut {prompt}\nmandoline\n叉\n", encoding="utf-8")
+    arguments = ["classes", "lint", str(listed), "--output", str(improved), "--json"]
+    document = json.loads(CliRunner().invoke(app, arguments).stdout)
+    rows = {row["name"]: row for row in document["classes"]}
+    assert [rows[name]["suggested_prompt"] for name in ("pliars", "mandoline")] == [None, None]
+    assert rules(document)["typo"] == [["mandoline"]]
+    assert ["mandoline"] in rules(document)["few-drawings"]
+    assert rows[f"nut {prompt}"]["suggested_name"] == "nut"
+    assert read_class_names(improved).names == ("pliars", "hammer", "nut", "mandoline", "叉")
+    assert read_class_names(improved).prompts[2] == prompt
+    told = [f["text"] for f in document["findings"] if f["rule"] == "unknown-word"]
+    assert told == ["names are English words to the teacher: translate this one"]
+    shown = CliRunner().invoke(app, arguments[:3]).stdout
+    assert f"nut\t{prompt}\n" in shown
+
+
 def test_a_kind_is_not_suggested_where_it_would_cost_drawings() -> None:
     names = parse_class_names("computer mouse\nmouse\ncat\n", "list")
     report = lint_classes(names, TeacherConfig(), ConsoleReporter(make_console(quiet=True)))

@@ -38,6 +38,7 @@ def test_a_tab_gives_a_class_its_own_prompt() -> None:
         ("dog, cat, horse\n", "3 names on one line make one class, 'dog, cat, horse' .*line 1"),
         ("# animals\ndog; cat", "2 names on one line .*line 2.*one name a line"),
         ("dog\nrake    a photo of a rake\n", "several spaces between 'rake' and .*line 2.*tab"),
+        ("dog\ncrane\ta bird\ta crane\n", "several tabs in one line .*line 2.*one tab"),
         ("dog\ncrane\t\n", "'crane' has a tab but no prompt .*line 2.*remove the tab"),
         ("dog\ncrane \t \t\r\ncat", "'crane' has a tab but no prompt .*line 2"),
         ("dog   cat   horse\n", "several spaces between 'dog' and .*line 1.*own"),

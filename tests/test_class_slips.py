@@ -37,6 +37,22 @@ def test_usual_names_are_no_slips() -> None:
     assert find_slips(parse_class_names(text, "list").names) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "mended"),
+    [
+        ("nut a photo of a nut, a metal ring", ("nut", "a photo of a nut, a metal ring")),
+        ("hex nut A drawing of a nut", ("hex nut", "A drawing of a nut")),
+        ("a photo of a rake", None),  # it has no name of its own
+        ("cow a photo of a cow", None),  # cow is another class
+        ("crane a machine that lifts loads", None),  # it may be a name
+    ],
+)
+def test_a_prompt_in_a_name_is_parted_from_it_where_that_is_plain(
+    name: str, mended: tuple[str, str] | None
+) -> None:
+    assert [slip.mended for slip in find_slips(["cow", name])] == [mended]
+
+
 NAMES_WITH_ARTICLES = (
     *(
         "jack in the box",

@@ -46,6 +46,15 @@ def test_rare_words_plurals_and_words_far_from_any_are_left_alone(
     assert words.corrections(name) == []
 
 
+def test_a_rare_word_may_be_a_slip_of_a_rare_name_and_known_words_are_none(
+    words: KnownWords,
+) -> None:
+    assert words.corrections("pliars") == []  # the teacher has hardly seen "pliers" either
+    assert words.may_be_slip("pair of pliars")
+    assert not words.may_be_slip("pliers")
+    assert not words.may_be_slip("quadcopter")
+
+
 def test_a_name_of_many_unknown_words_gets_two_suggestions(words: KnownWords) -> None:
     assert words.corrections("butterfy chesse") == ["butterfly cheese", "buttery cheese"]
 

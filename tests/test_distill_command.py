@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -118,7 +119,8 @@ def test_the_panel_sends_doubtful_classes_to_where_something_is_said_of_them() -
         "undrawn     no drawing fits these, expect less: hoe",
         "drawn as    what their drawings are named: wheelbarrow (wheel)",
         "unsure      the teacher recognises fewer than half of the candidates of: hoe, rake",
-        "            the report shows their images; describe such names, or otherwise",
+        "            the report shows their images; try a more common English name, a prompt",
+        "            where there is none, fewer look-alike classes, or --images DIR",
     ]
     assert lines_of_classes({"classes": entries[:1]}) == []
     assert lines_of_classes({"classes": [of_class("horse", 0.9, 0)]}) == []
@@ -165,3 +167,14 @@ def test_labelled_pictures_have_accuracy_and_the_surrogates_beside_them_have_not
         assert share in accuracy
     for share in ("92.3%", "87.6%"):
         assert share in agreement
+
+
+def test_a_dry_run_says_that_a_run_is_finished_unless_it_would_be_made_anew(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_run.parents[1])
+    command = ["distill", "--config", str(tiny_run / "config.toml"), "-o", str(tiny_run)]
+    again = [*command, "--classes", str(tiny_run / "classes.txt"), "--dry-run", "--json"]
+    assert json.loads(CliRunner().invoke(app, again).stdout)["is_finished"] is True
+    anew = CliRunner().invoke(app, [*again, "--no-resume"]).stdout
+    assert json.loads(anew)["is_finished"] is False

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from dfkd_edge.class_names import read_class_names
 from dfkd_edge.config_file import load_config
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.finished_run import read_finished_surrogates
-from dfkd_edge.synthesis.surrogate_store import selection_path
+from dfkd_edge.kept_images import selection_path
+from dfkd_edge.run_dir import atomic_write
 
 
 def test_a_run_of_a_version_that_did_not_write_down_what_it_held_out_is_refused(
@@ -20,5 +22,8 @@ def test_a_run_of_a_version_that_did_not_write_down_what_it_held_out_is_refused(
     config, names = load_config(run / "config.toml"), read_class_names(run / "classes.txt")
     assert read_finished_surrogates(run, config, names).is_heldout.any()
     selection_path(run / "surrogates").unlink()
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    del manifest["stages"]["surrogates"]["files"]["surrogates/selection.safetensors"]
+    atomic_write(run / "manifest.json", json.dumps(manifest))
     with pytest.raises(ArtifactError, match="selected by another version"):
         read_finished_surrogates(run, config, names)

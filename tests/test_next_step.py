@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dfkd_edge.artifacts import PromptSet, StudentArtifact
+from dfkd_edge.calibration_need import export_command
 from dfkd_edge.certainty import failed_gate_advice
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.cli import app
@@ -65,7 +66,11 @@ def test_a_finished_run_that_is_shown_again_takes_no_time_and_goes_on_with_its_b
     panel = rows(done.stdout)
     assert "distilling" not in done.stderr
     assert "time" not in panel
-    assert panel["next"] == f"copy {bundle_of(run)}/ to the device: python3 check.pyz proves it"
+    bundle = bundle_of(run)
+    assert panel["next"] == (
+        f"copy {bundle}/ to the device: python3 check.pyz proves it there; then here: "
+        f"dfkd-edge report {bundle} result.json"
+    )
 
 
 def test_times_of_all_panels_are_in_the_unit_that_fits(
@@ -89,7 +94,7 @@ def test_the_panel_counts_stand_ins(run: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_the_next_step_is_that_of_the_newest_bundle_of_this_student(run: Path) -> None:
-    bundle, export = bundle_of(run), f"dfkd-edge export {run} --target jetson"
+    bundle, export = bundle_of(run), f"{export_command(run)} --exist-ok"
     manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
     assert run_step(run, "report.html").startswith(f"copy {bundle}/")
     failed = json.dumps({**manifest, "status": "failed"})

@@ -177,7 +177,8 @@ def test_a_missing_run_names_the_one_that_was_cut_off(tmp_path: Path) -> None:
     _complete_stage(tmp_path / "pets")
     with pytest.raises(RunDirError) as unfinished:
         find_run(tmp_path / "latest")
-    assert f"{tmp_path / 'pets'} is unfinished" in unfinished.value.hint
+    pets = tmp_path / "pets"
+    assert f"{pets} is unfinished: dfkd-edge distill --config {pets}/" in unfinished.value.hint
     _finish(tmp_path / "pets")
     with pytest.raises(RunDirError) as finished:
         find_run(tmp_path / "latest")

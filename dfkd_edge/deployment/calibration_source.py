@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dfkd_edge.artifacts import SurrogateSet
+from dfkd_edge.calibration_need import find_shortage
 from dfkd_edge.config import ExportConfig
-from dfkd_edge.deployment.precision import chosen_precision
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.finished_run import FinishedRun
 from dfkd_edge.interfaces import StageContext
@@ -40,26 +39,6 @@ class CalibrationSet:
         return frozenset(image_digests(self.images))
 
 
-def calibration_shortage(
-    surrogates: SurrogateSet, target: TargetProfile, config: ExportConfig
-) -> str:
-    """Say before hours of training that INT8 will lack images; empty where it will not.
-
-    Raises:
-        ConfigError: the target does not compute in the precision.
-    """
-    num = int((~surrogates.is_heldout).sum())
-    if chosen_precision(target, config) != "int8" or config.calibration_data:
-        return ""
-    if num >= config.calibration_size:
-        return ""
-    return (
-        f"{num} images to learn from: INT8 for {target.name} calibrates on "
-        f"{config.calibration_size}, so export will need {target.ways_to_calibrate(num)}; more "
-        "images: --set synthesis.num_images=N"
-    )
-
-
 def calibration_set(
     run: FinishedRun, target: TargetProfile, config: ExportConfig, context: StageContext
 ) -> CalibrationSet:
@@ -71,12 +50,11 @@ def calibration_set(
     side_px = int(run.student.settings["image_size_px"])
     if config.calibration_data:
         return _from_folder(target, config, side_px, context)
+    shortage = find_shortage(run.surrogates.summary, config, target)
+    if shortage:
+        raise shortage.error()
     chosen = load_exporter("calibration")(
-        run.surrogates,
-        config.calibration_size,
-        side_px,
-        context.seed,
-        target,
+        run.surrogates, config.calibration_size, side_px, context.seed
     )
     return CalibrationSet(chosen.images, chosen.description)
 

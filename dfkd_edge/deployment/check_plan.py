@@ -34,6 +34,7 @@ from dfkd_edge.validation.evaluation_images import (
     plan_suite,
     refuse_leakage,
 )
+from dfkd_edge.validation.image_folders import note_strangers
 from dfkd_edge.validation.ladder import BATCH_SIZE, STUDENT, TEACHER
 
 
@@ -81,6 +82,7 @@ def plan_check(
 def _images(bundle: Bundle, data: str, reporter: Reporter) -> tuple[tuple[DomainPlan, ...], str]:
     if data:
         pictures = labelled_pictures(Path(data), bundle.classes, (bundle.side_px,))
+        note_strangers(Path(data), bundle.classes, reporter)
         return _readable(pictures, calibrated_images(bundle), bundle.side_px, reporter), (
             pictures.description
         )

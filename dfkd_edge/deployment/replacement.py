@@ -13,7 +13,8 @@ from dfkd_edge.config import PipelineConfig
 from dfkd_edge.deployment.bundle import REPLACEABLE, status_of
 from dfkd_edge.errors import RunDirError
 from dfkd_edge.flags import EXPORT
-from dfkd_edge.run_bundles import holds_student_of
+from dfkd_edge.run_bundles import BUNDLES, holds_student_of
+from dfkd_edge.run_dir import is_run
 from dfkd_edge.runtime.bundle_files import MANIFEST, read_json
 
 SAME_NAME = ("target", "precision", "batch", "opset", "max_drop", "repair")
@@ -38,6 +39,25 @@ def refuse_other_bundle(folder: Path, run: Path, config: PipelineConfig, data: s
     others = list(_differences(read_json(folder / MANIFEST), run, config, data))
     if others:
         raise other_bundle(folder, "; ".join(others))
+
+
+def refuse_place_in_other_run(folder: Path, run: Path) -> None:
+    """Keep the bundles of a run to its own: `check` and `report` take them for such.
+
+    Args:
+        folder: where the bundle would be written.
+        run: that would be exported, its real path.
+
+    Raises:
+        RunDirError: it lies among the bundles of another run.
+    """
+    place = folder.resolve().parent
+    if place.name == BUNDLES and is_run(place.parent) and place.parent != run:
+        raise RunDirError(
+            f"this is a place for bundles of another run, {place.parent.name}",
+            where=str(folder),
+            hint=f"choose another --output, or leave it out: {run / BUNDLES} is the usual place",
+        )
 
 
 def other_bundle(folder: Path, why: str) -> RunDirError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
+from dfkd_edge.calibration_need import CalibrationShortage, find_shortage
 from dfkd_edge.certainty import (
     MEASURES,
     UNITS,
@@ -16,7 +17,10 @@ from dfkd_edge.certainty import (
     measure_of,
     shown_domains,
 )
+from dfkd_edge.errors import ConfigError
+from dfkd_edge.plugins import load_target
 from dfkd_edge.report.sources import Document, RunSource, Sources
+from dfkd_edge.run_mending import distill_again
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.temperature import pooled_reliability
 
@@ -175,16 +179,20 @@ def exporting(sources: Sources, flags: str = "") -> str:
     """Command that exports the run of this page, after the one that finishes its student."""
     command = f"dfkd-edge export {run_argument(sources)}{flags and f' {flags}'}"
     if sources.run and not sources.student:
-        return f"{distill_again(sources.run)}, then {command}"
-    return command
+        return f"{distill_again(sources.run.path)}, then {command}"
+    shortage = sources.run and calibration_shortage(sources.run)
+    return f"{command} {shortage.flags[0]}" if shortage else command
 
 
-def distill_again(run: RunSource) -> str:
-    """Command that goes on with a run, or makes it again."""
-    folder = run.path
-    words = ["dfkd-edge", "distill", "--config", str(folder / "config.toml")]
-    words += ["--classes", str(folder / "classes.txt"), "--output", str(folder)]
-    return shlex.join(words)
+def calibration_shortage(run: RunSource) -> CalibrationShortage | None:
+    """What a run lacks for the INT8 of its target, where that is known."""
+    if run.surrogates is None or run.config is None:
+        return None
+    config = run.config.export
+    try:
+        return find_shortage(run.surrogates, config, load_target(config.target))
+    except ConfigError:
+        return None  # the target's file is gone: export says so
 
 
 def run_argument(sources: Sources) -> str:

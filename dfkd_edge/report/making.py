@@ -25,7 +25,7 @@ from dfkd_edge.report.blocks import (
 )
 from dfkd_edge.report.figures import curve_figure, prompt_map, ranges_figure
 from dfkd_edge.report.ladder_view import (
-    distill_again,
+    calibration_shortage,
     exporting,
     measuring,
     read_ladders,
@@ -34,6 +34,7 @@ from dfkd_edge.report.ladder_view import (
 from dfkd_edge.report.pictures import MAX_CLASSES, MAX_STYLES, contact_sheet
 from dfkd_edge.report.sources import BundleSource, Sources
 from dfkd_edge.report.svg import number_text, percent
+from dfkd_edge.run_mending import distill_again, distill_like
 
 DISTILL = "dfkd-edge distill --classes classes.txt"
 MAX_WIDEST = 8
@@ -66,9 +67,9 @@ def pictures_section(sources: Sources) -> Section:
     lead = (
         f"{summary['num_images']:,} of {summary['num_candidates']:,} synthesized images were kept"
         f"{told and f'; {told}'}. "
-        f"Classes by styles (at most {MAX_CLASSES} by {MAX_STYLES}); choose one to enlarge it. "
-        "A dashed frame: a stand-in."
-    )
+        f"One of each class and style (at most {MAX_CLASSES} by {MAX_STYLES}); choose one to "
+        f"enlarge it. {sheet.legend()}"
+    ).rstrip()
     note = f"{_style_note(run.prompts)} Images of drawings follow no style."
     rows = tuple(
         text_row(
@@ -146,12 +147,7 @@ def calibration_section(sources: Sources) -> Section:
     title = "Calibration"
     bundle = next((b for b in sources.bundles if (b.calibration or {}).get("ranges")), None)
     if bundle is None or bundle.calibration is None:
-        beside = ""  # another bundle is not to be replaced
-        if sources.bundles:
-            beside = f" --output {shlex.quote(f'{sources.bundles[0].folder}-int8')}"
-        command = exporting(sources, f"--precision int8{beside}")
-        missing = Missing("No INT8 calibration yet", command)
-        return Section("calibration", title, "", (missing,))
+        return Section("calibration", title, "", (_no_calibration(sources),))
     calibration, ranges = bundle.calibration, bundle.calibration["ranges"]
     lead = (
         f"{calibration.get('method', 'unknown method')} on "
@@ -170,6 +166,19 @@ def calibration_section(sources: Sources) -> Section:
     return Section("calibration", title, lead, tuple(blocks))
 
 
+def _no_calibration(sources: Sources) -> Missing:
+    """Name what makes an INT8 bundle: an export beside the others, or a run of more images."""
+    run = sources.run
+    shortage = calibration_shortage(run) if run else None
+    if run and shortage:
+        command = f"{distill_like(run.path)} {shortage.more}"
+        return Missing(f"No INT8 calibration: {shortage.what}; a run of more", command)
+    beside = ""  # another bundle is not to be replaced
+    if sources.bundles:
+        beside = f" --output {shlex.quote(f'{sources.bundles[0].folder}-int8')}"
+    return Missing("No INT8 calibration yet", exporting(sources, f"--precision int8{beside}"))
+
+
 def environment_section(sources: Sources) -> Section:
     """Machine and versions of the newest measurement."""
     documents = [ladder.document.get("environment") for ladder in read_ladders(sources)]
@@ -186,7 +195,7 @@ def reproduce_section(sources: Sources) -> Section:
     """The commands that make all this again, and every setting."""
     blocks: list[Block] = []
     run = sources.run
-    commands = [distill_again(run)] if run else []
+    commands = [distill_again(run.path)] if run else []
     commands += [_export_again(bundle, run_argument(sources)) for bundle in sources.bundles]
     if commands:
         blocks.append(Code("commands", "\n".join(commands)))
@@ -204,7 +213,7 @@ def reproduce_section(sources: Sources) -> Section:
 
 
 def _distill(sources: Sources) -> str:
-    return distill_again(sources.run) if sources.run else DISTILL
+    return distill_again(sources.run.path) if sources.run else DISTILL
 
 
 def _export_again(bundle: BundleSource, run: str) -> str:

@@ -1,4 +1,4 @@
-"""The contact sheet: one surrogate image of every class in every style, as data URIs.
+"""The contact sheet: one kept surrogate image of every class in every style, as data URIs.
 
 Shape suffixes: H rows, W columns, C = 3 channels (RGB).
 """
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dfkd_edge.artifacts import load_tensors
+from dfkd_edge.kept_images import selection_path
 
 MAX_CLASSES, MAX_STYLES = 20, 8
 MAX_SIDE_PX = 160
@@ -29,7 +30,7 @@ class Picture:
     uri: str
     caption: str
     is_recognised: bool
-    """Whether the teacher sees the class that was asked for."""
+    """Whether the teacher sees the class that was asked for; a stand-in is kept all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,13 @@ class ContactSheet:
 
     styles: tuple[str, ...]
     rows: tuple[PictureRow, ...]
+
+    def legend(self) -> str:
+        """Say what its marks mean, of those that it has."""
+        pictures = [picture for row in self.rows for picture in row.pictures]
+        marks = ["A dashed frame: a stand-in."] * any(p and not p.is_recognised for p in pictures)
+        marks += ["A dash: no image of that class and style was kept."] * (None in pictures)
+        return " ".join(marks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,7 @@ Chosen = dict[tuple[int, int], _Found]
 def contact_sheet(
     folder: Path, class_names: tuple[str, ...], style_labels: tuple[str, ...]
 ) -> ContactSheet:
-    """Pick the first recognised image of each class and style, else the first image at all.
+    """Pick the first kept image of each class and style that is recognised, else the first kept.
 
     Shards are read one at a time, and only until every place has a recognised image.
 
@@ -73,8 +81,13 @@ def contact_sheet(
     """
     num_classes, num_styles = min(len(class_names), MAX_CLASSES), min(len(style_labels), MAX_STYLES)
     chosen: Chosen = {}
+    keep, start = _selection(folder), 0
     for path in sorted(folder.glob("shard-*.safetensors")):
-        _collect(load_tensors(path), (num_classes, num_styles), chosen)
+        shard = load_tensors(path)
+        num = len(shard["is_recognised"])
+        kept = shard["is_recognised"] if keep is None else keep[start : start + num]
+        _collect(shard, kept, (num_classes, num_styles), chosen)
+        start += num
         if sum(found.is_recognised for found in chosen.values()) == num_classes * num_styles:
             break
     rows = []
@@ -86,19 +99,27 @@ def contact_sheet(
                 places.append(None)
                 continue
             origin = "of a drawing" if found.is_drawn else f"style: {style_labels[style]}"
-            caption = f"{class_names[label]}, {origin}"
+            caption = f"{class_names[label]}, {origin}" + "; a stand-in" * (not found.is_recognised)
             places.append(Picture(jpeg_uri(found.image_HWC), caption, found.is_recognised))
         rows.append(PictureRow(class_names[label], tuple(places)))
     return ContactSheet(style_labels[:num_styles], tuple(rows))
 
 
+def _selection(folder: Path) -> NDArray[np.bool_] | None:
+    """Which candidates of all shards are kept; None of another version, which wrote it nowhere."""
+    path = selection_path(folder)
+    return load_tensors(path)["is_kept"] if path.is_file() else None
+
+
 def _collect(
     shard: dict[str, NDArray[Any]],
+    is_kept: NDArray[np.bool_],
     shape: tuple[int, int],
     chosen: Chosen,
 ) -> None:
     drawing = shard.get("drawing_index")  # images of another version name no drawings
-    for row, is_recognised in enumerate(shard["is_recognised"]):
+    for row in np.flatnonzero(is_kept):
+        is_recognised = shard["is_recognised"][row]
         place = int(shard["class_index"][row]), int(shard["style_index"][row])
         known = chosen.get(place)
         is_wanted = known is None or (is_recognised and not known.is_recognised)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import SurrogateSet, load_tensors, read_metadata, save_tensors
 from dfkd_edge.errors import ArtifactError
+from dfkd_edge.kept_images import selection_path
 from dfkd_edge.run_dir import atomic_write, content_hash, file_hash
 
 MIN_SHARE_KEPT = 0.25
@@ -33,11 +34,6 @@ SEVERAL_DRAWINGS = 8
 def shard_path(folder: Path, number: int) -> Path:
     """Where a shard lies."""
     return folder / f"shard-{number:05d}.safetensors"
-
-
-def selection_path(folder: Path) -> Path:
-    """Where it is written which candidates are kept, and which of these are held out."""
-    return folder / "selection.safetensors"
 
 
 def has_shard(folder: Path, number: int, key: str) -> bool:

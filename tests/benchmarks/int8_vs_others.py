@@ -125,8 +125,7 @@ def main() -> None:
     config = ExportConfig(num_threads=args.threads)
     side_px = int(run.student.settings["image_size_px"])
     fp32 = OnnxExporter().export(run.student, load_target("jetson"), config, work / "fp32.onnx")
-    jetson = load_target("jetson")
-    images = select_calibration(run.surrogates, args.calib_size, side_px, 0, jetson).images
+    images = select_calibration(run.surrogates, args.calib_size, side_px, 0).images
     models = {"fp32": fp32}
     for name, target_name in OURS.items():
         target = load_target(target_name)

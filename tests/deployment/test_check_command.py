@@ -250,5 +250,8 @@ def test_the_plan_of_a_check_on_pictures_is_readable_and_writes_nothing(
     again = _invoke("check", bundle, "--data", pictures, "--dry-run")
     assert "          day: 6" in again.stdout.splitlines()
     assert "1 unreadable" in again.stderr
+    (pictures / "day" / "hause").mkdir()
+    stranger = _invoke("check", bundle, "--data", pictures, "--dry-run")
+    assert "passed over, no class of the list: day/hause" in stranger.stderr
     refused = _invoke("check", bundle, "--data", tmp_path / "none", "--dry-run")
     assert isinstance(refused.exception, UsageError)

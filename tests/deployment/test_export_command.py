@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -101,12 +102,12 @@ def test_another_bundle_is_refused_at_once_by_what_differs(
     dry: tuple[str, ...],
 ) -> None:
     monkeypatch.setattr("dfkd_edge.pipeline.run_export_stage", None)  # nothing may be run
-    flags = ("--max-drop", "0.5", "--calib-size", "600", "--set", "export.percentile=99")
+    flags = ("--max-drop", "0.5", "--calib-size", "550", "--set", "export.percentile=99")
     other = _invoke("export", finished_run, "--target", "x86-cpu", *flags, "--no-repair", *dry)
     assert isinstance(other.exception, RunDirError)
     said = str(other.exception)
     for named in (
-        *("--max-drop is 1 there, 0.5 here", "--calib-size is 512 there, 600 here"),
+        *("--max-drop is 1 there, 0.5 here", "--calib-size is 512 there, 550 here"),
         *("export.percentile is 99.99 there, 99 here", "--repair is on there, off here"),
         "--exist-ok replaces it",
     ):
@@ -288,8 +289,8 @@ def test_a_run_without_a_student_and_no_run_at_all_are_told_apart(
     ("file", "content", "fault"),
     [
         ("classes.txt", "dog\nhorse\nperson\n", "classes are not those of the student"),
-        ("surrogates/shard-00000.safetensors", "", "missing or damaged"),
-        ("student/student.json", "{}", "missing or damaged"),
+        ("surrogates/shard-00000.safetensors", "", "missing or changed"),
+        ("student/student.json", "{}", "missing or changed"),
     ],
 )
 def test_a_run_whose_files_do_not_belong_together_is_not_exported(
@@ -302,6 +303,47 @@ def test_a_run_whose_files_do_not_belong_together_is_not_exported(
     assert isinstance(result.exception, ArtifactError)
     assert fault in str(result.exception)
     assert file in str(result.exception)
+
+
+def test_a_lost_file_of_a_run_is_told_before_anything_is_loaded(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    (run / "student" / "student.safetensors").unlink()
+    shutil.rmtree(run / "bundles", ignore_errors=True)
+    for flags in ((), ("--dry-run",)):
+        said = _invoke("export", run, "--target", "x86-cpu", *flags).exception
+        assert isinstance(said, ArtifactError)
+        assert "the run is damaged" in str(said)
+        assert "student/student.safetensors" in str(said)
+        assert f"dfkd-edge distill --config {run}/config.toml" in str(said)
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_too_few_images_for_int8_are_told_in_the_same_words_with_or_without_a_dry_run(
+    finished_run: Path, tmp_path: Path, dry: tuple[str, ...]
+) -> None:
+    flags = ("--target", "jetson", "--calib-size", "6000", "-o", tmp_path / "bundle")
+    said = _invoke("export", finished_run, *flags, *dry).exception
+    assert isinstance(said, ConfigError)
+    assert re.search(r"5\d\d images to learn from, and INT8 for \S+ calibrates on 6000", str(said))
+    assert "--precision fp16" in str(said)
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("force", [(), ("--exist-ok",)])
+def test_a_bundle_is_not_put_among_those_of_another_run(
+    finished_run: Path, tmp_path: Path, force: tuple[str, ...]
+) -> None:
+    other = Path(shutil.copytree(finished_run, tmp_path / "other"))
+    place = other / "bundles" / "guest"
+    said = _invoke("export", finished_run, "--target", "x86-cpu", "-o", place, *force).exception
+    assert isinstance(said, RunDirError)
+    assert "bundles of another run, other" in str(said)
+    assert not place.exists()
+    own = finished_run / "bundles" / "second"
+    planned = _invoke("export", finished_run, "--target", "x86-cpu", "-o", own, "--dry-run")
+    assert planned.exit_code == 0, planned.exception
 
 
 def test_dry_run_shows_the_plan_and_writes_nothing(finished_run: Path, tmp_path: Path) -> None:

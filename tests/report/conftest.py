@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dfkd_edge.artifacts import PromptSet, StudentArtifact, save_tensors
 from dfkd_edge.config import PipelineConfig
 from dfkd_edge.config_file import to_toml
+from dfkd_edge.kept_images import selection_path
 from dfkd_edge.run_dir import atomic_write, open_run
 from dfkd_edge.validation.metrics import summarise
 from dfkd_edge.validation.reliability import confusion, reliability
@@ -66,12 +67,14 @@ def run(tmp_path: Path) -> Path:
             "images": random.integers(0, 255, (6, 16, 16, 3)).astype(np.uint8),
             "class_index": index % 3,
             "style_index": index % 2,
-            "is_recognised": index > 0,
-            "drawing_index": np.where(index == 1, 7, -1),
+            "is_recognised": index > 1,  # the first is a stand-in, the second is not kept
+            "drawing_index": np.where(index == 2, 7, -1),
         }
-        save_tensors(run_dir.stage_dir("surrogates") / "shard-00000.safetensors", shard)
-        counts = {"num_images": 5, "num_candidates": 6, "num_stand_ins": 1, "acceptance": 4 / 6}
-        summary: dict[str, Any] = {**counts}
+        folder = run_dir.stage_dir("surrogates")
+        save_tensors(folder / "shard-00000.safetensors", shard)
+        save_tensors(selection_path(folder), {"is_kept": index != 1})
+        counts = {"num_images": 5, "num_heldout": 1, "num_candidates": 6, "num_stand_ins": 1}
+        summary: dict[str, Any] = {**counts, "acceptance": 4 / 6}
         summary["classes"] = [
             {"name": n, "num_images": 2, "num_drawn": 1, "acceptance": 0.5} for n in CLASSES
         ]

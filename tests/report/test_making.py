@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from pathlib import Path
 
-from dfkd_edge.report.making import _export_again
-from dfkd_edge.report.sources import BundleSource
+from dfkd_edge.report.blocks import Missing
+from dfkd_edge.report.ladder_view import exporting
+from dfkd_edge.report.making import _export_again, calibration_section
+from dfkd_edge.report.sources import BundleSource, read_sources
 from dfkd_edge.runtime.bundle_files import Bundle
 
 
@@ -18,3 +21,14 @@ def test_the_printed_export_names_its_pictures_and_may_replace_the_bundle(
     assert words[:5] == ["dfkd-edge", "export", "RUN", "--target", "tiny-board"]
     assert words[5:9] == ["--data", "my pictures", "--output", str(tiny_bundle.folder)]
     assert words[9:] == ["--exist-ok"]
+
+
+def test_a_page_of_a_run_of_few_images_names_no_export_that_would_be_refused(run: Path) -> None:
+    sources = read_sources(run)
+    assert exporting(sources).endswith("--precision fp16")
+    (missing,) = calibration_section(sources).blocks
+    assert isinstance(missing, Missing)
+    assert "4 images to learn from" in missing.what
+    assert missing.command.startswith("dfkd-edge distill --config")
+    assert "--set synthesis.num_images=" in missing.command
+    assert "--output" not in missing.command  # this run stays

@@ -8,10 +8,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from dfkd_edge.artifacts import save_tensors
+from dfkd_edge.kept_images import selection_path
 from dfkd_edge.report import write_report
 from dfkd_edge.report.figures import SpeedPoint, speed_figure
+
+UNSURE, EMPTY = 'class="picture unsure"', '<span class="none">'
 
 
 def page_of(run: Path) -> str:
@@ -40,6 +45,18 @@ def test_ticks_of_small_shares_differ() -> None:
 def test_stand_ins_are_counted(run: Path) -> None:
     told = "1 of them stand-ins, which the teacher takes for another class."
     assert f"5 of 6 synthesized images were kept; {told}" in page_of(run)
+
+
+def test_the_sheet_shows_kept_images_alone_and_explains_the_marks_that_it_has(run: Path) -> None:
+    page = page_of(run)
+    assert page.count(UNSURE) == page.count('; a stand-in"><img') == 1
+    assert page.count(EMPTY) == 1  # the rejected candidate
+    assert "A dashed frame: a stand-in. A dash: no image of that class and style" in page
+    save_tensors(selection_path(run / "surrogates"), {"is_kept": np.arange(6) > 1})
+    page = page_of(run)
+    assert UNSURE not in page
+    assert page.count(EMPTY) == 2
+    assert "A dashed frame" not in page
 
 
 @pytest.mark.parametrize(("measure", "is_shown"), [("agreement", False), ("top1", True)])

@@ -10,7 +10,7 @@ from PIL import Image
 from dfkd_edge.artifacts import load_tensors, save_tensors
 from dfkd_edge.config import SynthesisConfig
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.kept_images import stand_ins_text
+from dfkd_edge.kept_images import selection_path, stand_ins_text
 from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.surrogate_store import (
     SHEET_LINE_PX,
@@ -20,7 +20,6 @@ from dfkd_edge.synthesis.surrogate_store import (
     mean_distance_within_class,
     read_surrogates,
     row_text,
-    selection_path,
     shard_path,
     write_contact_sheet,
     write_selection,
