@@ -19,6 +19,7 @@ from dfkd_edge.config_file import to_toml
 from dfkd_edge.deployment.bundle import BundleContents, write_bundle
 from dfkd_edge.device_results import OF_ANOTHER
 from dfkd_edge.errors import ArtifactError
+from dfkd_edge.next_step import bundle_step
 from dfkd_edge.run_dir import atomic_write, file_hash, open_run
 from dfkd_edge.run_lock import locked
 from dfkd_edge.runtime.bundle_files import Bundle
@@ -92,9 +93,12 @@ def bundle_in(run: Path, name: str, whole: Bundle, student: bytes = b"") -> Path
 
 
 def distilled(run: Path, weights: bytes = b"") -> None:
-    """Put a student into a run, which is finished then."""
+    """Put images and a student into a run, which is finished then."""
     atomic_write(run / "student" / "student.safetensors", weights)
+    images = {"num_images": 2_000, "num_heldout": 100, "num_candidates": 2_400}
+    atomic_write(run / "surrogates" / "surrogates.json", json.dumps(images))
     with open_run(run, "key", resume=True, exist_ok=True) as run_dir:
+        run_dir.complete("surrogates", "key", [run / "surrogates" / "surrogates.json"])
         run_dir.complete("student", "key", [run / "student" / "student.safetensors"])
 
 
@@ -177,7 +181,7 @@ def test_a_damaged_result_is_named_and_hides_nothing(
     assert document["next"] == document["mend"]
 
 
-def test_the_check_that_comes_next_is_of_the_newest_bundle_of_the_runs_student(
+def test_what_comes_next_is_with_the_newest_bundle_of_the_runs_student(
     run: Path, tiny_bundle: Bundle
 ) -> None:
     distilled(run)
@@ -188,8 +192,7 @@ def test_the_check_that_comes_next_is_of_the_newest_bundle_of_the_runs_student(
     silent = bundle_in(run, "b-silent", tiny_bundle) / "manifest.json"
     atomic_write(silent, json.dumps({**tiny_bundle.manifest, "provenance": {}}))
     document, _ = inspected(run)
-    words = ["dfkd-edge", "check", str(run / "bundles" / "c-newest")]
-    assert shlex.split(document["next"]) == words
+    assert document["next"] == bundle_step(run / "bundles" / "c-newest")
     told = "; holds an earlier student of the run"
     earlier = [name for name, gate in document["gates"].items() if gate.endswith(told)]
     assert earlier == ["a-earlier", "b-silent"]
