@@ -107,9 +107,9 @@ class Proof:
         }
 
 
-def open_runner(model: ModelFile, num_threads: int) -> Runner:
-    """Open a converted model on this host."""
-    runner: Runner = load_exporter("runner")(model, num_threads)
+def open_runner(model: ModelFile, num_threads: int, for_answers: bool = True) -> Runner:
+    """Open a converted model on this host, for its answers or to be timed."""
+    runner: Runner = load_exporter("runner")(model, num_threads, for_answers)
     return runner
 
 
@@ -138,13 +138,14 @@ def model_rung(model: ModelFile, side_px: int, num_threads: int, backend: str) -
         backend: of the target that the graph was made for.
     """
     runner = open_runner(model, num_threads)
-    in_float = bool(getattr(runner, "computes_in_float", False))
+    timed = open_runner(model, num_threads, for_answers=False)
+    in_float = bool(getattr(timed, "computes_in_float", False))
     doubts = tuple(time_doubts(model.precision, "onnxruntime", backend, in_float))
     name = f"onnx-{model.precision}"
     if in_float:
         return Rung(name, runner, side_px, model.size_bytes, latency_doubts=doubts)
-    rung = timed_rung(name, runner, side_px, model.size_bytes)
-    return replace(rung, latency_doubts=(*doubts, *rung.latency_doubts))
+    rung = timed_rung(name, timed, side_px, model.size_bytes)
+    return replace(rung, runner=runner, latency_doubts=(*doubts, *rung.latency_doubts))
 
 
 class EngineRunner:
@@ -199,7 +200,8 @@ def teacher_graph_latency(teacher: Teacher, num_threads: int) -> Latency | None:
     """
     try:
         with tempfile.TemporaryDirectory() as folder:
-            runner = open_runner(write_teacher(teacher, Path(folder)), num_threads)
+            graph = write_teacher(teacher, Path(folder))
+            runner = open_runner(graph, num_threads, for_answers=False)
             return one_image_latency(runner, teacher.image_size_px)
     except Exception:  # errors of torch's tracer and of onnxruntime share no base class
         return None

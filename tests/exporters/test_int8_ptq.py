@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import onnxruntime as ort
 import pytest
 from dfkd_edge.exporters import runners
 from dfkd_edge.exporters.calibration import Calibration
@@ -56,6 +58,27 @@ def test_int8_embeds_like_float32_in_a_third_of_the_bytes(
     assert (before.embedding * after.embedding).sum(1).mean() > 0.97
     assert int8.size_bytes < 0.45 * fp32.size_bytes  # tiny networks: names and scales weigh more
     assert not np.isnan(after.logits).any()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="kernels of x86")
+@pytest.mark.parametrize("spec", ["tensorrt", "x86"])
+def test_int8_without_kernels_here_answers_as_its_graph_reads(
+    spec: str, quantized: Make, images: NDArray[np.uint8]
+) -> None:
+    int8 = quantized(NAMES[0], spec)[1]
+    timed, exact = OnnxRuntimeRunner(int8, 1), OnnxRuntimeRunner(int8, 1, for_answers=True)
+    assert exact.computes_in_float == (spec == "tensorrt")
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    literal = ort.InferenceSession(str(int8.path), options, providers=["CPUExecutionProvider"])
+    wanted = np.concatenate(
+        [literal.run(["embedding"], {"image": image[None]})[0] for image in images[:24]]
+    )
+    near, exactly_near = (
+        (runner(images[:24]).embedding * wanted).sum(1).mean() for runner in (timed, exact)
+    )
+    assert exactly_near > near - 1e-3
+    assert exactly_near > 0.97
 
 
 @pytest.mark.parametrize("name", NAMES)
