@@ -113,6 +113,10 @@ def open_runner(model: ModelFile, num_threads: int, for_answers: bool = True) ->
     return runner
 
 
+def _computes_in_float(runner: Runner) -> bool:
+    return bool(getattr(runner, "computes_in_float", False))
+
+
 def one_image_latency(runner: Runner, side_px: int) -> Latency:
     """Time one image on this host."""
     image_NHWC = np.full((1, side_px, side_px, 3), 127, np.uint8)
@@ -137,9 +141,10 @@ def model_rung(model: ModelFile, side_px: int, num_threads: int, backend: str) -
         num_threads: of the runner; 0 takes all cores.
         backend: of the target that the graph was made for.
     """
-    runner = open_runner(model, num_threads)
-    timed = open_runner(model, num_threads, for_answers=False)
-    in_float = bool(getattr(timed, "computes_in_float", False))
+    timed = runner = open_runner(model, num_threads)
+    if _computes_in_float(runner):
+        timed = open_runner(model, num_threads, for_answers=False)
+    in_float = _computes_in_float(timed)
     doubts = tuple(time_doubts(model.precision, "onnxruntime", backend, in_float))
     name = f"onnx-{model.precision}"
     if in_float:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,55 @@ from dfkd_edge.artifacts import PromptSet, StudentArtifact, save_tensors
 from dfkd_edge.config import PipelineConfig
 from dfkd_edge.config_file import to_toml
 from dfkd_edge.kept_images import selection_path
-from dfkd_edge.run_dir import atomic_write, open_run
+from dfkd_edge.run_dir import atomic_write, file_hash, open_run
+from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.runtime.device_result import MARKER
 from dfkd_edge.validation.metrics import summarise
 from dfkd_edge.validation.reliability import confusion, reliability
 
 EVIL = '<script>alert("x")</script>'
 CLASSES = (EVIL, "dog & cat", "house")
 STYLES = ("ink' onload='x", "snow")
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: elements, addresses, text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def parsed() -> type[Page]:
+    """Read a page as a browser would."""
+    return Page
+
+
+def _device(path: Path, name: str, p50: float, bundle: Path | None = None) -> Path:
+    latency = {"percentile_ms": {"p50": p50, "p90": p50 + 1, "p99": p50 + 2}}
+    model = {"backend": "tensorrt", "golden": {"passed": True}, "latency": latency}
+    document = {"marker": MARKER, "device": {"board": name}, "models": {"int8": model}}
+    if bundle:
+        document["bundle"] = {"manifest_sha256": file_hash(bundle / "manifest.json")}
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def device_result() -> Callable[..., Path]:
+    """Write what check.pyz writes on a device."""
+    return _device
 
 
 @pytest.fixture
@@ -85,3 +130,25 @@ def run(tmp_path: Path) -> Path:
         for step in range(3):
             run_dir.append_metrics("student", step, {"loss": 1.0 / (step + 1)})
     return path
+
+
+@pytest.fixture
+def into_run(run: Path, tiny_bundle: Bundle) -> Callable[[], Path]:
+    def copied() -> Path:
+        """Put a bundle of the run's student into the run."""
+        folder = run / "bundles" / "tiny"
+        shutil.copytree(tiny_bundle.folder, folder)
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        weights = StudentArtifact(run / "student", {}).weights
+        weights.write_bytes(b"")
+        manifest["provenance"]["student_sha256"] = file_hash(weights)
+        (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        return folder
+
+    return copied
+
+
+@pytest.fixture
+def bundle(into_run: Callable[[], Path]) -> Path:
+    """A bundle of the student that lies in the run."""
+    return into_run()

@@ -1,0 +1,237 @@
+"""Results of devices: on the page of a run, kept for later ones, and refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from dfkd_edge.cli import app
+from dfkd_edge.deployment.bundle import BundleContents, write_bundle
+from dfkd_edge.deployment.opening import open_bundle
+from dfkd_edge.device_results import OF_ANOTHER
+from dfkd_edge.errors import ArtifactError
+from dfkd_edge.report import gather, write_page, write_report
+from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.runtime.device_result import MARKER
+from dfkd_edge.runtime.doubts import FP16_IN_ENGINE
+
+
+def test_devices_merge_into_one_table_and_count_once(
+    run: Path, tmp_path: Path, parsed: Callable[[str], Any], device_result: Callable[..., Path]
+) -> None:
+    first, second = (device_result(tmp_path / f"{n}.json", f"board {n}", n) for n in (7, 9))
+    again = tmp_path / "again.json"
+    again.write_bytes(first.read_bytes())
+    text = parsed(write_report(run, [first, second, again]).read_text(encoding="utf-8")).text
+    assert (text.count("board 7"), text.count("board 9")) == (1, 1)
+    assert "7.00" in text
+    assert "11.00" in text
+
+
+def test_what_a_device_sent_once_stays_on_every_later_page(
+    run: Path,
+    bundle: Path,
+    tmp_path: Path,
+    parsed: Callable[[str], Any],
+    device_result: Callable[..., Path],
+) -> None:
+    sent = device_result(tmp_path / "result.json", "../../board 7", 7, bundle)
+    shown = CliRunner().invoke(app, ["report", str(run), str(sent), "--json"])
+    assert shown.exit_code == 0, shown.exception
+    (device,) = json.loads(shown.stdout)["devices"]
+    assert (device["device"], device["of_bundle_here"]) == ("../../board 7", True)
+    sent.unlink()
+    text = parsed(write_report(bundle).read_text(encoding="utf-8")).text
+    assert "one image, p50, int8: ../../board 7" in text
+    (kept,) = (run / "devices").iterdir()
+    assert re.fullmatch(r"board-7-\w{8}\.json", kept.name)
+
+
+def test_a_run_that_is_read_only_shows_what_was_sent_and_keeps_nothing(
+    run: Path,
+    bundle: Path,
+    tmp_path: Path,
+    read_only: Callable[[Path], None],
+    parsed: Callable[[str], Any],
+    device_result: Callable[..., Path],
+) -> None:
+    sent = device_result(tmp_path / "result.json", "board 7", 7, bundle)
+    read_only(run)
+    page = write_report(run, [sent], tmp_path / "page.html")
+    assert "one image, p50, int8: board 7" in parsed(page.read_text(encoding="utf-8")).text
+    assert not (run / "devices").exists()
+
+
+def test_a_result_of_an_earlier_bundle_is_shown_apart_and_proves_nothing(
+    run: Path,
+    bundle: Path,
+    tmp_path: Path,
+    parsed: Callable[[str], Any],
+    device_result: Callable[..., Path],
+) -> None:
+    sent = device_result(tmp_path / "result.json", "board 7", 7, bundle)
+    assert OF_ANOTHER not in parsed(write_report(run, [sent]).read_text(encoding="utf-8")).text
+    with (bundle / "manifest.json").open("a", encoding="utf-8") as stream:
+        stream.write("\n")  # as another export would
+    text = parsed(write_report(run).read_text(encoding="utf-8")).text
+    assert f"results {OF_ANOTHER}" in text
+    assert "No device has answered for this bundle yet" in text
+    assert "On the device" not in text
+    told = CliRunner().invoke(app, ["report", str(run), str(sent)])
+    assert f"is {OF_ANOTHER}: shown apart" in told.stderr
+
+
+def test_a_bundle_outside_a_run_keeps_results_and_stays_whole_when_it_is_replaced(
+    tiny_bundle: Bundle,
+    tiny_contents: BundleContents,
+    tmp_path: Path,
+    parsed: Callable[[str], Any],
+    device_result: Callable[..., Path],
+) -> None:
+    sent = device_result(tmp_path / "result.json", "board 7", 7, tiny_bundle.folder)
+    write_report(tiny_bundle.folder, [sent])
+    open_bundle(tiny_bundle.folder)
+    write_bundle(tiny_bundle.folder, dataclasses.replace(tiny_contents, status="failed"))
+    page = write_report(tiny_bundle.folder).read_text(encoding="utf-8")
+    assert f"results {OF_ANOTHER}" in parsed(page).text
+
+
+def test_a_damaged_result_is_named_with_what_to_do_and_hides_no_other(
+    run: Path, bundle: Path, tmp_path: Path, device_result: Callable[..., Path]
+) -> None:
+    write_report(run, [device_result(tmp_path / f"{n}.json", f"board {n}", n) for n in (7, 9)])
+    kept, _ = sorted((run / "devices").iterdir())
+    for damaged in (kept, bundle / "result.json"):
+        damaged.write_text("{", encoding="utf-8")
+    shown = CliRunner().invoke(app, ["report", str(run), "--json"])
+    (device,) = json.loads(shown.stdout)["devices"]
+    assert (device["device"], shown.exit_code) == ("board 9", 0)
+    assert f"left out: file cannot be read as JSON ({kept}): delete it" in shown.stderr
+    in_bundle = f"left out: file cannot be read as JSON ({bundle / 'result.json'}): delete it, or"
+    assert in_bundle in shown.stderr
+    assert "board 9" in (run / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("value", ["1" + 400 * "0", "NaN", "1e999", "-1", "true", '"7"'])
+@pytest.mark.parametrize("name", ["p50", "throughput_per_s", "mean_top1"])
+def test_a_result_with_what_is_no_measurement_is_refused_and_not_kept(
+    name: str, value: str, run: Path, tmp_path: Path
+) -> None:
+    times = {"p50": 7, "throughput_per_s": 7, "mean_top1": 1}
+    texts = {key: value if key == name else str(number) for key, number in times.items()}
+    model = (
+        f'{{"latency": {{"percentile_ms": {{"p50": {texts["p50"]}}}, '
+        f'"throughput_per_s": {texts["throughput_per_s"]}}}, '
+        f'"data": {{"mean_top1": {texts["mean_top1"]}}}}}'
+    )
+    sent = tmp_path / "result.json"
+    whole = f'{{"marker": "{MARKER}", "device": {{}}, "models": {{"int8": {model}}}}}'
+    sent.write_text(whole, encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"is not whole|cannot be read"):
+        write_report(run, [sent])
+    assert not (run / "devices").exists()
+
+
+@pytest.mark.parametrize("key", ["board", "\\ud800"])
+def test_a_result_with_what_no_file_can_hold_is_refused(
+    key: str, run: Path, tmp_path: Path
+) -> None:
+    sent = tmp_path / "result.json"
+    text = f'{{"marker": "{MARKER}", "device": {{"{key}": "\\ud800"}}, "models": {{}}}}'
+    sent.write_text(text, encoding="utf-8")
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        write_report(run, [sent])
+
+
+def test_a_result_is_kept_once_its_page_is_made(
+    run: Path, tmp_path: Path, device_result: Callable[..., Path]
+) -> None:
+    sources = gather(run, [device_result(tmp_path / "result.json", "board", 7)])
+    assert sources.run
+    torn = dataclasses.replace(sources.run, evaluation={"rungs": None})
+    with pytest.raises(TypeError):
+        write_page(dataclasses.replace(sources, run=torn))
+    assert not (run / "devices").exists()
+    write_page(sources)
+    assert len(list((run / "devices").iterdir())) == 1
+
+
+def test_a_result_that_cannot_be_kept_is_on_this_page_and_that_is_said(
+    run: Path, tmp_path: Path, device_result: Callable[..., Path]
+) -> None:
+    (run / "devices").touch()
+    sent = device_result(tmp_path / "result.json", "board 7", 7)
+    shown = CliRunner().invoke(app, ["report", str(run), str(sent)])
+    assert shown.exit_code == 0, shown.exception
+    assert "on this page alone, not kept: cannot write" in shown.stderr
+    assert "board 7" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_verdict_states_the_time_on_the_device_of_this_bundle_alone(
+    run: Path,
+    bundle: Path,
+    tmp_path: Path,
+    parsed: Callable[[str], Any],
+    device_result: Callable[..., Path],
+) -> None:
+    ours, host = (device_result(tmp_path / f"{n}.json", f"board {n}", n, bundle) for n in (7, 11))
+    other = device_result(tmp_path / "9.json", "board 9", 9)
+    document = json.loads(host.read_text(encoding="utf-8"))
+    document["models"]["int8"]["not_target"] = "host"
+    host.write_text(json.dumps(document), encoding="utf-8")
+    text = parsed(write_report(run, [ours, other, host]).read_text(encoding="utf-8")).text
+    assert text.count("On the device") == 1
+    assert "one image, p50, int8: board 7" in text
+
+
+def test_a_result_of_a_host_is_no_device(
+    run: Path,
+    bundle: Path,
+    tmp_path: Path,
+    parsed: Callable[[str], Any],
+    device_result: Callable[..., Path],
+) -> None:
+    missing = "No device has answered yet, only a host"
+    result = device_result(tmp_path / "host.json", "a laptop", 7, bundle)
+    document = json.loads(result.read_text(encoding="utf-8"))
+    document["models"] = {"fp16": document["models"]["int8"]}
+    document["models"]["fp16"] |= {
+        "backend": "onnxruntime",
+        "version": "1.0",
+        "not_target": "x86_64 host, not the target",
+        "notes": [FP16_IN_ENGINE],
+    }
+    result.write_text(json.dumps(document), encoding="utf-8")
+    text = parsed(write_report(run, [result]).read_text(encoding="utf-8")).text
+    assert "onnxruntime 1.0, x86_64 host, not the target" in text
+    assert "fp32graph of the fp16 bundle" in text
+    assert "noted in the result of a laptop" in text
+    assert missing in text
+    board = device_result(tmp_path / "board.json", "a board", 9, bundle)
+    text = parsed(write_report(run, [result, board]).read_text(encoding="utf-8")).text
+    assert missing not in text
+
+
+@pytest.mark.parametrize("not_target", ["", "x86_64 host, not the target"])
+def test_a_board_that_answers_with_faults_alone_has_answered(
+    run: Path,
+    bundle: Path,
+    tmp_path: Path,
+    not_target: str,
+    parsed: Callable[[str], Any],
+    device_result: Callable[..., Path],
+) -> None:
+    result = device_result(tmp_path / "board.json", "a board", 9, bundle)
+    document = json.loads(result.read_text(encoding="utf-8"))
+    document |= {"models": {}, "faults": ["no TensorRT"], "not_target": not_target}
+    result.write_text(json.dumps(document), encoding="utf-8")
+    text = parsed(write_report(run, [result]).read_text(encoding="utf-8")).text
+    assert "no TensorRT" in text
+    assert ("No device has answered yet" in text) is bool(not_target)
