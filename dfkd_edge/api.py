@@ -18,48 +18,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dfkd_edge import pipeline
 from dfkd_edge.artifacts import StudentArtifact
-from dfkd_edge.benchmark_command import benchmark_bundle, benchmark_document
-from dfkd_edge.class_findings import as_document
-from dfkd_edge.class_lint import lint_classes as _lint_classes
+from dfkd_edge.bundles.opening import find_bundle
+from dfkd_edge.bundles.opening import open_bundle as _open_bundle
+from dfkd_edge.bundles.predict import classify_pictures
+from dfkd_edge.class_lint.findings import as_document
+from dfkd_edge.class_lint.lint import lint_classes as _lint_classes
 from dfkd_edge.class_names import read_class_names
-from dfkd_edge.config import TeacherConfig
+from dfkd_edge.config.file import RUNS, distill_overrides, export_overrides
+from dfkd_edge.config.settings import TeacherConfig
 from dfkd_edge.console import ConsoleReporter, make_console
-from dfkd_edge.deployment.opening import find_bundle
-from dfkd_edge.deployment.opening import open_bundle as _open_bundle
-from dfkd_edge.distill_command import (
-    DistillRequest,
-    distill_planned,
-    plan_run,
-)
 from dfkd_edge.errors import DfkdEdgeError as DfkdEdgeError
 from dfkd_edge.errors import GateFailedError as GateFailedError
-from dfkd_edge.export_command import (
-    CheckRequest,
+from dfkd_edge.machine.process import check_device
+from dfkd_edge.networks.students import Student
+from dfkd_edge.networks.students import load_student as _load_student
+from dfkd_edge.preflight import (
+    DistillRequest,
     ExportRequest,
-    export_planned,
-    measure_bundle,
+    plan_check,
+    plan_distill,
     plan_export,
 )
-from dfkd_edge.flags import distill_overrides, export_overrides
-from dfkd_edge.options import RUNS
-from dfkd_edge.plugins import list_targets as list_targets
-from dfkd_edge.plugins import load_target as load_target
-from dfkd_edge.predict_command import classify_pictures
-from dfkd_edge.process import check_device
 from dfkd_edge.report import write_report as write_report
-from dfkd_edge.report_command import refresh_report
+from dfkd_edge.report.page import refresh_report
 from dfkd_edge.runtime.bundle_files import VALIDATION, Bundle, read_json
 from dfkd_edge.runtime.preprocess import read_picture as read_picture
 from dfkd_edge.runtime.timing import TimingRequest
-from dfkd_edge.students import Student
-from dfkd_edge.students import load_student as _load_student
+from dfkd_edge.target_profiles.lookup import list_targets as list_targets
+from dfkd_edge.target_profiles.lookup import load_target as load_target
+from dfkd_edge.validation.benchmark import benchmark_bundle, benchmark_document
 from dfkd_edge.validation.gate import require_passed
-
-if TYPE_CHECKING:
-    from dfkd_edge.pipeline import DistillResult
 
 LATEST = RUNS / "latest"
 AnyPath = str | PathLike[str]
@@ -75,7 +67,7 @@ def distill(
     quiet: bool = False,
     tensorboard: bool = False,
     **settings: object,
-) -> DistillResult:
+) -> pipeline.DistillResult:
     """Turn class names into a student; the same call resumes a stopped run.
 
     Args:
@@ -97,21 +89,15 @@ def distill(
         config_path=_path(config),
         overrides=tuple(distill_overrides(given)),
         output=_path(output),
-        runs=RUNS,
-        num_threads=None,
         resume=resume,
         exist_ok=exist_ok,
-        save_config=None,
-        dry_run=False,
-        as_json=False,
-        quiet=quiet,
         tensorboard=tensorboard,
     )
-    plan = plan_run(request)
+    plan = plan_distill(request)
     check_device(plan.config.device)
-    console = make_console(quiet)
-    result = distill_planned(plan, request, ConsoleReporter(console))
-    refresh_report(plan.output, console)
+    reporter = ConsoleReporter(make_console(quiet))
+    result = pipeline.distill(plan, reporter)
+    refresh_report(plan.output, reporter)
     return result
 
 
@@ -145,13 +131,10 @@ def export(
         data=str(data),
         output=_path(output),
         exist_ok=exist_ok,
-        dry_run=False,
-        as_json=False,
-        quiet=quiet,
     )
-    console = make_console(quiet)
-    bundle = export_planned(plan_export(request), request, ConsoleReporter(console))
-    refresh_report(bundle.folder, console)
+    reporter = ConsoleReporter(make_console(quiet))
+    bundle = pipeline.export(plan_export(request), reporter)
+    refresh_report(bundle.folder, reporter)
     require_passed(read_json(bundle.folder / VALIDATION)["gate"], bundle.folder)
     return bundle
 
@@ -177,12 +160,10 @@ def check(
     Raises:
         DfkdEdgeError: any error of the tree but that of the gate.
     """
-    request = CheckRequest(
-        bundle=Path(bundle), data=str(data), max_drop=max_drop, as_json=False, quiet=quiet
-    )
-    console = make_console(quiet)
-    opened, document = measure_bundle(request, console)
-    return {**document, "report": refresh_report(opened.folder, console)}
+    opened = plan_check(Path(bundle), str(data))
+    reporter = ConsoleReporter(make_console(quiet))
+    document = pipeline.check(opened, str(data), max_drop, reporter)
+    return {**document, "report": refresh_report(opened.folder, reporter)}
 
 
 def benchmark(
@@ -210,9 +191,9 @@ def benchmark(
     """
     opened = _open_bundle(find_bundle(Path(bundle)))
     request = TimingRequest(warmup, duration)
-    console = make_console(quiet=True)
+    reporter = ConsoleReporter(make_console(quiet=True))
     return benchmark_document(
-        opened, benchmark_bundle(opened, precision, request, threads, console)
+        opened, benchmark_bundle(opened, precision, request, threads, reporter)
     )
 
 

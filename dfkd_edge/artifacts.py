@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.run_dir import atomic_write, file_hash
-from dfkd_edge.target_profile import Precision
+from dfkd_edge.files import atomic_write, file_hash
+from dfkd_edge.target_profiles.profile import Precision
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

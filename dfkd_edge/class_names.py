@@ -13,9 +13,13 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dfkd_edge.class_slips import names_on_a_line, prompt_after_spaces
 from dfkd_edge.errors import ClassNamesError
+
+if TYPE_CHECKING:
+    pass
+
 
 MIN_CLASSES, MAX_CLASSES = 2, 1_000
 MAX_NAME_CHARACTERS, MAX_PROMPT_CHARACTERS = 100, 300
@@ -175,3 +179,19 @@ def _parse_line(line: str, place: str) -> tuple[str, str | None]:
             hint="write the prompt after the tab, or remove the tab",
         )
     return name, prompt or None
+
+
+WIDE_GAP = re.compile(r"\s{2,}")
+SEPARATORS = re.compile(r"[,;]")
+ONE_TAB = "put one tab between name and prompt"
+
+
+def prompt_after_spaces(name: str) -> tuple[str, str] | None:
+    """Part a name where several spaces stand before a phrase, as a tab should; else None."""
+    before, *after = WIDE_GAP.split(name, maxsplit=1)
+    return (before, after[0]) if after and len(after[0].split()) > 1 else None
+
+
+def names_on_a_line(name: str) -> list[str]:
+    """Part a name at commas and semicolons; ImageNet's names have them between synonyms."""
+    return [part.strip() for part in SEPARATORS.split(name) if part.strip()]

@@ -10,36 +10,22 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from dfkd_edge import __version__
-from dfkd_edge.benchmark_command import benchmark
-from dfkd_edge.classes_command import classes_app
-from dfkd_edge.deploy_cli import check, export, run
+from dfkd_edge.commands.benchmark import benchmark
+from dfkd_edge.commands.check import check
+from dfkd_edge.commands.classes import classes_app
+from dfkd_edge.commands.distill import distill
+from dfkd_edge.commands.export import export
+from dfkd_edge.commands.inspect_folder import inspect
+from dfkd_edge.commands.machine import cache_app, doctor
+from dfkd_edge.commands.predict import predict
+from dfkd_edge.commands.report import report
+from dfkd_edge.commands.run import run
+from dfkd_edge.commands.synthesize import synthesize
+from dfkd_edge.commands.targets import targets_app
 from dfkd_edge.errors import DfkdEdgeError
-from dfkd_edge.flags import distill_overrides
-from dfkd_edge.inspect_command import inspect
-from dfkd_edge.interruption import Terminated, interrupt_on_sigterm, interrupted_line
-from dfkd_edge.machine_commands import cache_app, doctor
-from dfkd_edge.options import (
-    RUNS,
-    AsJson,
-    Classes,
-    ConfigFile,
-    Device,
-    File,
-    Number,
-    Quiet,
-    RedoRun,
-    RunOutput,
-    RunSet,
-    Text,
-    Verbose,
-    Workers,
-)
-from dfkd_edge.predict_command import predict
-from dfkd_edge.report_command import report
+from dfkd_edge.machine.interruption import Terminated, interrupt_on_sigterm, interrupted_line
 from dfkd_edge.runtime.faults import Fault
-from dfkd_edge.synthesize_command import synthesize
-from dfkd_edge.targets_command import targets_app
+from dfkd_edge.version import __version__
 
 COMMANDS = (
     *("distill", "synthesize", "export", "check", "run", "benchmark", "predict", "report"),
@@ -94,100 +80,6 @@ def _options(
     ] = False,
 ) -> None:
     """From a list of class names to a compact image classifier, without a single image."""
-
-
-def distill(
-    classes: Classes = None,
-    output: RunOutput = None,
-    data: Annotated[
-        File,
-        typer.Option(help="Labelled pictures, for evaluation only: DIR/[DOMAIN/]CLASS/*.jpg."),
-    ] = None,
-    images: Annotated[
-        File, typer.Option(help="A few real pictures to learn from: DIR/[CLASS/]*.jpg.")
-    ] = None,
-    preset: Annotated[
-        Text, typer.Option(help="Settings to start from: mini, mini-high, clip-b32 or clip-l14.")
-    ] = None,
-    teacher: Annotated[
-        Text, typer.Option(help="mini, an open_clip name or a local folder (default: mini).")
-    ] = None,
-    pretrained: Annotated[
-        Text, typer.Option(help="open_clip's tag of the teacher's weights.")
-    ] = None,
-    student: Annotated[Text, typer.Option(help="mini or a timm name (default: mini).")] = None,
-    student_init: Annotated[
-        Text, typer.Option(help="pretrained or random (default: pretrained).")
-    ] = None,
-    prompts: Annotated[
-        Text, typer.Option(help="base, mix, random or contrastive (default: contrastive).")
-    ] = None,
-    num_styles: Annotated[Number, typer.Option(help="Styles of the prompts (default: 16).")] = None,
-    synthesis: Annotated[
-        Text, typer.Option(help="amortized, per-image or diffusion (default: amortized).")
-    ] = None,
-    imgsz: Annotated[Number, typer.Option(help="Side of the student's input in pixels.")] = None,
-    steps: Annotated[Number, typer.Option(help="Distillation steps (default: 200).")] = None,
-    batch_size: Annotated[Number, typer.Option(help="Views a step (default: 96).")] = None,
-    workers: Workers = None,
-    device: Device = None,
-    seed: Annotated[
-        Number, typer.Option(help="Every random number follows from it (default: 0).")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Go on with what is done, or start over.")
-    ] = True,
-    exist_ok: RedoRun = False,
-    config: ConfigFile = None,
-    set_: RunSet = None,
-    save_config: Annotated[File, typer.Option(help="Write the resolved settings here.")] = None,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Mirror the metrics to RUN/tensorboard.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check, show plan and settings, do nothing.")
-    ] = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Turn class names into a compact student of CLIP; the same command resumes a stopped run."""
-    flags = {
-        "classes": classes,
-        "data": data,
-        "images": images,
-        "preset": preset,
-        "teacher": teacher,
-        "pretrained": pretrained,
-        "student": student,
-        "student_init": student_init,
-        "prompts": prompts,
-        "num_styles": num_styles,
-        "synthesis": synthesis,
-        "imgsz": imgsz,
-        "steps": steps,
-        "batch_size": batch_size,
-        "device": device,
-        "seed": seed,
-    }
-    from dfkd_edge.distill_command import DistillRequest, run_request
-
-    run_request(
-        DistillRequest(
-            config_path=config,
-            overrides=(*(set_ or ()), *distill_overrides(flags)),
-            output=output,
-            runs=RUNS,
-            num_threads=workers,
-            resume=resume,
-            exist_ok=exist_ok,
-            save_config=save_config,
-            dry_run=dry_run,
-            as_json=as_json,
-            quiet=quiet,
-            tensorboard=tensorboard,
-        )
-    )
 
 
 for verb in (distill, synthesize, export, check, run, benchmark, predict, report, doctor, inspect):

@@ -21,7 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from dfkd_edge.interruption import note_step
+from dfkd_edge.machine.interruption import note_step
 from dfkd_edge.runtime.counting import duration_text
 
 PIPE_WIDTH = 200
@@ -180,8 +180,8 @@ class ConsoleReporter:
         self.note(f"[green]✓[/green] {name} [dim]{seconds:.0f} s[/dim]")
 
     def note(self, text: str) -> None:
-        """Say one line that stays."""
-        self.console.print(text)
+        """Say one line that stays, as plain text."""
+        self.console.print(text, markup=False)
 
 
 def make_console(quiet: bool) -> Console:

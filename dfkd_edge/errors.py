@@ -13,6 +13,11 @@ DfkdEdgeError                    exit code 1   something failed; nothing that wa
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
+from dfkd_edge.runtime.faults import Fault
+
 
 class DfkdEdgeError(Exception):
     """What is wrong, where, and what to do next, in one line."""
@@ -69,3 +74,26 @@ class EnvironmentLackingError(DfkdEdgeError):
     """This machine lacks something: weights, space, a device."""
 
     exit_code = 4
+
+
+BY_EXIT_CODE: dict[int, type[DfkdEdgeError]] = {
+    1: ArtifactError,
+    2: UsageError,
+    3: GateFailedError,
+    4: EnvironmentLackingError,
+}
+
+
+@contextlib.contextmanager
+def faults_as_errors() -> Iterator[None]:
+    """Raise a runtime fault as the error with its exit code.
+
+    Raises:
+        DfkdEdgeError: in place of any Fault.
+    """
+    try:
+        yield
+    except Fault as fault:
+        raise BY_EXIT_CODE[fault.exit_code](
+            fault.what, where=fault.where, hint=fault.hint
+        ) from fault

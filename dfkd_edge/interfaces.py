@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import ModelFile
-from dfkd_edge.config import ExportConfig
-from dfkd_edge.run_dir import RunDir, content_hash
-from dfkd_edge.target_profile import TargetProfile
+from dfkd_edge.config.settings import ExportConfig
+from dfkd_edge.target_profiles.profile import TargetProfile
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -37,7 +36,7 @@ class Reporter(Protocol):
         """Open the bar of a stage; `done` counts what an earlier run has finished."""
 
     def note(self, text: str) -> None:
-        """Say one line that stays."""
+        """Say one line of plain text that stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,17 +138,3 @@ class Exporter(Protocol):
         Raises:
             ConversionError: the model cannot be converted for this target.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class StageContext:
-    """The surroundings of a stage."""
-
-    run_dir: RunDir
-    reporter: Reporter
-    seed: int
-    device: str
-
-    def stage_key(self, stage: str, *inputs: object) -> str:
-        """Hash what a stage's result depends on: seed, device, config and inputs."""
-        return content_hash(stage, self.seed, self.device, *inputs)

@@ -1,32 +1,58 @@
-"""The straight line from class names to a proven bundle. Read this first."""
+"""The straight line from class names to a proven bundle: one function a verb. Read this first.
+
+Commands and Python API check a request (`preflight.py`), then call what stands here; stages meet
+through the typed artifacts that are passed from line to line.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dfkd_edge.artifacts import PromptSet, StudentArtifact, SurrogateSet
-from dfkd_edge.calibration_need import find_shortage
+from dfkd_edge.bundles.bundle import export_workplace
+from dfkd_edge.class_lint.slips import note_slips
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.config import PipelineConfig
-from dfkd_edge.config_file import to_toml
-from dfkd_edge.deployment.export import ExportPlan, export_student
-from dfkd_edge.deployment.workplace import export_workplace
-from dfkd_edge.distillation import distill
-from dfkd_edge.few_shot import join_pictures
-from dfkd_edge.finished_run import open_finished_run
-from dfkd_edge.interfaces import Reporter, StageContext
-from dfkd_edge.plugins import load_target
+from dfkd_edge.config.file import to_toml
+from dfkd_edge.config.settings import PipelineConfig
+from dfkd_edge.conversion.calibration_need import find_shortage
+from dfkd_edge.deployment.export import export_student
+from dfkd_edge.distillation import distill as distill_student
+from dfkd_edge.files import atomic_write
+from dfkd_edge.interfaces import Reporter, WorkShare
+from dfkd_edge.machine.process import is_of_torchrun, speaks
+from dfkd_edge.networks.students import require_start
+from dfkd_edge.networks.teacher import Teacher, load_teacher
+from dfkd_edge.networks.weights import require_weights
+from dfkd_edge.pictures.few_shot import join_pictures
+from dfkd_edge.pictures.labelled import note_strangers
+from dfkd_edge.preflight import DistillPlan, ExportPlan
 from dfkd_edge.prompts import diversify_prompts, require_styles
-from dfkd_edge.real_pictures import RealPictures
-from dfkd_edge.run_dir import RunDir, atomic_write
+from dfkd_edge.results.kept import keep_check
+from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runs.finished import open_finished_run
+from dfkd_edge.runs.lock import holder_of
+from dfkd_edge.runs.log import LoggedReporter, mirrored
+from dfkd_edge.runs.run_dir import RunDir, noting_what_is_kept, open_run, point_latest
+from dfkd_edge.runs.shares import shards_of_job
 from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.students import require_start
-from dfkd_edge.synthesis import require_synthesizer, synthesize
-from dfkd_edge.teacher import Teacher, load_teacher
-from dfkd_edge.validation.metrics import evaluate
-from dfkd_edge.weights import require_weights
+from dfkd_edge.synthesis import require_synthesizer
+from dfkd_edge.synthesis import synthesize as synthesize_images
+from dfkd_edge.synthesis.decoders import SynthesisSetup
+from dfkd_edge.synthesis.synthesize import await_shards, make_shards, missing_shards
+from dfkd_edge.target_profiles.lookup import load_target
+from dfkd_edge.validation.check import check_bundle
+from dfkd_edge.validation.evaluate import evaluate
+
+LOCK_WAIT_S = 3_600.0
+"""For a process that makes the prompts, or works in the same run for another reason."""
+RANKS_WAIT_S = 6 * 3_600.0
+"""For the next shard of another process. Torchrun ends all of them when one fails; this is for one
+that hangs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +66,106 @@ class DistillResult:
     evaluation: dict[str, Any]
 
 
-def run_distill(
-    config: PipelineConfig,
-    teacher: Teacher,
-    pictures: RealPictures | None,
-    run_dir: RunDir,
-    reporter: Reporter,
-) -> DistillResult:
-    """From a teacher that knows the class names to a working student."""
-    context = StageContext(run_dir, reporter, config.seed, config.device)
-    prompts = run_prompts(config, teacher, context)
-    surrogates = synthesize(prompts, teacher, config.synthesis, context)
-    shortage = find_shortage(surrogates.summary, config.export, load_target(config.export.target))
-    if shortage:
-        reporter.note(f"  {shortage.what}: {shortage.ways}")
-    training = join_pictures(surrogates, pictures, teacher, config.few_shot, context)
-    student = distill(teacher, training, config.distillation, context)
-    evaluation = evaluate(student, teacher, surrogates, config.data, context)
+def distill(plan: DistillPlan, reporter: Reporter) -> DistillResult:
+    """From class names to a working student in its run directory, which runs/latest then names.
+
+    The directory is made, or an earlier one touched, once all that the run needs is known to serve.
+
+    Raises:
+        DfkdEdgeError: any error of the tree.
+    """
+    started = time.monotonic()
+    config = plan.config
+    note_slips(plan.class_names.names, reporter)
+    if config.data:
+        note_strangers(Path(config.data), plan.class_names.names, reporter)
+    teacher = open_teacher(config, plan.class_names, reporter)
+    with (
+        noting_what_is_kept(plan.output),
+        open_run(plan.output, plan.key, resume=plan.resume, exist_ok=plan.exist_ok) as run_dir,
+        mirrored(run_dir) if plan.tensorboard else contextlib.nullcontext(),
+    ):
+        reporter.note(f"run directory: {plan.output}")
+        context = StageContext(
+            run_dir, LoggedReporter(reporter, run_dir), config.seed, config.device
+        )
+        prompts = make_prompts(config, teacher, context)
+        surrogates = synthesize_images(prompts, teacher, config.synthesis, context)
+        _note_shortage(surrogates, config, context.reporter)
+        training = join_pictures(surrogates, plan.pictures, teacher, config.few_shot, context)
+        student = distill_student(teacher, training, config.distillation, context)
+        evaluation = evaluate(student, teacher, surrogates, config.data, context)
+        run_dir.log(f"done in {time.monotonic() - started:.0f} s")
+    point_latest(plan.output.parent, plan.output)
     return DistillResult(run_dir.path, prompts, training, student, evaluation)
+
+
+def synthesize(plan: DistillPlan, share: WorkShare, reporter: Reporter) -> dict[str, Any]:
+    """Make this process's shards; close the stage when none is missing and it is the one to.
+
+    Each of n processes makes every n-th shard; a shard depends on the seed and its number alone, so
+    the set is the same however it is split. Processes meet in the run directory and nowhere else:
+    the first one makes the prompts under the run's lock, the last one to find every shard closes
+    the stage. Those of torchrun are one job: its first process waits for the shards of the others,
+    closes the stage and speaks.
+
+    Returns:
+        run, num_shards, num_shards_missing, and the set's summary (None while shards are missing).
+    """
+    config, output = plan.config, plan.output
+    open_locked = functools.partial(
+        open_run, output, plan.key, resume=True, exist_ok=plan.exist_ok, wait_s=LOCK_WAIT_S
+    )
+    teacher = open_teacher(config, plan.class_names, reporter)
+    holder = holder_of(output)
+    turn = f"waiting for {holder}: jobs that share a run take turns at its prompts"
+    with contextlib.ExitStack() as stack:
+        with reporter.stage(turn, 1) if holder else contextlib.nullcontext():
+            run_dir = stack.enter_context(open_locked())
+        context = StageContext(run_dir, reporter, config.seed, config.device)
+        prompts = make_prompts(config, teacher, context)
+    setup = SynthesisSetup(prompts, teacher, config.synthesis, context)
+    with noting_what_is_kept(output):
+        make_shards(setup, share)
+    if is_of_torchrun() and speaks():
+        await_shards(setup, shards_of_job(share, config.synthesis.num_shards), RANKS_WAIT_S)
+    missing, summary = missing_shards(setup), None
+    if not missing and speaks():
+        with open_locked() as run_dir:
+            context = StageContext(run_dir, reporter, config.seed, config.device)
+            summary = synthesize_images(prompts, teacher, config.synthesis, context).summary
+    return {
+        "run": str(output),
+        "num_shards": config.synthesis.num_shards,
+        "num_shards_missing": len(missing),
+        "surrogates": summary,
+    }
+
+
+def export(plan: ExportPlan, reporter: Reporter) -> Bundle:
+    """From a finished student to a proven bundle; its status says whether the gate passed.
+
+    Raises:
+        DfkdEdgeError: any error of the tree but that of the gate.
+    """
+    with export_workplace(plan.run) as work:
+        run = open_finished_run(plan.run)
+        context = StageContext(RunDir(run.path, {}), reporter, plan.config.seed, plan.config.device)
+        return export_student(run, plan, work, context)
+
+
+def check(bundle: Bundle, data: str, max_drop: float | None, reporter: Reporter) -> dict[str, Any]:
+    """Climb the ladder on a bundle again, and keep what was measured in it.
+
+    Returns:
+        The document of `check --json` without the report.
+
+    Raises:
+        DfkdEdgeError: any error of the tree but that of the gate.
+    """
+    document = check_bundle(bundle, data, max_drop, reporter)
+    keep_check(bundle.folder, document, reporter)
+    return document
 
 
 def open_teacher(config: PipelineConfig, class_names: ClassNames, reporter: Reporter) -> Teacher:
@@ -76,34 +184,21 @@ def open_teacher(config: PipelineConfig, class_names: ClassNames, reporter: Repo
     return teacher
 
 
-def run_prompts(config: PipelineConfig, teacher: Teacher, context: StageContext) -> PromptSet:
-    """Record the request and make the prompts."""
-    _record_request(config, teacher.classes, context.run_dir)
-    return diversify_prompts(teacher, config.prompts, context)
-
-
-def run_export_stage(
-    run_path: Path,
-    config: PipelineConfig,
-    folder: Path,
-    data: str,
-    exist_ok: bool,
-    reporter: Reporter,
-) -> Bundle:
-    """From a finished student to a proven bundle in `folder`."""
-    with export_workplace(run_path) as work:
-        run = open_finished_run(run_path)
-        context = StageContext(RunDir(run.path, {}), reporter, config.seed, config.device)
-        target = load_target(config.export.target)
-        plan = ExportPlan(folder=folder, work=work, data=data, exist_ok=exist_ok)
-        return export_student(run, target, config.export, plan, context)
-
-
-def _record_request(config: PipelineConfig, class_names: ClassNames, run_dir: RunDir) -> None:
+def make_prompts(config: PipelineConfig, teacher: Teacher, context: StageContext) -> PromptSet:
+    """Record the request in the run directory and make the prompts."""
+    classes, run_dir = teacher.classes, context.run_dir
     lines = [
         f"{name}\t{prompt}" if prompt else name
-        for name, prompt in zip(class_names.names, class_names.prompts, strict=True)
+        for name, prompt in zip(classes.names, classes.prompts, strict=True)
     ]
     atomic_write(run_dir.path / "classes.txt", "\n".join(lines) + "\n")
     atomic_write(run_dir.path / "config.toml", to_toml(config))
-    run_dir.log(f"distill {len(class_names)} classes from {config.classes}")
+    run_dir.log(f"distill {len(classes)} classes from {config.classes}")
+    return diversify_prompts(teacher, config.prompts, context)
+
+
+def _note_shortage(surrogates: SurrogateSet, config: PipelineConfig, reporter: Reporter) -> None:
+    """Tell, before hours of training, that INT8 will lack images to calibrate on."""
+    shortage = find_shortage(surrogates.summary, config.export, load_target(config.export.target))
+    if shortage:
+        reporter.note(f"  {shortage.what}: {shortage.ways}")

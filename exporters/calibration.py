@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import Bytes, Floats, Ints, SurrogateSet
-from dfkd_edge.config import ExportConfig
+from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.runtime.preprocess import resized_images
-from dfkd_edge.target_profile import TargetProfile
+from dfkd_edge.target_profiles.profile import TargetProfile
 
 from .range_estimators import Histogram, clip_range
 

@@ -14,10 +14,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from dfkd_edge.artifacts import ModelFile
-from dfkd_edge.config import ExportConfig
+from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.errors import ConversionError
-from dfkd_edge.run_dir import atomic_write
-from dfkd_edge.target_profile import TargetProfile
+from dfkd_edge.files import atomic_write
+from dfkd_edge.target_profiles.profile import TargetProfile
 
 from .graph_edit import WEIGHTED, GraphView, serialise, set_precision
 from .onnx_graph import TEXT_HEAD

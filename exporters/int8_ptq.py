@@ -11,10 +11,10 @@ from typing import Any
 import onnx
 
 from dfkd_edge.artifacts import Bytes, ModelFile
-from dfkd_edge.config import ExportConfig
+from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.errors import ConversionError
-from dfkd_edge.run_dir import atomic_write
-from dfkd_edge.target_profile import QuantizationSpec, TargetProfile
+from dfkd_edge.files import atomic_write
+from dfkd_edge.target_profiles.profile import QuantizationSpec, TargetProfile
 
 from .calibration import (
     Calibration,

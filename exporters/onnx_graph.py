@@ -19,14 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-import dfkd_edge
 from dfkd_edge.artifacts import ModelFile, StudentArtifact
-from dfkd_edge.config import ExportConfig
+from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.errors import ConversionError
-from dfkd_edge.run_dir import atomic_write
+from dfkd_edge.files import atomic_write
+from dfkd_edge.networks.students import Student, load_student
 from dfkd_edge.runtime.preprocess import contract, min_usual_max
-from dfkd_edge.students import Student, load_student
-from dfkd_edge.target_profile import Precision, TargetProfile
+from dfkd_edge.target_profiles.profile import Precision, TargetProfile
+from dfkd_edge.version import __version__
 
 from .graph_edit import name_by_weights, restamp, serialise, set_batch
 from .runners import OnnxRuntimeRunner, StudentRunner
@@ -186,7 +186,7 @@ def describe(
             "dfkd_edge.classes": json.dumps(settings["classes"], ensure_ascii=False),
             "dfkd_edge.preprocess": json.dumps(contract(size_px, min_usual_max(batch))),
             "dfkd_edge.precision": precision,
-            "dfkd_edge.version": dfkd_edge.__version__,
+            "dfkd_edge.version": __version__,
         },
     )
 

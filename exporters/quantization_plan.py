@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import onnx
 
-from dfkd_edge.target_profile import QuantizationSpec
+from dfkd_edge.target_profiles.profile import QuantizationSpec
 
 from .graph_edit import WEIGHTED, GraphView, attribute
 from .onnx_graph import TEXT_HEAD

@@ -7,7 +7,7 @@ import onnx
 from onnx import helper
 
 from dfkd_edge.artifacts import Floats
-from dfkd_edge.target_profile import QuantizationSpec
+from dfkd_edge.target_profiles.profile import QuantizationSpec
 
 from .calibration import Calibration
 from .direct_input import find_direct_input

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import Floats
-from dfkd_edge.target_profile import QuantizationSpec
+from dfkd_edge.target_profiles.profile import QuantizationSpec
 
 from .graph_edit import GraphView, attribute
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import Floats
-from dfkd_edge.config import ExportConfig
+from dfkd_edge.config.settings import ExportConfig
 
 NUM_BINS = 8_192
 """Over (-limit, limit); zero is a bin border."""

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.errors import ConversionError
 from dfkd_edge.interfaces import ModelOutputs, Runner
+from dfkd_edge.networks.students import Student
 from dfkd_edge.runtime.device import cpu_saturates
-from dfkd_edge.students import Student
-from dfkd_edge.target_profile import REDUCED_RANGE
+from dfkd_edge.target_profiles.profile import REDUCED_RANGE
 
 from .graph_edit import WEIGHTED, GraphView
 from .quantized_weights import is_depthwise

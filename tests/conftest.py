@@ -20,16 +20,19 @@ from PIL import Image
 
 import dfkd_edge
 from dfkd_edge.artifacts import ModelFile, StudentArtifact, save_tensors
+from dfkd_edge.bundles.bundle import BundleContents, write_bundle
+from dfkd_edge.bundles.parts import GoldenSet
 from dfkd_edge.class_names import ClassNames, parse_class_names
-from dfkd_edge.config import TeacherConfig
-from dfkd_edge.deployment.bundle import BundleContents, write_bundle
-from dfkd_edge.deployment.bundle_parts import GoldenSet
-from dfkd_edge.interfaces import StageContext
-from dfkd_edge.run_dir import open_run
+from dfkd_edge.config.settings import TeacherConfig
+from dfkd_edge.networks.teacher import Teacher, load_teacher
+from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.runtime.sessions import OnnxSession, SessionRequest
-from dfkd_edge.target_profile import Precision, TargetProfile
-from dfkd_edge.teacher import Teacher, load_teacher
+from dfkd_edge.runtime.session import SessionRequest
+from dfkd_edge.runtime.sessions import OnnxSession
+from dfkd_edge.target_profiles.profile import Precision, TargetProfile
+
+pytest_plugins = ["tests.fixtures.exported", "tests.fixtures.synthesis"]
 
 QUICKSTART = Path(__file__).parents[1] / "examples" / "quickstart" / "classes.txt"
 

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 import dfkd_edge
 from dfkd_edge import api
 from dfkd_edge.cli import app
-from dfkd_edge.distill_command import DistillRequest
-from dfkd_edge.flags import DISTILL, distill_overrides
+from dfkd_edge.config.file import DISTILL, distill_overrides
+from dfkd_edge.preflight import DistillRequest
 from dfkd_edge.validation.evaluation_images import HELDOUT_DOMAIN
 
 FLAG_VALUES: dict[str, Any] = {
@@ -81,7 +81,7 @@ def test_arguments_and_flags_give_the_same_configuration(
     monkeypatch.setattr(api, "plan_run", stop)
     with pytest.raises(KeyboardInterrupt):
         dfkd_edge.distill(quickstart, **FLAG_VALUES)
-    from dfkd_edge.config_file import load_config, to_toml
+    from dfkd_edge.config.file import load_config, to_toml
 
     flags = [
         text

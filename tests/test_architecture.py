@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib
 import tomllib
 from importlib.util import find_spec
@@ -12,56 +13,117 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "dfkd_edge"
-LEAVES = (
-    *("config", "config_file", "artifacts", "interfaces", "errors", "seeding", "run_dir"),
-    *("class_names", "target_profile", "target_schema", "target_files", "plugins", "model_names"),
-    *("certainty", "real_pictures"),
+FLOORS = (
+    ("assets", "runtime", "seeding", "version"),
+    ("errors",),
+    ("class_names", "config", "files", "machine", "plugins"),
+    ("console", "target_profiles"),
+    ("artifacts",),
+    ("interfaces",),
+    ("runs",),
+    ("networks", "results"),
+    ("drawings", "pictures"),
+    ("bundles", "conversion", "distillation", "prompts", "synthesis"),
+    ("class_lint", "preflight", "report", "validation"),
+    ("deployment",),
+    ("estimates", "pipeline"),
+    ("api", "commands"),
+    ("cli",),
+    ("__init__", "__main__"),
 )
-STAGES = ("prompts", "synthesis", "distillation", "validation", "deployment", "report")
-BETWEEN_STAGES = {
-    ("distillation", "synthesis.views"),  # teacher and student see the views of the synthesis
-    # export proves what it writes: the gate decides what ships, and fits its confidence
-    ("deployment", "validation.confidence"),
-    ("deployment", "validation.evaluation_images"),
-    ("deployment", "validation.gate"),
-    ("deployment", "validation.image_folders"),
-    ("deployment", "validation.ladder"),
-    ("deployment", "validation.statistics"),
-    ("deployment", "validation.torch_runners"),
-    ("deployment", "distillation.qat"),  # the last resort of repair trains with simulated INT8
-}
-"""Who takes what from another stage, and why; everything else meets through artifacts."""
+"""The house from the ground up. An import goes down, lazy ones included; rooms of one floor meet
+through artifacts below them and are joined above them."""
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+EXPORTERS_SEE = {*(room for rooms in FLOORS[:8] for room in rooms), "conversion"}
+"""Backends read graphs with the eyes of the lint, and know nothing else of the stages."""
 HEAVY = {"torch", "torchvision", "open_clip", "timm", "diffusers", "onnx", "onnxruntime"}
+LIGHT_FLOORS = 6
+"""Up to `interfaces`, a module loads without a heavy library."""
+FACES = {"cli", "commands", "console"}
+"""Who may speak in colours."""
 
 
-def imported(path: Path, top_level_only: bool = False) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = tree.body if top_level_only else list(ast.walk(tree))
-    found = set()
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
+def modules() -> dict[str, Path]:
+    """Every module of the core by its name below dfkd_edge; a package by the name of its folder."""
+    found = {}
+    for path in CORE.rglob("*.py"):
+        parts = path.relative_to(CORE).with_suffix("").parts
+        is_package = parts[-1] == "__init__" and len(parts) > 1
+        found[".".join(parts[:-1] if is_package else parts)] = path
     return found
 
 
-@pytest.mark.parametrize("leaf", LEAVES)
-def test_leaves_import_no_heavy_library_and_no_stage(leaf: str) -> None:
-    names = imported(CORE / f"{leaf}.py", top_level_only=True)
+def imported(path: Path, top_level_only: bool = False) -> set[str]:
+    """Names of modules, and of what is taken from them, as dotted paths."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = set()
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def ours(path: Path) -> set[str]:
+    """Modules of the core that a file imports, lazily or not."""
+    known, found = modules(), set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            submodules = {name for name in names if name.removeprefix("dfkd_edge.") in known}
+            found |= submodules | ({node.module} if names != submodules else set())
+    return {name.removeprefix("dfkd_edge.") for name in found} & set(known)
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def test_every_room_has_a_floor() -> None:
+    assert {room(name) for name in modules()} == set(FLOOR)
+
+
+def test_no_import_goes_up_and_none_leads_to_a_room_of_the_same_floor() -> None:
+    wrong = [
+        f"{name} -> {other}"
+        for name, path in modules().items()
+        for other in ours(path)
+        if room(other) != room(name) and FLOOR[room(other)] >= FLOOR[room(name)]
+    ]
+    assert not wrong
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    graph = {name: ours(path) - {name} for name, path in modules().items()}
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError with the circle
+
+
+def test_backends_see_the_lower_floors_and_the_view_of_graphs() -> None:
+    for path in (ROOT / "exporters").glob("*.py"):
+        assert {room(name) for name in ours(path)} <= EXPORTERS_SEE, path
+        assert {name for name in ours(path) if room(name) == "conversion"} <= {
+            "conversion",
+            "conversion.graph_view",
+        }, path
+
+
+@pytest.mark.parametrize("name", sorted(n for n in modules() if FLOOR[room(n)] < LIGHT_FLOORS))
+def test_the_lower_floors_load_no_heavy_library(name: str) -> None:
+    names = imported(modules()[name], top_level_only=True)
     assert not {n.split(".")[0] for n in names} & HEAVY
-    assert not {n for n in names if n.startswith(tuple(f"dfkd_edge.{s}" for s in STAGES))}
 
 
-def test_stages_import_nothing_of_each_other_but_what_is_listed() -> None:
-    found = {
-        (stage, name.removeprefix("dfkd_edge."))
-        for stage in STAGES
-        for path in (CORE / stage).glob("*.py")
-        for name in imported(path)
-        if name.startswith(tuple(f"dfkd_edge.{other}" for other in STAGES if other != stage))
-    }
-    assert found == BETWEEN_STAGES
+def test_only_the_faces_speak_in_colours() -> None:
+    for name, path in modules().items():
+        if room(name) not in FACES:
+            assert not any(n.split(".")[0] == "rich" for n in imported(path)), name
+
+
+def test_the_root_holds_few_files() -> None:
+    assert len(list(CORE.glob("*.py"))) <= 15
 
 
 def test_the_core_names_no_exporter_and_no_target() -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from dfkd_edge import __version__, export_command
 from dfkd_edge.cli import COMMANDS, app
+from dfkd_edge.commands import run as run_command
 from dfkd_edge.errors import ClassNamesError, ConfigError
+from dfkd_edge.version import __version__
 
 runner = CliRunner()
 
@@ -153,8 +154,8 @@ def test_run_replaces_a_bundle_only_when_told_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exist_ok: bool
 ) -> None:
     requests: list[Any] = []
-    monkeypatch.setattr(export_command, "run_request", requests.append)
-    monkeypatch.setattr(export_command, "run_export", requests.append)
+    for step in ("run_distill", "run_export"):
+        monkeypatch.setattr(run_command, step, lambda request, *_, **__: requests.append(request))
     settings = tmp_path / "run.toml"
     settings.write_text('classes = "classes.txt"\n', encoding="utf-8")
     flags = ["--exist-ok"] if exist_ok else []

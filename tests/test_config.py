@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_edge.config import DistillationConfig
-from dfkd_edge.config_file import load_config, to_toml
+from dfkd_edge.config.file import load_config, to_toml
+from dfkd_edge.config.settings import DistillationConfig
 from dfkd_edge.errors import ConfigError
-from dfkd_edge.run_dir import content_hash
+from dfkd_edge.files import content_hash
 
 
 def test_a_saved_config_loads_as_the_same_config(tmp_path: Path) -> None:

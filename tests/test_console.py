@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from dfkd_edge.commands.ladder_view import show_ladder
 from dfkd_edge.console import (
     PACE_SPACING_S,
     PIPE_WIDTH,
@@ -23,7 +24,6 @@ from dfkd_edge.console import (
     Pace,
     result_console,
 )
-from dfkd_edge.export_view import show_ladder
 from dfkd_edge.runtime.counting import duration_text
 
 RUNGS = ("teacher", "student", "onnx-fp32", "onnx-fp16", "onnx-int8", "engine")

@@ -24,18 +24,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from dfkd_edge.bundles.recipe import build_script
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.cli import INTERRUPTED, TERMINATED, app
-from dfkd_edge.config_file import load_config, to_toml
-from dfkd_edge.deployment.recipe import build_script
-from dfkd_edge.errors import (
-    DfkdEdgeError,
-    EnvironmentLackingError,
-    GateFailedError,
-    UsageError,
-)
-from dfkd_edge.plugins import load_target
+from dfkd_edge.config.file import load_config, to_toml
+from dfkd_edge.errors import DfkdEdgeError, EnvironmentLackingError, GateFailedError, UsageError
 from dfkd_edge.runtime import check as device_check
+from dfkd_edge.target_profiles.lookup import load_target
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW = ROOT / "examples" / "ci_pipeline" / "workflow.yml"

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import dfkd_edge
-from dfkd_edge.run_dir import read_stages
+from dfkd_edge.runs.run_dir import read_stages
 
 SMALL = (
     *("--set", "prompts.num_iterations=4", "--set", "synthesis.num_sampling_steps=2"),

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_edge.config import PipelineConfig
-from dfkd_edge.config_file import load_config
+from dfkd_edge.config.file import load_config
+from dfkd_edge.config.presets import preset_names
+from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.errors import ConfigError
-from dfkd_edge.presets import preset_names
 
 
 def test_the_mini_preset_is_the_default() -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.cli import app
-from dfkd_edge.deployment.bundle import BundleContents, write_bundle
 from dfkd_edge.errors import EnvironmentLackingError
 
 DISTILL = ("distill", "--classes")

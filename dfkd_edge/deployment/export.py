@@ -12,64 +12,49 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 
-from dfkd_edge import __version__
 from dfkd_edge.artifacts import ModelFile, SurrogateSet, load_tensors
-from dfkd_edge.config import ExportConfig
-from dfkd_edge.deployment.bundle import BundleContents, write_bundle
-from dfkd_edge.deployment.bundle_parts import GoldenSet
-from dfkd_edge.deployment.calibration_source import CalibrationSet, calibration_set
-from dfkd_edge.deployment.conversion import Conversion, Graphs
-from dfkd_edge.deployment.fp16_rung import as_in_bundle, ladder_notes_of
-from dfkd_edge.deployment.licenses import licenses_text
-from dfkd_edge.deployment.model_card import model_card
-from dfkd_edge.deployment.opening import open_bundle
-from dfkd_edge.deployment.precision import chosen_precision
-from dfkd_edge.deployment.proof import Proof, build_rungs, evaluation_set, model_rung, prove
-from dfkd_edge.deployment.recipe import build_recipe, build_script
-from dfkd_edge.deployment.replacement import other_bundle
+from dfkd_edge.bundles.bundle import BundleContents, write_bundle
+from dfkd_edge.bundles.model_card import licenses_text, model_card
+from dfkd_edge.bundles.opening import open_bundle
+from dfkd_edge.bundles.parts import GoldenSet
+from dfkd_edge.bundles.recipe import build_recipe, build_script
+from dfkd_edge.bundles.replacement import other_bundle
+from dfkd_edge.config.settings import ExportConfig
+from dfkd_edge.conversion.calibration_source import CalibrationSet, calibration_set
+from dfkd_edge.conversion.conversion import Conversion, Graphs
+from dfkd_edge.conversion.precision import chosen_precision
 from dfkd_edge.deployment.rescue import Rescuer
 from dfkd_edge.errors import ConfigError, DfkdEdgeError
-from dfkd_edge.finished_run import FinishedRun
-from dfkd_edge.interfaces import StageContext
-from dfkd_edge.real_pictures import pictures_below
-from dfkd_edge.run_dir import content_hash, file_hash
+from dfkd_edge.files import content_hash, file_hash
+from dfkd_edge.networks.students import Student, load_student
+from dfkd_edge.networks.teacher import Teacher, load_teacher
+from dfkd_edge.pictures.real import pictures_below
+from dfkd_edge.preflight import ExportPlan
+from dfkd_edge.results.confidence import fit_sentence, is_kept
+from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runs.finished import FinishedRun
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.preprocess import resized_images
-from dfkd_edge.students import Student, load_student
-from dfkd_edge.target_profile import Precision, TargetProfile
-from dfkd_edge.teacher import Teacher, load_teacher
-from dfkd_edge.temperature import fit_sentence, is_kept
+from dfkd_edge.target_profiles.profile import Precision, TargetProfile
 from dfkd_edge.validation.confidence import fit_confidence
 from dfkd_edge.validation.evaluation_images import EvaluationSet, surrogate_suite
+from dfkd_edge.validation.fp16_rung import as_in_bundle, ladder_notes_of
 from dfkd_edge.validation.gate import judge
+from dfkd_edge.validation.rungs import Proof, build_rungs, evaluation_set, model_rung, prove
+from dfkd_edge.version import __version__
 
 NUM_GOLDEN = 32
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExportPlan:
-    """Where a bundle goes and what it is measured on."""
-
-    folder: Path
-    """The bundle itself."""
-    work: Path
-    """Graphs are made here; nothing of it is kept."""
-    data: str = ""
-    """Labelled pictures for the ladder; empty takes the built-in suite."""
-    exist_ok: bool = False
-    """Whether another bundle there may be replaced."""
-
-
-def export_student(
-    run: FinishedRun,
-    target: TargetProfile,
-    config: ExportConfig,
-    plan: ExportPlan,
-    context: StageContext,
-) -> Bundle:
+def export_student(run: FinishedRun, plan: ExportPlan, work: Path, context: StageContext) -> Bundle:
     """Convert, prove, repair if need be, and bundle; a bundle of equal inputs is opened instead.
+
+    Args:
+        run: with its student and surrogate images.
+        plan: what is wanted, and where it goes.
+        work: graphs are made here; nothing of it is kept.
+        context: of the run.
 
     Returns:
         The bundle; its status is `failed` when INT8 lost more than `config.max_drop`.
@@ -79,11 +64,12 @@ def export_student(
         ConversionError: an exporter, the lint or TensorRT's parser refuses a graph.
     """
     begun = time.monotonic()
+    target, config = plan.target, plan.config.export
     precision = chosen_precision(target, config)
     key = export_key(run, target, config, plan.data, context.seed)
     finished = _finished_bundle(plan, key)
     if finished:
-        context.reporter.note(f"  already exported with these settings: {escape(str(plan.folder))}")
+        context.reporter.note(f"  already exported with these settings: {plan.folder}")
         return finished
     refuse_shared_files(config.calibration_data, plan.data)
     with context.reporter.stage("loading teacher and student", 1) as progress:
@@ -100,7 +86,7 @@ def export_student(
         context,
     )
     images = calibration_set(run, target, config, context) if precision == "int8" else None
-    conversion = Conversion(target, config, context.reporter, plan.work)
+    conversion = Conversion(target, config, context.reporter, work)
     proven = _convert_and_prove(run, conversion, networks, images, (evaluation, context))
     shipped = _shipped(proven.graphs, target)
     oracle = conversion.consult_oracle(shipped)

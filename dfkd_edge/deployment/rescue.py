@@ -13,28 +13,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.markup import escape
 
 from dfkd_edge.artifacts import ModelFile, StudentArtifact
-from dfkd_edge.deployment.calibration_source import CalibrationSet
-from dfkd_edge.deployment.conversion import Conversion, Graphs
-from dfkd_edge.deployment.precision_repair import RepairReport, rank_sensitivities, repair
-from dfkd_edge.deployment.proof import Proof, open_runner
-from dfkd_edge.distillation.qat import finetune_quantized
-from dfkd_edge.finished_run import FinishedRun
-from dfkd_edge.interfaces import StageContext
+from dfkd_edge.conversion.calibration_source import CalibrationSet
+from dfkd_edge.conversion.conversion import Conversion, Graphs
+from dfkd_edge.deployment.finetune import finetune_quantized
+from dfkd_edge.deployment.float_layers import RepairReport, rank_sensitivities, repair
+from dfkd_edge.files import atomic_write
+from dfkd_edge.networks.students import load_student, student_tensors
+from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.plugins import load_exporter
-from dfkd_edge.run_dir import atomic_write
+from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runs.finished import FinishedRun
 from dfkd_edge.runtime.preprocess import resized_images
-from dfkd_edge.students import load_student, student_tensors
-from dfkd_edge.teacher import Teacher
-from dfkd_edge.validation.evaluation_images import (
-    CHOOSING_ROUND,
-    EvaluationSet,
-    surrogate_suite,
-)
+from dfkd_edge.validation.evaluation_images import CHOOSING_ROUND, EvaluationSet, surrogate_suite
 from dfkd_edge.validation.gate import Verdict, judge
 from dfkd_edge.validation.ladder import STUDENT, TEACHER, Predictions, Rung, climb
+from dfkd_edge.validation.rungs import Proof, open_runner
 
 NUM_RANKING_IMAGES = 96
 """A layer's harm shows in the class probabilities of few images (ours)."""
@@ -90,7 +85,7 @@ class Rescuer:
         """
         reporter = self.context.reporter
         verdict = judge(self.proof.predictions, self.conversion.config.max_drop)
-        reporter.note(f"  INT8 misses the gate: {escape(verdict.sentence())}")
+        reporter.note(f"  INT8 misses the gate: {verdict.sentence()}")
         choosing = self._choosing()
         before = judge(choosing.known, self.conversion.config.max_drop)
         report, repaired = self._repair(graphs, choosing, before.drop)

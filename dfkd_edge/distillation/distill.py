@@ -15,20 +15,20 @@ import torch
 from torch import Tensor
 
 from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
-from dfkd_edge.checkpoint import load_checkpoint, save_checkpoint
-from dfkd_edge.config import DistillationConfig
+from dfkd_edge.config.settings import DistillationConfig
 from dfkd_edge.distillation.averaging import WeightAverage
 from dfkd_edge.distillation.batches import STAGE, HardImages, draw_rows, pixels
 from dfkd_edge.distillation.losses import feature_distance, feature_distances, soft_target_loss
 from dfkd_edge.distillation.optim import learning_rate_at, make_optimiser
-from dfkd_edge.interfaces import StageContext
-from dfkd_edge.mixed_precision import depthwise_in_float32, mixed_precision
-from dfkd_edge.run_dir import atomic_write
-from dfkd_edge.run_key import student_content
+from dfkd_edge.files import atomic_write
+from dfkd_edge.networks.mixed_precision import depthwise_in_float32, mixed_precision
+from dfkd_edge.networks.students import Student, build_start, student_tensors
+from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.networks.views import random_view
+from dfkd_edge.runs.checkpoint import load_checkpoint, save_checkpoint
+from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runs.key import student_content
 from dfkd_edge.seeding import stage_generator
-from dfkd_edge.students import Student, build_start, student_tensors
-from dfkd_edge.synthesis.views import random_view
-from dfkd_edge.teacher import Teacher
 
 CHECKPOINT_INTERVAL_S = 5.0
 METRICS_EVERY_STEPS = 10

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from dfkd_edge.config import DistillationConfig
+from dfkd_edge.config.settings import DistillationConfig
 
 
 def make_optimiser(student: nn.Module, config: DistillationConfig) -> torch.optim.AdamW:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dfkd_edge.teacher import Teacher
+from dfkd_edge.networks.teacher import Teacher
 
 BASE_TEMPLATE = "a photo of a {}"
 

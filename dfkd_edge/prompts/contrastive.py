@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dfkd_edge.config import PromptConfig
+from dfkd_edge.config.settings import PromptConfig
 from dfkd_edge.prompts.style_slot import StyledPrompts
 
 MAX_CLASSES_PER_STEP = 32

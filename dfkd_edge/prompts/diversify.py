@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from dfkd_edge.artifacts import PromptSet
-from dfkd_edge.config import PromptConfig
-from dfkd_edge.interfaces import StageContext
+from dfkd_edge.config.settings import PromptConfig
+from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.prompts.base import base_prompts
 from dfkd_edge.prompts.contrastive import learn_styles
 from dfkd_edge.prompts.mix import mix_styles
@@ -21,8 +21,8 @@ from dfkd_edge.prompts.random_draw import random_styles
 from dfkd_edge.prompts.style_slot import StyledPrompts
 from dfkd_edge.prompts.style_words import read_style_words
 from dfkd_edge.prompts.vocabulary import nearest_words, word_vectors
+from dfkd_edge.runs.context import StageContext
 from dfkd_edge.seeding import stage_generator
-from dfkd_edge.teacher import Teacher
 
 STAGE = "prompts"
 OnStep = Callable[[int, dict[str, float]], None]

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dfkd_edge.config import PromptConfig
+from dfkd_edge.config.settings import PromptConfig
+from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.prompts.style_words import read_style_words
 from dfkd_edge.prompts.vocabulary import word_vectors
-from dfkd_edge.teacher import Teacher
 
 BETA = 0.1
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dfkd_edge.config import PromptConfig
-from dfkd_edge.teacher import Teacher
+from dfkd_edge.config.settings import PromptConfig
+from dfkd_edge.networks.teacher import Teacher
 
 
 def _normal(width: int, generator: torch.Generator) -> Tensor:

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.errors import ConfigError
-from dfkd_edge.teacher import TEXTS_TOGETHER, Teacher
+from dfkd_edge.networks.teacher import TEXTS_TOGETHER, Teacher
 
 STYLE_TEMPLATE = "a {} style of a"
 """PromptStyler's; every method uses the same sentence, so they differ by their styles alone."""

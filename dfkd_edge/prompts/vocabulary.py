@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd_edge.errors import ConfigError
-from dfkd_edge.teacher import Teacher
+from dfkd_edge.networks.teacher import Teacher
 
 MIN_LETTERS = 4
 """Shorter tokens say nothing to a human."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from dfkd_edge.class_answers import is_truth_stated, truth_of
 from dfkd_edge.report.blocks import Block, Facts, Figures, Missing, Section
 from dfkd_edge.report.figures import reliability_figure
 from dfkd_edge.report.ladder_view import LadderView, exporting, leading_ladders, measuring
 from dfkd_edge.report.sources import Document, Sources
 from dfkd_edge.report.svg import percent
-from dfkd_edge.temperature import effect_sentence, fit_sentence, fitted_on
+from dfkd_edge.results.class_answers import is_truth_stated, truth_of
+from dfkd_edge.results.confidence import effect_sentence, fit_sentence, fitted_on
 
 TITLE = "Confidence"
 

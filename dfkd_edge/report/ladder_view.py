@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from dfkd_edge.calibration_need import CalibrationShortage, find_shortage
-from dfkd_edge.certainty import (
+from dfkd_edge.conversion.calibration_need import CalibrationShortage, find_shortage
+from dfkd_edge.errors import ConfigError
+from dfkd_edge.report.sources import Document, RunSource, Sources
+from dfkd_edge.results.certainty import (
     MEASURES,
     UNITS,
     certainty_of,
@@ -17,12 +19,10 @@ from dfkd_edge.certainty import (
     measure_of,
     shown_domains,
 )
-from dfkd_edge.errors import ConfigError
-from dfkd_edge.plugins import load_target
-from dfkd_edge.report.sources import Document, RunSource, Sources
-from dfkd_edge.run_mending import distill_again
+from dfkd_edge.results.confidence import pooled_reliability
+from dfkd_edge.runs.run_dir import distill_again
 from dfkd_edge.runtime.counting import counted
-from dfkd_edge.temperature import pooled_reliability
+from dfkd_edge.target_profiles.lookup import load_target
 
 TEACHER, STUDENT = "teacher", "student"
 NOTES_PLACE = "see the notes below the ladder"

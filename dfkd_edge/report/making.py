@@ -8,9 +8,8 @@ import shlex
 from collections.abc import Sequence
 
 from dfkd_edge.artifacts import PromptSet
-from dfkd_edge.config import ExportConfig
-from dfkd_edge.drawn_class import DrawnClass, read_drawn_class
-from dfkd_edge.kept_images import stand_ins_text
+from dfkd_edge.config.settings import ExportConfig
+from dfkd_edge.drawings.drawn_class import DrawnClass, read_drawn_class
 from dfkd_edge.report.blocks import (
     Block,
     Code,
@@ -34,7 +33,8 @@ from dfkd_edge.report.ladder_view import (
 from dfkd_edge.report.pictures import MAX_CLASSES, MAX_STYLES, contact_sheet
 from dfkd_edge.report.sources import BundleSource, Sources
 from dfkd_edge.report.svg import number_text, percent
-from dfkd_edge.run_mending import distill_again, distill_like
+from dfkd_edge.results.kept import stand_ins_text
+from dfkd_edge.runs.run_dir import distill_again, distill_like
 
 DISTILL = "dfkd-edge distill --classes classes.txt"
 MAX_WIDEST = 8

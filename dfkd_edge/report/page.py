@@ -12,13 +12,14 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from dfkd_edge import __version__
-from dfkd_edge.device_results import keep_results, read_result
-from dfkd_edge.errors import EnvironmentLackingError
+from dfkd_edge.errors import DfkdEdgeError, EnvironmentLackingError
+from dfkd_edge.files import atomic_write
+from dfkd_edge.interfaces import Reporter
 from dfkd_edge.report import confidence, making, results, speed
 from dfkd_edge.report.sources import Sources, is_bundle, read_sources
-from dfkd_edge.run_dir import atomic_write
+from dfkd_edge.results.device import keep_results, read_result
 from dfkd_edge.runtime.bundle_files import REPORT
+from dfkd_edge.version import __version__
 
 TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = (
@@ -79,6 +80,15 @@ def write_report(
         EnvironmentLackingError: the report cannot be written.
     """
     return write_page(gather(path, results), output, say)
+
+
+def refresh_report(path: Path, reporter: Reporter) -> str:
+    """Write the report of a run or bundle again; returns its path, or why there is none."""
+    try:
+        return str(write_report(path, say=lambda line: reporter.note(f"  {line}")))
+    except DfkdEdgeError as error:  # what was measured is worth more than its picture
+        reporter.note(f"  no report: {error}")
+        return "not written"
 
 
 def gather(path: Path, results: Sequence[Path] = ()) -> Sources:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dfkd_edge.artifacts import load_tensors
-from dfkd_edge.kept_images import selection_path
+from dfkd_edge.runs.surrogates import selection_path
 
 MAX_CLASSES, MAX_STYLES = 20, 8
 MAX_SIDE_PX = 160

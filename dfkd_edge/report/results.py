@@ -8,19 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from dfkd_edge.certainty import (
-    certainty_of,
-    domain_label,
-    domains_of,
-    gate_headline,
-    gate_state,
-    gate_word,
-    ladder_notes,
-    limit_text,
-    unit_of,
-    whole_text,
-)
-from dfkd_edge.class_answers import pooled_answers, truth_of, weak_classes_sentence
 from dfkd_edge.report.blocks import (
     Block,
     Cell,
@@ -47,6 +34,19 @@ from dfkd_edge.report.ladder_view import (
 from dfkd_edge.report.sources import BundleSource, Document, Sources
 from dfkd_edge.report.speed import speed_tiles
 from dfkd_edge.report.svg import NOTHING, percent
+from dfkd_edge.results.certainty import (
+    certainty_of,
+    domain_label,
+    domains_of,
+    gate_headline,
+    gate_state,
+    gate_word,
+    ladder_notes,
+    limit_text,
+    unit_of,
+    whole_text,
+)
+from dfkd_edge.results.class_answers import pooled_answers, truth_of, weak_classes_sentence
 
 MIB = 1 << 20
 MAX_MATRIX, MAX_CLASS_ROWS, MAX_PAIRS = 25, 60, 8

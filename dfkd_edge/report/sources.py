@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_edge.artifacts import PromptSet
-from dfkd_edge.config import PipelineConfig
-from dfkd_edge.config_file import load_config
-from dfkd_edge.device_results import DeviceResult, distinct, kept_results
-from dfkd_edge.errors import ArtifactError, DfkdEdgeError
-from dfkd_edge.kept_checks import kept_checks
-from dfkd_edge.run_bundles import bundles_of, holds_student_of
-from dfkd_edge.run_dir import RunDir, file_hash, find_run, read_stages
+from dfkd_edge.bundles.of_run import bundles_of, holds_student_of
+from dfkd_edge.config.file import load_config
+from dfkd_edge.config.settings import PipelineConfig
+from dfkd_edge.errors import ArtifactError, DfkdEdgeError, faults_as_errors
+from dfkd_edge.files import file_hash
+from dfkd_edge.results.device import DeviceResult, distinct, kept_results
+from dfkd_edge.results.kept import kept_checks
+from dfkd_edge.runs.run_dir import RunDir, find_run, read_stages
 from dfkd_edge.runtime.bundle_files import (
     BENCHMARK,
     MANIFEST,
@@ -24,7 +25,6 @@ from dfkd_edge.runtime.bundle_files import (
     read_manifest,
     was_bundle,
 )
-from dfkd_edge.runtime_faults import faults_as_errors
 
 Document = dict[str, Any]
 MAX_BYTES = 64 << 20

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dfkd_edge.device_results import OF_ANOTHER, DeviceResult
 from dfkd_edge.report.blocks import (
     Block,
     Cell,
@@ -28,6 +27,7 @@ from dfkd_edge.report.ladder_view import (
 )
 from dfkd_edge.report.sources import Document, Sources
 from dfkd_edge.report.svg import NOTHING, TIMES, number_text, percent
+from dfkd_edge.results.device import OF_ANOTHER, DeviceResult
 from dfkd_edge.runtime.doubts import FP16_IN_ENGINE
 
 SPEED_HEADINGS = (

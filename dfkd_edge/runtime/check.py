@@ -22,13 +22,8 @@ from dfkd_edge.runtime.device_result import MARKER, score_lines, verdict, why_ke
 from dfkd_edge.runtime.doubts import graph_notes, time_doubts, why_no_target, why_not_target
 from dfkd_edge.runtime.faults import Fault, LackingFault, ProofFault, UsageFault
 from dfkd_edge.runtime.labelled_folders import LabelledFolder, find_pictures, score_folder
-from dfkd_edge.runtime.sessions import (
-    BACKENDS,
-    Session,
-    SessionRequest,
-    model_input,
-    open_session,
-)
+from dfkd_edge.runtime.session import Session, SessionRequest
+from dfkd_edge.runtime.sessions import BACKENDS, model_input, open_session
 from dfkd_edge.runtime.timing import TimingRequest, measure, parse_percentiles
 from dfkd_edge.runtime.voice import Voice
 

@@ -24,7 +24,7 @@ from dfkd_edge.runtime.engine_build import (
     workspace_for,
 )
 from dfkd_edge.runtime.faults import Fault, LackingFault
-from dfkd_edge.runtime.sessions import TO_INSTALL, Outputs, SessionRequest, in_batches
+from dfkd_edge.runtime.session import TO_INSTALL, Outputs, SessionRequest, in_batches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dfkd_edge.runtime.sessions import Session
+    from dfkd_edge.runtime.session import Session
 
 TOLERANCE: dict[str, dict[str, float]] = {
     "fp32": {"relative": 0.005, "agreement": 0.99},

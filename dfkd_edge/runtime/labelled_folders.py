@@ -17,7 +17,7 @@ from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
 from dfkd_edge.runtime.folder_layouts import expected_layout, pictures_in, read_layout
 from dfkd_edge.runtime.preprocess import read_picture
-from dfkd_edge.runtime.sessions import Session
+from dfkd_edge.runtime.session import Session
 from dfkd_edge.runtime.share_interval import wilson_interval
 
 

@@ -16,20 +16,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfkd_edge.config import SynthesisConfig
+from dfkd_edge.config.settings import SynthesisConfig
+from dfkd_edge.drawings.memory import DrawingMemory, retrieve_drawings
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, Synthesizer
+from dfkd_edge.networks.memory import images_that_fit, parts_of
+from dfkd_edge.networks.teacher import MINI, Teacher
+from dfkd_edge.networks.views import geometric_view
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import Decoder, LatentDecoder, load_decoder
-from dfkd_edge.synthesis.decoders import load_latent_decoder
-from dfkd_edge.synthesis.exemplars import DrawingMemory, retrieve_drawings
+from dfkd_edge.synthesis.decoders import SynthesisSetup, load_latent_decoder
 from dfkd_edge.synthesis.guidance import guidance_loss
 from dfkd_edge.synthesis.latent_network import LatentNetwork
-from dfkd_edge.synthesis.memory import images_that_fit, parts_of
 from dfkd_edge.synthesis.network_training import trained_network
 from dfkd_edge.synthesis.retrieval import RetrievalSynthesizer
-from dfkd_edge.synthesis.setup import SynthesisSetup
-from dfkd_edge.synthesis.views import geometric_view
-from dfkd_edge.teacher import MINI, Teacher
 
 REFINED_TOGETHER = 32
 """Images refined at a time: their gradients are the run's peak of memory."""

@@ -25,7 +25,7 @@ from torch import Tensor
 from dfkd_edge import assets
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import tell_nobody
-from dfkd_edge.mixed_precision import mixed_precision
+from dfkd_edge.networks.mixed_precision import mixed_precision
 
 SCALE_SUFFIX = "/scale"
 """Marks the scales of weights that are stored as int8."""

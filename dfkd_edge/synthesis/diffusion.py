@@ -20,8 +20,8 @@ from torch import Tensor
 
 from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
-from dfkd_edge.synthesis.memory import parts_of
-from dfkd_edge.synthesis.setup import SynthesisSetup
+from dfkd_edge.networks.memory import parts_of
+from dfkd_edge.synthesis.decoders import SynthesisSetup
 
 IMAGES_TOGETHER = 8
 """Images a call of the pipeline; a constant, so that a split run makes the same ones."""

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfkd_edge.synthesis.views import colour_jitter, geometric_view, uniform
-from dfkd_edge.teacher import Teacher
+from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.networks.views import colour_jitter, geometric_view, uniform
 
 CLASS_ANCHOR_WEIGHT = 1.0
 """Best in Wei et al., ICLR 2025."""

@@ -17,12 +17,12 @@ import filelock
 import torch
 from torch import Tensor
 
-from dfkd_edge.checkpoint import load_checkpoint, save_checkpoint
+from dfkd_edge.runs.checkpoint import load_checkpoint, save_checkpoint
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import LatentDecoder
+from dfkd_edge.synthesis.decoders import STAGE, SynthesisSetup
 from dfkd_edge.synthesis.guidance import augmented_views, guidance_loss, total_variation
 from dfkd_edge.synthesis.latent_network import LatentNetwork
-from dfkd_edge.synthesis.setup import STAGE, SynthesisSetup
 
 DRAWS = 4
 """Pictures of each prompt in a step: diversity needs pairs."""

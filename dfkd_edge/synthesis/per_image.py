@@ -14,15 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfkd_edge.config import SynthesisConfig
+from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
+from dfkd_edge.networks.memory import images_that_fit, parts_of
+from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import LatentDecoder
-from dfkd_edge.synthesis.decoders import load_latent_decoder
+from dfkd_edge.synthesis.decoders import SynthesisSetup, load_latent_decoder
 from dfkd_edge.synthesis.guidance import augmented_views, guidance_loss, total_variation
-from dfkd_edge.synthesis.memory import images_that_fit, parts_of
-from dfkd_edge.synthesis.setup import SynthesisSetup
-from dfkd_edge.teacher import Teacher
 
 
 class PerImageSynthesizer:

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, Synthesizer
-from dfkd_edge.synthesis.views import uniform
-from dfkd_edge.teacher import Teacher
+from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.networks.views import uniform
 
 ENOUGH_DRAWINGS = 8
 """With fewer, proportionally fewer images come from them, or the student would learn those few."""

@@ -15,41 +15,31 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from rich.markup import escape
 
 from dfkd_edge.artifacts import PromptSet, SurrogateSet
-from dfkd_edge.config import SynthesisConfig
-from dfkd_edge.drawn_class import DrawnClass, drawings_note
+from dfkd_edge.config.settings import SynthesisConfig
+from dfkd_edge.drawings.drawn_class import DrawnClass, drawings_note, drawn_classes
+from dfkd_edge.drawings.memory import DrawingMemory
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.interfaces import (
-    Progress,
-    StageContext,
-    SynthesisBatch,
-    Synthesizer,
-    WorkShare,
-    tell_nobody,
-)
-from dfkd_edge.kept_images import stand_ins_text
-from dfkd_edge.runtime.counting import counted, duration_text
-from dfkd_edge.seeding import stage_generator
-from dfkd_edge.synthesis.amortized import load_amortized, uses_drawings
-from dfkd_edge.synthesis.decoders import load_latent_decoder
-from dfkd_edge.synthesis.diffusion import load_diffusion, require_pipeline
-from dfkd_edge.synthesis.drawn_names import drawn_classes
-from dfkd_edge.synthesis.exemplars import DrawingMemory
-from dfkd_edge.synthesis.per_image import load_per_image
-from dfkd_edge.synthesis.setup import STAGE, SynthesisSetup
-from dfkd_edge.synthesis.surrogate_store import (
+from dfkd_edge.interfaces import Progress, SynthesisBatch, Synthesizer, WorkShare, tell_nobody
+from dfkd_edge.networks.teacher import MINI, Teacher
+from dfkd_edge.results.kept import stand_ins_text
+from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runs.surrogates import (
     has_shard,
     read_summary,
     read_surrogates,
     shard_path,
-    write_contact_sheet,
-    write_selection,
     write_shard,
     write_summary,
 )
-from dfkd_edge.teacher import MINI, Teacher
+from dfkd_edge.runtime.counting import counted, duration_text
+from dfkd_edge.seeding import stage_generator
+from dfkd_edge.synthesis.amortized import load_amortized, uses_drawings
+from dfkd_edge.synthesis.decoders import STAGE, SynthesisSetup, load_latent_decoder
+from dfkd_edge.synthesis.diffusion import load_diffusion, require_pipeline
+from dfkd_edge.synthesis.per_image import load_per_image
+from dfkd_edge.synthesis.selection import write_contact_sheet, write_selection
 
 SYNTHESIZERS: dict[str, Callable[[SynthesisSetup], Synthesizer]] = {
     "amortized": load_amortized,
@@ -135,7 +125,7 @@ def synthesize(
         setup = replace(setup, memory=memory)
     note = drawings_note(drawn)
     if note:
-        context.reporter.note(escape(f"  {note}"))
+        context.reporter.note(f"  {note}")
     make_shards(setup, WorkShare())
     selection = write_selection(folder, num_shards, config.heldout_share, key)
     surrogates = read_surrogates(folder, num_shards, prompts.class_names, key)
@@ -149,7 +139,7 @@ def synthesize(
     told = stand_ins_text(surrogates.summary)
     context.reporter.note(
         f"  {len(surrogates):,} of {surrogates.summary['num_candidates']:,} images kept"
-        f"{told and f' ({told})'}, contact sheet: {escape(str(sheet))}"
+        f"{told and f' ({told})'}, contact sheet: {sheet}"
     )
     return surrogates
 

@@ -21,7 +21,7 @@ from diffusers import VQModel
 from torch import Tensor
 
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
-from dfkd_edge.mixed_precision import mixed_precision
+from dfkd_edge.networks.mixed_precision import mixed_precision
 from dfkd_edge.synthesis.decoder import LatentShape, latent_shape_of
 
 TAMING_SUFFIXES = (".ckpt", ".pt", ".pth", ".safetensors")

@@ -5,7 +5,6 @@ Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB).
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -15,19 +14,22 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.markup import escape
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.errors import ConfigError
-from dfkd_edge.interfaces import Reporter
+from dfkd_edge.pictures.labelled import (
+    Domain,
+    Images,
+    describe_folders,
+    find_domains,
+    image_digests,
+)
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.preprocess import read_picture, resized_images
 from dfkd_edge.seeding import derived_seed
 from dfkd_edge.validation.corruptions import GROUPS, corrupted_group
-from dfkd_edge.validation.image_folders import Domain, describe_folders, find_domains
 
-Images = NDArray[np.uint8]
 Measure = Literal["top1", "agreement"]
 HELDOUT_DOMAIN, GOLDEN_DOMAIN = "held-out surrogates", "golden images"
 VIEWS_DOMAIN = "mirrored and cropped"
@@ -178,24 +180,6 @@ class FolderSource:
                 yield Batch(stacked.__getitem__, np.array(labels), np.array(numbers))
 
 
-def no_readable_picture(domain: str, unreadable: list[Path]) -> ConfigError:
-    """Say that a domain has no picture left."""
-    return ConfigError(
-        f"no picture of domain '{domain}' can be read",
-        where=str(unreadable[-1]),
-        hint="remove or mend the pictures",
-    )
-
-
-def note_unreadable(unreadable: Sequence[Path], reporter: Reporter) -> None:
-    """Tell how many pictures were passed over, where there are some."""
-    if unreadable:
-        reporter.note(
-            f"  passed over {counted(len(unreadable), 'unreadable picture')}, such as "
-            f"{escape(str(unreadable[0]))}"
-        )
-
-
 def labelled_pictures(
     root: Path, class_names: tuple[str, ...], sides_px: tuple[int, ...]
 ) -> EvaluationSet:
@@ -312,11 +296,6 @@ def surrogate_suite(
         return surrogate_suite(surrogates, seed, MORE_ROUND, MORE)
 
     return EvaluationSet(tuple(sources), "agreement", description, more)
-
-
-def image_digests(image_NHWC: Images) -> list[str]:
-    """Short hash of each image, to tell calibration images from evaluation images."""
-    return [hashlib.sha256(np.ascontiguousarray(i).data).hexdigest()[:16] for i in image_NHWC]
 
 
 def refuse_leakage(image_NHWC: Images, calibrated: frozenset[str], where: str) -> None:

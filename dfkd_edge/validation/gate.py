@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfkd_edge.certainty import (
+from dfkd_edge.errors import GateFailedError
+from dfkd_edge.results.certainty import (
     MEASURES,
     UNITS,
     failed_gate_advice,
@@ -15,7 +16,6 @@ from dfkd_edge.certainty import (
     points_text,
     shown_text,
 )
-from dfkd_edge.errors import GateFailedError
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.validation.evaluation_images import Measure
 from dfkd_edge.validation.ladder import STUDENT, Predictions

@@ -17,18 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.interfaces import Progress, Runner
-from dfkd_edge.validation.collapse import Collapse, find_collapse
+from dfkd_edge.pictures.labelled import no_readable_picture
+from dfkd_edge.validation.confidence import confusion, reliability
 from dfkd_edge.validation.evaluation_images import (
     HELDOUT_DOMAIN,
     VIEWS_DOMAIN,
     EvaluationSet,
     Measure,
-    no_readable_picture,
     refuse_leakage,
 )
-from dfkd_edge.validation.reliability import confusion, reliability
 from dfkd_edge.validation.statistics import (
+    Collapse,
     PairedDrop,
+    find_collapse,
     mean_divergence,
     num_not_finite,
     paired_drop,

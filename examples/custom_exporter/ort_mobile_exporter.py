@@ -7,9 +7,9 @@ from pathlib import Path
 import onnxruntime
 
 from dfkd_edge.artifacts import ModelFile
-from dfkd_edge.config import ExportConfig
+from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.errors import ConversionError
-from dfkd_edge.target_profile import TargetProfile
+from dfkd_edge.target_profiles.profile import TargetProfile
 
 
 class OrtMobileExporter:

@@ -22,7 +22,7 @@ from pictures import NEW_CATEGORIES
 from PIL import Image
 from torch import Tensor
 
-from dfkd_edge.mixed_precision import mixed_precision
+from dfkd_edge.networks.mixed_precision import mixed_precision
 
 TextEncoder = Callable[[Sequence[str]], Tensor]
 ICON_STYLE = "openmoji"

@@ -16,8 +16,8 @@ from pictures import NEW_CATEGORIES
 from PIL import Image
 from training_batches import as_rgba
 
+from dfkd_edge.networks.views import geometric_view
 from dfkd_edge.synthesis.retrieval import on_background
-from dfkd_edge.synthesis.views import geometric_view
 
 LISTS = {
     "pets": ["dog", "cat", "rabbit", "hamster", "mouse", "parrot", "fish", "turtle"],

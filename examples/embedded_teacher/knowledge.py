@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from pictures import names_new_category
 from torch import Tensor, nn
 
-from dfkd_edge.mixed_precision import mixed_precision
+from dfkd_edge.networks.mixed_precision import mixed_precision
 
 EMBED_DIM = 256
 TEMPLATES = (

@@ -28,9 +28,9 @@ from train_image_tower import normalised, start_projection, start_tower
 from training_batches import BankTargets, Batches
 
 from dfkd_edge.class_names import parse_class_names
-from dfkd_edge.config import TeacherConfig
+from dfkd_edge.config.settings import TeacherConfig
+from dfkd_edge.networks.teacher import load_teacher
 from dfkd_edge.synthesis.decoder import SCALE_SUFFIX
-from dfkd_edge.teacher import load_teacher
 
 ASSETS = Path(__file__).parents[2] / "dfkd_edge" / "assets"
 START_STEPS = (1900, 4300)

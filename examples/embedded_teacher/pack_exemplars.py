@@ -21,10 +21,10 @@ from PIL import Image
 
 from dfkd_edge.assets import EXEMPLARS
 from dfkd_edge.class_names import parse_class_names
-from dfkd_edge.config import TeacherConfig
-from dfkd_edge.run_dir import atomic_write
-from dfkd_edge.synthesis.exemplars import MAX_RANK, NAME_TEXT
-from dfkd_edge.teacher import Teacher, load_teacher
+from dfkd_edge.config.settings import TeacherConfig
+from dfkd_edge.drawings.memory import MAX_RANK, NAME_TEXT
+from dfkd_edge.files import atomic_write
+from dfkd_edge.networks.teacher import Teacher, load_teacher
 
 STYLES = tuple(style for style in TRAINED_STYLES if style != "emojione-v1")
 """emojione-v1 is CC BY-SA."""

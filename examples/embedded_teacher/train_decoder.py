@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from train_image_tower import save_checkpoint
 from training_batches import BankTargets, NameTargets, Pictures, as_rgba, load_pictures
 
-from dfkd_edge.mixed_precision import mixed_precision
+from dfkd_edge.networks.mixed_precision import mixed_precision
+from dfkd_edge.networks.views import uniform
 from dfkd_edge.synthesis.decoder import Decoder
 from dfkd_edge.synthesis.retrieval import on_background
-from dfkd_edge.synthesis.views import uniform
 
 SIDE_PX = 96
 AUTOENCODER = {

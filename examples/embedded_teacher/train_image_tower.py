@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from training_batches import BankTargets, Batches
 
-from dfkd_edge.mixed_precision import mixed_precision
-from dfkd_edge.process import keep_freed_memory
+from dfkd_edge.machine.process import keep_freed_memory
+from dfkd_edge.networks.mixed_precision import mixed_precision
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

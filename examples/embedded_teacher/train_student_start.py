@@ -24,9 +24,9 @@ from train_decoder import checkpoint, resume, set_rate
 from train_image_tower import CLIP_MEAN, CLIP_STD, normalised, packed_tower
 
 from dfkd_edge.distillation.losses import feature_distance, soft_target_loss
-from dfkd_edge.mixed_precision import mixed_precision
-from dfkd_edge.process import keep_freed_memory
-from dfkd_edge.students import INPUT_MEAN, INPUT_STD, MINI, STUDENTS, Student
+from dfkd_edge.machine.process import keep_freed_memory
+from dfkd_edge.networks.mixed_precision import mixed_precision
+from dfkd_edge.networks.students import INPUT_MEAN, INPUT_STD, MINI, STUDENTS, Student
 
 BANK_SCALE = 20.0
 """Sharpness of the distribution over the bank; the teacher's own is 32."""

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from train_image_tower import save_checkpoint
 
-from dfkd_edge.mixed_precision import mixed_precision
+from dfkd_edge.networks.mixed_precision import mixed_precision
 
 CONFIG = Path(__file__).parents[2] / "dfkd_edge" / "assets" / "teacher" / "dfkd-mini.json"
 

@@ -19,8 +19,8 @@ from pictures import names_new_category
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
+from dfkd_edge.networks.views import colour_jitter, geometric_view, style_view
 from dfkd_edge.synthesis.retrieval import on_background
-from dfkd_edge.synthesis.views import colour_jitter, geometric_view, style_view
 
 PERSON_WORDS = frozenset(
     [

@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader
 from train_image_tower import normalised, packed_tower
 from training_batches import Batches
 
-from dfkd_edge.mixed_precision import mixed_precision
-from dfkd_edge.process import keep_freed_memory
+from dfkd_edge.machine.process import keep_freed_memory
+from dfkd_edge.networks.mixed_precision import mixed_precision
 
 SIDE_PX = 112
 BATCH = 128

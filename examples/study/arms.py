@@ -20,20 +20,22 @@ from picture_sets import dead_leaves, labelled_by_teacher, real_pictures, stored
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.class_names import read_class_names
-from dfkd_edge.config import PipelineConfig
-from dfkd_edge.config_file import load_config
+from dfkd_edge.config.file import load_config
+from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.distillation import distill
 from dfkd_edge.errors import RunDirError
-from dfkd_edge.interfaces import Reporter, StageContext
-from dfkd_edge.pipeline import open_teacher, run_prompts
-from dfkd_edge.run_dir import atomic_write, content_hash, open_run
+from dfkd_edge.files import atomic_write, content_hash
+from dfkd_edge.interfaces import Reporter
+from dfkd_edge.networks.runners import EmbeddingClassifier, TeacherNetwork, TorchRunner
+from dfkd_edge.networks.students import Student, build_student, load_student
+from dfkd_edge.networks.teacher import Teacher, load_teacher
+from dfkd_edge.pipeline import make_prompts, open_teacher
+from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.seeding import derived_seed
-from dfkd_edge.students import Student, build_student, load_student
 from dfkd_edge.synthesis import synthesize
-from dfkd_edge.teacher import Teacher, load_teacher
 from dfkd_edge.validation.evaluation_images import labelled_pictures
 from dfkd_edge.validation.ladder import STUDENT, Rung, climb
-from dfkd_edge.validation.torch_runners import EmbeddingClassifier, TeacherNetwork, TorchRunner
 
 Kind = Literal["teacher", "start", "surrogates", "real", "dead-leaves"]
 MIN_IMAGES = 32
@@ -266,7 +268,7 @@ def _make(
         with watch("prompts"):
             names = read_class_names(request.classes)
             teacher = open_teacher(config, names, context.reporter)
-            prompts = run_prompts(config, teacher, context)
+            prompts = make_prompts(config, teacher, context)
         with watch("synthesis"):
             surrogates = synthesize(prompts, teacher, config.synthesis, context)
         facts = {**prompts.diversity, **_facts(surrogates)}

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
+from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.runs.surrogates import mean_distance_within_class
 from dfkd_edge.seeding import derived_seed
-from dfkd_edge.synthesis.surrogate_store import held_out, mean_distance_within_class
-from dfkd_edge.teacher import Teacher
+from dfkd_edge.synthesis.selection import held_out
 
 Pictures = NDArray[np.uint8]
 HELDOUT_SHARE = 1 / 12

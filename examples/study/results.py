@@ -18,8 +18,8 @@ import numpy as np
 from arms import ARMS, PICTURES
 from numpy.typing import NDArray
 
-from dfkd_edge.environment import describe_environment
-from dfkd_edge.run_dir import atomic_write
+from dfkd_edge.files import atomic_write
+from dfkd_edge.machine.environment import describe_environment
 from dfkd_edge.validation.statistics import bootstrap_interval
 
 Document = dict[str, Any]

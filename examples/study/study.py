@@ -19,8 +19,8 @@ from results import markdown, write_results
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.errors import ConfigError, DfkdEdgeError
-from dfkd_edge.process import check_device, prepare_host
-from dfkd_edge.validation.image_folders import find_domains
+from dfkd_edge.machine.process import check_device, prepare_host
+from dfkd_edge.pictures.labelled import find_domains
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -20,24 +20,24 @@ COLOURS = ("red", "green", "blue", "old", "small", "wooden", "striped", "round",
 
 def measure(num_classes: int, num_images: int) -> None:
     """Synthesize in this process and print its peak in MiB."""
-    from dfkd_edge.synthesize_command import SynthesizeRequest, run_synthesize
+    from dfkd_edge.console import ConsoleReporter, make_console
+    from dfkd_edge.interfaces import WorkShare
+    from dfkd_edge.machine.process import prepare_process
+
+    prepare_process("cpu", 1)
+    from dfkd_edge.pipeline import synthesize
+    from dfkd_edge.preflight import DistillRequest, plan_synthesize
 
     names = [f"{colour} {word}" for colour in COLOURS for word in WORDS][:num_classes]
     with tempfile.TemporaryDirectory() as folder:
         classes = Path(folder) / "classes.txt"
         classes.write_text("\n".join(names) + "\n", encoding="utf-8")
-        run_synthesize(
-            SynthesizeRequest(
-                config_path=None,
-                overrides=(f'classes="{classes}"', f"synthesis.num_images={num_images}"),
-                output=Path(folder) / "run",
-                shard="1/1",
-                num_threads=1,
-                exist_ok=False,
-                as_json=False,
-                quiet=True,
-            )
+        request = DistillRequest(
+            overrides=(f'classes="{classes}"', f"synthesis.num_images={num_images}"),
+            output=Path(folder) / "run",
         )
+        reporter = ConsoleReporter(make_console(quiet=True))
+        synthesize(plan_synthesize(request), WorkShare(), reporter)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

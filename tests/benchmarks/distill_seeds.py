@@ -46,11 +46,11 @@ def real_distances(classes: Path, data: Path) -> dict[str, float]:
     import torch
 
     from dfkd_edge.class_names import read_class_names
-    from dfkd_edge.config import TeacherConfig
+    from dfkd_edge.config.settings import TeacherConfig
+    from dfkd_edge.networks.teacher import load_teacher
+    from dfkd_edge.pictures.labelled import find_domains
+    from dfkd_edge.runs.surrogates import mean_distance_within_class
     from dfkd_edge.runtime.preprocess import read_picture
-    from dfkd_edge.synthesis.surrogate_store import mean_distance_within_class
-    from dfkd_edge.teacher import load_teacher
-    from dfkd_edge.validation.image_folders import find_domains
 
     names = read_class_names(classes)
     teacher = load_teacher(TeacherConfig(), names)

@@ -56,10 +56,10 @@ def agreement_with_fp32(bundle: Path, data: Path) -> float:
     import numpy as np
 
     from dfkd_edge.artifacts import ModelFile
-    from dfkd_edge.deployment.opening import open_bundle
-    from dfkd_edge.deployment.proof import open_runner
+    from dfkd_edge.bundles.opening import open_bundle
+    from dfkd_edge.pictures.labelled import find_domains
     from dfkd_edge.runtime.preprocess import read_picture
-    from dfkd_edge.validation.image_folders import find_domains
+    from dfkd_edge.validation.rungs import open_runner
 
     opened = open_bundle(bundle)
     runners = [

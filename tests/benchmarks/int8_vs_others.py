@@ -29,11 +29,11 @@ from dfkd_edge.exporters.runners import OnnxRuntimeRunner, make_session
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import ModelFile
-from dfkd_edge.config import ExportConfig
-from dfkd_edge.finished_run import open_finished_run
-from dfkd_edge.plugins import load_target
+from dfkd_edge.config.settings import ExportConfig
+from dfkd_edge.pictures.labelled import find_domains
+from dfkd_edge.runs.finished import open_finished_run
 from dfkd_edge.runtime.preprocess import read_picture
-from dfkd_edge.validation.image_folders import find_domains
+from dfkd_edge.target_profiles.lookup import load_target
 
 Images = NDArray[np.uint8]
 MODELOPT_PACKAGES = ("nvidia-modelopt[onnx]", "onnxruntime")

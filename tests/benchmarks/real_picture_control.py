@@ -14,13 +14,13 @@ import tempfile
 from pathlib import Path
 
 from dfkd_edge.class_names import read_class_names
-from dfkd_edge.config import DistillationConfig, TeacherConfig
+from dfkd_edge.config.settings import DistillationConfig, TeacherConfig
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.distillation import distill
-from dfkd_edge.interfaces import StageContext
-from dfkd_edge.run_dir import open_run
-from dfkd_edge.teacher import load_teacher
-from dfkd_edge.validation.metrics import evaluate
+from dfkd_edge.networks.teacher import load_teacher
+from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runs.run_dir import open_run
+from dfkd_edge.validation.evaluate import evaluate
 
 sys.path.append(str(Path(__file__).parents[2] / "examples" / "study"))
 from picture_sets import labelled_by_teacher, real_pictures

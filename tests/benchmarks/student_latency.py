@@ -23,9 +23,9 @@ from dfkd_edge.exporters.runners import make_session
 from torch import Tensor, nn
 
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.config import TeacherConfig
-from dfkd_edge.students import build_student
-from dfkd_edge.teacher import load_teacher
+from dfkd_edge.config.settings import TeacherConfig
+from dfkd_edge.networks.students import build_student
+from dfkd_edge.networks.teacher import load_teacher
 
 ROUNDS, RUNS = 60, 3
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from dfkd_edge.bundles.bundle import BundleContents
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.config import ExportConfig, PipelineConfig
+from dfkd_edge.config.settings import ExportConfig, PipelineConfig
 from dfkd_edge.deployment import export
-from dfkd_edge.deployment.bundle import BundleContents
 from dfkd_edge.deployment.export import export_key
-from dfkd_edge.finished_run import FinishedRun
+from dfkd_edge.runs.finished import FinishedRun
 
 
 def test_another_picture_or_another_version_is_another_export(

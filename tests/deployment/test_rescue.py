@@ -10,19 +10,20 @@ import pytest
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import SurrogateSet
-from dfkd_edge.deployment.calibration_source import CalibrationSet
-from dfkd_edge.deployment.proof import Proof
+from dfkd_edge.conversion.calibration_source import CalibrationSet
 from dfkd_edge.deployment.rescue import Rescuer
-from dfkd_edge.interfaces import ModelOutputs, StageContext
+from dfkd_edge.interfaces import ModelOutputs
+from dfkd_edge.pictures.labelled import image_digests
+from dfkd_edge.runs.context import StageContext
 from dfkd_edge.validation import evaluation_images
 from dfkd_edge.validation.evaluation_images import (
     ArraySource,
     Batch,
     EvaluationSet,
-    image_digests,
     surrogate_suite,
 )
 from dfkd_edge.validation.ladder import Predictions, Rung
+from dfkd_edge.validation.rungs import Proof
 
 SIDE_PX = 64
 

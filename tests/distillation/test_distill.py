@@ -11,14 +11,14 @@ from safetensors.torch import load_file, save_file
 
 from dfkd_edge import assets
 from dfkd_edge.artifacts import SurrogateSet
-from dfkd_edge.config import DistillationConfig
+from dfkd_edge.config.settings import DistillationConfig
 from dfkd_edge.distillation import distill
 from dfkd_edge.distillation.optim import learning_rate_at
-from dfkd_edge.interfaces import StageContext
-from dfkd_edge.run_dir import open_run
-from dfkd_edge.students import load_student
-from dfkd_edge.teacher import Teacher
-from dfkd_edge.validation.metrics import start_student
+from dfkd_edge.networks.students import load_student
+from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runs.run_dir import open_run
+from dfkd_edge.validation.evaluate import start_student
 
 SHORT = DistillationConfig(
     student_init="random", num_steps=6, batch_size=8, num_warmup_steps=2, image_size_px=64

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch.nn.functional import normalize
 
 from dfkd_edge.artifacts import ModelFile, StudentArtifact
-from dfkd_edge.config import ExportConfig
+from dfkd_edge.config.settings import ExportConfig
+from dfkd_edge.files import atomic_write
 from dfkd_edge.interfaces import Reporter
-from dfkd_edge.run_dir import atomic_write
-from dfkd_edge.students import Student, student_tensors
-from dfkd_edge.target_profile import QuantizationSpec, TargetProfile
+from dfkd_edge.networks.students import Student, student_tensors
+from dfkd_edge.target_profiles.profile import QuantizationSpec, TargetProfile
 
 CLASS_NAMES = ("dog", "house", "person")
 SPECS = {

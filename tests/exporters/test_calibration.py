@@ -12,7 +12,7 @@ from dfkd_edge.exporters.calibration import (
 from dfkd_edge.exporters.range_estimators import Histogram, clip_range
 
 from dfkd_edge.artifacts import SurrogateSet
-from dfkd_edge.config import ExportConfig
+from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.errors import ConfigError
 
 

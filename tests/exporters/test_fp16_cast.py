@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from dfkd_edge.artifacts import ModelFile
-from dfkd_edge.config import ExportConfig
+from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.errors import ConversionError
-from dfkd_edge.target_profile import TargetProfile
+from dfkd_edge.target_profiles.profile import TargetProfile
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2_035", "resnet10t"])

@@ -19,9 +19,9 @@ from dfkd_edge.exporters.runners import OnnxRuntimeRunner
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import ModelFile
-from dfkd_edge.config import ExportConfig
+from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.errors import ConfigError, ConversionError
-from dfkd_edge.target_profile import TargetProfile
+from dfkd_edge.target_profiles.profile import TargetProfile
 
 NAMES = ("mobilenetv2_035", "resnet10t")
 CONFIG = ExportConfig(num_threads=1)

@@ -13,10 +13,10 @@ from dfkd_edge.exporters.runners import OnnxRuntimeRunner, StudentRunner, make_r
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import ModelFile, StudentArtifact
-from dfkd_edge.config import ExportConfig
+from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.errors import ConversionError
-from dfkd_edge.students import load_student
-from dfkd_edge.target_profile import TargetProfile
+from dfkd_edge.networks.students import load_student
+from dfkd_edge.target_profiles.profile import TargetProfile
 
 NAME = "mobilenetv2_035"
 SHORT_NAME = "resnet10t"

@@ -15,10 +15,10 @@ from dfkd_edge.exporters.tensorrt_oracle import TensorRtOracle
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import ModelFile
-from dfkd_edge.config import ExportConfig
+from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.errors import ConversionError
-from dfkd_edge.students import STUDENTS
-from dfkd_edge.target_profile import TargetProfile
+from dfkd_edge.networks.students import STUDENTS
+from dfkd_edge.target_profiles.profile import TargetProfile
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="the extra `oracle` is not installed")
 

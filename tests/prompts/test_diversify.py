@@ -7,11 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dfkd_edge.config import PromptConfig, PromptMethod
-from dfkd_edge.interfaces import StageContext
+from dfkd_edge.config.settings import PromptConfig, PromptMethod
+from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.prompts import diversify_prompts
 from dfkd_edge.prompts.diversify import diversity
-from dfkd_edge.teacher import Teacher
+from dfkd_edge.runs.context import StageContext
 
 SMALL = PromptConfig(num_styles=6, num_iterations=25)
 

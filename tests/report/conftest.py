@@ -14,14 +14,15 @@ import pytest
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import PromptSet, StudentArtifact, save_tensors
-from dfkd_edge.config import PipelineConfig
-from dfkd_edge.config_file import to_toml
-from dfkd_edge.kept_images import selection_path
-from dfkd_edge.run_dir import atomic_write, file_hash, open_run
+from dfkd_edge.config.file import to_toml
+from dfkd_edge.config.settings import PipelineConfig
+from dfkd_edge.files import atomic_write, file_hash
+from dfkd_edge.runs.run_dir import open_run
+from dfkd_edge.runs.surrogates import selection_path
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.device_result import MARKER
-from dfkd_edge.validation.metrics import summarise
-from dfkd_edge.validation.reliability import confusion, reliability
+from dfkd_edge.validation.confidence import confusion, reliability
+from dfkd_edge.validation.evaluate import summarise
 
 EVIL = '<script>alert("x")</script>'
 CLASSES = (EVIL, "dog & cat", "house")

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from dfkd_edge.bundles.bundle import BundleContents, write_bundle
+from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.cli import app
-from dfkd_edge.deployment.bundle import BundleContents, write_bundle
-from dfkd_edge.deployment.opening import open_bundle
-from dfkd_edge.device_results import OF_ANOTHER
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.report import gather, write_page, write_report
+from dfkd_edge.results.device import OF_ANOTHER
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.device_result import MARKER
 from dfkd_edge.runtime.doubts import FP16_IN_ENGINE

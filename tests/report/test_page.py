@@ -14,14 +14,13 @@ import pytest
 from typer.testing import CliRunner
 
 from dfkd_edge.artifacts import load_tensors, save_tensors
+from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.cli import app
-from dfkd_edge.console import make_console
-from dfkd_edge.deployment.opening import open_bundle
+from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.errors import ArtifactError, RunDirError, UsageError
 from dfkd_edge.report import report_path, write_report
 from dfkd_edge.report.making import STYLE_NOTE
-from dfkd_edge.report.page import SECTIONS
-from dfkd_edge.report_command import refresh_report
+from dfkd_edge.report.page import SECTIONS, refresh_report
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.device_result import MARKER
 from dfkd_edge.validation.gate import Verdict
@@ -255,5 +254,5 @@ def test_a_damaged_file_costs_the_report_and_not_the_result(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run / "evaluation.json").write_text("{", encoding="utf-8")
-    assert refresh_report(run, make_console(quiet=False)) == "not written"
+    assert refresh_report(run, ConsoleReporter(make_console(quiet=False))) == "not written"
     assert "evaluation.json" in capsys.readouterr().err.replace("\n", "")

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from dfkd_edge.artifacts import save_tensors
-from dfkd_edge.kept_images import selection_path
 from dfkd_edge.report import write_report
 from dfkd_edge.report.figures import SpeedPoint, speed_figure
+from dfkd_edge.runs.surrogates import selection_path
 
 UNSURE, EMPTY = 'class="picture unsure"', '<span class="none">'
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from dfkd_edge.artifacts import ModelFile
-from dfkd_edge.deployment.bundle import BundleContents, write_bundle
+from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.runtime import check, sessions
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.doubts import FP16_IN_ENGINE, why_not_target

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.cli import app
-from dfkd_edge.deployment.bundle import BundleContents, write_bundle
-from dfkd_edge.run_dir import open_run
+from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.mending import COPY_AGAIN, EXPORT_AGAIN, how_to_mend
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_edge.deployment.bundle_parts import check_archive
+from dfkd_edge.bundles.parts import check_archive
 from dfkd_edge.runtime.bundle_files import Bundle
 
 RUNTIME = Path(__file__).parents[2] / "dfkd_edge" / "runtime"

@@ -7,17 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from dfkd_edge.config import SynthesisConfig
+from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.amortized import NetworkSynthesizer, load_amortized
-from dfkd_edge.synthesis.decoders import load_latent_decoder
+from dfkd_edge.synthesis.decoders import SynthesisSetup, load_latent_decoder
 from dfkd_edge.synthesis.latent_network import LatentNetwork
 from dfkd_edge.synthesis.network_training import (
     NetworkTraining,
     mean_distance_of_draws,
     trained_network,
 )
-from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.synthesize import make_candidates
 
 SHORT = SynthesisConfig(

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from dfkd_edge.config import SynthesisConfig
+from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import SynthesisBatch
+from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import LATENT_LIMIT
 from dfkd_edge.synthesis.decoders import load_latent_decoder
 from dfkd_edge.synthesis.per_image import PerImageSynthesizer
-from dfkd_edge.teacher import Teacher
 
 QUICK = SynthesisConfig(
     method="per-image",

@@ -3,9 +3,9 @@ from __future__ import annotations
 import torch
 
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
+from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.retrieval import RetrievalSynthesizer, on_background, placed
-from dfkd_edge.teacher import Teacher
 
 
 def test_backgrounds_show_where_a_drawing_is_transparent_and_symbols_take_colours() -> None:

@@ -9,21 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from dfkd_edge.config import PromptConfig, SynthesisConfig
+from dfkd_edge.config.settings import PromptConfig, SynthesisConfig
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.interfaces import StageContext, SynthesisBatch, SynthesizedImages, WorkShare
+from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, WorkShare
+from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.prompts import diversify_prompts
+from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runs.surrogates import write_shard
 from dfkd_edge.synthesis.amortized import DECODING_SHARE, SAMPLING_SHARE, PriorSynthesizer
 from dfkd_edge.synthesis.decoder import load_decoder
-from dfkd_edge.synthesis.setup import SynthesisSetup
-from dfkd_edge.synthesis.surrogate_store import write_shard
-from dfkd_edge.synthesis.synthesize import (
-    SYNTHESIZERS,
-    await_shards,
-    make_candidates,
-    make_shards,
-)
-from dfkd_edge.teacher import Teacher
+from dfkd_edge.synthesis.decoders import SynthesisSetup
+from dfkd_edge.synthesis.synthesize import SYNTHESIZERS, await_shards, make_candidates, make_shards
 
 
 class PlainColours:

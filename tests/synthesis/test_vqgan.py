@@ -8,12 +8,12 @@ import torch
 from diffusers import VQModel
 from torch import Tensor
 
-from dfkd_edge.config import SynthesisConfig
+from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.errors import ArtifactError, ConfigError, EnvironmentLackingError
+from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoders import load_latent_decoder
 from dfkd_edge.synthesis.vqgan import VqganDecoder, load_vq_model
-from dfkd_edge.teacher import Teacher
 
 
 def taming_layout(model: VQModel) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dfkd_edge.validation.collapse import answer_entropy, find_collapse
+from dfkd_edge.validation.statistics import answer_entropy, find_collapse
 
 
 def mostly_first(num_classes: int, share: float) -> np.ndarray:

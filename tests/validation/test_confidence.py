@@ -5,11 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from dfkd_edge.results.confidence import fit_sentence
 from dfkd_edge.runtime.confidence import Confidence, read_confidence
 from dfkd_edge.runtime.faults import Fault
-from dfkd_edge.temperature import fit_sentence
-from dfkd_edge.validation.confidence import best_temperature, fit, unknown_auroc
-from dfkd_edge.validation.reliability import reliability
+from dfkd_edge.validation.confidence import best_temperature, fit, reliability, unknown_auroc
 
 
 def sampled(num: int, scale: float, num_classes: int = 4) -> tuple[np.ndarray, np.ndarray]:

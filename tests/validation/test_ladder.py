@@ -10,21 +10,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dfkd_edge.artifacts import SurrogateSet
-from dfkd_edge.certainty import certainty_of, collapse_notes, domain_label, whole_text
-from dfkd_edge.deployment.proof import prove
 from dfkd_edge.errors import ConfigError, GateFailedError
-from dfkd_edge.interfaces import ModelOutputs, StageContext
+from dfkd_edge.interfaces import ModelOutputs
+from dfkd_edge.pictures.labelled import image_digests
+from dfkd_edge.results.certainty import certainty_of, collapse_notes, domain_label, whole_text
+from dfkd_edge.runs.context import StageContext
 from dfkd_edge.validation.evaluation_images import (
     HELDOUT_DOMAIN,
     MORE,
     VIEWS_DOMAIN,
     EvaluationSet,
-    image_digests,
     labelled_pictures,
     surrogate_suite,
 )
 from dfkd_edge.validation.gate import judge, require_passed
 from dfkd_edge.validation.ladder import Predictions, Rung, climb, ladder_document
+from dfkd_edge.validation.rungs import prove
 
 CLASSES = ("red", "green", "blue")
 SIDE_PX = 24

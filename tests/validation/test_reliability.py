@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dfkd_edge.validation.reliability import NUM_BINS, confusion, reliability
+from dfkd_edge.validation.confidence import NUM_BINS, confusion, reliability
 
 
 def test_confusion_counts_every_answer_once_and_no_answer_nowhere() -> None:

@@ -1,0 +1,1 @@
+"""A bundle on disk: what it holds, how it is written, opened and replaced."""

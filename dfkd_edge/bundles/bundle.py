@@ -1,0 +1,342 @@
+"""The bundle: a self-contained folder that a device can trust, written whole.
+
+Shape suffixes: K classes, D embedding width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from dfkd_edge.artifacts import Floats, ModelFile, StudentArtifact, save_tensors
+from dfkd_edge.bundles.of_run import BUNDLES
+from dfkd_edge.bundles.opening import open_bundle
+from dfkd_edge.bundles.parts import GoldenSet, card_png, check_archive, golden_bytes
+from dfkd_edge.errors import EnvironmentLackingError, RunDirError
+from dfkd_edge.files import atomic_write
+from dfkd_edge.runs.lock import WAIT_OR_STOP, locked
+from dfkd_edge.runtime import bundle_files, preprocess
+from dfkd_edge.runtime.bundle_files import CHECK, MANIFEST, Bundle
+from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.golden import TOLERANCE
+from dfkd_edge.target_profiles.profile import Precision, TargetProfile
+from dfkd_edge.version import __version__
+
+__all__ = ["BundleContents", "GoldenSet", "write_bundle"]
+
+CARD = "README.md"
+REPLACEABLE = (None, "incomplete", "damaged")
+"""Statuses of what nobody can use: it is written again without being asked for."""
+LATER_NAMES = (
+    bundle_files.REPORT,
+    bundle_files.DEVICE_RESULT,
+    bundle_files.CHECK_RESULT,
+    bundle_files.LABELLED_CHECK,
+    bundle_files.BENCHMARK,
+)
+MODEL_NAMES = frozenset(f"model.{precision}.onnx" for precision in ("fp32", "fp16", "int8"))
+OWN_NAMES = MODEL_NAMES | frozenset(
+    {
+        *(MANIFEST, bundle_files.CLASSES, bundle_files.PREPROCESS),
+        *(bundle_files.GOLDEN, CHECK, "test_card.png", "text_head.safetensors", *LATER_NAMES),
+        *("calibration.json", bundle_files.VALIDATION, "recipe.md", "build.sh", "LICENSES.txt"),
+        *("student", CARD, bundle_files.DEVICES),
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BundleContents:
+    """All that goes into a bundle."""
+
+    target: TargetProfile
+    """What the bundle is for."""
+    precision: Precision
+    """The recommended one; `fp16` without a graph of its own is a flag on the FP32 graph."""
+    models: Mapping[Precision, ModelFile]
+    """The graphs; `fp32` is always there. They may lie in the bundle's folder already."""
+    class_names: tuple[str, ...]
+    """In the order of the logits."""
+    student: StudentArtifact
+    """Weights and settings, copied into `student/`."""
+    text_head: Floats
+    """[D, K], unit columns, without the scale: what a swap of classes replaces."""
+    golden: GoldenSet
+    """Golden images and logits."""
+    batch: tuple[int, ...] = (1,)
+    """As in ExportConfig: one number is static, several are smallest, usual, largest."""
+    calibration: Mapping[str, Any] | None = None
+    """Summary of the calibration, calibration.json."""
+    validation: Mapping[str, Any] | None = None
+    """The conversion ladder, validation.json."""
+    recipe: str = ""
+    """How to build the engine by hand, recipe.md."""
+    build_script: str = ""
+    """trtexec in a shell script, build.sh; empty for CPU targets."""
+    card: str = ""
+    """The model card, README.md."""
+    licenses: str = ""
+    """Licences of everything inside, LICENSES.txt."""
+    confidence: Mapping[str, Any] | None = None
+    """Temperature, reject threshold and how they were found; validation.confidence."""
+    status: Literal["passed", "failed"] = "passed"
+    """What the gate said."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Run, teacher, seeds, hashes: where it all comes from."""
+    tolerance: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: dict(TOLERANCE))
+    """By precision, how far the device's logits may be: `relative`, `agreement`."""
+
+
+def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
+    """Write a bundle; its manifest comes last, so that what a kill leaves is no bundle yet.
+
+    Args:
+        folder: the bundle itself. A finished bundle there is replaced once the new one is whole;
+            its `devices/` and hidden files stay.
+        contents: what goes into it.
+
+    Raises:
+        RunDirError: the folder holds files that are no bundle's.
+        EnvironmentLackingError: the disk is full or not writable.
+    """
+    refuse_foreign(folder)
+    try:
+        swap = BundleSwap(folder)
+        swap.undo()
+        if status_of(folder) in (None, "incomplete"):
+            _fill(folder, contents)
+        else:
+            with swap as fresh:
+                _fill(fresh, contents)
+                for kept in (*folder.glob(".*"), *folder.glob(bundle_files.DEVICES)):
+                    _copy_of_user(kept, fresh / kept.name)
+    except OSError as error:
+        raise EnvironmentLackingError(
+            f"cannot write: {error.strerror}", where=str(folder), hint="free some space, run again"
+        ) from error
+    return open_bundle(folder, verify=False)
+
+
+def _fill(folder: Path, contents: BundleContents) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(folder / MANIFEST, _json({"marker": bundle_files.MARKER, "status": "incomplete"}))
+    models = {precision: _place(folder, m) for precision, m in contents.models.items()}
+    for path in (contents.student.weights, contents.student.folder / "student.json"):
+        _copy(path, folder / "student" / path.name)
+    written = _write_files(folder, contents)
+    weights = f"student/{contents.student.weights.name}"
+    names = sorted({*models.values(), *written, weights, "student/student.json"})
+    _remove_stale(folder, set(names))
+    manifest = _manifest(contents, models) | {
+        "files": {
+            name: {
+                "sha256": bundle_files.file_sha256(folder / name),
+                "bytes": (folder / name).stat().st_size,
+            }
+            for name in names
+        }
+    }
+    atomic_write(folder / MANIFEST, _json(manifest))
+
+
+def _manifest(contents: BundleContents, models: Mapping[Precision, str]) -> dict[str, Any]:
+    spec = contents.target.quantization
+    return {
+        "marker": bundle_files.MARKER,
+        "format": bundle_files.FORMAT,
+        "version": __version__,
+        "target": contents.target.name,
+        "backend": contents.target.backend,
+        "machine": contents.target.machine,
+        "precision": contents.precision,
+        "status": contents.status,
+        "int8_full_range": spec is not None and not spec.reduce_range,
+        "use_dla": contents.target.use_dla,
+        "classes": list(contents.class_names),
+        "models": dict(models),
+        "model_notes": {precision: m.notes for precision, m in contents.models.items()},
+        "confidence": dict(contents.confidence) if contents.confidence else None,
+        "tolerance": {name: dict(limits) for name, limits in contents.tolerance.items()},
+        "provenance": dict(contents.provenance),
+    }
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Only a folder of ours is written into; models may lie there before the bundle does.
+
+    Raises:
+        RunDirError: it is a file, or holds files that are no bundle's.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RunDirError("is a file", where=str(folder), hint="choose another --output")
+    allowed = OWN_NAMES if status_of(folder) else MODEL_NAMES
+    for child in sorted(folder.iterdir()) if folder.exists() else ():
+        if child.name not in allowed and not child.name.startswith("."):
+            raise RunDirError(
+                f"folder holds what is no bundle's: {child.name}",
+                where=str(folder),
+                hint="choose another --output",
+            )
+
+
+def status_of(folder: Path) -> str | None:
+    """What a bundle's manifest says of it, `damaged` if it is not whole; None for no bundle.
+
+    Raises:
+        EnvironmentLackingError: it is there and the machine does not give it out: it may be good.
+    """
+    try:
+        manifest = bundle_files.read_json(folder / MANIFEST)
+    except Fault as fault:
+        cause = fault.__cause__
+        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+            raise EnvironmentLackingError(
+                f"cannot be read: {cause.strerror}",
+                where=str(folder / MANIFEST),
+                hint="mend that, or choose another --output",
+            ) from fault
+        return "damaged" if bundle_files.was_bundle(folder) else None
+    if manifest.get("marker") != bundle_files.MARKER:
+        return None
+    return str(manifest.get("status", "damaged"))
+
+
+def _place(folder: Path, model: ModelFile) -> str:
+    name = f"model.{model.precision}.onnx"
+    _copy(model.path, folder / name)
+    return name
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.resolve() == target.resolve():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.copyfile(source, temporary)
+    temporary.replace(target)
+
+
+def _copy_of_user(source: Path, target: Path) -> None:
+    if source.is_dir() and not source.is_symlink():
+        shutil.copytree(source, target, symlinks=True)
+    else:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _remove_stale(folder: Path, names: set[str]) -> None:
+    """What an unfinished bundle left must not stay beside the new files."""
+    for name in OWN_NAMES - names - {MANIFEST, "student", bundle_files.DEVICES}:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _write_files(folder: Path, contents: BundleContents) -> list[str]:
+    """Write all but models, student and manifest; returns their names."""
+    side_px = contents.golden.images.shape[1]
+    texts: dict[str, str | bytes] = {
+        bundle_files.CLASSES: "".join(f"{name}\n" for name in contents.class_names),
+        bundle_files.PREPROCESS: _json(
+            preprocess.contract(side_px, preprocess.min_usual_max(contents.batch))
+        ),
+        bundle_files.GOLDEN: golden_bytes(contents.golden, side_px),
+        "test_card.png": card_png(side_px),
+        "LICENSES.txt": contents.licenses,
+        "recipe.md": contents.recipe,
+        CHECK: check_archive(),
+    }
+    if contents.build_script:
+        texts["build.sh"] = contents.build_script
+    if contents.card:
+        texts[CARD] = contents.card
+    if contents.calibration is not None:
+        texts["calibration.json"] = _json(contents.calibration)
+    if contents.validation is not None:
+        texts[bundle_files.VALIDATION] = _json(contents.validation)
+    for name, text in texts.items():
+        atomic_write(folder / name, text)
+    save_tensors(folder / "text_head.safetensors", {"text_head": contents.text_head})
+    return [*texts, "text_head.safetensors"]
+
+
+def _json(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+SWAP_PREFIX = ".bundle-"
+
+
+class BundleSwap:
+    """Puts a new bundle in the place of an old one, by two renames once the new one is whole.
+
+    Both lie in a hidden folder beside the bundle, named after it: what SIGKILL leaves there is
+    found again, and the old bundle goes back if the kill came between the renames.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Take the bundle's folder; a link to it is followed."""
+        self.folder = folder.resolve()
+        self._beside = self.folder.with_name(f"{SWAP_PREFIX}{self.folder.name}")
+        self._old, self._fresh = self._beside / "old", self._beside / "fresh"
+
+    def undo(self) -> None:
+        """Remove what a swap that was cut off left, and put the old bundle back if it is missing.
+
+        Raises:
+            OSError: it cannot be put back; it is still beside.
+        """
+        if self._old.exists() and not self.folder.exists():
+            self._old.rename(self.folder)
+        shutil.rmtree(self._beside, ignore_errors=True)
+
+    def __enter__(self) -> Path:
+        """Return the folder to write the new bundle into."""
+        return self._fresh
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Swap if all went well; however it ends, one whole bundle is there and nothing beside."""
+        try:
+            if kind is None:
+                self.folder.rename(self._old)
+                self._fresh.rename(self.folder)
+        finally:
+            self.undo()
+
+
+def undo_swaps(folder: Path) -> None:
+    """Undo all swaps that were cut off in a folder of bundles; nobody may work in it."""
+    for beside in folder.glob(f"{SWAP_PREFIX}*"):
+        BundleSwap(folder / beside.name.removeprefix(SWAP_PREFIX)).undo()
+
+
+EXPORT_PREFIX = ".export-"
+
+
+@contextlib.contextmanager
+def export_workplace(run: Path) -> Iterator[Path]:
+    """Hold the lock of a run and give a folder for graphs; what killed exports left is removed.
+
+    A run that this user cannot write into is not locked, and the folder is one of the system: its
+    owner may go on in it, and files that do not fit its manifest are refused when it is opened.
+
+    Raises:
+        RunDirError: another process works in the run.
+    """
+    if not os.access(run, os.W_OK):
+        with tempfile.TemporaryDirectory(prefix=EXPORT_PREFIX) as work:
+            yield Path(work)
+        return
+    with locked(run, hint=WAIT_OR_STOP):
+        bundles = run / BUNDLES
+        bundles.mkdir(exist_ok=True)
+        # whoever holds the lock knows that nobody works in what is there already
+        undo_swaps(bundles)
+        for left in bundles.glob(f"{EXPORT_PREFIX}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=EXPORT_PREFIX, dir=bundles) as work:
+            yield Path(work)

@@ -1,0 +1,156 @@
+"""README.md of a bundle: a model card as the Hugging Face hub reads it; the folder can be pushed.
+
+The front matter is YAML; every value is written as JSON, which is YAML too, so that no name can
+break it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from dfkd_edge.config.settings import MINI
+from dfkd_edge.networks.students import STUDENTS
+from dfkd_edge.results.certainty import MEASURES, collapse_notes, domain_label, gate_word
+from dfkd_edge.target_profiles.profile import Precision, TargetProfile
+from dfkd_edge.version import __version__
+
+MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+.!|~&-])")
+TAGS = ("image-classification", "data-free-distillation", "knowledge-distillation", "clip", "onnx")
+
+
+def model_card(
+    settings: Mapping[str, Any],
+    target: TargetProfile,
+    precision: Precision,
+    validation: Mapping[str, Any],
+) -> str:
+    """Write the card of a bundle.
+
+    Args:
+        settings: of the student, as in student.json.
+        target: what the bundle is for.
+        precision: of the model that ships.
+        validation: the conversion ladder, as in validation.json.
+    """
+    front = "".join(
+        f"{key}: {json.dumps(value, ensure_ascii=False)}\n"
+        for key, value in _front_matter(settings, target, precision, validation).items()
+    )
+    classes = ", ".join(escaped(name) for name in settings["classes"])
+    gate = validation["gate"]
+    notes = "".join(
+        f" {escaped(note[:1].upper() + note[1:])}."
+        for note in (*collapse_notes(validation), *validation["notes"])
+    )
+    side_px, teacher = settings["image_size_px"], escaped(settings["teacher"])
+    return f"""---
+{front}---
+
+# {escaped(settings["timm_name"])} for {escaped(target.name)}, {precision.upper()}
+
+An image classifier with {len(settings["classes"])} classes and {settings["num_parameters"]:,}
+parameters, distilled from the CLIP teacher {teacher} by dfkd-edge {__version__}, which starts from
+the names of the classes.
+
+**Classes:** {classes}
+
+**Input:** RGB, uint8, NHWC, {side_px} x {side_px} px; normalisation is inside the graph and
+`preprocess.json` is the contract. **Outputs:** logits, probabilities and the embedding.
+
+## What was measured
+
+{_table(validation)}
+
+Measured on {escaped(validation["images"])}. Gate: {escaped(gate_word(gate))}; \
+{escaped(gate["sentence"])}.{notes}
+
+## Use
+
+`dfkd-edge predict . photo.jpg` on a host; `python3 check.pyz` proves it on the device.
+Names say nothing about your pictures: measure on some of your own (`dfkd-edge check . --data DIR`)
+before you rely on it. `LICENSES.txt` states whose work is inside.
+"""
+
+
+def escaped(text: str) -> str:
+    """Write a text so that Markdown shows it as it is, on one line."""
+    return MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def _front_matter(
+    settings: Mapping[str, Any],
+    target: TargetProfile,
+    precision: Precision,
+    validation: Mapping[str, Any],
+) -> dict[str, Any]:
+    is_ours = settings["student"] == MINI and settings["teacher"] == MINI
+    front: dict[str, Any] = {"license": "apache-2.0"}
+    if not is_ours:  # the teacher's terms apply to what was learnt from it
+        front = {"license": "other", "license_name": "mixed", "license_link": "LICENSES.txt"}
+    front |= {
+        "library_name": "onnx",
+        "pipeline_tag": "image-classification",
+        "tags": [*TAGS, precision, target.family],
+    }
+    if validation["measure"] == "top1":  # agreement with a teacher is no accuracy
+        front["model-index"] = [
+            {"name": settings["timm_name"], "results": _results(validation["rungs"][-1])}
+        ]
+    return front
+
+
+def _results(rung: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "task": {"type": "image-classification"},
+            "dataset": {"name": domain, "type": "imagefolder"},
+            "metrics": [{"type": "accuracy", "name": rung["name"], "value": figures["top1"]}],
+        }
+        for domain, figures in rung["domains"].items()
+    ]
+
+
+def _table(validation: Mapping[str, Any]) -> str:
+    rungs, measure = validation["rungs"], validation["measure"]
+    lines = [
+        f"| {MEASURES[measure]} | " + " | ".join(escaped(rung["name"]) for rung in rungs) + " |",
+        "|---" * (len(rungs) + 1) + "|",
+    ]
+    for domain, first in rungs[0]["domains"].items():
+        figures = " | ".join(f"{rung['domains'][domain][measure]:.1%}" for rung in rungs)
+        label = escaped(domain_label(validation, domain))
+        lines.append(f"| {label} ({first['num_images']:,}) | {figures} |")
+    return "\n".join(lines)
+
+
+def licenses_text(settings: dict[str, Any]) -> str:
+    """State the licences that travel with a bundle.
+
+    Args:
+        settings: of the student, as in student.json.
+    """
+    entry = STUDENTS.get(settings["student"])
+    terms = entry.license if entry else "see the model's page in timm"
+    lines = [
+        "What is in this bundle and under which terms.",
+        "",
+        f"check.pyz and the graphs' input and output layers: dfkd-edge {__version__}, Apache-2.0",
+        f"network: timm {settings['timm_name']}, {terms}",
+    ]
+    if settings["init"] == "pretrained":
+        source = (
+            "dfkd-edge's own, Apache-2.0; their training pictures have terms of their own and are "
+            "not contained"
+            if settings["student"] == MINI
+            else f"timm's pretrained weights, {terms}; ImageNet's terms may apply to their use"
+        )
+        lines.append(f"start weights: {source}")
+    lines += [
+        f"teacher of the student: {settings['teacher']}; its licence applies to what was learnt",
+        "golden images: synthesized; those that show drawings of icon sets are left out",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,84 @@
+"""Finding and opening a bundle; what a wrong path costs is what this module loads."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from dfkd_edge.bundles.of_run import bundles_of
+from dfkd_edge.errors import UsageError, faults_as_errors
+from dfkd_edge.runs.run_dir import is_run
+from dfkd_edge.runtime import bundle_files
+from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.runtime.faults import Fault
+
+
+def open_bundle(folder: Path, verify: bool = True) -> Bundle:
+    """Open a bundle.
+
+    Args:
+        folder: the bundle.
+        verify: compare every file with its hash.
+
+    Raises:
+        UsageError: the folder holds no bundle.
+        ArtifactError: a file is missing, cut short, changed or swapped, or the manifest names
+            a file outside of the folder.
+    """
+    with faults_as_errors():
+        bundle = bundle_files.read_bundle(folder)
+        for fault in bundle_files.damaged_files(folder, bundle.manifest) if verify else ():
+            raise fault
+    return bundle
+
+
+def find_bundle(path: Path) -> Path:
+    """Take a bundle as it is, or the only bundle of a run.
+
+    Raises:
+        UsageError: the run holds none or several.
+    """
+    found = bundles_of(path)
+    if not found and not is_run(path):
+        return path
+    if not found:
+        raise UsageError(
+            "the run has no bundle yet",
+            where=str(path),
+            hint=f"dfkd-edge export {shlex.quote(str(path))} makes one",
+        )
+    if len(found) > 1:
+        raise UsageError(
+            f"the run has {len(found)} bundles: {', '.join(map(_told, found))}",
+            where=str(path),
+            hint=f"name one, such as {next(filter(_is_readable, found), found[0])}",
+        )
+    return found[0]
+
+
+def _told(bundle: Path) -> str:
+    return bundle.name if _is_readable(bundle) else f"{bundle.name} (damaged)"
+
+
+def _is_readable(bundle: Path) -> bool:
+    """Whether a bundle has a whole manifest; its other files are not looked at."""
+    try:
+        bundle_files.read_manifest(bundle)
+    except Fault:
+        return False
+    return True
+
+
+def held_precision(bundle: Bundle, precision: str) -> str:
+    """Return a precision that a bundle holds a model of.
+
+    Raises:
+        UsageError: it holds none.
+    """
+    if precision not in bundle.precisions:
+        raise UsageError(
+            f"bundle holds no {precision} model",
+            where="--precision",
+            hint=f"it holds {', '.join(bundle.precisions)}",
+        )
+    return precision

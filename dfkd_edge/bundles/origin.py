@@ -1,0 +1,107 @@
+"""Where a bundle comes from: what it was made of, its run and images, its graphs; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfkd_edge.artifacts import ModelFile
+from dfkd_edge.bundles.of_run import holds_student_of
+from dfkd_edge.class_names import ClassNames
+from dfkd_edge.config.file import load_config
+from dfkd_edge.config.settings import ExportConfig, PipelineConfig, TeacherConfig
+from dfkd_edge.errors import ArtifactError, faults_as_errors
+from dfkd_edge.runs.run_dir import damaged_files, read_stages, require_stages
+from dfkd_edge.runtime.bundle_files import VALIDATION, Bundle, read_json
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a bundle was made of, as its manifest says."""
+
+    teacher: TeacherConfig
+    classes: ClassNames
+    config: ExportConfig
+    seed: int
+
+
+def read_origin(bundle: Bundle) -> Origin:
+    """Read where a bundle comes from.
+
+    Raises:
+        ArtifactError: it does not say.
+    """
+    try:
+        origin = bundle.manifest["provenance"]
+        return Origin(
+            TeacherConfig(**origin["teacher"]),
+            ClassNames(bundle.classes, tuple(origin["prompts"])),
+            ExportConfig(**{**origin["config"], "batch": tuple(origin["config"]["batch"])}),
+            int(origin["seed"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(
+            "bundle does not say where it comes from",
+            where=str(bundle.folder / "manifest.json"),
+            hint="export it again",
+        ) from error
+
+
+def run_of(bundle: Bundle) -> Path:
+    """Find the run that made a bundle.
+
+    Raises:
+        ArtifactError: it is gone, or has another student by now.
+    """
+    run = Path(bundle.manifest["provenance"]["run"])
+    weights = run / "student" / "student.safetensors"
+    if not weights.is_file():
+        raise ArtifactError("no student there", where=str(run))
+    if not holds_student_of(run, bundle.manifest):
+        raise ArtifactError("the run has another student by now", where=str(run))
+    return run
+
+
+def run_with_surrogates(bundle: Bundle) -> tuple[Path, PipelineConfig]:
+    """Find the run that made a bundle, its surrogate images as they were written, and its settings.
+
+    Raises:
+        DfkdEdgeError: the run is gone or has another student, or a file of it is damaged.
+        OSError: a file cannot be opened.
+    """
+    run = run_of(bundle)
+    require_stages(run, {"surrogates", "student"})
+    damaged = damaged_files(run, {"surrogates": read_stages(run)["surrogates"]})
+    if damaged:
+        raise ArtifactError("file of the run is missing or damaged", where=str(run / damaged[0]))
+    return run, load_config(run / "config.toml")
+
+
+def calibrated_images(bundle: Bundle) -> frozenset[str]:
+    """Digests of the images that set activation ranges; none in a bundle without INT8."""
+    path = bundle.folder / "calibration.json"
+    if not path.is_file():
+        return frozenset()
+    with faults_as_errors():
+        return frozenset(read_json(path).get("image_digests", ()))
+
+
+def measured_again(bundle: Bundle) -> list[str]:
+    """Domains that `export` showed more images, if it measured on surrogates."""
+    path = bundle.folder / VALIDATION
+    if not path.is_file():
+        return []
+    with faults_as_errors():
+        return list(read_json(path).get("measured_again", ()))
+
+
+def graphs(bundle: Bundle) -> list[ModelFile]:
+    """List the graphs of a bundle, in the order of conversion."""
+    notes = bundle.manifest.get("model_notes", {})
+    held = bundle.manifest["models"]
+    order = [name for name in ("fp32", "fp16", "int8") if name in held]
+    with faults_as_errors():
+        return [
+            ModelFile(bundle.model_path(name), "onnx", name, notes.get(name, {}))  # type: ignore[arg-type]
+            for name in order
+        ]

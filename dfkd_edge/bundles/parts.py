@@ -1,0 +1,87 @@
+"""The files of a bundle that are packed from arrays or sources: golden.npz, test card, check.pyz.
+
+Shape suffixes: G golden images, S side, C = 3 channels, K classes.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfkd_edge.artifacts import Bytes, Floats
+from dfkd_edge.runtime import preprocess
+from dfkd_edge.target_profiles.profile import Precision
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GoldenSet:
+    """Images whose logits the device must reproduce."""
+
+    images: Bytes
+    """[G, S, S, C], RGB at the student's side."""
+    teacher_logits: Floats
+    """[G, K]"""
+    student_logits: Floats
+    """[G, K], of the FP32 graph."""
+    precision_logits: Mapping[Precision, Floats] = field(default_factory=dict)
+    """[G, K] of each converted graph, such as `int8`."""
+
+
+def golden_bytes(golden: GoldenSet, side_px: int) -> bytes:
+    """Pack golden.npz, with the test card as the model takes it; equal arrays, equal bytes."""
+    from PIL import Image
+
+    arrays: dict[str, NDArray[Any]] = {
+        "images": golden.images,
+        "teacher_logits": golden.teacher_logits.astype(np.float32),
+        "student_logits": golden.student_logits.astype(np.float32),
+        "test_card": preprocess.resized(Image.fromarray(preprocess.test_card(side_px)), side_px),
+    }
+    for precision, logits in golden.precision_logits.items():
+        arrays[f"{precision}_logits"] = logits.astype(np.float32)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for key, array in arrays.items():
+            raw = io.BytesIO()
+            np.lib.format.write_array(raw, np.ascontiguousarray(array), allow_pickle=False)
+            archive.writestr(_entry(f"{key}.npy"), raw.getvalue())
+    return stream.getvalue()
+
+
+def card_png(side_px: int) -> bytes:
+    """Draw the test card, which tells how a device prepares pictures."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(preprocess.test_card(side_px)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def check_archive() -> bytes:
+    """Zip the runtime into one file that `python3 check.pyz` runs; equal sources, equal bytes."""
+    core = Path(__file__).parents[1]
+    sources = {
+        f"dfkd_edge/runtime/{path.name}": path.read_bytes()
+        for path in sorted((core / "runtime").glob("*.py"))
+    }
+    sources["dfkd_edge/__init__.py"] = (core / "__init__.py").read_bytes()
+    sources["__main__.py"] = (core / "runtime" / "__main__.py").read_bytes()
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(sources):
+            archive.writestr(_entry(name), sources[name])
+    return b"#!/usr/bin/env python3\n" + stream.getvalue()
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, date_time=(2020, 1, 1, 0, 0, 0))
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.external_attr = 0o644 << 16
+    return entry

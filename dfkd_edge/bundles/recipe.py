@@ -1,0 +1,280 @@
+"""How to build and time the engine by hand on the device: recipe.md and build.sh.
+
+Flags follow `samples/common/sampleOptions.cpp` of NVIDIA/TensorRT at v8.6.1, v10.3.0, v10.16 and
+v11.1: a flag that was removed stops trtexec, so each command is made for one version.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dfkd_edge.errors import ConfigError
+from dfkd_edge.target_profiles.profile import Precision, TargetProfile
+
+INPUT = "image"
+MIN_CHECK_PYTHON = (3, 8)
+MAX_WORKSPACE_MIB = 4096
+MIB_PER_GIB = 1024
+WORKSPACE_SHARE = 4
+FIRST_MEMORY_POOLS = (8, 4)
+FIRST_SKIP_INFERENCE = (8, 6)
+FIRST_PERCENTILES = (8, 6)
+FIRST_STRONG = (11, 0)
+FIRST_TF32_SM = 80
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineBuild:
+    """What is built from which graph."""
+
+    target: TargetProfile
+    precision: Precision
+    batch: tuple[int, ...]
+    """One number: static; several: of a dynamic batch, in any order."""
+    image_size_px: int
+    """Side of the student's input."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the target cannot do."""
+        target = self.target
+        if self.precision not in target.precisions:
+            raise ConfigError(
+                f"{target.name} does not compute in {self.precision}",
+                where="--precision",
+                hint=f"it does in {', '.join(target.precisions)}",
+            )
+        if target.use_dla and len(self.batch) > 1:
+            raise ConfigError(
+                "the DLA needs a static batch", where="--batch", hint="name one number"
+            )
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """TensorRT's version as numbers."""
+        return _numbers(self.target.tensorrt or "0")
+
+    @property
+    def graph(self) -> str:
+        """The graph's file: FP16 is a builder flag on the FP32 graph before TensorRT 11."""
+        flagged = self.precision == "fp16" and self.target.typing == "weak"
+        return f"model.{'fp32' if flagged else self.precision}.onnx"
+
+    @property
+    def engine(self) -> str:
+        """The file that is built."""
+        return f"model.{self.precision}.engine"
+
+    @property
+    def workspace_mib(self) -> int:
+        """Scratch memory: a quarter of the RAM, which CPU and GPU share, within bounds."""
+        ram_mib = int((self.target.ram_gib or 4) * MIB_PER_GIB)
+        return min(ram_mib // WORKSPACE_SHARE, MAX_WORKSPACE_MIB)
+
+    def shape(self, batch: int) -> str:
+        """Write the input's shape as trtexec reads it."""
+        return f"{INPUT}:{batch}x{self.image_size_px}x{self.image_size_px}x3"
+
+
+def build_recipe(
+    target: TargetProfile, precision: Precision, batch: Sequence[int], image_size_px: int
+) -> str:
+    """Write recipe.md for a target.
+
+    Raises:
+        ConfigError: the target does not compute in this precision, or not in a dynamic batch.
+    """
+    build = EngineBuild(
+        target=target, precision=precision, batch=tuple(batch), image_size_px=image_size_px
+    )
+    on_tensorrt = target.backend == "tensorrt"
+    parts = [f"# {precision.upper()} on {target.name}", _device(target), _check(target)]
+    parts += [_trtexec(build), _power(target)] if on_tensorrt else [_onnxruntime(target)]
+    caveats = [*target.caveats, *([target.no_int8_reason] if target.no_int8_reason else [])]
+    if caveats:
+        parts.append("## Known limits\n\n" + "\n".join(f"- {caveat}" for caveat in caveats))
+    return "\n\n".join(parts) + "\n"
+
+
+def build_script(
+    target: TargetProfile, precision: Precision, batch: Sequence[int], image_size_px: int
+) -> str:
+    """Write build.sh; empty where there is no TensorRT.
+
+    Raises:
+        ConfigError: as of `build_recipe`.
+    """
+    build = EngineBuild(
+        target=target, precision=precision, batch=tuple(batch), image_size_px=image_size_px
+    )
+    if target.backend != "tensorrt":
+        return ""
+    return f"""#!/bin/sh
+# Builds {build.engine} for {target.name}, TensorRT {target.tensorrt}, and times it.
+set -eu
+cd "$(dirname "$0")"
+trtexec=${{TRTEXEC:-/usr/src/tensorrt/bin/trtexec}}
+if [ ! -x "$trtexec" ]; then
+    echo "no trtexec at $trtexec: set TRTEXEC to its path" >&2
+    exit 4
+fi
+"$trtexec" {_shell(build_arguments(build))}
+"$trtexec" {_shell(timing_arguments(build))}
+"""
+
+
+def build_arguments(build: EngineBuild) -> list[str]:
+    """Flags of trtexec that build the engine, for the target's TensorRT."""
+    version = build.version
+    arguments = [f"--onnx={build.graph}", f"--saveEngine={build.engine}"]
+    arguments += _precision_flags(build)
+    if len(build.batch) > 1:
+        ordered = sorted(build.batch)
+        sizes = (ordered[0], ordered[len(ordered) // 2], ordered[-1])
+        names = ("--minShapes", "--optShapes", "--maxShapes")
+        pairs = zip(names, sizes, strict=True)
+        arguments += [f"{name}={build.shape(size)}" for name, size in pairs]
+    has_pools = version >= FIRST_MEMORY_POOLS
+    memory = "--memPoolSize=workspace:" if has_pools else "--workspace="
+    arguments.append(f"{memory}{build.workspace_mib}")
+    arguments.append("--timingCacheFile=model.timing.cache")
+    if build.target.use_dla:
+        arguments += ["--useDLACore=0", "--allowGPUFallback"]
+    return [*arguments, "--skipInference" if version >= FIRST_SKIP_INFERENCE else "--buildOnly"]
+
+
+def timing_arguments(build: EngineBuild) -> list[str]:
+    """Flags of trtexec that time the engine, the same measure in every version."""
+    arguments = [f"--loadEngine={build.engine}", "--warmUp=500", "--duration=10"]
+    if len(build.batch) > 1:
+        arguments.append(f"--shapes={build.shape(sorted(build.batch)[len(build.batch) // 2])}")
+    if build.target.use_dla:
+        arguments.append("--useDLACore=0")
+    if build.version < FIRST_STRONG:  # 11 does these by default
+        arguments += ["--useCudaGraph", "--noDataTransfers", "--useSpinWait"]
+    several = build.version >= FIRST_PERCENTILES
+    return [*arguments, "--percentile=50,90,99" if several else "--percentile=99"]
+
+
+def _precision_flags(build: EngineBuild) -> list[str]:
+    if build.precision == "fp32":
+        # golden logits are compared to FP32's, and TF32 keeps 10 bits of them
+        return ["--noTF32"] if (build.target.sm or 0) >= FIRST_TF32_SM else []
+    if build.target.typing == "strong":
+        return []
+    return ["--int8", "--fp16"] if build.precision == "int8" else ["--fp16"]
+
+
+def _device(target: TargetProfile) -> str:
+    rows = {
+        "device": target.facts["title"].value if "title" in target.facts else target.module,
+        "JetPack": target.jetpack,
+        "L4T": target.facts["l4t"].value if "l4t" in target.facts else None,
+        "TensorRT": target.tensorrt,
+        "Python": target.python,
+        "newest onnxruntime wheel": target.max_onnxruntime,
+        "memory": f"{target.ram_gib:g} GiB" if target.ram_gib else None,
+    }
+    lines = [f"| {name} | {value} |" for name, value in rows.items() if value]
+    return "\n".join(["| made for | |", "|---|---|", *lines])
+
+
+def _check(target: TargetProfile) -> str:
+    text = "## Prove it on the device\n\n```sh\npython3 check.pyz\n```\n\n"
+    if target.backend == "tensorrt":
+        text += (
+            "It builds the engine, keeps it for the next time, reproduces the golden logits and "
+            "measures latency. An engine\nholds for one TensorRT version on one kind of device: "
+            "build it there, never copy it from another board."
+        )
+    else:
+        text += "It runs the model with ONNX Runtime, reproduces the golden logits and times it."
+    if target.python and _numbers(target.python) < MIN_CHECK_PYTHON:
+        text += (
+            f"\n\ncheck.pyz needs Python 3.8 or later; this JetPack has {target.python}, and "
+            "TensorRT's Python module belongs\nto that one. Use trtexec below, and run check.pyz "
+            "with a newer Python and onnxruntime to prove the graph."
+        )
+    return text
+
+
+def _trtexec(build: EngineBuild) -> str:
+    target = build.target
+    if target.typing == "strong":
+        why = "is strongly typed: the graph itself carries the precision, and no flag sets it."
+    elif build.precision == "int8":
+        why = (
+            "takes the precision from flags: `--int8` reads the graph's Q/DQ nodes, and `--fp16`\n"
+            "beside it lets the other layers run in half precision."
+        )
+    else:
+        why = "takes the precision from flags."
+    why = f"TensorRT {target.tensorrt} {why}"
+    dla = (
+        "\n\nThe engine goes to the DLA; layers that it lacks fall back to the GPU."
+        if target.use_dla
+        else ""
+    )
+    timing = (
+        "TensorRT 11 times with CUDA graphs, spin wait and without transfers by default; the "
+        "flags that ask an older\ntrtexec for the same are left out."
+        if build.version >= FIRST_STRONG
+        else "CUDA graphs, spin wait and no transfers are asked for, because TensorRT 11 does so "
+        "by default:\nso numbers compare."
+    )
+    return (
+        "## Or with trtexec\n\n`sh build.sh` runs these two commands; `TRTEXEC` names another "
+        f"trtexec.\n\n```sh\ntrtexec {_shell(build_arguments(build))}\n```\n\n{why}{dla}\n\n"
+        f"`workspace` is in MiB: a quarter of the memory, which CPU and GPU share. When the build "
+        f"is killed, halve it, close\nthe desktop, or add swap.\n\n```sh\n"
+        f"trtexec {_shell(timing_arguments(build))}\n```\n\n{timing}\nCompare models by the "
+        "median GPU Compute Time, services by the 99th percentile of Latency.\n\ntrtexec proves no "
+        "accuracy: it prints PASSED for a wrong engine too. Only check.pyz compares logits."
+    )
+
+
+def _power(target: TargetProfile) -> str:
+    if not target.power_modes:
+        return "## Power\n\nSet the power mode and clocks that you deploy with before timing."
+    lines = [
+        f"| {mode.id} | {mode.name}{' (default)' if mode.is_default else ''} |"
+        for mode in target.power_modes
+    ]
+    fastest = next((m for m in target.power_modes if m.name.startswith("MAXN")), None)
+    mode = fastest or target.power_modes[0]
+    return "\n".join(
+        [
+            "## Power",
+            "",
+            "Latency depends on the power mode more than on the model. State both with a number.",
+            "",
+            "```sh",
+            "sudo nvpmodel -q          # which mode is on",
+            f"sudo nvpmodel -m {mode.id:<2}       # {mode.name}; may ask for a reboot",
+            "sudo jetson_clocks        # else short runs never reach full clocks",
+            "```",
+            "",
+            "| mode | name |",
+            "|---|---|",
+            *lines,
+        ]
+    )
+
+
+def _onnxruntime(target: TargetProfile) -> str:
+    newest = f"<={target.max_onnxruntime}" if target.max_onnxruntime else ""
+    return (
+        "## What it needs\n\n```sh\n"
+        f"python3 -m venv venv && venv/bin/pip install numpy {shlex.quote(f'onnxruntime{newest}')}"
+        "\nvenv/bin/python check.pyz\n```\n\n`--threads N` limits the CPU threads; by default all "
+        "cores run the model."
+    )
+
+
+def _shell(arguments: Sequence[str]) -> str:
+    return " \\\n    ".join(shlex.quote(argument) for argument in arguments)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])

@@ -1,0 +1,99 @@
+"""Whether a bundle that is already there is the one asked for, told before anything is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dfkd_edge.bundles.bundle import REPLACEABLE, status_of
+from dfkd_edge.bundles.of_run import BUNDLES, holds_student_of
+from dfkd_edge.config.file import EXPORT
+from dfkd_edge.config.settings import PipelineConfig
+from dfkd_edge.errors import RunDirError
+from dfkd_edge.runs.run_dir import is_run
+from dfkd_edge.runtime.bundle_files import MANIFEST, read_json
+from dfkd_edge.version import __version__
+
+SAME_NAME = ("target", "precision", "batch", "opset", "max_drop", "repair")
+"""Settings of `[export]` whose flag is called like them."""
+FLAGS = {name: name for name in SAME_NAME} | {name: flag for flag, name in EXPORT.items()}
+
+
+def refuse_other_bundle(folder: Path, run: Path, config: PipelineConfig, data: str) -> None:
+    """Stop when a finished bundle there was made otherwise, and say in what.
+
+    Args:
+        folder: where the bundle would be written.
+        run: that would be exported.
+        config: of the run, with this export's settings.
+        data: labelled pictures to measure on.
+
+    Raises:
+        RunDirError: it was.
+    """
+    if status_of(folder) in REPLACEABLE:
+        return
+    others = list(_differences(read_json(folder / MANIFEST), run, config, data))
+    if others:
+        raise other_bundle(folder, "; ".join(others))
+
+
+def refuse_place_in_other_run(folder: Path, run: Path) -> None:
+    """Keep the bundles of a run to its own: `check` and `report` take them for such.
+
+    Args:
+        folder: where the bundle would be written.
+        run: that would be exported, its real path.
+
+    Raises:
+        RunDirError: it lies among the bundles of another run.
+    """
+    place = folder.resolve().parent
+    if place.name == BUNDLES and is_run(place.parent) and place.parent != run:
+        raise RunDirError(
+            f"this is a place for bundles of another run, {place.parent.name}",
+            where=str(folder),
+            hint=f"choose another --output, or leave it out: {run / BUNDLES} is the usual place",
+        )
+
+
+def other_bundle(folder: Path, why: str) -> RunDirError:
+    """Say that a bundle is in the way, and what to do."""
+    return RunDirError(
+        f"another bundle is there: {why}",
+        where=str(folder),
+        hint="--exist-ok replaces it, --output DIR writes another one",
+    )
+
+
+def _differences(
+    manifest: dict[str, Any], run: Path, config: PipelineConfig, data: str
+) -> Iterator[str]:
+    made = manifest.get("provenance", {})
+    if manifest.get("version") != __version__:
+        yield f"made by version {manifest.get('version')}, this is {__version__}"
+    if not holds_student_of(run, manifest):
+        yield "of another student"
+    wanted = json.loads(json.dumps(dataclasses.asdict(config.export)))
+    pairs = [(_flag(name), made.get("config", {}).get(name), wanted[name]) for name in wanted]
+    pairs += [("--data", made.get("data"), data), ("seed", made.get("seed"), config.seed)]
+    for flag, there, here in pairs:
+        if there != here:
+            yield f"{flag} is {_text(there)} there, {_text(here)} here"
+
+
+def _flag(name: str) -> str:
+    return f"--{FLAGS[name].replace('_', '-')}" if name in FLAGS else f"export.{name}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value in (None, "") else str(value)

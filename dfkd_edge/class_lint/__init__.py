@@ -1,0 +1,1 @@
+"""What is wrong or doubtful about a class list, as text and as the teacher sees it."""

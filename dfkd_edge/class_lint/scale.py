@@ -1,0 +1,62 @@
+"""What similarities mean in a teacher's text space, measured on pairs of everyday words.
+
+Similarities of one CLIP say nothing in another, so no threshold is fixed: synonyms, siblings (fork
+and spoon) and unrelated things are embedded by the teacher at hand.
+
+Shape suffixes: K words, D embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dfkd_edge.networks.teacher import Teacher
+
+SYNONYMS = (
+    *(("car", "automobile"), ("sofa", "couch"), ("bicycle", "bike"), ("television", "TV")),
+    *(("airplane", "plane"), ("rabbit", "bunny"), ("trousers", "pants"), ("street", "road")),
+)
+SIBLINGS = (
+    *(("dog", "cat"), ("apple", "pear"), ("car", "truck"), ("chair", "table")),
+    *(("shirt", "trousers"), ("bus", "train"), ("cow", "horse"), ("spoon", "fork")),
+)
+SCALE_WORDS = tuple(dict.fromkeys(word for pair in SYNONYMS + SIBLINGS for word in pair))
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What similarities mean in this teacher: cosines of pairs of everyday words."""
+
+    synonyms: float
+    """Lower quartile of synonyms: from here on two names count as one."""
+    siblings: float
+    """Median of siblings; halfway to synonyms two classes are expected to be mixed up."""
+    unrelated: float
+    """Median of unrelated words."""
+
+    @property
+    def confusing(self) -> float:
+        """Cosine from which a pair is reported."""
+        return (self.synonyms + self.siblings) / 2
+
+
+def measure_scale(teacher: Teacher, templates: Sequence[str]) -> Scale:
+    """Measure a teacher that was loaded with SCALE_WORDS as its classes."""
+    words = teacher.classes.names
+    head_KD = teacher.zero_shot_head(teacher.classes, templates)
+    row = {word: head_KD[index] for index, word in enumerate(words)}
+
+    def cosines(pairs: Sequence[tuple[str, str]]) -> Tensor:
+        return torch.stack([row[one] @ row[two] for one, two in pairs])
+
+    firsts, seconds = [a for a, _ in SYNONYMS], [b for _, b in SIBLINGS]
+    unrelated = [(a, b) for a in firsts for b in seconds if a != b]
+    return Scale(
+        float(cosines(SYNONYMS).quantile(0.25)),
+        float(cosines(SIBLINGS).median()),
+        float(cosines(unrelated).median()),
+    )

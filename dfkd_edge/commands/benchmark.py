@@ -1,0 +1,127 @@
+"""The command `benchmark`: every model of a bundle on this machine, with onnxruntime."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dfkd_edge.commands.options import (
+    AsJson,
+    BundleFolder,
+    DryMeasurement,
+    HeldPrecision,
+    Quiet,
+    Threads,
+    Verbose,
+)
+from dfkd_edge.errors import GateFailedError, UsageError
+from dfkd_edge.runtime.counting import counted
+
+if TYPE_CHECKING:
+    from dfkd_edge.validation.benchmark import ModelBenchmark
+
+
+def benchmark(
+    bundle: BundleFolder,
+    precision: HeldPrecision = None,
+    warmup: Annotated[
+        float, typer.Option(metavar="MS", help="Milliseconds before timing.", min=0)
+    ] = 200.0,
+    duration: Annotated[
+        float, typer.Option(metavar="S", help="Seconds of timing.", min=0.01)
+    ] = 3.0,
+    percentile: Annotated[str, typer.Option(help="Percentiles of latency.")] = "50,90,99",
+    threads: Threads = 0,
+    dry_run: DryMeasurement = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Measure latency, throughput, memory and size of every model of a bundle."""
+    from dfkd_edge.bundles.opening import find_bundle, open_bundle
+    from dfkd_edge.console import ConsoleReporter, make_console
+
+    opened = open_bundle(find_bundle(bundle))  # a wrong path is told of before numpy is loaded
+    from dfkd_edge.report.page import refresh_report
+    from dfkd_edge.runtime.timing import TimingRequest, parse_percentiles
+    from dfkd_edge.validation.benchmark import benchmark_bundle, benchmark_document, plan_benchmark
+
+    try:
+        request = TimingRequest(warmup, duration, parse_percentiles(percentile))
+    except ValueError as error:
+        raise UsageError(
+            f"'{percentile}' names no percentiles", where="--percentile", hint="such as 50,90,99"
+        ) from error
+    if dry_run:
+        _show_plan(plan_benchmark(opened, precision, request, threads), as_json)
+        return
+    # drawing a bar takes the time of the model that is measured
+    reporter = ConsoleReporter(make_console(quiet), refreshes_per_s=1)
+    rows = benchmark_bundle(opened, precision, request, threads, reporter)
+    document = benchmark_document(opened, rows)
+    report = refresh_report(opened.folder, reporter)
+    if as_json:
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    else:
+        _show_benchmark(rows)
+        reporter.note(f"report: {report}")
+    wrong = [row.precision for row in rows if not row.is_golden]
+    if wrong:
+        raise GateFailedError(
+            f"{wrong[0]} does not give the golden logits here",
+            where=str(opened.folder),
+            hint="python3 check.pyz names the cause",
+        )
+
+
+def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(plan, ensure_ascii=False) + "\n")
+        return
+    work = (
+        f"{plan['num_golden']} golden images, {plan['warmup_ms']:g} ms of warm-up, "
+        f"{plan['duration_s']:g} s of timing"
+    )
+    sizes = {row["precision"]: row["size_bytes"] / (1 << 20) for row in plan["models"]}
+    lines = [
+        f"{plan['bundle']} for {plan['target']}; nothing was run",
+        *(f"{name:<8}  {size_mib:.2f} MiB: {work}" for name, size_mib in sizes.items()),
+        f"how       {counted(plan['threads'], 'thread')}, batch {plan['batch']}",
+        f"time      {plan['min_seconds']:g} s, and the start of a process for each model",
+        *(f"note      {note}" for note in plan["notes"]),
+    ]
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def _show_benchmark(rows: list[ModelBenchmark]) -> None:
+    from rich.table import Table
+
+    from dfkd_edge.console import result_console
+
+    console = result_console()
+    names = list(rows[0].latency["percentile_ms"])
+    units = ("images/s", "size MiB", "peak MiB", "model MiB")
+    table = Table("model", *(f"{name} ms" for name in names), *units)
+    for row in rows:
+        times = [f"{row.latency['percentile_ms'][name]:.3f}" for name in names]
+        size_mib = row.size_bytes / (1 << 20)
+        table.add_row(
+            row.precision,
+            *times,
+            f"{row.latency['throughput_per_s']:.1f}",
+            f"{size_mib:.2f}",
+            f"{row.peak_memory_mib:.0f}",
+            f"{row.model_memory_mib:.0f}",
+        )
+    console.print(table)
+    first = rows[0]
+    console.print(
+        f"[dim]{first.cpu}, {counted(first.threads, 'thread')}, {first.backend}, batch "
+        f"{first.latency['batch']}, end to end without reading pictures[/dim]"
+    )
+    for row in rows:
+        for doubt in row.latency["doubts"]:
+            console.print(f"[yellow]note:[/yellow] {row.precision}: {doubt}")

@@ -1,0 +1,154 @@
+"""The command `classes lint`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dfkd_edge.commands.options import AsJson, File, Quiet, Verbose
+from dfkd_edge.errors import ClassNamesError
+from dfkd_edge.runtime.counting import counted, some
+
+if TYPE_CHECKING:
+    from dfkd_edge.class_lint.findings import ClassListReport, Finding
+    from dfkd_edge.class_names import ClassNames
+
+
+classes_app = typer.Typer(help="Work with class lists.", no_args_is_help=True)
+
+SHOWN = 12
+GOOD_TO_KNOW = " (fine)"
+"""Marks what --strict does not count, where there is no colour too."""
+
+
+@classes_app.command()
+def lint(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Class list.")],
+    teacher: Annotated[
+        str, typer.Option(help="mini, an open_clip name or a local folder.")
+    ] = "mini",
+    pretrained: Annotated[str, typer.Option(help="open_clip's tag of the teacher's weights.")] = "",
+    output: Annotated[
+        File,
+        typer.Option("--output", "-o", help="Write the list with the suggested prompts here."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Leave with exit code 2 when there is a finding.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Tell what the teacher will mix up or misread in a class list, and suggest prompts.
+
+    Findings are advice: with them the exit code is 0, too, unless --strict is given. Those marked
+    (fine) are good to know, and --strict leaves them out.
+    """
+    from dfkd_edge.class_names import read_class_names
+    from dfkd_edge.config.settings import TeacherConfig
+    from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
+    from dfkd_edge.files import atomic_write
+
+    names = read_class_names(path)
+    console = make_console(quiet)
+    with loading_libraries(console):
+        from dfkd_edge.class_lint.findings import as_document
+        from dfkd_edge.class_lint.lint import lint_classes
+
+    config = TeacherConfig(name=teacher, pretrained=pretrained)
+    report = lint_classes(names, config, ConsoleReporter(console))
+    if output:
+        atomic_write(output, _improved(names, report))
+        console.print(f"written: {output}", markup=False)
+    if as_json:
+        sys.stdout.write(json.dumps(as_document(names, report), ensure_ascii=False) + "\n")
+    else:
+        _show(names, report, path)
+    num_to_mend = sum(not finding.is_fine for finding in report.findings)
+    if strict and num_to_mend:
+        raise ClassNamesError(
+            counted(num_to_mend, "finding"),
+            where=str(path),
+            hint="mend the list, or leave --strict out",
+        )
+
+
+def _improved(names: ClassNames, report: ClassListReport) -> str:
+    lines, suggested = [], report.suggested_lines()
+    for name, own in zip(names.names, names.prompts, strict=True):
+        line = (name, own) if own else suggested.get(name, (name,))
+        lines.append("\t".join(line))
+    return "\n".join(lines) + "\n"
+
+
+def _show(names: ClassNames, report: ClassListReport, path: Path) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from dfkd_edge.console import result_console
+    from dfkd_edge.drawings.drawn_class import drawings_text
+
+    console = result_console()
+    table = Table("finding", "names", "what", title=f"{len(names)} classes", title_justify="left")
+    table.columns[0].no_wrap = True
+    for finding in _first_of_each(report.findings):
+        table.add_row(
+            f"{finding.rule}{GOOD_TO_KNOW * finding.is_fine}",
+            escape(" / ".join(finding.names)),
+            escape(finding.text),
+            style="dim" if finding.is_fine else None,
+        )
+    if report.findings:
+        console.print(table)
+    else:
+        console.print(f"[green]{len(names)} classes, no finding[/green]")
+    if len(report.findings) > SHOWN:
+        counts = Counter(finding.rule for finding in report.findings)
+        listed = ", ".join(f"{count} {rule}" for rule, count in counts.items())
+        console.print(f"[dim]{len(report.findings)} in all: {listed}; see --json[/dim]")
+    if report.drawn:
+        text = drawings_text(report.drawn)
+        console.print(
+            f"drawings in the memory that images of a class start from: {text}", markup=False
+        )
+    console.print("most alike to the teacher (predicted confusions):")
+    for one, two, cosine in report.pairs[:5]:
+        console.print(f"  {cosine:5.2f}  {one} / {two}", markup=False)
+    scale = report.scale
+    console.print(
+        f"[dim]  to compare: synonyms {scale.synonyms:.2f}, such as sofa / couch; siblings "
+        f"{scale.siblings:.2f}, such as spoon / fork; unrelated {scale.unrelated:.2f}[/dim]"
+    )
+    suggested = report.suggested_lines()
+    if suggested:
+        console.print("suggested lines (name, tab, prompt):")
+        for line in suggested.values():
+            sys.stdout.write("\t".join(line) + "\n")
+        console.print(
+            f"[dim]dfkd-edge classes lint {escape(str(path))} --output FILE writes them[/dim]"
+        )
+        costs = {name: report.given_up.get(name, 0) for name in report.suggested_prompts}
+        listed = some([f"{name} {count}" for name, count in costs.items() if count])
+        if listed:
+            console.print(
+                "a prompt of its own takes no drawings of what the name alone means; these would "
+                f"cost drawings: {listed}. Use one only where the name misleads.",
+                markup=False,
+            )
+
+
+def _first_of_each(findings: Sequence[Finding]) -> list[Finding]:
+    """Pick findings to show: the first of every rule, then the second, in their order."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for place, finding in enumerate(findings):
+        turns.append((seen[finding.rule], place))
+        seen[finding.rule] += 1
+    shown = sorted(place for _, place in sorted(turns)[:SHOWN])
+    return [findings[place] for place in shown]

@@ -1,0 +1,231 @@
+"""The command `distill`: its flags, and what it shows of the plan and the result."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dfkd_edge.commands.options import (
+    AsJson,
+    Classes,
+    ConfigFile,
+    Device,
+    File,
+    Number,
+    Quiet,
+    RedoRun,
+    RunOutput,
+    RunSet,
+    Text,
+    Verbose,
+    Workers,
+)
+from dfkd_edge.config.file import distill_overrides, to_toml
+from dfkd_edge.config.settings import FewShotConfig
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dfkd_edge.pipeline import DistillResult
+    from dfkd_edge.preflight import DistillPlan, DistillRequest
+
+
+def distill(
+    classes: Classes = None,
+    output: RunOutput = None,
+    data: Annotated[
+        File,
+        typer.Option(help="Labelled pictures, for evaluation only: DIR/[DOMAIN/]CLASS/*.jpg."),
+    ] = None,
+    images: Annotated[
+        File, typer.Option(help="A few real pictures to learn from: DIR/[CLASS/]*.jpg.")
+    ] = None,
+    preset: Annotated[
+        Text, typer.Option(help="Settings to start from: mini, mini-high, clip-b32 or clip-l14.")
+    ] = None,
+    teacher: Annotated[
+        Text, typer.Option(help="mini, an open_clip name or a local folder (default: mini).")
+    ] = None,
+    pretrained: Annotated[
+        Text, typer.Option(help="open_clip's tag of the teacher's weights.")
+    ] = None,
+    student: Annotated[Text, typer.Option(help="mini or a timm name (default: mini).")] = None,
+    student_init: Annotated[
+        Text, typer.Option(help="pretrained or random (default: pretrained).")
+    ] = None,
+    prompts: Annotated[
+        Text, typer.Option(help="base, mix, random or contrastive (default: contrastive).")
+    ] = None,
+    num_styles: Annotated[Number, typer.Option(help="Styles of the prompts (default: 16).")] = None,
+    synthesis: Annotated[
+        Text, typer.Option(help="amortized, per-image or diffusion (default: amortized).")
+    ] = None,
+    imgsz: Annotated[Number, typer.Option(help="Side of the student's input in pixels.")] = None,
+    steps: Annotated[Number, typer.Option(help="Distillation steps (default: 200).")] = None,
+    batch_size: Annotated[Number, typer.Option(help="Views a step (default: 96).")] = None,
+    workers: Workers = None,
+    device: Device = None,
+    seed: Annotated[
+        Number, typer.Option(help="Every random number follows from it (default: 0).")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Go on with what is done, or start over.")
+    ] = True,
+    exist_ok: RedoRun = False,
+    config: ConfigFile = None,
+    set_: RunSet = None,
+    save_config: Annotated[File, typer.Option(help="Write the resolved settings here.")] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Mirror the metrics to RUN/tensorboard.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check, show plan and settings, do nothing.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Turn class names into a compact student of CLIP; the same command resumes a stopped run."""
+    flags = {
+        "classes": classes,
+        "data": data,
+        "images": images,
+        "preset": preset,
+        "teacher": teacher,
+        "pretrained": pretrained,
+        "student": student,
+        "student_init": student_init,
+        "prompts": prompts,
+        "num_styles": num_styles,
+        "synthesis": synthesis,
+        "imgsz": imgsz,
+        "steps": steps,
+        "batch_size": batch_size,
+        "device": device,
+        "seed": seed,
+    }
+    from dfkd_edge.preflight import DistillRequest
+
+    request = DistillRequest(
+        config_path=config,
+        overrides=(*(set_ or ()), *distill_overrides(flags)),
+        output=output,
+        resume=resume,
+        exist_ok=exist_ok,
+        tensorboard=tensorboard,
+        dry_run=dry_run,
+    )
+    run_distill(request, workers, save_config, as_json=as_json, quiet=quiet)
+
+
+def run_distill(
+    request: DistillRequest,
+    num_threads: int | None,
+    save_config: Path | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Check a request, run it and show the result; `run` calls it too.
+
+    Raises:
+        DfkdEdgeError: any error of the tree.
+    """
+    from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
+    from dfkd_edge.files import atomic_write
+    from dfkd_edge.machine.process import prepare_process
+    from dfkd_edge.preflight import plan_distill
+    from dfkd_edge.runs.run_dir import read_stages
+
+    plan = plan_distill(request)
+    if save_config:
+        atomic_write(save_config, to_toml(plan.config))
+    console = make_console(quiet)
+    if request.dry_run:
+        _show_plan(plan, num_threads, as_json, console)
+        return
+    reporter = ConsoleReporter(console)
+    reporter.note(f"dfkd-edge: {len(plan.class_names)} classes from {plan.config.classes}")
+    started = time.monotonic()
+    known = read_stages(plan.output).get("student") if request.resume else None
+    with loading_libraries(console):
+        prepare_process(plan.config.device, num_threads)
+        from dfkd_edge import pipeline
+        from dfkd_edge.report.page import refresh_report
+    result = pipeline.distill(plan, reporter)
+    report = refresh_report(plan.output, reporter)
+    if as_json:
+        print_json(result, report)
+        return
+    is_new = read_stages(plan.output).get("student") != known
+    seconds = time.monotonic() - started if is_new else None
+    from dfkd_edge.commands.distill_view import show_result
+
+    show_result(result, report, seconds, _few_shot_gain(plan))
+
+
+def _few_shot_gain(plan: DistillPlan) -> str:
+    """Say what `--images` bought, where the run without them lies beside this one."""
+    from dfkd_edge.commands.distill_view import what_they_bought
+    from dfkd_edge.preflight import run_name
+
+    if not plan.config.few_shot.images:
+        return ""
+    zero_shot = dataclasses.replace(plan.config, few_shot=FewShotConfig())
+    return what_they_bought(plan.output, plan.output.parent / run_name(zero_shot, plan.class_names))
+
+
+def _show_plan(
+    planned: DistillPlan, num_threads: int | None, as_json: bool, console: Console
+) -> None:
+    """Estimate time and memory, with the threads that the run would have, and print all."""
+    from dfkd_edge.console import ConsoleReporter, loading_libraries
+    from dfkd_edge.machine.process import prepare_process
+    from dfkd_edge.runs.run_dir import read_stages
+
+    config, class_names = planned.config, planned.class_names
+    with loading_libraries(console):
+        prepare_process("cpu", num_threads)
+        from dfkd_edge.estimates.distill import make_plan, with_drawings
+        from dfkd_edge.synthesis.amortized import uses_drawings
+
+    reporter = ConsoleReporter(console)
+    with reporter.stage("timing the networks", 1) as progress:
+        plan = make_plan(config, class_names)
+        progress.advance()
+    if uses_drawings(config.teacher.name, config.synthesis):
+        plan = with_drawings(plan, config, class_names, reporter)
+    is_done = planned.resume and not planned.exist_ok and "student" in read_stages(planned.output)
+    if as_json:
+        document = {
+            "is_finished": is_done,
+            "classes": list(class_names.names),
+            "config": dataclasses.asdict(config),
+            "plan": plan.document(),
+        }
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        return
+    head = [f"{len(class_names)} classes; nothing was run"]
+    if is_done:
+        head.append(f"finished in {planned.output}: the same command shows it; made anew:")
+    head += plan.lines()
+    sys.stdout.write("".join(f"# {line}\n" for line in head) + to_toml(config))
+
+
+def print_json(result: DistillResult, report: str) -> None:
+    """Print the result as one JSON document on standard output."""
+    document: dict[str, Any] = {
+        "run": str(result.run_dir),
+        "report": report,
+        "student": {"weights": str(result.student.weights), **result.student.settings},
+        "prompts": result.prompts.diversity,
+        "surrogates": result.surrogates.summary,
+        **result.evaluation,
+    }
+    sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")

@@ -1,0 +1,107 @@
+"""The command `predict`: pictures through the recommended model of a bundle, with onnxruntime."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dfkd_edge.bundles.predict import classify_pictures
+from dfkd_edge.commands.options import AsJson, BundleFolder, HeldPrecision, Threads
+from dfkd_edge.errors import ArtifactError, UsageError
+from dfkd_edge.runtime.rejection import FITTED_ON, SHARE_REJECTED
+
+if TYPE_CHECKING:
+    pass
+
+
+def predict(
+    bundle: BundleFolder,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures or folders.")],
+    top: Annotated[int, typer.Option("--top", help="Classes to show.", min=1)] = 3,
+    precision: HeldPrecision = None,
+    threads: Threads = 0,
+    reject_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Score below which the answer is unknown (default: the bundle's own, which "
+            f"refuses {SHARE_REJECTED:.0%} of the right answers on {FITTED_ON}).",
+            min=0,
+            max=1,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Classify pictures: labels and scores.
+
+    The bundle's own threshold refuses few right answers. What is of no class may still score above
+    it; a higher --reject-threshold refuses more of both.
+    """
+    _refuse_swapped(bundle, images)
+    document = classify_pictures(bundle, images, top, precision, threads, reject_threshold)
+    rows, skipped = document["pictures"], document["skipped"]
+    if as_json:
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    else:
+        _show_predictions(document)
+    for line in skipped:
+        sys.stderr.write(f"skipped: {line}\n")
+    if skipped:
+        raise ArtifactError(f"{len(skipped)} of {len(rows) + len(skipped)} could not be classified")
+
+
+def _refuse_swapped(first: Path, others: list[Path]) -> None:
+    """Refuse what cannot be a bundle where the bundle belongs, and say what to type.
+
+    Raises:
+        UsageError: the first path is a picture, or no bundle while one of the others is.
+    """
+    from dfkd_edge.runtime.bundle_files import may_be_bundle
+    from dfkd_edge.runtime.folder_layouts import PICTURE_SUFFIXES
+
+    is_picture = first.is_file() and first.suffix.lower() in PICTURE_SUFFIXES
+    bundle = next((path for path in others if may_be_bundle(path)), None)
+    if may_be_bundle(first) or not (bundle or is_picture):
+        return
+    pictures = [first, *(path for path in others if path != bundle)]
+    words = ["dfkd-edge", "predict", str(bundle or "BUNDLE"), str(pictures[0])]
+    more = " ..." if len(pictures) > 1 else ""
+    raise UsageError(
+        "no bundle, which the first argument must be",
+        where=str(first),
+        hint=f"type {shlex.join(words)}{more}",
+    )
+
+
+def _show_predictions(document: dict[str, Any]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from dfkd_edge.console import result_console
+
+    table = Table()
+    for column in ("picture", "label", "score", "then"):
+        table.add_column(column, overflow="fold")
+    for row in document["pictures"]:
+        first, *others = row["top"]
+        is_known = row["label"] == first["label"]
+        then = ", ".join(
+            f"{escape(o['label'])} {o['score']:.3f}" for o in (others if is_known else row["top"])
+        )
+        label = f"[bold]{escape(row['label'])}[/bold]"
+        table.add_row(escape(row["file"]), label, f"{first['score']:.3f}", then)
+    threshold, fitted_on = document["reject_threshold"], document["threshold_fitted_on"]
+    footnote = "there is no threshold: no answer is unknown"
+    if threshold:
+        footnote = f"unknown: score below {threshold:.3f}"
+    if fitted_on:
+        footnote += f", which refuses {SHARE_REJECTED:.0%} of the right answers on {fitted_on}"
+    console = result_console()
+    console.print(table)
+    for note in document["notes"]:
+        console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
+    console.print(f"[dim]{footnote}[/dim]", soft_wrap=True)

@@ -1,0 +1,64 @@
+"""The command `report`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from dfkd_edge.commands.options import AsJson, File, Files, Quiet, Verbose
+from dfkd_edge.config.file import RUNS
+from dfkd_edge.errors import UsageError
+
+
+def report(
+    paths: Annotated[
+        Files,
+        typer.Argument(
+            metavar="[RUN] [RESULT.json]...",
+            help="A run or bundle, and what check.pyz wrote on devices; the run keeps it.",
+            show_default="runs/latest",
+        ),
+    ] = None,
+    output: Annotated[
+        File, typer.Option("--output", "-o", help="The file (default: report.html in the run).")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write report.html: one offline page that shows what the student can do and where it fails."""
+    from dfkd_edge.console import ConsoleReporter, make_console
+    from dfkd_edge.results.device import OF_ANOTHER
+    from dfkd_edge.runs.run_dir import find_run
+    from dfkd_edge.runtime.bundle_files import may_be_bundle
+
+    results = [path for path in paths or () if path.suffix == ".json"]
+    subjects = [path for path in paths or () if path.suffix != ".json"] or [RUNS / "latest"]
+    if len(subjects) > 1:
+        raise UsageError(
+            f"{len(subjects)} runs are named, a report is about one",
+            where=str(subjects[1]),
+            hint="results of devices end in .json",
+        )
+    if not may_be_bundle(subjects[0]):
+        find_run(subjects[0])
+    from dfkd_edge.report import gather, write_page
+    from dfkd_edge.report.ladder_view import read_ladders
+
+    reporter, sources = ConsoleReporter(make_console(quiet)), gather(subjects[0], results)
+    written = write_page(sources, output, lambda line: reporter.note(f"  {line}")).resolve()
+    for other in sources.other_devices:
+        reporter.note(f"  {other.path.name} is {OF_ANOTHER}: shown apart")
+    if as_json:
+        document = {
+            "report": str(written),
+            "bytes": written.stat().st_size,
+            "ladders": [ladder.summary() for ladder in read_ladders(sources)],
+            "devices": sources.device_summaries,
+        }
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write(f"{written}\n")

@@ -1,0 +1,51 @@
+"""The command `run`: distill, then export, from one file."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dfkd_edge.commands.distill import run_distill
+from dfkd_edge.commands.export import run_export
+from dfkd_edge.commands.options import AsJson, DryRun, ExistOk, Quiet, RunOutput, Set, Verbose
+from dfkd_edge.config.file import RUNS, load_config
+
+
+def run(
+    config: Annotated[Path, typer.Argument(metavar="RUN.TOML", help="All settings of a run.")],
+    output: RunOutput = None,
+    exist_ok: ExistOk = False,
+    set_: Set = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Go the whole line: distill, then export, which converts, measures and judges."""
+    from dfkd_edge.conversion.precision import refuse_impossible
+    from dfkd_edge.preflight import DistillRequest, ExportRequest
+    from dfkd_edge.target_profiles.lookup import load_target
+
+    overrides = tuple(set_ or ())
+    settings = load_config(config, overrides)
+    refuse_impossible(load_target(settings.export.target), settings.export)
+    request = DistillRequest(
+        config_path=config,
+        overrides=overrides,
+        output=output,
+        exist_ok=exist_ok,
+        dry_run=dry_run,
+    )
+    if dry_run:
+        run_distill(request, None, None, as_json=as_json, quiet=quiet)
+        return
+    apart = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+    with apart:  # standard output carries one JSON document, that of the export
+        run_distill(request, None, None, as_json=False, quiet=quiet)
+    finished = output or RUNS / "latest"  # its config.toml holds the overrides
+    export = ExportRequest(run=finished, data=settings.data, exist_ok=exist_ok)
+    run_export(export, as_json=as_json, quiet=quiet)

@@ -1,0 +1,92 @@
+"""The command `synthesize`: only the surrogate images, alone or as one of many processes."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from dfkd_edge.commands.options import (
+    AsJson,
+    Classes,
+    ConfigFile,
+    Device,
+    Number,
+    Quiet,
+    RedoRun,
+    RunOutput,
+    RunSet,
+    Text,
+    Verbose,
+    Workers,
+)
+from dfkd_edge.config.file import distill_overrides
+
+
+def synthesize(
+    classes: Classes = None,
+    output: RunOutput = None,
+    shard: Annotated[
+        Text, typer.Option(help="Share of a batch system's job, such as 3/8: the third of eight.")
+    ] = None,
+    teacher: Annotated[Text, typer.Option(help="As for distill (default: mini).")] = None,
+    pretrained: Annotated[Text, typer.Option(help="As for distill.")] = None,
+    prompts: Annotated[Text, typer.Option(help="As for distill.")] = None,
+    synthesis: Annotated[Text, typer.Option(help="amortized, per-image or diffusion.")] = None,
+    workers: Workers = None,
+    device: Device = None,
+    seed: Annotated[Number, typer.Option(help="As for distill (default: 0).")] = None,
+    exist_ok: RedoRun = False,
+    config: ConfigFile = None,
+    set_: RunSet = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make the surrogate images of a run, or a share of them; `distill` goes on from there.
+
+    Under torchrun every process takes its share by itself.
+    """
+    flags = {
+        "classes": classes,
+        "teacher": teacher,
+        "pretrained": pretrained,
+        "prompts": prompts,
+        "synthesis": synthesis,
+        "device": device,
+        "seed": seed,
+    }
+    from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
+    from dfkd_edge.machine.process import prepare_rank, rank, speaks
+    from dfkd_edge.preflight import DistillRequest, plan_synthesize
+    from dfkd_edge.runs.shares import work_share
+
+    overrides = (*(set_ or ()), *distill_overrides(flags))
+    plan = plan_synthesize(
+        DistillRequest(config_path=config, overrides=overrides, output=output, exist_ok=exist_ok)
+    )
+    share = work_share(shard)
+    console = make_console(quiet or rank() > 0)
+    with loading_libraries(console):
+        prepare_rank(plan.config.device, workers)
+        from dfkd_edge import pipeline
+    document = pipeline.synthesize(plan, share, ConsoleReporter(console))
+    if speaks():
+        typer.echo(json.dumps(document, ensure_ascii=False) if as_json else outcome(document))
+
+
+def outcome(document: dict[str, Any]) -> str:
+    """Say in words what `run_synthesize` returns."""
+    run, missing, surrogates = (
+        document[key] for key in ("run", "num_shards_missing", "surrogates")
+    )
+    if missing:
+        share = document["num_shards"] - missing
+        return f"{share} of {document['num_shards']} shards are in {run}; other jobs make the rest"
+    from dfkd_edge.results.kept import stand_ins_text
+
+    told = stand_ins_text(surrogates)
+    made = f"{surrogates['num_images']:,} of {surrogates['num_candidates']:,} images kept in {run}"
+    made += told and f" ({told})"
+    return f"{made}; dfkd-edge distill with the same flags goes on from there"

@@ -1,0 +1,349 @@
+"""One frozen dataclass a stage; bad values stop in `__post_init__`. config_file.py reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dfkd_edge.errors import ConfigError
+
+PromptMethod = Literal["base", "mix", "random", "contrastive"]
+SynthesisMethod = Literal["amortized", "per-image", "diffusion"]
+StudentInit = Literal["pretrained", "random"]
+
+
+def _require(holds: bool, what: str, key: str) -> None:
+    if not holds:
+        raise ConfigError(what, where=key)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TeacherConfig:
+    """Which CLIP is distilled."""
+
+    name: str = "mini"
+    """`mini` (embedded), a name that open_clip knows, or a local open_clip folder."""
+    pretrained: str = ""
+    """open_clip's tag of the weights, or a weight file; empty for `mini` and folders."""
+    templates: tuple[str, ...] = (
+        "a photo of a {}",
+        "a drawing of a {}",
+        "a painting of a {}",
+        "a cartoon of a {}",
+        "a sketch of a {}",
+        "{}",
+    )
+    """Prompt ensemble of the zero-shot head (ours). It names domains of PACS and DomainNet; for a
+    head that names none, give the first alone."""
+
+    def __post_init__(self) -> None:
+        """Check the templates."""
+        _require(
+            bool(self.templates) and all(t.count("{}") == 1 for t in self.templates),
+            "every template needs one {} for the class name",
+            "teacher.templates",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptConfig:
+    """How class names become prompts in many styles."""
+
+    method: PromptMethod = "contrastive"
+    """`base`: one plain sentence a class; `mix`: interpolated style words; `random`: drawn after
+    the token table; `contrastive`: learnt styles."""
+    num_styles: int = 16
+    """Styles of `mix`, `random` and `contrastive`; `base` has one."""
+    style_words: str = "neutral"
+    """Words of `mix`: `neutral`, `domains` (names test domains), or a text file, one a line."""
+    num_iterations: int = 60
+    """Optimiser steps, all styles at once (ours; PromptStyler: 100 a style)."""
+    learning_rate: float = 0.2
+    """Adam's rate, in units of the token table's standard deviation (ours)."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(1 <= self.num_styles <= 512, "num_styles must be 1 to 512", "prompts.num_styles")
+        _require(
+            1 <= self.num_iterations <= 10_000,
+            "num_iterations must be 1 to 10000",
+            "prompts.num_iterations",
+        )
+        _require(self.learning_rate > 0, "learning_rate must be above 0", "prompts.learning_rate")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SynthesisConfig:
+    """How prompts become surrogate images."""
+
+    method: SynthesisMethod = "amortized"
+    """`amortized`: a network samples latents; `per-image`: latents are optimised, the reference;
+    `diffusion`: a text-to-image pipeline draws."""
+    decoder: str = "mini"
+    """`mini` (embedded), a folder or hub id of a `VQModel`, or a taming VQGAN checkpoint."""
+    pipeline: str = ""
+    """`diffusion`: folder or hub id of a text-to-image pipeline of diffusers."""
+    text_noise: float = 0.0
+    """`diffusion`: random offset of each token of the text, relative to the token's length."""
+    image_size_px: int = 0
+    """Side of the images; 0 takes the decoder's own, or the teacher's where it has none."""
+    num_images: int = 2_400
+    """Candidates over all classes; the teacher's filter drops some."""
+    balanced_styles: bool = False
+    """Let the styles of each class take turns; otherwise each image draws its own."""
+    num_sampling_steps: int = 6
+    """Steps of the embedded prior, or of the pipeline, for each image."""
+    guidance_scale: float = 2.5
+    """Classifier-free guidance; 1 samples the prior as it was learnt."""
+    condition_noise: float = 0.5
+    """Length of the random offset of each prompt embedding, whose length is 1."""
+    exemplar_share: float = 0.5
+    """Embedded prior: share of the images that start from drawings of its memory, besides those in
+    which the teacher misses the class; 0 leaves the memory alone (ours)."""
+    num_refinement_steps: int = 2
+    """Guided steps on the latents of images that the teacher does not recognise."""
+    refinement_rate: float = 0.15
+    """Length of a refinement step, relative to the latent's deviation of 1 (ours)."""
+    num_optimisation_steps: int = 400
+    """`per-image`: Adam steps on each latent (Wei et al.)."""
+    optimisation_rate: float = 0.1
+    """`per-image`: Adam's rate (VQGAN-CLIP, Wei et al.)."""
+    num_views: int = 8
+    """Views of an image in a step of `per-image` or of the network (VQGAN-CLIP: 32 and 8)."""
+    total_variation_weight: float = 0.0
+    """Weight of the total variation of the pixels."""
+    latent_l2_weight: float = 0.0
+    """Weight w of the latent's mean square; `per-image`: w / (2 i + 1) / 2 at step i."""
+    num_training_steps: int = 2_000
+    """Steps of the network that `amortized` trains where it has no prior (ours)."""
+    training_rate: float = 1e-3
+    """Adam's rate for the network (feed-forward VQGAN-CLIP)."""
+    training_batch_size: int = 8
+    """Images a step of the network, four of each prompt."""
+    diversity_weight: float = 0.2
+    """Weight of the mean distance between pictures of one prompt, for the network (ours)."""
+    replay_share: float = 0.0
+    """Share of the network's prompts that are replayed because the teacher misses them."""
+    low_resolution_share: float = 0.0
+    """`per-image`: share of the steps, the first ones, at half the side."""
+    memory_mib: int = 2_048
+    """Activations that gradients may keep at a time; sets how many images go together."""
+    heldout_share: float = 0.08
+    """Share of the images that the student never trains on."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        ranges: dict[str, tuple[float, float]] = {
+            "num_images": (32, 1_000_000),
+            "num_sampling_steps": (1, 1000),
+            "guidance_scale": (1, 100),
+            "condition_noise": (0, 2),
+            "exemplar_share": (0, 1),
+            "text_noise": (0, 2),
+            "num_refinement_steps": (0, 1000),
+            "refinement_rate": (1e-9, 1e3),
+            "num_optimisation_steps": (1, 100_000),
+            "optimisation_rate": (1e-9, 1e3),
+            "num_views": (1, 1024),
+            "total_variation_weight": (0, 1e6),
+            "latent_l2_weight": (0, 1e6),
+            "num_training_steps": (1, 10_000_000),
+            "training_rate": (1e-9, 10),
+            "training_batch_size": (4, 4096),
+            "diversity_weight": (0, 1e3),
+            "replay_share": (0, 0.9),
+            "low_resolution_share": (0, 0.95),
+            "memory_mib": (64, 10_000_000),
+            "heldout_share": (1e-9, 0.5),
+        }
+        for key, (low, high) in ranges.items():
+            inside = low <= getattr(self, key) <= high
+            _require(inside, f"must be {low:g} to {high:g}", f"synthesis.{key}")
+        _require(
+            self.image_size_px == 0 or 32 <= self.image_size_px <= 2048,
+            "must be 0, or 32 to 2048 px",
+            "synthesis.image_size_px",
+        )
+        _require(
+            self.method != "diffusion" or bool(self.pipeline),
+            "name a diffusers folder or hub id, such as stabilityai/sd-turbo with "
+            "synthesis.guidance_scale=1 and synthesis.num_sampling_steps=2",
+            "synthesis.pipeline",
+        )
+
+    @property
+    def shard_size(self) -> int:
+        """Candidates a shard: what a kill may cost, seconds to minutes of work."""
+        return 16 if self.method == "per-image" else 128
+
+    @property
+    def num_shards(self) -> int:
+        """Shards of all candidates."""
+        return -(-self.num_images // self.shard_size)
+
+    def size_of_shard(self, number: int) -> int:
+        """Candidates of a shard; the last one may have fewer."""
+        return min(self.shard_size, self.num_images - number * self.shard_size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FewShotConfig:
+    """A few real pictures that join the surrogate images."""
+
+    images: str = ""
+    """Folder: DIR/<class>/* or, unlabelled, DIR/*; empty for none (zero-shot)."""
+    max_per_class: int = 16
+    """More of a class are refused: that is no longer few."""
+    share: float = 0.2
+    """Share of the training images that copies of the real pictures make up (ours)."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(self.max_per_class >= 1, "must be 1 or more", "few_shot.max_per_class")
+        _require(0 < self.share < 1, "must be above 0, below 1", "few_shot.share")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistillationConfig:
+    """How the student learns from the teacher on surrogate images."""
+
+    student: str = "mini"
+    """A name of the table of students, or of timm."""
+    student_init: StudentInit = "pretrained"
+    """`pretrained`: start weights; `random`: none."""
+    image_size_px: int = 0
+    """Side of the student's input; 0 takes the student's own."""
+    num_steps: int = 200
+    """Optimiser steps, not epochs."""
+    batch_size: int = 96
+    """Views a step; each is labelled by the teacher."""
+    learning_rate: float = 0.0
+    """AdamW's peak rate; 0 takes 3e-4 for pretrained students and 1e-3 for random ones."""
+    weight_decay: float = 0.02
+    """On weights, not on biases and norms."""
+    num_warmup_steps: int = 50
+    """Linear rise to the peak, at most a quarter of the run; a half cosine follows."""
+    temperature: float = 3.0
+    """Softens both distributions in the soft-target loss."""
+    soft_target_weight: float = 1.0
+    """Weight of the soft-target loss."""
+    feature_weight: float = 4.0
+    """Weight of the feature distance, 1 - cosine."""
+    style_probability: float = 0.5
+    """Share of the views with a random style operation."""
+    balanced_styles: bool = False
+    """Whether the half of a batch that is even over classes is even over their styles too."""
+    hard_share: float = 0.0
+    """Share of a batch drawn from the images with the largest feature distance so far; 0: none."""
+    ema_decay: float = 0.0
+    """Decay of the moving average of the weights, which is then what ships; 0 takes the last."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(
+            self.image_size_px == 0 or 32 <= self.image_size_px <= 512,
+            "image size must be 32 to 512 px",
+            "distillation.image_size_px (--imgsz)",
+        )
+        _require(self.num_steps >= 1, "must be 1 or more", "distillation.num_steps")
+        _require(
+            2 <= self.batch_size <= 4096,
+            "must be 2 to 4096",
+            "distillation.batch_size (--batch-size)",
+        )
+        _require(self.temperature > 0, "must be above 0", "distillation.temperature")
+        for key in (
+            "learning_rate",
+            "weight_decay",
+            "num_warmup_steps",
+            "soft_target_weight",
+            "feature_weight",
+        ):
+            _require(getattr(self, key) >= 0, "must not be negative", f"distillation.{key}")
+        _require(
+            0 <= self.style_probability <= 1, "must be 0 to 1", "distillation.style_probability"
+        )
+        _require(0 <= self.hard_share <= 1, "must be 0 to 1", "distillation.hard_share")
+        _require(0 <= self.ema_decay < 1, "must be 0 to below 1", "distillation.ema_decay")
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """AdamW's peak rate, with the default of the student's initialisation filled in."""
+        return self.learning_rate or (3e-4 if self.student_init == "pretrained" else 1e-3)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportConfig:
+    """How a student becomes a bundle for a target."""
+
+    target: str = "jetson"
+    """A target's name, `orin-nano-8gb@jp6.2`, or an alias; see `targets list`."""
+    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
+    """`auto`: the best that the target computes in."""
+    batch: tuple[int, ...] = (1,)
+    """One number: static batch; several: smallest, usual and largest of a dynamic one."""
+    opset: int = 0
+    """ONNX opset; 0 takes the target's."""
+    calibration_size: int = 512
+    """Surrogate images that set the activation ranges."""
+    calibration_data: str = ""
+    """Folder of real pictures to calibrate with instead; empty takes the surrogate images."""
+    calibration_method: Literal["mse", "minmax", "entropy", "percentile"] = "mse"
+    """How ranges follow from what was seen."""
+    percentile: float = 99.99
+    """Share of values inside the range, in percent, for `percentile`."""
+    max_drop: float = 0.01
+    """Largest accuracy loss on the worst domain, absolute; more fails the gate."""
+    repair: bool = True
+    """Put layers back to float, then fine-tune, when INT8 misses the gate."""
+    num_threads: int = 0
+    """Threads of latency measurements; 0 takes all cores."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(
+            bool(self.batch) and all(1 <= b <= 4096 for b in self.batch),
+            "batch sizes must be 1 to 4096",
+            "export.batch (--batch)",
+        )
+        _require(
+            self.opset == 0 or 13 <= self.opset <= 25,
+            "opset must be 13 to 25",
+            "export.opset (--opset)",
+        )
+        _require(
+            1 <= self.calibration_size <= 100_000,
+            "must be 1 to 100000",
+            "export.calibration_size (--calib-size)",
+        )
+        _require(90 < self.percentile <= 100, "must be above 90, to 100", "export.percentile")
+        _require(0 <= self.max_drop <= 1, "must be 0 to 1", "export.max_drop (--max-drop)")
+        _require(self.num_threads >= 0, "must not be negative", "export.num_threads")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PipelineConfig:
+    """Every setting of a run."""
+
+    classes: str = ""
+    """Path of the class list."""
+    seed: int = 0
+    """Every random number follows from it."""
+    device: str = "cpu"
+    """Torch device of the whole run."""
+    data: str = ""
+    """Labelled pictures for evaluation only: DIR/<domain>/<class>/ or DIR/<class>/; or empty."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    prompts: PromptConfig = field(default_factory=PromptConfig)
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    few_shot: FewShotConfig = field(default_factory=FewShotConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(0 <= self.seed < 2**63, "must be 0 to 2^63 - 1", "seed (--seed)")
+
+
+MINI = "mini"
+MINI_BACKBONE = "efficientnet_lite1_slim"

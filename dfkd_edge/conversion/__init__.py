@@ -1,0 +1,1 @@
+"""Student to graph: ONNX, precisions, calibration, and the lint of graphs."""

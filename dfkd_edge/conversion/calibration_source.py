@@ -1,0 +1,91 @@
+"""Where calibration images come from: the run's own surrogates, or a folder of real pictures.
+
+Shape suffixes: N images, S side, C = 3 channels (RGB).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfkd_edge.config.settings import ExportConfig
+from dfkd_edge.conversion.calibration_need import find_shortage
+from dfkd_edge.errors import ConfigError
+from dfkd_edge.pictures.labelled import image_digests, note_unreadable
+from dfkd_edge.pictures.real import pictures_below
+from dfkd_edge.plugins import load_exporter
+from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runs.finished import FinishedRun
+from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.preprocess import read_picture
+from dfkd_edge.target_profiles.profile import TargetProfile
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSet:
+    """Images that set activation ranges."""
+
+    images: NDArray[np.uint8]
+    """[N, S, S, C], as the model takes them."""
+    description: str
+    """Where they come from and how they were chosen."""
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """Short hash of each image, by which evaluation images are refused."""
+        return frozenset(image_digests(self.images))
+
+
+def calibration_set(
+    run: FinishedRun, target: TargetProfile, config: ExportConfig, context: StageContext
+) -> CalibrationSet:
+    """Choose the calibration images.
+
+    Raises:
+        ConfigError: there are fewer than the target needs; never silently fewer.
+    """
+    side_px = int(run.student.settings["image_size_px"])
+    if config.calibration_data:
+        return _from_folder(target, config, side_px, context)
+    shortage = find_shortage(run.surrogates.summary, config, target)
+    if shortage:
+        raise shortage.error()
+    chosen = load_exporter("calibration")(
+        run.surrogates, config.calibration_size, side_px, context.seed
+    )
+    return CalibrationSet(chosen.images, chosen.description)
+
+
+def _from_folder(
+    target: TargetProfile, config: ExportConfig, side_px: int, context: StageContext
+) -> CalibrationSet:
+    """Draw pictures evenly from the whole folder and read them as prediction does."""
+    root = Path(config.calibration_data)
+    files = pictures_below(root)
+    order = np.random.default_rng(context.seed).permutation(len(files))
+    images: list[NDArray[np.uint8]] = []
+    unreadable: list[Path] = []
+    wanted = min(config.calibration_size, len(files))
+    with context.reporter.stage("reading calibration pictures", wanted) as progress:
+        for index in order:
+            if len(images) == wanted:
+                break
+            try:
+                images.append(read_picture(files[index], side_px))
+                progress.advance()
+            except Fault:
+                unreadable.append(files[index])
+    note_unreadable(unreadable, context.reporter)
+    if len(images) < max(target.min_calibration_images, min(config.calibration_size, 1)):
+        raise ConfigError(
+            f"{len(images)} readable pictures to calibrate with, {target.name} needs "
+            f"{target.min_calibration_images}",
+            where=f"--calib-data {root}",
+            hint="give more pictures, or leave it out: the surrogate images are used then",
+        )
+    return CalibrationSet(
+        np.stack(images), f"{len(images)} pictures drawn from {root}, seed {context.seed}"
+    )

@@ -1,0 +1,244 @@
+"""Lint rules of quantization: how Q/DQ nodes must look, and where they belong.
+
+TensorRT's demands are those of IQuantizeLayer in NvInfer.h and of onnx-tensorrt's importers;
+placement follows NVIDIA's recommendations for explicit quantization. ONNX Runtime takes more:
+uint8 activations with a zero point, and int32 biases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from onnx import NodeProto, TensorProto
+
+from dfkd_edge.conversion.graph_view import (
+    DEQUANTIZE,
+    MODEL,
+    QUANTIZE,
+    WEIGHTED_OPS,
+    GraphView,
+    LintFinding,
+    label,
+)
+from dfkd_edge.target_profiles.profile import TargetProfile
+
+Findings = Iterator[LintFinding]
+Q_OPERATORS = {"ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "QGemm", "QAttention"}
+CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}
+NARROW = 16
+VECTOR = 8
+
+
+def check_qdq_format(view: GraphView, target: TargetProfile) -> Findings:
+    """No QOperator format: TensorRT reads Q/DQ pairs only."""
+    if target.backend != "tensorrt":
+        return
+    for node in view.every_node():
+        if node.op_type in Q_OPERATORS or node.op_type.startswith("QLinear"):
+            what = f"TensorRT does not read {node.op_type}: quantize with Q/DQ pairs"
+            yield LintFinding("qdq-format", "error", label(node), what)
+
+
+def check_zero_point(view: GraphView, target: TargetProfile) -> Findings:
+    """Zero points exist and are 0: ONNX takes a missing one as uint8, TensorRT as int8."""
+    spec = target.quantization
+    symmetric_activations = spec is None or spec.activation_symmetric
+    for node in view.quantizers:
+        if _is_bias(view, node):
+            continue
+        name = view.argument(node, 2)
+        zero_point = view.constant(name)
+        if not name:
+            yield LintFinding(
+                "zero-point", "error", label(node), "the zero point is left out: write it"
+            )
+        elif zero_point is None:
+            yield LintFinding("zero-point", "error", label(node), "the zero point is no constant")
+        elif (symmetric_activations or view.weight_of(node)) and np.any(zero_point != 0):
+            what = "the zero point is not 0: quantize symmetrically"
+            yield LintFinding("zero-point", "error", label(node), what)
+
+
+def check_scale(view: GraphView, target: TargetProfile) -> Findings:
+    """Scales are constants above 0."""
+    for node in view.quantizers:
+        scale = view.constant(view.argument(node, 1))
+        if scale is None:
+            yield LintFinding("scale", "error", label(node), "the scale is no constant")
+        elif not np.all(np.isfinite(scale) & (scale > 0)):
+            yield LintFinding("scale", "error", label(node), "the scale is not a number above 0")
+
+
+def check_activation_scales(view: GraphView, target: TargetProfile) -> Findings:
+    """Activations have one scale a tensor; TensorRT's parser lets more pass, wrongly."""
+    for node in view.quantizers:
+        scale = view.constant(view.argument(node, 1))
+        if scale is not None and scale.size != 1 and not view.weight_of(node):
+            what = f"the activation has {scale.size} scales: one a tensor is all that runs"
+            yield LintFinding("activation-scales", "error", label(node), what)
+
+
+def check_weight_scales(view: GraphView, target: TargetProfile) -> Findings:
+    """Per-channel weight scales: on the output channel's axis, one each."""
+    for node in view.quantizers:
+        weight = view.constant(view.weight_of(node))
+        scale = view.constant(view.argument(node, 1))
+        if weight is None or scale is None or scale.size == 1:
+            continue
+        axis = view.attribute(node, "axis", 1)
+        axis += weight.ndim if axis < 0 else 0
+        length = weight.shape[axis] if 0 <= axis < weight.ndim else 0
+        if scale.size != length:
+            what = f"{scale.size} scales on axis {axis}, which has {length} entries"
+            yield LintFinding("weight-scales", "error", label(node), what)
+        for consumer in view.consumers[node.output[0]]:
+            wanted = _channel_axis(view, consumer)
+            if wanted is not None and axis != wanted and scale.size == length:
+                what = f"scales run along axis {axis}; {consumer.op_type} needs axis {wanted}"
+                yield LintFinding("weight-scales", "error", label(node), what)
+
+
+def check_int32_bias(view: GraphView, target: TargetProfile) -> Findings:
+    """No int32 bias behind a DequantizeLinear: TensorRT's parser rejects it."""
+    if target.quantization is not None and target.quantization.bias_dtype == "int32":
+        return
+    for node in view.quantizers:
+        if _is_bias(view, node):
+            yield LintFinding(
+                "int32-bias", "error", label(node), "int32 bias: keep biases in float32"
+            )
+
+
+def check_quantized_type(view: GraphView, target: TargetProfile) -> Findings:
+    """Quantized types are int8; uint8 too where ONNX Runtime runs the model."""
+    on_tensorrt = target.backend == "tensorrt"
+    allowed = {TensorProto.INT8} | (set() if on_tensorrt else {TensorProto.UINT8})
+    for node in view.quantizers:
+        data_type = _quantized_type(view, node)
+        if data_type not in {*allowed, None} and not _is_bias(view, node):
+            name = TensorProto.DataType.Name(data_type)
+            what = f"quantizes to {name}: {target.backend} on {target.module} takes INT8"
+            yield LintFinding("quantized-type", "error", label(node), what)
+    for info in view.inputs if on_tensorrt else ():
+        if info.type.tensor_type.elem_type == TensorProto.UINT8:
+            for node in view.consumers[info.name]:
+                if node.op_type != "Cast":
+                    what = f"{node.op_type} of a UINT8 input: Cast it to float first"
+                    yield LintFinding("quantized-type", "error", label(node), what)
+
+
+def check_residual_add(view: GraphView, target: TargetProfile) -> Findings:
+    """Residual adds: quantize the shortcut alone, so that Conv, Add and ReLU fuse."""
+    if not _places_for_tensorrt(target):
+        return
+    for node in view.nodes:
+        if node.op_type != "Add" or any(name in view.tensors for name in node.input):
+            continue
+        is_branch = [view.is_quantized(_origin(view, name) or node) for name in node.input]
+        is_dequantized = [view.made_by(name, DEQUANTIZE) is not None for name in node.input]
+        if not any(is_branch):
+            continue
+        if all(is_dequantized):
+            what = "both operands are quantized, so the Conv cannot fuse: leave its branch alone"
+        elif not any(is_dequantized):
+            what = "no operand is quantized: quantize the shortcut"
+        elif not is_branch[1 - is_dequantized.index(True)]:
+            what = "the Conv's branch is quantized instead of the shortcut"
+        else:
+            continue
+        yield LintFinding("residual-add", "warning", label(node), what)
+
+
+def check_concat_scales(view: GraphView, target: TargetProfile) -> Findings:
+    """Inputs of a Concat share their scale, else each is requantized in a copy."""
+    if not _places_for_tensorrt(target):
+        return
+    for node in view.nodes:
+        if node.op_type != "Concat":
+            continue
+        fed = [view.made_by(name, DEQUANTIZE) for name in node.input]
+        scales = [view.constant(view.argument(dequantize, 1)) for dequantize in fed if dequantize]
+        if len({scale.tobytes() for scale in scales if scale is not None}) > 1:
+            what = "its inputs have different scales: give them the widest one"
+            yield LintFinding("concat-scales", "warning", label(node), what)
+
+
+def check_narrow_conv(view: GraphView, target: TargetProfile) -> Findings:
+    """Narrow convolutions stay in float: INT8 kernels want 16 channels (as ModelOpt does)."""
+    if not _places_for_tensorrt(target):
+        return
+    for node in view.nodes:
+        weight = view.weight(node) if node.op_type == "Conv" else None
+        if weight is None or not view.is_quantized(node):
+            continue
+        group = view.attribute(node, "group", 1)
+        num_out, num_in = weight.shape[0], weight.shape[1] * group
+        if min(num_out, num_in) >= NARROW or _fits_int8_kernels(view, node, weight.shape, group):
+            continue
+        what = f"{num_in} to {num_out} channels are too few for INT8: leave it in float"
+        yield LintFinding("narrow-conv", "warning", label(node), what)
+
+
+def check_no_int8_hardware(view: GraphView, target: TargetProfile) -> Findings:
+    """No Q/DQ at all where the hardware has no INT8."""
+    if "int8" in target.precisions or target.use_dla or not view.quantizers:
+        return
+    what = f"{len(view.quantizers)} Q/DQ nodes, first {label(view.quantizers[0])}"
+    yield LintFinding("no-int8-hardware", "error", MODEL, f"{what}; {target.no_int8_reason}")
+
+
+def _places_for_tensorrt(target: TargetProfile) -> bool:
+    return target.quantization is not None and not target.quantization.quantize_outputs
+
+
+def _is_bias(view: GraphView, node: NodeProto) -> bool:
+    tensor = view.tensors.get(view.argument(node, 0))
+    return (
+        node.op_type == DEQUANTIZE and tensor is not None and tensor.data_type == TensorProto.INT32
+    )
+
+
+def _quantized_type(view: GraphView, node: NodeProto) -> int | None:
+    names = [view.argument(node, 2)] + ([node.input[0]] if node.op_type == DEQUANTIZE else [])
+    for name in names:
+        if name in view.tensors:
+            return view.tensors[name].data_type
+    return view.attribute(node, "output_dtype") if node.op_type == QUANTIZE else None
+
+
+def _channel_axis(view: GraphView, consumer: NodeProto) -> int | None:
+    if consumer.op_type == "Gemm":
+        return 0 if view.attribute(consumer, "transB", 0) else 1
+    return CHANNEL_AXIS.get(consumer.op_type)
+
+
+def _origin(view: GraphView, name: str) -> NodeProto | None:
+    """What computed a tensor, seen through Q/DQ and the Add of a constant bias."""
+    node = view.producers.get(name)
+    while node is not None:
+        if node.op_type in (QUANTIZE, DEQUANTIZE):
+            node = view.producers.get(node.input[0])
+        elif node.op_type == "Add" and any(n in view.tensors for n in node.input):
+            node = next((view.producers.get(n) for n in node.input if n not in view.tensors), None)
+        else:
+            return node
+    return None
+
+
+def _fits_int8_kernels(
+    view: GraphView, node: NodeProto, shape: tuple[int, ...], group: int
+) -> bool:
+    num_out, num_in, kernel = shape[0], shape[1] * group, shape[2:]
+    if group > 1:
+        return num_out % VECTOR == 0 and min(kernel, default=1) >= 3
+    is_wide = max(num_out, num_in) >= NARROW or _is_first(view, node)
+    is_aligned = num_out % VECTOR == 0 or num_in % VECTOR == 0
+    return is_wide and is_aligned and len(set(kernel)) == 1
+
+
+def _is_first(view: GraphView, node: NodeProto) -> bool:
+    above = view.producers.get(node.input[0])
+    while above is not None and above.op_type not in WEIGHTED_OPS:
+        above = view.producers.get(view.argument(above, 0))
+    return above is None

@@ -1,0 +1,237 @@
+"""A short quantization-aware fine-tune against the teacher, without data.
+
+The student learns with its convolutions and its projection rounded as INT8 will round them:
+weights per output channel, inputs per tensor within fixed ranges. Rounding has no gradient, so the
+gradient passes straight through inside the range (Bengio et al., 2013). BatchNorm statistics stay:
+the exporter folds them into the weights, and a scale a channel makes that folding exact.
+
+Shape suffixes: N views, C = 3 channels, H rows, W columns, D embedding width, K classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from dfkd_edge.artifacts import SurrogateSet
+from dfkd_edge.distillation.batches import draw_batch
+from dfkd_edge.distillation.losses import feature_distance, soft_target_loss
+from dfkd_edge.interfaces import Progress
+from dfkd_edge.networks.students import Student
+from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.networks.views import random_view
+from dfkd_edge.runs.context import StageContext
+from dfkd_edge.seeding import stage_generator
+from dfkd_edge.target_profiles.profile import QuantizationSpec
+
+STAGE = "qat"
+NUM_STEPS = 60
+"""A repair, not a second training: about a minute on two cores (ours)."""
+BATCH_SIZE = 64
+LEARNING_RATE = 1e-4
+TEMPERATURE = 3.0
+FEATURE_WEIGHT = 4.0
+NUM_RANGE_IMAGES = 256
+MAX_VALUES = 1 << 16
+"""Values of a tensor that a quantile is taken of."""
+QUANTIZED_LAYERS = (nn.Conv2d, nn.Linear)
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class QatReport:
+    """What the fine-tune did."""
+
+    num_steps: int
+    num_layers: int
+    """Layers that were rounded."""
+    first_loss: float
+    last_loss: float
+    """Means over the first and the last tenth of the steps."""
+    seconds: float
+
+    def document(self) -> dict[str, Any]:
+        """For the manifest."""
+        return asdict(self)
+
+
+class RoundedWeight(nn.Module):
+    """Weights as INT8 holds them: symmetric, in the range of the target, a scale a channel."""
+
+    def __init__(self, limit: int, per_channel: bool) -> None:
+        """Take the largest magnitude of a quantized weight, and the granularity of scales."""
+        super().__init__()
+        self.limit, self.per_channel = limit, per_channel
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Round."""
+        peak = weight.detach().flatten(1).abs().amax(1).clamp(min=1e-8)
+        if not self.per_channel:
+            peak = peak.amax().expand(len(peak))
+        zero = torch.zeros(len(peak), dtype=torch.int32, device=weight.device)
+        rounded: Tensor = torch.fake_quantize_per_channel_affine(
+            weight, peak / self.limit, zero, 0, -self.limit, self.limit
+        )
+        return rounded
+
+
+def rounded_input(value: Tensor, limits: Range, spec: QuantizationSpec) -> Tensor:
+    """Round an activation as the target does.
+
+    Args:
+        value: any shape.
+        limits: calibrated range; what lies outside is cut off.
+        spec: symmetric int8, or uint8 with a zero point.
+    """
+    low, high = min(limits[0], 0.0), max(limits[1], 0.0)
+    if spec.activation_symmetric:
+        scale = max(-low, high, 1e-8) / 127
+        return torch.fake_quantize_per_tensor_affine(value, scale, 0, -128, 127)
+    scale = max(high - low, 1e-8) / 255
+    bottom = 0 if spec.activation_dtype == "uint8" else -128
+    zero_point = min(max(round(-low / scale), 0), 255) + bottom
+    return torch.fake_quantize_per_tensor_affine(value, scale, zero_point, bottom, bottom + 255)
+
+
+def _layers(student: Student) -> dict[str, nn.Module]:
+    return {name: m for name, m in student.named_modules() if isinstance(m, QUANTIZED_LAYERS)}
+
+
+@torch.no_grad()
+def input_ranges(student: Student, image_NCHW: Tensor, percentile: float) -> dict[str, Range]:
+    """Range of the input of every layer that INT8 rounds.
+
+    Args:
+        student: in evaluation mode.
+        image_NCHW: calibration images in [0, 1].
+        percentile: share of the values inside, in percent.
+    """
+    tail = (100 - percentile) / 100
+    found: dict[str, list[Range]] = {}
+
+    def watch(name: str) -> Any:
+        def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            values = args[0].flatten()
+            values = values[:: max(1, len(values) // MAX_VALUES)][:MAX_VALUES]
+            low, high = values.quantile(tail), values.quantile(1 - tail)
+            found.setdefault(name, []).append((float(low), float(high)))
+
+        return hook
+
+    handles = [m.register_forward_pre_hook(watch(name)) for name, m in _layers(student).items()]
+    try:
+        for part_NCHW in image_NCHW.split(BATCH_SIZE):
+            student(part_NCHW)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {
+        name: (min(low for low, _ in seen), max(high for _, high in seen))
+        for name, seen in found.items()
+    }
+
+
+@contextlib.contextmanager
+def rounding(
+    student: Student, ranges: dict[str, Range], spec: QuantizationSpec
+) -> Iterator[Student]:
+    """Let the student compute as its INT8 graph will; restored afterwards, trained weights kept."""
+    layers = _layers(student)
+    handles = []
+    for name, module in layers.items():
+        is_depthwise = isinstance(module, nn.Conv2d) and module.groups > 1
+        rounded = RoundedWeight(spec.weight_limit(is_depthwise), spec.per_channel)
+        parametrize.register_parametrization(module, "weight", rounded)
+
+        def hook(
+            _module: nn.Module, args: tuple[Tensor, ...], limits: Range = ranges[name]
+        ) -> tuple[Tensor, ...]:
+            return (rounded_input(args[0], limits, spec), *args[1:])
+
+        handles.append(module.register_forward_pre_hook(hook))
+    try:
+        yield student
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module in layers.values():
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
+
+
+def finetune_quantized(
+    student: Student,
+    teacher: Teacher,
+    surrogates: SurrogateSet,
+    spec: QuantizationSpec,
+    percentile: float,
+    context: StageContext,
+) -> QatReport:
+    """Fine-tune in place against the teacher on views of the surrogates it was trained on.
+
+    Args:
+        student: the FP32 student; its BatchNorm statistics are left alone.
+        teacher: labels every view.
+        surrogates: held-out images are not used.
+        spec: how the target rounds.
+        percentile: of the activation ranges.
+        context: device, seed and progress.
+    """
+    student.eval()
+    rows = np.flatnonzero(~surrogates.is_heldout)
+    size_px = max(student.image_size_px, teacher.image_size_px)
+    image_NCHW = draw_batch(surrogates, rows, 0, NUM_RANGE_IMAGES, context.seed)
+    ranges = input_ranges(student, image_NCHW.to(context.device), percentile)
+    losses: list[float] = []
+    begun = time.monotonic()
+    with (
+        context.reporter.stage("quantization-aware fine-tune", NUM_STEPS) as progress,
+        rounding(student, ranges, spec),
+    ):
+        parameters = [p for p in student.parameters() if p.requires_grad]
+        optimiser = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, NUM_STEPS)
+        for step in range(NUM_STEPS):
+            image_NCHW = draw_batch(surrogates, rows, step, BATCH_SIZE, context.seed)
+            generator = stage_generator(context.seed, STAGE, step)
+            view_NCHW = random_view(image_NCHW, size_px, generator).to(context.device)
+            losses.append(_step(student, teacher, view_NCHW, optimiser, progress))
+            schedule.step()
+    tenth = max(1, len(losses) // 10)
+    return QatReport(
+        num_steps=len(losses),
+        num_layers=len(ranges),
+        first_loss=float(np.mean(losses[:tenth])),
+        last_loss=float(np.mean(losses[-tenth:])),
+        seconds=time.monotonic() - begun,
+    )
+
+
+def _step(
+    student: Student,
+    teacher: Teacher,
+    view_NCHW: Tensor,
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
+) -> float:
+    with torch.no_grad():
+        teacher_ND = teacher.embed_images(view_NCHW)
+        teacher_NK = teacher.logits(teacher_ND)
+    student_ND = student.embed(view_NCHW)
+    student_NK = student.logits(student_ND)
+    loss = soft_target_loss(student_NK, teacher_NK, TEMPERATURE)
+    loss = loss + FEATURE_WEIGHT * feature_distance(student_ND, teacher_ND)
+    optimiser.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
+    optimiser.step()
+    agreement = (student_NK.argmax(1) == teacher_NK.argmax(1)).float().mean()
+    progress.advance(1, f"agreement with teacher {float(agreement):.2f}")
+    return float(loss.detach())

@@ -1,0 +1,1 @@
+"""The memory of openly licensed drawings that synthesis may start from."""

@@ -1,0 +1,107 @@
+"""A class, what the drawings that its images start from are named, and how to say it in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from dfkd_edge.class_names import ClassNames, folded
+from dfkd_edge.drawings.memory import DrawingMemory
+from dfkd_edge.drawings.names import carries_name, is_kind_of
+from dfkd_edge.runtime.counting import MAX_LISTED, some
+
+FEW = 1
+"""So many drawings of its own name are next to none (ours)."""
+MAX_NAMES = 3
+"""Drawings of a class that are named in a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnClass:
+    """A class and the drawings that its images may start from."""
+
+    name: str
+    named: dict[str, int]
+    """Name in the memory -> drawings of that name, nearest names first."""
+    num_own: int
+    """Drawings that carry the name of the class, a synonym, or what its prompt says."""
+    num_of_kind: int = 0
+    """Others whose name is that of its kind: "elephant" for "African elephant"."""
+
+    @property
+    def num_drawings(self) -> int:
+        """All its drawings."""
+        return sum(self.named.values())
+
+    @property
+    def is_of_others(self) -> bool:
+        """Whether most of its drawings, and all but one, are named after something else."""
+        return self.num_fitting <= FEW and 2 * self.num_fitting < self.num_drawings
+
+    @property
+    def num_fitting(self) -> int:
+        """Drawings of it or of its kind."""
+        return self.num_own + self.num_of_kind
+
+    def names(self) -> str:
+        """Name its drawings, the most frequent first, in a few words."""
+        frequent = sorted(self.named, key=lambda name: -self.named[name])
+        return some(frequent, MAX_NAMES)
+
+    def short(self) -> str:
+        """Count its drawings, and name them where they are not named as the class is."""
+        names = f" ({self.names()})" if set(self.named) - {folded(self.name)} else ""
+        return f"{self.name} {self.num_drawings}{names}"
+
+    def document(self) -> dict[str, Any]:
+        """Return what a summary keeps."""
+        own, kind = self.num_own, self.num_of_kind
+        return {"drawings": self.named, "num_of_its_name": own, "num_of_its_kind": kind}
+
+
+def read_drawn_class(entry: Mapping[str, Any]) -> DrawnClass:
+    """Read an entry of a summary; an older one, or one without drawings, names none."""
+    counts = (entry.get(key, 0) for key in ("num_of_its_name", "num_of_its_kind"))
+    return DrawnClass(entry["name"], entry.get("drawings", {}), *counts)
+
+
+def drawings_text(drawn: Sequence[DrawnClass]) -> str:
+    """Say what the memory holds: each class of a short list, the bare ones of a long one."""
+    if len(drawn) <= MAX_LISTED:
+        return ", ".join(each.short() for each in drawn)
+    bare = [each.name for each in drawn if not each.named]
+    others = [each.short() for each in drawn if each.is_of_others]
+    text = f"{len(drawn) - len(bare)} of {len(drawn)} classes"
+    text += f"; none for {some(bare)}" if bare else ""
+    return text + (f"; of another name for {some(others)}" if others else "")
+
+
+def drawings_note(drawn: Sequence[DrawnClass]) -> str:
+    """Warn in one line of classes that the memory misses or mistakes; empty without any."""
+    others = [f"{each.name} ({each.names()})" for each in drawn if each.is_of_others]
+    few = [each.name for each in drawn if each.num_fitting <= FEW and not each.is_of_others]
+    told = [f"drawings of another name: {some(others)}"] * bool(others)
+    told += [f"no drawing or only one of: {some(few)}"] * bool(few)
+    return "; ".join([*told, "dfkd-edge classes lint says more"]) if told else ""
+
+
+def drawn_classes(memory: DrawingMemory, classes: ClassNames, head_KD: Tensor) -> list[DrawnClass]:
+    """Search the memory as synthesis does, and name what is found for each class.
+
+    Args:
+        memory: of the embedded teacher.
+        classes: the list.
+        head_KD: where the teacher sees it.
+    """
+    found = memory.search(head_KD, classes)
+    drawn = []
+    for name, prompt, places in zip(classes.names, classes.prompts, found, strict=True):
+        named = memory.named(places)
+        own = {other for other in named if carries_name(other, name, prompt or "")}
+        kind = {other for other in named if is_kind_of(other, name)} - own
+        counts = (sum(named[other] for other in others) for others in (own, kind))
+        drawn.append(DrawnClass(name, named, *counts))
+    return drawn

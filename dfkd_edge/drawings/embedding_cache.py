@@ -1,0 +1,87 @@
+"""What a teacher sees in the memory's names and drawings, kept on disk for the next command.
+
+It depends on no class list, and to see it anew takes longer than the rest of `classes lint`. A
+cache that cannot be read, is not as it was written, or cannot be written costs time, nothing else.
+
+Shape suffixes: M drawings, V distinct names, D embedding width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dfkd_edge import assets
+from dfkd_edge.artifacts import load_tensors, read_metadata, save_tensors
+from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
+from dfkd_edge.files import content_hash
+from dfkd_edge.machine.caches import own_cache
+from dfkd_edge.networks.mixed_precision import has_fast_bfloat16
+from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.runs.key import content_of, teacher_content
+from dfkd_edge.version import __version__
+
+Place = tuple[int, int]
+"""A drawing: number of its sheet, number in the sheet."""
+DIGEST = "sha256"
+"""Where the file's metadata hold the hash of its tensors: safetensors has none of its own."""
+
+
+def sights_path(teacher: Teacher, name_text: str) -> Path:
+    """Name the file of a teacher that is loaded by its settings, by all that decides what it sees.
+
+    Args:
+        teacher: whose embeddings are kept.
+        name_text: what it reads of a drawing's name.
+    """
+    config, device = teacher.config, teacher.device.type
+    key = content_hash(
+        (config.name, config.pretrained, teacher_content(config)),
+        (content_of(assets.EXEMPLARS), name_text),
+        (__version__, open_clip.__version__, torch.__version__),
+        (device, has_fast_bfloat16(device)),
+    )
+    return own_cache("drawings") / f"{key}.safetensors"
+
+
+def read_sights(path: Path) -> tuple[Tensor | None, dict[Place, Tensor]]:
+    """Read what has been seen so far: names [V, D], None where there are none yet, and drawings."""
+    try:
+        tensors = load_tensors(path)
+        if (read_metadata(path) or {}).get(DIGEST) != _digest(tensors):
+            return None, {}
+        name_VD = torch.from_numpy(tensors["names"])
+        places, shown_MD = tensors["places"].tolist(), torch.from_numpy(tensors["drawings"])
+    except (ArtifactError, KeyError, TypeError, ValueError):
+        return None, {}
+    return name_VD, {(at, number): row for (at, number), row in zip(places, shown_MD, strict=True)}
+
+
+def keep_sights(path: Path, name_VD: Tensor, shown: Mapping[Place, Tensor]) -> None:
+    """Write what has been seen so far, where the cache can be written."""
+    rows = torch.stack(list(shown.values())) if shown else name_VD[:0]
+    tensors = {
+        "names": name_VD.cpu().numpy(),
+        "places": np.array(list(shown), np.int64).reshape(-1, 2),
+        "drawings": rows.cpu().numpy(),
+    }
+    with contextlib.suppress(EnvironmentLackingError):
+        save_tensors(path, tensors, {DIGEST: _digest(tensors)})
+
+
+def _digest(tensors: Mapping[str, NDArray[Any]]) -> str:
+    """Hash names, types, shapes and values, in hex."""
+    digest = hashlib.sha256()
+    for name, array in sorted(tensors.items()):
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

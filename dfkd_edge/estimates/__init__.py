@@ -1,0 +1,1 @@
+"""What a command will take: time and memory, told by --dry-run."""

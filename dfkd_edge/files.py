@@ -1,0 +1,67 @@
+"""Files of the host: atomic writes and hashes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from dfkd_edge.errors import EnvironmentLackingError
+
+
+def atomic_write(path: Path, content: bytes | str) -> None:
+    """Write a file so that it is whole or not there.
+
+    Raises:
+        EnvironmentLackingError: the disk is full or not writable.
+    """
+    raw = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(raw)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise EnvironmentLackingError(
+            f"cannot write: {error.strerror}", where=str(path), hint="free some space, run again"
+        ) from error
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def content_hash(*parts: object) -> str:
+    """Hash dataclasses and plain values to 16 hex digits; equal content, equal hash."""
+
+    def plain(value: object) -> object:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return dataclasses.asdict(value)
+        return str(value)
+
+    text = json.dumps(parts, default=plain, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def require_writable(path: Path) -> None:
+    """Check that a folder can be made or written into, before anything is computed for it.
+
+    Raises:
+        EnvironmentLackingError: it cannot.
+    """
+    there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        what = "is read-only" if there.is_dir() else "is a file"
+        raise EnvironmentLackingError(
+            f"cannot write: {there} {what}", where=str(path), hint="choose another --output"
+        )

@@ -1,0 +1,1 @@
+"""Teacher and students as torch modules, and what runs them."""

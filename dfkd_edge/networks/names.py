@@ -1,0 +1,54 @@
+"""Names of teachers and students, read from the libraries' files: a typing error costs no import.
+
+Importing torch, open_clip and timm takes seconds; a wrong name is refused before.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from dfkd_edge.config.settings import MINI, MINI_BACKBONE
+from dfkd_edge.errors import ConfigError
+
+
+def require_teacher(name: str) -> None:
+    """Refuse a teacher that neither we nor open_clip know; folders and `hf-hub:` names pass.
+
+    Raises:
+        ConfigError: unknown name, with the nearest ones.
+    """
+    configs = _package("open_clip") / "model_configs"
+    known = [path.stem for path in configs.glob("*.json")]
+    if ":" not in name and not Path(name).is_dir():
+        _require("teacher", name, [MINI, *known], "an open_clip name or a local folder")
+
+
+def require_student(name: str) -> None:
+    """Refuse a student that neither we nor timm know.
+
+    Raises:
+        ConfigError: unknown name, with the nearest ones.
+    """
+    known = [MINI, MINI_BACKBONE]
+    for path in (_package("timm") / "models").glob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        known += re.findall(r"@register_model\s+def (\w+)\(", source)
+    _require("student", name, known, "a timm name")
+
+
+def _package(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    return Path(spec.origin).parent if spec and spec.origin else Path()
+
+
+def _require(what: str, name: str, known: Iterable[str], else_: str) -> None:
+    names = list(known)
+    if name in names:
+        return
+    near = difflib.get_close_matches(name, names, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"use '{MINI}' or {else_}"
+    raise ConfigError(f"unknown {what} '{name}'", where=f"--{what}", hint=hint)

@@ -1,0 +1,292 @@
+"""The frozen OpenCLIP teacher: image and text embeddings, and the zero-shot head of a class list.
+
+The embedded teacher (``mini``) is a model config registered with open_clip plus safetensors inside
+this package; it is built by the same call as ``ViT-B-32``.
+
+Shape suffixes: N images or texts, C = 3 channels, H rows, W columns, T tokens, D embedding width,
+K classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from dfkd_edge import assets
+from dfkd_edge.class_names import ClassNames
+from dfkd_edge.config.settings import MINI as MINI
+from dfkd_edge.config.settings import TeacherConfig
+from dfkd_edge.errors import ConfigError, EnvironmentLackingError
+from dfkd_edge.files import content_hash
+from dfkd_edge.networks.mixed_precision import mixed_precision
+from dfkd_edge.networks.names import require_teacher
+from dfkd_edge.runs.key import teacher_content
+
+_MINI_CONFIG = "dfkd-mini"
+TEXTS_TOGETHER = 256
+"""Texts embedded at a time: 0.2 GB in the text tower of ViT-B/32."""
+CPU_IMAGES_TOGETHER = 32
+"""Images that a CPU embeds at a time, without gradients: activations of more leave its caches."""
+
+
+class Teacher:
+    """A frozen CLIP with the zero-shot head of one class list."""
+
+    def __init__(
+        self, model: nn.Module, tokenizer: Any, config: TeacherConfig, classes: ClassNames
+    ) -> None:
+        """Freeze the model and embed the class names.
+
+        Args:
+            model: open_clip model with `encode_image`, `encode_text` and `logit_scale`.
+            tokenizer: the tokenizer that belongs to it.
+            config: its name, and the templates of the zero-shot head.
+            classes: the categories of the zero-shot head.
+        """
+        self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.tokenizer = tokenizer
+        self.config = config
+        self.name = config.name
+        self.classes = classes
+        visual: Any = model.visual
+        size = visual.image_size
+        self.image_size_px: int = size if isinstance(size, int) else int(size[0])
+        preprocess = open_clip.get_model_preprocess_cfg(model)
+        self.mean = torch.tensor(preprocess["mean"], device=self.device).view(1, 3, 1, 1)
+        self.std = torch.tensor(preprocess["std"], device=self.device).view(1, 3, 1, 1)
+        self.logit_scale = float(torch.as_tensor(model.logit_scale).exp())
+        self.head_KD = self.zero_shot_head(classes, config.templates)
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Hash of its settings, the content of its local files, and its classes."""
+        return content_hash(self.config, teacher_content(self.config), self.classes)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def embed_dim(self) -> int:
+        """Width D of the shared space."""
+        return self.head_KD.shape[1]
+
+    @property
+    def num_image_parameters(self) -> int:
+        """Parameters of the image tower."""
+        visual: Any = self.model.visual
+        return sum(p.numel() for p in visual.parameters())
+
+    def zero_shot_head(self, classes: ClassNames, templates: Sequence[str]) -> Tensor:
+        """Mean embedding of each class over the templates, or of its own prompt; [K, D]."""
+        groups = [
+            [prompt] if prompt else [template.replace("{}", name) for template in templates]
+            for name, prompt in zip(classes.names, classes.prompts, strict=True)
+        ]
+        embedding_ND = self.embed_texts([text for group in groups for text in group])
+        rows = embedding_ND.split([len(group) for group in groups])
+        return F.normalize(torch.stack([row.mean(0) for row in rows]), dim=1)
+
+    def embed_images(self, image_NCHW: Tensor) -> Tensor:
+        """Embed RGB images in [0, 1] of any size; differentiable in the images.
+
+        Returns:
+            Unit embeddings [N, D], float32.
+        """
+        side = self.image_size_px
+        if image_NCHW.shape[-2:] != (side, side):
+            image_NCHW = F.interpolate(
+                image_NCHW, size=(side, side), mode="bilinear", antialias=True, align_corners=False
+            )
+        normal_NCHW = (image_NCHW - self.mean.to(image_NCHW)) / self.std.to(image_NCHW)
+        normal_NCHW = normal_NCHW.contiguous(memory_format=torch.channels_last)
+        is_in_parts = self.device.type == "cpu" and not torch.is_grad_enabled()
+        parts = normal_NCHW.split(CPU_IMAGES_TOGETHER) if is_in_parts else (normal_NCHW,)
+        with mixed_precision(self.device.type):
+            model: Any = self.model
+            embedding_ND = torch.cat([model.encode_image(part) for part in parts])
+        return F.normalize(embedding_ND.float(), dim=1)
+
+    def tokenise(self, texts: Sequence[str]) -> Tensor:
+        """Token ids of texts on the teacher's device; returns [N, T]."""
+        tokens_NT: Tensor = self.tokenizer(list(texts))
+        return tokens_NT.to(self.device)
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Embed any number of texts, a bounded number at a time; returns as `embed_tokens`."""
+        tokens_NT = self.tokenise(texts)
+        return torch.cat([self.embed_tokens(part) for part in tokens_NT.split(TEXTS_TOGETHER)])
+
+    def embed_tokens(
+        self, tokens_NT: Tensor, style_mask_NT: Tensor | None = None, style_NW: Tensor | None = None
+    ) -> Tensor:
+        """Embed token ids, with free vectors in place of the tokens under a mask.
+
+        Works with any open_clip text tower: the token embedding is found, not assumed.
+
+        Args:
+            tokens_NT: token ids.
+            style_mask_NT: True where the token embedding is replaced.
+            style_NW: the replacement of each text, in token-embedding space.
+
+        Returns:
+            Unit embeddings [N, D], float32, differentiable in style_NW.
+        """
+        if reads_ends_only(self.model) and len(tokens_NT):
+            tokens_NT = tokens_NT[:, : int(tokens_NT.argmax(1).max()) + 1]
+        if style_mask_NT is None or style_NW is None:
+            return encode_text(self.model, tokens_NT)
+        mask_NT1 = style_mask_NT[:, : tokens_NT.shape[1], None]
+
+        def replace(_module: nn.Module, _args: object, output_NTW: Tensor) -> Tensor:
+            return torch.where(mask_NT1, style_NW[:, None], output_NTW)
+
+        handle = self.token_embedding.register_forward_hook(replace)
+        try:
+            return encode_text(self.model, tokens_NT)
+        finally:
+            handle.remove()
+
+    @functools.cached_property
+    def token_embedding(self) -> nn.Embedding:
+        """The text tower's token table, [vocabulary, W]: the one that is looked up by the ids.
+
+        Raises:
+            ConfigError: the text tower has none.
+        """
+        model: Any = self.model
+        tokens_1T = self.tokenise(["a"])
+        found: list[nn.Embedding] = []
+
+        def look(module: nn.Embedding, args: tuple[Any, ...]) -> None:
+            if args and args[0].shape == tokens_1T.shape and bool((args[0] == tokens_1T).all()):
+                found.append(module)
+
+        tables = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+        handles = [table.register_forward_pre_hook(look) for table in tables]
+        try:
+            model.encode_text(tokens_1T)
+        finally:
+            for handle in handles:
+                handle.remove()
+        if not found:
+            raise ConfigError(
+                "the text tower has no token table",
+                where=f"--teacher {self.name}",
+                hint="use --prompts base",
+            )
+        return found[0]
+
+    def logits(self, embedding_ND: Tensor) -> Tensor:
+        """Zero-shot logits [N, K] of unit image embeddings."""
+        return self.logit_scale * embedding_ND @ self.head_KD.T
+
+
+def reads_ends_only(model: Any) -> bool:
+    """Whether a text tower takes all it says from the end mark, its largest id.
+
+    CLIP's own towers do, and never look beyond it: the padding there changes nothing, and would
+    take most of the time. A tower that attends to its padding needs it.
+    """
+    is_clip = isinstance(model, open_clip.CLIP) and model.attn_mask is not None
+    return is_clip and model.text_pool_type == "argmax"
+
+
+def encode_text(model: Any, tokens_NT: Tensor) -> Tensor:
+    """Encode token ids, also fewer than the context is long where `reads_ends_only`.
+
+    Returns:
+        Unit embeddings [N, D], float32.
+    """
+    num_tokens = tokens_NT.shape[1]
+    if not reads_ends_only(model) or num_tokens == model.context_length:
+        return F.normalize(model.encode_text(tokens_NT).float(), dim=1)
+    shortened = {
+        "positional_embedding": model.positional_embedding[:num_tokens],
+        "attn_mask": model.attn_mask[:num_tokens, :num_tokens],
+    }
+    _, unit_ND, *_ = functional_call(model, shortened, (None, tokens_NT), tie_weights=False)
+    return F.normalize(unit_ND.float(), dim=1)
+
+
+@contextlib.contextmanager
+def quiet_open_clip() -> Iterator[None]:
+    """open_clip logs through the root logger; keep its notes out of our console."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def open_clip_name(config: TeacherConfig) -> tuple[str, str | None]:
+    """Return what open_clip calls a teacher, and its tag or file of weights.
+
+    Raises:
+        ConfigError: there is no such name, or no such weights for it.
+    """
+    name, pretrained = config.name, config.pretrained
+    if name == MINI:
+        open_clip.add_model_config(assets.TEACHER / f"{_MINI_CONFIG}.json")
+        return _MINI_CONFIG, str(assets.TEACHER / f"{_MINI_CONFIG}.safetensors")
+    if Path(name).is_dir():
+        return f"local-dir:{name}", None
+    if ":" in name:
+        return name, None
+    require_teacher(name)
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    is_file = Path(pretrained).suffix or Path(pretrained).exists()
+    if not pretrained or not (is_file or open_clip.get_pretrained_cfg(name, pretrained)):
+        fault = f"no weights '{pretrained}' for {name}" if pretrained else f"{name} has no weights"
+        raise ConfigError(
+            fault, where="--pretrained", hint=f"a file, or one of: {', '.join(tags) or 'none'}"
+        )
+    return name, pretrained
+
+
+def load_teacher(config: TeacherConfig, classes: ClassNames, device: str = "cpu") -> Teacher:
+    """Load a teacher by name and build its zero-shot head.
+
+    Args:
+        config: `mini` (embedded), a name that open_clip knows, or a folder with
+            open_clip_config.json and weights.
+        classes: the categories.
+        device: torch device.
+
+    Raises:
+        ConfigError: the name is unknown.
+        EnvironmentLackingError: the weights, or a library they need, are not here.
+    """
+    name, pretrained = open_clip_name(config)
+    try:
+        with quiet_open_clip():
+            model = open_clip.create_model(
+                name, pretrained=pretrained, device=device, require_pretrained=True
+            )
+            tokenizer = open_clip.get_tokenizer(name)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise EnvironmentLackingError(
+            f"teacher '{config.name}' cannot be loaded: {str(error).splitlines()[0]}",
+            where=f"--teacher {config.name} --pretrained {config.pretrained or '(none)'}",
+            hint="a folder needs open_clip_config.json and open_clip_model.safetensors; "
+            f"--teacher {MINI} needs nothing",
+        ) from error
+    except ImportError as error:
+        raise EnvironmentLackingError(
+            "the teacher's tokenizer needs the library transformers",
+            where=f"--teacher {config.name}",
+            hint="pip install 'dfkd-edge[siglip]'",
+        ) from error
+    return Teacher(model, tokenizer, config, classes)

@@ -1,0 +1,257 @@
+"""What is refused before a heavy library is imported: the requests of the verbs, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dfkd_edge.class_names import ClassNames, read_class_names, slug
+from dfkd_edge.config.file import RUNS, load_config
+from dfkd_edge.config.settings import PipelineConfig
+from dfkd_edge.conversion.calibration_need import shortage_of
+from dfkd_edge.conversion.precision import chosen_precision, refuse_impossible
+from dfkd_edge.errors import ConfigError
+from dfkd_edge.files import require_writable
+from dfkd_edge.networks.names import require_student, require_teacher
+from dfkd_edge.pictures.labelled import require_folder, require_pictures
+from dfkd_edge.pictures.real import find_real_pictures, pictures_below
+from dfkd_edge.runs.key import run_key
+from dfkd_edge.runs.lock import WAIT_OR_STOP, refuse_run_in_use
+from dfkd_edge.runs.log import require_tensorboard
+from dfkd_edge.runs.run_dir import (
+    find_run,
+    refuse_other_run,
+    require_stages,
+)
+from dfkd_edge.target_profiles.lookup import load_target
+
+if TYPE_CHECKING:
+    from dfkd_edge.pictures.real import RealPictures
+    from dfkd_edge.runtime.bundle_files import Bundle
+    from dfkd_edge.target_profiles.profile import TargetProfile
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistillRequest:
+    """What a user asks of `distill` or `synthesize`."""
+
+    config_path: Path | None = None
+    overrides: tuple[str, ...] = ()
+    """`key=value` texts, on top of the file."""
+    output: Path | None = None
+    """The run directory; None names it after list and settings."""
+    resume: bool = True
+    exist_ok: bool = False
+    tensorboard: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistillPlan:
+    """A request that can be met."""
+
+    config: PipelineConfig
+    class_names: ClassNames
+    pictures: RealPictures | None
+    """Of `--images`."""
+    key: str
+    output: Path
+    """The run directory."""
+    resume: bool
+    exist_ok: bool
+    tensorboard: bool
+
+
+def read_request(
+    config_path: Path | None, overrides: tuple[str, ...]
+) -> tuple[PipelineConfig, ClassNames]:
+    """Read the settings of a run and its class list.
+
+    Raises:
+        ConfigError: a setting is wrong, or no class list is named.
+        UsageError: the list cannot be used.
+    """
+    config = load_config(config_path, overrides)
+    if not config.classes:
+        raise ConfigError(
+            "no class list", where="--classes", hint="name a text file, one class a line"
+        )
+    return config, read_class_names(Path(config.classes))
+
+
+def plan_distill(request: DistillRequest) -> DistillPlan:
+    """Settle configuration and run directory, before any heavy library is imported.
+
+    Raises:
+        UsageError: the request cannot be met.
+        EnvironmentLackingError: the run directory cannot be written.
+    """
+    plan = plan_synthesize(request)
+    _refuse_early(plan.config, plan.class_names)
+    pictures = find_real_pictures(plan.config.few_shot, plan.config.data, plan.class_names.names)
+    if request.tensorboard:
+        require_tensorboard()
+    require_writable(plan.output)
+    if not request.dry_run:
+        refuse_run_in_use(plan.output)
+    return replace(plan, pictures=pictures)
+
+
+def plan_synthesize(request: DistillRequest) -> DistillPlan:
+    """Settle configuration and run directory; several processes may work in it at once.
+
+    Raises:
+        UsageError: the request cannot be met.
+    """
+    config, class_names = read_request(request.config_path, request.overrides)
+    key = run_key(config, class_names)
+    output = request.output or RUNS / run_name(config, class_names)
+    if not request.exist_ok:
+        refuse_other_run(output, key)
+    return DistillPlan(
+        config=config,
+        class_names=class_names,
+        pictures=None,
+        key=key,
+        output=output,
+        resume=request.resume,
+        exist_ok=request.exist_ok,
+        tensorboard=request.tensorboard,
+    )
+
+
+def run_name(config: PipelineConfig, class_names: ClassNames) -> str:
+    """Name the folder of a run: its list, and the start of the hash of its settings."""
+    return f"{slug(Path(config.classes).stem)}-{run_key(config, class_names)[:8]}"
+
+
+def _refuse_early(config: PipelineConfig, class_names: ClassNames) -> None:
+    """Find what cannot be met before a library is imported, let alone a student trained."""
+    require_teacher(config.teacher.name)
+    require_student(config.distillation.student)
+    chosen_precision(load_target(config.export.target), config.export)
+    if config.data:
+        require_pictures(Path(config.data), class_names.names)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportRequest:
+    """What a user asks of `export`."""
+
+    run: Path
+    overrides: tuple[str, ...] = ()
+    """`export.key=value` texts; what is not named keeps the run's setting."""
+    data: str = ""
+    """Labelled pictures for the ladder; empty takes the built-in suite."""
+    output: Path | None = None
+    """The bundle; None puts it into the run."""
+    exist_ok: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportPlan:
+    """A request that can be met."""
+
+    run: Path
+    config: PipelineConfig
+    target: TargetProfile
+    folder: Path
+    """The bundle itself."""
+    data: str
+    """Labelled pictures for the ladder; empty takes the built-in suite."""
+    exist_ok: bool
+    """Whether another bundle there may be replaced."""
+
+
+def plan_export(request: ExportRequest) -> ExportPlan:
+    """Settle configuration, target and folder, before any heavy library is imported.
+
+    What no run can mend is judged before the run is looked for.
+
+    Raises:
+        UsageError: the request cannot be met.
+        RunDirError: another bundle is there, or another process works in the run.
+        EnvironmentLackingError: the bundle cannot be written.
+    """
+    _settled(None, request.overrides)
+    if request.data:
+        require_folder(Path(request.data))
+    if request.output:
+        _require_free(request.output)
+    run = find_run(request.run)
+    if not request.dry_run:
+        refuse_run_in_use(run, WAIT_OR_STOP)
+    require_stages(run, {"surrogates", "student"})
+    config, target = _settled(run / "config.toml", request.overrides)
+    refuse_impossible(target, config.export)
+    shortage = shortage_of(run, config.export)
+    if shortage:
+        raise shortage.error()
+    if request.data:
+        require_pictures(Path(request.data), read_class_names(run / "classes.txt").names)
+    from dfkd_edge.bundles.replacement import refuse_other_bundle, refuse_place_in_other_run
+
+    folder = request.output or run / "bundles" / target.name
+    refuse_place_in_other_run(folder, run)
+    if not request.output:
+        _require_free(folder)
+    if not request.exist_ok:
+        refuse_other_bundle(folder, run, config, request.data)
+    return ExportPlan(
+        run=run,
+        config=config,
+        target=target,
+        folder=folder,
+        data=request.data,
+        exist_ok=request.exist_ok,
+    )
+
+
+def _require_free(folder: Path) -> None:
+    from dfkd_edge.bundles.bundle import refuse_foreign
+
+    refuse_foreign(folder)
+    require_writable(folder)
+
+
+def plan_check(path: Path, data: str) -> Bundle:
+    """Find and verify the bundle that is to be measured, before any heavy library is imported.
+
+    Args:
+        path: a bundle, or a run with one.
+        data: labelled pictures to measure on; may be empty.
+
+    Raises:
+        UsageError: no bundle, or no picture of its classes.
+        ArtifactError: the bundle is damaged.
+    """
+    from dfkd_edge.bundles.opening import find_bundle, open_bundle
+
+    bundle = open_bundle(find_bundle(path))
+    if data:
+        require_pictures(Path(data), bundle.classes)
+    return bundle
+
+
+def _settled(path: Path | None, overrides: tuple[str, ...]) -> tuple[PipelineConfig, TargetProfile]:
+    """The run's settings with this export's on top; what made the student cannot be changed.
+
+    Args:
+        path: config.toml of the run; None judges what this export names by itself.
+        overrides: `export.key=value` texts.
+    """
+    foreign = [text for text in overrides if not text.strip().startswith("export.")]
+    if foreign:
+        raise ConfigError(
+            f"'{foreign[0]}' is no setting of export",
+            where="--set",
+            hint="settings of export start with export., such as export.percentile=99.9",
+        )
+    config = load_config(path, overrides)
+    target = load_target(config.export.target)
+    chosen_precision(target, config.export)
+    if config.export.calibration_data:
+        pictures_below(Path(config.export.calibration_data))
+    return config, target

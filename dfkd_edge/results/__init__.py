@@ -1,0 +1,1 @@
+"""What was measured: ladders, intervals, class answers, confidence, devices."""

@@ -1,0 +1,108 @@
+"""Which candidates were kept as surrogate images: where it is written, and the words for it.
+
+*Recognised* is a candidate, before the filter, that the teacher gives the class asked for: the
+`acceptance` of a summary is their share. A *stand-in* is kept though it is not recognised.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dfkd_edge.errors import EnvironmentLackingError
+from dfkd_edge.files import atomic_write, file_hash
+from dfkd_edge.interfaces import Reporter
+from dfkd_edge.results.certainty import measure_of
+from dfkd_edge.runtime.bundle_files import CHECK_RESULT, LABELLED_CHECK, MANIFEST
+from dfkd_edge.runtime.counting import counted
+
+
+def stand_ins_text(summary: Mapping[str, Any]) -> str:
+    """Say how many of the kept images are stand-ins; empty where there are none.
+
+    A class that the teacher hardly recognises keeps its likeliest images all the same. An older
+    summary counts recognised candidates alone, of which every one was kept.
+    """
+    recognised = round(summary["acceptance"] * summary["num_candidates"])
+    num = summary.get("num_stand_ins", summary["num_images"] - recognised)
+    if num <= 0:
+        return ""
+    return f"{num:,} of them stand-ins, which the teacher takes for another class"
+
+
+def keep_document(path: Path, document: dict[str, Any], reporter: Reporter) -> None:
+    """Keep what was measured in a bundle, for its report; a read-only bundle is no fault."""
+    try:
+        atomic_write(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    except EnvironmentLackingError as error:
+        reporter.note(f"  not kept: {error}")
+
+
+def keep_check(folder: Path, document: dict[str, Any], reporter: Reporter) -> None:
+    """Keep the result of a check in its bundle; see `keep_document`."""
+    keep_document(folder / check_file(document), document, reporter)
+
+
+def check_file(document: Mapping[str, Any]) -> str:
+    """Name the file in the bundle that keeps the result of a check."""
+    return LABELLED_CHECK if measure_of(document) == "top1" else CHECK_RESULT
+
+
+def kept_checks(
+    folder: Path, read: Callable[[Path], dict[str, Any] | None]
+) -> tuple[dict[str, Any], ...]:
+    """Read the checks of a bundle as it is now, the labelled one first.
+
+    One that names another manifest was of an earlier bundle in the same folder.
+
+    Args:
+        folder: the bundle.
+        read: reads a JSON object; gives nothing where there is none.
+    """
+    sha256 = file_hash(folder / MANIFEST)
+    found = (read(folder / name) for name in (LABELLED_CHECK, CHECK_RESULT))
+    return tuple(one for one in found if one and one.get("bundle_sha256", sha256) == sha256)
+
+
+WHERE_CHOSEN = "on views to choose by, not the gate's"
+"""Said of every figure of the repair: the gate's stand beside them."""
+
+
+def repair_text(manifest: Mapping[str, Any]) -> str:
+    """Say how many layers of the INT8 graph that ships are in float, and why; empty if not mended.
+
+    Args:
+        manifest: of a bundle.
+    """
+    rescue = manifest["provenance"].get("rescue")
+    if not rescue:
+        return ""
+    repair, tuned, notes = rescue["repair"], rescue["finetune"], manifest["model_notes"]["int8"]
+    num_float = len(notes.get("float_nodes") or ())
+    text = f"{num_float} of {repair['num_quantizable']} layers put back to float"
+    if not num_float and repair["float_nodes"]:
+        text += ": the fine-tuned student needs none"
+    elif not num_float:
+        text += f": {why_none(repair['num_graphs'])}"
+    if not tuned:
+        return text
+    steps = counted(tuned["num_steps"], "step")
+    return text + (
+        f"; fine-tuned for {steps}"
+        if notes.get("finetuned")
+        else f"; a fine-tune of {steps} lost no less {WHERE_CHOSEN}"
+    )
+
+
+def why_none(num_graphs: int) -> str:
+    """Say why a repair leaves all layers in INT8.
+
+    Args:
+        num_graphs: that were judged, each with some layers in float.
+    """
+    if not num_graphs:
+        return "no graph could be made with layers in float"
+    graphs = f"none of the {num_graphs} graphs tried" if num_graphs > 1 else "the one graph tried"
+    return f"{graphs} with layers in float {'loses' if num_graphs > 1 else 'does not lose'} less"

@@ -1,0 +1,75 @@
+"""The checkpoint that continues a training bit for bit: a model and its optimiser's moments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from dfkd_edge.artifacts import read_metadata
+from dfkd_edge.files import atomic_write
+
+NOTHING: Mapping[str, Tensor] = {}
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+def _ordered(optimiser: torch.optim.Optimizer) -> Iterable[tuple[int, Tensor]]:
+    return enumerate(p for group in optimiser.param_groups for p in group["params"])
+
+
+def save_checkpoint(
+    path: Path,
+    key: str,
+    step: int,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    more: Mapping[str, Tensor] = NOTHING,
+) -> None:
+    """Write the model, its statistics and Adam's moments atomically, in full precision.
+
+    `more` names other tensors that the training goes on from.
+    """
+    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"more/{name}": value for name, value in more.items()}
+    for number, parameter in _ordered(optimiser):
+        for moment in _MOMENTS:
+            tensors[f"adam/{number}.{moment}"] = optimiser.state[parameter][moment]
+    on_host = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    atomic_write(path, save(on_host, metadata={"key": key, "step": str(step)}))
+
+
+def load_checkpoint(
+    path: Path,
+    key: str,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    more: Mapping[str, Tensor] = NOTHING,
+) -> int:
+    """Restore a checkpoint of the same stage key; the tensors of `more` are filled in place.
+
+    Returns:
+        The next step; 0 when there is none, or it is damaged or of other settings.
+    """
+    metadata = read_metadata(path)
+    if metadata is None or metadata.get("key") != key:
+        return 0
+    try:
+        tensors = load_file(path)
+    except SafetensorError:
+        return 0
+    state = {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
+    model.load_state_dict(state)
+    for name, value in more.items():
+        value.copy_(tensors[f"more/{name}"])
+    for number, parameter in _ordered(optimiser):
+        saved = {moment: tensors[f"adam/{number}.{moment}"] for moment in _MOMENTS}
+        moments = {
+            name: torch.empty_like(parameter).copy_(value) if name != "step" else value
+            for name, value in saved.items()
+        }  # copies keep the parameter's memory format, and with it the order of every sum
+        optimiser.state[parameter] = moments
+    return int(metadata["step"])

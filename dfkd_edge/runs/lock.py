@@ -1,0 +1,91 @@
+"""The lock of a run directory: one process works in it at a time, and leaves its name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+from dfkd_edge.errors import EnvironmentLackingError, RunDirError
+
+LOCK, HOLDER = ".lock", ".lock.holder"
+OR_ANOTHER_RUN = "wait for it or stop it, the same command goes on then; --output DIR makes another"
+"""What a command does that makes a run."""
+WAIT_OR_STOP = "wait for it or stop it, then run the same command again"
+"""What a command does that works in a run."""
+PROBE_S = 1.0
+"""Who asks for the holder takes the lock for a moment: that much is waited for by whoever works."""
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait_s: float = PROBE_S, hint: str = OR_ANOTHER_RUN) -> Iterator[None]:
+    """Make a run directory and hold its lock.
+
+    Args:
+        path: the directory.
+        wait_s: how long another process may hold the lock.
+        hint: what to do about a process that holds it for longer.
+
+    Raises:
+        RunDirError: another process holds it for longer.
+        EnvironmentLackingError: the folder cannot be used.
+    """
+    import filelock
+
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path / LOCK)
+        lock.acquire(timeout=wait_s)
+    except filelock.Timeout as error:
+        raise _in_use(path, _holder_name(path), hint) from error
+    except OSError as error:
+        raise EnvironmentLackingError(
+            f"cannot use folder: {error.strerror}", where=str(path), hint="choose another --output"
+        ) from error
+    try:
+        with contextlib.suppress(OSError):  # it only makes an error clearer
+            (path / HOLDER).write_text(f"process {os.getpid()} on {platform.node()}\n", "utf-8")
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            (path / HOLDER).unlink(missing_ok=True)
+        lock.release()
+
+
+def holder_of(path: Path) -> str:
+    """Name the process that works in a run directory; empty where none does."""
+    import filelock
+
+    if not (path / LOCK).exists():
+        return ""
+    try:
+        with filelock.FileLock(path / LOCK, timeout=0):
+            return ""
+    except filelock.Timeout:
+        return _holder_name(path)
+    except OSError:
+        return ""  # not to be written: what makes the run says so
+
+
+def _holder_name(path: Path) -> str:
+    """Name the process that holds the lock, as far as it has left its number."""
+    with contextlib.suppress(OSError):
+        return (path / HOLDER).read_text(encoding="utf-8").strip() or "another process"
+    return "another process"
+
+
+def refuse_run_in_use(path: Path, hint: str = OR_ANOTHER_RUN) -> None:
+    """Find out, before anything is loaded, whether another process works in a run directory.
+
+    Raises:
+        RunDirError: one does.
+    """
+    holder = holder_of(path)
+    if holder:
+        raise _in_use(path, holder, hint)
+
+
+def _in_use(path: Path, holder: str, hint: str) -> RunDirError:
+    return RunDirError(f"run is in use by {holder}", where=str(path), hint=hint)

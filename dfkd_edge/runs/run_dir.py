@@ -1,0 +1,340 @@
+"""The run directory: which stages are done, metrics, log, lock; safe against a kill at any moment.
+
+Every write goes to a temporary file that replaces the old one; the manifest names a stage only
+after its files are in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dfkd_edge.errors import ArtifactError, DfkdEdgeError, RunDirError
+from dfkd_edge.files import atomic_write, file_hash
+from dfkd_edge.runs.lock import HOLDER, LOCK, PROBE_S, holder_of, locked
+from dfkd_edge.runtime.counting import counted
+from dfkd_edge.version import __version__
+
+MARKER = "dfkd-edge run"
+MANIFEST = "manifest.json"
+"""The lock of a run, and who holds it, for the error that another process gets."""
+
+
+def damaged_files(run: Path, stages: dict[str, Any]) -> list[str]:
+    """Files of stage records that are missing or not as they were written, relative to the run."""
+    hashes = {name: sha for record in stages.values() for name, sha in record["files"].items()}
+    return [
+        name
+        for name, sha in hashes.items()
+        if not (run / name).is_file() or file_hash(run / name) != sha
+    ]
+
+
+class RunDir:
+    """One run on disk."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        """Use `open_run`."""
+        self.path = path
+        self._manifest = manifest
+        self.followers: list[Callable[[str, int, dict[str, float]], None]] = []
+        """Are given stage, step and values of each line of metrics that is added."""
+
+    def stage_dir(self, stage: str) -> Path:
+        """Folder of a stage; made when missing."""
+        folder = self.path / stage
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def is_complete(self, stage: str, key: str) -> bool:
+        """Whether a stage is done for this key and its files are unchanged.
+
+        A stage of an earlier run in this folder counts as one of this run from here on.
+        """
+        stages, earlier = self._manifest["stages"], self._manifest["earlier"]
+        record = stages.get(stage) or earlier.get(stage)
+        if not record or record["key"] != key or damaged_files(self.path, {stage: record}):
+            return False
+        if stage not in stages:
+            stages[stage] = earlier.pop(stage)
+            self._save()
+        return True
+
+    def complete(self, stage: str, key: str, files: list[Path]) -> None:
+        """Record a stage as done, with the hash of each of its files."""
+        hashes = {f.relative_to(self.path).as_posix(): file_hash(f) for f in files}
+        self._manifest["stages"][stage] = {"key": key, "files": hashes}
+        self._manifest["earlier"].pop(stage, None)
+        self._save()
+
+    def restart(self) -> None:
+        """Forget and delete what every stage has done."""
+        stages = [*self._manifest["stages"], *self._manifest["earlier"]]
+        self._manifest["stages"], self._manifest["earlier"] = {}, {}
+        self._save()
+        for stage in {*stages, "prompts", "surrogates", "student"}:
+            shutil.rmtree(self.path / stage, ignore_errors=True)
+        (self.path / "metrics.jsonl").unlink(missing_ok=True)
+
+    def _save(self) -> None:
+        atomic_write(
+            self.path / MANIFEST, json.dumps(self._manifest, indent=2, sort_keys=True) + "\n"
+        )
+
+    def append_metrics(self, stage: str, step: int, values: dict[str, float]) -> None:
+        """Add one line to metrics.jsonl."""
+        line = json.dumps({"stage": stage, "step": step, **values})
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+        for follow in self.followers:
+            follow(stage, step, values)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Read metrics in order; a step that was run again after a kill counts once, the last."""
+        path = self.path / "metrics.jsonl"
+        rows: dict[tuple[str, int], dict[str, Any]] = {}
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            with contextlib.suppress(json.JSONDecodeError, KeyError):
+                row = json.loads(line)
+                rows.pop((row["stage"], row["step"]), None)
+                rows[row["stage"], row["step"]] = row
+        return list(rows.values())
+
+    def log(self, text: str) -> None:
+        """Add one line with the time to run.log."""
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        with (self.path / "run.log").open("a", encoding="utf-8") as stream:
+            stream.write(f"{stamp} {text}\n")
+
+
+def _read_manifest(path: Path) -> dict[str, Any] | None:
+    """Manifest of a run, or None where there is nothing yet."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return None
+    if not path.is_dir():
+        raise RunDirError(
+            "is a file, not a folder", where=str(path), hint="choose another --output"
+        )
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        names = {child.name for child in path.iterdir()} - {LOCK, HOLDER}
+        if all(name.startswith(f".{MANIFEST}.") for name in names):
+            return None  # a kill before the first write
+        raise RunDirError(
+            "folder is not empty and holds no run", where=str(path), hint="choose another --output"
+        ) from error
+    except (json.JSONDecodeError, OSError) as error:
+        raise ArtifactError(
+            "manifest cannot be read", where=str(path / MANIFEST), hint="use a new --output"
+        ) from error
+    if not isinstance(manifest, dict) or manifest.get("marker") != MARKER:
+        raise RunDirError(
+            "folder holds no run of ours", where=str(path), hint="choose another --output"
+        )
+    if not isinstance(manifest.get("run_key"), str) or not isinstance(manifest.get("stages"), dict):
+        raise ArtifactError(
+            f"run was made by another version ({manifest.get('version', 'unknown')})",
+            where=str(path / MANIFEST),
+            hint="use a new --output",
+        )
+    return manifest
+
+
+def refuse_other_run(path: Path, run_key: str) -> None:
+    """Leave a folder alone that is not ours, or that holds a run with another key.
+
+    Raises:
+        RunDirError: it is one of these.
+        ArtifactError: its manifest is damaged.
+    """
+    manifest = _read_manifest(path)
+    if manifest and manifest["run_key"] != run_key:
+        raise RunDirError(
+            "folder holds a run with other settings or weights",
+            where=str(path),
+            hint="choose another --output, or --exist-ok to redo what differs",
+        )
+
+
+@contextlib.contextmanager
+def open_run(
+    path: Path, run_key: str, *, resume: bool, exist_ok: bool, wait_s: float = PROBE_S
+) -> Iterator[RunDir]:
+    """Make a run directory or go on with it, locked against a second process.
+
+    Args:
+        path: the directory itself.
+        run_key: hash of everything that makes this run this run.
+        resume: go on with what is done; False starts over.
+        exist_ok: another run may lie there; its stages are redone where they differ.
+        wait_s: how long another process may hold the lock.
+
+    Raises:
+        RunDirError: the folder is not ours, holds another run, or is in use.
+    """
+    if not exist_ok:
+        refuse_other_run(path, run_key)
+    _read_manifest(path)  # a folder that is not ours gets no lock file
+    with locked(path, wait_s):
+        if not exist_ok:
+            refuse_other_run(path, run_key)
+        manifest = _read_manifest(path)  # as the last holder of the lock left it
+        run = RunDir(path, _continued(manifest, run_key))
+        if manifest and (not resume or manifest["run_key"] != run_key):
+            (path / "evaluation.json").unlink(missing_ok=True)  # of the student that is replaced
+        if manifest and not resume:
+            run.restart()
+        else:
+            run._save()
+        yield run
+
+
+def _continued(manifest: dict[str, Any] | None, run_key: str) -> dict[str, Any]:
+    """Manifest to go on with; stages of another run are set aside until they prove the same."""
+    stages = manifest["stages"] if manifest else {}
+    earlier = manifest.get("earlier", {}) if manifest else {}
+    if manifest and manifest["run_key"] != run_key:
+        stages, earlier = {}, {**earlier, **stages}
+    return {
+        "marker": MARKER,
+        "version": __version__,
+        "run_key": run_key,
+        "stages": stages,
+        "earlier": earlier,
+    }
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run whose manifest can be read."""
+    try:
+        return _read_manifest(path) is not None
+    except (RunDirError, ArtifactError):
+        return False
+
+
+def find_run(path: Path) -> Path:
+    """Check that a folder holds a run and return its real path.
+
+    Raises:
+        RunDirError: there is none.
+    """
+    if not (path / MANIFEST).is_file():
+        raise RunDirError("no run here", where=str(path), hint=_nearest_run(path))
+    _read_manifest(path)
+    return path.resolve()
+
+
+def _nearest_run(path: Path) -> str:
+    """Say which finished run beside a path may have been meant: of a like name, else the newest."""
+    places = (path.parent, path.parent / "runs")
+    beside = [m for p in places for m in p.glob(f"*/{MANIFEST}") if not m.parent.is_symlink()]
+    beside.sort(key=lambda m: m.stat().st_mtime, reverse=True)
+    finished, unfinished = {}, ""
+    for run in (manifest.parent for manifest in beside):
+        with contextlib.suppress(RunDirError, ArtifactError):
+            holder = holder_of(run)
+            if not holder and {"surrogates", "student"} <= read_stages(run).keys():
+                finished[run.name] = run
+            elif not unfinished:
+                then = f"{holder} works in it" if holder else f"{distill_again(run)} goes on"
+                unfinished = f"{run} is unfinished: {then}"
+    if finished:
+        near = difflib.get_close_matches(path.name, finished, n=1)
+        return f"name a run, such as {finished[near[0] if near else next(iter(finished))]}"
+    return unfinished or "run dfkd-edge distill first, or name a run that --output put elsewhere"
+
+
+def read_stages(path: Path) -> dict[str, Any]:
+    """Stages that a run has finished, each with its `key` and `files`; none without a run."""
+    manifest = _read_manifest(path)
+    stages: dict[str, Any] = manifest["stages"] if manifest else {}
+    return stages
+
+
+def require_stages(path: Path, stages: set[str]) -> None:
+    """Check that a run has finished these stages, and that their files are there.
+
+    Raises:
+        RunDirError: it has not.
+        ArtifactError: a file is missing.
+    """
+    finished = read_stages(path)
+    missing = stages - finished.keys()
+    if missing:
+        raise RunDirError(
+            f"the run has no finished {' and no '.join(sorted(missing))}",
+            where=str(path),
+            hint=f"this goes on from where it stopped: {distill_again(path)}",
+        )
+    for name in (name for stage in sorted(stages) for name in finished[stage]["files"]):
+        if not (path / name).is_file():
+            raise damaged_run(path / name, path)
+
+
+def point_latest(runs: Path, run: Path) -> None:
+    """Let runs/latest name the newest run (a relative link, replaced atomically)."""
+    link, temporary = runs / "latest", runs / f".latest.{os.getpid()}.tmp"
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(os.path.relpath(run, runs))
+        temporary.replace(link)
+
+
+def distill_again(run: Path) -> str:
+    """Name the `distill` that made a run, by the settings and the list that lie in it."""
+    return f"{distill_like(run)} --output {shlex.quote(str(run))}"
+
+
+def distill_like(run: Path) -> str:
+    """Name a `distill` of the same list and settings, for flags that make another run of it."""
+    words = ("dfkd-edge", "distill", "--config", run / "config.toml")
+    return shlex.join([*map(str, words), "--classes", str(run / "classes.txt")])
+
+
+def damaged_run(file: Path, run: Path) -> ArtifactError:
+    """Say that a file of a run is not as its stage wrote it, and what makes it again."""
+    return ArtifactError(
+        "the run is damaged: this file is missing or changed",
+        where=str(file),
+        hint=f"this makes it again: {distill_again(run)}",
+    )
+
+
+KEPT_STAGES = {
+    "prompts": "the prompts",
+    "surrogates": "the surrogate images",
+    "student": "the student",
+}
+
+
+@contextlib.contextmanager
+def noting_what_is_kept(run: Path) -> Iterator[None]:
+    """Note what an interrupted command leaves in its run directory."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"kept: {', '.join(kept_in(run)) or 'nothing yet'}")
+        raise
+
+
+def kept_in(run: Path) -> list[str]:
+    """Name what the next call of the command finds done in a run directory."""
+    with contextlib.suppress(DfkdEdgeError):
+        stages = read_stages(run)
+        kept = [text for stage, text in KEPT_STAGES.items() if stage in stages]
+        if "surrogates" not in stages:
+            num_shards = len(list((run / "surrogates").glob("shard-*.safetensors")))
+            kept += [f"{counted(num_shards, 'shard')} of surrogate images"] if num_shards else []
+        if "student" not in stages and (run / "student" / "checkpoint.safetensors").is_file():
+            kept.append("the student as it was seconds ago")
+        return kept
+    return []

@@ -1,0 +1,143 @@
+"""The surrogate store: shards of candidates on disk, and the filter that picks the SurrogateSet.
+
+A shard is the unit of work: it is written whole, and its content depends on the seed and its number
+alone, so a run that was stopped goes on with the next shard.
+
+Shape suffixes: M candidates, N images kept, H rows, W columns, C = 3 channels, D embedding width,
+K classes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfkd_edge.artifacts import SurrogateSet, read_metadata, save_tensors
+from dfkd_edge.files import atomic_write
+from dfkd_edge.runs.surrogates import _load_shard, selection_path, shard_path
+
+MIN_SHARE_KEPT = 0.25
+"""At least this share of each class's candidates is kept, the likeliest first: a class that the
+teacher hardly recognises still has pictures (ours)."""
+SHEET_LINE_PX = 17
+"""Distance of the lines of text beside a row of the contact sheet."""
+SEVERAL_DRAWINGS = 8
+"""A class with fewer drawings trains on all of them (ours)."""
+
+
+def kept_candidates(
+    class_index: NDArray[np.int64],
+    is_recognised: NDArray[np.bool_],
+    probability: NDArray[np.float32],
+) -> NDArray[np.bool_]:
+    """Keep what the teacher recognises, and the likeliest MIN_SHARE_KEPT of every class."""
+    keep = is_recognised.copy()
+    for label in np.unique(class_index):
+        rows = np.flatnonzero(class_index == label)
+        likeliest = rows[np.argsort(-probability[rows], kind="stable")]
+        keep[likeliest[: max(1, round(len(rows) * MIN_SHARE_KEPT))]] = True
+    return keep
+
+
+def write_selection(folder: Path, num_shards: int, heldout_share: float, key: str) -> Path:
+    """Filter the candidates of all shards, set the held-out images apart, and write both down.
+
+    It is decided once for a stage key: what a student learnt from is held out neither by another
+    version nor when another file of the stage is made again.
+
+    Returns:
+        the file: `is_kept` [M] and `is_heldout` [N].
+
+    Raises:
+        ArtifactError: a shard is missing or damaged.
+    """
+    path = selection_path(folder)
+    decided = read_metadata(path)
+    if decided is not None and decided.get("key") == key:
+        return path
+    names = ("class_index", "is_recognised", "probability", "drawing_index")
+    parts = []
+    for number in range(num_shards):
+        shard = _load_shard(shard_path(folder, number))
+        parts.append([shard[name] for name in names])
+    label, recognised, probability, drawing = map(np.concatenate, zip(*parts, strict=True))
+    keep = kept_candidates(label, recognised, probability)
+    heldout = held_out(label[keep], drawing[keep], heldout_share)
+    save_tensors(path, {"is_kept": keep, "is_heldout": heldout}, {"key": key})
+    return path
+
+
+def held_out(
+    label_N: NDArray[np.int64], drawing_N: NDArray[np.int64], share: float
+) -> NDArray[np.bool_]:
+    """Set a share of each class apart; classes too small for that give theirs together.
+
+    A drawing is set apart with all images of it, and only where a class has several to learn from;
+    a class with few gives other images in their place, at most half of these.
+    Long lists leave a few images a class, and an evaluation needs some of them.
+
+    Returns:
+        [N], True for at least one image.
+    """
+    every = max(2, round(1 / share))
+    heldout_N = np.zeros(len(label_N), np.bool_)
+    is_drawn_N = drawing_N >= 0
+    small = np.zeros(0, np.int64)
+    for number in np.unique(label_N):
+        is_of_class_N = label_N == number
+        drawings = np.unique(drawing_N[is_of_class_N & is_drawn_N])
+        others = np.flatnonzero(is_of_class_N & ~is_drawn_N)
+        step = every
+        if len(drawings) >= SEVERAL_DRAWINGS:
+            apart = drawings[min(every, len(drawings)) - 1 :: every]
+            heldout_N |= is_of_class_N & np.isin(drawing_N, apart)
+        elif len(drawings):
+            step = max(2, len(others) * every // int(is_of_class_N.sum()))
+        if len(others) >= step:
+            heldout_N[others[step - 1 :: step]] = True
+        else:
+            small = np.concatenate([small, others])
+    heldout_N[small[every - 1 :: every]] = True
+    heldout_N[-1:] |= not heldout_N.any()
+    return heldout_N
+
+
+def row_text(entry: dict[str, Any]) -> tuple[str, ...]:
+    """Say what stands beside the images of a class: name, recognised candidates, number kept."""
+    name = entry["name"].encode("latin-1", "replace").decode("latin-1")
+    drawn = f", {entry['num_drawn']} drawn" if entry["num_drawn"] else ""
+    return (
+        name[:18],
+        f"{entry['acceptance']:.0%} recognised",
+        f"{entry['num_images']} kept{drawn}",
+    )
+
+
+def write_contact_sheet(
+    folder: Path, surrogates: SurrogateSet, num_columns: int = 12, max_rows: int = 40
+) -> Path:
+    """Write contact_sheet.png: one row of images a class, named on the left; returns its path."""
+    import io
+
+    from PIL import Image, ImageDraw
+
+    classes = surrogates.summary["classes"][:max_rows]
+    side, margin = surrogates.images.shape[1], 140
+    height = max(side, 4 * SHEET_LINE_PX)  # three lines of text, and the margins
+    sheet = Image.new("RGB", (margin + num_columns * side, len(classes) * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, entry in enumerate(classes):
+        for line, text in enumerate(row_text(entry)):
+            place = (6, row * height + 8 + line * SHEET_LINE_PX)
+            draw.text(place, text, fill="grey" if line else "black")
+        for column, index in enumerate(np.flatnonzero(surrogates.class_index == row)[:num_columns]):
+            picture = Image.fromarray(surrogates.images[index])
+            sheet.paste(picture, (margin + column * side, row * height))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    path = folder / "contact_sheet.png"
+    atomic_write(path, buffer.getvalue())
+    return path

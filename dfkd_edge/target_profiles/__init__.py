@@ -1,0 +1,1 @@
+"""What is known of a target: module, JetPack, precisions and limits."""

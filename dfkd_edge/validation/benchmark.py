@@ -1,0 +1,184 @@
+"""Latency, throughput and memory of what lies in a bundle; each model in a process of its own.
+
+A process of its own keeps one model's memory and warm caches out of another's figures; it is the
+very program that check.pyz runs on the device, so host and device figures mean the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfkd_edge.errors import ConversionError
+from dfkd_edge.results.kept import keep_document
+from dfkd_edge.runtime.timing import TimingRequest
+
+if TYPE_CHECKING:
+    from dfkd_edge.interfaces import Reporter
+    from dfkd_edge.runtime.bundle_files import Bundle
+
+
+def benchmark_bundle(
+    bundle: Bundle,
+    precision: str | None,
+    request: TimingRequest,
+    threads: int,
+    reporter: Reporter,
+) -> list[ModelBenchmark]:
+    """Measure every model of a bundle, or that of one precision, and keep it for the report.
+
+    Raises:
+        UsageError: the bundle holds no such model.
+    """
+    from dfkd_edge.runtime.bundle_files import BENCHMARK
+
+    names = _timed(bundle, precision)
+    rows = []
+    stage = f"timing {' and '.join(names)} for {request.duration_s:g} s{' each' * (len(names) > 1)}"
+    with reporter.stage(stage, len(names)) as progress:
+        for name in names:
+            rows.append(benchmark_model(bundle.folder, name, request, threads))
+            progress.advance()
+    doubt_slow_int8(rows, str(bundle.manifest.get("backend")))
+    keep_document(bundle.folder / BENCHMARK, benchmark_document(bundle, rows), reporter)
+    return rows
+
+
+def plan_benchmark(
+    bundle: Bundle, precision: str | None, request: TimingRequest, threads: int
+) -> dict[str, Any]:
+    """Tell what a benchmark would measure; the document of `benchmark --dry-run --json`.
+
+    Raises:
+        UsageError: the bundle holds no such model.
+    """
+    from dfkd_edge.runtime.device import num_cores
+    from dfkd_edge.runtime.doubts import graph_notes
+
+    names = _timed(bundle, precision)
+    sizes = {name: bundle.model_path(name).stat().st_size for name in names}
+    return {
+        "bundle": str(bundle.folder),
+        "target": bundle.manifest["target"],
+        "models": [{"precision": name, "size_bytes": size} for name, size in sizes.items()],
+        "num_golden": len(bundle.golden()["images"]),
+        "threads": threads or num_cores(),
+        "batch": bundle.batch[0],
+        **dataclasses.asdict(request),
+        "notes": graph_notes(bundle.precision, bundle.manifest["models"]),
+        "min_seconds": len(names) * (request.warmup_ms / 1e3 + request.duration_s),
+    }
+
+
+def benchmark_document(bundle: Bundle, rows: list[ModelBenchmark]) -> dict[str, Any]:
+    """Collect the document of `benchmark --json`."""
+    return {
+        "bundle": str(bundle.folder),
+        "target": bundle.manifest["target"],
+        "models": [dataclasses.asdict(row) for row in rows],
+    }
+
+
+def _timed(bundle: Bundle, precision: str | None) -> list[str]:
+    from dfkd_edge.bundles.opening import held_precision
+
+    return [held_precision(bundle, precision)] if precision else list(bundle.manifest["models"])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelBenchmark:
+    """What one model of a bundle costs here."""
+
+    precision: str
+    size_bytes: int
+    """Of the ONNX file."""
+    backend: str
+    """Runtime and its version."""
+    threads: int
+    """CPU threads of the runtime."""
+    latency: dict[str, Any]
+    """As runtime.timing.Latency, with clocks and doubts."""
+    peak_memory_mib: float
+    """Of the whole process: Python, the runtime, the model and its buffers."""
+    model_memory_mib: float
+    """What the process grew by from loading the model on."""
+    is_golden: bool
+    """Whether the golden logits were reproduced before anything was timed."""
+    cpu: str
+    """Name of the processor."""
+    in_float: bool
+    """Whether INT8 was computed in float, since this CPU's 8-bit sums saturate: no measure."""
+
+
+def benchmark_model(
+    bundle: Path, precision: str, request: TimingRequest, num_threads: int = 0
+) -> ModelBenchmark:
+    """Measure one model of a bundle in a new process, with onnxruntime.
+
+    Args:
+        bundle: folder of a verified bundle.
+        precision: which model.
+        request: warm-up, duration and percentiles.
+        num_threads: of onnxruntime; 0 takes all cores.
+
+    Raises:
+        ConversionError: the model cannot be run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "result.json"
+        flags: dict[str, object] = {
+            "bundle": bundle.resolve(),
+            "precision": precision,
+            "backend": "onnxruntime",
+            "threads": num_threads,
+            "warmup": request.warmup_ms,
+            "duration": request.duration_s,
+            "percentile": ",".join(f"{p:g}" for p in request.percentiles),
+            "output": output,
+        }
+        command = [sys.executable, "-m", "dfkd_edge.runtime", "--quiet"]
+        command += [f"--{name}={value}" for name, value in flags.items()]
+        done = subprocess.run(command, capture_output=True, text=True)
+        document = json.loads(output.read_text(encoding="utf-8")) if output.exists() else {}
+    model = document.get("models", {}).get(precision)
+    if model is None:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise ConversionError(f"cannot be measured: {lines[-1]}", where=f"{bundle}, {precision}")
+    latency = model["latency"]
+    latency["doubts"] = [*model["notes"], *latency["doubts"]]
+    return ModelBenchmark(
+        precision=precision,
+        size_bytes=model["size_bytes"],
+        backend=f"{model['backend']} {model['version']}",
+        threads=model["settings"]["threads"],
+        latency=latency,
+        peak_memory_mib=latency["peak_memory_mib"],
+        model_memory_mib=latency["peak_memory_mib"] - model["memory_before_mib"],
+        is_golden=model["golden"]["passed"],
+        cpu=document["device"].get("cpu", ""),
+        in_float=bool(model["settings"].get("int8_in_float")),
+    )
+
+
+def doubt_slow_int8(rows: Sequence[ModelBenchmark], backend: str) -> None:
+    """Add to INT8's doubts that FP32 is as fast here; of graphs for TensorRT the runtime says why.
+
+    Args:
+        rows: models of one bundle.
+        backend: of the bundle's target.
+    """
+    first = {row.precision: next(iter(row.latency["percentile_ms"].values())) for row in rows}
+    for row in rows:
+        is_slow = row.precision == "int8" and first["int8"] >= first.get("fp32", float("inf"))
+        if is_slow and not row.in_float and backend != "tensorrt":
+            row.latency["doubts"].append(
+                "INT8 is not faster than FP32 on this CPU: check.pyz --precision all on the device "
+                "gives the times that count"
+            )

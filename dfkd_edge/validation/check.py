@@ -1,0 +1,106 @@
+"""The ladder on a bundle: what `export` proved, proved again on this machine."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dfkd_edge.artifacts import StudentArtifact
+from dfkd_edge.bundles.origin import (
+    calibrated_images,
+    measured_again,
+    read_origin,
+    run_with_surrogates,
+)
+from dfkd_edge.class_names import ClassNames
+from dfkd_edge.errors import DfkdEdgeError, faults_as_errors
+from dfkd_edge.files import file_hash
+from dfkd_edge.interfaces import Reporter
+from dfkd_edge.networks.students import load_student
+from dfkd_edge.networks.teacher import load_teacher
+from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runs.finished import read_finished_surrogates
+from dfkd_edge.runs.run_dir import RunDir
+from dfkd_edge.runtime.bundle_files import MANIFEST, Bundle
+from dfkd_edge.validation.evaluation_images import GOLDEN_DOMAIN, ArraySource, EvaluationSet
+from dfkd_edge.validation.fp16_rung import as_in_bundle, ladder_notes_of, measured_graphs
+from dfkd_edge.validation.rungs import build_rungs, engine_rungs, evaluation_set, prove
+
+
+def check_bundle(
+    bundle: Bundle, data: str, max_drop: float | None, reporter: Reporter
+) -> dict[str, Any]:
+    """Climb the ladder on a bundle: teacher, student, and every graph that lies in it.
+
+    Args:
+        bundle: verified.
+        data: labelled pictures; empty takes the images on which `export` proved the bundle without
+            data, view by view: held-out surrogates of its run. Where the run is gone, its golden
+            images.
+        max_drop: of the gate; None takes the bundle's own.
+        reporter: shows the bars.
+
+    Returns:
+        The document of `check --json`.
+
+    Raises:
+        ArtifactError: the bundle does not say where it comes from.
+        ConfigError: `data` cannot be used.
+        EnvironmentLackingError: the teacher's weights are not here.
+    """
+    origin = read_origin(bundle)
+    context = StageContext(RunDir(bundle.folder, {}), reporter, origin.seed, "cpu")
+    with reporter.stage("loading teacher and student", 1) as progress:
+        teacher = load_teacher(origin.teacher, origin.classes)
+        student = load_student(StudentArtifact.load(bundle.folder / "student"))
+        progress.advance()
+    backend = str(bundle.manifest.get("backend"))
+    sides_px = (teacher.image_size_px, student.image_size_px)
+    evaluation = _evaluation(bundle, origin.classes, data, sides_px, context)
+    with reporter.stage("opening every rung", 1) as progress:
+        with measured_graphs(bundle) as models:
+            rungs = build_rungs(teacher, student, models, origin.config.num_threads, backend)
+        progress.advance()
+    held = bundle.manifest["models"]
+    rungs = (*as_in_bundle(rungs, held), *engine_rungs(bundle, reporter))
+    limit = origin.config.max_drop if max_drop is None else max_drop
+    proof = prove(rungs, evaluation, calibrated_images(bundle), limit, reporter)
+    confidence = bundle.manifest.get("confidence")
+    notes = ladder_notes_of(bundle.precision, held)
+    document = proof.document(bundle.classes, limit, confidence, notes)
+    measured = {
+        "bundle": str(bundle.folder),
+        "bundle_sha256": file_hash(bundle.folder / MANIFEST),
+        "data": str(Path(data).resolve()) if data else "",
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    return {**measured, **document}
+
+
+def _evaluation(
+    bundle: Bundle,
+    classes: ClassNames,
+    data: str,
+    sides_px: tuple[int, ...],
+    context: StageContext,
+) -> EvaluationSet:
+    names = bundle.classes
+    if data:
+        return evaluation_set(data, names, sides_px, None, context)
+    try:
+        surrogates = read_finished_surrogates(*run_with_surrogates(bundle), classes)
+    except (DfkdEdgeError, OSError) as error:
+        context.reporter.note(
+            f"  images of the run that made the bundle are not here ({error}): "
+            "measuring on the golden images alone; pass --data DIR for more"
+        )
+        with faults_as_errors():
+            golden = bundle.golden()
+        labels = golden["teacher_logits"].argmax(1).astype(np.int64)
+        source = ArraySource(GOLDEN_DOMAIN, golden["images"], labels)
+        return EvaluationSet((source,), "agreement", f"{len(labels)} golden images of the bundle")
+    suite = evaluation_set("", names, sides_px, surrogates, context)
+    return suite.repeated(measured_again(bundle))

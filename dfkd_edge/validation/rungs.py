@@ -1,0 +1,298 @@
+"""The proof of a bundle: its rungs, run on the same images, and what the gate says of them.
+
+`export` proves what it has just converted, `check` proves what lies in a bundle: one code.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfkd_edge.artifacts import ModelFile, SurrogateSet
+from dfkd_edge.conversion.teacher_graph import write_teacher
+from dfkd_edge.errors import faults_as_errors
+from dfkd_edge.interfaces import ModelOutputs, Reporter, Runner
+from dfkd_edge.machine.environment import describe_environment
+from dfkd_edge.networks.runners import TeacherNetwork, TorchRunner
+from dfkd_edge.networks.students import Student
+from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.pictures.labelled import note_strangers, note_unreadable
+from dfkd_edge.plugins import load_exporter
+from dfkd_edge.results.certainty import UNITS, shown_text
+from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.runtime.counting import counted
+from dfkd_edge.runtime.doubts import time_doubts
+from dfkd_edge.runtime.engine_session import open_engine, why_no_tensorrt
+from dfkd_edge.runtime.session import Session, SessionRequest
+from dfkd_edge.runtime.timing import Latency, TimingRequest, measure
+from dfkd_edge.validation.evaluation_images import EvaluationSet, labelled_pictures, surrogate_suite
+from dfkd_edge.validation.gate import judge
+from dfkd_edge.validation.ladder import STUDENT, TEACHER, Predictions, Rung, climb, ladder_document
+
+LATENCY = TimingRequest(warmup_ms=50, duration_s=0.4, percentiles=(50.0,))
+"""Short: the ladder compares rungs, `benchmark` measures."""
+BYTES_PER_FLOAT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A ladder that was climbed."""
+
+    rungs: tuple[Rung, ...]
+    predictions: Predictions
+    evaluation: EvaluationSet
+
+    @property
+    def measured_again(self) -> list[str]:
+        """Domains that were shown more images."""
+        shown = Counter(source.name for source in self.evaluation.sources)
+        return [name for name, times in shown.items() if times > 1]
+
+    @property
+    def images(self) -> str:
+        """What was shown, and the domains that were shown more of it, in words."""
+        again = []
+        for name in self.measured_again:
+            part = self.predictions.domains[name]
+            num_pictures = len(np.unique(part.pictures))
+            text = shown_text(len(part.labels), num_pictures, UNITS[self.evaluation.measure])
+            again.append(f"; {name}, measured again: {text}")
+        return self.evaluation.description + "".join(again)
+
+    def document(
+        self,
+        class_names: Sequence[str],
+        max_drop: float,
+        confidence: Mapping[str, Any] | None = None,
+        notes: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """Describe ladder, gate and environment; what `check --json` prints.
+
+        Args:
+            class_names: in the order of the logits.
+            max_drop: of the gate.
+            confidence: temperature and reject threshold of the bundle.
+            notes: on the graphs, a sentence each, to be read with the ladder.
+        """
+        temperature = confidence["temperature"] if confidence else None
+        ladder = ladder_document(class_names, self.rungs, self.predictions, temperature)
+        return {
+            **ladder,
+            "notes": list(notes),
+            "images": self.images,
+            "measured_again": self.measured_again,
+            "gate": judge(self.predictions, max_drop).document(),
+            "confidence": dict(confidence) if confidence else None,
+            "environment": describe_environment(),
+        }
+
+
+def open_runner(model: ModelFile, num_threads: int, for_answers: bool = True) -> Runner:
+    """Open a converted model on this host, for its answers or to be timed."""
+    runner: Runner = load_exporter("runner")(model, num_threads, for_answers)
+    return runner
+
+
+def _computes_in_float(runner: Runner) -> bool:
+    return bool(getattr(runner, "computes_in_float", False))
+
+
+def one_image_latency(runner: Runner, side_px: int) -> Latency:
+    """Time one image on this host."""
+    image_NHWC = np.full((1, side_px, side_px, 3), 127, np.uint8)
+    return measure(lambda: runner(image_NHWC), 1, LATENCY)
+
+
+def timed_rung(name: str, runner: Runner, side_px: int, size_bytes: int) -> Rung:
+    """Make a rung with its median latency here."""
+    latency = one_image_latency(runner, side_px)
+    p50_ms = latency.percentile_ms["p50"]
+    return Rung(name, runner, side_px, size_bytes, p50_ms, tuple(latency.doubts))
+
+
+def model_rung(model: ModelFile, side_px: int, num_threads: int, backend: str) -> Rung:
+    """Open one converted model as a rung, with its size and its latency.
+
+    INT8 that this CPU can only compute in float has no latency: it would say nothing of INT8.
+
+    Args:
+        model: an ONNX graph.
+        side_px: of its images.
+        num_threads: of the runner; 0 takes all cores.
+        backend: of the target that the graph was made for.
+    """
+    timed = runner = open_runner(model, num_threads)
+    if _computes_in_float(runner):
+        timed = open_runner(model, num_threads, for_answers=False)
+    in_float = _computes_in_float(timed)
+    doubts = tuple(time_doubts(model.precision, "onnxruntime", backend, in_float))
+    name = f"onnx-{model.precision}"
+    if in_float:
+        return Rung(name, runner, side_px, model.size_bytes, latency_doubts=doubts)
+    rung = timed_rung(name, timed, side_px, model.size_bytes)
+    return replace(rung, runner=runner, latency_doubts=(*doubts, *rung.latency_doubts))
+
+
+class EngineRunner:
+    """The engine that TensorRT builds on this device, as check.pyz runs it."""
+
+    name = "engine"
+
+    def __init__(self, session: Session) -> None:
+        """Take an open session."""
+        self._session = session
+
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> ModelOutputs:
+        """Classify RGB images of the model's own size."""
+        return ModelOutputs(*self._session.run(np.ascontiguousarray(image_NHWC)))
+
+
+def engine_rungs(bundle: Bundle, reporter: Reporter) -> tuple[Rung, ...]:
+    """The last rung where TensorRT works; none elsewhere, and that is said.
+
+    Raises:
+        ArtifactError: TensorRT cannot build the graph.
+    """
+    if bundle.manifest.get("backend") != "tensorrt":
+        return ()
+    lacking = why_no_tensorrt()
+    if lacking:
+        reporter.note(
+            f"  no engine here ({lacking.what}): check.pyz builds and proves it on the device"
+        )
+        return ()
+    with faults_as_errors(), reporter.stage("opening the engine", 1) as progress:
+        path = bundle.model_path(bundle.precision)
+        request = SessionRequest(
+            path, bundle.precision, "tensorrt", batch=bundle.batch, use_dla=bundle.use_dla
+        )
+        session = open_engine(request, reporter.note)
+        runner = EngineRunner(session)
+        rung = timed_rung("engine", runner, bundle.side_px, session.size_bytes)
+        progress.advance()
+    return (rung,)
+
+
+def teacher_graph_latency(teacher: Teacher, num_threads: int) -> Latency | None:
+    """Time the teacher as its student is run; None where it cannot be traced, opened or run so.
+
+    The time is for the report alone: nothing in its way may stop a proof.
+
+    Args:
+        teacher: the first rung.
+        num_threads: of the runner; 0 takes all cores.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            graph = write_teacher(teacher, Path(folder))
+            runner = open_runner(graph, num_threads, for_answers=False)
+            return one_image_latency(runner, teacher.image_size_px)
+    except Exception:  # errors of torch's tracer and of onnxruntime share no base class
+        return None
+
+
+def build_rungs(
+    teacher: Teacher,
+    student: Student,
+    models: Sequence[ModelFile],
+    num_threads: int,
+    backend: str,
+) -> tuple[Rung, ...]:
+    """Teacher, student, then every converted model in the order of conversion.
+
+    Args:
+        teacher: the first rung.
+        student: the second one.
+        models: the graphs.
+        num_threads: of their runner; 0 takes all cores.
+        backend: of the target that they were made for.
+    """
+    side_px = student.image_size_px
+    networks = (
+        (TEACHER, TeacherNetwork(teacher), teacher.image_size_px, teacher.num_image_parameters),
+        (STUDENT, student, side_px, student.num_parameters),
+    )
+    rungs = [
+        timed_rung(name, TorchRunner(name, network), native_px, num_parameters * BYTES_PER_FLOAT)
+        for name, network, native_px, num_parameters in networks
+    ]
+    latency = teacher_graph_latency(teacher, num_threads)
+    if latency:
+        p50_ms, doubts = latency.percentile_ms["p50"], tuple(latency.doubts)
+        rungs[0] = replace(rungs[0], onnx_latency_ms=p50_ms, onnx_latency_doubts=doubts)
+    return (*rungs, *(model_rung(model, side_px, num_threads, backend) for model in models))
+
+
+def evaluation_set(
+    data: str,
+    class_names: tuple[str, ...],
+    sides_px: tuple[int, ...],
+    surrogates: SurrogateSet | None,
+    context: StageContext,
+) -> EvaluationSet:
+    """Labelled pictures where there are some, else the built-in suite on the surrogates.
+
+    Raises:
+        ConfigError: `data` holds no picture of any class, or nothing was held out.
+    """
+    if not data:
+        assert surrogates is not None
+        with context.reporter.stage("making the corruption suite", 1) as progress:
+            suite = surrogate_suite(surrogates, context.seed)
+            progress.advance()
+        return suite
+    pictures = labelled_pictures(Path(data), class_names, sides_px)
+    note_strangers(Path(data), class_names, context.reporter)
+    return pictures
+
+
+def prove(
+    rungs: tuple[Rung, ...],
+    evaluation: EvaluationSet,
+    calibrated: frozenset[str],
+    max_drop: float,
+    reporter: Reporter,
+) -> Proof:
+    """Climb the ladder; domains over the limit but within noise are shown more images, once.
+
+    Their number is fixed beforehand and the gate judges all images together: looking again and
+    again until a graph passes would let every graph pass.
+
+    Raises:
+        ConfigError: calibration and evaluation share pictures, or a domain cannot be read.
+    """
+    if max_drop >= 1:
+        reporter.note("  the gate is off: no loss exceeds a --max-drop of 1, which is 100 points")
+    with reporter.stage("climbing the conversion ladder", evaluation.num_images) as progress:
+        predictions = climb(rungs, evaluation, calibrated, progress)
+    note_unreadable(predictions.unreadable, reporter)
+    with reporter.stage("comparing the rungs", 1) as progress:
+        more = _more_if_unclear(predictions, rungs[-1].name, evaluation, max_drop)
+        progress.advance()
+    if more is None:
+        return Proof(rungs, predictions, evaluation)
+    domains = ", ".join(source.name for source in more.sources)
+    reporter.note(
+        f"  over the limit, but within noise: {domains}; the gate takes "
+        f"{counted(more.num_images, 'more view')}"
+    )
+    with reporter.stage("climbing again", more.num_images) as progress:
+        predictions = predictions.extended(climb(rungs, more, calibrated, progress))
+    return Proof(rungs, predictions, evaluation.joined(more))
+
+
+def _more_if_unclear(
+    predictions: Predictions, last: str, evaluation: EvaluationSet, max_drop: float
+) -> EvaluationSet | None:
+    """More images of the domains whose loss is over the limit but may be chance, if there are."""
+    lost = {d: predictions.drop(STUDENT, last, d) for d in predictions.judged}
+    unclear = [d for d, loss in lost.items() if loss.drop.mean > max_drop and loss.is_within_noise]
+    return evaluation.more().only(unclear) if unclear and evaluation.more else None

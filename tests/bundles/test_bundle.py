@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dfkd_edge.artifacts import ModelFile, load_tensors
+from dfkd_edge.bundles.bundle import BundleContents, write_bundle
+from dfkd_edge.bundles.opening import find_bundle, open_bundle
+from dfkd_edge.errors import ArtifactError, EnvironmentLackingError, RunDirError, UsageError
+from dfkd_edge.runs.run_dir import open_run
+from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.target_profiles.profile import Precision
+
+
+def test_what_was_written_is_what_is_opened(
+    tiny_bundle: Bundle, tiny_contents: BundleContents
+) -> None:
+    bundle = open_bundle(tiny_bundle.folder)
+    assert bundle.classes == tiny_contents.class_names
+    assert bundle.precision == "int8"
+    assert bundle.precisions == ("fp32", "int8")
+    assert bundle.side_px == 16
+    assert bundle.batch == (1, 1, 1)
+    fp32 = tiny_contents.models["fp32"]
+    assert bundle.model_path("fp32").read_bytes() == fp32.path.read_bytes()
+    golden = bundle.golden()
+    assert np.array_equal(golden["int8_logits"], tiny_contents.golden.precision_logits["int8"])
+    head = load_tensors(bundle.folder / "text_head.safetensors")["text_head"]
+    assert np.array_equal(head, tiny_contents.text_head)
+    names = {f.relative_to(bundle.folder).as_posix() for f in bundle.folder.rglob("*.*")}
+    assert names == {*bundle.manifest["files"], "manifest.json"}
+
+
+def test_the_same_contents_make_the_same_bytes(
+    tiny_bundle: Bundle, tiny_contents: BundleContents, tmp_path: Path
+) -> None:
+    again = write_bundle(tmp_path / "again", tiny_contents)
+    assert again.sha256 == tiny_bundle.sha256
+
+
+def test_a_newer_bundle_replaces_every_file_of_the_older(
+    tiny_bundle: Bundle, tiny_contents: BundleContents
+) -> None:
+    (tiny_bundle.folder / "result.json").write_text("{}")
+    fp32_only: dict[Precision, ModelFile] = {"fp32": tiny_contents.models["fp32"]}
+    newer = replace(tiny_contents, models=fp32_only, precision="fp32", calibration=None)
+    bundle = write_bundle(tiny_bundle.folder, newer)
+    assert open_bundle(bundle.folder).precisions == ("fp32",)
+    for name in ("model.int8.onnx", "calibration.json", "result.json"):
+        assert not (bundle.folder / name).exists()
+
+
+def test_a_write_that_fails_leaves_the_older_bundle_whole(
+    tiny_bundle: Bundle, tiny_contents: BundleContents, tmp_path: Path
+) -> None:
+    gone = replace(tiny_contents.models["int8"], path=tmp_path / "gone.onnx")
+    models: dict[Precision, ModelFile] = {"fp32": tiny_contents.models["fp32"], "int8": gone}
+    with pytest.raises(EnvironmentLackingError):
+        write_bundle(tiny_bundle.folder, replace(tiny_contents, models=models))
+    assert open_bundle(tiny_bundle.folder).sha256 == tiny_bundle.sha256
+    assert [f.name for f in tiny_bundle.folder.parent.iterdir()] == [tiny_bundle.folder.name]
+
+
+def test_hidden_files_of_others_outlive_the_older_bundle(
+    tiny_bundle: Bundle, tiny_contents: BundleContents
+) -> None:
+    (tiny_bundle.folder / ".gitignore").write_text("*.onnx")
+    write_bundle(tiny_bundle.folder, replace(tiny_contents, status="failed"))
+    assert (tiny_bundle.folder / ".gitignore").read_text() == "*.onnx"
+
+
+@pytest.mark.parametrize("status", ["passed", "incomplete"])
+def test_what_devices_sent_outlives_the_older_bundle_and_stale_files_do_not(
+    tiny_bundle: Bundle, tiny_contents: BundleContents, status: str
+) -> None:
+    folder = tiny_bundle.folder
+    manifest = {**tiny_bundle.manifest, "status": status}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    for name in ("result.json", "devices/board.json"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("{}", encoding="utf-8")
+    write_bundle(folder, tiny_contents)
+    assert (folder / "devices" / "board.json").read_text(encoding="utf-8") == "{}"
+    assert not (folder / "result.json").exists()
+
+
+def test_models_that_lie_in_the_folder_already_stay(
+    tiny_bundle: Bundle, tiny_contents: BundleContents, tmp_path: Path
+) -> None:
+    folder = tmp_path / "fresh"
+    folder.mkdir()
+    path = folder / "model.fp32.onnx"
+    path.write_bytes(tiny_bundle.model_path("fp32").read_bytes())
+    models = {**tiny_contents.models, "fp32": replace(tiny_contents.models["fp32"], path=path)}
+    assert write_bundle(folder, replace(tiny_contents, models=models)).model_path("fp32") == path
+
+
+@pytest.mark.parametrize(
+    "manifest", [b"", b'{"marker": "dfkd', b'{"marker": "dfkd-edge bundle"}', None]
+)
+def test_a_bundle_whose_manifest_is_damaged_is_written_again(
+    tiny_bundle: Bundle, tiny_contents: BundleContents, manifest: bytes | None
+) -> None:
+    path = tiny_bundle.folder / "manifest.json"
+    if manifest is None:
+        path.unlink()
+    else:
+        path.write_bytes(manifest)
+    (tiny_bundle.folder / "thesis.doc").write_text("precious")
+    with pytest.raises(RunDirError, match="thesis"):
+        write_bundle(tiny_bundle.folder, tiny_contents)
+    (tiny_bundle.folder / "thesis.doc").unlink()
+    assert write_bundle(tiny_bundle.folder, tiny_contents).manifest == tiny_bundle.manifest
+    open_bundle(tiny_bundle.folder)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "classes.txt", "manifest.json", "student"])
+def test_a_folder_of_others_is_left_alone(
+    tmp_path: Path, tiny_contents: BundleContents, name: str
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / name).write_text("precious")
+    with pytest.raises(RunDirError, match=name):
+        write_bundle(folder, tiny_contents)
+    assert [f.name for f in folder.iterdir()] == [name]
+
+
+def test_a_bundle_that_was_not_finished_is_none(tiny_bundle: Bundle) -> None:
+    manifest = tiny_bundle.folder / "manifest.json"
+    document = {"marker": "dfkd-edge bundle", "status": "incomplete"}
+    manifest.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(ArtifactError, match="never finished"):
+        open_bundle(tiny_bundle.folder)
+
+
+def test_a_changed_file_is_an_artifact_error_and_a_foreign_folder_a_usage_error(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    (tiny_bundle.folder / "recipe.md").write_text("changed")
+    with pytest.raises(ArtifactError, match=r"recipe\.md"):
+        open_bundle(tiny_bundle.folder)
+    open_bundle(tiny_bundle.folder, verify=False)
+    with pytest.raises(UsageError, match="holds no bundle"):
+        open_bundle(tmp_path)
+
+
+def test_fp16_may_lie_in_the_fp32_graph(tmp_path: Path, tiny_contents: BundleContents) -> None:
+    models: dict[Precision, ModelFile] = {"fp32": tiny_contents.models["fp32"]}
+    bundle = write_bundle(
+        tmp_path / "nano", replace(tiny_contents, models=models, precision="fp16", batch=(1, 4, 8))
+    )
+    assert bundle.precisions == ("fp32", "fp16")
+    assert bundle.model_path("fp16") == bundle.model_path("fp32")
+    assert bundle.batch == (1, 4, 8)
+
+
+def test_the_only_bundle_of_a_run_is_found(tmp_path: Path, tiny_contents: BundleContents) -> None:
+    first = write_bundle(tmp_path / "run" / "bundles" / "a", tiny_contents)
+    assert find_bundle(tmp_path / "run") == first.folder
+    assert find_bundle(first.folder) == first.folder
+    write_bundle(tmp_path / "run" / "bundles" / "b", tiny_contents)
+    with pytest.raises(UsageError, match=r"has 2 bundles: a, b .*name one, such as \S+/bundles/a$"):
+        find_bundle(tmp_path / "run")
+
+
+def test_a_run_without_a_bundle_is_sent_to_export(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", "key", resume=True, exist_ok=False) as run:
+        (run.path / "bundles" / ".export-left").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"no bundle yet .*: dfkd-edge export \S+/run makes one$"):
+        find_bundle(tmp_path / "run")

@@ -1,0 +1,90 @@
+"""The model card of a bundle holds whatever names a user gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]  # comes with huggingface_hub
+
+from dfkd_edge.bundles.bundle import BundleContents, write_bundle
+from dfkd_edge.bundles.model_card import escaped, model_card
+from dfkd_edge.bundles.opening import open_bundle
+from dfkd_edge.target_profiles.lookup import load_target
+
+EVIL = 'a": [b] <script>| `c`\n---\n# d'
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    return {
+        "student": "mini",
+        "timm_name": "efficientnet_lite_slim",
+        "teacher": "mini",
+        "num_parameters": 1_234_567,
+        "image_size_px": 96,
+        "classes": ["dog", EVIL],
+    } | changes
+
+
+def validation(measure: str = "top1") -> dict[str, Any]:
+    figures = {EVIL: {"num_images": 1_670, "top1": 0.5, "agreement": 0.75}}
+    return {
+        "measure": measure,
+        "notes": [f"holds {EVIL}"],
+        "images": f"pictures in {EVIL}",
+        "rungs": [{"name": name, "domains": figures} for name in ("teacher", "onnx-int8")],
+        "gate": {"passed": True, "sentence": f"loses nothing in {EVIL}"},
+    }
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    match = re.match(r"---\n(.*?)\n---\n", card, re.DOTALL)
+    assert match
+    document: dict[str, Any] = yaml.safe_load(match[1])
+    return document
+
+
+def test_the_front_matter_holds_what_the_hub_reads() -> None:
+    target = load_target("jetson")
+    front = front_matter(model_card(settings(), target, "int8", validation()))
+    assert front["license"] == "apache-2.0"
+    assert front["library_name"] == "onnx"
+    assert front["pipeline_tag"] == "image-classification"
+    assert {"int8", "orin"} <= set(front["tags"])
+    (result,) = front["model-index"][0]["results"]
+    assert result["dataset"]["name"] == EVIL
+    assert result["metrics"][0]["value"] == 0.5
+
+
+def test_agreement_is_not_pushed_as_accuracy() -> None:
+    card = model_card(settings(), load_target("jetson"), "int8", validation("agreement"))
+    assert "model-index" not in front_matter(card)
+    assert "75.0%" in card
+
+
+@pytest.mark.parametrize("changed", ["student", "teacher"])
+def test_foreign_weights_have_terms_of_their_own(changed: str) -> None:
+    card = model_card(settings(**{changed: "other"}), load_target("jetson"), "int8", validation())
+    assert front_matter(card)["license"] == "other"
+
+
+def test_names_cannot_become_markup() -> None:
+    card = model_card(settings(), load_target("jetson"), "int8", validation())
+    body = card.split("\n---\n", 1)[1]
+    assert "<script>" not in body.replace("\\<", "")
+    assert "\n---" not in body
+    assert "\n# d" not in body
+    assert re.sub(r"\\(.)", r"\1", escaped(EVIL)) == " ".join(EVIL.split())
+
+
+def test_the_card_is_a_file_of_the_bundle(tmp_path: Path, tiny_contents: BundleContents) -> None:
+    write_bundle(tmp_path / "b", dataclasses.replace(tiny_contents, card="# one\n"))
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text(encoding="utf-8"))
+    assert "README.md" in manifest["files"]
+    write_bundle(tmp_path / "b", dataclasses.replace(tiny_contents, card=""))
+    assert open_bundle(tmp_path / "b").manifest["files"].keys().isdisjoint({"README.md"})
+    assert not (tmp_path / "b" / "README.md").exists()

@@ -1,0 +1,159 @@
+"""Each TensorRT gets flags that it has, and none that it lost."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dfkd_edge.bundles.recipe import (
+    EngineBuild,
+    build_arguments,
+    build_recipe,
+    build_script,
+    timing_arguments,
+)
+from dfkd_edge.errors import ConfigError
+from dfkd_edge.target_profiles.lookup import list_targets, load_target
+from dfkd_edge.target_profiles.profile import Precision
+
+NANO, XAVIER, JETSON = "nano@jp4.6.6", "xavier-nx-8gb@jp5.1.6", "jetson"
+STOCK, TENSORRT_11 = "agx-orin-64gb@jp7.2.2", "agx-orin-64gb@jp7.2.2-trt11"
+REMOVED_IN_11 = ("--fp16", "--int8", "--best", "--calib", "--precisionConstraints")
+REMOVED_IN_10 = ("--workspace", "--buildOnly", "--explicitBatch", "--maxBatch", "--batch")
+
+
+def engine(name: str, precision: Precision, *batch: int) -> EngineBuild:
+    return EngineBuild(
+        target=load_target(name), precision=precision, batch=batch or (1,), image_size_px=128
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "expected"),
+    [
+        (
+            *(NANO, "fp16"),
+            (
+                "--onnx=model.fp32.onnx --saveEngine=model.fp16.engine --fp16 --workspace=1024 "
+                "--timingCacheFile=model.timing.cache --buildOnly"
+            ),
+        ),
+        (
+            *(XAVIER, "int8"),
+            (
+                "--onnx=model.int8.onnx --saveEngine=model.int8.engine --int8 --fp16 "
+                "--memPoolSize=workspace:2048 --timingCacheFile=model.timing.cache --buildOnly"
+            ),
+        ),
+        (
+            *(JETSON, "int8"),
+            (
+                "--onnx=model.int8.onnx --saveEngine=model.int8.engine --int8 --fp16 "
+                "--memPoolSize=workspace:2048 --timingCacheFile=model.timing.cache --skipInference"
+            ),
+        ),
+        (
+            *(TENSORRT_11, "fp16"),
+            (
+                "--onnx=model.fp16.onnx --saveEngine=model.fp16.engine "
+                "--memPoolSize=workspace:4096 --timingCacheFile=model.timing.cache --skipInference"
+            ),
+        ),
+        (
+            *(JETSON, "fp32"),
+            (
+                "--onnx=model.fp32.onnx --saveEngine=model.fp32.engine --noTF32 "
+                "--memPoolSize=workspace:2048 --timingCacheFile=model.timing.cache --skipInference"
+            ),
+        ),
+    ],
+)
+def test_the_build_command_fits_the_version(name: str, precision: Precision, expected: str) -> None:
+    assert " ".join(build_arguments(engine(name, precision))) == expected
+
+
+def test_no_target_gets_a_flag_that_its_trtexec_lost() -> None:
+    for name in list_targets():
+        target = load_target(name)
+        if target.backend != "tensorrt":
+            continue
+        for precision in target.precisions:
+            build = engine(name, precision, 1, 4, 8)
+            flags = {a.partition("=")[0] for a in build_arguments(build) + timing_arguments(build)}
+            lost = {*REMOVED_IN_10} if build.version >= (10, 0) else set()
+            lost |= {*REMOVED_IN_11} if build.version >= (11, 0) else set()
+            assert not flags & lost, name
+
+
+def test_a_dynamic_batch_states_its_smallest_usual_and_largest_shape() -> None:
+    arguments = build_arguments(engine(JETSON, "int8", 1, 8, 4))
+    assert "--minShapes=image:1x128x128x3" in arguments
+    assert "--optShapes=image:4x128x128x3" in arguments
+    assert "--maxShapes=image:8x128x128x3" in arguments
+    assert "--shapes=image:4x128x128x3" in timing_arguments(engine(JETSON, "int8", 1, 8, 4))
+    assert not any("Shapes" in a for a in build_arguments(engine(JETSON, "int8", 4)))
+
+
+def test_timings_mean_the_same_before_and_after_tensorrt_11() -> None:
+    asked = {"--useCudaGraph", "--noDataTransfers", "--useSpinWait"}
+    assert asked <= set(timing_arguments(engine(STOCK, "int8")))
+    assert not asked & set(timing_arguments(engine(TENSORRT_11, "int8")))
+
+
+def test_the_dla_is_asked_for_by_flag_and_refuses_a_dynamic_batch() -> None:
+    target = replace(load_target("orin-nx-16gb@jp6.2"), use_dla=True)
+    build = EngineBuild(target=target, precision="fp16", batch=(1,), image_size_px=128)
+    assert {"--useDLACore=0", "--allowGPUFallback"} <= set(build_arguments(build))
+    with pytest.raises(ConfigError, match="static batch"):
+        EngineBuild(target=target, precision="fp16", batch=(1, 4), image_size_px=128)
+
+
+def test_a_precision_that_the_target_lacks_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"nano@jp4\.6\.6 does not compute in int8"):
+        build_recipe(load_target(NANO), "int8", (1,), 128)
+
+
+def test_the_recipe_says_what_this_device_needs() -> None:
+    jetson = build_recipe(load_target(JETSON), "int8", (1,), 128)
+    assert "python3 check.pyz" in jetson
+    assert "--skipInference" in jetson
+    assert "| TensorRT | 10.3.0.30 |" in jetson
+    assert "sudo nvpmodel -m 2" in jetson
+    assert "attention" in jetson
+    nano = build_recipe(load_target(NANO), "fp16", (1,), 128)
+    assert "check.pyz needs Python 3.8 or later; this JetPack has 3.6.9" in nano
+    assert "Maxwell" in nano
+    newer = build_recipe(load_target(TENSORRT_11), "fp16", (1,), 128)
+    assert "strongly typed" in newer
+    assert "--fp16" not in newer
+
+
+def test_a_cpu_board_gets_onnxruntime_and_no_engine() -> None:
+    board = load_target("raspberry-pi-5")
+    recipe = build_recipe(board, "int8", (1,), 128)
+    assert "'onnxruntime<=1.32.0'" in recipe
+    assert "trtexec" not in recipe
+    assert build_script(board, "int8", (1,), 128) == ""
+
+
+def test_the_script_passes_every_flag_to_trtexec_and_stops_without_it(tmp_path: Path) -> None:
+    target = load_target(JETSON)
+    script = tmp_path / "a folder" / "build.sh"
+    script.parent.mkdir()
+    script.write_text(build_script(target, "int8", (1, 8), 128), encoding="utf-8")
+    recorder = tmp_path / "trtexec"
+    recorder.write_text(f'#!/bin/sh\nprintf "%s\\n" "$PWD" "$@" >> {tmp_path}/calls\n', "utf-8")
+    recorder.chmod(0o755)
+    subprocess.run(["sh", str(script)], env={"TRTEXEC": str(recorder)}, check=True)
+    build = engine(JETSON, "int8", 1, 8)
+    here = str(script.parent)
+    calls = [here, *build_arguments(build), here, *timing_arguments(build)]
+    assert (tmp_path / "calls").read_text("utf-8").splitlines() == calls
+    missing = subprocess.run(
+        ["sh", str(script)], env={"TRTEXEC": "/none"}, capture_output=True, text=True, check=False
+    )
+    assert missing.returncode == 4
+    assert "set TRTEXEC" in missing.stderr

@@ -1,0 +1,117 @@
+"""Replacing a bundle loses nothing, wherever it is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dfkd_edge.bundles.bundle import (
+    BundleContents,
+    BundleSwap,
+    export_workplace,
+    undo_swaps,
+    write_bundle,
+)
+from dfkd_edge.bundles.opening import open_bundle
+from dfkd_edge.runs.run_dir import open_run
+from dfkd_edge.runtime.bundle_files import Bundle
+
+RESULT = Path("devices") / "board.json"
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Bundle) -> Path:
+    """A bundle that keeps the result of a device."""
+    (tiny_bundle.folder / RESULT).parent.mkdir()
+    (tiny_bundle.folder / RESULT).write_text("from a device", encoding="utf-8")
+    return tiny_bundle.folder
+
+
+def stop_at_rename(patch: pytest.MonkeyPatch, number: int, is_done: bool) -> None:
+    """Let Ctrl-C come at a rename, counted from 0: before it or after it."""
+    rename, begun = Path.rename, list[Path]()
+
+    def stopped(source: Path, target: Path) -> Path:
+        begun.append(source)
+        is_here = len(begun) == number + 1
+        if is_here and not is_done:
+            raise KeyboardInterrupt
+        moved = rename(source, target)
+        if is_here:
+            raise KeyboardInterrupt
+        return moved
+
+    patch.setattr(Path, "rename", stopped)
+
+
+def kill_between_renames(folder: Path, contents: BundleContents) -> None:
+    """Leave what SIGKILL leaves there: nobody cleans up."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BundleSwap, "undo", lambda _: None)
+        stop_at_rename(patch, 0, is_done=True)
+        with pytest.raises(KeyboardInterrupt):
+            write_bundle(folder, replace(contents, status="failed"))
+    assert not folder.exists()
+
+
+def assert_whole(folder: Path, status: str) -> None:
+    """Nothing but one whole bundle is there, with what a device said."""
+    assert open_bundle(folder).manifest["status"] == status
+    assert (folder / RESULT).read_text(encoding="utf-8") == "from a device"
+    assert [path for path in folder.parent.iterdir() if path.name[0] != "."] == [folder]
+    assert not list(folder.parent.glob(".bundle*"))
+
+
+@pytest.mark.parametrize(
+    ("number", "is_done", "status"),
+    [(0, False, "passed"), (0, True, "passed"), (1, False, "passed"), (1, True, "failed")],
+)
+def test_a_replacement_stopped_anywhere_leaves_one_whole_bundle_with_its_results(
+    bundle: Path,
+    tiny_contents: BundleContents,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    is_done: bool,
+    status: str,
+) -> None:
+    stop_at_rename(monkeypatch, number, is_done)
+    with pytest.raises(KeyboardInterrupt):
+        write_bundle(bundle, replace(tiny_contents, status="failed"))
+    assert_whole(bundle, status)
+
+
+def write_again(folder: Path, contents: BundleContents) -> None:
+    write_bundle(folder, contents)
+
+
+def export_again(folder: Path, contents: BundleContents) -> None:
+    with export_workplace(folder.parents[1]):
+        assert_whole(folder, "passed")
+
+
+@pytest.mark.parametrize("go_on", [write_again, export_again])
+def test_a_bundle_that_a_kill_took_away_is_put_back(
+    bundle: Path,
+    tiny_contents: BundleContents,
+    tmp_path: Path,
+    go_on: Callable[[Path, BundleContents], None],
+) -> None:
+    with open_run(tmp_path / "run", "key", resume=True, exist_ok=False) as run:
+        folder = run.path / "bundles" / "board"
+    folder.parent.mkdir()
+    bundle.rename(folder)
+    kill_between_renames(folder, tiny_contents)
+    go_on(folder, tiny_contents)
+    assert_whole(folder, "passed")
+
+
+def test_what_a_kill_left_beside_a_whole_bundle_goes(
+    bundle: Path, tiny_contents: BundleContents, tmp_path: Path
+) -> None:
+    beside = tmp_path / f".bundle-{bundle.name}"
+    (beside / "fresh" / "student").mkdir(parents=True)
+    undo_swaps(tmp_path)
+    assert_whole(bundle, "passed")

@@ -1,0 +1,105 @@
+"""An export has its run for itself and leaves nothing half, however it ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from typer.testing import CliRunner
+
+from dfkd_edge.bundles.bundle import export_workplace
+from dfkd_edge.bundles.of_run import bundles_of
+from dfkd_edge.bundles.opening import open_bundle
+from dfkd_edge.cli import app
+from dfkd_edge.commands.inspect_folder import inspect
+from dfkd_edge.errors import RunDirError
+from dfkd_edge.preflight import ExportRequest, plan_export
+from dfkd_edge.runs.lock import LOCK, holder_of
+from dfkd_edge.runs.run_dir import open_run
+
+EXPORT = """
+import os, sys
+from pathlib import Path
+from dfkd_edge.deployment.workplace import export_workplace
+from dfkd_edge.interruption import interrupt_on_sigterm
+
+interrupt_on_sigterm()
+with export_workplace(Path(sys.argv[1])) as work:
+    (work / "check.pyz").touch()
+    os.kill(os.getpid(), int(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    with open_run(tmp_path / "run", "key", resume=True, exist_ok=False) as made:
+        return made.path
+
+
+def left_by(run: Path, number: int) -> list[Path]:
+    """Kill an export in the middle; returns what lies beside the bundles."""
+    subprocess.run([sys.executable, "-c", EXPORT, run, str(number)], check=False)
+    return list((run / "bundles").iterdir())
+
+
+def test_sigterm_leaves_nothing(run: Path) -> None:
+    assert left_by(run, signal.SIGTERM) == []
+
+
+def test_what_sigkill_leaves_is_no_bundle_and_goes_with_the_next_export(run: Path) -> None:
+    assert len(left_by(run, signal.SIGKILL)) == 1
+    assert bundles_of(run) == []
+    with export_workplace(run) as work:
+        assert list((run / "bundles").iterdir()) == [work]
+    assert list((run / "bundles").iterdir()) == []
+
+
+def test_an_export_waits_out_a_command_that_asks_who_works_there(run: Path) -> None:
+    probe = FileLock(run / LOCK, thread_local=False)
+    probe.acquire()
+    let_go = threading.Timer(0.1, probe.release)
+    let_go.start()
+    with export_workplace(run) as work:
+        assert work.is_dir()
+    let_go.join()
+
+
+@pytest.mark.usefixtures("few_images")
+def test_a_run_that_is_read_only_is_exported_elsewhere(
+    exported: tuple[Path, dict[str, Any]], tmp_path: Path, read_only: Callable[[Path], None]
+) -> None:
+    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
+    read_only(run)
+    there = sorted(run.rglob("*"))
+    with export_workplace(run) as work:
+        assert run not in work.parents
+        (work / "model.fp32.onnx").touch()
+    assert not work.exists()
+    flags = ["--target", "x86-cpu", "--max-drop", "1", "--quiet", "-o", str(tmp_path / "bundle")]
+    result = CliRunner().invoke(app, ["export", str(run), *flags])
+    assert result.exit_code == 0, result.exception
+    assert open_bundle(tmp_path / "bundle").manifest["status"] == "passed"
+    assert sorted(run.rglob("*")) == there
+
+
+def test_a_second_export_is_told_who_works_in_the_run(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = ExportRequest(run=run)
+    with export_workplace(run):
+        with pytest.raises(RunDirError, match=f"in use by process {os.getpid()}.*wait for it"):
+            plan_export(request)
+        with pytest.raises(RunDirError, match="in use"), export_workplace(run):
+            pass
+        inspect(run)
+    assert "wait for process" in capsys.readouterr().out
+    assert holder_of(run) == ""

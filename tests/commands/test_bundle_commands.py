@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from dfkd_edge.bundles.bundle import BundleContents, write_bundle
+from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.runtime.doubts import FP16_IN_ENGINE
+from dfkd_edge.runtime.rejection import FITTED_ON, SHARE_REJECTED
+from dfkd_edge.validation.benchmark import ModelBenchmark, doubt_slow_int8
+
+
+def run_command(*arguments: object) -> tuple[int, str, str]:
+    command = [sys.executable, "-m", "dfkd_edge", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        colour = (80 * number, 255 - 80 * number, 40)
+        Image.new("RGB", (30, 20), colour).save(folder / f"{number}.png")
+    return folder
+
+
+def test_benchmark_measures_every_model(tiny_bundle: Bundle) -> None:
+    code, output, _ = run_command(
+        *("benchmark", tiny_bundle.folder, "--json", "--duration", "0.05", "--warmup", "1"),
+        *("--percentile", "50,99.9", "--threads", "1"),
+    )
+    assert code == 0
+    models: list[dict[str, Any]] = json.loads(output)["models"]
+    assert [m["precision"] for m in models] == ["fp32", "int8"]
+    for model in models:
+        assert set(model["latency"]["percentile_ms"]) == {"p50", "p99.9"}
+        assert model["threads"] == 1
+        assert model["is_golden"]
+        assert 0 < model["model_memory_mib"] < model["peak_memory_mib"]
+    page = (tiny_bundle.folder / "report.html").read_text(encoding="utf-8")
+    assert f"{models[1]['latency']['percentile_ms']['p50']:.2f}" in page
+
+
+def benchmark_doubts(folder: Path) -> list[str]:
+    arguments = ("--json", "--duration", "0.02", "--warmup", "1", "--threads", "1")
+    _, output, _ = run_command("benchmark", folder, *arguments)
+    int8 = next(m for m in json.loads(output)["models"] if m["precision"] == "int8")
+    return [doubt for doubt in int8["latency"]["doubts"] if "on the device" in doubt]
+
+
+def test_int8_for_tensorrt_says_why_its_time_here_does_not_count(
+    tiny_contents: BundleContents, tmp_path: Path
+) -> None:
+    target = dataclasses.replace(tiny_contents.target, backend="tensorrt")
+    contents = dataclasses.replace(tiny_contents, target=target)
+    (doubt,) = benchmark_doubts(write_bundle(tmp_path / "jetson", contents).folder)
+    assert doubt.startswith("onnxruntime computes most layers of an INT8 graph for TensorRT in flo")
+    _, output, _ = run_command(
+        "benchmark", tmp_path / "jetson", "--duration", "0.02", "--warmup", "1"
+    )
+    assert f"note: int8: {doubt}" in " ".join(output[output.index("└") :].split())
+
+
+def test_every_command_says_that_fp16_is_in_no_graph_of_the_bundle(
+    fp16_bundle: Bundle, pictures: Path
+) -> None:
+    folder, timing = fp16_bundle.folder, ("--duration", "0.02", "--warmup", "1")
+    for arguments in (
+        ("benchmark", folder, *timing),
+        ("benchmark", folder, "--dry-run"),
+        ("inspect", folder),
+        ("predict", folder, pictures),
+    ):
+        _, output, _ = run_command(*arguments)
+        assert " ".join(output.split()).count(FP16_IN_ENGINE) == 1, arguments
+    _, output, _ = run_command("predict", folder, pictures, "--json")
+    document = json.loads(output)
+    assert (document["precision"], document["notes"]) == ("fp16", [FP16_IN_ENGINE])
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert f"<li>fp32: {FP16_IN_ENGINE}</li>" in page
+
+
+@pytest.mark.parametrize(
+    ("int8_ms", "in_float", "backend", "said"),
+    [
+        (2.0, False, "onnxruntime", "INT8 is not faster than FP32 on this CPU: check.pyz --precis"),
+        (0.5, False, "onnxruntime", ""),
+        (2.0, True, "onnxruntime", ""),
+        (2.0, False, "tensorrt", ""),
+    ],
+)
+def test_slow_int8_is_explained_once(
+    int8_ms: float, in_float: bool, backend: str, said: str
+) -> None:
+    rows = [
+        ModelBenchmark(
+            precision=precision,
+            size_bytes=1,
+            backend="onnxruntime",
+            threads=1,
+            latency={"percentile_ms": {"p90": p90_ms}, "doubts": []},
+            peak_memory_mib=1,
+            model_memory_mib=1,
+            is_golden=True,
+            cpu="",
+            in_float=in_float,
+        )
+        for precision, p90_ms in (("fp32", 1.0), ("int8", int8_ms))
+    ]
+    doubt_slow_int8(rows, backend)
+    assert rows[0].latency["doubts"] == []
+    doubts = rows[1].latency["doubts"]
+    assert [doubt[: len(said)] for doubt in doubts] == ([said] if said else [])
+
+
+def test_benchmark_speaks_while_it_times_unless_quiet(tiny_bundle: Bundle) -> None:
+    arguments = ("benchmark", tiny_bundle.folder, "--json", "--duration", "2", "--warmup", "1")
+    for quiet in ((), ("--quiet",)):
+        _, output, errors = run_command(*arguments, *quiet, "--precision", "fp32")
+        assert [m["precision"] for m in json.loads(output)["models"]] == ["fp32"]
+        assert ("timing fp32 for 2 s: 0/1, 2 s" in errors) is not bool(quiet)
+        assert not quiet or not errors
+
+
+def test_benchmark_and_the_plan_of_a_check_load_no_torch() -> None:
+    code = (
+        "import sys\n"
+        "import dfkd_edge.commands.benchmark, dfkd_edge.validation.benchmark\n"
+        "import dfkd_edge.estimates.check, dfkd_edge.commands.export\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_benchmark_dry_run_says_what_would_be_timed_and_times_nothing(tiny_bundle: Bundle) -> None:
+    flags = ("--dry-run", "--duration", "5", "--warmup", "500", "--threads", "1")
+    code, output, _ = run_command("benchmark", tiny_bundle.folder, *flags, "--json")
+    plan = json.loads(output)
+    assert code == 0
+    assert [model["precision"] for model in plan["models"]] == ["fp32", "int8"]
+    assert (plan["threads"], plan["num_golden"], plan["min_seconds"]) == (1, 12, 11.0)
+    _, output, errors = run_command("benchmark", tiny_bundle.folder, *flags, "--precision", "int8")
+    assert errors == ""
+    assert "nothing was run" in output
+    assert "fp32" not in output
+    assert "1 thread," in output
+    assert "12 golden images, 500 ms of warm-up, 5 s of timing" in output
+    assert not (tiny_bundle.folder / "benchmark.json").exists()
+
+
+def test_predict_gives_labels_and_scores(tiny_bundle: Bundle, pictures: Path) -> None:
+    code, output, errors = run_command(
+        "predict", tiny_bundle.folder, pictures, pictures / "0.png", "--json", "--top", "2"
+    )
+    assert (code, errors) == (0, "")
+    rows = json.loads(output)["pictures"]
+    assert [Path(row["file"]).name for row in rows] == ["0.png", "1.png", "2.png", "0.png"]
+    for row in rows:
+        assert [t["label"] in tiny_bundle.classes for t in row["top"]] == [True, True]
+        assert row["top"][0]["score"] >= row["top"][1]["score"]
+
+
+def test_predict_answers_unknown_below_the_threshold(
+    tiny_bundle: Bundle, pictures: Path, tmp_path: Path
+) -> None:
+    answers = []
+    for threshold in (0.0, 1.0):
+        folder = tmp_path / f"bundle-{threshold}"
+        shutil.copytree(tiny_bundle.folder, folder)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["confidence"] = {"temperature": 2.0, "reject_threshold": threshold}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        code, output, _ = run_command("predict", folder, pictures / "0.png", "--json")
+        assert code == 0
+        document = json.loads(output)
+        assert document["reject_threshold"] == threshold
+        assert document["threshold_fitted_on"] == (FITTED_ON if threshold else None)
+        answers.append(document["pictures"][0])
+    assert answers[0]["label"] == answers[0]["top"][0]["label"]
+    assert answers[1]["label"] == "unknown"
+    assert answers[0]["top"] == answers[1]["top"]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "said"),
+    [
+        (
+            0.875,
+            f"unknown: score below 0.875, which refuses 5% of the right answers on {FITTED_ON}",
+        ),
+        (0.0, "there is no threshold: no answer is unknown"),
+    ],
+)
+def test_predict_shows_how_close_an_answer_was_to_unknown(
+    tiny_bundle: Bundle, pictures: Path, threshold: float, said: str
+) -> None:
+    path = tiny_bundle.folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["confidence"] = {"temperature": 20.0, "reject_threshold": threshold}
+    path.write_text(json.dumps(manifest))
+    _, output, _ = run_command("predict", tiny_bundle.folder, pictures / "0.png")
+    assert output.splitlines()[-1] == said
+    (best,) = json.loads(
+        run_command("predict", tiny_bundle.folder, pictures / "0.png", "--json", "--top", "1")[1]
+    )["pictures"][0]["top"]
+    assert best["score"] < 0.875
+    assert f"{best['score']:.3f} │" in output
+
+
+def test_the_help_states_the_share_that_export_fits() -> None:
+    _, output, _ = run_command("predict", "--help")
+    words = output.replace("│", " ").split()
+    assert f"refuses {SHARE_REJECTED:.0%} of the right answers on {FITTED_ON}" in " ".join(words)
+
+
+def test_the_help_states_the_units_of_times() -> None:
+    _, output, _ = run_command("benchmark", "--help")
+    told = " ".join(output.replace("│", " ").split())
+    assert re.search(r"--warmup MS .*Milliseconds before timing.*--duration S .*Seconds", told)
+
+
+@pytest.mark.parametrize("asked", ["0", "1"])
+def test_the_user_moves_the_threshold(tiny_bundle: Bundle, pictures: Path, asked: str) -> None:
+    path = tiny_bundle.folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["confidence"] = {"temperature": 20.0, "reject_threshold": 0.5}
+    path.write_text(json.dumps(manifest))
+    arguments = ("predict", tiny_bundle.folder, pictures / "0.png", "--reject-threshold", asked)
+    document = json.loads(run_command(*arguments, "--json")[1])
+    assert (document["pictures"][0]["label"] == "unknown") is (asked == "1")
+    assert document["reject_threshold"] == float(asked)
+    assert document["threshold_fitted_on"] is None
+    said = {"0": "there is no threshold: no answer is unknown", "1": "unknown: score below 1.000"}
+    assert run_command(*arguments)[1].splitlines()[-1] == said[asked]
+    code, _, errors = run_command(*arguments[:-1], "1.5")
+    assert (code, "--reject-threshold" in errors) == (2, True)
+
+
+def test_predict_keeps_the_rest_when_pictures_are_broken(
+    tiny_bundle: Bundle, pictures: Path
+) -> None:
+    (pictures / "broken.jpg").write_bytes(b"no")
+    code, output, errors = run_command(
+        "predict", tiny_bundle.folder, pictures, pictures / "missing.png"
+    )
+    assert code == 1
+    assert "great dane" in output
+    assert "broken.jpg: picture cannot be read" in errors
+    assert "missing.png: no such file" in errors
+    assert "2 of 5 could not be classified" in errors
+
+
+@pytest.mark.parametrize("kind", ["picture", "folder", "missing", "two pictures", "no bundle"])
+def test_a_picture_where_the_bundle_belongs_gets_the_line_to_type(
+    tiny_bundle: Bundle, pictures: Path, kind: str
+) -> None:
+    picture = pictures / "0.png"
+    lines: dict[str, tuple[list[object], list[object]]] = {
+        "picture": ([picture, tiny_bundle.folder], [tiny_bundle.folder, picture]),
+        "folder": ([pictures, tiny_bundle.folder], [tiny_bundle.folder, pictures]),
+        "missing": (["a b.png", tiny_bundle.folder], [tiny_bundle.folder, "'a b.png'"]),
+        "two pictures": (
+            [picture, pictures / "1.png", tiny_bundle.folder],
+            [tiny_bundle.folder, picture, "..."],
+        ),
+        "no bundle": ([picture, pictures / "1.png"], ["BUNDLE", picture, "..."]),
+    }
+    given, typed = lines[kind]
+    code, output, errors = run_command("predict", *given)
+    advice = " ".join(["type dfkd-edge predict", *map(str, typed)])
+    said = f"no bundle, which the first argument must be ({given[0]}): {advice}"
+    assert (code, output, errors) == (2, "", f"error: {said}\n")
+
+
+def test_faults_are_one_line_each(tiny_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for arguments, code, said in (
+        (("predict", tiny_bundle.folder, empty), 2, "holds no picture"),
+        (("predict", empty, pictures), 2, "holds no bundle"),
+        (("predict", tiny_bundle.folder / "model.int8.onnx", pictures), 2, "name the folder of"),
+        (("predict", tiny_bundle.folder, pictures, "--precision", "fp16"), 2, "holds fp32, int8"),
+        (("benchmark", tiny_bundle.folder, "--percentile", "x"), 2, "no percentiles"),
+    ):
+        found, _, errors = run_command(*arguments)
+        assert (found, said in errors) == (code, True), errors
+    (tiny_bundle.folder / "model.int8.onnx").write_bytes(b"short")
+    found, _, errors = run_command("benchmark", tiny_bundle.folder)
+    assert found == 1
+    assert "differs from the manifest" in errors
+    assert errors.count("\n") == 1

@@ -1,0 +1,257 @@
+"""Check as a user calls it, on the bundle of a small real run, and what its dry run promises."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from dfkd_edge.artifacts import load_tensors
+from dfkd_edge.bundles.opening import open_bundle
+from dfkd_edge.bundles.origin import graphs
+from dfkd_edge.cli import app
+from dfkd_edge.errors import ArtifactError, ConfigError, UsageError
+from dfkd_edge.report import write_report
+from dfkd_edge.results.certainty import certainty_of
+from dfkd_edge.runtime import check as device_check
+from dfkd_edge.runtime.bundle_files import VALIDATION
+from dfkd_edge.validation.rungs import model_rung
+
+SIDE_PX = 64
+"""Of the small run's student."""
+pytestmark = pytest.mark.usefixtures("few_images")
+
+
+def _invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_check_measures_labelled_domains_and_passes_strangers_over(
+    exported: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
+    (pictures / "day" / "cat").mkdir()
+    (pictures / "day" / "persons").mkdir()
+    shutil.rmtree(pictures / "day" / "person")
+    (pictures / "day" / "dog" / "torn.png").write_bytes(b"torn")
+    result = _invoke(
+        "check", run / "bundles" / "x86-cpu", "--data", pictures, "--max-drop", "1", "--json"
+    )
+    assert result.exit_code == 0, result.exception
+    document = json.loads(result.stdout)
+    assert {d: f["num_images"] for d, f in document["rungs"][0]["domains"].items()} == {
+        "day": 4,
+        "night": 6,
+    }
+    assert document["measure"] == "top1"
+    assert document["rungs"][1]["mean_top1"] is not None
+    assert "no class of the list: day/cat, day/persons (did you mean person?)" in result.stderr
+    assert "1 unreadable" in result.stderr
+    page = Path(document["report"]).read_text(encoding="utf-8")
+    assert "measured by check for x86-cpu" in page
+    assert f"{document['rungs'][-1]['mean_top1']:.1%}" in page
+
+
+def test_a_check_without_pictures_takes_no_labelled_figure_off_the_page(
+    exported: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
+    bundle = run / "bundles" / "x86-cpu"
+    labelled = json.loads(
+        _invoke("check", bundle, "--data", pictures, "--max-drop", "1", "--json").stdout
+    )
+    without = json.loads(_invoke("check", bundle, "--max-drop", "1", "--json").stdout)
+    top1 = f"{labelled['rungs'][-1]['mean_top1']:.1%} top-1"
+    agreement = f"{without['rungs'][-1]['mean_agreement']:.1%} agreement with the teacher"
+    page = _text(run)
+    assert f"Measured by check, {pictures}, {labelled['time'][:10]}: onnx-int8 {top1}" in page
+    assert agreement in page
+    for truth in ("the true classes", "the teacher's answers"):
+        assert f"Rows are {truth}" in page
+        assert f"rows are {truth}, columns are answers" in page
+    told = json.loads(_invoke("report", run, "--json").stdout)["ladders"]
+    assert [(one["command"], one["measure"]) for one in told[:3]] == [
+        ("check", "top1"),
+        ("check", "agreement"),
+        ("export", "agreement"),
+    ]
+    assert told[0]["mean"] == pytest.approx(labelled["rungs"][-1]["mean_top1"])
+    assert "by check on labelled pictures: gate off" in " ".join(
+        _invoke("inspect", run).stdout.split()
+    )
+    with (bundle / "manifest.json").open("a", encoding="utf-8") as stream:
+        stream.write("\n")  # as another export would
+    assert top1 not in _text(run)
+    assert "measured by export" in _text(run)
+
+
+def _text(run: Path) -> str:
+    return html.unescape(write_report(run).read_text(encoding="utf-8"))
+
+
+def test_host_and_device_state_the_same_figures_in_the_same_words(
+    exported: tuple[Path, dict[str, Any]],
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bundle = shutil.copytree(exported[0], tmp_path / "bundle")
+    host = _invoke("check", bundle, "--data", pictures, "--max-drop", "1", "--json")
+    rung = json.loads(host.stdout)["rungs"][-1]
+    flags = ["--bundle", str(bundle), "--data", str(pictures), "--duration", "0"]
+    assert device_check.main(flags) == 0
+    result = json.loads((bundle / "result.json").read_text(encoding="utf-8"))
+    domains = result["models"]["int8"]["data"]["domains"]
+    for name, figures in domains.items():
+        assert figures["top1"] == rung["domains"][name]["top1"]
+        assert figures["top1_interval"] == rung["domains"][name]["top1_interval"]
+    assert set(domains) == set(rung["domains"])
+    said = capsys.readouterr().out
+    verdict = certainty_of(json.loads(host.stdout)).sentence()
+    mean = verdict.replace("onnx-int8 ", "mean: ").replace("labelled pictures", "pictures")
+    assert f"\n{mean}\n" in said
+    assert f"\nday: {100 * domains['day']['top1']:.1f}% top-1, 95% interval " in said
+
+
+def test_a_graph_for_tensorrt_says_at_its_rung_that_its_time_here_is_no_measure(
+    exported: tuple[Path, dict[str, Any]],
+) -> None:
+    (int8,) = (graph for graph in graphs(open_bundle(exported[0])) if graph.precision == "int8")
+    first = {
+        backend: model_rung(int8, SIDE_PX, 1, backend).latency_doubts[:1]
+        for backend in ("tensorrt", "onnxruntime")
+    }
+    assert "check.pyz on the device gives the time that counts" in first["tensorrt"][0]
+    assert not [doubt for doubt in first["onnxruntime"] if "for TensorRT" in doubt]
+
+
+def test_calibration_pictures_are_refused_as_evaluation_pictures(
+    exported: tuple[Path, dict[str, Any]], finished_run: Path, tmp_path: Path
+) -> None:
+    tensors = load_tensors(finished_run / "surrogates" / "shard-00000.safetensors")
+    (tmp_path / "seen" / "dog").mkdir(parents=True)
+    for number, image in enumerate(tensors["images"]):
+        Image.fromarray(image).save(tmp_path / "seen" / "dog" / f"{number}.png")
+    for flags in ((), ("--dry-run",)):
+        result = _invoke("check", exported[0], "--data", tmp_path / "seen", *flags)
+        assert isinstance(result.exception, ConfigError)
+        assert "share pictures" in str(result.exception)
+
+
+def test_check_refuses_what_is_no_bundle_and_what_was_edited(
+    exported: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    assert isinstance(_invoke("check", tmp_path).exception, UsageError)
+    copy = tmp_path / "copy"
+    shutil.copytree(exported[0], copy)
+    with (copy / "model.int8.onnx").open("ab") as stream:
+        stream.write(b"x")
+    result = _invoke("check", copy)
+    assert isinstance(result.exception, ArtifactError)
+    assert "model.int8.onnx" in str(result.exception)
+
+
+def test_the_plan_of_a_check_counts_the_images_that_the_check_sees(
+    exported: tuple[Path, dict[str, Any]], moved: Callable[[Path], Path]
+) -> None:
+    bundle, document = exported
+    plan = json.loads(_invoke("check", bundle, "--dry-run", "--json").stdout)
+    assert plan["rungs"] == [rung["name"] for rung in document["rungs"]]
+    seen = document["rungs"][0]["domains"]
+    assert {d["name"]: d["num_images"] for d in plan["domains"]} == {
+        name: figures["num_images"] for name, figures in seen.items()
+    }
+    assert {d["name"]: d["corruptions"] for d in plan["domains"]}["weather"] == [
+        "fog",
+        "snow",
+        "rain",
+    ]
+    assert plan["untimed"] == [r["name"] for r in document["rungs"] if r["latency_ms"] is None]
+    assert plan["measure"] == document["measure"]
+    alone = json.loads(_invoke("check", moved(bundle), "--dry-run", "--json").stdout)
+    assert [(d["name"], d["num_images"]) for d in alone["domains"]] == [("golden images", 32)]
+    assert 0 < alone["seconds"] < plan["seconds"]
+
+
+def test_a_check_repeats_the_figures_of_the_export_and_shows_again_what_was_shown_again(
+    exported: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
+    bundle = run / "bundles" / "x86-cpu"
+    document = json.loads((bundle / VALIDATION).read_text(encoding="utf-8"))
+    text = json.dumps({**document, "measured_again": ["noise"]}).encode()
+    (bundle / VALIDATION).write_bytes(text)
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    entry = {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)}
+    manifest["files"][VALIDATION] = entry
+    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    plan = json.loads(_invoke("check", bundle, "--dry-run", "--json").stdout)
+    again = json.loads(_invoke("check", bundle, "--json").stdout)
+    assert plan["more_if_unclear"] == 0
+    assert again["measured_again"] == ["noise"]
+    for before, after in zip(document["rungs"], again["rungs"], strict=True):
+        counts = {name: part["num_images"] for name, part in after["domains"].items()}
+        assert counts == {domain["name"]: domain["num_images"] for domain in plan["domains"]}
+        assert counts.pop("noise") > before["domains"]["noise"]["num_images"]
+        for name in counts:
+            shares = (rung["domains"][name]["agreement"] for rung in (before, after))
+            assert len(set(shares)) == 1
+
+
+def test_a_plan_needs_no_torch() -> None:
+    code = "import sys, dfkd_edge.estimates.check; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_check_and_its_plan_agree_that_a_torn_run_leaves_the_golden_images(
+    exported: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
+    bundle = run / "bundles" / "x86-cpu"
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    manifest["provenance"]["run"] = str(run)
+    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    shard = run / "surrogates" / "shard-00001.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    plan = json.loads(_invoke("check", bundle, "--dry-run", "--json").stdout)
+    result = _invoke("check", bundle, "--max-drop", "1", "--json")
+    measured = json.loads(result.stdout)["rungs"][0]["domains"]
+    assert {d["name"]: d["num_images"] for d in plan["domains"]} == {"golden images": 32}
+    assert {name: figures["num_images"] for name, figures in measured.items()} == {
+        "golden images": 32
+    }
+    for told in (plan["images"], result.stderr):
+        assert shard.name in told
+
+
+def test_the_plan_of_a_check_on_pictures_is_readable_and_writes_nothing(
+    exported: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(exported[0], tmp_path / "bundle"))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    result = _invoke("check", bundle, "--data", pictures, "--max-drop", "0.02", "--dry-run")
+    lines = result.stdout.splitlines()
+    assert "models    teacher, student, onnx-fp32, onnx-int8" in lines
+    assert "          day: 6" in lines
+    assert "how       every model sees each of 12 pictures once" in lines
+    assert "gate      top-1 may fall by 2 points on the worst domain" in lines
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    (pictures / "day" / "dog" / "torn.png").write_bytes(b"torn")
+    again = _invoke("check", bundle, "--data", pictures, "--dry-run")
+    assert "          day: 6" in again.stdout.splitlines()
+    assert "1 unreadable" in again.stderr
+    (pictures / "day" / "hause").mkdir()
+    stranger = _invoke("check", bundle, "--data", pictures, "--dry-run")
+    assert "passed over, no class of the list: day/hause" in stranger.stderr
+    refused = _invoke("check", bundle, "--data", tmp_path / "none", "--dry-run")
+    assert isinstance(refused.exception, UsageError)

@@ -1,0 +1,180 @@
+"""What `distill` refuses before anything is made, and how it heads what it measured."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from dfkd_edge.cli import app
+from dfkd_edge.commands.distill_view import comparisons, lines_of_classes
+from dfkd_edge.errors import DfkdEdgeError
+from dfkd_edge.validation.evaluate import summarise
+from dfkd_edge.validation.evaluation_images import HELDOUT_DOMAIN
+
+MakePicture = Callable[[Path, int], Path]
+REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
+    "no folder of pictures": (("--images", "none"), "no such folder"),
+    "empty folder": (("--images", "empty"), "no picture"),
+    "unreadable picture": (("--images", "broken"), "picture cannot be read"),
+    "many pictures": (("--images", "few", "--set", "few_shot.max_per_class=1"), "count as few"),
+    "test pictures to learn from": (("--images", "few", "--data", "test"), "also a test picture"),
+    "no test pictures": (("--data", "empty"), "no picture of any class"),
+    "unreadable test pictures": (("--data", "broken"), "no picture of domain 'broken' can be read"),
+    "unknown teacher": (("--teacher", "ViT-B32"), "unknown teacher"),
+    "unknown weights": (("--teacher", "ViT-B-32", "--pretrained", "mine"), "no weights 'mine'"),
+    "folder without a teacher": (("--teacher", "empty"), "cannot be loaded"),
+    "unknown student": (("--student", "resnet-18"), "unknown student"),
+    "student without start weights": (("--student", "cs3darknet_s"), "no pretrained weights"),
+    "unknown setting": (("--set", "synthesis.num_image=9"), "unknown setting"),
+    "value out of range": (("--set", "prompts.num_styles=0"), "must be 1 to 512"),
+    "unknown preset": (("--preset", "clip"), "unknown preset"),
+    "preset out of reach": (("--preset", "clip-b32"), "out of its reach"),
+    "no style words": (
+        ("--prompts", "mix", "--set", "prompts.style_words=none.txt"),
+        "style words cannot be read",
+    ),
+    "no decoder": (("--set", "synthesis.decoder=none.ckpt"), "no such checkpoint"),
+    "odd size": (("--set", "synthesis.image_size_px=33"), "33 px is no multiple"),
+    "no pipeline": (("--synthesis", "diffusion", "--set", "synthesis.pipeline=empty"), "pipeline"),
+    "no such device": (("--device", "cuda:77"), "cannot be used"),
+    "foreign output": (("-o", "test"), "holds no run"),
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: MakePicture) -> Iterator[Path]:
+    """Return a folder as a user's, with an earlier run, on a machine without network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "classes.txt").write_text("dog\nhouse\n", encoding="utf-8")
+    (tmp_path / "empty" / "dog").mkdir(parents=True)
+    (tmp_path / "broken" / "dog").mkdir(parents=True)
+    (tmp_path / "broken" / "dog" / "1.png").write_bytes(b"no picture")
+    for number in range(2):
+        picture(tmp_path / "few" / "dog" / f"{number}.png", number)
+    picture(tmp_path / "test" / "photo" / "dog" / "other.png", 1)
+    (tmp_path / "runs" / "earlier").mkdir(parents=True)
+    (tmp_path / "runs" / "latest").symlink_to("earlier")
+    with contextlib.chdir(tmp_path):
+        yield tmp_path
+
+
+def content(root: Path) -> dict[str, bytes | str]:
+    return {
+        path.relative_to(root).as_posix(): str(path.readlink())
+        if path.is_symlink()
+        else (path.read_bytes() if path.is_file() else "folder")
+        for path in root.rglob("*")
+    }
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_leaves_no_trace(name: str, place: Path) -> None:
+    arguments, said = REFUSED[name]
+    before = content(place)
+    result = CliRunner().invoke(app, ["distill", "--classes", "classes.txt", *arguments])
+    assert isinstance(result.exception, DfkdEdgeError), result.exception
+    assert said in str(result.exception)
+    assert content(place) == before
+
+
+def test_folders_of_no_class_are_told_before_a_student_is_trained(
+    place: Path, picture: MakePicture
+) -> None:
+    picture(place / "test" / "photo" / "houses" / "1.png", 2)
+    flags = ("--data", "test", "--teacher", "hf-hub:nobody/nothing")
+    result = CliRunner().invoke(app, ["distill", "--classes", "classes.txt", *flags])
+    assert "out of its reach" in str(result.exception)
+    assert "passed over, no class of the list: photo/houses (did you mean house?)" in result.stderr
+
+
+def test_slips_in_the_class_list_are_told_before_a_student_is_trained(place: Path) -> None:
+    (place / "classes.txt").write_text("dog, cat\nhouse\n", encoding="utf-8")
+    flags = ("--teacher", "hf-hub:nobody/nothing")
+    result = CliRunner().invoke(app, ["distill", "--classes", "classes.txt", *flags])
+    assert "out of its reach" in str(result.exception)
+    said = " ".join(result.stderr.split())
+    assert "'dog, cat': one class, not 2: write one name a line, unless" in said
+
+
+def of_class(name: str, acceptance: float, num_drawn: int, **drawn: object) -> dict[str, object]:
+    return {"name": name, "acceptance": acceptance, "num_drawn": num_drawn, **drawn}
+
+
+def test_the_panel_sends_doubtful_classes_to_where_something_is_said_of_them() -> None:
+    entries = [
+        of_class("horse", 0.9, 30, drawings={"horse": 30}, num_of_its_name=30),
+        of_class("rake", 0.4, 9),
+        of_class("wheelbarrow", 0.6, 9, drawings={"wheel": 6}, num_of_its_name=0),
+        of_class("hoe", 0.2, 0, drawings={}, num_of_its_name=0),
+    ]
+    assert lines_of_classes({"classes": entries}) == [
+        "undrawn     no drawing fits these, expect less: hoe",
+        "drawn as    what their drawings are named: wheelbarrow (wheel)",
+        "unsure      the teacher recognises fewer than half of the candidates of: hoe, rake",
+        "            the report shows their images; try a more common English name, a prompt",
+        "            where there is none, fewer look-alike classes, or --images DIR",
+    ]
+    assert lines_of_classes({"classes": entries[:1]}) == []
+    assert lines_of_classes({"classes": [of_class("horse", 0.9, 0)]}) == []
+
+
+def figures(top1: float, agreement: float) -> dict[str, float]:
+    return {"num_images": 100, "top1": top1, "agreement": agreement}
+
+
+def shown(domains: dict[str, dict[str, dict[str, float]]]) -> str:
+    stream = io.StringIO()
+    evaluation = summarise(("dog", "house"), domains)
+    for table in comparisons(evaluation, "pretrained"):
+        Console(file=stream, width=100).print(table)
+    return stream.getvalue()
+
+
+SURROGATES = {
+    "teacher": figures(0.999, 1),
+    "student-start": figures(0.623, 0.612),
+    "student": figures(0.934, 0.923),
+}
+PICTURES = {
+    "teacher": figures(0.751, 1),
+    "student-start": figures(0.612, 0.532),
+    "student": figures(0.683, 0.876),
+}
+
+
+def test_figures_on_surrogates_are_agreement_and_never_accuracy() -> None:
+    text = shown({HELDOUT_DOMAIN: SURROGATES})
+    assert text.startswith("agreement with the teacher (no accuracy: nothing is labelled)")
+    assert "top-1" not in text
+    assert "61.2%" in text
+    assert "92.3%" in text
+    assert "99.9%" not in text
+
+
+def test_labelled_pictures_have_accuracy_and_the_surrogates_beside_them_have_not() -> None:
+    accuracy, agreement = shown({HELDOUT_DOMAIN: SURROGATES, "photo": PICTURES}).split("agreement")
+    assert accuracy.startswith("top-1 accuracy")
+    assert "surrogates" not in accuracy
+    for share in ("75.1%", "61.2%", "68.3%"):
+        assert share in accuracy
+    for share in ("92.3%", "87.6%"):
+        assert share in agreement
+
+
+def test_a_dry_run_says_that_a_run_is_finished_unless_it_would_be_made_anew(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_run.parents[1])
+    command = ["distill", "--config", str(tiny_run / "config.toml"), "-o", str(tiny_run)]
+    again = [*command, "--classes", str(tiny_run / "classes.txt"), "--dry-run", "--json"]
+    assert json.loads(CliRunner().invoke(app, again).stdout)["is_finished"] is True
+    anew = CliRunner().invoke(app, [*again, "--no-resume"]).stdout
+    assert json.loads(anew)["is_finished"] is False

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from dfkd_edge.bundles.bundle import BundleContents, write_bundle
+from dfkd_edge.cli import app
+from dfkd_edge.commands.next_step import bundle_step
+from dfkd_edge.config.file import to_toml
+from dfkd_edge.config.settings import PipelineConfig
+from dfkd_edge.errors import ArtifactError
+from dfkd_edge.files import atomic_write, file_hash
+from dfkd_edge.results.device import OF_ANOTHER
+from dfkd_edge.runs.lock import locked
+from dfkd_edge.runs.run_dir import open_run
+from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.runtime.device_result import MARKER
+from dfkd_edge.runtime.mending import EXPORT_AGAIN
+from dfkd_edge.validation.gate import Verdict
+from dfkd_edge.validation.statistics import paired_drop
+
+
+def inspected(path: Path) -> tuple[dict[str, Any], Result]:
+    result = CliRunner().invoke(app, ["inspect", str(path), "--json"])
+    return json.loads(result.stdout), result
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    path = tmp_path / "a run"
+    with open_run(path, "key", resume=True, exist_ok=False) as run_dir:
+        atomic_write(path / "classes.txt", "dog\n[red]cat\n")
+        atomic_write(path / "config.toml", to_toml(PipelineConfig(classes="classes.txt", seed=3)))
+        table = run_dir.stage_dir("prompts") / "prompts.json"
+        atomic_write(table, "{}")
+        run_dir.complete("prompts", "key", [table])
+    return path
+
+
+def test_a_half_done_run_is_told_by_its_stages_and_the_command_that_goes_on(run: Path) -> None:
+    document, _ = inspected(run)
+    assert document["stages"] == {
+        "prompts": True,
+        "surrogates": False,
+        "student": False,
+        "evaluation": False,
+    }
+    assert document["settings"]["seed"] == 3
+    assert document["num_verified"] == 1
+    files = [str(run / name) for name in ("config.toml", "classes.txt")]
+    words = ["distill", "--config", files[0], "--classes", files[1], "--output", str(run)]
+    assert shlex.split(document["next"]) == ["dfkd-edge", *words]
+    shown = CliRunner().invoke(app, ["inspect", str(run)])
+    assert "2: dog, [red]cat" in shown.stdout
+
+
+def test_what_an_unfinished_run_keeps_and_who_works_in_it_are_told(run: Path) -> None:
+    atomic_write(run / "surrogates" / "shard-00000.safetensors", b"")
+    document, _ = inspected(run)
+    assert document["kept"] == ["the prompts", "1 shard of surrogate images"]
+    assert document["in_use_by"] == ""
+    with locked(run, 0):
+        shown = CliRunner().invoke(app, ["inspect", str(run)], env={"COLUMNS": "300"}).stdout
+    assert "1 shard of surrogate images; the same distill command goes on from there" in shown
+    assert f"by process {os.getpid()}" in shown
+    assert f"wait for process {os.getpid()}" in shown
+    assert "dfkd-edge distill" not in shown
+
+
+def test_a_changed_file_of_a_run_is_named(run: Path) -> None:
+    (run / "prompts" / "prompts.json").write_text("{} ", encoding="utf-8")
+    document, result = inspected(run)
+    assert document["damaged"] == [str(run / "prompts" / "prompts.json")]
+    assert isinstance(result.exception, ArtifactError)
+
+
+def bundle_in(run: Path, name: str, whole: Bundle, student: bytes = b"") -> Path:
+    """Put a bundle into a run, of the student with these weights."""
+    folder = run / "bundles" / name
+    shutil.copytree(whole.folder, folder)
+    made = {**whole.manifest["provenance"], "student_sha256": hashlib.sha256(student).hexdigest()}
+    atomic_write(folder / "manifest.json", json.dumps({**whole.manifest, "provenance": made}))
+    return folder
+
+
+def distilled(run: Path, weights: bytes = b"") -> None:
+    """Put images and a student into a run, which is finished then."""
+    atomic_write(run / "student" / "student.safetensors", weights)
+    images = {"num_images": 2_000, "num_heldout": 100, "num_candidates": 2_400}
+    atomic_write(run / "surrogates" / "surrogates.json", json.dumps(images))
+    with open_run(run, "key", resume=True, exist_ok=True) as run_dir:
+        run_dir.complete("surrogates", "key", [run / "surrogates" / "surrogates.json"])
+        run_dir.complete("student", "key", [run / "student" / "student.safetensors"])
+
+
+def test_the_bundles_of_a_run_are_verified_too(run: Path, tiny_bundle: Bundle) -> None:
+    bundle = bundle_in(run, "tiny-board", tiny_bundle)
+    document, result = inspected(run)
+    assert document["bundles"] == {"tiny-board": tiny_bundle.manifest["status"]}
+    assert result.exit_code == 0
+    with (bundle / "classes.txt").open("a", encoding="utf-8") as stream:
+        stream.write("another\n")
+    document, result = inspected(run)
+    assert document["bundles"] == {"tiny-board": "damaged"}
+    assert document["damaged"] == [str(bundle / "classes.txt")]
+    assert document["mend"] == EXPORT_AGAIN
+    assert isinstance(result.exception, ArtifactError)
+
+
+def test_a_gate_is_called_no_firmer_than_it_is_and_repaired_layers_are_told(
+    run: Path, tiny_contents: BundleContents
+) -> None:
+    correct = np.ones(100, bool)
+    gate = Verdict(True, 0.01, "photo", "onnx-int8", "top1", paired_drop(correct, correct))
+    repair = {"float_nodes": ["a", "b"], "num_quantizable": 9, "num_graphs": 3}
+    int8 = dataclasses.replace(tiny_contents.models["int8"], notes={"float_nodes": ["a", "b"]})
+    contents = dataclasses.replace(
+        tiny_contents,
+        models={**tiny_contents.models, "int8": int8},
+        validation={"gate": gate.document()},
+        provenance={
+            "rescue": {"repair": repair, "finetune": None},
+            "student_sha256": hashlib.sha256(b"").hexdigest(),
+        },
+    )
+    distilled(run)
+    bundle = write_bundle(run / "bundles" / "board", contents)
+    told = "gate passed, too few pictures to exclude a loss above the 1-point limit; "
+    told += "2 of 9 layers put back to float"
+    assert inspected(run)[0]["gates"] == {"board": told}
+    assert inspected(bundle.folder)[0]["gate"] == told
+
+
+def test_devices_and_whether_their_bundle_lies_here_are_listed(
+    run: Path, tiny_bundle: Bundle
+) -> None:
+    distilled(run)
+    sha256_here = file_hash(bundle_in(run, "board", tiny_bundle) / "manifest.json")
+    for name, sha256 in (("ours", sha256_here), ("other", "0" * 64)):
+        document = {
+            "marker": MARKER,
+            "device": {"board": name},
+            "bundle": {"manifest_sha256": sha256},
+            "models": {"int8": {"latency": {"percentile_ms": {"p50": 2.5}}}},
+        }
+        atomic_write(run / "devices" / f"{name}.json", json.dumps(document))
+    other, ours = (device["summary"] for device in inspected(run)[0]["devices"])
+    assert ours == "ours: int8 2.50 ms (ours.json)"
+    assert other == f"other: int8 2.50 ms, {OF_ANOTHER} (other.json)"
+    distilled(run, b"another")
+    ours = next(device for device in inspected(run)[0]["devices"] if device["device"] == "ours")
+    assert not ours["of_bundle_here"]
+
+
+@pytest.mark.parametrize("of_bundle", [False, True])
+def test_a_damaged_result_is_named_and_hides_nothing(
+    of_bundle: bool, run: Path, tiny_bundle: Bundle
+) -> None:
+    distilled(run)
+    bundle = bundle_in(run, "board", tiny_bundle)
+    subject = bundle if of_bundle else run
+    places = [subject / "devices" / "torn.json", bundle / "result.json"]
+    for place in places:
+        atomic_write(place, "{")
+    document, result = inspected(subject)
+    assert isinstance(result.exception, ArtifactError)
+    assert document["classes"]
+    assert sorted(line.partition(": ")[0] for line in document["damaged"]) == sorted(
+        map(str, places)
+    )
+    assert document["num_verified"] > 0
+    assert document["next"] == document["mend"]
+
+
+def test_what_comes_next_is_with_the_newest_bundle_of_the_runs_student(
+    run: Path, tiny_bundle: Bundle
+) -> None:
+    distilled(run)
+    for age_s, name in enumerate(("c-newest", "d-older")):
+        manifest = bundle_in(run, name, tiny_bundle) / "manifest.json"
+        os.utime(manifest, (1e9 - age_s, 1e9 - age_s))
+    bundle_in(run, "a-earlier", tiny_bundle, b"earlier student")
+    silent = bundle_in(run, "b-silent", tiny_bundle) / "manifest.json"
+    atomic_write(silent, json.dumps({**tiny_bundle.manifest, "provenance": {}}))
+    document, _ = inspected(run)
+    assert document["next"] == bundle_step(run / "bundles" / "c-newest")
+    told = "; holds an earlier student of the run"
+    earlier = [name for name, gate in document["gates"].items() if gate.endswith(told)]
+    assert earlier == ["a-earlier", "b-silent"]
+    distilled(run, b"another")
+    assert shlex.split(inspected(run)[0]["next"])[1] == "export"
+
+
+def test_a_bundle_is_told_by_target_models_and_gate(tiny_bundle: Bundle) -> None:
+    document, result = inspected(tiny_bundle.folder)
+    assert result.exit_code == 0
+    assert (document["kind"], document["target"]) == ("bundle", "tiny-board")
+    assert set(document["models"]) == {"fp32", "int8"}
+    assert document["num_verified"] == len(tiny_bundle.manifest["files"])
+    assert "check.pyz" in document["next"]

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dfkd_edge.cli import app
+from dfkd_edge.machine.doctor import Check, examine, worst
+
+
+def named(checks: list[Check]) -> dict[str, Check]:
+    return {check.name: check for check in checks}
+
+
+@pytest.fixture
+def old_machine(tmp_path: Path) -> Path:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cpuinfo").write_text(
+        "model name : Old CPU\nflags : fpu sse2 avx2 avx512_bf16\n", encoding="utf-8"
+    )
+    (tmp_path / "proc" / "meminfo").write_text(
+        "MemTotal: 4000000 kB\nMemAvailable: 500000 kB\nSwapFree: 0 kB\n", encoding="utf-8"
+    )
+    return tmp_path
+
+
+def test_the_doctor_names_what_a_processor_and_a_memory_lack(old_machine: Path) -> None:
+    checks = named(examine(old_machine))
+    assert (checks["AVX2"].status, checks["bfloat16"].status) == ("ok", "ok")
+    assert checks["VNNI"].status == "note"
+    assert "saturate" in checks["VNNI"].advice
+    assert checks["memory"].status == "warning"
+    assert checks["memory"].value == "0.5 GiB free, 0.0 GiB of swap"
+    assert all(check.advice for check in checks.values() if check.status != "ok")
+
+
+def test_the_doctor_knows_a_jetson_whose_tensorrt_is_out_of_sight(old_machine: Path) -> None:
+    (old_machine / "etc").mkdir()
+    release = "# R36 (release), REVISION: 4.3, GCID: 1, BOARD: generic\n"
+    (old_machine / "etc" / "nv_tegra_release").write_text(release, encoding="utf-8")
+    lacking = named(examine(old_machine))
+    assert "JetPack 6.2" in lacking["jetson"].value
+    assert "apt-get install" in lacking["tensorrt"].advice
+    (old_machine / "usr" / "lib" / "python3.10" / "dist-packages" / "tensorrt").mkdir(parents=True)
+    assert "--system-site-packages" in named(examine(old_machine))["tensorrt"].advice
+
+
+def test_two_onnx_runtimes_at_once_are_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = examine(tmp_path)
+    assert "onnx runtimes" not in named(before)
+    package = tmp_path / "onnxruntime_gpu-1.20.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.20.0\n", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    after = examine(tmp_path)
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in named(after)["onnx runtimes"].advice
+    assert worst(after) == "lacking"
+    assert CliRunner().invoke(app, ["doctor"]).exception.exit_code == 4  # type: ignore[union-attr]
+
+
+def test_the_doctor_speaks_json() -> None:
+    document = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)
+    assert {"dfkd-edge", "processor", "packages", "memory", "disk"} <= {
+        check["name"] for check in document["checks"]
+    }
+
+
+@pytest.fixture
+def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for variable in ("HF_HOME", "HF_HUB_CACHE", "TORCH_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    ours = ("dfkd-edge/engines/a.engine", "dfkd-edge/drawings/a.safetensors")
+    for path in (*ours, "huggingface/hub/blobs/w", "torch/hub/w"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_bytes(b"x" * 1000)
+    (tmp_path / "huggingface" / "hub" / "link").symlink_to("blobs/w")
+    return tmp_path
+
+
+def test_cache_info_measures_every_cache(caches: Path) -> None:
+    document = json.loads(CliRunner().invoke(app, ["cache", "info", "--json"]).stdout)
+    sizes = {cache["name"]: cache["bytes"] for cache in document["caches"]}
+    assert sizes["engines"] == sizes["drawings"] == sizes["torch"] == 1000
+    assert 1000 < sizes["huggingface"] < 1020  # the link counts as a link
+
+
+def test_clean_deletes_our_own_caches_only_unless_another_is_named(caches: Path) -> None:
+    shown = CliRunner().invoke(app, ["cache", "clean", "--dry-run", "--json"])
+    assert json.loads(shown.stdout)["deleted"] is False
+    assert (caches / "dfkd-edge" / "engines" / "a.engine").exists()
+    assert CliRunner().invoke(app, ["cache", "clean", "--yes"]).exit_code == 0
+    assert not any((caches / "dfkd-edge").iterdir())
+    assert (caches / "torch" / "hub" / "w").exists()
+    assert CliRunner().invoke(app, ["cache", "clean", "torch", "-y"]).exit_code == 0
+    assert not (caches / "torch" / "hub").exists()
+    assert (caches / "huggingface" / "hub" / "blobs" / "w").exists()
+
+
+def test_a_shell_can_complete_verbs() -> None:
+    words = {"COMP_WORDS": "dfkd-edge insp", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("dfkd-edge")],
+        env=os.environ | words | {"_DFKD_EDGE_COMPLETE": "complete_bash"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["inspect"]

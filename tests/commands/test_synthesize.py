@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dfkd_edge.commands.synthesize import outcome
+from dfkd_edge.console import ConsoleReporter, make_console
+from dfkd_edge.errors import ConfigError
+from dfkd_edge.interfaces import WorkShare
+from dfkd_edge.pipeline import synthesize
+from dfkd_edge.preflight import DistillRequest, plan_synthesize
+from dfkd_edge.runs.run_dir import open_run
+from dfkd_edge.runs.shares import shards_of_job, work_share
+
+SETTINGS = (
+    'synthesis.method="per-image"',
+    "synthesis.image_size_px=32",
+    "synthesis.num_images=32",
+    "synthesis.num_optimisation_steps=1",
+    "synthesis.num_views=1",
+    'prompts.method="base"',
+)
+
+
+def run_synthesize(classes: Path, output: Path, shard: str | None) -> dict[str, Any]:
+    overrides = (*SETTINGS, f"classes={json.dumps(str(classes))}")
+    plan = plan_synthesize(DistillRequest(overrides=overrides, output=output))
+    return synthesize(plan, work_share(shard), ConsoleReporter(make_console(quiet=True)))
+
+
+def shards(run: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted((run / "surrogates").glob("shard-*"))]
+
+
+def test_a_share_joins_the_job_of_the_batch_system_with_the_rank_of_torchrun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert work_share(None) == work_share("1/1") == WorkShare(0, 1)
+    assert work_share("3/8") == WorkShare(2, 8)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert work_share("3/8") == WorkShare(5, 16)
+    assert shards_of_job(WorkShare(4, 16), num_shards=40) == [4, 5, 20, 21, 36, 37]
+    for wrong in ("0/2", "3/2", "1", "a/b"):
+        with pytest.raises(ConfigError, match="no share"):
+            work_share(wrong)
+
+
+def test_two_jobs_make_the_set_of_one_and_the_last_one_closes_the_stage(
+    tmp_path: Path, quickstart: Path
+) -> None:
+    whole = run_synthesize(quickstart, tmp_path / "whole", None)
+    assert whole["surrogates"]["num_candidates"] == 32
+    assert " of 32 images kept in " in outcome(whole)
+    assert "shard" not in outcome(whole)
+    first = run_synthesize(quickstart, tmp_path / "split", "2/2")
+    assert (first["num_shards_missing"], first["surrogates"]) == (1, None)
+    assert len(shards(tmp_path / "split")) == 1
+    assert outcome(first).startswith("1 of 2 shards are in ")
+    second = run_synthesize(quickstart, tmp_path / "split", "1/2")
+    assert second["surrogates"] == whole["surrogates"]
+    assert shards(tmp_path / "split") == shards(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_make_the_set_of_one_and_the_first_speaks(
+    tmp_path: Path, quickstart: Path
+) -> None:
+    settings = [part for text in SETTINGS for part in ("--set", text)]
+    verb = ["-m", "dfkd_edge", "synthesize", "--classes", str(quickstart), "--json", *settings]
+
+    def document(*launcher: str, run: str) -> dict[str, Any]:
+        command = [sys.executable, *launcher, *verb, "-o", str(tmp_path / run), "--workers", "2"]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        spoken: dict[str, Any] = json.loads(result.stdout)
+        return spoken
+
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    alone = document(run="alone")
+    assert document(*torchrun, run="together")["surrogates"] == alone["surrogates"]
+    assert shards(tmp_path / "together") == shards(tmp_path / "alone")
+
+
+def test_a_share_that_waits_for_the_run_says_for_whom_and_goes_on(
+    tmp_path: Path, quickstart: Path
+) -> None:
+    run = tmp_path / "run"
+    first = run_synthesize(quickstart, run, "2/2")
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    program = [sys.executable, "-m", "dfkd_edge", "synthesize", "--classes", str(quickstart)]
+    command = [*program, "-o", str(run), "--shard", "1/2", *settings, "--json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        with open_run(run, manifest["run_key"], resume=True, exist_ok=False):
+            said = ""
+            while f"waiting for process {os.getpid()} on " not in said:
+                said = process.stderr.readline()
+                assert said, "it ended without a word"
+        document = json.loads(process.communicate()[0])
+    assert (first["num_shards_missing"], document["num_shards_missing"]) == (1, 0)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from dfkd_edge.deployment.float_layers import Sensitivity, _fewest, repair
+from dfkd_edge.errors import ConversionError
+from dfkd_edge.interfaces import Progress
+from dfkd_edge.validation.gate import Verdict
+from dfkd_edge.validation.statistics import paired_drop
+
+NODES = tuple("abcdefghijkl")
+HARM = dict(zip(NODES, (9, 7, 5, 3, 2, 1, 1, 0, 0, 0, 0, 0), strict=True))
+"""Images that each layer loses of 100 while it is in INT8."""
+
+
+class Silence:
+    """Keeps what is said beside the bar."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.said.append(note)
+
+    @contextlib.contextmanager
+    def stage(self, name: str, total: int, done: int = 0) -> Iterator[Progress]:
+        yield self
+
+    def note(self, text: str) -> None: ...
+
+
+def _judge(float_nodes: frozenset[str], max_drop: float) -> Verdict:
+    lost = sum(harm for node, harm in HARM.items() if node not in float_nodes)
+    return _judged(lost / 100, max_drop)
+
+
+def _judged(drop: float, max_drop: float) -> Verdict:
+    before = np.ones(100, np.bool_)
+    loss = paired_drop(before, np.arange(100) >= round(100 * drop))
+    return Verdict(loss.drop.mean <= max_drop, max_drop, "d", "onnx-int8", "agreement", loss)
+
+
+RANKED = tuple(Sensitivity(node, 1.0, -HARM[node]) for node in NODES)
+
+
+@pytest.mark.parametrize("fewest", range(1, 17))
+def test_doubling_and_halving_find_the_fewest_with_few_trials(fewest: int) -> None:
+    tried: list[int] = []
+
+    def passes(count: int) -> bool:
+        tried.append(count)
+        return count >= fewest
+
+    assert _fewest(passes, 16) == fewest
+    assert len(tried) == len(set(tried)) <= 8
+
+
+def test_nothing_passes_when_the_limit_does_not() -> None:
+    assert _fewest(lambda count: False, 5) is None
+
+
+def test_the_fewest_layers_that_leave_half_of_the_limit_go_back_to_float() -> None:
+    report = repair(RANKED, len(NODES), lambda f: _judge(f, 0.15), 0.28, Silence())
+    assert report.passed
+    assert report.float_nodes == ("a", "b", "c")
+    assert report.drop_after == pytest.approx(0.07)
+
+
+def test_where_half_of_the_limit_is_out_of_reach_the_smallest_graph_within_it_is_taken() -> None:
+    report = repair(RANKED, len(NODES), lambda f: _judge(f, 0.05), 0.28, Silence())
+    assert report.passed
+    assert report.drop_after == pytest.approx(0.04)
+    wide = tuple(f"n{number}" for number in range(30))  # one layer suffices, more change nothing
+    ranked = tuple(Sensitivity(node, 1.0, 0.0) for node in wide)
+    harm = {frozenset[str](): 0.28}
+    report = repair(ranked, len(wide), lambda f: _judged(harm.get(f, 0.04), 0.05), 0.28, Silence())
+    assert report.passed
+    assert report.float_nodes == ("n0",)
+
+
+def test_figures_of_the_repair_say_that_they_are_not_the_gates() -> None:
+    listener = Silence()
+    report = repair(RANKED, len(NODES), lambda f: _judge(f, 0.15), 0.28, listener)
+    said = [*listener.said, report.sentence()]
+    assert said[-1].startswith(
+        "repair: 3 of 12 layers back to float, drop 28.00 -> 7.00 points of "
+    )
+    assert len(said) > 2
+    assert all(line.endswith(" on views to choose by, not the gate's") for line in said)
+
+
+def test_a_third_of_the_layers_is_the_limit_and_the_best_graph_is_named() -> None:
+    report = repair(RANKED, len(NODES), lambda f: _judge(f, 0.0), 0.28, Silence())
+    assert not report.passed
+    assert len(report.float_nodes) == 4
+    assert report.drop_after == pytest.approx(0.04)
+    assert report.document()["num_quantizable"] == 12
+
+
+def test_layers_that_cannot_be_left_in_float_end_no_repair() -> None:
+    def judge(float_nodes: frozenset[str]) -> Verdict:
+        raise ConversionError("no such graph")
+
+    report = repair(RANKED, len(NODES), judge, 0.28, Silence())
+    assert (report.passed, report.float_nodes, report.drop_after) == (False, (), 0.28)
+    nothing = repair((), len(NODES), judge, 0.28, Silence())
+    assert nothing.num_graphs == 0
+    assert nothing.sentence().endswith("no graph could be made with layers in float")
+
+
+def test_a_repair_that_puts_nothing_back_says_what_was_tried() -> None:
+    report = repair(RANKED, len(NODES), lambda f: _judged(0.3, 0.05), 0.28, Silence())
+    assert report.float_nodes == ()
+    tried = f"none of the {report.num_graphs} graphs tried with layers in float loses less"
+    assert report.sentence().endswith(tried)

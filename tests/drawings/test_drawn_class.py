@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import pytest
+
+from dfkd_edge.class_names import parse_class_names
+from dfkd_edge.config.settings import SynthesisConfig, TeacherConfig
+from dfkd_edge.drawings.drawn_class import (
+    DrawnClass,
+    drawings_note,
+    drawings_text,
+    drawn_classes,
+    read_drawn_class,
+)
+from dfkd_edge.drawings.memory import DrawingMemory
+from dfkd_edge.drawings.names import carries_name, is_kind_of, is_of_qualifier
+from dfkd_edge.networks.teacher import load_teacher
+from dfkd_edge.runs.context import StageContext
+from dfkd_edge.synthesis.amortized import uses_drawings
+
+
+@pytest.mark.parametrize(
+    ("drawing", "name", "prompt"),
+    [
+        ("guide dog", "dog", ""),
+        ("hands", "Hand", ""),
+        ("tooth brush", "toothbrush", ""),
+        ("couch", "sofa", ""),
+        ("automobile", "car", ""),
+        ("crane", "crane, bird", ""),
+        ("computer mouse", "mouse", "a photo of a computer mouse"),
+        ("bird", "crow", "a photo of a crow, a black bird"),
+    ],
+)
+def test_a_name_is_carried_whole_as_a_synonym_or_in_the_prompt(
+    drawing: str, name: str, prompt: str
+) -> None:
+    assert carries_name(drawing, name, prompt)
+
+
+@pytest.mark.parametrize(
+    ("drawing", "name"),
+    [("wheel", "wheelbarrow"), ("dog", "guide dog"), ("traffic", "traffic light"), ("dog", "犬")],
+)
+def test_a_part_of_a_name_or_a_neighbour_does_not_carry_it(drawing: str, name: str) -> None:
+    assert not carries_name(drawing, name)
+
+
+@pytest.mark.parametrize(
+    ("drawing", "name", "is_kind"),
+    [
+        ("elephant", "African elephant", True),
+        ("clocks", "digital clock", True),
+        ("fox squirrel", "eastern fox squirrel, Sciurus niger", True),
+        ("wheel", "wheelbarrow", False),
+        ("manhole", "manhole cover", False),
+        ("elephant", "elephant", False),
+    ],
+)
+def test_a_kind_is_how_the_name_of_a_class_ends(drawing: str, name: str, is_kind: bool) -> None:
+    assert is_kind_of(drawing, name) is is_kind
+
+
+@pytest.mark.parametrize(
+    ("drawing", "name", "is_left_out"),
+    [
+        ("horizontal traffic", "traffic cone", True),
+        ("fire", "fire extinguisher", True),
+        ("hand", "hand truck", True),
+        ("fire engine", "fire truck", False),
+        ("pickup truck", "hand truck", False),
+        ("wheel", "wheelbarrow", False),
+        ("fire", "fire", False),
+        ("crane", "crane, bird", False),
+    ],
+)
+def test_what_only_qualifies_a_class_is_left_out(
+    drawing: str, name: str, is_left_out: bool
+) -> None:
+    assert is_of_qualifier(drawing, name) is is_left_out
+
+
+WHEELS = DrawnClass("wheelbarrow", {"wheel": 6}, 0)
+HORSE = DrawnClass("horse", {"horse": 7, "horse racing": 9}, 16)
+COMPUTER = DrawnClass("computer", {"computer": 1, "laptop": 7}, 1)
+ONE, NONE = DrawnClass("fork", {"fork": 1}, 1), DrawnClass("hoe", {}, 0)
+
+
+def test_a_class_is_drawn_as_another_where_next_to_no_drawing_is_of_its_name() -> None:
+    drawn = [WHEELS, HORSE, COMPUTER, ONE, NONE]
+    assert [each.is_of_others for each in drawn] == [True, False, True, False, False]
+    assert not DrawnClass("fork", {"fork": 1, "knife": 1}, 1).is_of_others
+    assert not DrawnClass("African elephant", {"elephant": 9, "trunk": 8}, 0, 9).is_of_others
+    assert drawings_text(drawn) == (
+        "wheelbarrow 6 (wheel), horse 16 (horse racing, horse), computer 8 (laptop, computer), "
+        "fork 1, hoe 0"
+    )
+    assert drawings_note(drawn) == (
+        "drawings of another name: wheelbarrow (wheel), computer (laptop, computer); no drawing or "
+        "only one of: fork, hoe; dfkd-edge classes lint says more"
+    )
+    assert drawings_note([HORSE]) == ""
+
+
+def test_a_long_list_names_only_what_is_missing_or_of_another_name() -> None:
+    text = drawings_text([HORSE] * 18 + [WHEELS, NONE])
+    assert text == "19 of 20 classes; none for hoe; of another name for wheelbarrow 6 (wheel)"
+
+
+def test_a_summary_gives_back_what_it_keeps() -> None:
+    entry = {"name": "horse", "num_drawn": 3, **HORSE.document()}
+    assert read_drawn_class(entry) == HORSE
+    assert read_drawn_class({"name": "horse"}).named == {}
+
+
+def drawn(lines: str, context: StageContext) -> list[DrawnClass]:
+    teacher = load_teacher(TeacherConfig(), parse_class_names(lines, "classes"))
+    memory = DrawingMemory(teacher, context.reporter)
+    return drawn_classes(memory, teacher.classes, teacher.head_KD)
+
+
+def test_no_class_starts_from_drawings_of_what_qualifies_it(context: StageContext) -> None:
+    cone, extinguisher, ladder = drawn("traffic cone\nfire extinguisher\nladder\n", context)
+    assert not [name for name in cone.named if "traffic" in name]
+    assert set(extinguisher.named) == {"fire extinguisher"}
+    assert ladder.num_own
+
+
+def test_a_wheelbarrow_is_drawn_as_a_wheel(context: StageContext) -> None:
+    wheels, tractor = drawn("wheelbarrow\ntractor\n", context)
+    assert (wheels.num_own, set(wheels.named)) == (0, {"wheel"})
+    assert tractor.num_own == tractor.num_drawings > 1
+
+
+def test_drawings_are_used_only_by_the_embedded_prior() -> None:
+    assert uses_drawings("mini", SynthesisConfig())
+    assert not uses_drawings("mini", SynthesisConfig(exemplar_share=0))
+    assert not uses_drawings("mini", SynthesisConfig(method="per-image"))
+    assert not uses_drawings("ViT-B-32", SynthesisConfig())

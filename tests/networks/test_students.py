@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dfkd_edge.artifacts import StudentArtifact
+from dfkd_edge.errors import ArtifactError, ConfigError
+from dfkd_edge.files import atomic_write
+from dfkd_edge.networks.students import build_student, load_student, student_tensors
+from dfkd_edge.networks.teacher import Teacher
+
+
+def test_the_default_student_is_a_third_of_the_teacher_or_less(teacher: Teacher) -> None:
+    student = build_student("mini", "random", teacher.head_KD, teacher.logit_scale)
+    assert student.num_parameters * 3 <= teacher.num_image_parameters
+
+
+def test_start_weights_already_agree_with_the_teacher(teacher: Teacher) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = F.interpolate(torch.rand(16, 3, 6, 6, generator=generator), size=128, mode="bicubic")
+    image = image.clamp(0, 1)
+    cosine = {}
+    with torch.no_grad():
+        for init in ("pretrained", "random"):
+            student = build_student("mini", init, teacher.head_KD, teacher.logit_scale).eval()
+            cosine[init] = float((student.embed(image) * teacher.embed_images(image)).sum(1).mean())
+    assert cosine["pretrained"] > cosine["random"] + 0.3
+
+
+def test_a_saved_student_gives_the_same_logits(teacher: Teacher, tmp_path: Path) -> None:
+    student = build_student("mini", "random", teacher.head_KD, teacher.logit_scale).eval()
+    settings = {
+        "timm_name": student.timm_name,
+        "image_size_px": student.image_size_px,
+        "classes": list(teacher.classes.names),
+        "embed_dim": teacher.embed_dim,
+        "logit_scale": student.logit_scale,
+    }
+    artifact = StudentArtifact(tmp_path, settings)
+    artifact.save_settings()
+    atomic_write(artifact.weights, student_tensors(student))
+    loaded = load_student(StudentArtifact.load(tmp_path))
+    image = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(image), student(image))
+
+
+def test_damaged_weights_are_reported(teacher: Teacher, tmp_path: Path) -> None:
+    settings = {"timm_name": "resnet18", "image_size_px": 64, "classes": ["a", "b"]}
+    artifact = StudentArtifact(tmp_path, {**settings, "embed_dim": 8, "logit_scale": 1.0})
+    artifact.weights.write_bytes(b"cut short")
+    with pytest.raises(ArtifactError, match="student cannot be read"):
+        load_student(artifact)
+
+
+def test_an_unknown_student_gets_the_nearest_name(teacher: Teacher) -> None:
+    with pytest.raises(ConfigError, match="resnet18"):
+        build_student("resnet-18", "random", teacher.head_KD, 1.0)

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from safetensors.torch import save_model
+
+from dfkd_edge.class_names import ClassNames, parse_class_names
+from dfkd_edge.config.settings import PromptConfig, TeacherConfig
+from dfkd_edge.errors import ConfigError, EnvironmentLackingError
+from dfkd_edge.networks.teacher import Teacher, encode_text, load_teacher
+from dfkd_edge.prompts import diversify_prompts
+from dfkd_edge.runs.context import StageContext
+
+
+def test_the_assets_stay_within_their_size() -> None:
+    assets = Path(str(files("dfkd_edge.assets")))
+    sizes = {p: p.stat().st_size for p in assets.rglob("*") if p.is_file()}
+    assert sum(sizes.values()) <= 45e6
+    assert sum(s for p, s in sizes.items() if p.parent.name == "teacher") <= 32e6
+
+
+def test_embeddings_are_unit_rows(teacher: Teacher) -> None:
+    image = torch.rand(3, 3, 80, 100, generator=torch.Generator().manual_seed(0))
+    for embedding in (teacher.embed_images(image), teacher.embed_texts(["dog", "a red car"])):
+        assert embedding.shape[1] == teacher.embed_dim
+        torch.testing.assert_close(embedding.norm(dim=1), torch.ones(len(embedding)))
+    tokens = teacher.tokenise(["dog"])
+    for part in (tokens, tokens[:, :-1]):  # the whole context, and less
+        torch.testing.assert_close(encode_text(teacher.model, part).norm(dim=1), torch.ones(1))
+
+
+def test_no_text_gives_no_row(teacher: Teacher) -> None:
+    assert teacher.embed_texts([]).shape == (0, teacher.embed_dim)
+
+
+@pytest.mark.parametrize("kind", ["mini", "clip", "mobileclip", "siglip"])
+def test_a_text_is_embedded_as_by_the_tower_with_its_whole_context(
+    kind: str, teacher: Teacher, classes: ClassNames, small_tower: Callable[[str], Path]
+) -> None:
+    if kind != "mini":
+        teacher = load_teacher(TeacherConfig(name=str(small_tower(kind))), classes)
+    model: Any = teacher.model
+    for texts in (["dog"], ["dog", "a photo of a big red house in the cold"], ["dog " * 90]):
+        whole_ND = model.encode_text(teacher.tokenise(texts), normalize=True)
+        torch.testing.assert_close(teacher.embed_texts(texts), whole_ND)
+
+
+def test_related_names_are_nearer_than_unrelated_ones(teacher: Teacher) -> None:
+    near = [("hammer", "screwdriver"), ("apple", "pear"), ("violin", "cello"), ("bus", "truck")]
+    far = [("hammer", "pear"), ("apple", "bus"), ("violin", "truck"), ("bus", "cello")]
+
+    def cosine(pairs: list[tuple[str, str]]) -> list[float]:
+        one, two = (teacher.embed_texts([pair[k] for pair in pairs]) for k in (0, 1))
+        return [float(c) for c in (one * two).sum(1)]
+
+    assert min(cosine(near)) > max(cosine(far))
+
+
+def test_drawn_hearts_and_stars_are_told_apart() -> None:
+    """Open vocabulary on real pixels: shapes drawn here, names from no fixed list."""
+    heart, star = Image.new("RGB", (128, 128), "white"), Image.new("RGB", (128, 128), "white")
+    draw = ImageDraw.Draw(heart)
+    draw.ellipse((20, 25, 68, 73), fill="red")
+    draw.ellipse((60, 25, 108, 73), fill="red")
+    draw.polygon([(24, 60), (104, 60), (64, 110)], fill="red")
+    angle = np.arange(10) * np.pi / 5 - np.pi / 2
+    radius = np.where(np.arange(10) % 2 == 0, 52, 21)
+    points = np.stack((64 + radius * np.cos(angle), 66 + radius * np.sin(angle)), 1)
+    ImageDraw.Draw(star).polygon([(float(x), float(y)) for x, y in points], fill="gold")
+    image = torch.from_numpy(np.stack([np.asarray(heart), np.asarray(star)]))
+    judge = load_teacher(TeacherConfig(), parse_class_names("heart\nstar\n", "x"))
+    logits = judge.logits(judge.embed_images(image.permute(0, 3, 1, 2) / 255))
+    assert logits.argmax(1).tolist() == [0, 1]
+
+
+def test_a_local_open_clip_folder_gives_the_embedded_teacher(
+    tmp_path: Path, teacher: Teacher, classes: ClassNames
+) -> None:
+    source = Path(str(files("dfkd_edge.assets"))) / "teacher"
+    settings = json.loads((source / "dfkd-mini.json").read_text(encoding="utf-8"))
+    document = {"model_cfg": settings, "preprocess_cfg": {}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(document), encoding="utf-8")
+    shutil.copy(source / "dfkd-mini.safetensors", tmp_path / "open_clip_model.safetensors")
+    local = load_teacher(TeacherConfig(name=str(tmp_path)), classes)
+    torch.testing.assert_close(local.head_KD, teacher.head_KD)
+
+
+def test_an_unknown_teacher_gets_the_nearest_name(classes: ClassNames) -> None:
+    with pytest.raises(ConfigError, match="ViT-B-32"):
+        load_teacher(TeacherConfig(name="ViT-B-23"), classes)
+
+
+def test_missing_weights_are_an_environment_fault(classes: ClassNames, tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing.safetensors")
+    with pytest.raises(EnvironmentLackingError, match="missing"):
+        load_teacher(TeacherConfig(name="RN50", pretrained=missing), classes)
+
+
+def test_a_name_without_weights_lists_its_tags(classes: ClassNames) -> None:
+    for tag in ("", "laion2b_s34b_b97k"):
+        with pytest.raises(ConfigError, match="laion2b_s34b_b79k"):
+            load_teacher(TeacherConfig(name="ViT-B-32", pretrained=tag), classes)
+
+
+@pytest.mark.parametrize("kind", ["clip", "mobileclip", "siglip"])
+def test_a_folder_of_any_open_clip_class_is_a_teacher(
+    kind: str, small_tower: Callable[[str], Path], classes: ClassNames
+) -> None:
+    teacher = load_teacher(TeacherConfig(name=str(small_tower(kind))), classes)
+    image = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    assert teacher.logits(teacher.embed_images(image)).shape == (2, 3)
+
+
+@pytest.mark.slow
+def test_a_full_size_teacher_takes_a_step_of_prompts_and_embeds(
+    tmp_path: Path, classes: ClassNames, context: StageContext
+) -> None:
+    """ViT-B/32 itself, with random weights, saved and loaded as a file."""
+    torch.manual_seed(0)
+    model = open_clip.create_model("ViT-B-32", load_weights=False)
+    weights = tmp_path / "vit.safetensors"
+    save_model(model, str(weights))
+    config = TeacherConfig(name="ViT-B-32", pretrained=str(weights), templates=("{}",))
+    teacher = load_teacher(config, classes)
+    prompts = diversify_prompts(teacher, PromptConfig(num_styles=2, num_iterations=1), context)
+    assert prompts.embeddings.shape == (6, 512)
+    assert teacher.embed_images(torch.rand(1, 3, 224, 224)).shape == (1, 512)

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dfkd_edge.artifacts import load_tensors, save_tensors
+from dfkd_edge.config.settings import SynthesisConfig
+from dfkd_edge.errors import ArtifactError
+from dfkd_edge.results.kept import stand_ins_text
+from dfkd_edge.runs.surrogates import (
+    has_shard,
+    mean_distance_within_class,
+    read_surrogates,
+    selection_path,
+    shard_path,
+    write_shard,
+)
+from dfkd_edge.synthesis.decoders import SynthesisSetup
+from dfkd_edge.synthesis.selection import (
+    SHEET_LINE_PX,
+    held_out,
+    kept_candidates,
+    row_text,
+    write_contact_sheet,
+    write_selection,
+)
+from dfkd_edge.synthesis.synthesize import missing_shards
+
+
+def _candidates(seed: int, num: int = 40) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    embedding = rng.normal(size=(num, 8)).astype(np.float32)
+    return {
+        "images": rng.integers(0, 256, (num, 8, 8, 3), dtype=np.uint8),
+        "class_index": np.arange(num) % 2,
+        "style_index": np.zeros(num, np.int64),
+        "drawing_index": np.where(np.arange(num) % 4 == 0, np.arange(num) % 3, -1),
+        "embeddings": embedding / np.linalg.norm(embedding, axis=1, keepdims=True),
+        "probability": rng.random(num).astype(np.float32),
+        "is_recognised": np.arange(num) % 2 == 0,  # class 1 is never recognised
+    }
+
+
+def test_a_class_that_is_never_recognised_keeps_its_likeliest_quarter() -> None:
+    candidates = _candidates(0)
+    keep = kept_candidates(
+        candidates["class_index"], candidates["is_recognised"], candidates["probability"]
+    )
+    other = candidates["class_index"] == 1
+    assert keep[~other].all()
+    assert keep[other].sum() == 5
+    assert (
+        candidates["probability"][keep & other].min()
+        > candidates["probability"][other & ~keep].max()
+    )
+
+
+def test_shards_come_back_filtered_with_held_out_images_of_every_class(tmp_path: Path) -> None:
+    for number in range(2):
+        write_shard(tmp_path, number, "key", _candidates(number))
+    write_selection(tmp_path, 2, 0.2, "key")
+    surrogates = read_surrogates(tmp_path, 2, ("a", "b"), "key")
+    assert len(surrogates) == 40 + 10
+    assert set(surrogates.class_index[surrogates.is_heldout]) == {0, 1}
+    told = "10 of them stand-ins, which the teacher takes for another class"
+    older = {k: v for k, v in surrogates.summary.items() if k != "num_stand_ins"}
+    assert stand_ins_text(surrogates.summary) == stand_ins_text(older) == told
+    assert stand_ins_text({**surrogates.summary, "num_stand_ins": 0}) == ""
+    assert surrogates.summary["classes"][0]["num_drawn"] == 20
+    assert surrogates.summary["classes"][1] == {
+        "name": "b",
+        "num_images": 10,
+        "num_drawn": 0,
+        "acceptance": 0.0,
+    }
+    with Image.open(write_contact_sheet(tmp_path, surrogates)) as sheet:
+        assert sheet.height >= 2 * 3 * SHEET_LINE_PX  # images of 8 px leave room for the text
+    rows = [row_text(entry) for entry in surrogates.summary["classes"]]
+    assert rows[0] == ("a", "100% recognised", "40 kept, 20 drawn")
+    assert rows[1] == ("b", "0% recognised", "10 kept")
+
+
+def test_a_shard_counts_only_for_its_key_and_when_whole(tmp_path: Path) -> None:
+    write_shard(tmp_path, 0, "key", _candidates(0))
+    assert has_shard(tmp_path, 0, "key")
+    assert not has_shard(tmp_path, 0, "other")
+    path = shard_path(tmp_path, 0)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert not has_shard(tmp_path, 0, "key")
+    with pytest.raises(ArtifactError, match="shard-00000"):
+        write_selection(tmp_path, 1, 0.2, "key")
+
+
+def test_images_of_another_version_are_one_clear_error(tmp_path: Path) -> None:
+    candidates = _candidates(0)
+    del candidates["drawing_index"]
+    write_shard(tmp_path, 0, "key", candidates)
+    with pytest.raises(ArtifactError, match="made by another version"):
+        write_selection(tmp_path, 1, 0.2, "key")
+
+
+def test_what_is_held_out_was_decided_once_and_is_read(tmp_path: Path) -> None:
+    write_shard(tmp_path, 0, "key", _candidates(0))
+    with pytest.raises(ArtifactError, match="selected by another version"):
+        read_surrogates(tmp_path, 1, ("a", "b"), "key")
+    selection = load_tensors(write_selection(tmp_path, 1, 0.2, "key"))
+    first = read_surrogates(tmp_path, 1, ("a", "b"), "key")
+    selection["is_heldout"] = ~selection["is_heldout"]  # as another version might have decided
+    save_tensors(selection_path(tmp_path), selection, {"key": "key"})
+    write_selection(tmp_path, 1, 0.2, "key")  # the stage is closed again: another file was lost
+    surrogates = read_surrogates(tmp_path, 1, ("a", "b"), "key")
+    assert surrogates.is_heldout.tolist() == selection["is_heldout"].tolist()
+    assert surrogates.summary["num_heldout"] == selection["is_heldout"].sum()
+    assert surrogates.summary["content"] != first.summary["content"]  # another student's images
+    write_selection(tmp_path, 1, 0.2, "another key")
+    again = read_surrogates(tmp_path, 1, ("a", "b"), "key")
+    assert again.is_heldout.tolist() == first.is_heldout.tolist()
+
+
+def test_shards_of_a_decoder_that_was_replaced_are_made_anew(
+    tmp_path: Path, make_setup: Callable[..., SynthesisSetup]
+) -> None:
+    decoder = tmp_path / "vqgan.ckpt"
+    decoder.write_bytes(b"1")
+    setup = make_setup(SynthesisConfig(decoder=str(decoder), num_images=32))
+    write_shard(setup.folder, 0, setup.key, _candidates(0, 32))
+    assert missing_shards(setup) == []
+    decoder.write_bytes(b"2")
+    assert missing_shards(setup) == [0]
+
+
+def test_distance_within_a_class_is_the_mean_over_pairs() -> None:
+    embedding = np.array([[1, 0], [0, 1], [1, 0], [1, 0]], np.float32)
+    assert mean_distance_within_class(embedding, np.array([0, 0, 1, 1])) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("num_classes", [2, 12, 100, 1000])
+def test_lists_of_every_length_leave_images_for_evaluation(num_classes: int) -> None:
+    label_N = np.random.default_rng(0).permutation(np.arange(2400) % num_classes)
+    heldout_N = held_out(label_N, label_N * 0 - 1, 0.08)
+    assert 0.05 <= heldout_N.mean() <= 0.09
+    if num_classes <= 100:  # 24 images a class and more
+        assert set(label_N[heldout_N]) == set(label_N)
+
+
+def test_even_the_smallest_set_holds_one_image_out() -> None:
+    assert held_out(np.arange(3), np.full(3, -1), 0.08).sum() == 1
+
+
+@pytest.mark.parametrize(("num_drawn", "num_plain", "num_apart"), [(188, 21, 10), (100, 100, 16)])
+def test_a_class_of_few_drawings_gives_other_images_in_their_place(
+    num_drawn: int, num_plain: int, num_apart: int
+) -> None:
+    drawing_N = np.concatenate([np.arange(num_drawn) % 4, np.full(num_plain, -1)])
+    heldout_N = held_out(np.zeros(len(drawing_N), np.int64), drawing_N, 0.08)
+    assert heldout_N.sum() == num_apart
+    assert not heldout_N[drawing_N >= 0].any()
+
+
+@pytest.mark.parametrize(("num_drawings", "num_apart"), [(7, 0), (8, 1), (12, 1), (40, 3)])
+def test_a_drawing_is_held_out_with_all_its_images(num_drawings: int, num_apart: int) -> None:
+    label_N = np.random.default_rng(0).permutation(np.arange(2400) % 2)
+    drawing_N = np.random.default_rng(1).integers(-1, num_drawings, 2400)
+    heldout_N = held_out(label_N, drawing_N, 0.08)
+    for label in range(2):
+        mine_N = (label_N == label) & (drawing_N >= 0)
+        apart = set(drawing_N[mine_N & heldout_N])
+        assert len(apart) == num_apart
+        assert not apart & set(drawing_N[mine_N & ~heldout_N])
+        plain_N = (label_N == label) & (drawing_N < 0)
+        assert 0 < heldout_N[plain_N].mean() <= (0.1 if num_apart else 0.5)

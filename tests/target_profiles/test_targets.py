@@ -1,0 +1,243 @@
+"""The shipped target data, the names that lead to it, and boards of the user's own."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dfkd_edge.cli import app
+from dfkd_edge.errors import ConfigError
+from dfkd_edge.plugins import load_exporter
+from dfkd_edge.target_profiles.files import FIELD_KINDS, read_target_file
+from dfkd_edge.target_profiles.lookup import list_modules, list_targets, load_target
+from dfkd_edge.target_profiles.profile import QuantizationSpec
+
+DATA = Path(__file__).parents[1] / "targets"
+FILES = [*DATA.glob("*/*.toml")]
+MODULES = {
+    *("nano", "tx2", "tx2-nx", "xavier-nx-8gb", "xavier-nx-16gb"),
+    *("agx-xavier-32gb", "agx-xavier-64gb", "agx-orin-32gb", "agx-orin-64gb", "t4000", "t5000"),
+    *("orin-nano-4gb", "orin-nano-8gb", "orin-nano-4gb-super", "orin-nano-8gb-super"),
+    *("orin-nx-8gb", "orin-nx-16gb", "orin-nx-8gb-super", "orin-nx-16gb-super"),
+}
+BOARDS = {"raspberry-pi-5", "intel-n100", "x86-cpu"}
+runner = CliRunner()
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "my_board.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_every_field_of_the_data_states_its_source(path: Path) -> None:
+    if path.parent.name == "quantization":
+        return
+    for key, fact in read_target_file(path).facts.items():
+        assert not fact.source.startswith("stated in"), key
+        assert fact.source, key
+
+
+def test_every_field_is_explained_and_no_other() -> None:
+    text = (DATA / "README.md").read_text(encoding="utf-8")
+    table = text.partition("## Fields")[2]
+    explained = set(
+        re.findall(r"`([a-z0-9_]+)`", "\n".join(re.findall(r"^\| (.+?) \|", table, re.M)))
+    )
+    assert explained == {*FIELD_KINDS, "base", "power_modes"}
+
+
+def test_the_promised_modules_and_boards_are_there() -> None:
+    names = list_modules()
+    assert {name for name, jetpacks in names.items() if jetpacks} == MODULES
+    assert {name for name, jetpacks in names.items() if not jetpacks} == BOARDS
+
+
+def test_every_target_joins_into_a_sound_profile() -> None:
+    used = set()
+    for name in list_targets():
+        profile = load_target(name)
+        assert profile.name == name
+        assert ("int8" in profile.precisions) == (profile.quantization is not None)
+        assert bool(profile.no_int8_reason) == (profile.quantization is None)
+        assert profile.min_calibration_images >= 500
+        assert sum(mode.is_default for mode in profile.power_modes) <= 1
+        if profile.backend == "tensorrt":
+            assert profile.tensorrt is not None
+            strong = int(profile.tensorrt.split(".")[0]) >= 11
+            assert profile.typing == ("strong" if strong else "weak")
+        used.add(name.partition("@jp")[2])
+    assert used - {""} == {path.stem for path in (DATA / "jetpacks").glob("*.toml")}
+
+
+@pytest.mark.parametrize(
+    ("name", "full_name", "tensorrt", "best"),
+    [
+        ("jetson", "orin-nano-8gb-super@jp6.2", "10.3", "int8"),
+        ("nano", "nano@jp4.6.6", "8.2", "fp16"),
+        ("tx2@jp4.6", "tx2@jp4.6", "8.0", "fp16"),
+        ("xavier-nx-8gb", "xavier-nx-8gb@jp5.1.6", "8.5", "int8"),
+        ("orin-nano-8gb", "orin-nano-8gb@jp6.2.2", "10.3", "int8"),
+        ("t5000", "t5000@jp7.2.2", "10.16", "int8"),
+        ("agx-orin-64gb@jp7.2.2", "agx-orin-64gb@jp7.2.2", "10.16", "int8"),
+        ("agx-orin-64gb@jp7.2.2-trt11", "agx-orin-64gb@jp7.2.2-trt11", "11.4", "int8"),
+    ],
+)
+def test_a_name_leads_to_one_module_on_one_jetpack(
+    name: str, full_name: str, tensorrt: str, best: str
+) -> None:
+    profile = load_target(name)
+    assert profile.name == full_name
+    assert (profile.tensorrt or "").startswith(tensorrt)
+    assert profile.best_precision == best
+
+
+def test_tensorrt_11_is_a_choice_on_the_same_jetpack() -> None:
+    stock, newer = load_target("t5000@jp7.2.2"), load_target("t5000@jp7.2.2-trt11")
+    assert stock.jetpack == newer.jetpack == "7.2.2"
+    assert (stock.typing, newer.typing) == ("weak", "strong")
+
+
+def test_quantization_follows_the_runtime() -> None:
+    tensorrt, vnni = load_target("jetson").quantization, load_target("intel-n100").quantization
+    plain, arm = load_target("x86-cpu").quantization, load_target("raspberry-pi-5").quantization
+    assert tensorrt == QuantizationSpec(
+        name="tensorrt-qdq", activation_dtype="int8", activation_symmetric=True
+    )
+    assert vnni is not None
+    assert plain is not None
+    assert arm is not None
+    assert (vnni.activation_dtype, vnni.reduce_range) == ("uint8", False)
+    assert (plain.activation_dtype, plain.reduce_range) == ("uint8", True)
+    assert (arm.activation_dtype, arm.activation_symmetric) == ("uint8", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("orin-nano-8bg", "did you mean orin-nano-8gb"),
+        ("orin-nano-8gb@6.2", "did you mean orin-nano-8gb@jp6.2"),
+        ("jetsn", "did you mean jetson"),
+        ("orin", "name one of orin-nx-8gb, orin-nx-16gb, agx-orin-32gb, agx-orin-64gb, orin-nano"),
+        ("Jetson Orin Nano@jp6.2", "name one of orin-nano-4gb, orin-nano-8gb, orin-nano-4gb-super"),
+        ("thor", "did you mean t5000?"),
+        ("x86-cpu@jp6.2", "did you mean x86-cpu"),
+        (
+            "nano@jp6.2",
+            "JetPack 6.2 never shipped for nano (nano@jp6.2): those that did: nano@jp4.6,",
+        ),
+        ("orin-nano-8gb-super@jp6.1", "those that did: orin-nano-8gb-super@jp6.2,"),
+        ("agx-orin-64gb@jp7.0", "those that did: agx-orin-64gb@jp5.1.1,"),
+        ("t5000@jp", "JetPack (none) never shipped for t5000"),
+        ("./missing.toml", "no such target file"),
+    ],
+)
+def test_a_wrong_name_is_refused_with_the_way_out(name: str, fault: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_target(name)
+    assert fault in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_board_of_ones_own_builds_on_a_target(tmp_path: Path) -> None:
+    text = 'base = "nano@jp4.6.1"\nram_gib = 2\n[sources]\nram_gib = "sourced: the label"\n'
+    board = load_target(write(tmp_path, text))
+    base = load_target("nano@jp4.6.1")
+    assert (board.name, board.jetpack, board.ram_gib) == ("my_board", "4.6.1", 2)
+    assert board.facts["ram_gib"].source == "the label"
+    assert (board.tensorrt, board.power_modes, board.caveats) == (
+        base.tensorrt,
+        base.power_modes,
+        base.caveats,
+    )
+    assert load_target("my_board", [tmp_path]) == board
+    assert "my_board" in list_targets([tmp_path])
+
+
+def test_a_board_builds_on_a_jetpack_alone_or_on_nothing(tmp_path: Path) -> None:
+    own = 'family = "orin"\nbackend = "tensorrt"\nsm = 87\nprecisions = ["fp32", "fp16"]\n'
+    board = load_target(write(tmp_path, f'base = "jp6.1"\n{own}'))
+    assert (board.jetpack, board.tensorrt, board.recommended_opset) == ("6.1", "10.3.0.30", 17)
+    alone = 'family = "arm"\nbackend = "onnxruntime"\nprecisions = ["fp32"]\n'
+    alone += "recommended_opset = 17\nmax_opset = 21\nmax_ir = 10\n"
+    board = load_target(write(tmp_path, alone))
+    assert board.quantization is None
+    assert board.facts["family"].evidence == "unverified"
+
+
+def test_the_dla_is_refused_where_it_is_not_and_loses_int8_before_tensorrt_11(
+    tmp_path: Path,
+) -> None:
+    board = load_target(write(tmp_path, 'base = "orin-nx-16gb@jp6.2"\nuse_dla = true\n'))
+    assert board.best_precision == "fp16"
+    assert "DLA" in board.no_int8_reason
+    newer = write(tmp_path, 'base = "agx-orin-64gb@jp7.2.2-trt11"\nuse_dla = true\n')
+    assert load_target(newer).best_precision == "int8"
+    for base, fault in (("jetson", "no DLA"), ("agx-orin-64gb@jp7.2", "no DLA compiler")):
+        with pytest.raises(ConfigError, match=fault):
+            load_target(write(tmp_path, f'base = "{base}"\nuse_dla = true\n'))
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("rma_gib = 2", "unknown field 'rma_gib' ({path}): did you mean ram_gib?"),
+        ('ram_gib = "2"', "'2' is not a number ({path}: ram_gib)"),
+        ("ram_gib = -1", "-1 is out of range 0"),
+        ("sm = true", "True is not a whole number"),
+        ('backend = "tflite"', "'tflite' is not one of tensorrt, onnxruntime"),
+        ('precisions = ["int4"]', "'int4' is not one of fp32, fp16, int8"),
+        ('precisions = ["int8", "fp32"]', "write it as ['fp32', 'int8'], best last"),
+        ("precisions = []", "[] is not a list of texts"),
+        ('tensorrt = "ten"', "'ten' is no version such as 10.3"),
+        ("max_opset = 9", "9 is out of range 13 to 25"),
+        ("recommended_opset = 25", "must not exceed max_opset"),
+        ('quantization = "tensorrt-qdc"', "did you mean tensorrt-qdq?"),
+        ('power_modes = [{ id = "0", name = "x" }]', "wrong power mode"),
+        ('power_modes = [{ id = 0, name = "x" }, { id = 0, name = "y" }]', "share a number"),
+        ('base = "jp6.2"', "not a TOML file"),
+        ('[sources]\nram_gib = "sourced: x"', "[sources] names the unknown field 'ram_gib'"),
+        ('title = "t"\n[sources]\ntitle = "a guess"', "source must begin with one of sourced:"),
+        ("= 3", "not a TOML file"),
+    ],
+)
+def test_a_wrong_board_file_names_its_field_in_one_line(
+    tmp_path: Path, line: str, fault: str
+) -> None:
+    path = write(tmp_path, f'base = "jetson"\n{line}\n')
+    with pytest.raises(ConfigError) as caught:
+        load_target(path)
+    assert fault.format(path=path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_board_that_says_too_little_is_told_what_it_lacks(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="target lacks backend, precisions, recommended_opset"):
+        load_target(write(tmp_path, 'family = "arm"\n'))
+
+
+def test_targets_show_prints_every_field_with_source_and_evidence() -> None:
+    shown = runner.invoke(app, ["targets", "show", "orin-nano-4gb-super"]).stdout
+    document = json.loads(runner.invoke(app, ["targets", "show", "jetson", "--json"]).stdout)
+    assert {"sourced", "derived", "unverified"} <= set(shown.split())
+    assert "power_mode_2" in shown
+    assert document["name"] == "orin-nano-8gb-super@jp6.2"
+    assert document["facts"]["tensorrt"]["evidence"] == "sourced"
+    assert document["quantization"]["name"] == "tensorrt-qdq"
+
+
+def test_targets_list_names_everything_that_load_target_takes() -> None:
+    document = json.loads(runner.invoke(app, ["targets", "list", "--json"]).stdout)
+    assert [name for row in document["targets"] for name in row["targets"]] == list_targets()
+    shown = runner.invoke(app, ["targets", "list"]).stdout
+    assert all(name in shown for name in (*MODULES, *BOARDS, "6.2.2 + 16", "jetson = "))
+
+
+def test_an_unknown_exporter_is_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown exporter 'onxn'"):
+        load_exporter("onxn")
