@@ -7,17 +7,22 @@ K classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dfkd_edge.config.settings import StudentInit
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.files import atomic_write, file_hash
 from dfkd_edge.target_profiles.profile import Precision
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -61,20 +66,48 @@ def read_metadata(path: Path) -> dict[str, str] | None:
         return None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _unreadable(path) from error
-    if not isinstance(document, dict):
-        raise _unreadable(path)
-    return document
-
-
 def _unreadable(path: Path) -> ArtifactError:
     return ArtifactError(
         "file of the run is missing or damaged", where=str(path), hint="run the same command again"
     )
+
+
+def _write_json(path: Path, document: Mapping[str, Any]) -> Path:
+    atomic_write(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    return path
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Parse a JSON object; what is amiss with it, or with the fields taken from it, is one error.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(document, dict):
+            raise TypeError("no JSON object")
+        yield document
+    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        raise _unreadable(path) from error
+
+
+def _taken(kind: type[DataclassInstance], document: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the fields of a dataclass from a document, which may hold more."""
+    return {field.name: document[field.name] for field in fields(kind)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diversity:
+    """How much the styles of a prompt set differ, and whether the classes survive them."""
+
+    mean_pairwise_cosine: float
+    """Among the styles of a class, mean over classes: lower is more diverse; 1 for one style."""
+    effective_rank: float
+    """exp of the entropy of the prompts' spectrum, each less the mean of its class; at least 1."""
+    class_consistency: float
+    """Share of the prompts whose nearest class, among the plain ones, is their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +122,7 @@ class PromptSet:
     """[N]"""
     style_index: Ints
     """[N]"""
-    diversity: dict[str, float]
-    """mean_pairwise_cosine, effective_rank, class_consistency."""
+    diversity: Diversity
 
     def save(self, folder: Path) -> list[Path]:
         """Write prompts.safetensors and prompts.json; returns both paths."""
@@ -106,10 +138,9 @@ class PromptSet:
         document = {
             "classes": self.class_names,
             "styles": self.style_labels,
-            "diversity": self.diversity,
+            "diversity": asdict(self.diversity),
         }
-        atomic_write(table, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-        return [weights, table]
+        return [weights, _write_json(table, document)]
 
     @classmethod
     def load(cls, folder: Path) -> PromptSet:
@@ -118,18 +149,113 @@ class PromptSet:
         Raises:
             ArtifactError: a file is missing or damaged.
         """
-        tensors, table = (
-            load_tensors(folder / "prompts.safetensors"),
-            _read_json(folder / "prompts.json"),
-        )
-        return cls(
-            tuple(table["classes"]),
-            tuple(table["styles"]),
-            tensors["embeddings"],
-            tensors["class_index"],
-            tensors["style_index"],
-            table["diversity"],
-        )
+        tensors = load_tensors(folder / "prompts.safetensors")
+        with _reading(folder / "prompts.json") as table:
+            return cls(
+                tuple(table["classes"]),
+                tuple(table["styles"]),
+                tensors["embeddings"],
+                tensors["class_index"],
+                tensors["style_index"],
+                Diversity(**_taken(Diversity, table["diversity"])),
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassCount:
+    """What became of the candidates of one class."""
+
+    name: str
+    num_images: int
+    """Kept, of which the student learns from those that are not held out."""
+    num_drawn: int
+    """Kept images that show a drawing."""
+    acceptance: float
+    """Share of the candidates that the teacher recognises."""
+    drawings: Mapping[str, int] | None = None
+    """Name in the memory -> its drawings that images start from; None where no memory is used."""
+    num_of_its_name: int = 0
+    """Of these drawings, those that carry the name of the class or a synonym."""
+    num_of_its_kind: int = 0
+    """Of these drawings, others whose name is that of its kind."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return an entry of `classes` in surrogates.json."""
+        document = asdict(self)
+        if self.drawings is None:
+            for name in ("drawings", "num_of_its_name", "num_of_its_kind"):
+                del document[name]
+        return document
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FewShotSummary:
+    """The real pictures that joined the surrogate images."""
+
+    num_pictures: int
+    num_copies: int
+    """Times that each of them stands among the training images."""
+    is_labelled: bool
+    """Whether their classes come from folders; otherwise from the teacher."""
+    num_classes: int
+    teacher_agreement: float
+    """Share of the pictures whose class is the teacher's first answer."""
+    pictures: Mapping[str, str]
+    """Path -> SHA-256 in hex."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SurrogateSummary:
+    """What surrogates.json holds."""
+
+    content: str
+    """Hash of all that the images depend on; of the real pictures too, where some joined."""
+    num_candidates: int
+    num_images: int
+    """Kept."""
+    num_heldout: int
+    """Kept, and never trained on."""
+    num_unrecognised: int
+    """Kept though the teacher does not recognise them; `num_stand_ins` in the file."""
+    acceptance: float
+    """Share of the candidates that the teacher recognises, before the filter."""
+    mean_distance_within_class: float
+    """Mean of 1 - cosine over pairs of kept images of a class, mean over classes."""
+    classes: tuple[ClassCount, ...]
+    few_shot: FewShotSummary | None = None
+    """In memory and in `--json` alone: the file describes the surrogates as they were made."""
+
+    @property
+    def num_learning(self) -> int:
+        """Kept images that are not held out."""
+        return self.num_images - self.num_heldout
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of surrogates.json."""
+        document = {
+            "num_stand_ins" if name == "num_unrecognised" else name: value
+            for name, value in asdict(self).items()
+        }
+        document["classes"] = [entry.to_json() for entry in self.classes]
+        if self.few_shot is None:
+            del document["few_shot"]
+        return document
+
+    def save(self, folder: Path) -> Path:
+        """Write surrogates.json and return its path."""
+        return _write_json(folder / "surrogates.json", self.to_json())
+
+    @classmethod
+    def load(cls, folder: Path) -> SurrogateSummary:
+        """Read surrogates.json.
+
+        Raises:
+            ArtifactError: it is missing or damaged.
+        """
+        with _reading(folder / "surrogates.json") as document:
+            renamed = {**document, "num_unrecognised": document["num_stand_ins"], "few_shot": None}
+            classes = tuple(ClassCount(**entry) for entry in document["classes"])
+            return cls(**{**_taken(cls, renamed), "classes": classes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +274,51 @@ class SurrogateSet:
     """[N, D], the teacher's, unit rows."""
     is_heldout: NDArray[np.bool_]
     """[N], never trained on."""
-    summary: dict[str, Any]
-    """Counts, acceptance and diversity; what surrogates.json holds."""
+    summary: SurrogateSummary
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.images)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudentSettings:
+    """What student.json holds: all that is needed to build and feed the network, and its origin."""
+
+    student: str
+    """As it was asked for: a name of our table or of timm."""
+    timm_name: str
+    """Backbone."""
+    image_size_px: int
+    """Side of the input."""
+    classes: tuple[str, ...]
+    logit_scale: float
+    """The teacher's: logits are this times the cosine with the text head."""
+    embed_dim: int
+    """D of the teacher."""
+    init: StudentInit
+    num_steps: int
+    teacher: str
+    """Its name in the settings."""
+    num_parameters: int
+    """Of backbone and projection, without the text head."""
+    teacher_num_parameters: int
+    """Of the teacher's image tower."""
+
+    @classmethod
+    def load(cls, folder: Path) -> StudentSettings:
+        """Read student.json.
+
+        Raises:
+            ArtifactError: it is missing or damaged.
+        """
+        with _reading(folder / "student.json") as document:
+            return cls(**{**_taken(cls, document), "classes": tuple(document["classes"])})
+
+
+def student_weights(folder: Path) -> Path:
+    """Path of a student's safetensors file; it holds the text head as `head_KD`."""
+    return folder / "student.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,19 +326,16 @@ class StudentArtifact:
     """The distilled student as files: weights, and what is needed to build and feed it."""
 
     folder: Path
-    settings: dict[str, Any]
-    """timm_name, image_size_px, classes, logit_scale, init, teacher, num_parameters, ..."""
+    settings: StudentSettings
 
     @property
     def weights(self) -> Path:
-        """The safetensors file; it holds the text head as `head_KD`."""
-        return self.folder / "student.safetensors"
+        """The safetensors file; see `student_weights`."""
+        return student_weights(self.folder)
 
     def save_settings(self) -> Path:
         """Write student.json and return its path."""
-        path = self.folder / "student.json"
-        atomic_write(path, json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n")
-        return path
+        return _write_json(self.folder / "student.json", asdict(self.settings))
 
     @classmethod
     def load(cls, folder: Path) -> StudentArtifact:
@@ -182,7 +344,7 @@ class StudentArtifact:
         Raises:
             ArtifactError: it is missing or damaged.
         """
-        return cls(folder, _read_json(folder / "student.json"))
+        return cls(folder, StudentSettings.load(folder))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfkd_edge.artifacts import PromptSet, StudentArtifact, SurrogateSet
+from dfkd_edge.artifacts import PromptSet, StudentArtifact, SurrogateSet, SurrogateSummary
 from dfkd_edge.bundles.bundle import export_workplace
 from dfkd_edge.class_lint.slips import note_slips
 from dfkd_edge.class_names import ClassNames
@@ -66,6 +66,17 @@ class DistillResult:
     evaluation: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class SynthesizeResult:
+    """How far the surrogate images of a run are."""
+
+    run_dir: Path
+    num_shards: int
+    num_shards_missing: int
+    summary: SurrogateSummary | None
+    """None while shards are missing, or where another process closes the stage."""
+
+
 def distill(plan: DistillPlan, reporter: Reporter) -> DistillResult:
     """From class names to a working student in its run directory, which runs/latest then names.
 
@@ -100,7 +111,7 @@ def distill(plan: DistillPlan, reporter: Reporter) -> DistillResult:
     return DistillResult(run_dir.path, prompts, training, student, evaluation)
 
 
-def synthesize(plan: DistillPlan, share: WorkShare, reporter: Reporter) -> dict[str, Any]:
+def synthesize(plan: DistillPlan, share: WorkShare, reporter: Reporter) -> SynthesizeResult:
     """Make this process's shards; close the stage when none is missing and it is the one to.
 
     Each of n processes makes every n-th shard; a shard depends on the seed and its number alone, so
@@ -108,9 +119,6 @@ def synthesize(plan: DistillPlan, share: WorkShare, reporter: Reporter) -> dict[
     the first one makes the prompts under the run's lock, the last one to find every shard closes
     the stage. Those of torchrun are one job: its first process waits for the shards of the others,
     closes the stage and speaks.
-
-    Returns:
-        run, num_shards, num_shards_missing, and the set's summary (None while shards are missing).
     """
     config, output = plan.config, plan.output
     open_locked = functools.partial(
@@ -134,12 +142,7 @@ def synthesize(plan: DistillPlan, share: WorkShare, reporter: Reporter) -> dict[
         with open_locked() as run_dir:
             context = StageContext(run_dir, reporter, config.seed, config.device)
             summary = synthesize_images(prompts, teacher, config.synthesis, context).summary
-    return {
-        "run": str(output),
-        "num_shards": config.synthesis.num_shards,
-        "num_shards_missing": len(missing),
-        "surrogates": summary,
-    }
+    return SynthesizeResult(output, config.synthesis.num_shards, len(missing), summary)
 
 
 def export(plan: ExportPlan, reporter: Reporter) -> Bundle:

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dfkd_edge.artifacts import ModelFile, StudentArtifact
+from dfkd_edge.artifacts import ModelFile, StudentArtifact, StudentSettings
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.errors import ConversionError
 from dfkd_edge.files import atomic_write
@@ -176,15 +176,16 @@ def finished(model: onnx.ModelProto, config: ExportConfig) -> onnx.ModelProto:
 
 
 def describe(
-    model: onnx.ModelProto, settings: dict[str, Any], batch: tuple[int, ...], precision: Precision
+    model: onnx.ModelProto, settings: StudentSettings, batch: tuple[int, ...], precision: Precision
 ) -> None:
     """Write what a reader of the file alone needs to know."""
-    size_px = int(settings["image_size_px"])
     onnx.helper.set_model_props(
         model,
         {
-            "dfkd_edge.classes": json.dumps(settings["classes"], ensure_ascii=False),
-            "dfkd_edge.preprocess": json.dumps(contract(size_px, min_usual_max(batch))),
+            "dfkd_edge.classes": json.dumps(settings.classes, ensure_ascii=False),
+            "dfkd_edge.preprocess": json.dumps(
+                contract(settings.image_size_px, min_usual_max(batch))
+            ),
             "dfkd_edge.precision": precision,
             "dfkd_edge.version": __version__,
         },

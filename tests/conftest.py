@@ -31,6 +31,7 @@ from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.session import SessionRequest
 from dfkd_edge.runtime.sessions import OnnxSession
 from dfkd_edge.target_profiles.profile import Precision, TargetProfile
+from tests.fixtures.typed import student_settings
 
 pytest_plugins = ["tests.fixtures.exported", "tests.fixtures.synthesis"]
 
@@ -266,7 +267,7 @@ def tiny_contents(tmp_path_factory: pytest.TempPathFactory) -> BundleContents:
         write_tiny_graph(path, quantized=precision == "int8")
         logits[precision] = OnnxSession(SessionRequest(path)).run(images).logits
         models[precision] = ModelFile(path, "onnx", precision, {"opset": 17})
-    student = StudentArtifact(folder, {"image_size_px": TINY_SIDE_PX})
+    student = StudentArtifact(folder, student_settings(image_size_px=TINY_SIDE_PX))
     student.save_settings()
     save_tensors(student.weights, {"weight": np.zeros(3, np.float32)})
     return BundleContents(

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from dfkd_edge.artifacts import StudentSettings
 from dfkd_edge.config.settings import MINI
 from dfkd_edge.networks.students import STUDENTS
 from dfkd_edge.results.certainty import MEASURES, collapse_notes, domain_label, gate_word
@@ -22,7 +23,7 @@ TAGS = ("image-classification", "data-free-distillation", "knowledge-distillatio
 
 
 def model_card(
-    settings: Mapping[str, Any],
+    settings: StudentSettings,
     target: TargetProfile,
     precision: Precision,
     validation: Mapping[str, Any],
@@ -30,7 +31,7 @@ def model_card(
     """Write the card of a bundle.
 
     Args:
-        settings: of the student, as in student.json.
+        settings: of the student.
         target: what the bundle is for.
         precision: of the model that ships.
         validation: the conversion ladder, as in validation.json.
@@ -39,19 +40,19 @@ def model_card(
         f"{key}: {json.dumps(value, ensure_ascii=False)}\n"
         for key, value in _front_matter(settings, target, precision, validation).items()
     )
-    classes = ", ".join(escaped(name) for name in settings["classes"])
+    classes = ", ".join(escaped(name) for name in settings.classes)
     gate = validation["gate"]
     notes = "".join(
         f" {escaped(note[:1].upper() + note[1:])}."
         for note in (*collapse_notes(validation), *validation["notes"])
     )
-    side_px, teacher = settings["image_size_px"], escaped(settings["teacher"])
+    side_px, teacher = settings.image_size_px, escaped(settings.teacher)
     return f"""---
 {front}---
 
-# {escaped(settings["timm_name"])} for {escaped(target.name)}, {precision.upper()}
+# {escaped(settings.timm_name)} for {escaped(target.name)}, {precision.upper()}
 
-An image classifier with {len(settings["classes"])} classes and {settings["num_parameters"]:,}
+An image classifier with {len(settings.classes)} classes and {settings.num_parameters:,}
 parameters, distilled from the CLIP teacher {teacher} by dfkd-edge {__version__}, which starts from
 the names of the classes.
 
@@ -81,12 +82,12 @@ def escaped(text: str) -> str:
 
 
 def _front_matter(
-    settings: Mapping[str, Any],
+    settings: StudentSettings,
     target: TargetProfile,
     precision: Precision,
     validation: Mapping[str, Any],
 ) -> dict[str, Any]:
-    is_ours = settings["student"] == MINI and settings["teacher"] == MINI
+    is_ours = settings.student == MINI and settings.teacher == MINI
     front: dict[str, Any] = {"license": "apache-2.0"}
     if not is_ours:  # the teacher's terms apply to what was learnt from it
         front = {"license": "other", "license_name": "mixed", "license_link": "LICENSES.txt"}
@@ -97,7 +98,7 @@ def _front_matter(
     }
     if validation["measure"] == "top1":  # agreement with a teacher is no accuracy
         front["model-index"] = [
-            {"name": settings["timm_name"], "results": _results(validation["rungs"][-1])}
+            {"name": settings.timm_name, "results": _results(validation["rungs"][-1])}
         ]
     return front
 
@@ -126,30 +127,30 @@ def _table(validation: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def licenses_text(settings: dict[str, Any]) -> str:
+def licenses_text(settings: StudentSettings) -> str:
     """State the licences that travel with a bundle.
 
     Args:
-        settings: of the student, as in student.json.
+        settings: of the student.
     """
-    entry = STUDENTS.get(settings["student"])
+    entry = STUDENTS.get(settings.student)
     terms = entry.license if entry else "see the model's page in timm"
     lines = [
         "What is in this bundle and under which terms.",
         "",
         f"check.pyz and the graphs' input and output layers: dfkd-edge {__version__}, Apache-2.0",
-        f"network: timm {settings['timm_name']}, {terms}",
+        f"network: timm {settings.timm_name}, {terms}",
     ]
-    if settings["init"] == "pretrained":
+    if settings.init == "pretrained":
         source = (
             "dfkd-edge's own, Apache-2.0; their training pictures have terms of their own and are "
             "not contained"
-            if settings["student"] == MINI
+            if settings.student == MINI
             else f"timm's pretrained weights, {terms}; ImageNet's terms may apply to their use"
         )
         lines.append(f"start weights: {source}")
     lines += [
-        f"teacher of the student: {settings['teacher']}; its licence applies to what was learnt",
+        f"teacher of the student: {settings.teacher}; its licence applies to what was learnt",
         "golden images: synthesized; those that show drawings of icon sets are left out",
         "",
     ]

@@ -25,8 +25,8 @@ def holds_student_of(run: Path, manifest: Mapping[str, Any]) -> bool:
         run: any; one without a student has no bundle of it.
         manifest: of the bundle; one that does not name its student is of another.
     """
-    from dfkd_edge.artifacts import StudentArtifact  # loads numpy, which a wrong path need not
+    from dfkd_edge.artifacts import student_weights  # loads numpy, which a wrong path need not
 
-    weights, made = StudentArtifact(run / "student", {}).weights, manifest.get("provenance")
+    weights, made = student_weights(run / "student"), manifest.get("provenance")
     named = made.get("student_sha256") if isinstance(made, Mapping) else None
     return named is not None and weights.is_file() and file_hash(weights) == named

@@ -223,9 +223,12 @@ def print_json(result: DistillResult, report: str) -> None:
     document: dict[str, Any] = {
         "run": str(result.run_dir),
         "report": report,
-        "student": {"weights": str(result.student.weights), **result.student.settings},
-        "prompts": result.prompts.diversity,
-        "surrogates": result.surrogates.summary,
+        "student": {
+            "weights": str(result.student.weights),
+            **dataclasses.asdict(result.student.settings),
+        },
+        "prompts": dataclasses.asdict(result.prompts.diversity),
+        "surrogates": result.surrogates.summary.to_json(),
         **result.evaluation,
     }
     sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")

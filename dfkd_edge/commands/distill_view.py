@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from dfkd_edge.artifacts import ClassCount
 from dfkd_edge.commands.next_step import run_step
 from dfkd_edge.config.file import load_config
 from dfkd_edge.console import result_console
@@ -57,13 +58,13 @@ def _comparison(
     return table
 
 
-def lines_of_classes(surrogates: Mapping[str, Any]) -> list[str]:
-    """Name the classes that a closing panel warns of, by a summary of surrogates."""
-    classes = sorted(surrogates["classes"], key=lambda c: float(c["acceptance"]))
-    undrawn = [c["name"] for c in classes if not c["num_drawn"]]
+def lines_of_classes(counts: Iterable[ClassCount]) -> list[str]:
+    """Name the classes that a closing panel warns of."""
+    classes = sorted(counts, key=lambda c: c.acceptance)
+    undrawn = [c.name for c in classes if not c.num_drawn]
     drawn = [read_drawn_class(c) for c in classes]
     others = [f"{each.name} ({each.names()})" for each in drawn if each.is_of_others]
-    weak = [c["name"] for c in classes if c["acceptance"] < 0.5]
+    weak = [c.name for c in classes if c.acceptance < 0.5]
     lines = []
     if undrawn and len(undrawn) < len(classes):
         lines.append(f"undrawn     no drawing fits these, expect less: {some(undrawn)}")
@@ -90,27 +91,27 @@ def show_result(result: DistillResult, report: str, seconds: float | None, bough
         bought: what real pictures brought over zero-shot; empty without them.
     """
     console = result_console()
-    for table in comparisons(result.evaluation, result.student.settings["init"]):
+    for table in comparisons(result.evaluation, result.student.settings.init):
         console.print(table)
     settings, surrogates = result.student.settings, result.surrogates.summary
-    ratio = settings["teacher_num_parameters"] / settings["num_parameters"]
-    kept = f"{surrogates['num_images']:,} kept of {surrogates['num_candidates']:,}"
-    drawn, told = sum(c["num_drawn"] for c in surrogates["classes"]), stand_ins_text(surrogates)
+    ratio = settings.teacher_num_parameters / settings.num_parameters
+    kept = f"{surrogates.num_images:,} kept of {surrogates.num_candidates:,}"
+    drawn, told = sum(c.num_drawn for c in surrogates.classes), stand_ins_text(surrogates)
     lines = [
-        f"student     {settings['timm_name']}, {settings['num_parameters'] / 1e6:.2f} M parameters",
+        f"student     {settings.timm_name}, {settings.num_parameters / 1e6:.2f} M parameters",
         f"size        {ratio:.1f} times fewer parameters than the teacher's image tower",
         f"weights     {result.student.weights}",
         f"images      {kept}, {drawn:,} of them of drawings{told and f'; {told}'}",
-        f"diversity   {surrogates['mean_distance_within_class']:.3f} mean distance in a class",
+        f"diversity   {surrogates.mean_distance_within_class:.3f} mean distance in a class",
         f"report      {report}",
         *([f"time        {duration_text(seconds)}"] if seconds is not None else []),
     ]
-    lines += lines_of_classes(surrogates)
-    if "few_shot" in surrogates:
-        real = surrogates["few_shot"]
+    lines += lines_of_classes(surrogates.classes)
+    real = surrogates.few_shot
+    if real:
         lines.append(
-            f"real        {real['num_pictures']} pictures of {real['num_classes']} classes joined, "
-            f"{real['num_copies']} times each"
+            f"real        {real.num_pictures} pictures of {real.num_classes} classes joined, "
+            f"{real.num_copies} times each"
         )
         lines.append(f"few-shot    {bought}")
     if result.evaluation["retention"] is not None:

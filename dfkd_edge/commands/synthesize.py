@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,9 @@ from dfkd_edge.commands.options import (
     Workers,
 )
 from dfkd_edge.config.file import distill_overrides
+
+if TYPE_CHECKING:
+    from dfkd_edge.pipeline import SynthesizeResult
 
 
 def synthesize(
@@ -71,22 +74,31 @@ def synthesize(
     with loading_libraries(console):
         prepare_rank(plan.config.device, workers)
         from dfkd_edge import pipeline
-    document = pipeline.synthesize(plan, share, ConsoleReporter(console))
+    result = pipeline.synthesize(plan, share, ConsoleReporter(console))
     if speaks():
-        typer.echo(json.dumps(document, ensure_ascii=False) if as_json else outcome(document))
+        typer.echo(document(result) if as_json else outcome(result))
 
 
-def outcome(document: dict[str, Any]) -> str:
-    """Say in words what `run_synthesize` returns."""
-    run, missing, surrogates = (
-        document[key] for key in ("run", "num_shards_missing", "surrogates")
-    )
-    if missing:
-        share = document["num_shards"] - missing
-        return f"{share} of {document['num_shards']} shards are in {run}; other jobs make the rest"
+def document(result: SynthesizeResult) -> str:
+    """Write the result as one JSON document."""
+    facts = {
+        "run": str(result.run_dir),
+        "num_shards": result.num_shards,
+        "num_shards_missing": result.num_shards_missing,
+        "surrogates": result.summary and result.summary.to_json(),
+    }
+    return json.dumps(facts, ensure_ascii=False)
+
+
+def outcome(result: SynthesizeResult) -> str:
+    """Say in words how far the images are."""
+    run, summary = result.run_dir, result.summary
+    if summary is None:
+        made = result.num_shards - result.num_shards_missing
+        return f"{made} of {result.num_shards} shards are in {run}; other jobs make the rest"
     from dfkd_edge.results.kept import stand_ins_text
 
-    told = stand_ins_text(surrogates)
-    made = f"{surrogates['num_images']:,} of {surrogates['num_candidates']:,} images kept in {run}"
-    made += told and f" ({told})"
-    return f"{made}; dfkd-edge distill with the same flags goes on from there"
+    told = stand_ins_text(summary)
+    kept = f"{summary.num_images:,} of {summary.num_candidates:,} images kept in {run}"
+    kept += told and f" ({told})"
+    return f"{kept}; dfkd-edge distill with the same flags goes on from there"

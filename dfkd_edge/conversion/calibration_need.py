@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dfkd_edge.config.file import load_config
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.conversion.precision import chosen_precision
-from dfkd_edge.errors import ConfigError, faults_as_errors
-from dfkd_edge.runtime.bundle_files import read_json
+from dfkd_edge.errors import ConfigError
 from dfkd_edge.target_profiles.lookup import load_target
 from dfkd_edge.target_profiles.profile import TargetProfile
+
+if TYPE_CHECKING:
+    from dfkd_edge.artifacts import SurrogateSummary
 
 SPARE = 1.1
 """Candidates asked for, relative to those that would just do: acceptance varies by seed (ours)."""
@@ -78,21 +79,21 @@ class CalibrationShortage:
 
 
 def find_shortage(
-    summary: Mapping[str, Any], config: ExportConfig, target: TargetProfile
+    summary: SurrogateSummary, config: ExportConfig, target: TargetProfile
 ) -> CalibrationShortage | None:
     """Count the images of a summary of surrogates; None where they suffice, or none are needed.
 
     Raises:
         ConfigError: the target does not compute in the precision.
     """
-    num = int(summary["num_images"]) - int(summary["num_heldout"])
+    num = summary.num_learning
     if chosen_precision(target, config) != "int8" or config.calibration_data:
         return None
     if num >= config.calibration_size:
         return None
     return CalibrationShortage(
         num_images=num,
-        num_candidates=int(summary["num_candidates"]),
+        num_candidates=summary.num_candidates,
         num_wanted=config.calibration_size,
         target=target,
     )
@@ -105,8 +106,9 @@ def shortage_of(run: Path, config: ExportConfig) -> CalibrationShortage | None:
         ConfigError: the target is unknown, or does not compute in the precision.
         ArtifactError: the summary of its images cannot be read.
     """
-    with faults_as_errors():
-        summary = read_json(run / "surrogates" / "surrogates.json")
+    from dfkd_edge.artifacts import SurrogateSummary  # loads numpy, which a wrong path need not
+
+    summary = SurrogateSummary.load(run / "surrogates")
     return find_shortage(summary, config, load_target(config.target))
 
 

@@ -47,7 +47,7 @@ def calibration_set(
     Raises:
         ConfigError: there are fewer than the target needs; never silently fewer.
     """
-    side_px = int(run.student.settings["image_size_px"])
+    side_px = run.student.settings.image_size_px
     if config.calibration_data:
         return _from_folder(target, config, side_px, context)
     shortage = find_shortage(run.surrogates.summary, config, target)

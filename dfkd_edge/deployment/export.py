@@ -165,7 +165,7 @@ def _contents(
     models = {model.precision: model for model in _shipped(proven.graphs, target)}
     notes = ladder_notes_of(precision, models)
     document = proven.proof.document(names, config.max_drop, confidence, notes)
-    side_px = int(run.student.settings["image_size_px"])
+    side_px = run.student.settings.image_size_px
     return BundleContents(
         target=target,
         precision=precision,

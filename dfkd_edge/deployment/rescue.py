@@ -155,7 +155,7 @@ class Rescuer:
         """Draw surrogate images that were not held out: proof and choice use those."""
         rows = np.flatnonzero(~self.run.surrogates.is_heldout)
         chosen = np.random.default_rng(self.context.seed).permutation(rows)[:NUM_RANKING_IMAGES]
-        side_px = int(self.run.student.settings["image_size_px"])
+        side_px = self.run.student.settings.image_size_px
         return resized_images(self.run.surrogates.images[chosen], side_px)
 
     def _judged(self, model: ModelFile, choosing: Choosing) -> Verdict:
@@ -208,7 +208,7 @@ class Rescuer:
 
     def _saved(self, tensors: bytes) -> StudentArtifact:
         folder: Path = self.conversion.folder / "tuned"
-        artifact = StudentArtifact(folder, dict(self.run.student.settings))
+        artifact = StudentArtifact(folder, self.run.student.settings)
         atomic_write(artifact.weights, tensors)
         artifact.save_settings()
         return artifact

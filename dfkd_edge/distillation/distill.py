@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
+from dfkd_edge.artifacts import StudentArtifact, StudentSettings, SurrogateSet
 from dfkd_edge.config.settings import DistillationConfig
 from dfkd_edge.distillation.averaging import WeightAverage
 from dfkd_edge.distillation.batches import STAGE, HardImages, draw_rows, pixels
@@ -44,7 +44,7 @@ def distill(
     """
     folder = context.run_dir.stage_dir(STAGE)
     key = context.stage_key(
-        STAGE, config, student_content(config), teacher.key, surrogates.summary["content"]
+        STAGE, config, student_content(config), teacher.key, surrogates.summary.content
     )
     if context.run_dir.is_complete(STAGE, key):
         return StudentArtifact.load(folder)
@@ -70,20 +70,20 @@ def _start(teacher: Teacher, config: DistillationConfig, context: StageContext) 
     ).to(context.device)
 
 
-def _settings(student: Student, teacher: Teacher, config: DistillationConfig) -> dict[str, object]:
-    return {
-        "student": config.student,
-        "timm_name": student.timm_name,
-        "image_size_px": student.image_size_px,
-        "classes": list(teacher.classes.names),
-        "logit_scale": student.logit_scale,
-        "embed_dim": teacher.embed_dim,
-        "init": config.student_init,
-        "num_steps": config.num_steps,
-        "teacher": teacher.name,
-        "num_parameters": student.num_parameters,
-        "teacher_num_parameters": teacher.num_image_parameters,
-    }
+def _settings(student: Student, teacher: Teacher, config: DistillationConfig) -> StudentSettings:
+    return StudentSettings(
+        student=config.student,
+        timm_name=student.timm_name,
+        image_size_px=student.image_size_px,
+        classes=teacher.classes.names,
+        logit_scale=student.logit_scale,
+        embed_dim=teacher.embed_dim,
+        init=config.student_init,
+        num_steps=config.num_steps,
+        teacher=teacher.name,
+        num_parameters=student.num_parameters,
+        teacher_num_parameters=teacher.num_image_parameters,
+    )
 
 
 def _train(

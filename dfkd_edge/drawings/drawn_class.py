@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dfkd_edge.artifacts import ClassCount
 from dfkd_edge.class_names import ClassNames, folded
 from dfkd_edge.drawings.memory import DrawingMemory
 from dfkd_edge.drawings.names import carries_name, is_kind_of
@@ -24,7 +25,7 @@ class DrawnClass:
     """A class and the drawings that its images may start from."""
 
     name: str
-    named: dict[str, int]
+    named: Mapping[str, int]
     """Name in the memory -> drawings of that name, nearest names first."""
     num_own: int
     """Drawings that carry the name of the class, a synonym, or what its prompt says."""
@@ -62,10 +63,10 @@ class DrawnClass:
         return {"drawings": self.named, "num_of_its_name": own, "num_of_its_kind": kind}
 
 
-def read_drawn_class(entry: Mapping[str, Any]) -> DrawnClass:
-    """Read an entry of a summary; an older one, or one without drawings, names none."""
-    counts = (entry.get(key, 0) for key in ("num_of_its_name", "num_of_its_kind"))
-    return DrawnClass(entry["name"], entry.get("drawings", {}), *counts)
+def read_drawn_class(entry: ClassCount) -> DrawnClass:
+    """Read an entry of a summary; one without drawings names none."""
+    own, kind = entry.num_of_its_name, entry.num_of_its_kind
+    return DrawnClass(entry.name, entry.drawings or {}, own, kind)
 
 
 def drawings_text(drawn: Sequence[DrawnClass]) -> str:

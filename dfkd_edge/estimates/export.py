@@ -144,7 +144,7 @@ def _pass_times(teacher: Teacher, student: Student) -> tuple[float, float]:
 
 def _num_images(run: FinishedRun, data: str) -> int:
     if data:
-        side_px = int(run.student.settings["image_size_px"])
+        side_px = run.student.settings.image_size_px
         return labelled_pictures(Path(data), run.class_names.names, (side_px,)).num_images
     return sum(domain.num_images for domain in plan_suite(int(run.surrogates.is_heldout.sum())))
 

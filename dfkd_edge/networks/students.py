@@ -188,12 +188,10 @@ def load_student(artifact: StudentArtifact) -> Student:
     """
     settings = artifact.settings
     try:
-        head_KD = torch.zeros(len(settings["classes"]), settings["embed_dim"])
-        student = Student(
-            settings["timm_name"], settings["image_size_px"], head_KD, settings["logit_scale"]
-        )
+        head_KD = torch.zeros(len(settings.classes), settings.embed_dim)
+        student = Student(settings.timm_name, settings.image_size_px, head_KD, settings.logit_scale)
         student.load_state_dict(load_file(artifact.weights))
-    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
         raise ArtifactError(
             "student cannot be read", where=str(artifact.weights), hint="distill it again"
         ) from error

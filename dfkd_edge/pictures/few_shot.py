@@ -10,14 +10,14 @@ Shape suffixes: N pictures, H rows, W columns, C = 3 channels (RGB), D embedding
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dfkd_edge.artifacts import Bytes, SurrogateSet, save_tensors
+from dfkd_edge.artifacts import Bytes, FewShotSummary, SurrogateSet, save_tensors
 from dfkd_edge.config.settings import FewShotConfig
 from dfkd_edge.errors import faults_as_errors
 from dfkd_edge.files import atomic_write, content_hash
@@ -52,15 +52,15 @@ def join_pictures(
     )
     share = config.share
     copies = max(1, round(len(surrogates) * share / (1 - share) / len(label_N)))
-    summary = {
-        "num_pictures": len(label_N),
-        "num_copies": copies,
-        "is_labelled": None not in pictures.labels,
-        "num_classes": len(set(label_N.tolist())),
-        "teacher_agreement": float(np.mean(label_N == np.array(guess_N))),
-        "pictures": dict(zip(map(str, pictures.files), pictures.hashes, strict=True)),
-    }
-    content = content_hash(surrogates.summary["content"], config, pictures.hashes)
+    summary = FewShotSummary(
+        num_pictures=len(label_N),
+        num_copies=copies,
+        is_labelled=None not in pictures.labels,
+        num_classes=len(set(label_N.tolist())),
+        teacher_agreement=float(np.mean(label_N == np.array(guess_N))),
+        pictures=dict(zip(map(str, pictures.files), pictures.hashes, strict=True)),
+    )
+    content = content_hash(surrogates.summary.content, config, pictures.hashes)
     _record(image_NHWC, label_N, summary, context, content)
     context.reporter.note(f"  {len(label_N)} real pictures join, {copies} times each")
     count = copies * len(label_N)
@@ -76,7 +76,7 @@ def join_pictures(
         drawing_index=np.concatenate([surrogates.drawing_index, np.full(count, -1)]),
         embeddings=with_copies(surrogates.embeddings, embedding_ND),
         is_heldout=np.concatenate([surrogates.is_heldout, np.zeros(count, np.bool_)]),
-        summary={**surrogates.summary, "content": content, "few_shot": summary},
+        summary=replace(surrogates.summary, content=content, few_shot=summary),
     )
 
 
@@ -96,12 +96,12 @@ def _embed(image_NHWC: Bytes, teacher: Teacher) -> NDArray[np.float32]:
 
 
 def _record(
-    image_NHWC: Bytes, label_N: NDArray[np.int64], summary: dict[str, Any], context: StageContext,
+    image_NHWC: Bytes, label_N: NDArray[np.int64], summary: FewShotSummary, context: StageContext,
     content: str,
 ) -> None:  # fmt: skip
     """Keep the pictures as they were used, and the hashes of their files, in the run."""
     folder = context.run_dir.stage_dir(STAGE)
     tensors, table = folder / "pictures.safetensors", folder / "few_shot.json"
     save_tensors(tensors, {"images": image_NHWC, "class_index": label_N})
-    atomic_write(table, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    atomic_write(table, json.dumps(asdict(summary), indent=2, ensure_ascii=False) + "\n")
     context.run_dir.complete(STAGE, content, [tensors, table])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dfkd_edge.artifacts import PromptSet
+from dfkd_edge.artifacts import Diversity, PromptSet
 from dfkd_edge.config.settings import PromptConfig
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.prompts.base import base_prompts
@@ -39,13 +39,8 @@ STYLE_MAKERS: dict[str, StyleMaker] = {
 
 
 @torch.no_grad()
-def diversity(embedding_KSD: Tensor, head_KD: Tensor) -> dict[str, float]:
-    """Measure how much the styles differ and whether the classes survive them.
-
-    Returns:
-        mean_pairwise_cosine among the styles of a class (lower is more diverse), effective_rank of
-        the centred prompt embeddings, class_consistency (share of prompts nearest to their class).
-    """
+def diversity(embedding_KSD: Tensor, head_KD: Tensor) -> Diversity:
+    """Measure how much the styles of unit prompts differ and whether the classes survive them."""
     num_classes, num_styles, width = embedding_KSD.shape
     # the sum over all pairs of rows is the squared length of their sum: no [K, S, S] in memory
     off_diagonal_K = embedding_KSD.sum(1).square().sum(1) - num_styles
@@ -58,11 +53,11 @@ def diversity(embedding_KSD: Tensor, head_KD: Tensor) -> dict[str, float]:
         int(((embedding_SD @ head_KD.T).argmax(1) == label).sum())
         for label, embedding_SD in enumerate(embedding_KSD)
     )
-    return {
-        "mean_pairwise_cosine": cosine if num_styles > 1 else 1.0,
-        "effective_rank": rank if num_styles > 1 else 1.0,
-        "class_consistency": right / (num_classes * num_styles),
-    }
+    return Diversity(
+        mean_pairwise_cosine=cosine if num_styles > 1 else 1.0,
+        effective_rank=rank if num_styles > 1 else 1.0,
+        class_consistency=right / (num_classes * num_styles),
+    )
 
 
 def require_styles(teacher: Teacher, config: PromptConfig) -> None:

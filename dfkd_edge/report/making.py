@@ -65,7 +65,7 @@ def pictures_section(sources: Sources) -> Section:
         run.path / "surrogates", run.prompts.class_names, run.prompts.style_labels
     )
     lead = (
-        f"{summary['num_images']:,} of {summary['num_candidates']:,} synthesized images were kept"
+        f"{summary.num_images:,} of {summary.num_candidates:,} synthesized images were kept"
         f"{told and f'; {told}'}. "
         f"One of each class and style (at most {MAX_CLASSES} by {MAX_STYLES}); choose one to "
         f"enlarge it. {sheet.legend()}"
@@ -73,12 +73,12 @@ def pictures_section(sources: Sources) -> Section:
     note = f"{_style_note(run.prompts)} Images of drawings follow no style."
     rows = tuple(
         text_row(
-            str(entry["name"]),
-            str(entry["num_images"]),
-            str(entry["num_drawn"]),
-            percent(entry["acceptance"], 0),
+            entry.name,
+            str(entry.num_images),
+            str(entry.num_drawn),
+            percent(entry.acceptance, 0),
         )
-        for entry in sorted(summary["classes"], key=lambda e: float(e["acceptance"]))[:12]
+        for entry in sorted(summary.classes, key=lambda e: e.acceptance)[:12]
     )
     table = Table(
         ("class", "images kept", "of drawings", "candidates recognised"),
@@ -86,7 +86,7 @@ def pictures_section(sources: Sources) -> Section:
         "least recognised by the teacher; candidates are counted before the filter",
     )
     blocks: list[Block] = [Sheet(sheet, note), table]
-    drawn = [read_drawn_class(entry) for entry in summary["classes"]]
+    drawn = [read_drawn_class(entry) for entry in summary.classes]
     if any(each.named for each in drawn):
         blocks.append(_drawings_table(drawn))
     return Section("pictures", title, lead, tuple(blocks))
@@ -116,7 +116,7 @@ def prompts_section(sources: Sources) -> Section:
     facts = Facts(
         tuple(
             (names.get(key, key.replace("_", " ")), number_text(value))
-            for key, value in prompts.diversity.items()
+            for key, value in dataclasses.asdict(prompts.diversity).items()
         )
     )
     chosen = StyleMap(prompt_map(prompts), prompts.style_labels, _style_note(prompts))

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from dfkd_edge.artifacts import StudentSettings
 from dfkd_edge.report.blocks import (
     Block,
     Cell,
@@ -59,9 +60,8 @@ def verdict(sources: Sources) -> VerdictView:
         count = Tile("Classes", str(len(sources.classes)), "no student yet")
         sentence = "The run has no finished student."
         return VerdictView("open", "Not distilled yet", sentence, (count,))
-    name = f"{student.get('timm_name', student.get('student', 'student'))}"
-    num = student.get("num_parameters")
-    tiles = [Tile("Student", name, f"{num / 1e6:.2f} M parameters" if num else "")]
+    num = f"{student.num_parameters / 1e6:.2f} M parameters"
+    tiles = [Tile("Student", student.timm_name, num)]
     if not ladders:
         return VerdictView("open", "Not measured yet", "No ladder was climbed.", tuple(tiles))
     ladder = ladders[0]
@@ -104,14 +104,11 @@ def _measured_sentences(sources: Sources) -> str:
     return " ".join(sentences)
 
 
-def _size_tiles(ladder: LadderView, student: Document) -> list[Tile]:
+def _size_tiles(ladder: LadderView, student: StudentSettings) -> list[Tile]:
     teacher, last = ladder.rung(TEACHER), ladder.last
     size, teacher_size = last.get("size_bytes"), teacher.get("size_bytes")
     if not (size and teacher_size):
-        own, teachers = student.get("num_parameters"), student.get("teacher_num_parameters")
-        if not (own and teachers):
-            return []
-        size, teacher_size = 4 * own, 4 * teachers
+        size, teacher_size = 4 * student.num_parameters, 4 * student.teacher_num_parameters
     ratio = f"{teacher_size / size:.1f} times smaller"
     note = f"{ratio} than the teacher's {teacher_size / MIB:.1f} MiB"
     note += f"; {NOTES_PLACE}" if ladder.document.get("notes") else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfkd_edge.artifacts import PromptSet
+from dfkd_edge.artifacts import PromptSet, StudentSettings, SurrogateSummary
 from dfkd_edge.bundles.of_run import bundles_of, holds_student_of
 from dfkd_edge.config.file import load_config
 from dfkd_edge.config.settings import PipelineConfig
@@ -69,9 +69,9 @@ class RunSource:
     path: Path
     config: PipelineConfig | None
     config_text: str
-    student: Document | None
+    student: StudentSettings | None
     evaluation: Document | None
-    surrogates: Document | None
+    surrogates: SurrogateSummary | None
     """Their summary; the images are read one shard at a time."""
     prompts: PromptSet | None
     metrics: list[Document]
@@ -100,8 +100,9 @@ class Sources:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the logits."""
-        documents = [self.run.student if self.run else None, *(b.manifest for b in self.bundles)]
-        return next((tuple(d["classes"]) for d in documents if d), ())
+        if self.run and self.run.student:
+            return self.run.student.classes
+        return next((tuple(bundle.manifest["classes"]) for bundle in self.bundles), ())
 
     @property
     def device_summaries(self) -> list[Document]:
@@ -110,13 +111,11 @@ class Sources:
         return [result.summary(known) for result in (*self.devices, *self.other_devices)]
 
     @property
-    def student(self) -> Document:
-        """Settings of the student; empty before there is one."""
+    def student(self) -> StudentSettings | None:
+        """Settings of the student; None before there is one."""
         if self.run and self.run.student:
             return self.run.student
-        return next(
-            (_read(bundle.folder / "student" / "student.json") or {} for bundle in self.bundles), {}
-        )
+        return next((_student(bundle.folder) for bundle in self.bundles), None)
 
 
 def read_sources(path: Path, results: Sequence[DeviceResult] = ()) -> Sources:
@@ -193,6 +192,12 @@ def _read(path: Path) -> Document | None:
     return document
 
 
+def _student(place: Path) -> StudentSettings | None:
+    """Settings of the student in a run or a bundle, where there is one."""
+    folder = place / "student"
+    return StudentSettings.load(folder) if (folder / "student.json").is_file() else None
+
+
 def _read_bundle(folder: Path) -> BundleSource:
     manifest = _read(folder / MANIFEST)
     assert manifest is not None
@@ -205,14 +210,15 @@ def _read_bundle(folder: Path) -> BundleSource:
 
 def _read_run(path: Path) -> RunSource:
     config_path = path / "config.toml"
-    has_prompts = "prompts" in read_stages(path)
+    has_prompts, images = "prompts" in read_stages(path), path / "surrogates"
+    has_images = (images / "surrogates.json").is_file()
     return RunSource(
         path=path,
         config=load_config(config_path) if config_path.is_file() else None,
         config_text=config_path.read_text(encoding="utf-8") if config_path.is_file() else "",
-        student=_read(path / "student" / "student.json"),
+        student=_student(path),
         evaluation=_read(path / "evaluation.json"),
-        surrogates=_read(path / "surrogates" / "surrogates.json"),
+        surrogates=SurrogateSummary.load(images) if has_images else None,
         prompts=PromptSet.load(path / "prompts") if has_prompts else None,
         metrics=RunDir(path, {}).read_metrics(),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.files import atomic_write, file_hash
@@ -18,16 +18,17 @@ from dfkd_edge.results.certainty import measure_of
 from dfkd_edge.runtime.bundle_files import CHECK_RESULT, LABELLED_CHECK, MANIFEST
 from dfkd_edge.runtime.counting import counted
 
+if TYPE_CHECKING:
+    from dfkd_edge.artifacts import SurrogateSummary
 
-def stand_ins_text(summary: Mapping[str, Any]) -> str:
+
+def stand_ins_text(summary: SurrogateSummary) -> str:
     """Say how many of the kept images are stand-ins; empty where there are none.
 
-    A class that the teacher hardly recognises keeps its likeliest images all the same. An older
-    summary counts recognised candidates alone, of which every one was kept.
+    A class that the teacher hardly recognises keeps its likeliest images all the same.
     """
-    recognised = round(summary["acceptance"] * summary["num_candidates"])
-    num = summary.get("num_stand_ins", summary["num_images"] - recognised)
-    if num <= 0:
+    num = summary.num_unrecognised
+    if not num:
         return ""
     return f"{num:,} of them stand-ins, which the teacher takes for another class"
 

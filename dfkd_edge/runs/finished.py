@@ -43,7 +43,7 @@ def open_finished_run(path: Path) -> FinishedRun:
     config = load_config(path / "config.toml")
     class_names = read_class_names(path / "classes.txt")
     student = StudentArtifact.load(path / "student")
-    if tuple(student.settings["classes"]) != class_names.names:
+    if student.settings.classes != class_names.names:
         raise ArtifactError(
             "classes are not those of the student",
             where=str(path / "classes.txt"),

@@ -10,16 +10,22 @@ K classes.
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfkd_edge.artifacts import SurrogateSet, load_tensors, read_metadata, save_tensors
+from dfkd_edge.artifacts import (
+    ClassCount,
+    SurrogateSet,
+    SurrogateSummary,
+    load_tensors,
+    read_metadata,
+    save_tensors,
+)
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.files import atomic_write, content_hash, file_hash
+from dfkd_edge.files import content_hash, file_hash
 
 
 def selection_path(folder: Path) -> Path:
@@ -93,24 +99,24 @@ def read_surrogates(
         np.concatenate([s["class_index"] for s in shards]), minlength=len(per_class)
     )
     accepted = np.bincount(label[recognised], minlength=len(per_class))
-    summary = {
-        "content": content_hash(key, file_hash(selection_path(folder))),
-        "num_candidates": len(keep),
-        "num_images": len(label),
-        "num_heldout": int(heldout.sum()),
-        "num_stand_ins": int((~recognised).sum()),
-        "acceptance": float(recognised_all.mean()),
-        "mean_distance_within_class": mean_distance_within_class(embeddings, label),
-        "classes": [
-            {
-                "name": name,
-                "num_images": int(per_class[index]),
-                "num_drawn": int((drawing[label == index] >= 0).sum()),
-                "acceptance": round(float(accepted[index] / max(candidates[index], 1)), 4),
-            }
+    summary = SurrogateSummary(
+        content=content_hash(key, file_hash(selection_path(folder))),
+        num_candidates=len(keep),
+        num_images=len(label),
+        num_heldout=int(heldout.sum()),
+        num_unrecognised=int((~recognised).sum()),
+        acceptance=float(recognised_all.mean()),
+        mean_distance_within_class=mean_distance_within_class(embeddings, label),
+        classes=tuple(
+            ClassCount(
+                name=name,
+                num_images=int(per_class[index]),
+                num_drawn=int((drawing[label == index] >= 0).sum()),
+                acceptance=round(float(accepted[index] / max(candidates[index], 1)), 4),
+            )
             for index, name in enumerate(class_names)
-        ],
-    }
+        ),
+    )
     embeddings = embeddings.astype(np.float32)
     return SurrogateSet(images, label, style, drawing, embeddings, heldout, summary)
 
@@ -122,16 +128,3 @@ def _load_shard(path: Path) -> dict[str, NDArray[Any]]:
             "images were made by another version", where=str(path), hint="use a new --output"
         )
     return shard
-
-
-def write_summary(folder: Path, surrogates: SurrogateSet) -> Path:
-    """Write surrogates.json and return its path."""
-    path = folder / "surrogates.json"
-    atomic_write(path, json.dumps(surrogates.summary, indent=2, ensure_ascii=False) + "\n")
-    return path
-
-
-def read_summary(folder: Path) -> dict[str, Any]:
-    """Read what `write_summary` wrote, and what the stage added to it."""
-    summary: dict[str, Any] = json.loads((folder / "surrogates.json").read_text(encoding="utf-8"))
-    return summary

@@ -10,12 +10,11 @@ K classes.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfkd_edge.artifacts import SurrogateSet, read_metadata, save_tensors
+from dfkd_edge.artifacts import ClassCount, SurrogateSet, read_metadata, save_tensors
 from dfkd_edge.files import atomic_write
 from dfkd_edge.runs.surrogates import _load_shard, selection_path, shard_path
 
@@ -105,14 +104,14 @@ def held_out(
     return heldout_N
 
 
-def row_text(entry: dict[str, Any]) -> tuple[str, ...]:
+def row_text(entry: ClassCount) -> tuple[str, ...]:
     """Say what stands beside the images of a class: name, recognised candidates, number kept."""
-    name = entry["name"].encode("latin-1", "replace").decode("latin-1")
-    drawn = f", {entry['num_drawn']} drawn" if entry["num_drawn"] else ""
+    name = entry.name.encode("latin-1", "replace").decode("latin-1")
+    drawn = f", {entry.num_drawn} drawn" if entry.num_drawn else ""
     return (
         name[:18],
-        f"{entry['acceptance']:.0%} recognised",
-        f"{entry['num_images']} kept{drawn}",
+        f"{entry.acceptance:.0%} recognised",
+        f"{entry.num_images} kept{drawn}",
     )
 
 
@@ -124,7 +123,7 @@ def write_contact_sheet(
 
     from PIL import Image, ImageDraw
 
-    classes = surrogates.summary["classes"][:max_rows]
+    classes = surrogates.summary.classes[:max_rows]
     side, margin = surrogates.images.shape[1], 140
     height = max(side, 4 * SHEET_LINE_PX)  # three lines of text, and the margins
     sheet = Image.new("RGB", (margin + num_columns * side, len(classes) * height), "white")

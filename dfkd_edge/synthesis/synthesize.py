@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from dfkd_edge.artifacts import PromptSet, SurrogateSet
+from dfkd_edge.artifacts import PromptSet, SurrogateSet, SurrogateSummary
 from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.drawings.drawn_class import DrawnClass, drawings_note, drawn_classes
 from dfkd_edge.drawings.memory import DrawingMemory
@@ -27,11 +27,9 @@ from dfkd_edge.results.kept import stand_ins_text
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.surrogates import (
     has_shard,
-    read_summary,
     read_surrogates,
     shard_path,
     write_shard,
-    write_summary,
 )
 from dfkd_edge.runtime.counting import counted, duration_text
 from dfkd_edge.seeding import stage_generator
@@ -117,7 +115,7 @@ def synthesize(
     folder, key, num_shards = setup.folder, setup.key, config.num_shards
     if context.run_dir.is_complete(STAGE, key):
         surrogates = read_surrogates(folder, num_shards, prompts.class_names, key)
-        return replace(surrogates, summary=read_summary(folder))
+        return replace(surrogates, summary=SurrogateSummary.load(folder))
     drawn: list[DrawnClass] = []
     if uses_drawings(teacher.name, config):
         memory = DrawingMemory(teacher, context.reporter)
@@ -130,15 +128,16 @@ def synthesize(
     selection = write_selection(folder, num_shards, config.heldout_share, key)
     surrogates = read_surrogates(folder, num_shards, prompts.class_names, key)
     if drawn:
-        for entry, each in zip(surrogates.summary["classes"], drawn, strict=True):
-            entry.update(each.document())
+        pairs = zip(surrogates.summary.classes, drawn, strict=True)
+        classes = tuple(replace(entry, **each.document()) for entry, each in pairs)
+        surrogates = replace(surrogates, summary=replace(surrogates.summary, classes=classes))
     sheet = write_contact_sheet(folder, surrogates)
-    files = [selection, write_summary(folder, surrogates), sheet]
+    files = [selection, surrogates.summary.save(folder), sheet]
     files += sorted(folder.glob("shard-*.safetensors"))[:num_shards]
     context.run_dir.complete(STAGE, key, files)
     told = stand_ins_text(surrogates.summary)
     context.reporter.note(
-        f"  {len(surrogates):,} of {surrogates.summary['num_candidates']:,} images kept"
+        f"  {len(surrogates):,} of {surrogates.summary.num_candidates:,} images kept"
         f"{told and f' ({told})'}, contact sheet: {sheet}"
     )
     return surrogates

@@ -117,8 +117,8 @@ def start_student(artifact: StudentArtifact, teacher: Teacher, seed: int) -> Stu
     """Build the student as it was before it saw a surrogate image, with the same head."""
     settings = artifact.settings
     student = build_start(
-        settings["student"], settings["init"], teacher.head_KD, teacher.logit_scale,
-        settings["image_size_px"], seed,
+        settings.student, settings.init, teacher.head_KD, teacher.logit_scale,
+        settings.image_size_px, seed,
     )  # fmt: skip
     return student.eval()
 
@@ -143,7 +143,7 @@ def evaluate(
     """
     student = load_student(artifact)
     side_px = max(student.image_size_px, teacher.image_size_px)
-    names = tuple(artifact.settings["classes"])
+    names = artifact.settings.classes
     labelled = find_domains(Path(data), names) if data else []
     unreadable: list[Path] = []
     sources = {domain.name: folder_batches(domain, side_px, unreadable) for domain in labelled}

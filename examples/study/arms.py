@@ -271,7 +271,7 @@ def _make(
             prompts = make_prompts(config, teacher, context)
         with watch("synthesis"):
             surrogates = synthesize(prompts, teacher, config.synthesis, context)
-        facts = {**prompts.diversity, **_facts(surrogates)}
+        facts = {**dataclasses.asdict(prompts.diversity), **_facts(surrogates)}
     else:
         teacher = load_teacher(config.teacher, read_class_names(request.classes), config.device)
         if kind == "teacher":
@@ -299,9 +299,10 @@ def _start(config: PipelineConfig, teacher: Teacher) -> Student:
 
 
 def _facts(surrogates: SurrogateSet) -> dict[str, Any]:
-    summary = surrogates.summary
-    names = ("num_candidates", "num_images", "acceptance", "mean_distance_within_class")
-    return {name: summary[name] for name in names if name in summary}
+    names = ["num_images", "mean_distance_within_class"]
+    if surrogates.summary.classes:  # of a set of pictures each is taken: no candidates
+        names += ["num_candidates", "acceptance"]
+    return {name: getattr(surrogates.summary, name) for name in names}
 
 
 def _real(config: PipelineConfig, request: StudyRequest, teacher: Teacher) -> SurrogateSet:

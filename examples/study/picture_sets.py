@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dfkd_edge.artifacts import SurrogateSet
+from dfkd_edge.artifacts import SurrogateSet, SurrogateSummary
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.runs.surrogates import mean_distance_within_class
@@ -124,13 +124,18 @@ def labelled_by_teacher(picture_NHWC: Pictures, teacher: Teacher, content: str) 
     embedding = torch.cat(parts)
     label = teacher.logits(embedding).argmax(1).cpu().numpy()
     embedding_ND = embedding.float().cpu().numpy()
-    summary = {
-        "content": content,
-        "num_images": len(label),
-        "mean_distance_within_class": mean_distance_within_class(embedding_ND, label),
-    }
     no_drawing = np.full_like(label, -1)
     heldout = held_out(label, no_drawing, HELDOUT_SHARE)
+    summary = SurrogateSummary(
+        content=content,
+        num_candidates=len(label),
+        num_images=len(label),
+        num_heldout=int(heldout.sum()),
+        num_unrecognised=0,
+        acceptance=1.0,  # a picture's class is what the teacher takes it for
+        mean_distance_within_class=mean_distance_within_class(embedding_ND, label),
+        classes=(),
+    )
     return SurrogateSet(
         picture_NHWC, label, np.zeros_like(label), no_drawing, embedding_ND, heldout, summary
     )

@@ -123,7 +123,7 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     run = open_finished_run(args.run)
     config = ExportConfig(num_threads=args.threads)
-    side_px = int(run.student.settings["image_size_px"])
+    side_px = run.student.settings.image_size_px
     fp32 = OnnxExporter().export(run.student, load_target("jetson"), config, work / "fp32.onnx")
     images = select_calibration(run.surrogates, args.calib_size, side_px, 0).images
     models = {"fp32": fp32}
@@ -138,7 +138,7 @@ def main() -> None:
         models["modelopt"] = modelopt_ptq(python, fp32.path, images, work / "modelopt.onnx")
     runners = {name: OnnxRuntimeRunner(model, args.threads) for name, model in models.items()}
     table: dict[str, dict[str, Any]] = {name: {"top1": {}, "agreement": {}} for name in models}
-    classes = tuple(run.student.settings["classes"])
+    classes = run.student.settings.classes
     for domain, pictures, label in labelled(args.data, classes, side_px):
         answers = {name: runner(pictures).logits.argmax(1) for name, runner in runners.items()}
         for name, answer in answers.items():
@@ -153,7 +153,7 @@ def main() -> None:
         row["ms"] = round(times[name], 2)
         row["ms_ratio"] = round(times[name] / times["fp32"], 3)
         row["bytes"] = models[name].size_bytes
-    print(json.dumps({"student": run.student.settings["timm_name"], "models": table}, indent=2))
+    print(json.dumps({"student": run.student.settings.timm_name, "models": table}, indent=2))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def main() -> None:
         student = distill(teacher, pictures, config, context)
         document = evaluate(student, teacher, pictures, args.data, context)
     print(json.dumps(document["rungs"][2], indent=2))
-    print(f"distance within a class {pictures.summary['mean_distance_within_class']:.3f}")
+    print(f"distance within a class {pictures.summary.mean_distance_within_class:.3f}")
 
 
 if __name__ == "__main__":

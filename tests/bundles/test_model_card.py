@@ -11,23 +11,18 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # comes with huggingface_hub
 
+from dfkd_edge.artifacts import StudentSettings
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.bundles.model_card import escaped, model_card
 from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.target_profiles.lookup import load_target
+from tests.fixtures.typed import student_settings
 
 EVIL = 'a": [b] <script>| `c`\n---\n# d'
 
 
-def settings(**changes: Any) -> dict[str, Any]:
-    return {
-        "student": "mini",
-        "timm_name": "efficientnet_lite_slim",
-        "teacher": "mini",
-        "num_parameters": 1_234_567,
-        "image_size_px": 96,
-        "classes": ["dog", EVIL],
-    } | changes
+def settings(**changes: Any) -> StudentSettings:
+    return student_settings(**{"student": "mini", "classes": ("dog", EVIL), **changes})
 
 
 def validation(measure: str = "top1") -> dict[str, Any]:

@@ -7,16 +7,19 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from dfkd_edge.artifacts import ClassCount
 from dfkd_edge.cli import app
 from dfkd_edge.commands.distill_view import comparisons, lines_of_classes
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.validation.evaluate import summarise
 from dfkd_edge.validation.evaluation_images import HELDOUT_DOMAIN
+from tests.fixtures.typed import class_count
 
 MakePicture = Callable[[Path, int], Path]
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
@@ -104,8 +107,8 @@ def test_slips_in_the_class_list_are_told_before_a_student_is_trained(place: Pat
     assert "'dog, cat': one class, not 2: write one name a line, unless" in said
 
 
-def of_class(name: str, acceptance: float, num_drawn: int, **drawn: object) -> dict[str, object]:
-    return {"name": name, "acceptance": acceptance, "num_drawn": num_drawn, **drawn}
+def of_class(name: str, acceptance: float, num_drawn: int, **drawn: Any) -> ClassCount:
+    return class_count(name, acceptance=acceptance, num_drawn=num_drawn, **drawn)
 
 
 def test_the_panel_sends_doubtful_classes_to_where_something_is_said_of_them() -> None:
@@ -115,15 +118,15 @@ def test_the_panel_sends_doubtful_classes_to_where_something_is_said_of_them() -
         of_class("wheelbarrow", 0.6, 9, drawings={"wheel": 6}, num_of_its_name=0),
         of_class("hoe", 0.2, 0, drawings={}, num_of_its_name=0),
     ]
-    assert lines_of_classes({"classes": entries}) == [
+    assert lines_of_classes(entries) == [
         "undrawn     no drawing fits these, expect less: hoe",
         "drawn as    what their drawings are named: wheelbarrow (wheel)",
         "unsure      the teacher recognises fewer than half of the candidates of: hoe, rake",
         "            the report shows their images; try a more common English name, a prompt",
         "            where there is none, fewer look-alike classes, or --images DIR",
     ]
-    assert lines_of_classes({"classes": entries[:1]}) == []
-    assert lines_of_classes({"classes": [of_class("horse", 0.9, 0)]}) == []
+    assert lines_of_classes(entries[:1]) == []
+    assert lines_of_classes([of_class("horse", 0.9, 0)]) == []
 
 
 def figures(top1: float, agreement: float) -> dict[str, float]:

@@ -28,6 +28,7 @@ from dfkd_edge.runtime.device_result import MARKER
 from dfkd_edge.runtime.mending import EXPORT_AGAIN
 from dfkd_edge.validation.gate import Verdict
 from dfkd_edge.validation.statistics import paired_drop
+from tests.fixtures.typed import surrogate_summary
 
 
 def inspected(path: Path) -> tuple[dict[str, Any], Result]:
@@ -96,10 +97,9 @@ def bundle_in(run: Path, name: str, whole: Bundle, student: bytes = b"") -> Path
 def distilled(run: Path, weights: bytes = b"") -> None:
     """Put images and a student into a run, which is finished then."""
     atomic_write(run / "student" / "student.safetensors", weights)
-    images = {"num_images": 2_000, "num_heldout": 100, "num_candidates": 2_400}
-    atomic_write(run / "surrogates" / "surrogates.json", json.dumps(images))
+    images = surrogate_summary(num_images=2_000, num_heldout=100, num_candidates=2_400)
     with open_run(run, "key", resume=True, exist_ok=True) as run_dir:
-        run_dir.complete("surrogates", "key", [run / "surrogates" / "surrogates.json"])
+        run_dir.complete("surrogates", "key", [images.save(run / "surrogates")])
         run_dir.complete("student", "key", [run / "student" / "student.safetensors"])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from dfkd_edge.artifacts import PromptSet, StudentArtifact
+from dfkd_edge.artifacts import PromptSet, StudentArtifact, student_weights
 from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.cli import app
@@ -87,7 +87,8 @@ def test_times_of_all_panels_are_in_the_unit_that_fits(
 
 def test_the_panel_counts_stand_ins(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = result_of(run)
-    result.surrogates.summary["num_stand_ins"] = 2
+    summary = replace(result.surrogates.summary, num_unrecognised=2)
+    result = replace(result, surrogates=replace(result.surrogates, summary=summary))
     show_result(result, "report.html", None, "")
     told = "; 2 of them stand-ins, which the teacher takes for another class"
     assert rows(capsys.readouterr().out)["images"].endswith(told)
@@ -104,7 +105,7 @@ def test_the_next_step_is_that_of_the_newest_bundle_of_this_student(run: Path) -
     (bundle / "manifest.json").write_text("{", encoding="utf-8")
     assert run_step(run, "report.html") == export
     (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    weights = StudentArtifact(run / "student", {}).weights
+    weights = student_weights(run / "student")
     weights.write_bytes(weights.read_bytes() + b" ")
     assert run_step(run, "report.html") == export
 

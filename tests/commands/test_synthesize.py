@@ -13,7 +13,7 @@ from dfkd_edge.commands.synthesize import outcome
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import WorkShare
-from dfkd_edge.pipeline import synthesize
+from dfkd_edge.pipeline import SynthesizeResult, synthesize
 from dfkd_edge.preflight import DistillRequest, plan_synthesize
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runs.shares import shards_of_job, work_share
@@ -28,7 +28,7 @@ SETTINGS = (
 )
 
 
-def run_synthesize(classes: Path, output: Path, shard: str | None) -> dict[str, Any]:
+def run_synthesize(classes: Path, output: Path, shard: str | None) -> SynthesizeResult:
     overrides = (*SETTINGS, f"classes={json.dumps(str(classes))}")
     plan = plan_synthesize(DistillRequest(overrides=overrides, output=output))
     return synthesize(plan, work_share(shard), ConsoleReporter(make_console(quiet=True)))
@@ -56,15 +56,16 @@ def test_two_jobs_make_the_set_of_one_and_the_last_one_closes_the_stage(
     tmp_path: Path, quickstart: Path
 ) -> None:
     whole = run_synthesize(quickstart, tmp_path / "whole", None)
-    assert whole["surrogates"]["num_candidates"] == 32
+    assert whole.summary
+    assert whole.summary.num_candidates == 32
     assert " of 32 images kept in " in outcome(whole)
     assert "shard" not in outcome(whole)
     first = run_synthesize(quickstart, tmp_path / "split", "2/2")
-    assert (first["num_shards_missing"], first["surrogates"]) == (1, None)
+    assert (first.num_shards_missing, first.summary) == (1, None)
     assert len(shards(tmp_path / "split")) == 1
     assert outcome(first).startswith("1 of 2 shards are in ")
     second = run_synthesize(quickstart, tmp_path / "split", "1/2")
-    assert second["surrogates"] == whole["surrogates"]
+    assert second.summary == whole.summary
     assert shards(tmp_path / "split") == shards(tmp_path / "whole")
 
 
@@ -106,4 +107,4 @@ def test_a_share_that_waits_for_the_run_says_for_whom_and_goes_on(
                 said = process.stderr.readline()
                 assert said, "it ended without a word"
         document = json.loads(process.communicate()[0])
-    assert (first["num_shards_missing"], document["num_shards_missing"]) == (1, 0)
+    assert (first.num_shards_missing, document["num_shards_missing"]) == (1, 0)

@@ -1,26 +1,21 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dfkd_edge.artifacts import SurrogateSummary
 from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import ExportConfig, PipelineConfig
 from dfkd_edge.conversion.calibration_need import export_command, find_shortage, shortage_of
 from dfkd_edge.files import atomic_write
 from dfkd_edge.target_profiles.lookup import load_target
+from tests.fixtures.typed import surrogate_summary
 
 
-def summary(num_learning: int, num_candidates: int = 800) -> dict[str, int]:
-    num_heldout = 33
-    num_images = num_learning + num_heldout
-    return {
-        "num_images": num_images,
-        "num_heldout": num_heldout,
-        "num_candidates": num_candidates,
-    }
+def summary(num_learning: int) -> SurrogateSummary:
+    return surrogate_summary(num_images=num_learning + 33, num_heldout=33, num_candidates=800)
 
 
 @pytest.fixture
@@ -72,7 +67,7 @@ def test_fewer_images_are_offered_where_the_target_takes_them() -> None:
 def test_the_export_that_a_run_names_has_the_images_it_needs(
     run: Path, num: int, flags: str
 ) -> None:
-    atomic_write(run / "surrogates" / "surrogates.json", json.dumps(summary(num)))
+    summary(num).save(run / "surrogates")
     assert export_command(run) == f"dfkd-edge export {run} --target jetson{flags}"
     chosen = ExportConfig(precision="fp16") if flags else ExportConfig()
     assert shortage_of(run, chosen) is None

@@ -24,6 +24,7 @@ from dfkd_edge.networks.students import MINI, Student, build_student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.target_profiles.profile import QuantizationSpec
+from tests.fixtures.typed import surrogate_summary
 
 SYMMETRIC = QuantizationSpec(name="s8s8", activation_dtype="int8", activation_symmetric=True)
 UNSIGNED = QuantizationSpec(name="u8s8", activation_dtype="uint8", activation_symmetric=False)
@@ -42,7 +43,7 @@ def surrogates() -> SurrogateSet:
     embeddings = np.zeros((24, 4), np.float32)
     heldout = np.arange(24) % 6 == 5
     return SurrogateSet(
-        images, labels, labels * 0, labels * 0 - 1, embeddings, heldout, {"content": "x"}
+        images, labels, labels * 0, labels * 0 - 1, embeddings, heldout, surrogate_summary()
     )
 
 

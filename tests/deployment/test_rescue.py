@@ -24,6 +24,7 @@ from dfkd_edge.validation.evaluation_images import (
 )
 from dfkd_edge.validation.ladder import Predictions, Rung
 from dfkd_edge.validation.rungs import Proof
+from tests.fixtures.typed import surrogate_summary
 
 SIDE_PX = 64
 
@@ -56,7 +57,13 @@ def surrogates(monkeypatch: pytest.MonkeyPatch) -> SurrogateSet:
     labels = np.arange(20) % 3
     embeddings = np.zeros((20, 4), np.float32)
     return SurrogateSet(
-        images, labels, labels * 0, labels * 0 - 1, embeddings, np.arange(20) % 2 == 0, {}
+        images,
+        labels,
+        labels * 0,
+        labels * 0 - 1,
+        embeddings,
+        np.arange(20) % 2 == 0,
+        surrogate_summary(),
     )
 
 

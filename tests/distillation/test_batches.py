@@ -6,6 +6,7 @@ import torch
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.distillation.batches import HardImages, draw_rows
+from tests.fixtures.typed import surrogate_summary
 
 
 @pytest.fixture
@@ -15,7 +16,13 @@ def uneven() -> SurrogateSet:
     style = np.repeat([0, 5, 3], [90, 10, 20])
     images = np.zeros((120, 2, 2, 3), np.uint8)
     return SurrogateSet(
-        images, label, style, label * 0 - 1, np.zeros((120, 4), np.float32), label < 0, {}
+        images,
+        label,
+        style,
+        label * 0 - 1,
+        np.zeros((120, 4), np.float32),
+        label < 0,
+        surrogate_summary(),
     )
 
 

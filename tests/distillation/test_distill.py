@@ -19,6 +19,7 @@ from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.validation.evaluate import start_student
+from tests.fixtures.typed import surrogate_summary
 
 SHORT = DistillationConfig(
     student_init="random", num_steps=6, batch_size=8, num_warmup_steps=2, image_size_px=64
@@ -38,7 +39,7 @@ def surrogates(teacher: Teacher) -> SurrogateSet:
     heldout = np.arange(24) % 6 == 5
     label = np.arange(24) % 3
     return SurrogateSet(
-        images, label, label * 0, label * 0 - 1, embedding, heldout, {"content": "x"}
+        images, label, label * 0, label * 0 - 1, embedding, heldout, surrogate_summary()
     )
 
 
@@ -72,7 +73,7 @@ def test_the_student_comes_closer_to_the_teacher(
     metrics = context.run_dir.read_metrics()
     assert metrics[-1]["feature_distance"] < metrics[0]["feature_distance"] - 0.1
     start = start_student(artifact, teacher, context.seed)
-    assert start.num_parameters == artifact.settings["num_parameters"]
+    assert start.num_parameters == artifact.settings.num_parameters
 
 
 @pytest.mark.parametrize("config", [SHORT, EXTRAS], ids=["plain", "extras"])

@@ -16,6 +16,7 @@ from dfkd_edge.drawings.names import carries_name, is_kind_of, is_of_qualifier
 from dfkd_edge.networks.teacher import load_teacher
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.synthesis.amortized import uses_drawings
+from tests.fixtures.typed import class_count
 
 
 @pytest.mark.parametrize(
@@ -107,9 +108,8 @@ def test_a_long_list_names_only_what_is_missing_or_of_another_name() -> None:
 
 
 def test_a_summary_gives_back_what_it_keeps() -> None:
-    entry = {"name": "horse", "num_drawn": 3, **HORSE.document()}
-    assert read_drawn_class(entry) == HORSE
-    assert read_drawn_class({"name": "horse"}).named == {}
+    assert read_drawn_class(class_count("horse", **HORSE.document())) == HORSE
+    assert read_drawn_class(class_count("horse")).named == {}
 
 
 def drawn(lines: str, context: StageContext) -> list[DrawnClass]:

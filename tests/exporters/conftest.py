@@ -19,6 +19,7 @@ from dfkd_edge.files import atomic_write
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.networks.students import Student, student_tensors
 from dfkd_edge.target_profiles.profile import QuantizationSpec, TargetProfile
+from tests.fixtures.typed import student_settings
 
 CLASS_NAMES = ("dog", "house", "person")
 SPECS = {
@@ -78,13 +79,13 @@ def save_student(timm_name: str, side_px: int, folder: Path, pretrain: bool = Tr
                 student.train()(image_NHWC.permute(0, 3, 1, 2) / 255)
     student.eval()
     atomic_write(folder / "student.safetensors", student_tensors(student))
-    settings = {
-        "timm_name": timm_name,
-        "image_size_px": side_px,
-        "classes": list(CLASS_NAMES),
-        "embed_dim": 64,
-        "logit_scale": 50.0,
-    }
+    settings = student_settings(
+        timm_name=timm_name,
+        image_size_px=side_px,
+        classes=CLASS_NAMES,
+        embed_dim=64,
+        logit_scale=50.0,
+    )
     StudentArtifact(folder, settings).save_settings()
     return student
 

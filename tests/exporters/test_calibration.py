@@ -14,6 +14,7 @@ from dfkd_edge.exporters.range_estimators import Histogram, clip_range
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.errors import ConfigError
+from tests.fixtures.typed import surrogate_summary
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def surrogates() -> SurrogateSet:
         np.full(num, -1),
         np.zeros((num, 4), np.float32),
         np.arange(num) % 10 == 0,
-        {},
+        surrogate_summary(),
     )
 
 

@@ -11,6 +11,7 @@ from dfkd_edge.errors import ArtifactError, ConfigError
 from dfkd_edge.files import atomic_write
 from dfkd_edge.networks.students import build_student, load_student, student_tensors
 from dfkd_edge.networks.teacher import Teacher
+from tests.fixtures.typed import student_settings
 
 
 def test_the_default_student_is_a_third_of_the_teacher_or_less(teacher: Teacher) -> None:
@@ -32,13 +33,13 @@ def test_start_weights_already_agree_with_the_teacher(teacher: Teacher) -> None:
 
 def test_a_saved_student_gives_the_same_logits(teacher: Teacher, tmp_path: Path) -> None:
     student = build_student("mini", "random", teacher.head_KD, teacher.logit_scale).eval()
-    settings = {
-        "timm_name": student.timm_name,
-        "image_size_px": student.image_size_px,
-        "classes": list(teacher.classes.names),
-        "embed_dim": teacher.embed_dim,
-        "logit_scale": student.logit_scale,
-    }
+    settings = student_settings(
+        timm_name=student.timm_name,
+        image_size_px=student.image_size_px,
+        classes=teacher.classes.names,
+        embed_dim=teacher.embed_dim,
+        logit_scale=student.logit_scale,
+    )
     artifact = StudentArtifact(tmp_path, settings)
     artifact.save_settings()
     atomic_write(artifact.weights, student_tensors(student))
@@ -49,8 +50,7 @@ def test_a_saved_student_gives_the_same_logits(teacher: Teacher, tmp_path: Path)
 
 
 def test_damaged_weights_are_reported(teacher: Teacher, tmp_path: Path) -> None:
-    settings = {"timm_name": "resnet18", "image_size_px": 64, "classes": ["a", "b"]}
-    artifact = StudentArtifact(tmp_path, {**settings, "embed_dim": 8, "logit_scale": 1.0})
+    artifact = StudentArtifact(tmp_path, student_settings(timm_name="resnet18"))
     artifact.weights.write_bytes(b"cut short")
     with pytest.raises(ArtifactError, match="student cannot be read"):
         load_student(artifact)

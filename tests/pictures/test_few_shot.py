@@ -15,6 +15,7 @@ from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.pictures.few_shot import join_pictures
 from dfkd_edge.pictures.real import find_real_pictures
 from dfkd_edge.runs.context import StageContext
+from tests.fixtures.typed import surrogate_summary
 
 MakePicture = Callable[[Path, int], Path]
 NAMES = ("dog", "house", "person")
@@ -28,7 +29,7 @@ def surrogates(teacher: Teacher, num: int = 40) -> SurrogateSet:
         drawing_index=np.full(num, -1),
         embeddings=np.zeros((num, teacher.embed_dim), np.float32),
         is_heldout=np.arange(num) % 10 == 0,
-        summary={"content": "surrogates"},
+        summary=surrogate_summary(),
     )
 
 
@@ -59,12 +60,13 @@ def test_the_manifest_vouches_for_the_hash_of_every_picture(
     config = FewShotConfig(images=str(tmp_path))
     file = picture(tmp_path / "dog" / "1.png", 1)
     one = join(config, teacher, context).summary
+    assert one.few_shot
     manifest = json.loads((context.run_dir.path / "manifest.json").read_text(encoding="utf-8"))
     assert "few_shot/few_shot.json" in manifest["stages"]["few_shot"]["files"]
     record = json.loads((context.run_dir.path / "few_shot/few_shot.json").read_text("utf-8"))
-    assert record["pictures"][str(file)] == one["few_shot"]["pictures"][str(file)]
+    assert record["pictures"][str(file)] == one.few_shot.pictures[str(file)]
     picture(file, 9)
-    assert join(config, teacher, context).summary["content"] != one["content"] != "surrogates"
+    assert join(config, teacher, context).summary.content != one.content != "surrogates"
 
 
 def test_unlabelled_pictures_take_the_teachers_class(
@@ -73,8 +75,10 @@ def test_unlabelled_pictures_take_the_teachers_class(
     for number in range(4):
         picture(tmp_path / f"{number}.png", number)
     joined = join(FewShotConfig(images=str(tmp_path)), teacher, context)
-    assert joined.summary["few_shot"]["is_labelled"] is False
-    assert joined.summary["few_shot"]["teacher_agreement"] == 1.0
+    few_shot = joined.summary.few_shot
+    assert few_shot
+    assert not few_shot.is_labelled
+    assert few_shot.teacher_agreement == 1.0
     assert set(joined.class_index[40:].tolist()) <= {0, 1, 2}
 
 

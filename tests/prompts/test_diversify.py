@@ -23,8 +23,8 @@ def test_learnt_styles_differ_more_than_random_ones_and_keep_the_class(
     metrics = context.run_dir.read_metrics()
     assert prompts.embeddings.shape == (18, teacher.embed_dim)
     assert metrics[-1]["style_loss"] < metrics[0]["style_loss"]
-    assert prompts.diversity["class_consistency"] == 1.0
-    assert prompts.diversity["mean_pairwise_cosine"] < 0.95
+    assert prompts.diversity.class_consistency == 1.0
+    assert prompts.diversity.mean_pairwise_cosine < 0.95
 
 
 def test_base_has_one_style(teacher: Teacher, context: StageContext) -> None:
@@ -63,6 +63,6 @@ def test_diversity_is_that_of_the_pairs() -> None:
     embedding_KSD = F.normalize(torch.randn(4, 3, 8, generator=generator), dim=2)
     measured = diversity(embedding_KSD, embedding_KSD[:, 0])
     pairs = [e[i] @ e[j] for e in embedding_KSD for i, j in ((0, 1), (0, 2), (1, 2))]
-    assert measured["mean_pairwise_cosine"] == pytest.approx(float(sum(pairs)) / len(pairs))
-    assert 1 < measured["effective_rank"] <= 8
-    assert diversity(embedding_KSD[:, :1], embedding_KSD[:, 0])["class_consistency"] == 1.0
+    assert measured.mean_pairwise_cosine == pytest.approx(float(sum(pairs)) / len(pairs))
+    assert 1 < measured.effective_rank <= 8
+    assert diversity(embedding_KSD[:, :1], embedding_KSD[:, 0]).class_consistency == 1.0

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dfkd_edge.artifacts import PromptSet, StudentArtifact, save_tensors
+from dfkd_edge.artifacts import PromptSet, StudentArtifact, save_tensors, student_weights
 from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.files import atomic_write, file_hash
@@ -23,6 +23,7 @@ from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.device_result import MARKER
 from dfkd_edge.validation.confidence import confusion, reliability
 from dfkd_edge.validation.evaluate import summarise
+from tests.fixtures.typed import DIVERSITY, class_count, student_settings, surrogate_summary
 
 EVIL = '<script>alert("x")</script>'
 CLASSES = (EVIL, "dog & cat", "house")
@@ -107,7 +108,7 @@ def run(tmp_path: Path) -> Path:
         atomic_write(path / "evaluation.json", json.dumps(_evaluation()))
         index = np.arange(6)
         embeddings = random.normal(size=(6, 8)).astype(np.float32)
-        prompts = PromptSet(CLASSES, STYLES, embeddings, index % 3, index % 2, {"rank": 2.0})
+        prompts = PromptSet(CLASSES, STYLES, embeddings, index % 3, index % 2, DIVERSITY)
         run_dir.complete("prompts", "key", prompts.save(run_dir.stage_dir("prompts")))
         shard: dict[str, NDArray[Any]] = {
             "images": random.integers(0, 255, (6, 16, 16, 3)).astype(np.uint8),
@@ -119,15 +120,16 @@ def run(tmp_path: Path) -> Path:
         folder = run_dir.stage_dir("surrogates")
         save_tensors(folder / "shard-00000.safetensors", shard)
         save_tensors(selection_path(folder), {"is_kept": index != 1})
-        counts = {"num_images": 5, "num_heldout": 1, "num_candidates": 6, "num_stand_ins": 1}
-        summary: dict[str, Any] = {**counts, "acceptance": 4 / 6}
-        summary["classes"] = [
-            {"name": n, "num_images": 2, "num_drawn": 1, "acceptance": 0.5} for n in CLASSES
-        ]
-        atomic_write(path / "surrogates" / "surrogates.json", json.dumps(summary))
-        settings = {"timm_name": "tiny", "num_parameters": 1_000, "teacher_num_parameters": 4_000}
-        student = StudentArtifact(run_dir.stage_dir("student"), {**settings, "classes": CLASSES})
-        student.save_settings()
+        surrogate_summary(
+            num_images=5,
+            num_heldout=1,
+            num_candidates=6,
+            num_unrecognised=1,
+            acceptance=4 / 6,
+            classes=tuple(class_count(n, num_drawn=1, acceptance=0.5) for n in CLASSES),
+        ).save(folder)
+        settings = student_settings(classes=CLASSES)
+        StudentArtifact(run_dir.stage_dir("student"), settings).save_settings()
         for step in range(3):
             run_dir.append_metrics("student", step, {"loss": 1.0 / (step + 1)})
     return path
@@ -140,7 +142,7 @@ def into_run(run: Path, tiny_bundle: Bundle) -> Callable[[], Path]:
         folder = run / "bundles" / "tiny"
         shutil.copytree(tiny_bundle.folder, folder)
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        weights = StudentArtifact(run / "student", {}).weights
+        weights = student_weights(run / "student")
         weights.write_bytes(b"")
         manifest["provenance"]["student_sha256"] = file_hash(weights)
         (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")

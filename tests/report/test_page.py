@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from dfkd_edge.artifacts import load_tensors, save_tensors
+from dfkd_edge.artifacts import SurrogateSummary, load_tensors, save_tensors
 from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.cli import app
 from dfkd_edge.console import ConsoleReporter, make_console
@@ -57,12 +58,14 @@ def test_the_report_names_the_drawings_of_each_class_first_of_those_of_another_n
     run: Path, parsed: Callable[[str], Any]
 ) -> None:
     assert "named in the memory" not in parsed(write_report(run).read_text(encoding="utf-8")).text
-    path = run / "surrogates" / "surrogates.json"
-    summary = json.loads(path.read_text(encoding="utf-8"))
+    folder = run / "surrogates"
+    summary = SurrogateSummary.load(folder)
     named = ({"<b>script": 9}, {"dog": 3, "cat": 2}, {"wheel": 6})
-    for entry, names, num_own in zip(summary["classes"], named, (9, 5, 0), strict=True):
-        entry |= {"drawings": names, "num_of_its_name": num_own}
-    path.write_text(json.dumps(summary), encoding="utf-8")
+    classes = [
+        replace(entry, drawings=names, num_of_its_name=num_own)
+        for entry, names, num_own in zip(summary.classes, named, (9, 5, 0), strict=True)
+    ]
+    replace(summary, classes=tuple(classes)).save(folder)
     page = parsed(write_report(run).read_text(encoding="utf-8"))
     table = page.text.split("named in the memory")[1]
     assert table.index("wheel") < table.index("<b>script") < table.index("dog, cat")

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dfkd_edge.artifacts import load_tensors, save_tensors
+from dfkd_edge.artifacts import ClassCount, load_tensors, save_tensors
 from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.results.kept import stand_ins_text
@@ -67,19 +68,14 @@ def test_shards_come_back_filtered_with_held_out_images_of_every_class(tmp_path:
     assert len(surrogates) == 40 + 10
     assert set(surrogates.class_index[surrogates.is_heldout]) == {0, 1}
     told = "10 of them stand-ins, which the teacher takes for another class"
-    older = {k: v for k, v in surrogates.summary.items() if k != "num_stand_ins"}
-    assert stand_ins_text(surrogates.summary) == stand_ins_text(older) == told
-    assert stand_ins_text({**surrogates.summary, "num_stand_ins": 0}) == ""
-    assert surrogates.summary["classes"][0]["num_drawn"] == 20
-    assert surrogates.summary["classes"][1] == {
-        "name": "b",
-        "num_images": 10,
-        "num_drawn": 0,
-        "acceptance": 0.0,
-    }
+    assert stand_ins_text(surrogates.summary) == told
+    assert stand_ins_text(replace(surrogates.summary, num_unrecognised=0)) == ""
+    drawn, other = surrogates.summary.classes
+    assert drawn.num_drawn == 20
+    assert other == ClassCount(name="b", num_images=10, num_drawn=0, acceptance=0.0)
     with Image.open(write_contact_sheet(tmp_path, surrogates)) as sheet:
         assert sheet.height >= 2 * 3 * SHEET_LINE_PX  # images of 8 px leave room for the text
-    rows = [row_text(entry) for entry in surrogates.summary["classes"]]
+    rows = [row_text(entry) for entry in surrogates.summary.classes]
     assert rows[0] == ("a", "100% recognised", "40 kept, 20 drawn")
     assert rows[1] == ("b", "0% recognised", "10 kept")
 
@@ -114,8 +110,8 @@ def test_what_is_held_out_was_decided_once_and_is_read(tmp_path: Path) -> None:
     write_selection(tmp_path, 1, 0.2, "key")  # the stage is closed again: another file was lost
     surrogates = read_surrogates(tmp_path, 1, ("a", "b"), "key")
     assert surrogates.is_heldout.tolist() == selection["is_heldout"].tolist()
-    assert surrogates.summary["num_heldout"] == selection["is_heldout"].sum()
-    assert surrogates.summary["content"] != first.summary["content"]  # another student's images
+    assert surrogates.summary.num_heldout == selection["is_heldout"].sum()
+    assert surrogates.summary.content != first.summary.content  # another student's images
     write_selection(tmp_path, 1, 0.2, "another key")
     again = read_surrogates(tmp_path, 1, ("a", "b"), "key")
     assert again.is_heldout.tolist() == first.is_heldout.tolist()

@@ -52,8 +52,8 @@ def test_surrogates_show_their_class_and_differ_and_a_lost_shard_comes_back_the_
 ) -> None:
     prompts = diversify_prompts(teacher, BASE, context)
     surrogates = synthesize(prompts, teacher, SMALL, context)
-    assert surrogates.summary["acceptance"] > 0.5  # chance is a third
-    assert surrogates.summary["mean_distance_within_class"] > 0.1
+    assert surrogates.summary.acceptance > 0.5  # chance is a third
+    assert surrogates.summary.mean_distance_within_class > 0.1
     assert surrogates.images.dtype == np.uint8
     assert float(surrogates.images.std()) > 20
     shard_path(context.run_dir.stage_dir(STAGE), 1).unlink()

@@ -26,6 +26,7 @@ from dfkd_edge.validation.evaluation_images import (
 from dfkd_edge.validation.gate import judge, require_passed
 from dfkd_edge.validation.ladder import Predictions, Rung, climb, ladder_document
 from dfkd_edge.validation.rungs import prove
+from tests.fixtures.typed import surrogate_summary
 
 CLASSES = ("red", "green", "blue")
 SIDE_PX = 24
@@ -57,7 +58,6 @@ def coloured_surrogates(num: int = 120, heldout_every: int = 2, side_px: int = 2
     mean = 110 + 8 * np.eye(3)[labels] + rng.normal(0, 1, (num, 3))
     noise = rng.normal(0, 6, (num, side_px, side_px, 3))
     images = np.clip(mean[:, None, None] + noise, 0, 255).astype(np.uint8)
-    summary = {"content": "coloured", "classes": [{"name": n} for n in ("red", "green", "blue")]}
     return SurrogateSet(
         images=images,
         class_index=labels.astype(np.int64),
@@ -65,7 +65,7 @@ def coloured_surrogates(num: int = 120, heldout_every: int = 2, side_px: int = 2
         drawing_index=np.full(num, -1),
         embeddings=np.eye(3, dtype=np.float32)[labels],
         is_heldout=np.arange(num) // 3 % heldout_every == 0,
-        summary=summary,
+        summary=surrogate_summary(("red", "green", "blue")),
     )
 
 
