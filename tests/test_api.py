@@ -144,4 +144,4 @@ def test_a_failed_gate_raises_and_keeps_the_bundle(tiny_run: Path, tmp_path: Pat
             quiet=True,
             **lossy,
         )
-    assert dfkd_edge.open_bundle(tmp_path / "b").manifest["status"] == "failed"
+    assert dfkd_edge.open_bundle(tmp_path / "b").manifest.status == "failed"

@@ -18,15 +18,14 @@ def bundles_of(run: Path) -> list[Path]:
     return sorted(f for f in folders if f.name[0] != "." and may_be_bundle(f))
 
 
-def holds_student_of(run: Path, manifest: Mapping[str, Any]) -> bool:
+def holds_student_of(run: Path, provenance: Mapping[str, Any]) -> bool:
     """Whether a bundle was exported from the student that lies in a run now.
 
     Args:
         run: any; one without a student has no bundle of it.
-        manifest: of the bundle; one that does not name its student is of another.
+        provenance: of the bundle; one that does not name its student is of another.
     """
     from dfkd_edge.artifacts import student_weights  # loads numpy, which a wrong path need not
 
-    weights, made = student_weights(run / "student"), manifest.get("provenance")
-    named = made.get("student_sha256") if isinstance(made, Mapping) else None
+    weights, named = student_weights(run / "student"), provenance.get("student_sha256")
     return named is not None and weights.is_file() and file_hash(weights) == named

@@ -32,7 +32,7 @@ def read_origin(bundle: Bundle) -> Origin:
         ArtifactError: it does not say.
     """
     try:
-        origin = bundle.manifest["provenance"]
+        origin = bundle.manifest.provenance
         return Origin(
             TeacherConfig(**origin["teacher"]),
             ClassNames(bundle.classes, tuple(origin["prompts"])),
@@ -53,11 +53,11 @@ def run_of(bundle: Bundle) -> Path:
     Raises:
         ArtifactError: it is gone, or has another student by now.
     """
-    run = Path(bundle.manifest["provenance"]["run"])
+    run = Path(bundle.manifest.provenance["run"])
     weights = run / "student" / "student.safetensors"
     if not weights.is_file():
         raise ArtifactError("no student there", where=str(run))
-    if not holds_student_of(run, bundle.manifest):
+    if not holds_student_of(run, bundle.manifest.provenance):
         raise ArtifactError("the run has another student by now", where=str(run))
     return run
 
@@ -97,11 +97,10 @@ def measured_again(bundle: Bundle) -> list[str]:
 
 def graphs(bundle: Bundle) -> list[ModelFile]:
     """List the graphs of a bundle, in the order of conversion."""
-    notes = bundle.manifest.get("model_notes", {})
-    held = bundle.manifest["models"]
+    notes = bundle.manifest.model_notes
+    held = bundle.manifest.models
     order = [name for name in ("fp32", "fp16", "int8") if name in held]
     with faults_as_errors():
         return [
-            ModelFile(bundle.model_path(name), "onnx", name, notes.get(name, {}))  # type: ignore[arg-type]
-            for name in order
+            ModelFile(bundle.model_path(name), "onnx", name, notes.get(name, {})) for name in order
         ]

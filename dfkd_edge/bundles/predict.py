@@ -43,7 +43,7 @@ def classify_pictures(
 
     opened = open_bundle(find_bundle(bundle))  # a wrong path is told of before numpy is loaded
     from dfkd_edge.errors import faults_as_errors
-    from dfkd_edge.runtime.doubts import graph_notes
+    from dfkd_edge.runtime.caveats import graph_notes
     from dfkd_edge.runtime.session import SessionRequest
     from dfkd_edge.runtime.sessions import OnnxSession
 
@@ -56,7 +56,11 @@ def classify_pictures(
     with faults_as_errors():
         name = held_precision(opened, precision) if precision else opened.precision
         request = SessionRequest(
-            opened.model_path(name), name, "onnxruntime", threads, full_range=opened.full_range
+            opened.model_path(name),
+            name,
+            "onnxruntime",
+            threads,
+            full_range=opened.manifest.int8_full_range,
         )
         session = OnnxSession(request)
         answers = (_classify(session, opened, confidence, file, top, skipped) for file in files)
@@ -65,7 +69,7 @@ def classify_pictures(
     return {
         "bundle": str(opened.folder),
         "precision": name,
-        "notes": graph_notes(name, opened.manifest["models"]),
+        "notes": graph_notes(name, opened.manifest.models),
         "reject_threshold": confidence.reject_threshold,
         "threshold_fitted_on": FITTED_ON if fitted and reject_threshold is None else None,
         "pictures": rows,

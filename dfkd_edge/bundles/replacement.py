@@ -75,7 +75,7 @@ def _differences(
     made = manifest.get("provenance", {})
     if manifest.get("version") != __version__:
         yield f"made by version {manifest.get('version')}, this is {__version__}"
-    if not holds_student_of(run, manifest):
+    if not holds_student_of(run, made):
         yield "of another student"
     wanted = json.loads(json.dumps(dataclasses.asdict(config.export)))
     pairs = [(_flag(name), made.get("config", {}).get(name), wanted[name]) for name in wanted]

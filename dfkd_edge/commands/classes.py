@@ -13,7 +13,7 @@ import typer
 
 from dfkd_edge.commands.options import AsJson, File, Quiet, Verbose
 from dfkd_edge.errors import ClassNamesError
-from dfkd_edge.runtime.counting import counted, some
+from dfkd_edge.runtime.counting import counted, first_few
 
 if TYPE_CHECKING:
     from dfkd_edge.class_lint.findings import ClassListReport, Finding
@@ -134,7 +134,7 @@ def _show(names: ClassNames, report: ClassListReport, path: Path) -> None:
             f"[dim]dfkd-edge classes lint {escape(str(path))} --output FILE writes them[/dim]"
         )
         costs = {name: report.given_up.get(name, 0) for name in report.suggested_prompts}
-        listed = some([f"{name} {count}" for name, count in costs.items() if count])
+        listed = first_few([f"{name} {count}" for name, count in costs.items() if count])
         if listed:
             console.print(
                 "a prompt of its own takes no drawings of what the name alone means; these would "

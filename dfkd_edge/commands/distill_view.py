@@ -20,7 +20,7 @@ from dfkd_edge.drawings.drawn_class import read_drawn_class
 from dfkd_edge.results.certainty import MEASURES, certainty_line, certainty_of, difference
 from dfkd_edge.results.class_answers import weak_classes_lines
 from dfkd_edge.results.kept import stand_ins_text
-from dfkd_edge.runtime.counting import duration_text, some
+from dfkd_edge.runtime.counting import duration_text, first_few
 
 if TYPE_CHECKING:
     from dfkd_edge.pipeline import DistillResult
@@ -67,12 +67,13 @@ def lines_of_classes(counts: Iterable[ClassCount]) -> list[str]:
     weak = [c.name for c in classes if c.acceptance < 0.5]
     lines = []
     if undrawn and len(undrawn) < len(classes):
-        lines.append(f"undrawn     no drawing fits these, expect less: {some(undrawn)}")
+        lines.append(f"undrawn     no drawing fits these, expect less: {first_few(undrawn)}")
     if others:
-        lines.append(f"drawn as    what their drawings are named: {some(others)}")
+        lines.append(f"drawn as    what their drawings are named: {first_few(others)}")
     if weak:
         lines.append(
-            f"unsure      the teacher recognises fewer than half of the candidates of: {some(weak)}"
+            "unsure      the teacher recognises fewer than half of the candidates of: "
+            f"{first_few(weak)}"
         )
         lines += [
             "            the report shows their images; try a more common English name, a prompt",

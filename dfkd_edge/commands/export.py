@@ -123,7 +123,7 @@ def run_export(request: ExportRequest, *, as_json: bool, quiet: bool) -> None:
     document = json.loads((bundle.folder / VALIDATION).read_text(encoding="utf-8"))
     report = refresh_report(bundle.folder, reporter)
     if as_json:
-        summary = {"bundle": str(bundle.folder), "status": bundle.manifest["status"], **document}
+        summary = {"bundle": str(bundle.folder), "status": bundle.manifest.status, **document}
         sys.stdout.write(json.dumps({**summary, "report": report}, ensure_ascii=False) + "\n")
     else:
         from dfkd_edge.commands.ladder_view import show_bundle, show_ladder

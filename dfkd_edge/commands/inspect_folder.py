@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dfkd_edge.commands.options import AsJson
-from dfkd_edge.runtime.counting import counted, some
+from dfkd_edge.runtime.counting import counted, first_few
 
 if TYPE_CHECKING:
     from dfkd_edge.errors import DfkdEdgeError
+    from dfkd_edge.runtime.bundle_files import Manifest
 
 
 STAGES = ("prompts", "surrogates", "student")
@@ -59,7 +60,7 @@ def _run(path: Path) -> dict[str, Any]:
     from dfkd_edge.runs.lock import holder_of
     from dfkd_edge.runs.run_dir import damaged_files, distill_again, find_run, kept_in, read_stages
     from dfkd_edge.runtime.bundle_files import REPORT
-    from dfkd_edge.runtime.mending import how_to_mend
+    from dfkd_edge.runtime.repair_hints import repair_hint
 
     run = find_run(path)
     stages = read_stages(run)
@@ -75,7 +76,7 @@ def _run(path: Path) -> dict[str, Any]:
     done["evaluation"] = (run / "evaluation.json").is_file()
     mend = distill_again(run)
     if unsound and not own:
-        mend = how_to_mend(unsound[0].folder)
+        mend = repair_hint(unsound[0].folder)
     elif unread and not own:
         mend = unread[0].hint
     holder = holder_of(run)
@@ -131,26 +132,27 @@ def _state(run: Path, folder: Path) -> BundleState:
     faults = tuple(fault.where for fault in damaged_files(folder, manifest))
     if faults:
         return BundleState(folder, "damaged", "damaged", faults)
-    is_earlier = not holds_student_of(run, manifest)
+    is_earlier = not holds_student_of(run, manifest.provenance)
     gate = _gate_text(folder, manifest) + "; holds an earlier student of the run" * is_earlier
-    return BundleState(folder, str(manifest["status"]), gate, is_earlier=is_earlier)
+    return BundleState(folder, manifest.status, gate, is_earlier=is_earlier)
 
 
-def _gate_text(folder: Path, manifest: dict[str, Any]) -> str:
+def _gate_text(folder: Path, manifest: Manifest) -> str:
     """Say what the gate of a whole bundle decided, and which layers that took."""
     from dfkd_edge.results.certainty import gate_headline, measure_of
     from dfkd_edge.results.kept import kept_checks, repair_text
     from dfkd_edge.runtime.bundle_files import VALIDATION
 
     gate = _json_file(folder / VALIDATION).get("gate")
-    decided = gate_headline(gate) if gate else f"gate {manifest['status']}"
+    decided = gate_headline(gate) if gate else f"gate {manifest.status}"
     checked = [
         f"by check on labelled pictures: {gate_headline(check['gate'])}"
         for check in kept_checks(folder, _json_file)
         if measure_of(check) == "top1"
     ]
     decided = f"by export: {decided}" if checked else decided
-    return "; ".join(filter(None, (decided, *checked, repair_text(manifest))))
+    repaired = repair_text(manifest.provenance, manifest.model_notes)
+    return "; ".join(filter(None, (decided, *checked, repaired)))
 
 
 def _devices(
@@ -170,8 +172,8 @@ def _bundle(path: Path) -> dict[str, Any]:
     from dfkd_edge.bundles.opening import open_bundle
     from dfkd_edge.commands.next_step import bundle_step
     from dfkd_edge.runtime.bundle_files import damaged_files
-    from dfkd_edge.runtime.doubts import graph_notes
-    from dfkd_edge.runtime.mending import how_to_mend
+    from dfkd_edge.runtime.caveats import graph_notes
+    from dfkd_edge.runtime.repair_hints import repair_hint
 
     bundle = open_bundle(path, verify=False)
     manifest = bundle.manifest
@@ -179,29 +181,27 @@ def _bundle(path: Path) -> dict[str, Any]:
     devices, unread = _devices(path, [] if faults else [path])
     damaged = [f"{fault.where}: {fault.what}" for fault in faults]
     damaged += [f"{error.where}: {error.what}" for error in unread]
-    mend = unread[0].hint if unread and not faults else how_to_mend(path)
+    mend = unread[0].hint if unread and not faults else repair_hint(path)
     following = shlex.join(["dfkd-edge", "check", str(path)])
-    if manifest["status"] == "passed":
+    if manifest.status == "passed":
         following = bundle_step(path)
     return {
         "kind": "bundle",
         "path": str(path.resolve()),
         "classes": list(bundle.classes),
-        "target": manifest["target"],
-        "backend": manifest["backend"],
-        "precision": manifest["precision"],
-        "notes": graph_notes(bundle.precision, manifest["models"]),
-        "status": manifest["status"],
+        "target": manifest.target,
+        "backend": manifest.backend,
+        "precision": manifest.precision,
+        "notes": graph_notes(bundle.precision, manifest.models),
+        "status": manifest.status,
         "gate": "damaged" if faults else _gate_text(path, manifest),
         "devices": devices,
-        "version": manifest["version"],
-        "models": {
-            name: manifest["files"][file]["bytes"] for name, file in manifest["models"].items()
-        },
+        "version": manifest.version,
+        "models": {name: manifest.files[file].bytes for name, file in manifest.models.items()},
         "input": f"uint8 NHWC RGB, {bundle.side_px} px, batch {'-'.join(map(str, bundle.batch))}",
-        "provenance": manifest["provenance"],
+        "provenance": manifest.provenance,
         "size_bytes": _size(path),
-        "num_verified": len(manifest["files"]) - len(faults),
+        "num_verified": len(manifest.files) - len(faults),
         "damaged": damaged,
         "mend": mend,
         "next": mend if damaged else following,
@@ -245,7 +245,7 @@ def _show(document: dict[str, Any]) -> None:
 
 def _lines(document: dict[str, Any]) -> list[tuple[str, str]]:
     names = document["classes"]
-    shown = some(names, 8)
+    shown = first_few(names, 8)
     size_mib = document["size_bytes"] / (1 << 20)
     verified = f"{counted(document['num_verified'], 'file')} as written"
     lines = [

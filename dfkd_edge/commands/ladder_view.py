@@ -111,8 +111,8 @@ def verdict_lines(document: dict[str, Any]) -> list[str]:
 def show_bundle(bundle: Bundle, document: dict[str, Any], report: str) -> None:
     """Print the closing panel of `export`; the time is that of the export that made the bundle."""
     manifest = bundle.manifest
-    lines, provenance = verdict_lines(document), manifest["provenance"]
-    repaired, seconds = repair_text(manifest), provenance.get("seconds")
+    lines, provenance = verdict_lines(document), manifest.provenance
+    repaired, seconds = repair_text(provenance, manifest.model_notes), provenance.get("seconds")
     if repaired:
         lines.append(f"repair      {repaired}")
     warnings = provenance.get("lint_warnings", [])
@@ -125,7 +125,7 @@ def show_bundle(bundle: Bundle, document: dict[str, Any], report: str) -> None:
     lines += [
         f"bundle      {bundle.folder}",
         f"report      {report}",
-        f"precision   {manifest['precision']} for {manifest['target']}",
+        f"precision   {manifest.precision} for {manifest.target}",
         *([f"time        {duration_text(seconds)}"] if seconds is not None else []),
     ]
     show_panel(lines, document, bundle_step(bundle.folder))

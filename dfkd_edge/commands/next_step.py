@@ -36,7 +36,7 @@ def run_step(run: Path, report: str) -> str:
     if bundle is None:
         earlier = bool(bundles_of(run))
         return export_command(run) + " --exist-ok" * earlier
-    if bundle.manifest["status"] == "passed":
+    if bundle.manifest.status == "passed":
         return bundle_step(bundle.folder)
     gate = read_json(bundle.folder / VALIDATION)["gate"]
     return f"the gate of {bundle.folder.name} failed: see {report}, then {failed_gate_advice(gate)}"
@@ -51,6 +51,6 @@ def newest_bundle(run: Path) -> Bundle | None:
             bundle = open_bundle(manifest.parent, verify=False)
         except DfkdEdgeError:
             continue  # cut off, or of another version
-        if holds_student_of(run, bundle.manifest):
+        if holds_student_of(run, bundle.manifest.provenance):
             return bundle
     return None

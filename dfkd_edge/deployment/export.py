@@ -224,7 +224,7 @@ def _finished_bundle(plan: ExportPlan, key: str) -> Bundle | None:
         bundle = open_bundle(plan.folder)
     except DfkdEdgeError:
         return None  # nothing there, or damaged: write it anew; write_bundle spares foreign files
-    if bundle.manifest["provenance"].get("key") == key:
+    if bundle.manifest.provenance.get("key") == key:
         return bundle
     if not plan.exist_ok:
         why = "its settings or its target are others, or pictures of --data or --calib-data changed"

@@ -12,7 +12,7 @@ from dfkd_edge.artifacts import ClassCount
 from dfkd_edge.class_names import ClassNames, folded
 from dfkd_edge.drawings.memory import DrawingMemory
 from dfkd_edge.drawings.names import carries_name, is_kind_of
-from dfkd_edge.runtime.counting import MAX_LISTED, some
+from dfkd_edge.runtime.counting import MAX_LISTED, first_few
 
 FEW = 1
 """So many drawings of its own name are next to none (ours)."""
@@ -50,7 +50,7 @@ class DrawnClass:
     def names(self) -> str:
         """Name its drawings, the most frequent first, in a few words."""
         frequent = sorted(self.named, key=lambda name: -self.named[name])
-        return some(frequent, MAX_NAMES)
+        return first_few(frequent, MAX_NAMES)
 
     def short(self) -> str:
         """Count its drawings, and name them where they are not named as the class is."""
@@ -76,16 +76,16 @@ def drawings_text(drawn: Sequence[DrawnClass]) -> str:
     bare = [each.name for each in drawn if not each.named]
     others = [each.short() for each in drawn if each.is_of_others]
     text = f"{len(drawn) - len(bare)} of {len(drawn)} classes"
-    text += f"; none for {some(bare)}" if bare else ""
-    return text + (f"; of another name for {some(others)}" if others else "")
+    text += f"; none for {first_few(bare)}" if bare else ""
+    return text + (f"; of another name for {first_few(others)}" if others else "")
 
 
 def drawings_note(drawn: Sequence[DrawnClass]) -> str:
     """Warn in one line of classes that the memory misses or mistakes; empty without any."""
     others = [f"{each.name} ({each.names()})" for each in drawn if each.is_of_others]
     few = [each.name for each in drawn if each.num_fitting <= FEW and not each.is_of_others]
-    told = [f"drawings of another name: {some(others)}"] * bool(others)
-    told += [f"no drawing or only one of: {some(few)}"] * bool(few)
+    told = [f"drawings of another name: {first_few(others)}"] * bool(others)
+    told += [f"no drawing or only one of: {first_few(few)}"] * bool(few)
     return "; ".join([*told, "dfkd-edge classes lint says more"]) if told else ""
 
 

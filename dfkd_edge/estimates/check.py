@@ -20,8 +20,8 @@ from dfkd_edge.errors import DfkdEdgeError, faults_as_errors
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.pictures.labelled import no_readable_picture, note_strangers, note_unreadable
 from dfkd_edge.runtime.bundle_files import VALIDATION, Bundle, read_json
+from dfkd_edge.runtime.caveats import graph_notes
 from dfkd_edge.runtime.counting import counted
-from dfkd_edge.runtime.doubts import graph_notes
 from dfkd_edge.runtime.engine_session import why_no_tensorrt
 from dfkd_edge.validation.evaluation_images import (
     GOLDEN_DOMAIN,
@@ -51,9 +51,9 @@ def plan_check(
     origin = read_origin(bundle)
     domains, images = _images(bundle, data, reporter)
     rungs = [TEACHER, STUDENT, *(f"onnx-{model.precision}" for model in graphs(bundle))]
-    if graph_notes(bundle.precision, bundle.manifest["models"]):
+    if graph_notes(bundle.precision, bundle.manifest.models):
         rungs.append("onnx-fp16")  # a cast, which is no file of the bundle
-    if bundle.manifest.get("backend") == "tensorrt" and not why_no_tensorrt():
+    if bundle.manifest.backend == "tensorrt" and not why_no_tensorrt():
         rungs.append("engine")
     num_images = sum(domain.num_images for domain in domains)
     is_suite = any(domain.corruptions for domain in domains)
@@ -62,7 +62,7 @@ def plan_check(
     timed = [latencies_ms[name] for name in rungs if name in latencies_ms]
     return {
         "bundle": str(bundle.folder),
-        "target": bundle.manifest["target"],
+        "target": bundle.manifest.target,
         "rungs": rungs,
         "measure": "top1" if data else "agreement",
         "images": images,

@@ -80,9 +80,9 @@ def _machine(root: Path) -> Iterator[Check]:
     state = device.state(root)
     if state.get("power_mode"):
         yield Check("power mode", "note", state["power_mode"], "nvpmodel -q shows all of them")
-    if doubts := device.doubts(state, state):
+    if caveats := device.caveats(state, state):
         advice = "sudo jetson_clocks fixes them while you measure"
-        yield Check("clocks", "note", "; ".join(doubts), advice)
+        yield Check("clocks", "note", "; ".join(caveats), advice)
 
 
 def _processor(root: Path) -> Iterator[Check]:

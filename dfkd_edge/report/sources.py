@@ -135,7 +135,7 @@ def read_sources(path: Path, results: Sequence[DeviceResult] = ()) -> Sources:
         run = _read_run(find_run(path))
         folders = sorted(filter(is_bundle, bundles_of(run.path)), key=_age)
         found = [_read_bundle(folder) for folder in folders]
-        stale = [each for each in found if not holds_student_of(run.path, each.manifest)]
+        stale = [each for each in found if not holds_student_of(run.path, each.provenance)]
     bundles = [bundle for bundle in found if bundle not in stale]
     there, unread = kept_results(path, [bundle.folder for bundle in bundles])
     devices, others = _by_bundle(distinct([*there, *results]), bundles)
@@ -228,6 +228,6 @@ def _origin(bundle: BundleSource) -> RunSource | None:
     """The run that made a bundle, where it is still here with the same student."""
     try:
         path = find_run(Path(str(bundle.provenance["run"])))
-        return _read_run(path) if holds_student_of(path, bundle.manifest) else None
+        return _read_run(path) if holds_student_of(path, bundle.provenance) else None
     except (DfkdEdgeError, OSError, KeyError):
         return None

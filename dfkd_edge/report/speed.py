@@ -28,7 +28,7 @@ from dfkd_edge.report.ladder_view import (
 from dfkd_edge.report.sources import Document, Sources
 from dfkd_edge.report.svg import NOTHING, TIMES, number_text, percent
 from dfkd_edge.results.device import OF_ANOTHER, DeviceResult
-from dfkd_edge.runtime.doubts import FP16_IN_ENGINE
+from dfkd_edge.runtime.caveats import FP16_IN_ENGINE
 
 SPEED_HEADINGS = (
     *("machine", "model", "p50 ms", "p90 ms", "p99 ms", "images/s", "peak MiB"),

@@ -71,16 +71,17 @@ WHERE_CHOSEN = "on views to choose by, not the gate's"
 """Said of every figure of the repair: the gate's stand beside them."""
 
 
-def repair_text(manifest: Mapping[str, Any]) -> str:
+def repair_text(provenance: Mapping[str, Any], model_notes: Mapping[str, Any]) -> str:
     """Say how many layers of the INT8 graph that ships are in float, and why; empty if not mended.
 
     Args:
-        manifest: of a bundle.
+        provenance: of a bundle, see Manifest.
+        model_notes: of its graphs, by precision.
     """
-    rescue = manifest["provenance"].get("rescue")
+    rescue = provenance.get("rescue")
     if not rescue:
         return ""
-    repair, tuned, notes = rescue["repair"], rescue["finetune"], manifest["model_notes"]["int8"]
+    repair, tuned, notes = rescue["repair"], rescue["finetune"], model_notes["int8"]
     num_float = len(notes.get("float_nodes") or ())
     text = f"{num_float} of {repair['num_quantizable']} layers put back to float"
     if not num_float and repair["float_nodes"]:

@@ -9,13 +9,14 @@ import hashlib
 import json
 import os
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dfkd_edge.runtime.confidence import Confidence, read_confidence
 from dfkd_edge.runtime.faults import Fault, UsageFault
-from dfkd_edge.runtime.mending import EXPORT_AGAIN, how_to_mend
+from dfkd_edge.runtime.repair_hints import EXPORT_AGAIN, repair_hint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,6 +41,13 @@ REPORT, DEVICE_RESULT, CHECK_RESULT, LABELLED_CHECK, BENCHMARK = (
 DEVICES = "devices"
 """Folder of the results that devices sent, in a run, or in a bundle outside of one; not hashed."""
 CHECK = "check.pyz"
+MANIFEST_KINDS = {
+    **dict.fromkeys(("version", "target", "backend", "machine", "precision", "status"), str),
+    **dict.fromkeys(("int8_full_range", "use_dla"), bool),
+    **dict.fromkeys(("models", "model_notes", "tolerance", "provenance", "files"), dict),
+    "classes": list,
+}
+"""Types of what a manifest must hold."""
 MAX_TEXT_BYTES = 16 << 20
 MAX_GOLDEN_BYTES = 1 << 30
 
@@ -80,14 +88,14 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         if path.stat().st_size > MAX_TEXT_BYTES:
-            raise Fault("file is larger than any of ours", str(path), how_to_mend(path))
+            raise Fault("file is larger than any of ours", str(path), repair_hint(path))
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise Fault("file is missing", str(path), how_to_mend(path)) from error
+        raise Fault("file is missing", str(path), repair_hint(path)) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise Fault("file cannot be read as JSON", str(path), how_to_mend(path)) from error
+        raise Fault("file cannot be read as JSON", str(path), repair_hint(path)) from error
     if not isinstance(document, dict):
-        raise Fault("file holds no JSON object", str(path), how_to_mend(path))
+        raise Fault("file holds no JSON object", str(path), repair_hint(path))
     return document
 
 
@@ -119,67 +127,102 @@ def safe_path(folder: Path, name: object) -> Path:
             raise Fault(
                 "file is a symbolic link, a bundle holds plain files",
                 str(path),
-                how_to_mend(folder),
+                repair_hint(folder),
             )
     return path
 
 
+class FileEntry(NamedTuple):
+    """What the manifest promises of a file."""
+
+    sha256: str
+    """In hex."""
+    bytes: int
+    """Its size."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """manifest.json, as `export` writes it; every key is required."""
+
+    version: str
+    """Of the program that exported the bundle."""
+    target: str
+    """Name of the target profile."""
+    backend: str
+    """Runtime of the target: `tensorrt` or `onnxruntime`."""
+    machine: str
+    """Processor architecture of the target, as Linux spells it."""
+    precision: str
+    """The recommended one: `fp32`, `fp16` or `int8`."""
+    status: str
+    """What the gate said on the host: `passed` or `failed`."""
+    int8_full_range: bool
+    """Whether INT8 weights use all eight bits."""
+    use_dla: bool
+    """Whether the engine is for the DLA."""
+    classes: tuple[str, ...]
+    """Class names, in the order of the logits."""
+    models: dict[str, str]
+    """Precision -> file of its graph."""
+    model_notes: dict[str, dict[str, Any]]
+    """Precision -> what the conversion noted of its graph."""
+    confidence: dict[str, Any] | None
+    """What `export` fitted, see `read_confidence`; None where it fitted nothing."""
+    tolerance: dict[str, dict[str, float]]
+    """Precision -> how far the device's logits may be, as golden.TOLERANCE."""
+    provenance: dict[str, Any]
+    """Run, teacher, settings, seed: JSON of the host, which the device does not read."""
+    files: dict[str, FileEntry]
+    """Name -> what it must be."""
+
+
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose manifest has been read."""
+    """A bundle whose manifest and contract have been read."""
 
     folder: Path
-    manifest: dict[str, Any]
-    classes: tuple[str, ...]
-    preprocess: dict[str, Any]
-    """The contract of preprocess.json: how a picture becomes the model's input."""
+    manifest: Manifest
+    side_px: int
+    """Side of the square input."""
+    batch: tuple[int, int, int]
+    """Smallest, usual and largest batch."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the logits."""
+        return self.manifest.classes
 
     @property
     def precision(self) -> str:
         """The recommended one: `fp32`, `fp16` or `int8`."""
-        return str(self.manifest["precision"])
+        return self.manifest.precision
 
     @property
     def precisions(self) -> tuple[str, ...]:
         """What the bundle can be run in."""
-        return tuple(dict.fromkeys((*self.manifest["models"], self.precision)))
-
-    @property
-    def side_px(self) -> int:
-        """Side of the square input."""
-        return int(self.preprocess["input"]["width"])
-
-    @property
-    def batch(self) -> tuple[int, int, int]:
-        """Smallest, usual and largest batch."""
-        low, usual, high = self.preprocess["batch"]
-        return int(low), int(usual), int(high)
+        return tuple(dict.fromkeys((*self.manifest.models, self.precision)))
 
     @property
     def confidence(self) -> Confidence:
         """Temperature and reject threshold of the recommended model."""
-        return read_confidence(self.manifest, str(self.folder / MANIFEST))
+        return read_confidence(self.manifest.confidence, str(self.folder / MANIFEST))
 
     @property
-    def full_range(self) -> bool:
-        """Whether INT8 weights use all eight bits."""
-        return bool(self.manifest.get("int8_full_range"))
-
-    @property
-    def use_dla(self) -> bool:
-        """Whether the engine is for the DLA."""
-        return bool(self.manifest.get("use_dla"))
+    def sha256(self) -> str:
+        """Hash of the manifest, which holds the hash of everything else."""
+        return file_sha256(self.folder / MANIFEST)
 
     def model_path(self, precision: str) -> Path:
-        """Return the graph of a precision; FP16 may lie in the FP32 graph, as a builder flag.
+        """Return the graph of a precision.
 
         Raises:
             UsageFault: the bundle holds no such model.
         """
-        models = self.manifest["models"]
-        name = models.get(precision)
-        if name is None and precision == "fp16" == self.precision:
-            name = models.get("fp32")
+        models = self.manifest.models
+        # TensorRT before 11 makes an FP16 engine of the FP32 graph, by a builder flag
+        is_flag = precision == "fp16" == self.precision
+        name = models.get(precision) or (models.get("fp32") if is_flag else None)
         if name is None:
             raise UsageFault(
                 f"bundle holds no {precision} model",
@@ -196,11 +239,6 @@ class Bundle:
         """
         return read_golden(self.folder / GOLDEN, self.side_px, len(self.classes))
 
-    @property
-    def sha256(self) -> str:
-        """Hash of the manifest, which holds the hash of everything else."""
-        return file_sha256(self.folder / MANIFEST)
-
 
 def read_golden(path: Path, side_px: int, num_classes: int) -> dict[str, NDArray[Any]]:
     """Read golden.npz without ever unpickling.
@@ -214,7 +252,7 @@ def read_golden(path: Path, side_px: int, num_classes: int) -> dict[str, NDArray
         with zipfile.ZipFile(str(path)) as archive:
             size = sum(info.file_size for info in archive.infolist())
         if size > MAX_GOLDEN_BYTES:
-            raise Fault("file is larger than any of ours", str(path), how_to_mend(path))
+            raise Fault("file is larger than any of ours", str(path), repair_hint(path))
         with np.load(str(path), allow_pickle=False) as arrays:
             golden = {key: arrays[key] for key in arrays.files}
         images = golden["images"]
@@ -222,39 +260,36 @@ def read_golden(path: Path, side_px: int, num_classes: int) -> dict[str, NDArray
         for key in (k for k in golden if k.endswith("_logits")):
             fits = fits and golden[key].shape == (len(images), num_classes)
         if not fits or not len(images):
-            raise Fault("golden images do not fit the contract", str(path), how_to_mend(path))
+            raise Fault("golden images do not fit the contract", str(path), repair_hint(path))
     except FileNotFoundError as error:
-        raise Fault("file is missing", str(path), how_to_mend(path)) from error
+        raise Fault("file is missing", str(path), repair_hint(path)) from error
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise Fault("golden images cannot be read", str(path), how_to_mend(path)) from error
+        raise Fault("golden images cannot be read", str(path), repair_hint(path)) from error
     return golden
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read the manifest, the classes and the contract; verifies nothing but their form.
+    """Read the manifest and the contract; verifies nothing but their form.
 
     Raises:
         UsageFault: the folder holds no bundle.
         Fault: a file is damaged, or the manifest names a file outside.
     """
     manifest = read_manifest(folder)
-    for name in manifest["files"]:
+    for name in manifest.files:
         safe_path(folder, name)
-    preprocess = read_json(folder / PREPROCESS)
+    read_confidence(manifest.confidence, str(folder / MANIFEST))
+    contract = read_json(folder / PREPROCESS)
     try:
-        good = (
-            int(preprocess["input"]["width"]) == int(preprocess["input"]["height"]) > 0
-            and len(preprocess["batch"]) == 3
-            and 1 <= preprocess["batch"][0] <= preprocess["batch"][1] <= preprocess["batch"][2]
-        )
+        side_px, height_px = int(contract["input"]["width"]), int(contract["input"]["height"])
+        low, usual, high = map(int, contract["batch"])
+        if not (side_px == height_px > 0 and 1 <= low <= usual <= high):
+            raise ValueError(contract)
     except (KeyError, TypeError, ValueError) as error:
         raise Fault(
-            "contract is not whole", str(folder / PREPROCESS), how_to_mend(folder)
+            "contract is not whole", str(folder / PREPROCESS), repair_hint(folder)
         ) from error
-    if not good:
-        raise Fault("contract is not whole", str(folder / PREPROCESS), how_to_mend(folder))
-    read_confidence(manifest, str(folder / MANIFEST))
-    return Bundle(folder, manifest, tuple(manifest["classes"]), preprocess)
+    return Bundle(folder, manifest, side_px, (low, usual, high))
 
 
 def may_be_bundle(folder: Path) -> bool:
@@ -267,7 +302,7 @@ def was_bundle(folder: Path) -> bool:
     return (folder / CHECK).is_file()
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a bundle.
 
     Raises:
@@ -280,45 +315,55 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UsageFault(what, str(folder), "name the folder of a bundle")
     if not may_be_bundle(folder):
         raise UsageFault("folder holds no bundle", str(folder), "run dfkd-edge export first")
-    manifest = read_json(path)
-    if manifest.get("marker") != MARKER:
+    document = read_json(path)
+    if document.get("marker") != MARKER:
         raise UsageFault("folder holds no bundle", str(folder), "run dfkd-edge export first")
-    if manifest.get("status") == "incomplete":
+    if document.get("status") == "incomplete":
         raise Fault("bundle was never finished", str(folder), EXPORT_AGAIN)
-    if manifest.get("format") != FORMAT:
+    if document.get("format") != FORMAT:
         raise Fault(
-            f"bundle has format {manifest.get('format')!r}, this program reads {FORMAT}",
+            f"bundle has format {document.get('format')!r}, this program reads {FORMAT}",
             str(path),
             "use the check.pyz of the bundle itself",
         )
-    if not _is_whole(manifest):
-        raise Fault("manifest is not whole", str(path), how_to_mend(path))
-    return manifest
+    if not _is_whole(document):
+        raise Fault("manifest is not whole", str(path), repair_hint(path))
+    files = {name: FileEntry(e["sha256"], e["bytes"]) for name, e in document["files"].items()}
+    values = {key: document[key] for key in MANIFEST_KINDS}
+    values.update(files=files, classes=tuple(document["classes"]))
+    return Manifest(**values, confidence=document.get("confidence"))
 
 
-def _is_whole(manifest: dict[str, Any]) -> bool:
-    files, models, classes = (manifest.get(key) for key in ("files", "models", "classes"))
+def _is_whole(document: dict[str, Any]) -> bool:
+    """Whether a manifest holds what `export` writes: the one place that checks its keys."""
     return (
-        isinstance(files, dict)
-        and isinstance(models, dict)
-        and bool(models)
-        and all(isinstance(entry, dict) and "sha256" in entry for entry in files.values())
-        and all(name in files for name in models.values())
-        and {CLASSES, PREPROCESS, GOLDEN} <= set(files)
-        and isinstance(classes, list)
-        and all(isinstance(name, str) for name in classes)
-        and isinstance(manifest.get("precision"), str)
-        and isinstance(manifest.get("tolerance"), dict)
+        _holds(document, MANIFEST_KINDS)
+        and all(isinstance(name, str) for name in document["classes"])
+        and all(_holds(e, {"sha256": str, "bytes": int}) for e in document["files"].values())
+        and all(
+            _holds(limits, {"relative": float, "agreement": float})
+            for limits in document["tolerance"].values()
+        )
+        and bool(document["models"])
+        and {CLASSES, PREPROCESS, GOLDEN, *map(str, document["models"].values())}
+        <= set(document["files"])
     )
 
 
-def damaged_files(folder: Path, manifest: dict[str, Any]) -> list[Fault]:
+def _holds(value: object, kinds: Mapping[str, type]) -> bool:
+    """Whether a value is a JSON object with values of these types."""
+    return isinstance(value, dict) and all(
+        isinstance(value.get(key), kind) for key, kind in kinds.items()
+    )
+
+
+def damaged_files(folder: Path, manifest: Manifest) -> list[Fault]:
     """Compare every file with the manifest; one fault a file that differs."""
-    owners = {entry["sha256"]: name for name, entry in manifest["files"].items()}
+    owners = {entry.sha256: name for name, entry in manifest.files.items()}
     faults = []
-    for name, entry in manifest["files"].items():
+    for name, entry in manifest.files.items():
         try:
-            fault = _damage(safe_path(folder, name), name, entry, owners)
+            fault = _damage(safe_path(folder, name), entry, owners)
         except Fault as error:
             fault = error
         if fault:
@@ -326,19 +371,17 @@ def damaged_files(folder: Path, manifest: dict[str, Any]) -> list[Fault]:
     return faults
 
 
-def _damage(path: Path, name: str, entry: dict[str, Any], owners: dict[str, str]) -> Fault | None:
+def _damage(path: Path, entry: FileEntry, owners: dict[str, str]) -> Fault | None:
     if not path.is_file():
-        return Fault("file of the bundle is missing", str(path), how_to_mend(path))
+        return Fault("file of the bundle is missing", str(path), repair_hint(path))
     try:
-        size, found = path.stat().st_size, file_sha256(path)
+        size, sha256 = path.stat().st_size, file_sha256(path)
     except OSError as error:
-        return Fault(f"file cannot be read: {error.strerror}", str(path), how_to_mend(path))
-    if found == entry["sha256"]:
+        return Fault(f"file cannot be read: {error.strerror}", str(path), repair_hint(path))
+    if sha256 == entry.sha256:
         return None
-    owner = owners.get(found)
-    if owner:
-        return Fault(f"file holds the content of {owner}", str(path), how_to_mend(path))
-    expected = entry.get("bytes")
-    is_other_size = isinstance(expected, int) and size != expected
-    differs = f"{size:,} bytes, not {expected:,}" if is_other_size else "other content"
-    return Fault(f"file differs from the manifest: {differs}", str(path), how_to_mend(path))
+    differs = f"{size:,} bytes, not {entry.bytes:,}" if size != entry.bytes else "other content"
+    what = f"file differs from the manifest: {differs}"
+    if sha256 in owners:
+        what = f"file holds the content of {owners[sha256]}"
+    return Fault(what, str(path), repair_hint(path))

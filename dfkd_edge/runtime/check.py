@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from dfkd_edge.runtime import bundle_files, device, golden, preprocess
+from dfkd_edge.runtime.caveats import graph_notes, time_caveats, why_no_target, why_not_target
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.device_result import MARKER, score_lines, verdict, why_kept, write_result
-from dfkd_edge.runtime.doubts import graph_notes, time_doubts, why_no_target, why_not_target
 from dfkd_edge.runtime.faults import Fault, LackingFault, ProofFault, UsageFault
 from dfkd_edge.runtime.labelled_folders import LabelledFolder, find_pictures, score_folder
+from dfkd_edge.runtime.printer import Printer
 from dfkd_edge.runtime.session import Session, SessionRequest
 from dfkd_edge.runtime.sessions import BACKENDS, model_input, open_session
 from dfkd_edge.runtime.timing import TimingRequest, measure, parse_percentiles
-from dfkd_edge.runtime.voice import Voice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,17 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
     except UsageFault as fault:
-        Voice(quiet=True, to_stderr=True).fault(fault)
+        Printer(quiet=True, to_stderr=True).fault(fault)
         return fault.exit_code
-    voice = Voice(options.quiet, options.json)
+    printer = Printer(options.quiet, options.json)
     try:
-        result, faults = check_bundle(options, voice)
-        _keep_result(result, options, voice)
+        result, faults = check_bundle(options, printer)
+        _keep_result(result, options, printer)
     except Fault as fault:
-        voice.fault(fault)
+        printer.fault(fault)
         return fault.exit_code
     except KeyboardInterrupt:
-        voice.warn("stopped")
+        printer.warn("stopped")
         return 130
     if options.json:
         sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
@@ -98,83 +98,87 @@ def _percentiles(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError("numbers from 0 to 100, such as 50,90,99") from error
 
 
-def check_bundle(options: argparse.Namespace, voice: Voice) -> tuple[dict[str, Any], list[Fault]]:
+def check_bundle(
+    options: argparse.Namespace, printer: Printer
+) -> tuple[dict[str, Any], list[Fault]]:
     """Do all checks; faults are told at once and returned.
 
     Raises:
         Fault: the bundle is damaged or cannot be loaded, so that nothing else can be done.
         UsageFault: --data holds no picture of any class.
     """
-    bundle = _open(options.bundle, voice)
+    bundle = _open(options.bundle, printer)
     folder = find_pictures(options.data, bundle.classes) if options.data else None
     if folder:
-        voice.say(f"{counted(len(folder.pictures), 'picture')} to score: {folder.description}")
+        printer.say(f"{counted(len(folder.pictures), 'picture')} to score: {folder.description}")
     faults: list[Fault] = []
     result: dict[str, Any] = {
         "marker": MARKER,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "bundle": {
-            "target": bundle.manifest.get("target"),
-            "version": bundle.manifest.get("version"),
+            "target": bundle.manifest.target,
+            "version": bundle.manifest.version,
             "precision": bundle.precision,
-            "status": bundle.manifest.get("status"),
+            "status": bundle.manifest.status,
             "manifest_sha256": bundle.sha256,
         },
         "device": device.describe(),
         "models": {},
     }
-    if bundle.manifest.get("status") != "passed":
+    if bundle.manifest.status != "passed":
         _keep(
-            ProofFault("the host marked this bundle failed", bundle_files.VALIDATION), faults, voice
+            ProofFault("the host marked this bundle failed", bundle_files.VALIDATION),
+            faults,
+            printer,
         )
-    result["preprocess"] = _check_preprocess(bundle, options.frame, faults, voice)
+    result["preprocess"] = _check_preprocess(bundle, options.frame, faults, printer)
     precisions = bundle.precisions if options.precision == "all" else (options.precision,)
     for precision in precisions:
         name = precision or bundle.precision
         try:
-            result["models"][name] = _check_model(bundle, name, folder, options, faults, voice)
+            result["models"][name] = _check_model(bundle, name, folder, options, faults, printer)
         except Fault as fault:
-            _keep(fault, faults, voice)
+            _keep(fault, faults, printer)
     result["faults"] = [str(fault) for fault in faults]
     result["passed"] = not faults
     reasons = [model["not_target"] for model in result["models"].values()]
-    beside = reasons or [why_no_target(bundle.manifest)]
+    beside = reasons or [why_no_target(bundle.manifest.machine)]
     result["not_target"] = beside[0] if all(beside) else ""
     return result, faults
 
 
-def _keep_result(result: dict[str, Any], options: argparse.Namespace, voice: Voice) -> None:
+def _keep_result(result: dict[str, Any], options: argparse.Namespace, printer: Printer) -> None:
     path: Path = options.output or options.bundle / bundle_files.DEVICE_RESULT
     kept = "" if options.output else why_kept(result, path)
     if kept:
-        voice.say(verdict(result))
-        voice.warn(kept)  # with --quiet too: what lies there is not of this run
+        printer.say(verdict(result))
+        printer.warn(kept)  # with --quiet too: what lies there is not of this run
     else:
         write_result(result, path)
-        voice.say(f"{verdict(result)}, written to {path}")
+        printer.say(f"{verdict(result)}, written to {path}")
 
 
-def _open(folder: Path, voice: Voice) -> bundle_files.Bundle:
+def _open(folder: Path, printer: Printer) -> bundle_files.Bundle:
     bundle = bundle_files.read_bundle(folder)
     damage = bundle_files.damaged_files(folder, bundle.manifest)
     for fault in damage[:-1]:
-        voice.fault(fault)
+        printer.fault(fault)
     if damage:
         raise damage[-1]
-    voice.say(
-        f"bundle for {bundle.manifest.get('target')}, {bundle.precision}, "
-        f"{len(bundle.classes)} classes: {len(bundle.manifest['files'])} files verified"
+    printer.say(
+        f"bundle for {bundle.manifest.target}, {bundle.precision}, "
+        f"{len(bundle.classes)} classes: {len(bundle.manifest.files)} files verified"
     )
     return bundle
 
 
-def _keep(fault: Fault, faults: list[Fault], voice: Voice) -> None:
+def _keep(fault: Fault, faults: list[Fault], printer: Printer) -> None:
     faults.append(fault)
-    voice.fault(fault)
+    printer.fault(fault)
 
 
 def _check_preprocess(
-    bundle: bundle_files.Bundle, frame: Path | None, faults: list[Fault], voice: Voice
+    bundle: bundle_files.Bundle, frame: Path | None, faults: list[Fault], printer: Printer
 ) -> dict[str, Any]:
     """Make the model's input of the test card with this machine's Pillow, or take the user's."""
     expected_SSC = bundle.golden().get("test_card")
@@ -188,20 +192,22 @@ def _check_preprocess(
         else:
             seen = preprocess.read_picture(bundle.folder / "test_card.png", bundle.side_px)
     except LackingFault as fault:
-        voice.say(f"preprocessing not checked: {fault}")
+        printer.say(f"preprocessing not checked: {fault}")
         return {"checked": False, "reason": str(fault)}
     except Fault as fault:
-        _keep(fault, faults, voice)
+        _keep(fault, faults, printer)
         return {"checked": False, "reason": str(fault)}
     cause = preprocess.name_fault(seen, card_HWC, expected_SSC)
     if cause:
         where = str(frame or "test_card.png")
         hint = "preprocess.json is the contract"
         _keep(
-            ProofFault(f"preprocessing differs from training: {cause}", where, hint), faults, voice
+            ProofFault(f"preprocessing differs from training: {cause}", where, hint),
+            faults,
+            printer,
         )
     else:
-        voice.say(f"preprocessing as in training (test card, {found['by']})")
+        printer.say(f"preprocessing as in training (test card, {found['by']})")
     return {**found, "cause": cause}
 
 
@@ -223,7 +229,7 @@ def _check_model(
     folder: LabelledFolder | None,
     options: argparse.Namespace,
     faults: list[Fault],
-    voice: Voice,
+    printer: Printer,
 ) -> dict[str, Any]:
     request = SessionRequest(
         bundle.model_path(precision),
@@ -232,18 +238,18 @@ def _check_model(
         options.threads,
         bundle.batch,
         options.cache,
-        bundle.full_range,
-        bundle.use_dla,
+        bundle.manifest.int8_full_range,
+        bundle.manifest.use_dla,
     )
     memory_before_mib = device.peak_memory_mib()
-    session = open_session(request, voice.say)
+    session = open_session(request, printer.say)
     notes = []
     if session.backend == "onnxruntime":
-        notes += graph_notes(bundle.precision, bundle.manifest["models"])
+        notes += graph_notes(bundle.precision, bundle.manifest.models)
     not_target = why_not_target(bundle.manifest, session.backend)
     for note in (*notes, not_target):
         if note:
-            voice.say(f"note: {note}")
+            printer.say(f"note: {note}")
     found: dict[str, Any] = {
         "memory_before_mib": memory_before_mib,
         "backend": session.backend,
@@ -252,17 +258,17 @@ def _check_model(
         "notes": notes,
         "not_target": not_target,
         "size_bytes": session.size_bytes,
-        "golden": _check_golden(session, bundle, precision, faults, voice),
+        "golden": _check_golden(session, bundle, precision, faults, printer),
     }
     if options.duration > 0:
-        found["latency"] = _measure(session, bundle, precision, options, voice)
+        found["latency"] = _measure(session, bundle, precision, options, printer)
     if folder:
         try:
-            found["data"] = score_folder(session, folder, bundle, voice.tick).as_dict()
+            found["data"] = score_folder(session, folder, bundle, printer.tick).as_dict()
             for line in score_lines(found["data"]):
-                voice.say(line)
+                printer.say(line)
         except Fault as fault:
-            _keep(fault, faults, voice)
+            _keep(fault, faults, printer)
     session.close()
     return found
 
@@ -272,21 +278,21 @@ def _check_golden(
     bundle: bundle_files.Bundle,
     precision: str,
     faults: list[Fault],
-    voice: Voice,
+    printer: Printer,
 ) -> dict[str, Any]:
-    stated = bundle.manifest["tolerance"].get(precision, golden.TOLERANCE["int8"])
+    stated = bundle.manifest.tolerance.get(precision, golden.TOLERANCE["int8"])
     result = golden.check_golden(session, bundle.golden(), precision, stated)
     figures = (
         f"{result.num_images} golden images, logits off by {result.relative:.4f} of their "
         f"deviation ({stated['relative']:g} allowed), same class {result.agreement:.3f}"
     )
     if result.passed:
-        voice.say(f"{precision} on {session.backend} {session.version}: {figures}")
+        printer.say(f"{precision} on {session.backend} {session.version}: {figures}")
     else:
         fault = ProofFault(
             f"{precision} does not give the golden logits: {figures}", session.backend, result.cause
         )
-        _keep(fault, faults, voice)
+        _keep(fault, faults, printer)
     return result.as_dict()
 
 
@@ -295,34 +301,34 @@ def _measure(
     bundle: bundle_files.Bundle,
     precision: str,
     options: argparse.Namespace,
-    voice: Voice,
+    printer: Printer,
 ) -> dict[str, Any]:
     images = model_input(bundle.side_px, bundle.batch[0])
     before = device.state()
     request = TimingRequest(options.warmup, options.duration, options.percentile)
     total_s = request.warmup_ms / 1e3 + request.duration_s
     warmup = f"{request.warmup_ms:g} ms of warm-up"
-    voice.say(f"timing {precision} for {request.duration_s:g} s after {warmup}")
+    printer.say(f"timing {precision} for {request.duration_s:g} s after {warmup}")
     latency = measure(
         lambda: session.run(images),
         len(images),
         request,
-        lambda seconds: voice.tick(f"timing {precision}: {seconds:.0f} of {total_s:.0f} s"),
+        lambda seconds: printer.tick(f"timing {precision}: {seconds:.0f} of {total_s:.0f} s"),
     )
     after = device.state()
-    doubts = [*device.doubts(before, after), *latency.doubts]
-    if precision in bundle.manifest["models"]:
+    caveats = [*device.caveats(before, after), *latency.caveats]
+    if precision in bundle.manifest.models:
         in_float = bool(session.settings.get("int8_in_float"))
-        graph_for = str(bundle.manifest.get("backend"))
-        doubts[:0] = time_doubts(precision, session.backend, graph_for, in_float)
+        graph_for = bundle.manifest.backend
+        caveats[:0] = time_caveats(precision, session.backend, graph_for, in_float)
     shown = ", ".join(f"{name} {value:.3f} ms" for name, value in latency.percentile_ms.items())
     mode = f", power mode {after['power_mode']}" if after.get("power_mode") else ""
-    voice.say(f"latency {shown}, {latency.throughput_per_s:.1f} images/s{mode}")
-    for doubt in doubts:
-        voice.say(f"note: {doubt}")
+    printer.say(f"latency {shown}, {latency.throughput_per_s:.1f} images/s{mode}")
+    for caveat in caveats:
+        printer.say(f"note: {caveat}")
     return {
         **latency.as_dict(),
         "state": after,
-        "doubts": doubts,
+        "doubts": caveats,
         "peak_memory_mib": device.peak_memory_mib(),
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfkd_edge.runtime.faults import Fault
-from dfkd_edge.runtime.mending import how_to_mend
+from dfkd_edge.runtime.repair_hints import repair_hint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,19 +44,22 @@ class Confidence:
         return known_N
 
 
-def read_confidence(manifest: dict[str, Any], where: str) -> Confidence:
-    """Read what export fitted; a bundle without it answers always.
+def read_confidence(fitted: dict[str, Any] | None, where: str) -> Confidence:
+    """Read what `export` fitted.
+
+    Args:
+        fitted: `temperature` and `reject_threshold`; with None, every picture gets an answer.
+        where: the manifest's path, for the message.
 
     Raises:
         Fault: the values are no numbers in range.
     """
-    fitted = manifest.get("confidence")
     if fitted is None:
         return Confidence()
     try:
         found = Confidence(float(fitted["temperature"]), float(fitted["reject_threshold"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise Fault("confidence is not whole", where, how_to_mend(Path(where))) from error
+        raise Fault("confidence is not whole", where, repair_hint(Path(where))) from error
     if not (0 < found.temperature < math.inf and 0 <= found.reject_threshold <= 1):
-        raise Fault("confidence is out of range", where, how_to_mend(Path(where)))
+        raise Fault("confidence is out of range", where, repair_hint(Path(where)))
     return found

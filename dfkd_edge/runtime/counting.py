@@ -13,7 +13,7 @@ def counted(num: int, noun: str) -> str:
     return f"{num:,} {noun}{'s' * (num != 1)}"
 
 
-def some(texts: Sequence[str], most: int = MAX_LISTED) -> str:
+def first_few(texts: Sequence[str], most: int = MAX_LISTED) -> str:
     """List the first few, and count the others: `dog, cat and 3 more`."""
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
     return ", ".join(texts[:most]) + more

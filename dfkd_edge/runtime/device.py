@@ -92,7 +92,7 @@ def state(root: Path = Path("/")) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if value}
 
 
-def doubts(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+def caveats(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Say why latencies between two states may not be repeatable."""
     lines = []
     for unit in ("cpu", "gpu"):

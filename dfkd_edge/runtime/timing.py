@@ -44,7 +44,7 @@ class Latency:
     duration_s: float
 
     @property
-    def doubts(self) -> list[str]:
+    def caveats(self) -> list[str]:
         """Why it may not be repeatable: no line where the inferences took much the same time."""
         if self.variation <= MAX_VARIATION:
             return []

@@ -46,7 +46,7 @@ def benchmark_bundle(
         for name in names:
             rows.append(benchmark_model(bundle.folder, name, request, threads))
             progress.advance()
-    doubt_slow_int8(rows, str(bundle.manifest.get("backend")))
+    doubt_slow_int8(rows, bundle.manifest.backend)
     keep_document(bundle.folder / BENCHMARK, benchmark_document(bundle, rows), reporter)
     return rows
 
@@ -59,20 +59,20 @@ def plan_benchmark(
     Raises:
         UsageError: the bundle holds no such model.
     """
+    from dfkd_edge.runtime.caveats import graph_notes
     from dfkd_edge.runtime.device import num_cores
-    from dfkd_edge.runtime.doubts import graph_notes
 
     names = _timed(bundle, precision)
     sizes = {name: bundle.model_path(name).stat().st_size for name in names}
     return {
         "bundle": str(bundle.folder),
-        "target": bundle.manifest["target"],
+        "target": bundle.manifest.target,
         "models": [{"precision": name, "size_bytes": size} for name, size in sizes.items()],
         "num_golden": len(bundle.golden()["images"]),
         "threads": threads or num_cores(),
         "batch": bundle.batch[0],
         **dataclasses.asdict(request),
-        "notes": graph_notes(bundle.precision, bundle.manifest["models"]),
+        "notes": graph_notes(bundle.precision, bundle.manifest.models),
         "min_seconds": len(names) * (request.warmup_ms / 1e3 + request.duration_s),
     }
 
@@ -81,7 +81,7 @@ def benchmark_document(bundle: Bundle, rows: list[ModelBenchmark]) -> dict[str, 
     """Collect the document of `benchmark --json`."""
     return {
         "bundle": str(bundle.folder),
-        "target": bundle.manifest["target"],
+        "target": bundle.manifest.target,
         "models": [dataclasses.asdict(row) for row in rows],
     }
 
@@ -89,7 +89,7 @@ def benchmark_document(bundle: Bundle, rows: list[ModelBenchmark]) -> dict[str, 
 def _timed(bundle: Bundle, precision: str | None) -> list[str]:
     from dfkd_edge.bundles.opening import held_precision
 
-    return [held_precision(bundle, precision)] if precision else list(bundle.manifest["models"])
+    return [held_precision(bundle, precision)] if precision else list(bundle.manifest.models)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -57,18 +57,18 @@ def check_bundle(
         teacher = load_teacher(origin.teacher, origin.classes)
         student = load_student(StudentArtifact.load(bundle.folder / "student"))
         progress.advance()
-    backend = str(bundle.manifest.get("backend"))
+    backend = bundle.manifest.backend
     sides_px = (teacher.image_size_px, student.image_size_px)
     evaluation = _evaluation(bundle, origin.classes, data, sides_px, context)
     with reporter.stage("opening every rung", 1) as progress:
         with measured_graphs(bundle) as models:
             rungs = build_rungs(teacher, student, models, origin.config.num_threads, backend)
         progress.advance()
-    held = bundle.manifest["models"]
+    held = bundle.manifest.models
     rungs = (*as_in_bundle(rungs, held), *engine_rungs(bundle, reporter))
     limit = origin.config.max_drop if max_drop is None else max_drop
     proof = prove(rungs, evaluation, calibrated_images(bundle), limit, reporter)
-    confidence = bundle.manifest.get("confidence")
+    confidence = bundle.manifest.confidence
     notes = ladder_notes_of(bundle.precision, held)
     document = proof.document(bundle.classes, limit, confidence, notes)
     measured = {

@@ -16,7 +16,7 @@ from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.bundles.origin import graphs
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.runtime.doubts import graph_notes
+from dfkd_edge.runtime.caveats import graph_notes
 from dfkd_edge.validation.ladder import Rung
 
 FP16_MEASURED = (
@@ -35,7 +35,7 @@ def ladder_notes_of(precision: str, held: Collection[str]) -> list[str]:
 def measured_graphs(bundle: Bundle) -> Iterator[list[ModelFile]]:
     """The graphs of a bundle, and the cast of FP16 where it holds none, for as long as needed."""
     held = graphs(bundle)
-    if not graph_notes(bundle.precision, bundle.manifest["models"]):
+    if not graph_notes(bundle.precision, bundle.manifest.models):
         yield held
         return
     with tempfile.TemporaryDirectory() as folder:

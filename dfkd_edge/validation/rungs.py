@@ -28,8 +28,8 @@ from dfkd_edge.plugins import load_exporter
 from dfkd_edge.results.certainty import UNITS, shown_text
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.runtime.caveats import time_caveats
 from dfkd_edge.runtime.counting import counted
-from dfkd_edge.runtime.doubts import time_doubts
 from dfkd_edge.runtime.engine_session import open_engine, why_no_tensorrt
 from dfkd_edge.runtime.session import Session, SessionRequest
 from dfkd_edge.runtime.timing import Latency, TimingRequest, measure
@@ -115,7 +115,7 @@ def timed_rung(name: str, runner: Runner, side_px: int, size_bytes: int) -> Rung
     """Make a rung with its median latency here."""
     latency = one_image_latency(runner, side_px)
     p50_ms = latency.percentile_ms["p50"]
-    return Rung(name, runner, side_px, size_bytes, p50_ms, tuple(latency.doubts))
+    return Rung(name, runner, side_px, size_bytes, p50_ms, tuple(latency.caveats))
 
 
 def model_rung(model: ModelFile, side_px: int, num_threads: int, backend: str) -> Rung:
@@ -133,7 +133,7 @@ def model_rung(model: ModelFile, side_px: int, num_threads: int, backend: str) -
     if _computes_in_float(runner):
         timed = open_runner(model, num_threads, for_answers=False)
     in_float = _computes_in_float(timed)
-    doubts = tuple(time_doubts(model.precision, "onnxruntime", backend, in_float))
+    doubts = tuple(time_caveats(model.precision, "onnxruntime", backend, in_float))
     name = f"onnx-{model.precision}"
     if in_float:
         return Rung(name, runner, side_px, model.size_bytes, latency_doubts=doubts)
@@ -161,7 +161,7 @@ def engine_rungs(bundle: Bundle, reporter: Reporter) -> tuple[Rung, ...]:
     Raises:
         ArtifactError: TensorRT cannot build the graph.
     """
-    if bundle.manifest.get("backend") != "tensorrt":
+    if bundle.manifest.backend != "tensorrt":
         return ()
     lacking = why_no_tensorrt()
     if lacking:
@@ -172,7 +172,7 @@ def engine_rungs(bundle: Bundle, reporter: Reporter) -> tuple[Rung, ...]:
     with faults_as_errors(), reporter.stage("opening the engine", 1) as progress:
         path = bundle.model_path(bundle.precision)
         request = SessionRequest(
-            path, bundle.precision, "tensorrt", batch=bundle.batch, use_dla=bundle.use_dla
+            path, bundle.precision, "tensorrt", batch=bundle.batch, use_dla=bundle.manifest.use_dla
         )
         session = open_engine(request, reporter.note)
         runner = EngineRunner(session)
@@ -226,7 +226,7 @@ def build_rungs(
     ]
     latency = teacher_graph_latency(teacher, num_threads)
     if latency:
-        p50_ms, doubts = latency.percentile_ms["p50"], tuple(latency.doubts)
+        p50_ms, doubts = latency.percentile_ms["p50"], tuple(latency.caveats)
         rungs[0] = replace(rungs[0], onnx_latency_ms=p50_ms, onnx_latency_doubts=doubts)
     return (*rungs, *(model_rung(model, side_px, num_threads, backend) for model in models))
 

@@ -81,5 +81,5 @@ def test_the_card_is_a_file_of_the_bundle(tmp_path: Path, tiny_contents: BundleC
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text(encoding="utf-8"))
     assert "README.md" in manifest["files"]
     write_bundle(tmp_path / "b", dataclasses.replace(tiny_contents, card=""))
-    assert open_bundle(tmp_path / "b").manifest["files"].keys().isdisjoint({"README.md"})
+    assert open_bundle(tmp_path / "b").manifest.files.keys().isdisjoint({"README.md"})
     assert not (tmp_path / "b" / "README.md").exists()

@@ -59,7 +59,7 @@ def kill_between_renames(folder: Path, contents: BundleContents) -> None:
 
 def assert_whole(folder: Path, status: str) -> None:
     """Nothing but one whole bundle is there, with what a device said."""
-    assert open_bundle(folder).manifest["status"] == status
+    assert open_bundle(folder).manifest.status == status
     assert (folder / RESULT).read_text(encoding="utf-8") == "from a device"
     assert [path for path in folder.parent.iterdir() if path.name[0] != "."] == [folder]
     assert not list(folder.parent.glob(".bundle*"))

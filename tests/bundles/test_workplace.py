@@ -87,7 +87,7 @@ def test_a_run_that_is_read_only_is_exported_elsewhere(
     flags = ["--target", "x86-cpu", "--max-drop", "1", "--quiet", "-o", str(tmp_path / "bundle")]
     result = CliRunner().invoke(app, ["export", str(run), *flags])
     assert result.exit_code == 0, result.exception
-    assert open_bundle(tmp_path / "bundle").manifest["status"] == "passed"
+    assert open_bundle(tmp_path / "bundle").manifest.status == "passed"
     assert sorted(run.rglob("*")) == there
 
 

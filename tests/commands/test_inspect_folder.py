@@ -25,7 +25,7 @@ from dfkd_edge.runs.lock import locked
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.device_result import MARKER
-from dfkd_edge.runtime.mending import EXPORT_AGAIN
+from dfkd_edge.runtime.repair_hints import EXPORT_AGAIN
 from dfkd_edge.validation.gate import Verdict
 from dfkd_edge.validation.statistics import paired_drop
 from tests.fixtures.typed import surrogate_summary
@@ -85,12 +85,17 @@ def test_a_changed_file_of_a_run_is_named(run: Path) -> None:
     assert isinstance(result.exception, ArtifactError)
 
 
+def edit_json(path: Path, **values: object) -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    atomic_write(path, json.dumps({**document, **values}))
+
+
 def bundle_in(run: Path, name: str, whole: Bundle, student: bytes = b"") -> Path:
     """Put a bundle into a run, of the student with these weights."""
     folder = run / "bundles" / name
     shutil.copytree(whole.folder, folder)
-    made = {**whole.manifest["provenance"], "student_sha256": hashlib.sha256(student).hexdigest()}
-    atomic_write(folder / "manifest.json", json.dumps({**whole.manifest, "provenance": made}))
+    made = {"student_sha256": hashlib.sha256(student).hexdigest()}
+    edit_json(folder / "manifest.json", provenance=whole.manifest.provenance | made)
     return folder
 
 
@@ -106,7 +111,7 @@ def distilled(run: Path, weights: bytes = b"") -> None:
 def test_the_bundles_of_a_run_are_verified_too(run: Path, tiny_bundle: Bundle) -> None:
     bundle = bundle_in(run, "tiny-board", tiny_bundle)
     document, result = inspected(run)
-    assert document["bundles"] == {"tiny-board": tiny_bundle.manifest["status"]}
+    assert document["bundles"] == {"tiny-board": tiny_bundle.manifest.status}
     assert result.exit_code == 0
     with (bundle / "classes.txt").open("a", encoding="utf-8") as stream:
         stream.write("another\n")
@@ -191,7 +196,7 @@ def test_what_comes_next_is_with_the_newest_bundle_of_the_runs_student(
         os.utime(manifest, (1e9 - age_s, 1e9 - age_s))
     bundle_in(run, "a-earlier", tiny_bundle, b"earlier student")
     silent = bundle_in(run, "b-silent", tiny_bundle) / "manifest.json"
-    atomic_write(silent, json.dumps({**tiny_bundle.manifest, "provenance": {}}))
+    edit_json(silent, provenance={})
     document, _ = inspected(run)
     assert document["next"] == bundle_step(run / "bundles" / "c-newest")
     told = "; holds an earlier student of the run"
@@ -206,5 +211,5 @@ def test_a_bundle_is_told_by_target_models_and_gate(tiny_bundle: Bundle) -> None
     assert result.exit_code == 0
     assert (document["kind"], document["target"]) == ("bundle", "tiny-board")
     assert set(document["models"]) == {"fp32", "int8"}
-    assert document["num_verified"] == len(tiny_bundle.manifest["files"])
+    assert document["num_verified"] == len(tiny_bundle.manifest.files)
     assert "check.pyz" in document["next"]

@@ -80,7 +80,7 @@ def test_times_of_all_panels_are_in_the_unit_that_fits(
     assert rows(capsys.readouterr().out)["time"] == "5 min"
     bundle = open_bundle(bundle_of(run))
     document = json.loads((bundle.folder / "validation.json").read_text(encoding="utf-8"))
-    bundle.manifest["provenance"]["seconds"] = 182.4  # of the export, however often it is shown
+    bundle.manifest.provenance["seconds"] = 182.4  # of the export, however often it is shown
     show_bundle(bundle, document, "report.html")
     assert rows(capsys.readouterr().out)["time"] == "3 min"
 

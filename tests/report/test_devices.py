@@ -19,8 +19,8 @@ from dfkd_edge.errors import ArtifactError
 from dfkd_edge.report import gather, write_page, write_report
 from dfkd_edge.results.device import OF_ANOTHER
 from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.runtime.caveats import FP16_IN_ENGINE
 from dfkd_edge.runtime.device_result import MARKER
-from dfkd_edge.runtime.doubts import FP16_IN_ENGINE
 
 
 def test_devices_merge_into_one_table_and_count_once(

@@ -14,7 +14,8 @@ from dfkd_edge.runtime.bundle_files import Bundle
 def test_the_printed_export_names_its_pictures_and_may_replace_the_bundle(
     tiny_bundle: Bundle,
 ) -> None:
-    manifest = {**tiny_bundle.manifest, "provenance": {"data": "my pictures", "config": {}}}
+    made = {"data": "my pictures", "config": {}}
+    manifest = {"target": tiny_bundle.manifest.target, "provenance": made}
     nothing = dict.fromkeys(f.name for f in dataclasses.fields(BundleSource))
     source = BundleSource(**{**nothing, "folder": tiny_bundle.folder, "manifest": manifest})  # type: ignore[arg-type]
     words = shlex.split(_export_again(source, "RUN"))

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from dfkd_edge.results.kept import repair_text
@@ -20,11 +18,9 @@ def test_the_layers_that_ship_in_float_are_told_and_why_none_does(
     found: list[str], shipped: list[str], tuned: bool, told: str
 ) -> None:
     repair = {"float_nodes": found, "num_quantizable": 9, "num_graphs": 4}
-    manifest: dict[str, Any] = {
-        "provenance": {"rescue": {"repair": repair, "finetune": {"num_steps": 60}}},
-        "model_notes": {"int8": {"float_nodes": shipped, "finetuned": tuned}},
-    }
-    text = repair_text(manifest)
+    provenance = {"rescue": {"repair": repair, "finetune": {"num_steps": 60}}}
+    notes = {"int8": {"float_nodes": shipped, "finetuned": tuned}}
+    text = repair_text(provenance, notes)
     assert text.startswith(told)
     assert ("a fine-tune of 60 steps lost no less" in text) is not tuned
-    assert repair_text({"provenance": {"rescue": None}}) == ""
+    assert repair_text({"rescue": None}, notes) == ""

@@ -17,7 +17,7 @@ from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.runtime import check, sessions
 from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.runtime.doubts import FP16_IN_ENGINE, why_not_target
+from dfkd_edge.runtime.caveats import FP16_IN_ENGINE, why_not_target
 from dfkd_edge.runtime.preprocess import test_card as draw_test_card
 
 MakeBundle = Callable[..., Bundle]
@@ -135,9 +135,9 @@ def test_a_run_beside_the_target_says_so(
 
 @pytest.mark.parametrize(("machine", "said"), [("AMD64", ""), ("arm64", "aarch64 host, not the")])
 def test_an_x86_target_is_known_in_every_spelling(
-    monkeypatch: pytest.MonkeyPatch, machine: str, said: str
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, machine: str, said: str
 ) -> None:
-    manifest = {"machine": "x86_64", "backend": "onnxruntime"}
+    manifest = replace(tiny_bundle.manifest, machine="x86_64", backend="onnxruntime")
     monkeypatch.setattr("platform.machine", lambda: machine)
     assert why_not_target(manifest, "onnxruntime")[: len(said) or None] == said
 

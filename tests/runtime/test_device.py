@@ -49,16 +49,16 @@ def test_clocks_temperature_and_power_are_read(orin: Path) -> None:
 
 def test_low_clocks_and_heat_raise_doubts(orin: Path) -> None:
     state = device.state(orin)
-    said = " ".join(device.doubts(state, state))
+    said = " ".join(device.caveats(state, state))
     assert "GPU was at 306 of 1020 MHz" in said
     assert "throttling" in said
-    assert "power mode changed" in " ".join(device.doubts({"power_mode": "15W"}, state))
+    assert "power mode changed" in " ".join(device.caveats({"power_mode": "15W"}, state))
 
 
 def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     assert device.state(tmp_path) == {}
     assert "jetpack" not in device.describe(tmp_path)
-    assert device.doubts({}, {}) == []
+    assert device.caveats({}, {}) == []
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,9 @@ def test_the_archive_holds_the_runtime_and_is_the_same_each_time(tmp_path: Path)
     (tmp_path / "check.pyz").write_bytes(check_archive())
     with zipfile.ZipFile(tmp_path / "check.pyz") as archive:
         names = set(archive.namelist())
+        package = archive.read("dfkd_edge/__init__.py")
     runtime = {f"dfkd_edge/runtime/{path.name}" for path in SOURCES}
+    assert package == b""  # ours imports `version`, which is not packed
     assert names == runtime | {"__main__.py", "dfkd_edge/__init__.py"}
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from dfkd_edge.runtime.doubts import FP16_IN_ENGINE, graph_notes, time_doubts
+from dfkd_edge.runtime.caveats import FP16_IN_ENGINE, graph_notes, time_caveats
 from dfkd_edge.runtime.timing import TimingRequest, measure
 
 
@@ -13,9 +13,9 @@ def test_times_that_differ_are_called_unsteady_and_equal_ones_are_not() -> None:
     pauses_s = iter([0.0, *[0.0, 0.004] * 20])
     request = TimingRequest(warmup_ms=0, duration_s=0, percentiles=(50.0,))
     latency = measure(lambda: time.sleep(next(pauses_s)), 1, request)
-    (doubt,) = latency.doubts
+    (doubt,) = latency.caveats
     assert doubt == f"unsteady: deviation is {latency.variation:.2f} of the mean"
-    assert dataclasses.replace(latency, variation=0.1).doubts == []
+    assert dataclasses.replace(latency, variation=0.1).caveats == []
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_times_that_differ_are_called_unsteady_and_equal_ones_are_not() -> None:
 def test_a_graph_meant_for_another_runtime_is_no_measure_of_its_precision(
     precision: str, backend: str, graph_for: str, in_float: bool, said: str | None
 ) -> None:
-    doubts = time_doubts(precision, backend, graph_for, in_float)
+    doubts = time_caveats(precision, backend, graph_for, in_float)
     assert [doubt[: len(said or "")] for doubt in doubts] == ([said] if said else [])
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,7 +110,7 @@ def test_logits_that_are_no_numbers_are_left_out() -> None:
 
 
 def test_a_bundle_without_confidence_always_answers() -> None:
-    assert read_confidence({}, "m").is_known(np.zeros((2, 5))).all()
+    assert read_confidence(None, "m").is_known(np.zeros((2, 5))).all()
 
 
 @pytest.mark.parametrize(
@@ -122,6 +123,6 @@ def test_a_bundle_without_confidence_always_answers() -> None:
         "hot",
     ],
 )
-def test_damaged_confidence_is_a_fault(fitted: object) -> None:
+def test_damaged_confidence_is_a_fault(fitted: Any) -> None:
     with pytest.raises(Fault, match="confidence"):
-        read_confidence({"confidence": fitted}, "manifest.json")
+        read_confidence(fitted, "manifest.json")

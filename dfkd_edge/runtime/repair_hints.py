@@ -11,7 +11,7 @@ EXPORT_AGAIN = "run the same dfkd-edge export again"
 MANIFEST = "manifest.json"
 
 
-def how_to_mend(path: Path) -> str:
+def repair_hint(path: Path) -> str:
     """Name the next step for a damaged bundle, or a file of it.
 
     Below `bundles/` of a run it can be made again, and so it can where `export --output` put it;

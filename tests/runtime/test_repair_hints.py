@@ -18,7 +18,7 @@ from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.cli import app
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.runtime.mending import COPY_AGAIN, EXPORT_AGAIN, how_to_mend
+from dfkd_edge.runtime.repair_hints import COPY_AGAIN, EXPORT_AGAIN, repair_hint
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "cut": lambda folder: os.truncate(folder / "model.int8.onnx", 9),
@@ -104,8 +104,8 @@ def test_a_bundle_of_a_run_is_known_through_links_and_from_within(
     (tmp_path / "latest").symlink_to(in_run.parents[1])
     (tmp_path / "mine").symlink_to(in_run)
     for path in (tmp_path / "latest" / "bundles" / "board", tmp_path / "mine" / "student"):
-        assert how_to_mend(path) == EXPORT_AGAIN
+        assert repair_hint(path) == EXPORT_AGAIN
     monkeypatch.chdir(in_run)
-    assert how_to_mend(Path("model.int8.onnx")) == EXPORT_AGAIN
+    assert repair_hint(Path("model.int8.onnx")) == EXPORT_AGAIN
     (in_run.parents[1] / "manifest.json").unlink()
-    assert how_to_mend(in_run) == COPY_AGAIN
+    assert repair_hint(in_run) == COPY_AGAIN

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 LINE_WIDTH = 79
 
 
-class Voice:
+class Printer:
     """Tells the user what happens; standard output is kept for --json."""
 
     TICK_EVERY_S = 1.5

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dfkd_edge.runtime.device import machine_name, may_be_jetson
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from dfkd_edge.runtime.bundle_files import Manifest
 
 FP16_IN_ENGINE = (
     "the bundle holds the FP32 graph, and that is what onnxruntime runs: FP16 exists only in the "
@@ -27,7 +27,7 @@ def graph_notes(precision: str, held: Iterable[str]) -> list[str]:
     return [FP16_IN_ENGINE] if precision == "fp16" and "fp16" not in held else []
 
 
-def time_doubts(precision: str, backend: str, graph_for: str, in_float: bool) -> list[str]:
+def time_caveats(precision: str, backend: str, graph_for: str, in_float: bool) -> list[str]:
     """Say why the time of a graph here is none of its precision's, where that is so.
 
     Args:
@@ -54,25 +54,25 @@ def time_doubts(precision: str, backend: str, graph_for: str, in_float: bool) ->
     return [f"{reason}: {counts}"]
 
 
-def why_not_target(manifest: Mapping[str, Any], backend: str) -> str:
+def why_not_target(manifest: Manifest, backend: str) -> str:
     """Say what makes this run another than one on the target; empty where it is one.
 
     Args:
         manifest: of the bundle.
         backend: what ran the model here.
     """
-    graph_for = manifest.get("backend")
-    beside = f"{backend}, not the target's {graph_for}" if backend != graph_for else ""
-    return why_no_target(manifest) or beside
+    is_other = backend != manifest.backend
+    beside = f"{backend}, not the target's {manifest.backend}" if is_other else ""
+    return why_no_target(manifest.machine) or beside
 
 
-def why_no_target(manifest: Mapping[str, Any]) -> str:
+def why_no_target(machine: str) -> str:
     """Say what makes this machine another than the target; empty where it may be one.
 
     Arm targets are boards with Linux: a Mac has their processor's architecture and is none.
     """
     here, system = machine_name(), platform.system()
-    if here != manifest.get("machine", here):
+    if here != machine:
         return f"{here} host, not the target"
     if here == "aarch64" and system != "Linux":
         return f"{here} host with {system}, not the target"

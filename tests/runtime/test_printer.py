@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from dfkd_edge.runtime.counting import counted, duration_text
+from dfkd_edge.runtime.printer import Printer
 from dfkd_edge.runtime.timing import TimingRequest, measure
-from dfkd_edge.runtime.voice import Voice
 
 
 class Terminal(io.StringIO):
@@ -17,20 +17,20 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Voice, "TICK_EVERY_S", 0.0)
+    monkeypatch.setattr(Printer, "TICK_EVERY_S", 0.0)
 
 
 @pytest.mark.usefixtures("hurried")
 def test_a_pipe_gets_lines_and_a_terminal_one_line_that_is_cleared(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    voice = Voice(quiet=False, to_stderr=False)
+    voice = Printer(quiet=False, to_stderr=False)
     voice.tick("1 of 2")
     voice.say("done")
     assert capsys.readouterr() == ("done\n", "1 of 2\n")
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    voice = Voice(quiet=False, to_stderr=True)
+    voice = Printer(quiet=False, to_stderr=True)
     voice.tick("x" * 200)
     voice.tick("2 of 2")
     voice.say("done")
@@ -42,7 +42,7 @@ def test_a_pipe_gets_lines_and_a_terminal_one_line_that_is_cleared(
 
 @pytest.mark.usefixtures("hurried")
 def test_quiet_says_faults_only(capsys: pytest.CaptureFixture[str]) -> None:
-    voice = Voice(quiet=True, to_stderr=False)
+    voice = Printer(quiet=True, to_stderr=False)
     voice.say("a")
     voice.tick("b")
     voice.warn("stopped")
@@ -53,8 +53,8 @@ def test_ticks_are_seldom_and_wait_for_silence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [100.0]
-    monkeypatch.setattr("dfkd_edge.runtime.voice.time.monotonic", lambda: clock[0])
-    voice = Voice(quiet=False, to_stderr=False)
+    monkeypatch.setattr("dfkd_edge.runtime.printer.time.monotonic", lambda: clock[0])
+    voice = Printer(quiet=False, to_stderr=False)
     for second in range(100):
         clock[0] += 0.1
         voice.tick(f"{second}")
