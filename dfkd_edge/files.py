@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
-from dfkd_edge.errors import EnvironmentLackingError
+from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
@@ -33,6 +34,22 @@ def atomic_write(path: Path, content: bytes | str) -> None:
         raise EnvironmentLackingError(
             f"cannot write: {error.strerror}", where=str(path), hint="free some space, run again"
         ) from error
+
+
+def read_json(path: Path, hint: str = "") -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: the file.
+        hint: what to do when it is damaged; empty takes the repair hint of a bundle's files.
+
+    Raises:
+        ArtifactError: it is missing, larger than any of ours, damaged, or holds no object.
+    """
+    try:
+        return bundle_files.read_json(path)
+    except Fault as fault:
+        raise ArtifactError(fault.what, where=fault.where, hint=hint or fault.hint) from fault
 
 
 def file_hash(path: Path) -> str:

@@ -1,34 +1,24 @@
-"""What the shipped rung answers by class, and the classes it fails on.
-
-Reads the documents of `distill`, `export` and `check` alike.
-"""
+"""What the shipped rung answers by class, and the classes it fails on."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from dfkd_edge.results.certainty import (
-    CLEAN_AND_CORRUPTED,
-    domains_of,
-    images_and_pictures,
-    is_corrupted,
-    measure_of,
-    unit_of,
-)
+from dfkd_edge.results.ladder import Ladder, MeasuredRung
+from dfkd_edge.results.wording import CLEAN_AND_CORRUPTED, Metric
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.share_interval import wilson_interval
 
 WEAK_SHARE = 0.5
 """A class is weak where fewer than half of its images are answered right (ours)."""
 MAX_NAMED = 5
-TRUTHS = {"top1": "the true classes", "agreement": "the teacher's answers"}
-"""By measure, what the answers of a rung are held against."""
-OLDER_TRUTH = (
-    "the teacher's answers or the classes asked for (an earlier version did not write down which)"
-)
+REFERENCES: dict[Metric, str] = {
+    "top1": "the true classes",
+    "agreement": "the teacher's answers",
+}
+"""What the answers of a rung are held against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,49 +36,30 @@ class WeakClass:
     """The most frequent wrong answer."""
 
 
-def is_truth_stated(document: Mapping[str, Any]) -> bool:
-    """Whether it is known what the answers were held against.
-
-    `distill` once took the classes asked for where it takes the teacher's answers now.
-    """
-    return bool({"measure", "truth"} & document.keys()) or measure_of(document) == "top1"
-
-
-def truth_of(document: Mapping[str, Any]) -> str:
-    """Name what the answers of a document were held against."""
-    return TRUTHS[measure_of(document)] if is_truth_stated(document) else OLDER_TRUTH
-
-
-def pooled_answers(
-    rung: Mapping[str, Any], domains: Sequence[str]
-) -> dict[str, Counter[str]] | None:
-    """Expected class -> answers over some domains; None in an older file."""
+def pooled_answers(rung: MeasuredRung, domains: Sequence[str]) -> dict[str, Counter[str]]:
+    """Expected class -> answers over some domains."""
     total: dict[str, Counter[str]] = {}
     for domain in domains:
-        table = rung["domains"][domain].get("confusion")
-        if table is None:
-            return None
-        for expected, answers in table.items():
+        for expected, answers in rung.domains[domain].confusion.items():
             total.setdefault(expected, Counter()).update(answers)
     return total
 
 
-def weak_classes(document: Mapping[str, Any]) -> list[WeakClass]:
+def weak_classes(ladder: Ladder) -> list[WeakClass]:
     """Find the classes that the last rung fails on, weakest first.
 
     A class counts when it is below half and its images are too many for that to be chance: the
     95 % interval of its share ends below the mean over classes. Surrogates come in every domain and
     in several views, so each counts once.
     """
-    domains = domains_of(document)
-    answers = pooled_answers(document["rungs"][-1], domains) or {}
-    num_shown, num_pictures = images_and_pictures(document) if answers else (1, 1)
+    answers = pooled_answers(ladder.shipped, ladder.mean_over)
     seen = {name: answered for name, answered in answers.items() if answered.total()}
     shares = {name: answered[name] / answered.total() for name, answered in seen.items()}
     mean = sum(shares.values()) / max(len(shares), 1)
+    independent = ladder.num_pictures / ladder.num_images
     found = []
     for name, share in sorted(shares.items(), key=lambda item: item[1]):
-        num_images = max(1, round(seen[name].total() * num_pictures / num_shown))
+        num_images = max(1, round(seen[name].total() * independent))
         _, most = wilson_interval(share, num_images)
         if share < WEAK_SHARE and most < mean:
             (taken_for, _), *_ = (seen[name] - Counter({name: seen[name][name]})).most_common(1)
@@ -96,27 +67,20 @@ def weak_classes(document: Mapping[str, Any]) -> list[WeakClass]:
     return found
 
 
-def weak_classes_sentence(document: Mapping[str, Any]) -> str:
+def weak_classes_sentence(ladder: Ladder) -> str:
     """Name them with the share answered right, in one line; empty where there are none.
 
     The teacher sees a class in more or fewer images than were asked for, fewest in corrupted ones.
     """
-    found = weak_classes(document)
+    found = weak_classes(ladder)
     if not found:
         return ""
-    truth, unit = truth_of(document), unit_of(document)
-    whose = " that it calls so" * (truth == TRUTHS["agreement"])
+    whose = " that it calls so" * (ladder.metric == "agreement")
     named = [
-        f"{weak.name} ({100 * weak.share:.0f}% of {counted(weak.num_shown, unit)}{whose}, "
+        f"{weak.name} ({100 * weak.share:.0f}% of {counted(weak.num_shown, ladder.unit)}{whose}, "
         f"most often taken for {weak.taken_for})"
         for weak in found[:MAX_NAMED]
     ]
     more = [f"{len(found) - MAX_NAMED} more, see the report"] * (len(found) > MAX_NAMED)
-    where = f" on {CLEAN_AND_CORRUPTED} images" * is_corrupted(document)
-    return f"by {truth}{where}: " + ", ".join(named + more)
-
-
-def weak_classes_lines(document: Mapping[str, Any]) -> list[str]:
-    """Make the line of a closing panel that names them, if there are any."""
-    sentence = weak_classes_sentence(document)
-    return [f"weak        {sentence}"] if sentence else []
+    where = f" on {CLEAN_AND_CORRUPTED} images" * ladder.is_corrupted
+    return f"by {REFERENCES[ladder.metric]}{where}: " + ", ".join(named + more)

@@ -1,129 +1,121 @@
-"""What was fitted for the confidences of a bundle: a temperature and a reject threshold.
-
-Reads the documents of `export` and `check`.
-"""
+"""What was fitted for the confidences of a bundle: a temperature and a reject threshold."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from dfkd_edge.results.certainty import CLEAN_AND_CORRUPTED, domains_of, measure_of, shown_text
+from dfkd_edge.results.codec import JSON_KEYS
+from dfkd_edge.results.wording import CLEAN_AND_CORRUPTED, shown_text
 
-Document = Mapping[str, Any]
+Bin = tuple[int, float | None, float | None]
+"""Images, mean confidence, share right; the latter two None where it is empty."""
 
 
-def pooled_reliability(document: Document, rung: Document, key: str) -> dict[str, Any] | None:
-    """Bins of all domains together: `ece`, `bins`, `temperature`; None where not measured.
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Confidence beside the share of right answers, bin by bin (Guo et al., ICML 2017)."""
 
-    Args:
-        document: that holds the rung.
-        rung: whose confidences are asked for.
-        key: `reliability`, or `reliability_scaled` for those after temperature.
+    temperature: float
+    ece: float | None
+    """Expected calibration error; None without an image."""
+    bins: tuple[Bin, ...]
+    """Ten of equal width from 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FittedConfidence:
+    """What was fitted on all pictures, and what it buys on pictures that were not fitted on.
+
+    Right is the class that was asked of the synthesizer, not the teacher's answer. The errors are
+    cross-validated: each picture is measured at a temperature fitted on others.
     """
-    parts = [rung["domains"][domain].get(key) for domain in domains_of(document)]
-    if not all(part and part["ece"] is not None for part in parts):
+
+    __pydantic_config__ = JSON_KEYS
+
+    temperature: float
+    """Logits are divided by it; 1 where the fitted one does not lower both errors."""
+    fitted_temperature: float
+    """The one with the least log-loss on all pictures."""
+    reject_threshold: float
+    """Probability of the first class below which the answer is "unknown"."""
+    ece_before: float | None
+    """Expected calibration error at temperature 1."""
+    ece_after: float | None
+    """The same, each picture at the temperature fitted on others."""
+    log_loss_before: float | None
+    """Mean negative log-likelihood of the class asked for, at temperature 1."""
+    log_loss_after: float | None
+    """The same, each picture at the temperature fitted on others."""
+    unknown_auroc: float | None
+    """Known against unknown pictures by confidence, each class left out in turn; 0.5 is chance."""
+    num_images: int
+    """Surrogate images, clean and corrupted."""
+    num_pictures: int
+    """Different ones among these."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the bundle uses the temperature that was fitted."""
+        return self.temperature == self.fitted_temperature
+
+    @property
+    def fitted_on(self) -> str:
+        """On what it was fitted, in words."""
+        return shown_text(
+            self.num_images, self.num_pictures, "surrogate image", CLEAN_AND_CORRUPTED
+        )
+
+    def sentence(self) -> str:
+        """Say which temperature a bundle uses and why."""
+        if self.ece_before is None or self.ece_after is None:
+            return "temperature 1: there was no image to fit it on"
+        error = f"calibration error {error_text(self.ece_before, self.ece_after)}"
+        where = (
+            f"by the class asked for, on {self.fitted_on}, each at a temperature fitted on others"
+        )
+        if self.is_kept:
+            return f"temperature {self.temperature:.2f}: {error}, {where}"
+        loss = f"{self.log_loss_before:.3f} before, {self.log_loss_after:.3f} after"
+        return (
+            f"temperature 1: that of the best fit, {self.fitted_temperature:.2f}, is not kept, "
+            f"for it does not lower both calibration error and log-loss {where} ({error}; log-loss "
+            f"{loss})"
+        )
+
+    def unknown_sentence(self) -> str:
+        """Say when a bundle answers "unknown", and how well that tells strangers apart."""
+        below = "no answer is unknown"
+        if self.reject_threshold:
+            below = f'below {self.reject_threshold:.3f} the answer is "unknown"'
+        if self.unknown_auroc is None:
+            return f"{below}; how well that tells strangers apart was not measured"
+        return (
+            f"{below}; on surrogate images, confidence puts a class whose output was removed below "
+            f"the others with AUROC {self.unknown_auroc:.2f} (0.5 is chance)"
+        )
+
+
+def pooled(parts: Sequence[Reliability | None]) -> Reliability | None:
+    """Join the bins of several domains; None where one was not measured."""
+    whole = [part for part in parts if part is not None and part.ece is not None]
+    if not parts or len(whole) < len(parts):
         return None
-    return _pooled([part for part in parts if part])
-
-
-def _pooled(parts: Sequence[Document]) -> dict[str, Any]:
-    bins: list[list[Any]] = []
-    error, total = 0.0, sum(row[0] for part in parts for row in part["bins"])
-    for rows in zip(*(part["bins"] for part in parts), strict=True):
+    bins: list[Bin] = []
+    error, total = 0.0, sum(row[0] for part in whole for row in part.bins)
+    for rows in zip(*(part.bins for part in whole), strict=True):
         count = sum(row[0] for row in rows)
         if not count:
-            bins.append([0, None, None])
+            bins.append((0, None, None))
             continue
         confidence, right = (
-            sum(row[0] * row[column] for row in rows if row[0]) / count for column in (1, 2)
+            sum(row[0] * (row[column] or 0.0) for row in rows) / count for column in (1, 2)
         )
-        bins.append([count, confidence, right])
+        bins.append((count, confidence, right))
         error += count / total * abs(confidence - right)
-    return {"temperature": parts[0]["temperature"], "ece": error, "bins": bins}
+    return Reliability(whole[0].temperature, error, tuple(bins))
 
 
 def error_text(before: float, after: float) -> str:
-    """Two calibration errors that nobody takes for an interval."""
+    """Write two calibration errors so that nobody takes them for an interval."""
     return f"{before:.3f} before, {after:.3f} after temperature"
-
-
-def is_kept(fitted: Document) -> bool:
-    """Whether the bundle uses the temperature that was fitted."""
-    return bool(fitted["temperature"] == fitted.get("fitted_temperature", fitted["temperature"]))
-
-
-def fit_sentence(fitted: Document) -> str:
-    """Say which temperature a bundle uses and why.
-
-    Args:
-        fitted: the `confidence` of a bundle.
-    """
-    if fitted["ece_before"] is None:
-        return "temperature 1: there was no image to fit it on"
-    error = f"calibration error {error_text(fitted['ece_before'], fitted['ece_after'])}"
-    shown = f"{fitted_on(fitted)}, each at a temperature fitted on others"
-    where = f"by the class asked for, on {shown}"
-    if is_kept(fitted):
-        return f"temperature {fitted['temperature']:.2f}: {error}, {where}"
-    loss = f"{fitted['log_loss_before']:.3f} before, {fitted['log_loss_after']:.3f} after"
-    return (
-        f"temperature 1: that of the best fit, {fitted['fitted_temperature']:.2f}, is not kept, "
-        f"for it does not lower both calibration error and log-loss {where} ({error}; log-loss "
-        f"{loss})"
-    )
-
-
-def fitted_on(fitted: Document) -> str:
-    """Say on what a bundle's confidence was fitted; older bundles count no pictures."""
-    num_views, num_pictures = fitted["num_images"], fitted.get("num_pictures")
-    if num_pictures is None:
-        return f"{num_views:,} {CLEAN_AND_CORRUPTED} views of surrogate images"
-    return shown_text(num_views, num_pictures, "surrogate image", CLEAN_AND_CORRUPTED)
-
-
-def effect_sentence(document: Document) -> str:
-    """Say what the bundle's temperature did on labelled pictures; empty where it is 1.
-
-    Surrogates tell nothing of it: it was fitted on them, and they are held against the teacher's
-    answers where the fit asked for the class.
-    """
-    if measure_of(document) != "top1":
-        return ""
-    rung, fitted = document["rungs"][-1], document.get("confidence")
-    before = pooled_reliability(document, rung, "reliability")
-    after = pooled_reliability(document, rung, "reliability_scaled")
-    if not (fitted and before and after) or fitted["temperature"] == 1:
-        return ""
-    did = "worse" if after["ece"] > before["ece"] else "no worse"
-    return (
-        f"on these pictures temperature made the confidences {did}: calibration error "
-        f"{error_text(before['ece'], after['ece'])}"
-    )
-
-
-def unknown_sentence(fitted: Document) -> str:
-    """Say when a bundle answers "unknown", and how well that tells strangers apart."""
-    threshold, auroc = fitted["reject_threshold"], fitted.get("unknown_auroc")
-    below = (
-        f'below {threshold:.3f} the answer is "unknown"' if threshold else "no answer is unknown"
-    )
-    if auroc is None:
-        return f"{below}; how well that tells strangers apart was not measured"
-    return (
-        f"{below}; on surrogate images, confidence puts a class whose output was removed below the "
-        f"others with AUROC {auroc:.2f} (0.5 is chance)"
-    )
-
-
-def temperature_lines(document: Document) -> list[str]:
-    """Make the lines of a closing panel on the temperature."""
-    fitted, effect = document.get("confidence"), effect_sentence(document)
-    lines = [f"confidence  {fit_sentence(fitted)}"] if fitted else []
-    return [*lines, f"            {effect}"] if effect else lines
-
-
-def unknown_lines(document: Document) -> list[str]:
-    """Make the line of a closing panel on pictures of no class."""
-    fitted = document.get("confidence")
-    return [f"unknown     {unknown_sentence(fitted)}"] if fitted else []

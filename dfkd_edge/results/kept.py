@@ -7,14 +7,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfkd_edge.errors import EnvironmentLackingError
-from dfkd_edge.files import atomic_write, file_hash
+from dfkd_edge.files import atomic_write, file_hash, read_json
 from dfkd_edge.interfaces import Reporter
-from dfkd_edge.results.certainty import measure_of
+from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runtime.bundle_files import CHECK_RESULT, LABELLED_CHECK, MANIFEST
 from dfkd_edge.runtime.counting import counted
 
@@ -33,7 +33,7 @@ def stand_ins_text(summary: SurrogateSummary) -> str:
     return f"{num:,} of them stand-ins, which the teacher takes for another class"
 
 
-def keep_document(path: Path, document: dict[str, Any], reporter: Reporter) -> None:
+def keep_result(path: Path, document: dict[str, Any], reporter: Reporter) -> None:
     """Keep what was measured in a bundle, for its report; a read-only bundle is no fault."""
     try:
         atomic_write(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
@@ -41,30 +41,35 @@ def keep_document(path: Path, document: dict[str, Any], reporter: Reporter) -> N
         reporter.note(f"  not kept: {error}")
 
 
-def keep_check(folder: Path, document: dict[str, Any], reporter: Reporter) -> None:
-    """Keep the result of a check in its bundle; see `keep_document`."""
-    keep_document(folder / check_file(document), document, reporter)
+def keep_check(folder: Path, ladder: Ladder, reporter: Reporter) -> None:
+    """Keep a check in its bundle: the last one on labelled pictures, and the last one without.
+
+    One tells of accuracy, the other of every view that `export` showed: neither replaces the other.
+    """
+    name = LABELLED_CHECK if ladder.metric == "top1" else CHECK_RESULT
+    keep_result(folder / name, ladder.to_json(), reporter)
 
 
-def check_file(document: Mapping[str, Any]) -> str:
-    """Name the file in the bundle that keeps the result of a check."""
-    return LABELLED_CHECK if measure_of(document) == "top1" else CHECK_RESULT
+def read_ladder(path: Path) -> Ladder | None:
+    """Read a ladder that lies in a run or bundle; None where there is none.
+
+    Raises:
+        ArtifactError: it is damaged.
+    """
+    return Ladder.from_json(read_json(path), path) if path.is_file() else None
 
 
-def kept_checks(
-    folder: Path, read: Callable[[Path], dict[str, Any] | None]
-) -> tuple[dict[str, Any], ...]:
+def kept_checks(folder: Path) -> tuple[Ladder, ...]:
     """Read the checks of a bundle as it is now, the labelled one first.
 
     One that names another manifest was of an earlier bundle in the same folder.
 
-    Args:
-        folder: the bundle.
-        read: reads a JSON object; gives nothing where there is none.
+    Raises:
+        ArtifactError: one is damaged.
     """
     sha256 = file_hash(folder / MANIFEST)
-    found = (read(folder / name) for name in (LABELLED_CHECK, CHECK_RESULT))
-    return tuple(one for one in found if one and one.get("bundle_sha256", sha256) == sha256)
+    found = (read_ladder(folder / name) for name in (LABELLED_CHECK, CHECK_RESULT))
+    return tuple(one for one in found if one and one.bundle_sha256 in (None, sha256))
 
 
 WHERE_CHOSEN = "on views to choose by, not the gate's"

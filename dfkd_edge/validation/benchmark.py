@@ -12,17 +12,24 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfkd_edge.errors import ConversionError
-from dfkd_edge.results.kept import keep_document
+from dfkd_edge.results.benchmark import Benchmark, MeasuredLatency, ModelBenchmark
+from dfkd_edge.results.codec import from_json, to_json
+from dfkd_edge.results.kept import keep_result
 from dfkd_edge.runtime.timing import TimingRequest
 
 if TYPE_CHECKING:
     from dfkd_edge.interfaces import Reporter
     from dfkd_edge.runtime.bundle_files import Bundle
+
+
+SLOW_INT8 = (
+    "INT8 is not faster than FP32 on this CPU: check.pyz --precision all on the device "
+    "gives the times that count"
+)
 
 
 def benchmark_bundle(
@@ -31,7 +38,7 @@ def benchmark_bundle(
     request: TimingRequest,
     threads: int,
     reporter: Reporter,
-) -> list[ModelBenchmark]:
+) -> Benchmark:
     """Measure every model of a bundle, or that of one precision, and keep it for the report.
 
     Raises:
@@ -46,9 +53,14 @@ def benchmark_bundle(
         for name in names:
             rows.append(benchmark_model(bundle.folder, name, request, threads))
             progress.advance()
-    doubt_slow_int8(rows, bundle.manifest.backend)
-    keep_document(bundle.folder / BENCHMARK, benchmark_document(bundle, rows), reporter)
-    return rows
+    backend = bundle.manifest.backend
+    benchmark = Benchmark(
+        bundle=str(bundle.folder),
+        target=bundle.manifest.target,
+        models=tuple(with_slow_int8_told(rows, backend)),
+    )
+    keep_result(bundle.folder / BENCHMARK, to_json(benchmark), reporter)
+    return benchmark
 
 
 def plan_benchmark(
@@ -77,44 +89,10 @@ def plan_benchmark(
     }
 
 
-def benchmark_document(bundle: Bundle, rows: list[ModelBenchmark]) -> dict[str, Any]:
-    """Collect the document of `benchmark --json`."""
-    return {
-        "bundle": str(bundle.folder),
-        "target": bundle.manifest.target,
-        "models": [dataclasses.asdict(row) for row in rows],
-    }
-
-
 def _timed(bundle: Bundle, precision: str | None) -> list[str]:
     from dfkd_edge.bundles.opening import held_precision
 
     return [held_precision(bundle, precision)] if precision else list(bundle.manifest.models)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelBenchmark:
-    """What one model of a bundle costs here."""
-
-    precision: str
-    size_bytes: int
-    """Of the ONNX file."""
-    backend: str
-    """Runtime and its version."""
-    threads: int
-    """CPU threads of the runtime."""
-    latency: dict[str, Any]
-    """As runtime.timing.Latency, with clocks and doubts."""
-    peak_memory_mib: float
-    """Of the whole process: Python, the runtime, the model and its buffers."""
-    model_memory_mib: float
-    """What the process grew by from loading the model on."""
-    is_golden: bool
-    """Whether the golden logits were reproduced before anything was timed."""
-    cpu: str
-    """Name of the processor."""
-    in_float: bool
-    """Whether INT8 was computed in float, since this CPU's 8-bit sums saturate: no measure."""
 
 
 def benchmark_model(
@@ -151,34 +129,37 @@ def benchmark_model(
     if model is None:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise ConversionError(f"cannot be measured: {lines[-1]}", where=f"{bundle}, {precision}")
-    latency = model["latency"]
-    latency["doubts"] = [*model["notes"], *latency["doubts"]]
+    latency = from_json(MeasuredLatency, model["latency"], output)
+    caveats = (*model["notes"], *latency.caveats)
     return ModelBenchmark(
         precision=precision,
         size_bytes=model["size_bytes"],
         backend=f"{model['backend']} {model['version']}",
         threads=model["settings"]["threads"],
-        latency=latency,
-        peak_memory_mib=latency["peak_memory_mib"],
-        model_memory_mib=latency["peak_memory_mib"] - model["memory_before_mib"],
+        latency=dataclasses.replace(latency, caveats=caveats),
+        peak_memory_mib=latency.peak_memory_mib,
+        model_memory_mib=latency.peak_memory_mib - model["memory_before_mib"],
         is_golden=model["golden"]["passed"],
         cpu=document["device"].get("cpu", ""),
         in_float=bool(model["settings"].get("int8_in_float")),
     )
 
 
-def doubt_slow_int8(rows: Sequence[ModelBenchmark], backend: str) -> None:
-    """Add to INT8's doubts that FP32 is as fast here; of graphs for TensorRT the runtime says why.
+def with_slow_int8_told(rows: Sequence[ModelBenchmark], backend: str) -> list[ModelBenchmark]:
+    """Add to INT8's caveats that FP32 is as fast here; of TensorRT's graphs the runtime says why.
 
     Args:
         rows: models of one bundle.
         backend: of the bundle's target.
     """
-    first = {row.precision: next(iter(row.latency["percentile_ms"].values())) for row in rows}
+    first = {row.precision: next(iter(row.latency.percentile_ms.values())) for row in rows}
+    told = []
     for row in rows:
         is_slow = row.precision == "int8" and first["int8"] >= first.get("fp32", float("inf"))
         if is_slow and not row.in_float and backend != "tensorrt":
-            row.latency["doubts"].append(
-                "INT8 is not faster than FP32 on this CPU: check.pyz --precision all on the device "
-                "gives the times that count"
+            caveats = (*row.latency.caveats, SLOW_INT8)
+            row = dataclasses.replace(
+                row, latency=dataclasses.replace(row.latency, caveats=caveats)
             )
+        told.append(row)
+    return told

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from dfkd_edge.files import file_hash
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import load_teacher
+from dfkd_edge.results.codec import from_json
+from dfkd_edge.results.confidence import FittedConfidence
+from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.finished import read_finished_surrogates
 from dfkd_edge.runs.run_dir import RunDir
@@ -30,9 +33,7 @@ from dfkd_edge.validation.fp16_rung import as_in_bundle, ladder_notes_of, measur
 from dfkd_edge.validation.rungs import build_rungs, engine_rungs, evaluation_set, prove
 
 
-def check_bundle(
-    bundle: Bundle, data: str, max_drop: float | None, reporter: Reporter
-) -> dict[str, Any]:
+def check_bundle(bundle: Bundle, data: str, max_drop: float | None, reporter: Reporter) -> Ladder:
     """Climb the ladder on a bundle: teacher, student, and every graph that lies in it.
 
     Args:
@@ -42,9 +43,6 @@ def check_bundle(
             images.
         max_drop: of the gate; None takes the bundle's own.
         reporter: shows the bars.
-
-    Returns:
-        The document of `check --json`.
 
     Raises:
         ArtifactError: the bundle does not say where it comes from.
@@ -68,16 +66,15 @@ def check_bundle(
     rungs = (*as_in_bundle(rungs, held), *engine_rungs(bundle, reporter))
     limit = origin.config.max_drop if max_drop is None else max_drop
     proof = prove(rungs, evaluation, calibrated_images(bundle), limit, reporter)
-    confidence = bundle.manifest.confidence
-    notes = ladder_notes_of(bundle.precision, held)
-    document = proof.document(bundle.classes, limit, confidence, notes)
-    measured = {
-        "bundle": str(bundle.folder),
-        "bundle_sha256": file_hash(bundle.folder / MANIFEST),
-        "data": str(Path(data).resolve()) if data else "",
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-    return {**measured, **document}
+    fitted = bundle.manifest.confidence
+    confidence = from_json(FittedConfidence, fitted, bundle.folder / MANIFEST) if fitted else None
+    return dataclasses.replace(
+        proof.ladder(bundle.classes, limit, confidence, ladder_notes_of(bundle.precision, held)),
+        bundle=str(bundle.folder),
+        bundle_sha256=file_hash(bundle.folder / MANIFEST),
+        data=str(Path(data).resolve()) if data else "",
+        time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )
 
 
 def _evaluation(

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.interfaces import Runner
+from dfkd_edge.results.confidence import Bin, FittedConfidence, Reliability
+from dfkd_edge.results.ladder import HELDOUT_DOMAIN
 from dfkd_edge.runtime.confidence import Confidence
 from dfkd_edge.runtime.rejection import SHARE_REJECTED
-from dfkd_edge.validation.evaluation_images import HELDOUT_DOMAIN, VIEWS_DOMAIN, EvaluationSet
+from dfkd_edge.validation.evaluation_images import VIEWS_DOMAIN, EvaluationSet
 from dfkd_edge.validation.statistics import log_softmax
 
 IMAGES_PER_DOMAIN = 240
@@ -32,36 +32,6 @@ MAX_LEFT_OUT = 50
 """Classes that are left out in turn to measure how strangers are told apart."""
 SEARCH_STEPS = 30
 """Bisections of its logarithm: the last interval is 1e-8 of the value wide."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FittedConfidence:
-    """What was fitted on all pictures, and what it buys on pictures that were not fitted on.
-
-    Right is the class that was asked of the synthesizer, not the teacher's answer. The errors are
-    cross-validated: each picture is measured at a temperature fitted on others.
-    """
-
-    temperature: float
-    """Logits are divided by it; 1 where the fitted one does not lower both errors."""
-    fitted_temperature: float
-    """The one with the least log-loss on all pictures."""
-    reject_threshold: float
-    """Probability of the first class below which the answer is "unknown"."""
-    ece_before: float | None
-    """Expected calibration error at temperature 1."""
-    ece_after: float | None
-    """The same, each picture at the temperature fitted on others."""
-    log_loss_before: float | None
-    """Mean negative log-likelihood of the class asked for, at temperature 1."""
-    log_loss_after: float | None
-    """The same, each picture at the temperature fitted on others."""
-    unknown_auroc: float | None
-    """Known against unknown pictures by confidence, each class left out in turn; 0.5 is chance."""
-    num_images: int
-    """Surrogate images, clean and corrupted."""
-    num_pictures: int
-    """Different ones among these."""
 
 
 def fit_confidence(runner: Runner, side_px: int, suite: EvaluationSet) -> FittedConfidence:
@@ -143,8 +113,9 @@ def _errors(
     """Calibration error and log-loss; None without an image."""
     if not len(label_N):
         return None
-    error = reliability(logits_NK, logits_NK.argmax(1) == label_N)["ece"]
-    return float(error), log_loss(logits_NK, label_N)
+    error = reliability(logits_NK, logits_NK.argmax(1) == label_N).ece
+    assert error is not None  # there is an image
+    return error, log_loss(logits_NK, label_N)
 
 
 def log_loss(logits_NK: NDArray[np.generic], label_N: NDArray[np.int64]) -> float:
@@ -226,35 +197,27 @@ def confusion(
 
 def reliability(
     logits_NK: NDArray[np.generic], right_N: NDArray[np.bool_], temperature: float = 1.0
-) -> dict[str, Any]:
+) -> Reliability:
     """Compare confidence with the share of right answers, bin by bin.
 
     Args:
         logits_NK: as the model gives them; images without finite logits are left out.
         right_N: which answers are right.
         temperature: the logits are divided by it.
-
-    Returns:
-        `temperature`; `ece`, the expected calibration error (None without an image); `bins`, ten of
-        [images, mean confidence, share right], [0, None, None] where a bin is empty.
     """
     finite_N = np.isfinite(logits_NK).all(1)
     scaled_NK = logits_NK[finite_N].astype(np.float64) / temperature
     right_N = right_N[finite_N]
     confidence_N = np.exp(log_softmax(scaled_NK)).max(1) if len(scaled_NK) else np.zeros(0)
     bin_N = np.minimum((confidence_N * NUM_BINS).astype(int), NUM_BINS - 1)
-    bins: list[list[float | None]] = []
+    bins: list[Bin] = []
     error = 0.0
     for number in range(NUM_BINS):
         inside_N = bin_N == number
         if not inside_N.any():
-            bins.append([0, None, None])
+            bins.append((0, None, None))
             continue
         confidence, share = confidence_N[inside_N].mean(), right_N[inside_N].mean()
-        bins.append([int(inside_N.sum()), float(confidence), float(share)])
+        bins.append((int(inside_N.sum()), float(confidence), float(share)))
         error += inside_N.mean() * abs(confidence - share)
-    return {
-        "temperature": temperature,
-        "ece": float(error) if len(right_N) else None,
-        "bins": bins,
-    }
+    return Reliability(temperature, float(error) if len(right_N) else None, tuple(bins))

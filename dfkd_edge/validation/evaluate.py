@@ -1,116 +1,27 @@
-"""Accuracy and agreement of the student beside its teacher, and beside its start weights.
-
-Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB), K classes.
-"""
+"""Accuracy and agreement of the student beside its teacher, and beside its start weights."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
 from dfkd_edge.files import atomic_write
-from dfkd_edge.interfaces import Progress, Runner
-from dfkd_edge.machine.environment import describe_environment
-from dfkd_edge.networks.runners import EmbeddingClassifier, SizedRunner, TeacherNetwork, TorchRunner
+from dfkd_edge.networks.runners import TeacherNetwork, TorchRunner
 from dfkd_edge.networks.students import Student, build_start, load_student
 from dfkd_edge.networks.teacher import Teacher
-from dfkd_edge.pictures.labelled import (
-    Domain,
-    Images,
-    describe_folders,
-    find_domains,
-    no_readable_picture,
-    note_unreadable,
-)
+from dfkd_edge.pictures.labelled import describe_folders, note_unreadable
+from dfkd_edge.results.ladder import START, STUDENT, TEACHER, Ladder
 from dfkd_edge.runs.context import StageContext
-from dfkd_edge.validation.confidence import confusion, reliability
-from dfkd_edge.validation.evaluation_images import HELDOUT_DOMAIN, FolderSource, Measure
-from dfkd_edge.validation.statistics import share_interval
+from dfkd_edge.validation.evaluation_images import (
+    EvaluationSet,
+    heldout_source,
+    labelled_pictures,
+)
+from dfkd_edge.validation.ladder import Rung, climb, summarise
 
-STAGE = "evaluation"
-BATCH_SIZE = 64
-Batch = tuple[Images, np.ndarray]
-
-
-def folder_batches(domain: Domain, side_px: int, unreadable: list[Path]) -> Iterator[Batch]:
-    """Read the pictures of a domain in order; what cannot be read is appended to `unreadable`.
-
-    Raises:
-        ConfigError: none of them can be read.
-    """
-    is_empty = True
-    for batch in FolderSource(domain, (side_px,), first=0).batches(BATCH_SIZE, unreadable):
-        is_empty = False
-        yield batch.at(side_px), batch.labels
-    if is_empty:
-        raise no_readable_picture(domain.name, unreadable)
-
-
-def _surrogate_batches(surrogates: SurrogateSet) -> Iterator[Batch]:
-    rows = np.flatnonzero(surrogates.is_heldout)
-    for start in range(0, len(rows), BATCH_SIZE):
-        part = rows[start : start + BATCH_SIZE]
-        yield surrogates.images[part], surrogates.class_index[part]
-
-
-def compare(
-    batches: Iterator[Batch],
-    runners: Mapping[str, Runner],
-    class_names: Sequence[str],
-    progress: Progress,
-    measure: Measure = "top1",
-) -> dict[str, dict[str, Any]]:
-    """Top-1 of each network and its agreement with the first one, which is the teacher.
-
-    Args:
-        batches: image_NHWC, uint8, and labels.
-        runners: of the networks, by name.
-        class_names: in the order of the logits.
-        progress: moves on by images.
-        measure: whose answers count as right by class: the labels, or the teacher's.
-
-    Returns:
-        name -> {"num_images", "top1", "top1_interval", "agreement", ...} as `check --json`.
-    """
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in runners}
-    labels: list[np.ndarray] = []
-    for image_NHWC, label_N in batches:
-        for name, runner in runners.items():
-            parts[name].append(runner(image_NHWC).logits)
-        labels.append(label_N)
-        progress.advance(len(label_N))
-    label_N = np.concatenate(labels)
-    logits = {name: np.concatenate(part) for name, part in parts.items()}
-    teacher_answer_N = next(iter(logits.values())).argmax(1)
-    expected: dict[Measure, np.ndarray] = {"top1": label_N, "agreement": teacher_answer_N}
-    return {
-        name: _figures(logits_NK, expected, measure, class_names)
-        for name, logits_NK in logits.items()
-    }
-
-
-def _figures(
-    logits_NK: np.ndarray,
-    expected: Mapping[Measure, np.ndarray],
-    measure: Measure,
-    class_names: Sequence[str],
-) -> dict[str, Any]:
-    guess_N, expected_N = logits_NK.argmax(1), expected[measure]
-    interval, agreement = (share_interval(guess_N == expected[m]) for m in ("top1", "agreement"))
-    return {
-        "num_images": len(guess_N),
-        "top1": interval.mean,
-        "top1_interval": [interval.low, interval.high],
-        "agreement": agreement.mean,
-        "agreement_interval": [agreement.low, agreement.high],
-        "confusion": confusion(expected_N, guess_N, class_names),
-        "reliability": reliability(logits_NK, guess_N == expected_N),
-    }
+FILE = "evaluation.json"
 
 
 def start_student(artifact: StudentArtifact, teacher: Teacher, seed: int) -> Student:
@@ -129,75 +40,41 @@ def evaluate(
     surrogates: SurrogateSet,
     data: str,
     context: StageContext,
-) -> dict[str, Any]:
+) -> Ladder:
     """Compare teacher, start weights and student on held-out surrogates and on labelled pictures.
 
     Returns:
-        The document of evaluation.json: `rungs` as in `check --json`, `environment`,
-        `num_unreadable` pictures that were passed over, and `retention`, the student's mean top-1
-        over the teacher's on `data` (None without data); `truth`, what answers by class and
-        confidences are held against: the labels, or the teacher's answers without data.
+        What evaluation.json holds. Labelled pictures count where there are some, and `retention`
+        is the student's mean top-1 on them over the teacher's; else the teacher's answers on
+        held-out surrogates do.
 
     Raises:
         ConfigError: `data` cannot be used, or no picture of a domain can be read.
     """
     student = load_student(artifact)
-    side_px = max(student.image_size_px, teacher.image_size_px)
     names = artifact.settings.classes
-    labelled = find_domains(Path(data), names) if data else []
-    unreadable: list[Path] = []
-    sources = {domain.name: folder_batches(domain, side_px, unreadable) for domain in labelled}
-    total = int(surrogates.is_heldout.sum()) + sum(len(domain.files) for domain in labelled)
+    side_px = student.image_size_px
+    rungs = (
+        Rung(TEACHER, TorchRunner(TEACHER, TeacherNetwork(teacher)), teacher.image_size_px),
+        Rung(START, TorchRunner(START, start_student(artifact, teacher, context.seed)), side_px),
+        Rung(STUDENT, TorchRunner(STUDENT, student), side_px),
+    )
+    shown = EvaluationSet((heldout_source(surrogates),), "agreement", "held-out surrogate images")
     if data:
         context.reporter.note(f"  {data}: {describe_folders(Path(data), names)}")
-
-    networks: dict[str, tuple[EmbeddingClassifier, int]] = {
-        "teacher": (TeacherNetwork(teacher), teacher.image_size_px),
-        "student-start": (
-            start_student(artifact, teacher, context.seed),
-            student.image_size_px,
-        ),
-        "student": (student, student.image_size_px),
-    }
-    runners = {name: TorchRunner(name, network) for name, (network, _) in networks.items()}
-    as_in_ladder = {name: SizedRunner(runners[name], side) for name, (_, side) in networks.items()}
-    with context.reporter.stage("evaluating", total) as progress:
-        heldout = _surrogate_batches(surrogates)
-        domains = {HELDOUT_DOMAIN: compare(heldout, as_in_ladder, names, progress, "agreement")}
-        for name, batches in sources.items():
-            domains[name] = compare(batches, runners, names, progress)
-    note_unreadable(unreadable, context.reporter)
-    document = {
-        **summarise(names, domains),
-        "num_unreadable": len(unreadable),
-        "environment": describe_environment(),
-    }
-    atomic_write(
-        context.run_dir.path / "evaluation.json",
-        json.dumps(document, indent=2, ensure_ascii=False) + "\n",
+        pictures = labelled_pictures(Path(data), names, (teacher.image_size_px, side_px))
+        shown = dataclasses.replace(pictures, sources=(*shown.sources, *pictures.sources))
+    with context.reporter.stage("evaluating", shown.num_images) as progress:
+        predictions = climb(rungs, shown, frozenset(), progress)
+    note_unreadable(predictions.unreadable, context.reporter)
+    ladder = summarise(names, rungs, predictions)
+    teacher_top1, student_top1 = ladder.rungs[0].mean_top1, ladder.shipped.mean_top1
+    ladder = dataclasses.replace(
+        ladder,
+        images=shown.description,
+        retention=student_top1 / teacher_top1 if student_top1 and teacher_top1 else None,
+        truth=ladder.metric,
     )
-    return document
-
-
-def summarise(
-    class_names: tuple[str, ...], domains: dict[str, dict[str, dict[str, Any]]]
-) -> dict[str, Any]:
-    """Turn domain -> network -> figures into rungs; means are over labelled domains."""
-    labelled = [name for name in domains if name != HELDOUT_DOMAIN]
-    rungs: list[dict[str, Any]] = []
-    for network in next(iter(domains.values())):
-        figures = {domain: result[network] for domain, result in domains.items()}
-        top1 = {name: figures[name]["top1"] for name in labelled}
-        rungs.append(
-            {
-                "name": network,
-                "domains": figures,
-                "mean_top1": float(np.mean(list(top1.values()))) if top1 else None,
-                "worst_domain": min(top1, key=top1.__getitem__) if top1 else None,
-            }
-        )
-    teacher_top1, student_top1 = rungs[0]["mean_top1"], rungs[-1]["mean_top1"]
-    retention = student_top1 / teacher_top1 if teacher_top1 else None
-    truth: Measure = "top1" if labelled else "agreement"
-    document = {"classes": list(class_names), "rungs": rungs, "retention": retention}
-    return {**document, "truth": truth}
+    document = json.dumps(ladder.to_json(), indent=2, ensure_ascii=False)
+    atomic_write(context.run_dir.path / FILE, document + "\n")
+    return ladder

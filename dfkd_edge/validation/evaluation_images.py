@@ -1,4 +1,5 @@
-"""The images that every rung is measured on: labelled pictures, or held-out surrogates spoilt.
+"""The images that every rung is measured on: labelled pictures, or held-out surrogates in a suite
+of clean and corrupted views.
 
 Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB).
 """
@@ -10,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +25,15 @@ from dfkd_edge.pictures.labelled import (
     find_domains,
     image_digests,
 )
+from dfkd_edge.results.ladder import HELDOUT_DOMAIN
+from dfkd_edge.results.wording import Metric
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.preprocess import read_picture, resized_images
 from dfkd_edge.seeding import derived_seed
 from dfkd_edge.validation.corruptions import GROUPS, corrupted_group
 
-Measure = Literal["top1", "agreement"]
-HELDOUT_DOMAIN, GOLDEN_DOMAIN = "held-out surrogates", "golden images"
+GOLDEN_DOMAIN = "golden images"
 VIEWS_DOMAIN = "mirrored and cropped"
 """Views of the held-out surrogates: each is shown whole once, which is too seldom for a gate."""
 WANTED_IMAGES = 480
@@ -42,7 +44,7 @@ MEASURED, MORE_ROUND, CHOOSING_ROUND = range(3)
 """Rounds of the suite: what the proof shows, what it adds, and what the repair is chosen on."""
 MORE = 2
 """Times as many images as at first, for a domain whose drop is over the limit but may be chance."""
-SPOILT = "noise, blur, weather and digital corruptions"
+CORRUPTED = "noise, blur, weather and digital corruptions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class DomainPlan:
     name: str
     num_images: int
     corruptions: tuple[str, ...] = ()
-    """What spoils its images, in turn."""
+    """What corrupts its images, in turn."""
 
 
 class ImageSource(Protocol):
@@ -83,7 +85,7 @@ class EvaluationSet:
     """Domains and what counts as right in them."""
 
     sources: tuple[ImageSource, ...]
-    measure: Measure
+    metric: Metric
     """`top1` where labels are true, `agreement` with the teacher where there are none."""
     description: str
     """For the user."""
@@ -195,6 +197,14 @@ def labelled_pictures(
     return EvaluationSet(sources, "top1", description)
 
 
+def heldout_source(surrogates: SurrogateSet) -> ArraySource:
+    """Take the held-out surrogates whole, each once."""
+    rows = np.flatnonzero(surrogates.is_heldout)
+    return ArraySource(
+        HELDOUT_DOMAIN, surrogates.images[rows], surrogates.class_index[rows], pictures=rows
+    )
+
+
 def _views(image_NHWC: Images, num_views: int, rng: np.random.Generator | None) -> Images:
     """Make several views of each image: mirrored every other time, cropped at random.
 
@@ -260,7 +270,7 @@ def surrogate_suite(
     Raises:
         ConfigError: no image was held out.
     """
-    rows = np.flatnonzero(surrogates.is_heldout)
+    whole, rows = heldout_source(surrogates), np.flatnonzero(surrogates.is_heldout)
     if not len(rows):
         raise ConfigError(
             "no surrogate image was held out",
@@ -270,9 +280,6 @@ def surrogate_suite(
     drawn = derived_seed(seed, "suite", round_number)
     rng = np.random.default_rng(drawn)
     num_rows, num_views = _suite_shape(len(rows), size)
-    whole = ArraySource(
-        HELDOUT_DOMAIN, surrogates.images[rows], surrogates.class_index[rows], pictures=rows
-    )
     rows = rng.permutation(rows)[:num_rows]
     image_NHWC = _views(surrogates.images[rows], num_views, rng if round_number else None)
     labels, pictures = np.tile(surrogates.class_index[rows], num_views), np.tile(rows, num_views)
@@ -284,7 +291,7 @@ def surrogate_suite(
             for group in GROUPS
         ),
     ]
-    shown = f"{counted(num_views, 'view')} each, mirrored and cropped, clean and under {SPOILT}"
+    shown = f"{counted(num_views, 'view')} each, mirrored and cropped, clean and under {CORRUPTED}"
     description = (
         f"{counted(len(whole), 'held-out surrogate image')}: whole, which gives the figure of "
         f"distill, and for mean and gate {shown}"

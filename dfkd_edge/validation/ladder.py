@@ -8,26 +8,37 @@ Shape suffixes: N images, K classes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.interfaces import Progress, Runner
+from dfkd_edge.machine.environment import describe_environment
 from dfkd_edge.pictures.labelled import no_readable_picture
+from dfkd_edge.results.ladder import (
+    HELDOUT_DOMAIN,
+    START,
+    STUDENT,
+    TEACHER,
+    Collapse,
+    DomainFigures,
+    Ladder,
+    MeasuredRung,
+    StepLoss,
+)
+from dfkd_edge.results.wording import Metric
 from dfkd_edge.validation.confidence import confusion, reliability
 from dfkd_edge.validation.evaluation_images import (
-    HELDOUT_DOMAIN,
     VIEWS_DOMAIN,
     EvaluationSet,
-    Measure,
     refuse_leakage,
 )
 from dfkd_edge.validation.statistics import (
-    Collapse,
+    OneAnswer,
     PairedDrop,
     find_collapse,
     mean_divergence,
@@ -36,7 +47,6 @@ from dfkd_edge.validation.statistics import (
     share_interval,
 )
 
-TEACHER, STUDENT = "teacher", "student"
 BATCH_SIZE = 32
 Logits = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -53,11 +63,11 @@ class Rung:
     size_bytes: int | None = None
     latency_ms: float | None = None
     """Median, one image."""
-    latency_doubts: tuple[str, ...] = ()
+    latency_caveats: tuple[str, ...] = ()
     """Why that time may mislead, or why there is none; a sentence each."""
     onnx_latency_ms: float | None = None
     """Of the teacher, which is no conversion: the same as an FP32 graph in ONNX Runtime."""
-    onnx_latency_doubts: tuple[str, ...] = ()
+    onnx_latency_caveats: tuple[str, ...] = ()
     """Why that one may mislead."""
 
 
@@ -96,21 +106,21 @@ class DomainPredictions:
         guess_N: NDArray[np.int64] = np.where(finite_N, np.nan_to_num(logits_NK).argmax(1), -1)
         return guess_N
 
-    def right(self, rung: str, measure: Measure) -> Flags:
+    def right(self, rung: str, metric: Metric) -> Flags:
         """Which images count as right: true class, or the teacher's."""
-        flags: Flags = self.guess(rung) == self.expected(measure)
+        flags: Flags = self.guess(rung) == self.expected(metric)
         return flags
 
-    def expected(self, measure: Measure) -> NDArray[np.int64]:
+    def expected(self, metric: Metric) -> NDArray[np.int64]:
         """What counts as right: the true class of each image, or the teacher's."""
-        return self.labels if measure == "top1" else self.guess(TEACHER)
+        return self.labels if metric == "top1" else self.guess(TEACHER)
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
     """What every rung said about every image."""
 
-    measure: Measure
+    metric: Metric
     domains: dict[str, DomainPredictions]
     unreadable: list[Path] = field(default_factory=list)
 
@@ -121,15 +131,21 @@ class Predictions:
 
     @property
     def judged(self) -> tuple[str, ...]:
-        """Domains that the gate judges: all but images that are shown in views, too."""
-        is_twice = VIEWS_DOMAIN in self.domains
-        return tuple(name for name in self.domains if not (is_twice and name == HELDOUT_DOMAIN))
+        """Domains that the gate judges: held-out images count by their views, or not at all beside
+        labelled pictures.
+        """
+        is_apart = self.metric == "top1" or VIEWS_DOMAIN in self.domains
+        return tuple(name for name in self.domains if not (is_apart and name == HELDOUT_DOMAIN))
+
+    def metric_of(self, domain: str) -> Metric:
+        """What counts as right in a domain: surrogates have no label beside labelled pictures."""
+        return "agreement" if domain == HELDOUT_DOMAIN else self.metric
 
     @property
-    def collapsed(self) -> dict[str, Collapse]:
+    def collapsed(self) -> dict[str, OneAnswer]:
         """Domains in which agreement says little, for the teacher hardly tells classes apart."""
         clean = self.domains.get(HELDOUT_DOMAIN)
-        if self.measure == "top1" or clean is None:
+        if self.metric == "top1" or clean is None:
             return {}
         guesses = {name: self.domains[name].guess(TEACHER) for name in self.judged}
         return find_collapse(clean.guess(TEACHER), guesses)
@@ -144,7 +160,7 @@ class Predictions:
         """What `after` loses against `before` in some domains, in the mean over them."""
         parts = [self.domains[domain] for domain in domains]
         before_N, after_N = (
-            np.concatenate([part.right(rung, self.measure) for part in parts])
+            np.concatenate([part.right(rung, self.metric) for part in parts])
             for rung in (before, after)
         )
         picture_N = np.concatenate([part.pictures for part in parts])
@@ -156,7 +172,7 @@ class Predictions:
         domains = dict(self.domains)
         for key, part in other.domains.items():
             domains[key] = domains[key].extended(part) if key in domains else part
-        return Predictions(self.measure, domains, [*self.unreadable, *other.unreadable])
+        return Predictions(self.metric, domains, [*self.unreadable, *other.unreadable])
 
     def with_rung(self, name: str, other: Predictions) -> Predictions:
         """Put one rung of other predictions on the same images in the place of ours."""
@@ -168,7 +184,7 @@ class Predictions:
             )
             for key, part in self.domains.items()
         }
-        return Predictions(self.measure, domains, self.unreadable)
+        return Predictions(self.metric, domains, self.unreadable)
 
 
 def climb(
@@ -209,126 +225,116 @@ def climb(
         )
         known = domains.get(source.name)
         domains[source.name] = known.extended(part) if known else part
-    return Predictions(evaluation.measure, domains, unreadable)
+    return Predictions(evaluation.metric, domains, unreadable)
 
 
-def _domain_figures(part: DomainPredictions, rung: str, previous: str | None) -> dict[str, Any]:
+def _domain_figures(
+    part: DomainPredictions,
+    rung: str,
+    previous: str | None,
+    metric: Metric,
+    listing: Listing,
+) -> DomainFigures:
     right_N, agrees_N = part.right(rung, "top1"), part.right(rung, "agreement")
-    interval = share_interval(right_N, part.pictures)
+    top1 = share_interval(right_N, part.pictures)
     agreement = share_interval(agrees_N, part.pictures)
-    logits_NK = part.logits[rung]
-    return {
-        "num_images": len(right_N),
-        "num_pictures": len(np.unique(part.pictures)),
-        "top1": interval.mean,
-        "top1_interval": [interval.low, interval.high],
-        "agreement": agreement.mean,
-        "agreement_interval": [agreement.low, agreement.high],
-        "kl_to_previous": mean_divergence(part.logits[previous], logits_NK) if previous else None,
-        "num_nan": num_not_finite(logits_NK),
-    }
-
-
-def _answers(
-    part: DomainPredictions, rung: str, measure: Measure, listing: Listing
-) -> dict[str, Any]:
-    right_N, logits_NK = part.right(rung, measure), part.logits[rung]
-    figures: dict[str, Any] = {
-        "confusion": confusion(part.expected(measure), part.guess(rung), listing.class_names),
-        "reliability": reliability(logits_NK, right_N),
-    }
+    logits_NK, counted_N = part.logits[rung], part.right(rung, metric)
+    scaled = None
     if listing.temperature is not None:
-        figures["reliability_scaled"] = reliability(logits_NK, right_N, listing.temperature)
-    return figures
+        scaled = reliability(logits_NK, counted_N, listing.temperature)
+    return DomainFigures(
+        num_images=len(right_N),
+        num_pictures=len(np.unique(part.pictures)),
+        top1=top1.mean,
+        top1_interval=(top1.low, top1.high),
+        agreement=agreement.mean,
+        agreement_interval=(agreement.low, agreement.high),
+        kl_to_previous=mean_divergence(part.logits[previous], logits_NK) if previous else None,
+        num_nan=num_not_finite(logits_NK),
+        confusion=confusion(part.expected(metric), part.guess(rung), listing.class_names),
+        reliability=reliability(logits_NK, counted_N),
+        reliability_scaled=scaled,
+    )
 
 
-def _rung_document(rung: Rung, predictions: Predictions, listing: Listing) -> dict[str, Any]:
+def _measured(rung: Rung, predictions: Predictions, listing: Listing) -> MeasuredRung:
     names = predictions.rungs
     position = names.index(rung.name)
     previous = names[position - 1] if position else None
     domains = {
-        key: {
-            **_domain_figures(part, rung.name, previous),
-            **_answers(part, rung.name, predictions.measure, listing),
-        }
+        key: _domain_figures(part, rung.name, previous, predictions.metric_of(key), listing)
         for key, part in predictions.domains.items()
     }
-    figure = {key: domains[key][predictions.measure] for key in predictions.averaged}
-    has_labels = predictions.measure == "top1"
+    shares = {key: domains[key].share(predictions.metric) for key in predictions.averaged}
+    has_labels = predictions.metric == "top1"
     difference = None
     if previous and previous != TEACHER:
         difference = max(
             float(np.nan_to_num(np.abs(p.logits[rung.name] - p.logits[previous]), nan=np.inf).max())
             for p in predictions.domains.values()
         )
-    return {
-        "name": rung.name,
-        "domains": domains,
-        "mean_top1": float(np.mean(list(figure.values()))) if has_labels else None,
-        "mean_agreement": float(
-            np.mean([domains[key]["agreement"] for key in predictions.averaged])
-        ),
-        "worst_domain": min(figure, key=figure.__getitem__),
-        "size_bytes": rung.size_bytes,
-        "latency_ms": rung.latency_ms,
-        "onnx_latency_ms": rung.onnx_latency_ms,
-        "latency_doubts": list(rung.latency_doubts),
-        "onnx_latency_doubts": list(rung.onnx_latency_doubts),
-        "max_logit_difference": difference,
-    }
+    return MeasuredRung(
+        name=rung.name,
+        domains=domains,
+        mean_top1=float(np.mean(list(shares.values()))) if has_labels else None,
+        mean_agreement=float(np.mean([domains[key].agreement for key in predictions.averaged])),
+        worst_domain=min(shares, key=shares.__getitem__),
+        size_bytes=rung.size_bytes,
+        latency_ms=rung.latency_ms,
+        onnx_latency_ms=rung.onnx_latency_ms,
+        latency_caveats=rung.latency_caveats,
+        onnx_latency_caveats=rung.onnx_latency_caveats,
+        max_logit_difference=difference,
+    )
 
 
-def _loss_document(before: str, after: str, predictions: Predictions) -> dict[str, Any]:
+def _step_loss(before: str, after: str, predictions: Predictions) -> StepLoss:
     drops = {d: predictions.drop(before, after, d).drop.mean for d in predictions.judged}
     mean = predictions.drop(before, after, *predictions.averaged)
     worst = max(drops, key=drops.__getitem__)
-    return {
-        "rung": after,
-        "previous": before,
-        "drop": mean.drop.mean,
-        "interval": [mean.drop.low, mean.drop.high],
-        "worst_domain": worst,
-        "worst_drop": drops[worst],
-        "num_lost": mean.num_lost,
-        "num_won": mean.num_won,
-        "p_value": mean.p_value,
-        "within_noise": mean.is_within_noise,
-    }
+    return StepLoss(
+        rung=after,
+        previous=before,
+        drop=mean.drop.mean,
+        interval=(mean.drop.low, mean.drop.high),
+        worst_domain=worst,
+        worst_drop=drops[worst],
+        num_lost=mean.num_lost,
+        num_won=mean.num_won,
+        p_value=mean.p_value,
+        is_within_noise=mean.is_within_noise,
+    )
 
 
-def ladder_document(
+def summarise(
     class_names: Sequence[str],
     rungs: Sequence[Rung],
     predictions: Predictions,
     temperature: float | None = None,
-) -> dict[str, Any]:
-    """Describe the ladder; what `check --json` prints, without the gate.
+) -> Ladder:
+    """Turn what every rung said into figures, without the gate.
 
     Args:
         class_names: in the order of the logits.
         rungs: in the order of the ladder.
         predictions: of these rungs.
         temperature: of the bundle; its effect on the confidences is measured too.
-
-    Returns:
-        `classes`, `measure`, `rungs`, `losses` (one a step), `charged_to` (the conversion that lost
-        most, None when none lost anything), `num_unreadable`, `mean_over` (the domains that count
-        in every mean), `collapsed` (domain -> `answer`, which the teacher gives to `share` of it).
     """
     names, listing = predictions.rungs, Listing(tuple(class_names), temperature)
-    losses = [_loss_document(names[i], names[i + 1], predictions) for i in range(len(names) - 1)]
-    conversions = [loss for loss in losses if loss["rung"] != STUDENT and loss["drop"] > 0]
-    charged = max(conversions, key=lambda loss: float(loss["drop"]), default=None)
-    return {
-        "classes": list(class_names),
-        "measure": predictions.measure,
-        "rungs": [_rung_document(rung, predictions, listing) for rung in rungs],
-        "losses": losses,
-        "charged_to": charged["rung"] if charged else None,
-        "num_unreadable": len(predictions.unreadable),
-        "mean_over": list(predictions.averaged),
-        "collapsed": {
-            name: {"answer": class_names[found.answer], "share": found.share}
+    losses = [_step_loss(*pair, predictions) for pair in itertools.pairwise(names)]
+    conversions = [loss for loss in losses if loss.rung not in (STUDENT, START) and loss.drop > 0]
+    charged = max(conversions, key=lambda loss: loss.drop, default=None)
+    return Ladder(
+        classes=tuple(class_names),
+        metric=predictions.metric,
+        rungs=tuple(_measured(rung, predictions, listing) for rung in rungs),
+        losses=tuple(losses),
+        charged_to=charged.rung if charged else None,
+        num_unreadable=len(predictions.unreadable),
+        mean_over=predictions.averaged,
+        collapsed={
+            name: Collapse(answer=class_names[found.answer], share=found.share)
             for name, found in predictions.collapsed.items()
         },
-    }
+        environment=describe_environment(),
+    )

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +18,14 @@ from dfkd_edge.artifacts import ModelFile, SurrogateSet
 from dfkd_edge.conversion.teacher_graph import write_teacher
 from dfkd_edge.errors import faults_as_errors
 from dfkd_edge.interfaces import ModelOutputs, Reporter, Runner
-from dfkd_edge.machine.environment import describe_environment
 from dfkd_edge.networks.runners import TeacherNetwork, TorchRunner
 from dfkd_edge.networks.students import Student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.pictures.labelled import note_strangers, note_unreadable
 from dfkd_edge.plugins import load_exporter
-from dfkd_edge.results.certainty import UNITS, shown_text
+from dfkd_edge.results.confidence import FittedConfidence
+from dfkd_edge.results.ladder import STUDENT, TEACHER, Ladder
+from dfkd_edge.results.wording import UNITS, shown_text
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.caveats import time_caveats
@@ -35,7 +35,7 @@ from dfkd_edge.runtime.session import Session, SessionRequest
 from dfkd_edge.runtime.timing import Latency, TimingRequest, measure
 from dfkd_edge.validation.evaluation_images import EvaluationSet, labelled_pictures, surrogate_suite
 from dfkd_edge.validation.gate import judge
-from dfkd_edge.validation.ladder import STUDENT, TEACHER, Predictions, Rung, climb, ladder_document
+from dfkd_edge.validation.ladder import Predictions, Rung, climb, summarise
 
 LATENCY = TimingRequest(warmup_ms=50, duration_s=0.4, percentiles=(50.0,))
 """Short: the ladder compares rungs, `benchmark` measures."""
@@ -63,18 +63,18 @@ class Proof:
         for name in self.measured_again:
             part = self.predictions.domains[name]
             num_pictures = len(np.unique(part.pictures))
-            text = shown_text(len(part.labels), num_pictures, UNITS[self.evaluation.measure])
+            text = shown_text(len(part.labels), num_pictures, UNITS[self.evaluation.metric])
             again.append(f"; {name}, measured again: {text}")
         return self.evaluation.description + "".join(again)
 
-    def document(
+    def ladder(
         self,
         class_names: Sequence[str],
         max_drop: float,
-        confidence: Mapping[str, Any] | None = None,
+        confidence: FittedConfidence | None = None,
         notes: Sequence[str] = (),
-    ) -> dict[str, Any]:
-        """Describe ladder, gate and environment; what `check --json` prints.
+    ) -> Ladder:
+        """Sum up ladder and gate; what `check --json` prints.
 
         Args:
             class_names: in the order of the logits.
@@ -82,17 +82,15 @@ class Proof:
             confidence: temperature and reject threshold of the bundle.
             notes: on the graphs, a sentence each, to be read with the ladder.
         """
-        temperature = confidence["temperature"] if confidence else None
-        ladder = ladder_document(class_names, self.rungs, self.predictions, temperature)
-        return {
-            **ladder,
-            "notes": list(notes),
-            "images": self.images,
-            "measured_again": self.measured_again,
-            "gate": judge(self.predictions, max_drop).document(),
-            "confidence": dict(confidence) if confidence else None,
-            "environment": describe_environment(),
-        }
+        temperature = confidence.temperature if confidence else None
+        return replace(
+            summarise(class_names, self.rungs, self.predictions, temperature),
+            notes=tuple(notes),
+            images=self.images,
+            measured_again=tuple(self.measured_again),
+            gate=judge(self.predictions, max_drop),
+            confidence=confidence,
+        )
 
 
 def open_runner(model: ModelFile, num_threads: int, for_answers: bool = True) -> Runner:
@@ -133,12 +131,12 @@ def model_rung(model: ModelFile, side_px: int, num_threads: int, backend: str) -
     if _computes_in_float(runner):
         timed = open_runner(model, num_threads, for_answers=False)
     in_float = _computes_in_float(timed)
-    doubts = tuple(time_caveats(model.precision, "onnxruntime", backend, in_float))
+    caveats = tuple(time_caveats(model.precision, "onnxruntime", backend, in_float))
     name = f"onnx-{model.precision}"
     if in_float:
-        return Rung(name, runner, side_px, model.size_bytes, latency_doubts=doubts)
+        return Rung(name, runner, side_px, model.size_bytes, latency_caveats=caveats)
     rung = timed_rung(name, timed, side_px, model.size_bytes)
-    return replace(rung, runner=runner, latency_doubts=(*doubts, *rung.latency_doubts))
+    return replace(rung, runner=runner, latency_caveats=(*caveats, *rung.latency_caveats))
 
 
 class EngineRunner:
@@ -226,8 +224,8 @@ def build_rungs(
     ]
     latency = teacher_graph_latency(teacher, num_threads)
     if latency:
-        p50_ms, doubts = latency.percentile_ms["p50"], tuple(latency.caveats)
-        rungs[0] = replace(rungs[0], onnx_latency_ms=p50_ms, onnx_latency_doubts=doubts)
+        p50_ms, caveats = latency.percentile_ms["p50"], tuple(latency.caveats)
+        rungs[0] = replace(rungs[0], onnx_latency_ms=p50_ms, onnx_latency_caveats=caveats)
     return (*rungs, *(model_rung(model, side_px, num_threads, backend) for model in models))
 
 

@@ -262,7 +262,7 @@ Answers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Collapse:
+class OneAnswer:
     """What a collapsed teacher answers."""
 
     answer: int
@@ -277,7 +277,7 @@ def answer_entropy(answer_N: Answers) -> float:
     return float(-(share * np.log(share)).sum())
 
 
-def find_collapse(clean_N: Answers, domains: Mapping[str, Answers]) -> dict[str, Collapse]:
+def find_collapse(clean_N: Answers, domains: Mapping[str, Answers]) -> dict[str, OneAnswer]:
     """Find the domains in which the answers are far less varied than on clean images.
 
     Args:
@@ -290,5 +290,5 @@ def find_collapse(clean_N: Answers, domains: Mapping[str, Answers]) -> dict[str,
         if answer_entropy(answer_N) < least:
             answers, counts = np.unique(answer_N, return_counts=True)
             most = counts.argmax()
-            found[name] = Collapse(int(answers[most]), float(counts[most] / len(answer_N)))
+            found[name] = OneAnswer(int(answers[most]), float(counts[most] / len(answer_N)))
     return found

@@ -1,0 +1,70 @@
+"""Typed results to JSON and back: pydantic checks the frozen dataclasses of this package.
+
+What lies in a bundle or run may come from another machine, so it is checked when it is read. The
+library is imported when something is read or written, for it costs a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dfkd_edge.errors import ArtifactError
+
+Result = TypeVar("Result")
+KEYS = {
+    "metric": "measure",
+    "is_off": "off",
+    "is_within_noise": "within_noise",
+    "latency_caveats": "latency_doubts",
+    "onnx_latency_caveats": "onnx_latency_doubts",
+    "caveats": "doubts",
+}
+"""Fields whose documented JSON key is another word."""
+
+
+def _key(name: str) -> str:
+    return KEYS.get(name, name)
+
+
+JSON_KEYS: dict[str, Any] = {"alias_generator": _key, "populate_by_name": True}
+"""The `__pydantic_config__` of every result."""
+
+
+@functools.cache
+def _adapter(result: type[Any]) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(result)
+
+
+def to_json(result: object) -> dict[str, Any]:
+    """Turn a result into a JSON object; tuples become lists once it is written."""
+    document: dict[str, Any] = _adapter(type(result)).dump_python(result, by_alias=True)
+    return document
+
+
+def from_json(result: type[Result], document: object, where: Path | str) -> Result:
+    """Read a result from a JSON object; unknown keys are passed over.
+
+    Args:
+        result: the dataclass.
+        document: as `to_json` made it.
+        where: named in the error.
+
+    Raises:
+        ArtifactError: a key is missing or a value has another type; the first one is named.
+    """
+    from pydantic import ValidationError
+
+    try:
+        found: Result = _adapter(result).validate_python(document)
+    except (ValidationError, RecursionError) as error:
+        errors = error.errors() if isinstance(error, ValidationError) else []
+        path = ".".join(str(part) for part in errors[0]["loc"]) if errors else "too deep"
+        what = errors[0]["msg"].lower() if errors else "nested without end"
+        raise ArtifactError(
+            f"file is damaged ({path}: {what})", where=str(where), hint="make it again"
+        ) from error
+    return found
