@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
+from dfkd_edge.runtime import bundle_files
+from dfkd_edge.runtime.faults import Fault
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:

@@ -7,20 +7,18 @@ in place of the conversions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.results.codec import JSON_KEYS, from_json, to_json
-from dfkd_edge.results.confidence import FittedConfidence, Reliability
+from dfkd_edge.results.confidence import FittedConfidence, Reliability, error_text, pooled
 from dfkd_edge.results.gate import Gate
 from dfkd_edge.results.wording import UNITS, Metric, shown_text
 
 SCHEMA = 1
 """Version of the JSON; a reader refuses a newer one."""
-Command = Literal["distill", "export", "check"]
 TEACHER, START, STUDENT = "teacher", "student-start", "student"
 HELDOUT_DOMAIN = "held-out surrogates"
 """Surrogate images shown whole; on them there is agreement alone, for the filter kept those that
@@ -223,6 +221,28 @@ class Ladder:
         noun = "view" if is_repeated else UNITS[self.metric]
         return f"{self.label(domain)}, {shown_text(part.num_images, part.num_images, noun)}"
 
+    def reliability(self, rung: MeasuredRung, scaled: bool = False) -> Reliability | None:
+        """Bins of all domains that count; None where not measured, such as after no temperature."""
+        parts = [rung.domains[domain] for domain in self.mean_over]
+        return pooled([p.reliability_scaled if scaled else p.reliability for p in parts])
+
+    def temperature_effect(self) -> str:
+        """Say what the bundle's temperature did on labelled pictures; empty where it is 1.
+
+        Surrogates tell nothing of it: it was fitted on them, and they are held against the
+        teacher's answers where the fit asked for the class.
+        """
+        before, after = self.reliability(self.shipped), self.reliability(self.shipped, scaled=True)
+        if self.metric != "top1" or not self.confidence or self.confidence.temperature == 1:
+            return ""
+        if before is None or after is None or before.ece is None or after.ece is None:
+            return ""
+        did = "worse" if after.ece > before.ece else "no worse"
+        return (
+            f"on these pictures temperature made the confidences {did}: calibration error "
+            f"{error_text(before.ece, after.ece)}"
+        )
+
     def caveats(self) -> list[str]:
         """What must be read with the figures: on domains, graphs, and times of rungs."""
         times = [
@@ -266,8 +286,3 @@ class Ladder:
                 "ladder is empty or of a newer version", where=str(where), hint="measure it again"
             )
         return ladder
-
-
-def domains_in(ladders: Sequence[Ladder]) -> list[str]:
-    """Name the domains of several ladders, each once, in order."""
-    return list(dict.fromkeys(name for ladder in ladders for name in ladder.shown_domains))

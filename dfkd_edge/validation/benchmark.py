@@ -153,7 +153,7 @@ def with_slow_int8_told(rows: Sequence[ModelBenchmark], backend: str) -> list[Mo
         backend: of the bundle's target.
     """
     first = {row.precision: next(iter(row.latency.percentile_ms.values())) for row in rows}
-    told = []
+    found = []
     for row in rows:
         is_slow = row.precision == "int8" and first["int8"] >= first.get("fp32", float("inf"))
         if is_slow and not row.in_float and backend != "tensorrt":
@@ -161,5 +161,5 @@ def with_slow_int8_told(rows: Sequence[ModelBenchmark], backend: str) -> list[Mo
             row = dataclasses.replace(
                 row, latency=dataclasses.replace(row.latency, caveats=caveats)
             )
-        told.append(row)
-    return told
+        found.append(row)
+    return found
