@@ -45,13 +45,14 @@ from dfkd_edge.preflight import (
 )
 from dfkd_edge.report import write_report as write_report
 from dfkd_edge.report.page import refresh_report
-from dfkd_edge.runtime.bundle_files import VALIDATION, Bundle, read_json
+from dfkd_edge.results.codec import to_json
+from dfkd_edge.results.kept import require_passed
+from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.preprocess import read_picture as read_picture
 from dfkd_edge.runtime.timing import TimingRequest
 from dfkd_edge.target_profiles.lookup import list_targets as list_targets
 from dfkd_edge.target_profiles.lookup import load_target as load_target
-from dfkd_edge.validation.benchmark import benchmark_bundle, benchmark_document
-from dfkd_edge.validation.gate import require_passed
+from dfkd_edge.validation.benchmark import benchmark_bundle
 
 LATEST = RUNS / "latest"
 AnyPath = str | PathLike[str]
@@ -135,7 +136,7 @@ def export(
     reporter = ConsoleReporter(make_console(quiet))
     bundle = pipeline.export(plan_export(request), reporter)
     refresh_report(bundle.folder, reporter)
-    require_passed(read_json(bundle.folder / VALIDATION)["gate"], bundle.folder)
+    require_passed(bundle)
     return bundle
 
 
@@ -162,8 +163,8 @@ def check(
     """
     opened = plan_check(Path(bundle), str(data))
     reporter = ConsoleReporter(make_console(quiet))
-    document = pipeline.check(opened, str(data), max_drop, reporter)
-    return {**document, "report": refresh_report(opened.folder, reporter)}
+    ladder = pipeline.check(opened, str(data), max_drop, reporter)
+    return {**ladder.to_json(), "report": refresh_report(opened.folder, reporter)}
 
 
 def benchmark(
@@ -192,9 +193,7 @@ def benchmark(
     opened = _open_bundle(find_bundle(Path(bundle)))
     request = TimingRequest(warmup, duration)
     reporter = ConsoleReporter(make_console(quiet=True))
-    return benchmark_document(
-        opened, benchmark_bundle(opened, precision, request, threads, reporter)
-    )
+    return to_json(benchmark_bundle(opened, precision, request, threads, reporter))
 
 
 def predict(

@@ -60,6 +60,13 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def folder_stamp(folder: str) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of every file below: another picture, another stamp."""
+    root = Path(folder)
+    found = [(p, p.stat()) for p in sorted(root.rglob("*")) if p.is_file()] if folder else []
+    return [(str(p.relative_to(root)), stat.st_size, stat.st_mtime_ns) for p, stat in found]
+
+
 def content_hash(*parts: object) -> str:
     """Hash dataclasses and plain values to 16 hex digits; equal content, equal hash."""
 

@@ -32,7 +32,9 @@ from dfkd_edge.pictures.few_shot import join_pictures
 from dfkd_edge.pictures.labelled import note_strangers
 from dfkd_edge.preflight import DistillPlan, ExportPlan
 from dfkd_edge.prompts import diversify_prompts, require_styles
+from dfkd_edge.results.distilled import Distilled
 from dfkd_edge.results.kept import keep_check
+from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.finished import open_finished_run
 from dfkd_edge.runs.lock import holder_of
@@ -63,7 +65,18 @@ class DistillResult:
     prompts: PromptSet
     surrogates: SurrogateSet
     student: StudentArtifact
-    evaluation: dict[str, Any]
+    evaluation: Ladder
+
+    @property
+    def distilled(self) -> Distilled:
+        """The same without arrays, as it is shown."""
+        return Distilled(
+            self.run_dir,
+            self.student,
+            self.prompts.diversity,
+            self.surrogates.summary,
+            self.evaluation,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,18 +170,15 @@ def export(plan: ExportPlan, reporter: Reporter) -> Bundle:
         return export_student(run, plan, work, context)
 
 
-def check(bundle: Bundle, data: str, max_drop: float | None, reporter: Reporter) -> dict[str, Any]:
+def check(bundle: Bundle, data: str, max_drop: float | None, reporter: Reporter) -> Ladder:
     """Climb the ladder on a bundle again, and keep what was measured in it.
-
-    Returns:
-        The document of `check --json` without the report.
 
     Raises:
         DfkdEdgeError: any error of the tree but that of the gate.
     """
-    document = check_bundle(bundle, data, max_drop, reporter)
-    keep_check(bundle.folder, document, reporter)
-    return document
+    ladder = check_bundle(bundle, data, max_drop, reporter)
+    keep_check(bundle.folder, ladder, reporter)
+    return ladder
 
 
 def open_teacher(config: PipelineConfig, class_names: ClassNames, reporter: Reporter) -> Teacher:

@@ -21,7 +21,9 @@ from dfkd_edge.errors import GateFailedError, UsageError
 from dfkd_edge.runtime.counting import counted
 
 if TYPE_CHECKING:
-    from dfkd_edge.validation.benchmark import ModelBenchmark
+    from collections.abc import Sequence
+
+    from dfkd_edge.results.benchmark import ModelBenchmark
 
 
 def benchmark(
@@ -46,8 +48,9 @@ def benchmark(
 
     opened = open_bundle(find_bundle(bundle))  # a wrong path is told of before numpy is loaded
     from dfkd_edge.report.page import refresh_report
+    from dfkd_edge.results.codec import to_json
     from dfkd_edge.runtime.timing import TimingRequest, parse_percentiles
-    from dfkd_edge.validation.benchmark import benchmark_bundle, benchmark_document, plan_benchmark
+    from dfkd_edge.validation.benchmark import benchmark_bundle, plan_benchmark
 
     try:
         request = TimingRequest(warmup, duration, parse_percentiles(percentile))
@@ -60,11 +63,11 @@ def benchmark(
         return
     # drawing a bar takes the time of the model that is measured
     reporter = ConsoleReporter(make_console(quiet), refreshes_per_s=1)
-    rows = benchmark_bundle(opened, precision, request, threads, reporter)
-    document = benchmark_document(opened, rows)
+    measured = benchmark_bundle(opened, precision, request, threads, reporter)
+    rows = measured.models
     report = refresh_report(opened.folder, reporter)
     if as_json:
-        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(to_json(measured), ensure_ascii=False) + "\n")
     else:
         _show_benchmark(rows)
         reporter.note(f"report: {report}")
@@ -96,22 +99,22 @@ def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
-def _show_benchmark(rows: list[ModelBenchmark]) -> None:
+def _show_benchmark(rows: Sequence[ModelBenchmark]) -> None:
     from rich.table import Table
 
     from dfkd_edge.console import result_console
 
     console = result_console()
-    names = list(rows[0].latency["percentile_ms"])
+    names = list(rows[0].latency.percentile_ms)
     units = ("images/s", "size MiB", "peak MiB", "model MiB")
     table = Table("model", *(f"{name} ms" for name in names), *units)
     for row in rows:
-        times = [f"{row.latency['percentile_ms'][name]:.3f}" for name in names]
+        times = [f"{row.latency.percentile_ms[name]:.3f}" for name in names]
         size_mib = row.size_bytes / (1 << 20)
         table.add_row(
             row.precision,
             *times,
-            f"{row.latency['throughput_per_s']:.1f}",
+            f"{row.latency.throughput_per_s:.1f}",
             f"{size_mib:.2f}",
             f"{row.peak_memory_mib:.0f}",
             f"{row.model_memory_mib:.0f}",
@@ -120,8 +123,8 @@ def _show_benchmark(rows: list[ModelBenchmark]) -> None:
     first = rows[0]
     console.print(
         f"[dim]{first.cpu}, {counted(first.threads, 'thread')}, {first.backend}, batch "
-        f"{first.latency['batch']}, end to end without reading pictures[/dim]"
+        f"{first.latency.batch}, end to end without reading pictures[/dim]"
     )
     for row in rows:
-        for doubt in row.latency["doubts"]:
-            console.print(f"[yellow]note:[/yellow] {row.precision}: {doubt}")
+        for caveat in row.latency.caveats:
+            console.print(f"[yellow]note:[/yellow] {row.precision}: {caveat}")

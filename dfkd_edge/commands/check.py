@@ -47,18 +47,18 @@ def check(
         prepare_host()
         from dfkd_edge import pipeline
         from dfkd_edge.report.page import refresh_report
-        from dfkd_edge.validation.gate import require_passed
-    document = pipeline.check(opened, pictures, max_drop, reporter)
+    ladder = pipeline.check(opened, pictures, max_drop, reporter)
     report = refresh_report(opened.folder, reporter)
     if as_json:
-        sys.stdout.write(json.dumps({**document, "report": report}, ensure_ascii=False) + "\n")
+        document = {**ladder.to_json(), "report": report}
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     else:
-        from dfkd_edge.commands.ladder_view import show_ladder, show_panel, verdict_lines
+        from dfkd_edge.commands.ladder_view import show_check, show_ladder
 
-        show_ladder(document)
-        lines = [*verdict_lines(document), f"bundle      {opened.folder}", f"report      {report}"]
-        show_panel(lines, document, "python3 check.pyz in the bundle, on the device")
-    require_passed(document["gate"], opened.folder)
+        show_ladder(ladder)
+        show_check(opened, ladder, report)
+    assert ladder.gate is not None  # a check is always judged
+    ladder.gate.require_passed(opened.folder)
 
 
 def _show_plan(

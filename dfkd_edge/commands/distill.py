@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,8 +32,8 @@ from dfkd_edge.config.settings import FewShotConfig
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dfkd_edge.pipeline import DistillResult
     from dfkd_edge.preflight import DistillPlan, DistillRequest
+    from dfkd_edge.results.distilled import Distilled
 
 
 def distill(
@@ -152,33 +152,52 @@ def run_distill(
         return
     reporter = ConsoleReporter(console)
     reporter.note(f"dfkd-edge: {len(plan.class_names)} classes from {plan.config.classes}")
-    started = time.monotonic()
-    known = read_stages(plan.output).get("student") if request.resume else None
-    with loading_libraries(console):
-        prepare_process(plan.config.device, num_threads)
-        from dfkd_edge import pipeline
-        from dfkd_edge.report.page import refresh_report
-    result = pipeline.distill(plan, reporter)
+    started, seconds = time.monotonic(), None
+    found = _finished(plan)
+    if found is None:
+        known = read_stages(plan.output).get("student") if request.resume else None
+        with loading_libraries(console):
+            prepare_process(plan.config.device, num_threads)
+            from dfkd_edge import pipeline
+        found = pipeline.distill(plan, reporter).distilled
+        if read_stages(plan.output).get("student") != known:
+            seconds = time.monotonic() - started
+    from dfkd_edge.report.page import refresh_report
+
     report = refresh_report(plan.output, reporter)
     if as_json:
-        print_json(result, report)
+        sys.stdout.write(json.dumps(found.to_json(report), ensure_ascii=False) + "\n")
         return
-    is_new = read_stages(plan.output).get("student") != known
-    seconds = time.monotonic() - started if is_new else None
     from dfkd_edge.commands.distill_view import show_result
 
-    show_result(result, report, seconds, _few_shot_gain(plan))
+    show_result(found, report, seconds, _few_shot_gain(plan))
+
+
+def _finished(plan: DistillPlan) -> Distilled | None:
+    """What lies there, where this very run is finished: it is shown again without torch.
+
+    Real pictures to learn from may have changed, which only the stages can tell.
+    """
+    from dfkd_edge.results.distilled import read_distilled
+    from dfkd_edge.runs.run_dir import holds_run, point_latest
+
+    if not plan.resume or plan.pictures or not holds_run(plan.output, plan.key):
+        return None
+    found = read_distilled(plan.output, plan.config.data)
+    if found:
+        point_latest(plan.output.parent, plan.output)
+    return found
 
 
 def _few_shot_gain(plan: DistillPlan) -> str:
-    """Say what `--images` bought, where the run without them lies beside this one."""
-    from dfkd_edge.commands.distill_view import what_they_bought
+    """Say what `--images` brought, where the run without them lies beside this one."""
+    from dfkd_edge.commands.distill_view import few_shot_gain
     from dfkd_edge.preflight import run_name
 
     if not plan.config.few_shot.images:
         return ""
     zero_shot = dataclasses.replace(plan.config, few_shot=FewShotConfig())
-    return what_they_bought(plan.output, plan.output.parent / run_name(zero_shot, plan.class_names))
+    return few_shot_gain(plan.output, plan.output.parent / run_name(zero_shot, plan.class_names))
 
 
 def _show_plan(
@@ -216,19 +235,3 @@ def _show_plan(
         head.append(f"finished in {planned.output}: the same command shows it; made anew:")
     head += plan.lines()
     sys.stdout.write("".join(f"# {line}\n" for line in head) + to_toml(config))
-
-
-def print_json(result: DistillResult, report: str) -> None:
-    """Print the result as one JSON document on standard output."""
-    document: dict[str, Any] = {
-        "run": str(result.run_dir),
-        "report": report,
-        "student": {
-            "weights": str(result.student.weights),
-            **dataclasses.asdict(result.student.settings),
-        },
-        "prompts": dataclasses.asdict(result.prompts.diversity),
-        "surrogates": result.surrogates.summary.to_json(),
-        **result.evaluation,
-    }
-    sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")

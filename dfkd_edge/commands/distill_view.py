@@ -2,168 +2,146 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.panel import Panel
 from rich.table import Table
 
 from dfkd_edge.artifacts import ClassCount
 from dfkd_edge.commands.next_step import run_step
+from dfkd_edge.commands.panel import Row, show_panel
 from dfkd_edge.config.file import load_config
 from dfkd_edge.console import result_console
 from dfkd_edge.conversion.calibration_need import shortage_of
 from dfkd_edge.drawings.drawn_class import read_drawn_class
-from dfkd_edge.results.certainty import MEASURES, certainty_line, certainty_of, difference
-from dfkd_edge.results.class_answers import weak_classes_lines
-from dfkd_edge.results.kept import stand_ins_text
+from dfkd_edge.errors import DfkdEdgeError
+from dfkd_edge.results.certainty import certainty_of, difference
+from dfkd_edge.results.class_answers import weak_classes
+from dfkd_edge.results.distilled import Distilled
+from dfkd_edge.results.kept import EVALUATION, read_ladder
+from dfkd_edge.results.ladder import START, STUDENT, TEACHER, Ladder
+from dfkd_edge.results.wording import METRICS, Metric
 from dfkd_edge.runtime.counting import duration_text, first_few
 
-if TYPE_CHECKING:
-    from dfkd_edge.pipeline import DistillResult
+MAX_NAMED = 3
+"""Classes named in a row of the panel."""
 
 
-def comparisons(evaluation: dict[str, Any], init: str) -> Iterator[Table]:
-    """Top-1 where pictures are labelled; agreement everywhere, which is all that surrogates tell.
-
-    The filter keeps the surrogates that the teacher recognises: its own top-1 on them says nothing.
-    """
-    from dfkd_edge.validation.evaluation_images import HELDOUT_DOMAIN
-
-    rungs = {rung["name"]: rung["domains"] for rung in evaluation["rungs"]}
-    columns = {f"{init} start": rungs["student-start"], "student": rungs["student"]}
-    labelled = [domain for domain in rungs["student"] if domain != HELDOUT_DOMAIN]
+def comparisons(evaluation: Ladder, init: str) -> Iterator[Table]:
+    """Show top-1 where pictures are labelled, and agreement everywhere."""
+    headings = {START: f"{init} start", STUDENT: "student"}
+    labelled = evaluation.metric == "top1"
     if labelled:
-        with_teacher = {"teacher": rungs["teacher"], **columns}
-        yield _comparison("top-1 accuracy", "top1", labelled, with_teacher)
-    title = "agreement with the teacher" + (
-        "" if labelled else " (no accuracy: nothing is labelled)"
-    )
-    yield _comparison(title, "agreement", list(rungs["student"]), columns)
+        with_teacher = {TEACHER: "teacher", **headings}
+        domains = evaluation.shown_domains
+        yield _comparison(evaluation, "top-1 accuracy", "top1", domains, with_teacher)
+    title = "agreement with the teacher"
+    title += "" if labelled else " (no accuracy: nothing is labelled)"
+    every = list(evaluation.shipped.domains)
+    yield _comparison(evaluation, title, "agreement", every, headings)
 
 
 def _comparison(
-    title: str, measure: str, domains: list[str], columns: dict[str, dict[str, Any]]
+    evaluation: Ladder, title: str, metric: Metric, domains: list[str], rungs: dict[str, str]
 ) -> Table:
     table = Table(title=title, title_justify="left")
-    for heading in ("domain", "images", *columns):
+    for heading in ("domain", "images", *rungs.values()):
         table.add_column(heading, justify="left" if heading == "domain" else "right")
     for domain in domains:
-        figures = [column[domain] for column in columns.values()]
-        shares = (f"{figure[measure]:.1%}" for figure in figures)
-        table.add_row(escape(domain), str(figures[0]["num_images"]), *shares)
+        figures = [evaluation.rung(name).domains[domain] for name in rungs]
+        shares = (f"{part.share(metric):.1%}" for part in figures)
+        table.add_row(escape(domain), str(figures[0].num_images), *shares)
     return table
 
 
-def lines_of_classes(counts: Iterable[ClassCount]) -> list[str]:
-    """Name the classes that a closing panel warns of."""
-    classes = sorted(counts, key=lambda c: c.acceptance)
-    undrawn = [c.name for c in classes if not c.num_drawn]
-    drawn = [read_drawn_class(c) for c in classes]
-    others = [f"{each.name} ({each.names()})" for each in drawn if each.is_of_others]
-    weak = [c.name for c in classes if c.acceptance < 0.5]
-    lines = []
-    if undrawn and len(undrawn) < len(classes):
-        lines.append(f"undrawn     no drawing fits these, expect less: {first_few(undrawn)}")
-    if others:
-        lines.append(f"drawn as    what their drawings are named: {first_few(others)}")
-    if weak:
-        lines.append(
-            "unsure      the teacher recognises fewer than half of the candidates of: "
-            f"{first_few(weak)}"
-        )
-        lines += [
-            "            the report shows their images; try a more common English name, a prompt",
-            "            where there is none, fewer look-alike classes, or --images DIR",
-        ]
-    return lines
-
-
-def show_result(result: DistillResult, report: str, seconds: float | None, bought: str) -> None:
+def show_result(result: Distilled, report: str, seconds: float | None, gain: str) -> None:
     """Print the closing tables and panel on standard output.
 
     Args:
-        result: the finished run.
+        result: of the finished run.
         report: path of report.html.
         seconds: of the call that made the student; None where it is only shown again.
-        bought: what real pictures brought over zero-shot; empty without them.
+        gain: what real pictures brought over zero-shot; empty without them.
     """
-    console = result_console()
     for table in comparisons(result.evaluation, result.student.settings.init):
-        console.print(table)
-    settings, surrogates = result.student.settings, result.surrogates.summary
+        result_console().print(table)
+    settings = result.student.settings
     ratio = settings.teacher_num_parameters / settings.num_parameters
-    kept = f"{surrogates.num_images:,} kept of {surrogates.num_candidates:,}"
-    drawn, told = sum(c.num_drawn for c in surrogates.classes), stand_ins_text(surrogates)
-    lines = [
-        f"student     {settings.timm_name}, {settings.num_parameters / 1e6:.2f} M parameters",
-        f"size        {ratio:.1f} times fewer parameters than the teacher's image tower",
-        f"weights     {result.student.weights}",
-        f"images      {kept}, {drawn:,} of them of drawings{told and f'; {told}'}",
-        f"diversity   {surrogates.mean_distance_within_class:.3f} mean distance in a class",
-        f"report      {report}",
-        *([f"time        {duration_text(seconds)}"] if seconds is not None else []),
-    ]
-    lines += lines_of_classes(surrogates.classes)
-    real = surrogates.few_shot
-    if real:
-        lines.append(
-            f"real        {real.num_pictures} pictures of {real.num_classes} classes joined, "
-            f"{real.num_copies} times each"
-        )
-        lines.append(f"few-shot    {bought}")
-    if result.evaluation["retention"] is not None:
-        lines.insert(
-            0, f"retention   {result.evaluation['retention']:.1%} of the teacher's mean top-1"
-        )
-    elif result.evaluation["rungs"][-1]["mean_top1"] is None:
-        lines.append("accuracy    add --data DIR with a few labelled pictures to measure it")
-    measured = [certainty_line(result.evaluation), *weak_classes_lines(result.evaluation)]
-    place = int(result.evaluation["retention"] is not None)
-    lines[place:place] = measured
-    shortage = shortage_of(result.run_dir, load_config(result.run_dir / "config.toml").export)
-    if shortage:
-        lines.append(f"int8        {shortage.what}: {shortage.ways}")
-    lines.append(f"next        {run_step(result.run_dir, report)}")
-    console.print(
-        Panel(escape("\n".join(lines)), title="student ready", title_align="left", expand=False)
+    took = f"; made in {duration_text(seconds)}" if seconds is not None else ""
+    size = f"{settings.num_parameters / 1e6:.2f} M parameters, {ratio:.1f} times fewer than the "
+    rows = (
+        accuracy_row(result.evaluation),
+        ("student", f"{settings.timm_name}: {size}teacher's image tower{took}"),
+        ("weak", weak_text(result.evaluation, result.surrogates.classes)),
+        ("few-shot", gain),
+        ("int8", _shortage_text(result.run_dir)),
+        ("weights", str(result.student.weights)),
+        ("report", report),
+        ("next", run_step(result.run_dir, report)),
     )
+    show_panel("student ready", rows)
 
 
-def what_they_bought(run_path: Path, twin_path: Path) -> str:
+def accuracy_row(ladder: Ladder) -> Row:
+    """Say what the shipped rung reached, how sure that is, and how much of the teacher it keeps."""
+    found = certainty_of(ladder)
+    ends = f"{100 * found.low:.1f} to {100 * found.high:.1f}"
+    text = f"{100 * found.share:.1f}% {METRICS[found.metric]} ({ends}) on {found.images}"
+    if found.is_too_wide:
+        text += ": too few"
+    if ladder.metric == "agreement":
+        return "agreement", f"{text}; --data DIR measures top-1"
+    teacher = ladder.mean(ladder.rung(TEACHER))
+    kept = f", {found.share / teacher:.1%} of the teacher's" if teacher else ""
+    return "accuracy", text + kept
+
+
+def weak_text(ladder: Ladder, counts: Sequence[ClassCount] = ()) -> str:
+    """Name what to look at first: classes answered wrongly, else those that images hardly show."""
+    weak = [f"{c.name} ({100 * c.share:.0f}%)" for c in weak_classes(ladder)]
+    if weak:
+        return f"wrong more often than right: {first_few(weak, MAX_NAMED)}"
+    unsure = [c.name for c in counts if c.acceptance < 0.5]
+    others = [c.name for c in counts if read_drawn_class(c).is_of_others]
+    undrawn = [c.name for c in counts if not c.num_drawn]
+    if unsure:
+        return f"the teacher doubts most images of {first_few(unsure, MAX_NAMED)}; --images DIR helps"
+    if others:
+        return f"drawn as something else: {first_few(others, MAX_NAMED)}"
+    if undrawn and len(undrawn) < len(counts):
+        return f"no drawing fits {first_few(undrawn, MAX_NAMED)}, expect less"
+    return ""
+
+
+def _shortage_text(run: Path) -> str:
+    shortage = shortage_of(run, load_config(run / "config.toml").export)
+    return f"{shortage.what}: export with {shortage.flags[0]}" if shortage else ""
+
+
+def few_shot_gain(run_path: Path, zero_shot_path: Path) -> str:
     """Say how the student compares with that of the same run without real pictures.
 
     Args:
         run_path: the run with pictures.
-        twin_path: where the same run without them lies by default.
+        zero_shot_path: where the same run without them lies by default.
     """
-    ours, theirs = (_evaluation(path) for path in (run_path, twin_path))
-    if not ours or not theirs or _pictures_seen(ours) != _pictures_seen(theirs):
-        return (
-            f"dfkd-edge distill --config {run_path / 'config.toml'} --set few_shot.images= "
-            "makes the zero-shot student to compare with"
-        )
+    ours, theirs = (_evaluation(path) for path in (run_path, zero_shot_path))
+    if not ours or not theirs or _images_shown(ours) != _images_shown(theirs):
+        return "distill without --images too, and this row says what the pictures brought"
     student, twin = certainty_of(ours), certainty_of(theirs)
     gain, low, high = (100 * end for end in difference(student, twin))  # no paired record is kept
     chance = ", may be chance" if low <= 0 <= high else ""
-    return (
-        f"{gain:+.1f} points of mean {MEASURES[student.measure]} over zero-shot (95% interval "
-        f"{low:+.1f} to {high:+.1f}, {student.images}{chance}; {twin_path})"
-    )
+    figure = f"{gain:+.1f} points of mean {METRICS[student.metric]} over zero-shot"
+    return f"{figure} ({low:+.1f} to {high:+.1f}{chance})"
 
 
-def _evaluation(run_path: Path) -> dict[str, Any]:
-    """Read what the student of a run was measured to reach, last of its rungs; empty where not."""
+def _evaluation(run_path: Path) -> Ladder | None:
     try:
-        document = json.loads((run_path / "evaluation.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return {}
-    return dict(document)
+        return read_ladder(run_path / EVALUATION)
+    except DfkdEdgeError:
+        return None
 
 
-def _pictures_seen(document: dict[str, Any]) -> dict[str, int]:
-    domains = document["rungs"][-1]["domains"]
-    return {name: figures["num_images"] for name, figures in domains.items()}
+def _images_shown(ladder: Ladder) -> dict[str, int]:
+    return {name: part.num_images for name, part in ladder.shipped.domains.items()}

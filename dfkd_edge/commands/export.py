@@ -102,7 +102,6 @@ def run_export(request: ExportRequest, *, as_json: bool, quiet: bool) -> None:
     from dfkd_edge.conversion.precision import chosen_precision
     from dfkd_edge.machine.process import prepare_host
     from dfkd_edge.preflight import plan_export
-    from dfkd_edge.runtime.bundle_files import VALIDATION
 
     plan = plan_export(request)
     target, precision = plan.target, chosen_precision(plan.target, plan.config.export)
@@ -118,19 +117,20 @@ def run_export(request: ExportRequest, *, as_json: bool, quiet: bool) -> None:
         prepare_host()
         from dfkd_edge import pipeline
         from dfkd_edge.report.page import refresh_report
-        from dfkd_edge.validation.gate import require_passed
+        from dfkd_edge.results.kept import proof_of, require_passed
     bundle = pipeline.export(plan, reporter)
-    document = json.loads((bundle.folder / VALIDATION).read_text(encoding="utf-8"))
+    proof = proof_of(bundle)
     report = refresh_report(bundle.folder, reporter)
     if as_json:
-        summary = {"bundle": str(bundle.folder), "status": bundle.manifest.status, **document}
-        sys.stdout.write(json.dumps({**summary, "report": report}, ensure_ascii=False) + "\n")
+        head = {"bundle": str(bundle.folder), "status": bundle.manifest.status}
+        document = {**proof.to_json(), **head, "report": report}
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     else:
         from dfkd_edge.commands.ladder_view import show_bundle, show_ladder
 
-        show_ladder(document)
-        show_bundle(bundle, document, report)
-    require_passed(document["gate"], bundle.folder)
+        show_ladder(proof)
+        show_bundle(bundle, proof, report)
+    require_passed(bundle)
 
 
 def _show_plan(plan: ExportPlan, as_json: bool, console: Console) -> None:

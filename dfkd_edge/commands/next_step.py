@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from dfkd_edge.bundles.of_run import bundles_of, holds_student_of
 from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.conversion.calibration_need import export_command
 from dfkd_edge.errors import DfkdEdgeError
-from dfkd_edge.results.certainty import failed_gate_advice
-from dfkd_edge.runtime.bundle_files import MANIFEST, VALIDATION, Bundle, read_json
+from dfkd_edge.results.kept import proof_of
+from dfkd_edge.runtime.bundle_files import MANIFEST, Bundle
 
 
 def bundle_step(bundle: str | Path) -> str:
@@ -19,10 +18,7 @@ def bundle_step(bundle: str | Path) -> str:
     Args:
         bundle: as the user would name it here.
     """
-    return (
-        f"copy {bundle}/ to the device: python3 check.pyz proves it there; then here: "
-        f"dfkd-edge report {shlex.quote(str(bundle))} result.json"
-    )
+    return f"copy {bundle}/ to the device and run there: python3 check.pyz"
 
 
 def run_step(run: Path, report: str) -> str:
@@ -38,8 +34,9 @@ def run_step(run: Path, report: str) -> str:
         return export_command(run) + " --exist-ok" * earlier
     if bundle.manifest.status == "passed":
         return bundle_step(bundle.folder)
-    gate = read_json(bundle.folder / VALIDATION)["gate"]
-    return f"the gate of {bundle.folder.name} failed: see {report}, then {failed_gate_advice(gate)}"
+    gate = proof_of(bundle).gate
+    assert gate is not None  # an export is always judged
+    return f"the gate of {bundle.folder.name} failed: see {report}, then {gate.advice}"
 
 
 def newest_bundle(run: Path) -> Bundle | None:

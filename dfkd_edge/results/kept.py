@@ -15,7 +15,13 @@ from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.files import atomic_write, file_hash, read_json
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.results.ladder import Ladder
-from dfkd_edge.runtime.bundle_files import CHECK_RESULT, LABELLED_CHECK, MANIFEST
+from dfkd_edge.runtime.bundle_files import (
+    CHECK_RESULT,
+    LABELLED_CHECK,
+    MANIFEST,
+    VALIDATION,
+    Bundle,
+)
 from dfkd_edge.runtime.counting import counted
 
 if TYPE_CHECKING:
@@ -31,6 +37,10 @@ def stand_ins_text(summary: SurrogateSummary) -> str:
     if not num:
         return ""
     return f"{num:,} of them stand-ins, which the teacher takes for another class"
+
+
+EVALUATION = "evaluation.json"
+"""The ladder of `distill`, in the run."""
 
 
 def keep_result(path: Path, document: dict[str, Any], reporter: Reporter) -> None:
@@ -57,6 +67,27 @@ def read_ladder(path: Path) -> Ladder | None:
         ArtifactError: it is damaged.
     """
     return Ladder.from_json(read_json(path), path) if path.is_file() else None
+
+
+def proof_of(bundle: Bundle) -> Ladder:
+    """Read the ladder that `export` climbed for a bundle.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
+    path = bundle.folder / VALIDATION
+    return Ladder.from_json(read_json(path), path)
+
+
+def require_passed(bundle: Bundle) -> None:
+    """Stop with exit code 3 when the gate of an export has failed; the bundle is kept.
+
+    Raises:
+        GateFailedError: it has.
+    """
+    gate = proof_of(bundle).gate
+    assert gate is not None  # an export is always judged
+    gate.require_passed(bundle.folder)
 
 
 def kept_checks(folder: Path) -> tuple[Ladder, ...]:

@@ -152,6 +152,8 @@ class Ladder:
     """Of `distill` on labelled pictures: the student's mean top-1 over the teacher's."""
     truth: Metric | None = None
     """The metric once more, as evaluation.json names it."""
+    key: str = ""
+    """Of `distill`: hash of student and pictures; an equal one need not be measured again."""
     bundle: str = ""
     """Of `check`: the folder, the hash of its manifest, the pictures, and when."""
     bundle_sha256: str | None = None

@@ -149,6 +149,12 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
     return manifest
 
 
+def holds_run(path: Path, run_key: str) -> bool:
+    """Whether the run of this key lies in a folder, finished or not."""
+    manifest = _read_manifest(path)
+    return manifest is not None and manifest["run_key"] == run_key
+
+
 def refuse_other_run(path: Path, run_key: str) -> None:
     """Leave a folder alone that is not ours, or that holds a run with another key.
 

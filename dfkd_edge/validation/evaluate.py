@@ -7,11 +7,14 @@ import json
 from pathlib import Path
 
 from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
+from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.files import atomic_write
 from dfkd_edge.networks.runners import TeacherNetwork, TorchRunner
 from dfkd_edge.networks.students import Student, build_start, load_student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.pictures.labelled import describe_folders, note_unreadable
+from dfkd_edge.results.distilled import evaluation_key
+from dfkd_edge.results.kept import EVALUATION, read_ladder
 from dfkd_edge.results.ladder import START, STUDENT, TEACHER, Ladder
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.validation.evaluation_images import (
@@ -20,8 +23,6 @@ from dfkd_edge.validation.evaluation_images import (
     labelled_pictures,
 )
 from dfkd_edge.validation.ladder import Rung, climb, summarise
-
-FILE = "evaluation.json"
 
 
 def start_student(artifact: StudentArtifact, teacher: Teacher, seed: int) -> Student:
@@ -32,6 +33,13 @@ def start_student(artifact: StudentArtifact, teacher: Teacher, seed: int) -> Stu
         settings.image_size_px, seed,
     )  # fmt: skip
     return student.eval()
+
+
+def _measured_before(run: Path) -> Ladder | None:
+    try:
+        return read_ladder(run / EVALUATION)
+    except DfkdEdgeError:
+        return None  # damaged: it is measured again
 
 
 def evaluate(
@@ -51,6 +59,11 @@ def evaluate(
     Raises:
         ConfigError: `data` cannot be used, or no picture of a domain can be read.
     """
+    run = context.run_dir.path
+    key = evaluation_key(run, data)
+    known = _measured_before(run)
+    if known and known.key == key:
+        return known
     student = load_student(artifact)
     names = artifact.settings.classes
     side_px = student.image_size_px
@@ -74,7 +87,8 @@ def evaluate(
         images=shown.description,
         retention=student_top1 / teacher_top1 if student_top1 and teacher_top1 else None,
         truth=ladder.metric,
+        key=key,
     )
     document = json.dumps(ladder.to_json(), indent=2, ensure_ascii=False)
-    atomic_write(context.run_dir.path / FILE, document + "\n")
+    atomic_write(run / EVALUATION, document + "\n")
     return ladder
