@@ -19,7 +19,7 @@ from dfkd_edge import api
 from dfkd_edge.cli import app
 from dfkd_edge.config.file import DISTILL, distill_overrides
 from dfkd_edge.preflight import DistillRequest
-from dfkd_edge.validation.evaluation_images import HELDOUT_DOMAIN
+from dfkd_edge.results.ladder import HELDOUT_DOMAIN
 
 FLAG_VALUES: dict[str, Any] = {
     "images": "pictures",

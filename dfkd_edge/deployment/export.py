@@ -31,7 +31,8 @@ from dfkd_edge.networks.students import Student, load_student
 from dfkd_edge.networks.teacher import Teacher, load_teacher
 from dfkd_edge.pictures.real import pictures_below
 from dfkd_edge.preflight import ExportPlan
-from dfkd_edge.results.confidence import fit_sentence, is_kept
+from dfkd_edge.results.codec import to_json
+from dfkd_edge.results.confidence import FittedConfidence
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.finished import FinishedRun
 from dfkd_edge.runtime.bundle_files import Bundle
@@ -157,14 +158,16 @@ def _contents(
     conversion: Conversion,
     proven: Proven,
     images: CalibrationSet | None,
-    documents: tuple[dict[str, Any], dict[str, Any]],
+    documents: tuple[FittedConfidence, dict[str, Any]],
 ) -> BundleContents:
     target, config, names = conversion.target, conversion.config, run.class_names.names
     confidence, provenance = documents
     precision = chosen_precision(target, config)
     models = {model.precision: model for model in _shipped(proven.graphs, target)}
     notes = ladder_notes_of(precision, models)
-    document = proven.proof.document(names, config.max_drop, confidence, notes)
+    ladder = proven.proof.ladder(names, config.max_drop, confidence, notes)
+    gate = ladder.gate
+    assert gate is not None  # a proof is judged
     side_px = run.student.settings.image_size_px
     return BundleContents(
         target=target,
@@ -176,27 +179,27 @@ def _contents(
         golden=golden_set(run.surrogates, proven.proof, side_px),
         batch=config.batch,
         calibration=_calibration_document(proven.graphs, images),
-        validation=document,
+        validation=ladder.to_json(),
         recipe=build_recipe(target, precision, config.batch, side_px),
         build_script=build_script(target, precision, config.batch, side_px),
-        card=model_card(run.student.settings, target, precision, document),
+        card=model_card(run.student.settings, target, precision, ladder),
         licenses=licenses_text(run.student.settings),
-        confidence=confidence,
-        status="passed" if document["gate"]["passed"] else "failed",
+        confidence=to_json(confidence),
+        status="passed" if gate.passed else "failed",
         provenance=provenance,
     )
 
 
-def _confidence(run: FinishedRun, proof: Proof, context: StageContext) -> dict[str, Any]:
+def _confidence(run: FinishedRun, proof: Proof, context: StageContext) -> FittedConfidence:
     """Fit temperature and reject threshold of the model that ships, on surrogates alone."""
     last = proof.rungs[-1]
     with context.reporter.stage("fitting temperature and reject threshold", 1) as progress:
-        made = proof.evaluation.measure == "agreement"
+        made = proof.evaluation.metric == "agreement"
         suite = proof.evaluation if made else surrogate_suite(run.surrogates, context.seed)
-        fitted = dataclasses.asdict(fit_confidence(last.runner, last.side_px, suite))
+        fitted = fit_confidence(last.runner, last.side_px, suite)
         progress.advance()
-    if not is_kept(fitted):
-        context.reporter.note(f"  {fit_sentence(fitted)}")
+    if not fitted.is_kept:
+        context.reporter.note(f"  {fitted.sentence()}")
     return fitted
 
 

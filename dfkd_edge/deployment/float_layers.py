@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.errors import ConversionError
 from dfkd_edge.interfaces import Reporter, Runner
+from dfkd_edge.results.gate import Gate
 from dfkd_edge.results.kept import WHERE_CHOSEN, why_none
-from dfkd_edge.validation.gate import Verdict
 from dfkd_edge.validation.statistics import mean_divergence
 
 MAX_RANKED = 64
@@ -37,7 +37,7 @@ MAX_FLOAT_SHARE = 1 / 3
 
 Quantize = Callable[[frozenset[str]], ModelFile]
 """Nodes that stay float -> INT8 graph."""
-Judge = Callable[[frozenset[str]], Verdict]
+Judge = Callable[[frozenset[str]], Gate]
 """Nodes that stay float -> whether the graph loses little enough."""
 
 
@@ -140,7 +140,7 @@ def repair(
     nodes = [s.node for s in ranked]
     limit = max(1, min(len(nodes), int(num_quantizable * MAX_FLOAT_SHARE)))
     steps = limit.bit_length() * 2
-    tried: dict[int, Verdict] = {}
+    tried: dict[int, Gate] = {}
     with reporter.stage("putting layers back to float", steps) as progress:
 
         def reaches_aim(count: int) -> bool:

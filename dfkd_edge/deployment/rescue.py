@@ -23,12 +23,14 @@ from dfkd_edge.files import atomic_write
 from dfkd_edge.networks.students import load_student, student_tensors
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.plugins import load_exporter
+from dfkd_edge.results.gate import Gate
+from dfkd_edge.results.ladder import STUDENT, TEACHER
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.finished import FinishedRun
 from dfkd_edge.runtime.preprocess import resized_images
 from dfkd_edge.validation.evaluation_images import CHOOSING_ROUND, EvaluationSet, surrogate_suite
-from dfkd_edge.validation.gate import Verdict, judge
-from dfkd_edge.validation.ladder import STUDENT, TEACHER, Predictions, Rung, climb
+from dfkd_edge.validation.gate import judge
+from dfkd_edge.validation.ladder import Predictions, Rung, climb
 from dfkd_edge.validation.rungs import Proof, open_runner
 
 NUM_RANKING_IMAGES = 96
@@ -158,7 +160,7 @@ class Rescuer:
         side_px = self.run.student.settings.image_size_px
         return resized_images(self.run.surrogates.images[chosen], side_px)
 
-    def _judged(self, model: ModelFile, choosing: Choosing) -> Verdict:
+    def _judged(self, model: ModelFile, choosing: Choosing) -> Gate:
         """Judge one graph by the images for choosing."""
         seen = climb([self._rung(model)], choosing.suite, frozenset(), Unseen())
         known = choosing.known.with_rung(self._last.name, seen)

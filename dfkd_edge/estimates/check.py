@@ -19,6 +19,7 @@ from dfkd_edge.bundles.origin import (
 from dfkd_edge.errors import DfkdEdgeError, faults_as_errors
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.pictures.labelled import no_readable_picture, note_strangers, note_unreadable
+from dfkd_edge.results.ladder import STUDENT, TEACHER
 from dfkd_edge.runtime.bundle_files import VALIDATION, Bundle, read_json
 from dfkd_edge.runtime.caveats import graph_notes
 from dfkd_edge.runtime.counting import counted
@@ -32,7 +33,7 @@ from dfkd_edge.validation.evaluation_images import (
     plan_suite,
     refuse_leakage,
 )
-from dfkd_edge.validation.ladder import BATCH_SIZE, STUDENT, TEACHER
+from dfkd_edge.validation.ladder import BATCH_SIZE
 
 
 def plan_check(

@@ -25,17 +25,13 @@ from dfkd_edge.estimates.distill import kept_for_gradients
 from dfkd_edge.estimates.pass_times import PROBE_IMAGES, seconds_of
 from dfkd_edge.networks.students import Student, load_student
 from dfkd_edge.networks.teacher import Teacher, load_teacher
+from dfkd_edge.results.ladder import HELDOUT_DOMAIN
 from dfkd_edge.runs.finished import FinishedRun
 from dfkd_edge.runtime.counting import duration_text
 from dfkd_edge.runtime.timing import MIN_ITERATIONS
 from dfkd_edge.target_profiles.profile import TargetProfile
 from dfkd_edge.validation.confidence import IMAGES_PER_DOMAIN
-from dfkd_edge.validation.evaluation_images import (
-    HELDOUT_DOMAIN,
-    MORE,
-    labelled_pictures,
-    plan_suite,
-)
+from dfkd_edge.validation.evaluation_images import MORE, labelled_pictures, plan_suite
 
 WRITING_S, GRAPH_S = 12.0, 0.2
 """Seconds of one core: libraries, the FP32 graph and its comparison with torch; an INT8 graph made

@@ -10,7 +10,6 @@ from dfkd_edge.errors import ConfigError
 from dfkd_edge.report.sources import Document, RunSource, Sources
 from dfkd_edge.results.certainty import (
     MEASURES,
-    UNITS,
     certainty_of,
     domain_label,
     domains_of,
@@ -20,6 +19,7 @@ from dfkd_edge.results.certainty import (
     shown_domains,
 )
 from dfkd_edge.results.confidence import pooled_reliability
+from dfkd_edge.results.wording import UNITS
 from dfkd_edge.runs.run_dir import distill_again
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.target_profiles.lookup import load_target

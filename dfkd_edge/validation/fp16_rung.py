@@ -52,7 +52,7 @@ def as_in_bundle(rungs: tuple[Rung, ...], held: Collection[str]) -> tuple[Rung, 
     """
     fp32 = next(rung for rung in rungs if rung.name == "onnx-fp32")
     return tuple(
-        replace(rung, size_bytes=fp32.size_bytes, latency_ms=None, latency_doubts=())
+        replace(rung, size_bytes=fp32.size_bytes, latency_ms=None, latency_caveats=())
         if rung.name == "onnx-fp16" and "fp16" not in held
         else rung
         for rung in rungs

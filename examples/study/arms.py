@@ -30,12 +30,13 @@ from dfkd_edge.networks.runners import EmbeddingClassifier, TeacherNetwork, Torc
 from dfkd_edge.networks.students import Student, build_student, load_student
 from dfkd_edge.networks.teacher import Teacher, load_teacher
 from dfkd_edge.pipeline import make_prompts, open_teacher
+from dfkd_edge.results.ladder import STUDENT
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.seeding import derived_seed
 from dfkd_edge.synthesis import synthesize
 from dfkd_edge.validation.evaluation_images import labelled_pictures
-from dfkd_edge.validation.ladder import STUDENT, Rung, climb
+from dfkd_edge.validation.ladder import Rung, climb
 
 Kind = Literal["teacher", "start", "surrogates", "real", "dead-leaves"]
 MIN_IMAGES = 32

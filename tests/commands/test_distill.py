@@ -17,8 +17,8 @@ from dfkd_edge.artifacts import ClassCount
 from dfkd_edge.cli import app
 from dfkd_edge.commands.distill_view import comparisons, lines_of_classes
 from dfkd_edge.errors import DfkdEdgeError
+from dfkd_edge.results.ladder import HELDOUT_DOMAIN
 from dfkd_edge.validation.evaluate import summarise
-from dfkd_edge.validation.evaluation_images import HELDOUT_DOMAIN
 from tests.fixtures.typed import class_count
 
 MakePicture = Callable[[Path, int], Path]

@@ -15,9 +15,9 @@ from dfkd_edge.interfaces import Runner
 from dfkd_edge.networks.runners import TeacherNetwork, TorchRunner
 from dfkd_edge.networks.students import MINI, build_student
 from dfkd_edge.networks.teacher import Teacher, load_teacher
+from dfkd_edge.results.ladder import TEACHER
 from dfkd_edge.runtime.timing import Latency
 from dfkd_edge.validation import rungs as proof
-from dfkd_edge.validation.ladder import TEACHER
 from dfkd_edge.validation.rungs import build_rungs, open_runner, teacher_graph_latency
 
 

@@ -11,11 +11,13 @@ from PIL import Image
 
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import ModelOutputs
-from dfkd_edge.networks.runners import SizedRunner
 from dfkd_edge.pictures.labelled import find_domains
+from dfkd_edge.results.ladder import HELDOUT_DOMAIN, START, STUDENT, TEACHER
+from dfkd_edge.results.wording import Metric
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.preprocess import read_picture
-from dfkd_edge.validation.evaluate import compare, folder_batches, summarise
+from dfkd_edge.validation.evaluation_images import ArraySource, EvaluationSet
+from dfkd_edge.validation.ladder import Rung, climb, summarise
 
 
 def _picture(path: Path, colour: str = "red") -> None:
@@ -69,57 +71,26 @@ def test_a_broken_picture_is_named(tmp_path: Path) -> None:
         read_picture(path, 16)
 
 
-def test_a_broken_picture_is_passed_over_and_named(tmp_path: Path) -> None:
-    _picture(tmp_path / "cat" / "1.png")
-    _picture(tmp_path / "dog" / "1.png")
-    (tmp_path / "cat" / "0.jpg").write_bytes(b"\xff\xd8 cut")
-    unreadable: list[Path] = []
-    (domain,) = find_domains(tmp_path, ("dog", "cat"))
-    ((image_NHWC, label_N),) = folder_batches(domain, 16, unreadable)
-    assert image_NHWC.shape == (2, 16, 16, 3)
-    assert label_N.tolist() == [1, 0]
-    assert unreadable == [tmp_path / "cat" / "0.jpg"]
-
-
-def test_a_domain_of_broken_pictures_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "night" / "dog").mkdir(parents=True)
-    (tmp_path / "night" / "dog" / "0.jpg").write_bytes(b"\xff\xd8 cut")
-    (domain,) = find_domains(tmp_path, ("dog", "cat"))
-    with pytest.raises(ConfigError, match="no picture of domain 'night' can be read"):
-        list(folder_batches(domain, 16, []))
-
-
-def test_images_have_the_side_of_the_ladder_before_they_are_run() -> None:
-    image = np.zeros((2, 4, 4, 3), np.uint8)
-    image[1, :2] = 200
-    whole = _Runner("student", lambda image: image[:, :, :, 0].reshape(len(image), -1))
-    assert SizedRunner(whole, 4)(image).logits.shape == (2, 16)
-    small = SizedRunner(whole, 1)
-    assert small.name == "student"
-    assert small(image).logits.tolist() == [[0], [100]]
-
-
-def test_agreement_is_with_the_first_network_and_means_are_over_domains() -> None:
+@pytest.mark.parametrize("metric", ["top1", "agreement"])
+def test_surrogates_count_by_the_teacher_and_not_beside_labelled_pictures(metric: Metric) -> None:
     image = np.zeros((4, 2, 2, 3), np.uint8) + 255 * np.eye(4, 3, dtype=np.uint8)[:, None, None]
     labels = np.array([0, 1, 2, 0])
-
-    networks = {
-        "teacher": _Runner("teacher", lambda image: image.mean((1, 2))),  # of black: class 0
-        "student": _Runner("student", lambda image: np.tile([1, 0, 0], (len(image), 1))),
-    }
-    figures = compare(iter([(image, labels)]), networks, ("a", "b", "c"), _Progress())
-    assert {figures["teacher"][key] for key in ("top1", "agreement")} == {1.0}
-    assert {figures["student"][key] for key in ("top1", "agreement")} == {0.5}
-    assert figures["student"]["num_images"] == 4
-    assert figures["student"]["confusion"] == {"a": {"a": 2}, "b": {"a": 1}, "c": {"a": 1}}
-    by_teacher = compare(
-        iter([(image, labels[::-1])]), networks, ("a", "b", "c"), _Progress(), "agreement"
-    )
-    assert by_teacher["student"]["confusion"] == figures["student"]["confusion"]
-    assert by_teacher["student"]["top1"] == 0.5
-    assert by_teacher["teacher"]["top1"] < 1
-    document = summarise(("a", "b", "c"), {"held-out surrogates": figures, "photo": figures})
-    assert document["retention"] == 0.5
-    assert document["truth"] == "top1"
-    assert summarise(("a",), {"held-out surrogates": by_teacher})["truth"] == "agreement"
-    assert document["rungs"][1]["worst_domain"] == "photo"
+    sees = _Runner(TEACHER, lambda image: image.mean((1, 2)))  # of black: class 0
+    blind = _Runner(STUDENT, lambda image: np.tile([1, 0, 0], (len(image), 1)))
+    rungs = [Rung(n, r, 2) for n, r in ((TEACHER, sees), (START, blind), (STUDENT, blind))]
+    made = ArraySource(HELDOUT_DOMAIN, image, labels[::-1].copy())
+    taken = ArraySource("photo", image, labels)
+    sources = (made, taken) if metric == "top1" else (made,)
+    predictions = climb(rungs, EvaluationSet(sources, metric, ""), frozenset(), _Progress())
+    ladder = summarise(("a", "b", "c"), rungs, predictions)
+    surrogates = ladder.shipped.domains[HELDOUT_DOMAIN]
+    assert surrogates.confusion == {"a": {"a": 2}, "b": {"a": 1}, "c": {"a": 1}}
+    assert surrogates.agreement == 0.5
+    if metric == "top1":
+        assert ladder.mean_over == ("photo",)
+        assert [rung.mean_top1 for rung in ladder.rungs] == [1, 0.5, 0.5]
+        assert ladder.shipped.domains["photo"].confusion == surrogates.confusion
+    else:
+        assert ladder.mean_over == (HELDOUT_DOMAIN,)
+        assert ladder.shipped.mean_top1 is None
+        assert ladder.shipped.mean_agreement == 0.5

@@ -13,18 +13,18 @@ from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.errors import ConfigError, GateFailedError
 from dfkd_edge.interfaces import ModelOutputs
 from dfkd_edge.pictures.labelled import image_digests
-from dfkd_edge.results.certainty import certainty_of, collapse_notes, domain_label, whole_text
+from dfkd_edge.results.certainty import certainty_of, whole_text
+from dfkd_edge.results.ladder import HELDOUT_DOMAIN, Collapse, Ladder
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.validation.evaluation_images import (
-    HELDOUT_DOMAIN,
     MORE,
     VIEWS_DOMAIN,
     EvaluationSet,
     labelled_pictures,
     surrogate_suite,
 )
-from dfkd_edge.validation.gate import judge, require_passed
-from dfkd_edge.validation.ladder import Predictions, Rung, climb, ladder_document
+from dfkd_edge.validation.gate import judge
+from dfkd_edge.validation.ladder import Predictions, Rung, climb, summarise
 from dfkd_edge.validation.rungs import prove
 from tests.fixtures.typed import surrogate_summary
 
@@ -109,28 +109,29 @@ def pictures(tmp_path: Path) -> Path:
 def test_equal_rungs_lose_nothing_and_no_rung_is_charged(exact: ColourClassifier) -> None:
     rungs = _rungs(exact, exact, exact, exact)
     predictions = _climb(rungs, surrogate_suite(coloured_surrogates(), 0))
-    document = ladder_document(CLASSES, rungs, predictions)
-    assert document["charged_to"] is None
-    assert [loss["drop"] for loss in document["losses"]] == [0, 0, 0]
-    assert all(f["agreement"] == 1 for r in document["rungs"] for f in r["domains"].values())
+    ladder = summarise(CLASSES, rungs, predictions)
+    assert ladder.charged_to is None
+    assert [loss.drop for loss in ladder.losses] == [0, 0, 0]
+    assert all(f.agreement == 1 for r in ladder.rungs for f in r.domains.values())
     assert judge(predictions, 0.0).passed
 
 
 def test_the_loss_is_charged_to_the_rung_that_rounds(exact: ColourClassifier) -> None:
     rungs = _rungs(exact, exact, exact, ColourClassifier(step=0.5, bias=0.2))
     predictions = _climb(rungs, surrogate_suite(coloured_surrogates(), 0))
-    document = ladder_document(CLASSES, rungs, predictions)
-    assert document["charged_to"] == "onnx-int8"
-    last = document["losses"][-1]
-    assert last["worst_drop"] >= last["drop"] > 0.05
-    assert not last["within_noise"]
-    assert document["rungs"][3]["max_logit_difference"] > 0.1
-    assert json.loads(json.dumps(document)) == document
+    ladder = summarise(CLASSES, rungs, predictions)
+    assert ladder.charged_to == "onnx-int8"
+    last = ladder.losses[-1]
+    assert last.worst_drop >= last.drop > 0.05
+    assert not last.is_within_noise
+    assert ladder.rungs[3].max_logit_difference > 0.1
+    document = json.loads(json.dumps(ladder.to_json()))
+    assert Ladder.from_json(document, "check.json") == ladder
 
 
 def test_without_data_the_measure_is_agreement_clean_and_corrupted(exact: ColourClassifier) -> None:
     suite = surrogate_suite(coloured_surrogates(), 0)
-    assert suite.measure == "agreement"
+    assert suite.metric == "agreement"
     assert [s.name for s in suite.sources] == [
         HELDOUT_DOMAIN,
         VIEWS_DOMAIN,
@@ -141,8 +142,8 @@ def test_without_data_the_measure_is_agreement_clean_and_corrupted(exact: Colour
     ]
     assert {len(s) for s in suite.sources[1:]} == {480}
     rungs = _rungs(exact, exact, exact, exact)
-    document = ladder_document(CLASSES, rungs, _climb(rungs, suite))
-    assert document["rungs"][0]["mean_top1"] is None
+    ladder = summarise(CLASSES, rungs, _climb(rungs, suite))
+    assert ladder.rungs[0].mean_top1 is None
 
 
 def test_the_suite_uses_held_out_images_only_and_few_of_them_in_several_views() -> None:
@@ -162,17 +163,16 @@ def test_the_suite_uses_held_out_images_only_and_few_of_them_in_several_views() 
 def test_labelled_domains_are_measured_by_top1(exact: ColourClassifier, pictures: Path) -> None:
     rungs = _rungs(exact, exact, exact, ColourClassifier(bias=5))
     predictions = _climb(rungs, labelled_pictures(pictures, CLASSES, (SIDE_PX,)))
-    document = ladder_document(CLASSES, rungs, predictions)
-    assert set(document["rungs"][1]["domains"]) == {"day", "night"}
-    assert document["rungs"][1]["mean_top1"] > 0.95
-    assert document["rungs"][3]["mean_top1"] == pytest.approx(1 / 3, abs=0.1)
+    ladder = summarise(CLASSES, rungs, predictions)
+    assert set(ladder.rungs[1].domains) == {"day", "night"}
+    assert ladder.rungs[1].mean_top1 > 0.95
+    assert ladder.rungs[3].mean_top1 == pytest.approx(1 / 3, abs=0.1)
     verdict = judge(predictions, 0.01)
-    assert (verdict.passed, verdict.measure, verdict.rung) == (False, "top1", "onnx-int8")
-    assert verdict.domain == document["losses"][-1]["worst_domain"]
+    assert (verdict.passed, verdict.metric, verdict.rung) == (False, "top1", "onnx-int8")
+    assert verdict.domain == ladder.losses[-1].worst_domain
     with pytest.raises(GateFailedError, match="gate failed: onnx-int8 loses") as caught:
-        require_passed(verdict.document(), Path("bundle"))
+        verdict.require_passed(Path("bundle"))
     assert caught.value.exit_code == 3
-    assert {"passed", "max_drop", "drop"} <= set(verdict.document())
 
 
 def test_a_drop_of_exactly_the_limit_passes(exact: ColourClassifier) -> None:
@@ -190,16 +190,15 @@ def test_a_limit_that_exceeds_all_there_is_to_lose_switches_the_gate_off(
     predictions = _climb(rungs, surrogate_suite(coloured_surrogates(), 0))
     off, on = judge(predictions, 1.0), judge(predictions, 0.99)
     assert (off.is_off, off.passed, on.is_off) == (True, True, False)
-    assert off.document()["off"] is True
     assert off.sentence().endswith("allowed 100 points, and there is no more to lose")
 
 
 def test_broken_logits_are_wrong_answers_and_counted(exact: ColourClassifier) -> None:
     rungs = _rungs(exact, exact, exact, ColourClassifier(broken=True))
     predictions = _climb(rungs, surrogate_suite(coloured_surrogates(), 0))
-    figures = ladder_document(CLASSES, rungs, predictions)["rungs"][3]["domains"]["digital"]
-    assert figures["num_nan"] > 0
-    assert figures["agreement"] <= 1 - figures["num_nan"] / figures["num_images"]
+    figures = summarise(CLASSES, rungs, predictions).rungs[3].domains["digital"]
+    assert figures.num_nan > 0
+    assert figures.agreement <= 1 - figures.num_nan / figures.num_images
 
 
 def test_a_calibrated_picture_is_refused(exact: ColourClassifier, pictures: Path) -> None:
@@ -259,9 +258,9 @@ def test_the_mean_loss_and_its_interval_are_one_estimate(exact: ColourClassifier
     rungs = _rungs(exact, exact, exact, ColourClassifier(step=0.5, bias=0.2))
     predictions = _climb(rungs, surrogate_suite(coloured_surrogates(), 0))
     drops = [predictions.drop("onnx-fp32", "onnx-int8", d).drop.mean for d in predictions.judged]
-    loss = ladder_document(CLASSES, rungs, predictions)["losses"][-1]
-    assert loss["drop"] == pytest.approx(np.mean(drops))
-    assert loss["interval"][0] < loss["drop"] < loss["interval"][1]
+    loss = summarise(CLASSES, rungs, predictions).losses[-1]
+    assert loss.drop == pytest.approx(np.mean(drops))
+    assert loss.interval[0] < loss.drop < loss.interval[1]
 
 
 class Flipping(ColourClassifier):
@@ -292,9 +291,9 @@ def test_only_an_unclear_domain_is_shown_more_images_and_once(
     assert set(counts.values()) == {480}
     assert judge(proof.predictions, 0.0).passed is (wrong == 0)
     again = f"; {VIEWS_DOMAIN}, measured again: 1,440 views of 60 images"
-    document = proof.document(CLASSES, 0.0)
-    assert document["images"] == suite.description + again * (times > 1)
-    repeated = surrogate_suite(coloured_surrogates(), 0).repeated(document["measured_again"])
+    ladder = proof.ladder(CLASSES, 0.0)
+    assert ladder.images == suite.description + again * (times > 1)
+    repeated = surrogate_suite(coloured_surrogates(), 0).repeated(ladder.measured_again)
     assert _digests(repeated) == _digests(proof.evaluation)
     assert (repeated.more is None) is (times > 1)
 
@@ -324,14 +323,14 @@ def test_images_shown_whole_are_stated_and_neither_gated_nor_averaged(
     suite = surrogate_suite(coloured_surrogates(), 0)
     rungs = _rungs(exact, exact, exact, Flipping(32, 28))
     predictions = _climb(rungs, suite)
-    document = ladder_document(CLASSES, rungs, predictions)
-    last = document["rungs"][-1]
-    assert last["domains"][HELDOUT_DOMAIN]["agreement"] == 0
-    assert last["mean_agreement"] == 1
-    assert document["mean_over"] == [s.name for s in suite.sources[1:]]
+    ladder = summarise(CLASSES, rungs, predictions)
+    last = ladder.rungs[-1]
+    assert last.domains[HELDOUT_DOMAIN].agreement == 0
+    assert last.mean_agreement == 1
+    assert ladder.mean_over == tuple(s.name for s in suite.sources[1:])
     assert judge(predictions, 0.0).passed
-    assert whole_text(document) == "; whole, as distill shows them: 0.0%"
-    assert certainty_of(document).num_images == 5 * 480
+    assert whole_text(ladder) == "; whole, as distill shows them: 0.0%"
+    assert certainty_of(ladder).num_images == 5 * 480
 
 
 NOISE_TURNS = range(2 + 15, 2 + 15 + 15)
@@ -359,13 +358,13 @@ def test_a_domain_of_one_answer_is_marked_and_left_out_of_means_and_gated_all_th
     suite = surrogate_suite(coloured_surrogates(), 0)
     rungs = _rungs(BlindInNoise(), BlindInNoise(), BlindInNoise(), exact)
     predictions = _climb(rungs, suite)
-    document = ladder_document(CLASSES, rungs, predictions)
-    assert document["collapsed"] == {"noise": {"answer": "red", "share": 1.0}}
-    assert document["mean_over"] == [VIEWS_DOMAIN, "blur", "weather", "digital"]
-    assert document["rungs"][-1]["mean_agreement"] == 1
-    assert certainty_of(document).num_images == 4 * 480
-    assert domain_label(document, "noise") == "noise*"
-    (note,) = collapse_notes(document)
+    ladder = summarise(CLASSES, rungs, predictions)
+    assert ladder.collapsed == {"noise": Collapse(answer="red", share=1.0)}
+    assert ladder.mean_over == (VIEWS_DOMAIN, "blur", "weather", "digital")
+    assert ladder.rungs[-1].mean_agreement == 1
+    assert certainty_of(ladder).num_images == 4 * 480
+    assert ladder.label("noise") == "noise*"
+    (note,) = ladder.caveats()
     assert note.startswith("noise*: the teacher calls 100% of these images red, so agreement says")
     verdict = judge(predictions, 0.01)
     assert (verdict.passed, verdict.domain) == (False, "noise")
