@@ -1,12 +1,8 @@
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
-
 import numpy as np
 import pytest
 
-from dfkd_edge.results.confidence import fit_sentence
 from dfkd_edge.runtime.confidence import Confidence, read_confidence
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.validation.confidence import best_temperature, fit, reliability, unknown_auroc
@@ -49,9 +45,9 @@ def test_a_temperature_that_spoils_pictures_it_was_not_fitted_on_is_not_kept() -
     by_other = [best_temperature(logits_NK[pictures != n], label_N[pictures != n]) for n in (0, 1)]
     scaled_NK = logits_NK / np.array(by_other)[pictures][:, None]
     right_N = logits_NK.argmax(1) == label_N
-    assert fitted.ece_before == reliability(logits_NK, right_N)["ece"]
-    assert fitted.ece_after == pytest.approx(reliability(scaled_NK, right_N)["ece"])
-    assert "temperature 1: that of the best fit" in fit_sentence(dataclasses.asdict(fitted))
+    assert fitted.ece_before == reliability(logits_NK, right_N).ece
+    assert fitted.ece_after == pytest.approx(reliability(scaled_NK, right_N).ece)
+    assert "temperature 1: that of the best fit" in fitted.sentence()
 
 
 def test_a_lower_log_loss_alone_keeps_no_temperature() -> None:
@@ -83,12 +79,10 @@ def test_one_picture_or_none_fits_no_temperature() -> None:
     logits_NK, label_N = sampled(40, 6.0)
     alone = fit(logits_NK, label_N, np.ones(40, bool), np.zeros(40, int))
     assert (alone.num_images, alone.num_pictures) == (40, 1)
-    assert "on 40 clean and corrupted views of 1 surrogate image," in fit_sentence(
-        dataclasses.asdict(alone)
-    )
+    assert "on 40 clean and corrupted views of 1 surrogate image," in alone.sentence()
     none = fit(logits_NK[:0], label_N[:0], np.ones(0, bool), np.zeros(0, int))
     assert (alone.temperature, none.temperature, none.ece_before) == (1.0, 1.0, None)
-    assert fit_sentence(dataclasses.asdict(none)).endswith("no image to fit it on")
+    assert none.sentence().endswith("no image to fit it on")
 
 
 def test_strangers_are_told_apart_only_if_logits_say_so() -> None:

@@ -17,18 +17,18 @@ def test_a_confidence_that_is_true_has_no_calibration_error() -> None:
     chance = np.full(1000, 0.75)
     logits = np.stack([np.log(chance), np.log(1 - chance)], 1)
     right = np.arange(1000) % 4 != 0
-    document = reliability(logits, right)
-    assert document["ece"] == pytest.approx(0, abs=1e-9)
-    assert document["bins"][7] == [1000, pytest.approx(0.75), 0.75]
-    assert sum(count for count, _, _ in document["bins"]) == 1000
-    assert len(document["bins"]) == NUM_BINS
+    found = reliability(logits, right)
+    assert found.ece == pytest.approx(0, abs=1e-9)
+    assert found.bins[7] == (1000, pytest.approx(0.75), 0.75)
+    assert sum(count for count, _, _ in found.bins) == 1000
+    assert len(found.bins) == NUM_BINS
 
 
 def test_temperature_softens_and_broken_logits_are_left_out() -> None:
     logits = np.array([[9.0, 0.0], [9.0, 0.0], [np.nan, 0.0]])
     right = np.array([True, False, True])
     sharp, soft = reliability(logits, right), reliability(logits, right, temperature=100.0)
-    assert sharp["ece"] == pytest.approx(0.5, abs=1e-3)
-    assert soft["ece"] < 0.05
-    assert sum(count for count, _, _ in sharp["bins"]) == 2
-    assert reliability(logits[2:], right[2:])["ece"] is None
+    assert sharp.ece == pytest.approx(0.5, abs=1e-3)
+    assert soft.ece < 0.05
+    assert sum(count for count, _, _ in sharp.bins) == 2
+    assert reliability(logits[2:], right[2:]).ece is None
