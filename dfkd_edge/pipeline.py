@@ -11,7 +11,6 @@ import functools
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dfkd_edge.artifacts import PromptSet, StudentArtifact, SurrogateSet, SurrogateSummary
 from dfkd_edge.bundles.bundle import export_workplace

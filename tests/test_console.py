@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import pty
@@ -24,21 +25,19 @@ from dfkd_edge.console import (
     Pace,
     result_console,
 )
+from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runtime.counting import duration_text
+from tests.fixtures.ladders import figures, ladder, rung
 
 RUNGS = ("teacher", "student", "onnx-fp32", "onnx-fp16", "onnx-int8", "engine")
 DOMAINS = ("held-out surrogates", "noise and blur", "weather", "digital", "[b]style[/b]")
 
 
-def ladder() -> dict[str, Any]:
-    part = {"agreement": 0.912, "top1": None, "kl_to_previous": 0.0123, "num_nan": 0}
-    part |= {"num_images": 480, "num_pictures": 120}
-    domains = dict.fromkeys(DOMAINS, part) | {"weather": {**part, "num_images": 1_440}}
-    rungs = [
-        {"name": n, "domains": domains, "size_bytes": 12 << 20} | {"latency_ms": 123.45}
-        for n in RUNGS
-    ]
-    return {"measure": "agreement", "rungs": rungs}
+def measured(**others: Any) -> Ladder:
+    part = figures(0.912, 480, 120, kl_to_previous=0.0123)
+    domains = dict.fromkeys(DOMAINS, part) | {"weather": figures(0.912, 1_440, 120)}
+    rungs = [rung(n, domains, size_bytes=12 << 20, latency_ms=123.45) for n in RUNGS]
+    return ladder(*rungs, metric="agreement", **others)
 
 
 @pytest.mark.parametrize("columns", ["80", "100"])
@@ -46,7 +45,7 @@ def test_the_whole_ladder_is_readable_in_80_columns(
     columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    show_ladder(ladder())
+    show_ladder(measured())
     shown = capsys.readouterr().out
     assert "…" not in shown
     assert max(map(len, shown.splitlines())) <= int(columns)
@@ -56,18 +55,17 @@ def test_the_whole_ladder_is_readable_in_80_columns(
     assert (shown.count("(480)"), shown.count("(1,440)")) == (len(DOMAINS) - 1, 1)
 
 
-def test_doubts_about_the_times_stand_below_the_ladder_once(
+def test_caveats_of_graphs_and_times_stand_below_the_ladder_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    document = ladder()
-    document["notes"] = ["the bundle holds [b]one[/b] graph"]
-    document["rungs"][4]["latency_doubts"] = ["computed in float", "unsteady: deviation is 0.35"]
-    show_ladder(document)
+    rungs = list(measured().rungs)
+    rungs[4] = dataclasses.replace(rungs[4], latency_caveats=("computed in float",))
+    notes = ("the bundle holds [b]one[/b] graph",)
+    show_ladder(dataclasses.replace(measured(notes=notes), rungs=tuple(rungs)))
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert [line for line in lines if line.startswith("note:")] == [
         "note: the bundle holds [b]one[/b] graph",
         "note: onnx-int8: computed in float",
-        "note: onnx-int8: unsteady: deviation is 0.35",
     ]
 
 

@@ -6,7 +6,6 @@ library is imported when something is read or written, for it costs a tenth of a
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,11 +31,15 @@ JSON_KEYS: dict[str, Any] = {"alias_generator": _key, "populate_by_name": True}
 """The `__pydantic_config__` of every result."""
 
 
-@functools.cache
+_ADAPTERS: dict[type[Any], Any] = {}
+
+
 def _adapter(result: type[Any]) -> Any:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(result)
+    if result not in _ADAPTERS:  # making one takes longer than reading with it
+        _ADAPTERS[result] = TypeAdapter(result)
+    return _ADAPTERS[result]
 
 
 def to_json(result: object) -> dict[str, Any]:

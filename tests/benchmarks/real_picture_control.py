@@ -18,6 +18,7 @@ from dfkd_edge.config.settings import DistillationConfig, TeacherConfig
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.distillation import distill
 from dfkd_edge.networks.teacher import load_teacher
+from dfkd_edge.results.codec import to_json
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.validation.evaluate import evaluate
@@ -48,8 +49,8 @@ def main() -> None:
         pictures = labelled_by_teacher(drawn, teacher, f"real {args.seed}")
         config = DistillationConfig(student_init=args.student_init, num_steps=args.steps)
         student = distill(teacher, pictures, config, context)
-        document = evaluate(student, teacher, pictures, args.data, context)
-    print(json.dumps(document["rungs"][2], indent=2))
+        ladder = evaluate(student, teacher, pictures, args.data, context)
+    print(json.dumps(to_json(ladder.shipped), indent=2))
     print(f"distance within a class {pictures.summary.mean_distance_within_class:.3f}")
 
 

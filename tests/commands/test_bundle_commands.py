@@ -16,7 +16,8 @@ from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.caveats import FP16_IN_ENGINE
 from dfkd_edge.runtime.rejection import FITTED_ON, SHARE_REJECTED
-from dfkd_edge.validation.benchmark import ModelBenchmark, doubt_slow_int8
+from dfkd_edge.validation.benchmark import with_slow_int8_told
+from tests.fixtures.ladders import model_benchmark
 
 
 def run_command(*arguments: object) -> tuple[int, str, str]:
@@ -104,24 +105,12 @@ def test_slow_int8_is_explained_once(
     int8_ms: float, in_float: bool, backend: str, said: str
 ) -> None:
     rows = [
-        ModelBenchmark(
-            precision=precision,
-            size_bytes=1,
-            backend="onnxruntime",
-            threads=1,
-            latency={"percentile_ms": {"p90": p90_ms}, "doubts": []},
-            peak_memory_mib=1,
-            model_memory_mib=1,
-            is_golden=True,
-            cpu="",
-            in_float=in_float,
-        )
+        model_benchmark(precision, p90_ms, in_float=in_float)
         for precision, p90_ms in (("fp32", 1.0), ("int8", int8_ms))
     ]
-    doubt_slow_int8(rows, backend)
-    assert rows[0].latency["doubts"] == []
-    doubts = rows[1].latency["doubts"]
-    assert [doubt[: len(said)] for doubt in doubts] == ([said] if said else [])
+    fp32, int8 = (row.latency.caveats for row in with_slow_int8_told(rows, backend))
+    assert fp32 == ()
+    assert [caveat[: len(said)] for caveat in int8] == ([said] if said else [])
 
 
 def test_benchmark_speaks_while_it_times_unless_quiet(tiny_bundle: Bundle) -> None:

@@ -23,6 +23,7 @@ from dfkd_edge.cli import app
 from dfkd_edge.errors import ArtifactError, ConfigError, UsageError
 from dfkd_edge.report import write_report
 from dfkd_edge.results.certainty import certainty_of
+from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runtime import check as device_check
 from dfkd_edge.runtime.bundle_files import VALIDATION
 from dfkd_edge.validation.rungs import model_rung
@@ -117,7 +118,7 @@ def test_host_and_device_state_the_same_figures_in_the_same_words(
         assert figures["top1_interval"] == rung["domains"][name]["top1_interval"]
     assert set(domains) == set(rung["domains"])
     said = capsys.readouterr().out
-    verdict = certainty_of(json.loads(host.stdout)).sentence()
+    verdict = certainty_of(Ladder.from_json(json.loads(host.stdout), "check")).sentence()
     mean = verdict.replace("onnx-int8 ", "mean: ").replace("labelled pictures", "pictures")
     assert f"\n{mean}\n" in said
     assert f"\nday: {100 * domains['day']['top1']:.1f}% top-1, 95% interval " in said
@@ -128,7 +129,7 @@ def test_a_graph_for_tensorrt_says_at_its_rung_that_its_time_here_is_no_measure(
 ) -> None:
     (int8,) = (graph for graph in graphs(open_bundle(exported[0])) if graph.precision == "int8")
     first = {
-        backend: model_rung(int8, SIDE_PX, 1, backend).latency_doubts[:1]
+        backend: model_rung(int8, SIDE_PX, 1, backend).latency_caveats[:1]
         for backend in ("tensorrt", "onnxruntime")
     }
     assert "check.pyz on the device gives the time that counts" in first["tensorrt"][0]

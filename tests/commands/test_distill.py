@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 from dfkd_edge.artifacts import ClassCount
 from dfkd_edge.cli import app
-from dfkd_edge.commands.distill_view import comparisons, lines_of_classes
+from dfkd_edge.commands.distill_view import comparisons, weak_text
 from dfkd_edge.errors import DfkdEdgeError
-from dfkd_edge.results.ladder import HELDOUT_DOMAIN
-from dfkd_edge.validation.evaluate import summarise
+from dfkd_edge.results.ladder import HELDOUT_DOMAIN, Ladder
+from tests.fixtures.ladders import figures, ladder, rung
 from tests.fixtures.typed import class_count
 
 MakePicture = Callable[[Path, int], Path]
@@ -111,65 +111,50 @@ def of_class(name: str, acceptance: float, num_drawn: int, **drawn: Any) -> Clas
     return class_count(name, acceptance=acceptance, num_drawn=num_drawn, **drawn)
 
 
-def test_the_panel_sends_doubtful_classes_to_where_something_is_said_of_them() -> None:
-    entries = [
-        of_class("horse", 0.9, 30, drawings={"horse": 30}, num_of_its_name=30),
-        of_class("rake", 0.4, 9),
-        of_class("wheelbarrow", 0.6, 9, drawings={"wheel": 6}, num_of_its_name=0),
-        of_class("hoe", 0.2, 0, drawings={}, num_of_its_name=0),
-    ]
-    assert lines_of_classes(entries) == [
-        "undrawn     no drawing fits these, expect less: hoe",
-        "drawn as    what their drawings are named: wheelbarrow (wheel)",
-        "unsure      the teacher recognises fewer than half of the candidates of: hoe, rake",
-        "            the report shows their images; try a more common English name, a prompt",
-        "            where there is none, fewer look-alike classes, or --images DIR",
-    ]
-    assert lines_of_classes(entries[:1]) == []
-    assert lines_of_classes([of_class("horse", 0.9, 0)]) == []
+def test_the_panel_names_what_to_look_at_first() -> None:
+    horse = of_class("horse", 0.9, 30, drawings={"horse": 30}, num_of_its_name=30)
+    barrow = of_class("wheelbarrow", 0.6, 9, drawings={"wheel": 6}, num_of_its_name=0)
+    hoe = of_class("hoe", 0.7, 0, drawings={}, num_of_its_name=0)
+    fine, wrong = ladder(), {"dog": {"house": 90, "dog": 10}, "house": {"house": 100}}
+    assert weak_text(fine, [horse, barrow, hoe, of_class("rake", 0.4, 9)]) == (
+        "the teacher doubts most images of rake; --images DIR helps"
+    )
+    assert weak_text(fine, [horse, hoe, barrow]) == "drawn as something else: wheelbarrow"
+    assert weak_text(fine, [horse, hoe]) == "no drawing fits hoe, expect less"
+    assert weak_text(fine, [horse]) == weak_text(fine, [of_class("horse", 0.9, 0)]) == ""
+    failing = ladder(rung("student", {"photo": figures(0.55, 200, confusion=wrong)}))
+    assert weak_text(failing, [hoe]) == "wrong more often than right: dog (10%)"
 
 
-def figures(top1: float, agreement: float) -> dict[str, float]:
-    return {"num_images": 100, "top1": top1, "agreement": agreement}
+NAMES = ("teacher", "student-start", "student")
+PICTURES = [figures(0.751, agreement=1.0), figures(0.612, agreement=0.532), figures(0.683)]
+SURROGATES = [figures(0.999, agreement=1.0), figures(0.612), figures(0.923)]
 
 
-def shown(domains: dict[str, dict[str, dict[str, float]]]) -> str:
+def shown(evaluation: Ladder) -> str:
     stream = io.StringIO()
-    evaluation = summarise(("dog", "house"), domains)
     for table in comparisons(evaluation, "pretrained"):
         Console(file=stream, width=100).print(table)
     return stream.getvalue()
 
 
-SURROGATES = {
-    "teacher": figures(0.999, 1),
-    "student-start": figures(0.623, 0.612),
-    "student": figures(0.934, 0.923),
-}
-PICTURES = {
-    "teacher": figures(0.751, 1),
-    "student-start": figures(0.612, 0.532),
-    "student": figures(0.683, 0.876),
-}
-
-
 def test_figures_on_surrogates_are_agreement_and_never_accuracy() -> None:
-    text = shown({HELDOUT_DOMAIN: SURROGATES})
+    rungs = (rung(n, {HELDOUT_DOMAIN: f}) for n, f in zip(NAMES, SURROGATES, strict=True))
+    text = shown(ladder(*rungs, metric="agreement"))
     assert text.startswith("agreement with the teacher (no accuracy: nothing is labelled)")
     assert "top-1" not in text
     assert "61.2%" in text
-    assert "92.3%" in text
     assert "99.9%" not in text
 
 
 def test_labelled_pictures_have_accuracy_and_the_surrogates_beside_them_have_not() -> None:
-    accuracy, agreement = shown({HELDOUT_DOMAIN: SURROGATES, "photo": PICTURES}).split("agreement")
+    parts = zip(NAMES, SURROGATES, PICTURES, strict=True)
+    rungs = (rung(n, {HELDOUT_DOMAIN: made, "photo": taken}) for n, made, taken in parts)
+    accuracy, agreement = shown(ladder(*rungs, mean_over=("photo",))).split("agreement")
     assert accuracy.startswith("top-1 accuracy")
     assert "surrogates" not in accuracy
-    for share in ("75.1%", "61.2%", "68.3%"):
-        assert share in accuracy
-    for share in ("92.3%", "87.6%"):
-        assert share in agreement
+    assert all(share in accuracy for share in ("75.1%", "61.2%", "68.3%"))
+    assert all(share in agreement for share in ("92.3%", "53.2%"))
 
 
 def test_a_dry_run_says_that_a_run_is_finished_unless_it_would_be_made_anew(

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from dfkd_edge.artifacts import PromptSet, StudentArtifact, student_weights
+from dfkd_edge.artifacts import student_weights
 from dfkd_edge.bundles.opening import open_bundle
-from dfkd_edge.class_names import read_class_names
 from dfkd_edge.cli import app
 from dfkd_edge.commands.distill_view import show_result
 from dfkd_edge.commands.ladder_view import show_bundle
 from dfkd_edge.commands.next_step import run_step
+from dfkd_edge.commands.panel import MAX_CHARACTERS, MAX_ROWS, row_text
 from dfkd_edge.config.file import load_config
 from dfkd_edge.conversion.calibration_need import export_command
 from dfkd_edge.errors import RunDirError
-from dfkd_edge.pipeline import DistillResult
 from dfkd_edge.preflight import ExportRequest, plan_export
-from dfkd_edge.results.certainty import failed_gate_advice
-from dfkd_edge.runs.finished import read_finished_surrogates
+from dfkd_edge.results.distilled import Distilled, read_distilled
+from dfkd_edge.results.kept import proof_of
 
 
 @pytest.fixture
@@ -34,15 +35,10 @@ def run(tiny_workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return (tmp_path / "folder" / "runs" / "latest").resolve()
 
 
-def result_of(run: Path) -> DistillResult:
-    config, names = load_config(run / "config.toml"), read_class_names(run / "classes.txt")
-    return DistillResult(
-        run,
-        PromptSet.load(run / "prompts"),
-        read_finished_surrogates(run, config, names),
-        StudentArtifact.load(run / "student"),
-        json.loads((run / "evaluation.json").read_text(encoding="utf-8")),
-    )
+def result_of(run: Path) -> Distilled:
+    found = read_distilled(run, load_config(run / "config.toml").data)
+    assert found is not None
+    return found
 
 
 def bundle_of(run: Path) -> Path:
@@ -66,32 +62,43 @@ def test_a_finished_run_that_is_shown_again_takes_no_time_and_goes_on_with_its_b
     panel = rows(done.stdout)
     assert "distilling" not in done.stderr
     assert "time" not in panel
-    bundle = bundle_of(run)
-    assert panel["next"] == (
-        f"copy {bundle}/ to the device: python3 check.pyz proves it there; then here: "
-        f"dfkd-edge report {bundle} result.json"
+    assert panel["next"] == f"copy {bundle_of(run)}/ to the device and run there: python3 check.pyz"
+    assert len(panel) <= MAX_ROWS
+    assert "distilling" not in done.stderr
+
+
+def test_a_finished_run_is_shown_again_without_torch(run: Path) -> None:
+    code = (
+        "import sys; from dfkd_edge.cli import app\n"
+        f"app(['distill', '--config', {str(run / 'config.toml')!r}, '-o', {str(run)!r}, '--json'], "
+        "standalone_mode=False)\n"
+        "assert not {'torch', 'open_clip', 'onnxruntime'} & set(sys.modules)\n"
     )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=run.parents[1], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["run"] == str(run)
 
 
-def test_times_of_all_panels_are_in_the_unit_that_fits(
+def test_times_of_both_panels_are_in_the_unit_that_fits(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     show_result(result_of(run), "report.html", 290.0, "")
-    assert rows(capsys.readouterr().out)["time"] == "5 min"
+    assert rows(capsys.readouterr().out)["student"].endswith("made in 5 min")
     bundle = open_bundle(bundle_of(run))
-    document = json.loads((bundle.folder / "validation.json").read_text(encoding="utf-8"))
     bundle.manifest.provenance["seconds"] = 182.4  # of the export, however often it is shown
-    show_bundle(bundle, document, "report.html")
-    assert rows(capsys.readouterr().out)["time"] == "3 min"
+    show_bundle(bundle, proof_of(bundle), "report.html")
+    panel = rows(capsys.readouterr().out)
+    assert panel["precision"].endswith("made in 3 min")
+    assert len(panel) <= MAX_ROWS
 
 
-def test_the_panel_counts_stand_ins(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = result_of(run)
-    summary = replace(result.surrogates.summary, num_unrecognised=2)
-    result = replace(result, surrogates=replace(result.surrogates, summary=summary))
-    show_result(result, "report.html", None, "")
-    told = "; 2 of them stand-ins, which the teacher takes for another class"
-    assert rows(capsys.readouterr().out)["images"].endswith(told)
+def test_a_row_is_cut_where_it_is_too_long_and_a_path_never_is() -> None:
+    said = row_text(("weak", "word " * 40))
+    assert len(said) <= MAX_CHARACTERS
+    assert said.endswith("word ... (report)")
+    assert row_text(("report", "/" + "a" * 200)).endswith("a" * 200)
 
 
 def test_the_next_step_is_that_of_the_newest_bundle_of_this_student(run: Path) -> None:
@@ -124,11 +131,3 @@ def test_what_is_advised_after_a_failed_gate_is_not_refused(run: Path) -> None:
     assert plan_export(request).folder == bundle
     with pytest.raises(RunDirError, match="another bundle is there"):
         plan_export(replace(request, exist_ok=False))
-
-
-def test_a_gate_of_fp16_is_not_sent_to_fp16() -> None:
-    gate = {"rung": "onnx-fp16", "within_noise": True}
-    assert failed_gate_advice(gate) == (
-        "check with more pictures, for the loss is within noise; or export with --exist-ok and a "
-        "larger --max-drop"
-    )

@@ -88,5 +88,5 @@ def test_the_time_of_the_teacher_as_a_graph_is_the_graphs_with_its_doubts(
     rungs = {rung.name: rung for rung in build_rungs(teacher, student, (), 1, "onnxruntime")}
     assert rungs[TEACHER].latency_ms == 1
     assert rungs[TEACHER].onnx_latency_ms == teacher.image_size_px
-    assert rungs[TEACHER].onnx_latency_doubts == ("unsteady: deviation is 0.50 of the mean",)
-    assert rungs[TEACHER].latency_doubts == ()
+    assert rungs[TEACHER].onnx_latency_caveats == ("unsteady: deviation is 0.50 of the mean",)
+    assert rungs[TEACHER].latency_caveats == ()

@@ -9,8 +9,9 @@ import pytest
 from dfkd_edge.deployment.float_layers import Sensitivity, _fewest, repair
 from dfkd_edge.errors import ConversionError
 from dfkd_edge.interfaces import Progress
-from dfkd_edge.validation.gate import Verdict
+from dfkd_edge.results.gate import Gate
 from dfkd_edge.validation.statistics import paired_drop
+from tests.fixtures.ladders import gate
 
 NODES = tuple("abcdefghijkl")
 HARM = dict(zip(NODES, (9, 7, 5, 3, 2, 1, 1, 0, 0, 0, 0, 0), strict=True))
@@ -33,15 +34,15 @@ class Silence:
     def note(self, text: str) -> None: ...
 
 
-def _judge(float_nodes: frozenset[str], max_drop: float) -> Verdict:
+def _judge(float_nodes: frozenset[str], max_drop: float) -> Gate:
     lost = sum(harm for node, harm in HARM.items() if node not in float_nodes)
     return _judged(lost / 100, max_drop)
 
 
-def _judged(drop: float, max_drop: float) -> Verdict:
+def _judged(drop: float, max_drop: float) -> Gate:
     before = np.ones(100, np.bool_)
     loss = paired_drop(before, np.arange(100) >= round(100 * drop))
-    return Verdict(loss.drop.mean <= max_drop, max_drop, "d", "onnx-int8", "agreement", loss)
+    return gate(passed=loss.drop.mean <= max_drop, max_drop=max_drop, drop=loss.drop.mean)
 
 
 RANKED = tuple(Sensitivity(node, 1.0, -HARM[node]) for node in NODES)
@@ -102,7 +103,7 @@ def test_a_third_of_the_layers_is_the_limit_and_the_best_graph_is_named() -> Non
 
 
 def test_layers_that_cannot_be_left_in_float_end_no_repair() -> None:
-    def judge(float_nodes: frozenset[str]) -> Verdict:
+    def judge(float_nodes: frozenset[str]) -> Gate:
         raise ConversionError("no such graph")
 
     report = repair(RANKED, len(NODES), judge, 0.28, Silence())

@@ -78,7 +78,7 @@ def test_graphs_are_chosen_without_the_pictures_and_the_labels_of_the_proof(
     unused: Any = None
     images = CalibrationSet(surrogates.images[~surrogates.is_heldout], "calibration")
     choosing = Rescuer(run, unused, images, unused, context, proof)._choosing()
-    assert choosing.known.measure == "agreement"
+    assert choosing.known.metric == "agreement"
     assert choosing.known.rungs == ("teacher", "student", "onnx-int8")
     shown: set[str] = set()
     for source in surrogate_suite(surrogates, context.seed).sources:

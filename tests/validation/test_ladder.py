@@ -124,7 +124,7 @@ def test_the_loss_is_charged_to_the_rung_that_rounds(exact: ColourClassifier) ->
     last = ladder.losses[-1]
     assert last.worst_drop >= last.drop > 0.05
     assert not last.is_within_noise
-    assert ladder.rungs[3].max_logit_difference > 0.1
+    assert (ladder.rungs[3].max_logit_difference or 0) > 0.1
     document = json.loads(json.dumps(ladder.to_json()))
     assert Ladder.from_json(document, "check.json") == ladder
 
@@ -165,7 +165,7 @@ def test_labelled_domains_are_measured_by_top1(exact: ColourClassifier, pictures
     predictions = _climb(rungs, labelled_pictures(pictures, CLASSES, (SIDE_PX,)))
     ladder = summarise(CLASSES, rungs, predictions)
     assert set(ladder.rungs[1].domains) == {"day", "night"}
-    assert ladder.rungs[1].mean_top1 > 0.95
+    assert (ladder.rungs[1].mean_top1 or 0) > 0.95
     assert ladder.rungs[3].mean_top1 == pytest.approx(1 / 3, abs=0.1)
     verdict = judge(predictions, 0.01)
     assert (verdict.passed, verdict.metric, verdict.rung) == (False, "top1", "onnx-int8")
