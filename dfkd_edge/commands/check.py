@@ -53,10 +53,11 @@ def check(
         document = {**ladder.to_json(), "report": report}
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     else:
-        from dfkd_edge.commands.ladder_view import show_check, show_ladder
+        from dfkd_edge.commands.ladder_view import check_panel, show_ladder
+        from dfkd_edge.console import result_console
 
         show_ladder(ladder)
-        show_check(opened, ladder, report)
+        result_console().print(check_panel(opened, ladder, report))
     assert ladder.gate is not None  # a check is always judged
     ladder.gate.require_passed(opened.folder)
 

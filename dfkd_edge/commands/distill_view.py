@@ -10,7 +10,7 @@ from rich.table import Table
 
 from dfkd_edge.artifacts import ClassCount
 from dfkd_edge.commands.next_step import run_step
-from dfkd_edge.commands.panel import Row, show_panel
+from dfkd_edge.commands.panel import Row, closing_panel
 from dfkd_edge.config.file import load_config
 from dfkd_edge.console import result_console
 from dfkd_edge.conversion.calibration_need import shortage_of
@@ -80,7 +80,7 @@ def show_result(result: Distilled, report: str, seconds: float | None, gain: str
         ("report", report),
         ("next", run_step(result.run_dir, report)),
     )
-    show_panel("student ready", rows)
+    result_console().print(closing_panel("student ready", rows))
 
 
 def accuracy_row(ladder: Ladder) -> Row:
@@ -106,7 +106,9 @@ def weak_text(ladder: Ladder, counts: Sequence[ClassCount] = ()) -> str:
     others = [c.name for c in counts if read_drawn_class(c).is_of_others]
     undrawn = [c.name for c in counts if not c.num_drawn]
     if unsure:
-        return f"the teacher doubts most images of {first_few(unsure, MAX_NAMED)}; --images DIR helps"
+        return (
+            f"the teacher doubts most images of {first_few(unsure, MAX_NAMED)}; --images DIR helps"
+        )
     if others:
         return f"drawn as something else: {first_few(others, MAX_NAMED)}"
     if undrawn and len(undrawn) < len(counts):

@@ -126,10 +126,11 @@ def run_export(request: ExportRequest, *, as_json: bool, quiet: bool) -> None:
         document = {**proof.to_json(), **head, "report": report}
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     else:
-        from dfkd_edge.commands.ladder_view import show_bundle, show_ladder
+        from dfkd_edge.commands.ladder_view import bundle_panel, show_ladder
+        from dfkd_edge.console import result_console
 
         show_ladder(proof)
-        show_bundle(bundle, proof, report)
+        result_console().print(bundle_panel(bundle, proof, report))
     require_passed(bundle)
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
+from rich.panel import Panel
 from rich.table import Table
 
 from dfkd_edge.commands.distill_view import accuracy_row, weak_text
 from dfkd_edge.commands.next_step import bundle_step
-from dfkd_edge.commands.panel import Row, show_panel
+from dfkd_edge.commands.panel import Row, closing_panel
 from dfkd_edge.console import result_console
 from dfkd_edge.results.gate import Gate, GateState
 from dfkd_edge.results.ladder import STUDENT, Ladder, MeasuredRung
@@ -104,8 +105,8 @@ def _rows(bundle: Bundle, ladder: Ladder, report: str) -> list[Row]:
     ]
 
 
-def show_bundle(bundle: Bundle, proof: Ladder, report: str) -> None:
-    """Print the closing panel of `export`; the time is that of the export that made the bundle."""
+def bundle_panel(bundle: Bundle, proof: Ladder, report: str) -> Panel:
+    """Make the panel that closes `export`; the time is that of the export that made the bundle."""
     manifest, gate = bundle.manifest, proof.gate
     assert gate is not None
     seconds = manifest.provenance.get("seconds")
@@ -113,16 +114,16 @@ def show_bundle(bundle: Bundle, proof: Ladder, report: str) -> None:
     made = f"{manifest.precision} for {manifest.target}{took}"
     next_step = bundle_step(bundle.folder) if gate.passed else gate.advice
     rows = [*_rows(bundle, proof, report), ("precision", made), ("next", next_step)]
-    show_panel(gate.headline(), rows, GATE_COLOURS.get(gate.state, "green"))
+    return closing_panel(gate.headline(), rows, GATE_COLOURS.get(gate.state, "green"))
 
 
-def show_check(bundle: Bundle, ladder: Ladder, report: str) -> None:
-    """Print the closing panel of `check`."""
+def check_panel(bundle: Bundle, ladder: Ladder, report: str) -> Panel:
+    """Make the panel that closes `check`."""
     gate = ladder.gate
     assert gate is not None
     next_step = "python3 check.pyz in the bundle, on the device" if gate.passed else gate.advice
     rows = [*_rows(bundle, ladder, report), ("next", next_step)]
-    show_panel(gate.headline(), rows, GATE_COLOURS.get(gate.state, "green"))
+    return closing_panel(gate.headline(), rows, GATE_COLOURS.get(gate.state, "green"))
 
 
 def check_plan_lines(plan: dict[str, Any]) -> list[str]:

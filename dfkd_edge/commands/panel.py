@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.panel import Panel
 
-from dfkd_edge.console import result_console
-
 MAX_ROWS, MAX_CHARACTERS = 8, 100
 HEADING_WIDTH = 10
 MORE = " ... (report)"
@@ -28,12 +26,9 @@ def row_text(row: Row) -> str:
     return line[: MAX_CHARACTERS - len(MORE)].rsplit(" ", 1)[0].rstrip(",;:") + MORE
 
 
-def show_panel(title: str, rows: Sequence[Row], colour: str = "green") -> None:
-    """Print the panel on standard output; rows without text are left out."""
+def closing_panel(title: str, rows: Sequence[Row], colour: str = "green") -> Panel:
+    """Make the panel; rows without text are left out."""
     lines = [row_text(row) for row in rows if row[1]]
     assert len(lines) <= MAX_ROWS
-    content = escape("\n".join(lines))
-    panel = Panel(
-        content, title=escape(title), title_align="left", expand=False, border_style=colour
-    )
-    result_console().print(panel)
+    text, heading = escape("\n".join(lines)), escape(title)
+    return Panel(text, title=heading, title_align="left", expand=False, border_style=colour)

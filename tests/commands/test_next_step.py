@@ -16,10 +16,11 @@ from dfkd_edge.artifacts import student_weights
 from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.cli import app
 from dfkd_edge.commands.distill_view import show_result
-from dfkd_edge.commands.ladder_view import show_bundle
+from dfkd_edge.commands.ladder_view import bundle_panel
 from dfkd_edge.commands.next_step import run_step
 from dfkd_edge.commands.panel import MAX_CHARACTERS, MAX_ROWS, row_text
 from dfkd_edge.config.file import load_config
+from dfkd_edge.console import result_console
 from dfkd_edge.conversion.calibration_need import export_command
 from dfkd_edge.errors import RunDirError
 from dfkd_edge.preflight import ExportRequest, plan_export
@@ -88,7 +89,7 @@ def test_times_of_both_panels_are_in_the_unit_that_fits(
     assert rows(capsys.readouterr().out)["student"].endswith("made in 5 min")
     bundle = open_bundle(bundle_of(run))
     bundle.manifest.provenance["seconds"] = 182.4  # of the export, however often it is shown
-    show_bundle(bundle, proof_of(bundle), "report.html")
+    result_console().print(bundle_panel(bundle, proof_of(bundle), "report.html"))
     panel = rows(capsys.readouterr().out)
     assert panel["precision"].endswith("made in 3 min")
     assert len(panel) <= MAX_ROWS
