@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfkd_edge.class_names import ClassNames, read_class_names, slug
+from dfkd_edge.class_names import ClassNames, read_class_names
 from dfkd_edge.config.file import RUNS, load_config
 from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.conversion.calibration_need import shortage_of
@@ -16,7 +16,7 @@ from dfkd_edge.files import require_writable
 from dfkd_edge.networks.names import require_student, require_teacher
 from dfkd_edge.pictures.labelled import require_folder, require_pictures
 from dfkd_edge.pictures.real import find_real_pictures, pictures_below
-from dfkd_edge.runs.key import run_key
+from dfkd_edge.runs.key import run_key, run_name
 from dfkd_edge.runs.lock import WAIT_OR_STOP, refuse_run_in_use
 from dfkd_edge.runs.log import require_tensorboard
 from dfkd_edge.runs.run_dir import (
@@ -119,11 +119,6 @@ def plan_synthesize(request: DistillRequest) -> DistillPlan:
         exist_ok=request.exist_ok,
         tensorboard=request.tensorboard,
     )
-
-
-def run_name(config: PipelineConfig, class_names: ClassNames) -> str:
-    """Name the folder of a run: its list, and the start of the hash of its settings."""
-    return f"{slug(Path(config.classes).stem)}-{run_key(config, class_names)[:8]}"
 
 
 def _refuse_early(config: PipelineConfig, class_names: ClassNames) -> None:

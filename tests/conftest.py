@@ -283,7 +283,7 @@ def tiny_contents(tmp_path_factory: pytest.TempPathFactory) -> BundleContents:
             student_logits=logits["fp32"],
             precision_logits={"int8": logits["int8"]},
         ),
-        calibration={"num_images": 500},
+        calibration={"method": "minmax", "images": "500 images", "ranges": {"image": [0, 1]}},
         recipe="run it\n",
         licenses="Apache-2.0\n",
     )

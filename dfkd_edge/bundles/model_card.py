@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from dfkd_edge.artifacts import StudentSettings
 from dfkd_edge.config.settings import MINI
 from dfkd_edge.networks.students import STUDENTS
-from dfkd_edge.results.certainty import MEASURES, collapse_notes, domain_label, gate_word
+from dfkd_edge.results.ladder import Ladder
+from dfkd_edge.results.wording import METRICS
 from dfkd_edge.target_profiles.profile import Precision, TargetProfile
 from dfkd_edge.version import __version__
 
@@ -23,10 +22,7 @@ TAGS = ("image-classification", "data-free-distillation", "knowledge-distillatio
 
 
 def model_card(
-    settings: StudentSettings,
-    target: TargetProfile,
-    precision: Precision,
-    validation: Mapping[str, Any],
+    settings: StudentSettings, target: TargetProfile, precision: Precision, ladder: Ladder
 ) -> str:
     """Write the card of a bundle.
 
@@ -34,18 +30,16 @@ def model_card(
         settings: of the student.
         target: what the bundle is for.
         precision: of the model that ships.
-        validation: the conversion ladder, as in validation.json.
+        ladder: what every conversion lost, with the gate.
     """
+    assert ladder.gate, "only `export` writes cards, and it judges"
     front = "".join(
         f"{key}: {json.dumps(value, ensure_ascii=False)}\n"
-        for key, value in _front_matter(settings, target, precision, validation).items()
+        for key, value in _front_matter(settings, target, precision, ladder).items()
     )
     classes = ", ".join(escaped(name) for name in settings.classes)
-    gate = validation["gate"]
-    notes = "".join(
-        f" {escaped(note[:1].upper() + note[1:])}."
-        for note in (*collapse_notes(validation), *validation["notes"])
-    )
+    told = (*ladder.collapse_notes(), *ladder.notes)  # the card shows no times to warn of
+    notes = "".join(f" {escaped(note[:1].upper() + note[1:])}." for note in told)
     side_px, teacher = settings.image_size_px, escaped(settings.teacher)
     return f"""---
 {front}---
@@ -63,10 +57,10 @@ the names of the classes.
 
 ## What was measured
 
-{_table(validation)}
+{_table(ladder)}
 
-Measured on {escaped(validation["images"])}. Gate: {escaped(gate_word(gate))}; \
-{escaped(gate["sentence"])}.{notes}
+Measured on {escaped(ladder.images)}. Gate: {escaped(ladder.gate.word)}; \
+{escaped(ladder.gate.sentence())}.{notes}
 
 ## Use
 
@@ -82,13 +76,10 @@ def escaped(text: str) -> str:
 
 
 def _front_matter(
-    settings: StudentSettings,
-    target: TargetProfile,
-    precision: Precision,
-    validation: Mapping[str, Any],
-) -> dict[str, Any]:
+    settings: StudentSettings, target: TargetProfile, precision: Precision, ladder: Ladder
+) -> dict[str, object]:
     is_ours = settings.student == MINI and settings.teacher == MINI
-    front: dict[str, Any] = {"license": "apache-2.0"}
+    front: dict[str, object] = {"license": "apache-2.0"}
     if not is_ours:  # the teacher's terms apply to what was learnt from it
         front = {"license": "other", "license_name": "mixed", "license_link": "LICENSES.txt"}
     front |= {
@@ -96,34 +87,29 @@ def _front_matter(
         "pipeline_tag": "image-classification",
         "tags": [*TAGS, precision, target.family],
     }
-    if validation["measure"] == "top1":  # agreement with a teacher is no accuracy
-        front["model-index"] = [
-            {"name": settings.timm_name, "results": _results(validation["rungs"][-1])}
+    if ladder.metric == "top1":  # agreement with a teacher is no accuracy
+        results = [
+            {
+                "task": {"type": "image-classification"},
+                "dataset": {"name": domain, "type": "imagefolder"},
+                "metrics": [{"type": "accuracy", "name": ladder.shipped.name, "value": part.top1}],
+            }
+            for domain, part in ladder.shipped.domains.items()
         ]
+        front["model-index"] = [{"name": settings.timm_name, "results": results}]
     return front
 
 
-def _results(rung: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {
-            "task": {"type": "image-classification"},
-            "dataset": {"name": domain, "type": "imagefolder"},
-            "metrics": [{"type": "accuracy", "name": rung["name"], "value": figures["top1"]}],
-        }
-        for domain, figures in rung["domains"].items()
-    ]
-
-
-def _table(validation: Mapping[str, Any]) -> str:
-    rungs, measure = validation["rungs"], validation["measure"]
+def _table(ladder: Ladder) -> str:
+    heading = METRICS[ladder.metric]
     lines = [
-        f"| {MEASURES[measure]} | " + " | ".join(escaped(rung["name"]) for rung in rungs) + " |",
-        "|---" * (len(rungs) + 1) + "|",
+        f"| {heading} | " + " | ".join(escaped(rung.name) for rung in ladder.rungs) + " |",
+        "|---" * (len(ladder.rungs) + 1) + "|",
     ]
-    for domain, first in rungs[0]["domains"].items():
-        figures = " | ".join(f"{rung['domains'][domain][measure]:.1%}" for rung in rungs)
-        label = escaped(domain_label(validation, domain))
-        lines.append(f"| {label} ({first['num_images']:,}) | {figures} |")
+    for domain, first in ladder.rungs[0].domains.items():
+        shares = (rung.domains[domain].share(ladder.metric) for rung in ladder.rungs)
+        figures = " | ".join(f"{share:.1%}" for share in shares)
+        lines.append(f"| {escaped(ladder.label(domain))} ({first.num_images:,}) | {figures} |")
     return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ from dfkd_edge.console import result_console
 from dfkd_edge.conversion.calibration_need import shortage_of
 from dfkd_edge.drawings.drawn_class import read_drawn_class
 from dfkd_edge.errors import DfkdEdgeError
-from dfkd_edge.results.certainty import certainty_of, difference
+from dfkd_edge.results.certainty import certainty_of, gain_text
 from dfkd_edge.results.class_answers import weak_classes
 from dfkd_edge.results.distilled import Distilled
 from dfkd_edge.results.kept import EVALUATION, read_ladder
@@ -129,13 +129,8 @@ def few_shot_gain(run_path: Path, zero_shot_path: Path) -> str:
         zero_shot_path: where the same run without them lies by default.
     """
     ours, theirs = (_evaluation(path) for path in (run_path, zero_shot_path))
-    if not ours or not theirs or _images_shown(ours) != _images_shown(theirs):
-        return "distill without --images too, and this row says what the pictures brought"
-    student, twin = certainty_of(ours), certainty_of(theirs)
-    gain, low, high = (100 * end for end in difference(student, twin))  # no paired record is kept
-    chance = ", may be chance" if low <= 0 <= high else ""
-    figure = f"{gain:+.1f} points of mean {METRICS[student.metric]} over zero-shot"
-    return f"{figure} ({low:+.1f} to {high:+.1f}{chance})"
+    gain = gain_text(ours, theirs) if ours and theirs else ""
+    return gain or "distill without --images too, and this row says what the pictures brought"
 
 
 def _evaluation(run_path: Path) -> Ladder | None:
@@ -143,7 +138,3 @@ def _evaluation(run_path: Path) -> Ladder | None:
         return read_ladder(run_path / EVALUATION)
     except DfkdEdgeError:
         return None
-
-
-def _images_shown(ladder: Ladder) -> dict[str, int]:
-    return {name: part.num_images for name, part in ladder.shipped.domains.items()}

@@ -46,7 +46,6 @@ def report(
     if not may_be_bundle(subjects[0]):
         find_run(subjects[0])
     from dfkd_edge.report import gather, write_page
-    from dfkd_edge.report.ladder_view import read_ladders
 
     reporter, sources = ConsoleReporter(make_console(quiet)), gather(subjects[0], results)
     written = write_page(sources, output, lambda line: reporter.note(f"  {line}")).resolve()
@@ -56,7 +55,7 @@ def report(
         document = {
             "report": str(written),
             "bytes": written.stat().st_size,
-            "ladders": [ladder.summary() for ladder in read_ladders(sources)],
+            "ladders": [climb.summary() for climb in sources.climbs],
             "devices": sources.device_summaries,
         }
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")

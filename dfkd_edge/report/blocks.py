@@ -9,6 +9,9 @@ from markupsafe import Markup
 
 from dfkd_edge.report.pictures import ContactSheet
 
+NOTES_PLACE = "see the notes below the ladder"
+"""Where the page says, once, what the figures of a ladder do not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -128,7 +131,7 @@ class VerdictView:
     """`open`, or that of a gate: `off`, `failed`, `doubtful`, `passed` or `proven`."""
     headline: str
     sentence: str
-    tiles: tuple[Tile, ...]
+    tiles: tuple[Tile, ...] = ()
     certainty: str = ""
     """How many pictures stand behind the figures, and their interval."""
     weak_classes: str = ""

@@ -5,77 +5,64 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from dfkd_edge.report.blocks import Block, Facts, Figures, Missing, Section
+from dfkd_edge.report.commands import exporting, measuring
 from dfkd_edge.report.figures import reliability_figure
-from dfkd_edge.report.ladder_view import LadderView, exporting, leading_ladders, measuring
-from dfkd_edge.report.sources import Document, Sources
-from dfkd_edge.report.svg import percent
-from dfkd_edge.results.class_answers import is_truth_stated, truth_of
-from dfkd_edge.results.confidence import effect_sentence, fit_sentence, fitted_on
+from dfkd_edge.report.sources import Sources
+from dfkd_edge.results.class_answers import REFERENCES
+from dfkd_edge.results.confidence import FittedConfidence
+from dfkd_edge.results.ladder import Ladder
 
-TITLE = "Confidence"
+KEY, TITLE = "confidence", "Confidence"
 
 
 def confidence_section(sources: Sources) -> Section:
-    """Reliability, by which truth it counts, and what temperature and threshold do."""
-    ladders = [ladder for ladder in leading_ladders(sources) if _figures(ladder)]
-    if not ladders:
-        command = measuring(sources, "check")
-        missing = Missing("Confidences are not in these files yet", command)
-        return Section("confidence", TITLE, "", (missing,))
-    ladder = ladders[0]
-    truths = " and by ".join(truth_of(one.document) for one in ladders)
-    figures = tuple(figure for one in ladders for figure in _figures(one))
+    """Reliability, by which reference it counts, and what temperature and threshold do."""
+    ladders = [climb.ladder for climb in sources.leading]
+    figures = tuple(figure for ladder in ladders for figure in _figures(ladder))
+    if not figures:
+        missing = Missing("Confidences are not measured yet", measuring(sources, "check"))
+        return Section(KEY, TITLE, "", (missing,))
+    ladder, references = ladders[0], " and by ".join(REFERENCES[one.metric] for one in ladders)
     lead = (
-        f"How often {ladder.last['name']} is right when it is this sure, by "
-        f"{truths}. On the diagonal a confidence keeps its word; "
-        "a larger point stands for more images."
+        f"How often {ladder.shipped.name} is right when it is this sure, by {references}. On the "
+        "diagonal a confidence keeps its word; a larger point stands for more images."
     )
     fitted: Block = Missing("No temperature is fitted for these logits yet", exporting(sources))
-    if ladder.document.get("confidence"):
-        fitted = confidence_facts(ladder.document)
-        if ladder.measure == "agreement":
+    if ladder.confidence:
+        fitted = confidence_facts(ladder, ladder.confidence)
+        if ladder.metric == "agreement":
             lead += (
-                " The temperature was fitted by another truth, the class that was asked for: only "
-                "labelled pictures tell what it does."
+                " The temperature was fitted by another reference, the class that was asked for: "
+                "only labelled pictures tell what it does."
             )
-    return Section("confidence", TITLE, lead, (Figures(figures), fitted))
+    return Section(KEY, TITLE, lead, (Figures(figures), fitted))
 
 
-def _figures(ladder: LadderView) -> tuple[Markup, ...]:
-    """Draw the confidences as they are; after temperature too, where that was not fitted on them.
+def _figures(ladder: Ladder) -> tuple[Markup, ...]:
+    """Draw the confidences as they are; on labelled pictures after temperature too.
 
-    Answers of the teacher are no truth that the temperature was fitted by: its effect on them would
+    The temperature was fitted to the class asked for: on the teacher's answers its effect would
     contradict what the fit says of it.
     """
-    before = ladder.reliability(ladder.last, "reliability")
+    before = ladder.reliability(ladder.shipped)
     if before is None:
         return ()
-    is_stated = is_truth_stated(ladder.document)
-    title = f"by {truth_of(ladder.document)}" if is_stated else "as it is"
-    figures = [reliability_figure(title, before["ece"], before["bins"])]
-    after = ladder.reliability(ladder.last, "reliability_scaled")
-    if after and ladder.measure == "top1" and after["temperature"] != 1:
-        title = f"the same, temperature {after['temperature']:.2f}"
-        figures.append(reliability_figure(title, after["ece"], after["bins"]))
+    figures = [reliability_figure(f"by {REFERENCES[ladder.metric]}", before)]
+    after = ladder.reliability(ladder.shipped, scaled=True)
+    if after and ladder.metric == "top1" and after.temperature != 1:
+        title = f"the same, temperature {after.temperature:.2f}"
+        figures.append(reliability_figure(title, after))
     return tuple(figures)
 
 
-def confidence_facts(document: Document) -> Facts:
+def confidence_facts(ladder: Ladder, fitted: FittedConfidence) -> Facts:
     """What temperature does, when the student answers "unknown", how that tells strangers apart."""
-    fitted = document["confidence"]
-    auroc, effect = fitted["unknown_auroc"], effect_sentence(document)
+    effect = ladder.temperature_effect()
     return Facts(
         (
-            ("fitted on", f"{fitted_on(fitted)}, to the class asked for"),
-            ("temperature", fit_sentence(fitted)),
+            ("fitted on", f"{fitted.fitted_on}, to the class asked for"),
+            ("temperature", fitted.sentence()),
             *([("its effect above", effect)] if effect else []),
-            ("answers unknown below", percent(fitted["reject_threshold"])),
-            (
-                "pictures of other classes",
-                f"{auroc:.2f} AUROC on surrogate images, each class's output removed in turn; "
-                "0.5 is chance"
-                if auroc is not None
-                else "needs three classes",
-            ),
+            ("unknown", fitted.unknown_sentence()),
         )
     )

@@ -1,43 +1,49 @@
-"""Sections about how the student was made: pictures, prompts, training, calibration, commands."""
+"""Sections about how the student was made: pictures, prompts, training, conversion, commands."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from dfkd_edge.artifacts import PromptSet
-from dfkd_edge.config.settings import ExportConfig
-from dfkd_edge.drawings.drawn_class import DrawnClass, read_drawn_class
+from dfkd_edge.artifacts import ClassCount, PromptSet
 from dfkd_edge.report.blocks import (
     Block,
     Code,
     Facts,
     Figures,
     Missing,
+    Notes,
     Section,
     Sheet,
     StyleMap,
     Table,
     text_row,
 )
-from dfkd_edge.report.figures import curve_figure, prompt_map, ranges_figure
-from dfkd_edge.report.ladder_view import (
+from dfkd_edge.report.commands import (
+    DISTILL,
     calibration_shortage,
+    distilling,
     exporting,
-    measuring,
-    read_ladders,
+    exporting_again,
     run_argument,
 )
+from dfkd_edge.report.figures import curve_figure, prompt_map, ranges_figure
 from dfkd_edge.report.pictures import MAX_CLASSES, MAX_STYLES, contact_sheet
-from dfkd_edge.report.sources import BundleSource, Sources
+from dfkd_edge.report.sources import BundleSource, RunSource, Sources
 from dfkd_edge.report.svg import number_text, percent
+from dfkd_edge.results.certainty import certainty_of, gain_text
 from dfkd_edge.results.kept import stand_ins_text
 from dfkd_edge.runs.run_dir import distill_again, distill_like
+from dfkd_edge.runtime.counting import counted, duration_text, first_few
 
-DISTILL = "dfkd-edge distill --classes classes.txt"
+if TYPE_CHECKING:
+    from dfkd_edge.drawings.drawn_class import DrawnClass
+
 MAX_WIDEST = 8
+MAX_LEAST_RECOGNISED = 12
 MAX_DRAWN = 40
 """Classes whose drawings are named."""
 STYLE_NOTE = (
@@ -56,21 +62,63 @@ def _style_note(prompts: PromptSet) -> str:
 
 def pictures_section(sources: Sources) -> Section:
     """The surrogate images that the student learned from."""
-    title, run = "Surrogate images", sources.run
+    key, title, run = "pictures", "Surrogate images", sources.run
     if run is None or run.surrogates is None or run.prompts is None:
-        missing = Missing("The images lie in the run, which is not here", _distill(sources))
-        return Section("pictures", title, "", (missing,))
-    summary, told = run.surrogates, stand_ins_text(run.surrogates)
-    sheet = contact_sheet(
-        run.path / "surrogates", run.prompts.class_names, run.prompts.style_labels
-    )
+        missing = Missing("The images lie in the run, which is not here", distilling(sources))
+        return Section(key, title, "", (missing,))
+    from dfkd_edge.drawings.drawn_class import read_drawn_class  # loads torch: only for images
+
+    summary = run.surrogates
+    drawn = [read_drawn_class(entry) for entry in summary.classes]
+    names, styles = run.prompts.class_names, run.prompts.style_labels
+    sheet = contact_sheet(run.path / "surrogates", names, styles)
+    num_drawn = sum(entry.num_drawn for entry in summary.classes)
+    kept = f"{summary.num_images:,} of {summary.num_candidates:,} synthesized images were kept"
+    parts = (kept, f"{num_drawn:,} of them of drawings", stand_ins_text(summary))
     lead = (
-        f"{summary.num_images:,} of {summary.num_candidates:,} synthesized images were kept"
-        f"{told and f'; {told}'}. "
-        f"One of each class and style (at most {MAX_CLASSES} by {MAX_STYLES}); choose one to "
-        f"enlarge it. {sheet.legend()}"
+        f"{'; '.join(filter(None, parts))}. Images of a class differ by "
+        f"{summary.mean_distance_within_class:.3f}, the mean of 1 - cosine between their "
+        f"embeddings. One of each class and style (at most {MAX_CLASSES} by {MAX_STYLES}); choose "
+        f"one to enlarge it. {sheet.legend()}"
     ).rstrip()
-    note = f"{_style_note(run.prompts)} Images of drawings follow no style."
+    blocks: list[Block] = [
+        Sheet(sheet, f"{_style_note(run.prompts)} Images of drawings follow no style.")
+    ]
+    warnings = class_warnings(summary.classes, drawn)
+    if warnings:
+        blocks.append(Notes("expect less of these classes", tuple(warnings)))
+    blocks.append(_recognised_table(summary.classes))
+    if any(each.named for each in drawn):
+        blocks.append(_drawings_table(drawn))
+    return Section(key, title, lead, tuple(blocks))
+
+
+def class_warnings(classes: Sequence[ClassCount], drawn: Sequence[DrawnClass]) -> list[str]:
+    """Name the classes whose images may not show them.
+
+    Args:
+        classes: entries of the summary of surrogates.
+        drawn: their drawings.
+    """
+    undrawn = [entry.name for entry in classes if not entry.num_drawn]
+    others = [f"{each.name} ({each.names()})" for each in drawn if each.is_of_others]
+    unsure = [entry.name for entry in classes if entry.acceptance < 0.5]
+    lines = []
+    if undrawn and len(undrawn) < len(classes):
+        lines.append(f"no drawing fits {first_few(undrawn)}")
+    if others:
+        lines.append(f"most drawings are named after something else: {first_few(others)}")
+    if unsure:
+        lines.append(
+            "the teacher recognises fewer than half of the candidates of "
+            f"{first_few(unsure)}: try a more common English name, a prompt where there is none, "
+            "fewer look-alike classes, or --images DIR"
+        )
+    return lines
+
+
+def _recognised_table(classes: Sequence[ClassCount]) -> Table:
+    least = sorted(classes, key=lambda entry: entry.acceptance)[:MAX_LEAST_RECOGNISED]
     rows = tuple(
         text_row(
             entry.name,
@@ -78,18 +126,11 @@ def pictures_section(sources: Sources) -> Section:
             str(entry.num_drawn),
             percent(entry.acceptance, 0),
         )
-        for entry in sorted(summary.classes, key=lambda e: e.acceptance)[:12]
+        for entry in least
     )
-    table = Table(
-        ("class", "images kept", "of drawings", "candidates recognised"),
-        rows,
-        "least recognised by the teacher; candidates are counted before the filter",
-    )
-    blocks: list[Block] = [Sheet(sheet, note), table]
-    drawn = [read_drawn_class(entry) for entry in summary.classes]
-    if any(each.named for each in drawn):
-        blocks.append(_drawings_table(drawn))
-    return Section("pictures", title, lead, tuple(blocks))
+    headings = ("class", "images kept", "of drawings", "candidates recognised")
+    caption = "least recognised by the teacher; candidates are counted before the filter"
+    return Table(headings, rows, caption)
 
 
 def _drawings_table(drawn: Sequence[DrawnClass]) -> Table:
@@ -106,129 +147,152 @@ def prompts_section(sources: Sources) -> Section:
     """Where the prompts lie in the teacher's text space."""
     title, prompts = "Prompts", sources.run.prompts if sources.run else None
     if prompts is None:
-        missing = Missing("The prompts lie in the run, which is not here", _distill(sources))
+        missing = Missing("The prompts lie in the run, which is not here", distilling(sources))
         return Section("prompts", title, "", (missing,))
     lead = (
         "Every class in every style, in the teacher's text space: a point is one prompt. Choose a "
         "style to pick it out."
     )
-    names = {"mean_pairwise_cosine": "mean pairwise cosine", "effective_rank": "effective rank"}
-    facts = Facts(
-        tuple(
-            (names.get(key, key.replace("_", " ")), number_text(value))
-            for key, value in dataclasses.asdict(prompts.diversity).items()
-        )
-    )
+    figures = asdict(prompts.diversity).items()
+    facts = Facts(tuple((key.replace("_", " "), number_text(value)) for key, value in figures))
     chosen = StyleMap(prompt_map(prompts), prompts.style_labels, _style_note(prompts))
     return Section("prompts", title, lead, (chosen, facts))
 
 
 def training_section(sources: Sources) -> Section:
-    """The curves of metrics.jsonl."""
-    metrics = sources.run.metrics if sources.run else []
-    curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for row in metrics:
-        for key, value in row.items():
-            if key not in ("stage", "step") and isinstance(value, int | float):
-                curves.setdefault((row["stage"], key), []).append((row["step"], value))
+    """What the student was trained with, and the curves of metrics.jsonl."""
+    run, blocks = sources.run, list[Block]()
+    curves = run.curves if run else {}
     figures = tuple(
         curve_figure(f"{stage}: {key.replace('_', ' ')}", points)
         for (stage, key), points in sorted(curves.items(), key=lambda c: c[0][0] != "student")
         if len(points) > 1 and key != "learning_rate"
     )
-    blocks: tuple[Block, ...] = (Figures(figures),)
-    if not figures:
-        blocks = (Missing("No curve in metrics.jsonl yet", _distill(sources)),)
-    return Section("training", "Training", "Every metric of every stage, by step.", blocks)
+    if run and run.config:
+        blocks.append(_training_facts(run))
+    if figures:
+        blocks.append(Figures(figures))
+    else:
+        blocks.append(Missing("No curve in metrics.jsonl yet", distilling(sources)))
+    lead = "What the student learned with, and every metric of every stage by step."
+    return Section("training", "Training", lead, tuple(blocks))
 
 
-def calibration_section(sources: Sources) -> Section:
-    """What the quantized tensors span."""
-    title = "Calibration"
-    bundle = next((b for b in sources.bundles if (b.calibration or {}).get("ranges")), None)
-    if bundle is None or bundle.calibration is None:
-        return Section("calibration", title, "", (_no_calibration(sources),))
-    calibration, ranges = bundle.calibration, bundle.calibration["ranges"]
-    lead = (
-        f"{calibration.get('method', 'unknown method')} on "
-        f"{calibration.get('images', 'unknown images')}, for {bundle.manifest.get('target', '')}."
-    )
+def _training_facts(run: RunSource) -> Facts:
+    assert run.config
+    config, weights = run.config, run.path / "student" / "student.safetensors"
+    pairs = [
+        ("teacher", config.teacher.name),
+        ("start weights", config.distillation.student_init),
+        ("optimiser steps", f"{config.distillation.num_steps:,}"),
+        ("weights", str(weights) if weights.is_file() else ""),
+    ]
+    if run.real:
+        pictures = f"{run.real.num_pictures} pictures of {run.real.num_classes} classes"
+        pairs.append(("real pictures", f"{pictures} joined, {run.real.num_copies} times each"))
+        pairs.append(("what they gave", few_shot_gain(run)))
+    return Facts(tuple(pair for pair in pairs if pair[1]))
+
+
+def few_shot_gain(run: RunSource) -> str:
+    """Compare the student with that of the same run without real pictures, where it lies here."""
+    ours, theirs = run.evaluation, run.zero_shot
+    if ours and theirs and gain_text(ours, theirs):
+        return f"{gain_text(ours, theirs)}, {certainty_of(ours).images}"
+    config = shlex.quote(str(run.path / "config.toml"))
+    command = f"dfkd-edge distill --config {config} --set few_shot.images="
+    return f"not known: {command} makes the zero-shot student to compare with"
+
+
+def conversion_section(sources: Sources) -> Section:
+    """How each bundle was made, and what the quantized tensors span."""
+    blocks: list[Block] = []
+    for bundle in sources.bundles:
+        blocks += _bundle_blocks(bundle)
+    quantized = next((bundle for bundle in sources.bundles if bundle.calibration), None)
+    if quantized:
+        blocks += _calibration_blocks(quantized)
+    else:
+        blocks += _no_calibration(sources)
+    lead = "What export did to the student, and what INT8 was calibrated on."
+    return Section("conversion", "Conversion", lead, tuple(blocks))
+
+
+def _bundle_blocks(source: BundleSource) -> list[Block]:
+    record, calibration = source.record, source.calibration
+    on = f"{calibration.method} on {calibration.images}" if calibration else ""
+    took = duration_text(record.seconds) if record.seconds is not None else ""
+    pairs = [
+        ("bundle", str(source.folder)),
+        ("precision", f"{source.bundle.precision} for {source.target}"),
+        ("calibrated by", on),
+        ("repair", source.repair),
+        ("export took", took),
+    ]
+    blocks: list[Block] = [Facts(tuple(pair for pair in pairs if pair[1]))]
+    if record.lint_warnings:
+        lines = tuple(f"{w.rule}: {w.node}: {w.message}" for w in record.lint_warnings)
+        title = f"{counted(len(lines), 'lint warning')} for {source.target}: these cost speed"
+        blocks.append(Notes(title, lines))
+    return blocks
+
+
+def _calibration_blocks(source: BundleSource) -> list[Block]:
+    assert source.calibration
+    ranges = source.calibration.ranges
     widest = sorted(ranges.items(), key=lambda item: item[1][0] - item[1][1])[:MAX_WIDEST]
     rows = tuple(text_row(n, f"{low:.3g}", f"{high:.3g}") for n, (low, high) in widest)
-    floats = bundle.manifest.get("model_notes", {}).get("int8", {}).get("float_nodes") or ()
+    caption = f"widest ranges for {source.target}: one step of INT8 is largest there"
     blocks: list[Block] = [
         Figures((ranges_figure(ranges),)),
-        Table(("tensor", "from", "to"), rows, "widest ranges: one step of INT8 is largest there"),
+        Table(("tensor", "from", "to"), rows, caption),
     ]
-    if floats:
-        names = tuple(text_row(str(name)) for name in floats)
+    if source.float_layers:
+        names = tuple(text_row(name) for name in source.float_layers)
         blocks.append(Table(("layer left in float",), names, "put back by the repair"))
-    return Section("calibration", title, lead, tuple(blocks))
+    return blocks
 
 
-def _no_calibration(sources: Sources) -> Missing:
+def _no_calibration(sources: Sources) -> list[Block]:
     """Name what makes an INT8 bundle: an export beside the others, or a run of more images."""
     run = sources.run
     shortage = calibration_shortage(run) if run else None
     if run and shortage:
         command = f"{distill_like(run.path)} {shortage.more}"
-        return Missing(f"No INT8 calibration: {shortage.what}; a run of more", command)
+        more = Missing(f"No INT8 calibration: {shortage.what}; a run of more", command)
+        return [more, Notes("what helps", (shortage.ways,))]
     beside = ""  # another bundle is not to be replaced
     if sources.bundles:
         beside = f" --output {shlex.quote(f'{sources.bundles[0].folder}-int8')}"
-    return Missing("No INT8 calibration yet", exporting(sources, f"--precision int8{beside}"))
+    command = exporting(sources, f"--precision int8{beside}")
+    return [Missing("No INT8 calibration yet", command)]
 
 
 def environment_section(sources: Sources) -> Section:
-    """Machine and versions of the newest measurement."""
-    documents = [ladder.document.get("environment") for ladder in read_ladders(sources)]
-    facts = next((facts for facts in documents if facts), None)
-    if not facts:
-        missing = Missing("Not recorded by an older version", measuring(sources, "check"))
-        return Section("environment", "Environment", "", (missing,))
+    """Machine and versions of the measurement that the verdict rests on."""
+    key, title = "environment", "Environment"
+    if not sources.climbs:
+        return Section(key, title, "", (Missing("Nothing was measured yet", distilling(sources)),))
     lead = "Where the first ladder of this report was climbed."
-    pairs = tuple((str(k).replace("_", " "), str(v)) for k, v in facts.items())
-    return Section("environment", "Environment", lead, (Facts(pairs),))
+    facts = sources.climbs[0].ladder.environment.items()
+    pairs = tuple((name.replace("_", " "), value) for name, value in facts)
+    return Section(key, title, lead, (Facts(pairs),))
 
 
 def reproduce_section(sources: Sources) -> Section:
     """The commands that make all this again, and every setting."""
-    blocks: list[Block] = []
-    run = sources.run
+    run, blocks = sources.run, list[Block]()
     commands = [distill_again(run.path)] if run else []
-    commands += [_export_again(bundle, run_argument(sources)) for bundle in sources.bundles]
+    commands += [exporting_again(bundle, run_argument(sources)) for bundle in sources.bundles]
     if commands:
         blocks.append(Code("commands", "\n".join(commands)))
     if run and run.config_text:
         blocks.append(Code("config.toml: every setting of distill", run.config_text, True))
     for bundle in sources.bundles:
-        settings = bundle.provenance.get("config")
-        if settings:
-            title = f"settings of export for {bundle.manifest.get('target', '')}"
-            blocks.append(Code(title, json.dumps(settings, indent=2, ensure_ascii=False), True))
+        if bundle.record.config:
+            text = json.dumps(bundle.record.config, indent=2, ensure_ascii=False)
+            blocks.append(Code(f"settings of export for {bundle.target}", text, True))
     if not blocks:
         blocks = [Missing("No settings are recorded here", DISTILL)]
     lead = "Equal settings, seed and versions give an equal student."
     return Section("reproduce", "Reproduce it", lead, tuple(blocks))
-
-
-def _distill(sources: Sources) -> str:
-    return distill_again(sources.run.path) if sources.run else DISTILL
-
-
-def _export_again(bundle: BundleSource, run: str) -> str:
-    settings = bundle.provenance.get("config", {})
-    usual = dataclasses.asdict(ExportConfig())
-    changed = {k: v for k, v in settings.items() if k in usual and v != _plain(usual[k])}
-    target = changed.pop("target", settings.get("target", bundle.manifest.get("target", "")))
-    words = ["--target", str(target)]
-    for key, value in changed.items():
-        words += ["--set", f"export.{key}={json.dumps(value)}"]
-    if bundle.provenance.get("data"):
-        words += ["--data", str(bundle.provenance["data"])]
-    words += ["--output", str(bundle.folder), "--exist-ok"]
-    return f"dfkd-edge export {run} {shlex.join(words)}"
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value

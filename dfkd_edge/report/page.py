@@ -15,22 +15,24 @@ from markupsafe import Markup
 from dfkd_edge.errors import DfkdEdgeError, EnvironmentLackingError
 from dfkd_edge.files import atomic_write
 from dfkd_edge.interfaces import Reporter
-from dfkd_edge.report import confidence, making, results, speed
+from dfkd_edge.report import accuracy, classes, confidence, making, speed
 from dfkd_edge.report.sources import Sources, is_bundle, read_sources
+from dfkd_edge.report.verdict import verdict
 from dfkd_edge.results.device import keep_results, read_result
 from dfkd_edge.runtime.bundle_files import REPORT
 from dfkd_edge.version import __version__
 
 TEMPLATES = Path(__file__).parent / "templates"
+# in the order in which people ask: how good, how fast, where it fails, and then how it was made
 SECTIONS = (
-    results.ladder_section,
-    results.classes_section,
-    confidence.confidence_section,
+    accuracy.accuracy_section,
     speed.speed_section,
+    classes.classes_section,
+    confidence.confidence_section,
     making.pictures_section,
     making.prompts_section,
     making.training_section,
-    making.calibration_section,
+    making.conversion_section,
     making.environment_section,
     making.reproduce_section,
 )
@@ -138,7 +140,7 @@ def render(sources: Sources) -> str:
     return environment.get_template("report.html").render(
         name=sources.path.name,
         classes=sources.classes,
-        verdict=results.verdict(sources),
+        verdict=verdict(sources),
         sections=[section(sources) for section in SECTIONS],
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         script=Markup(script),

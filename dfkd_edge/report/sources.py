@@ -2,79 +2,211 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dfkd_edge.artifacts import PromptSet, StudentSettings, SurrogateSummary
 from dfkd_edge.bundles.of_run import bundles_of, holds_student_of
+from dfkd_edge.class_names import read_class_names
 from dfkd_edge.config.file import load_config
-from dfkd_edge.config.settings import PipelineConfig
-from dfkd_edge.errors import ArtifactError, DfkdEdgeError, faults_as_errors
-from dfkd_edge.files import file_hash
+from dfkd_edge.config.settings import FewShotConfig, PipelineConfig
+from dfkd_edge.errors import DfkdEdgeError, faults_as_errors
+from dfkd_edge.files import read_json
+from dfkd_edge.report.svg import Point
+from dfkd_edge.results.benchmark import Benchmark
+from dfkd_edge.results.certainty import certainty_of
+from dfkd_edge.results.codec import from_json
 from dfkd_edge.results.device import DeviceResult, distinct, kept_results
-from dfkd_edge.results.kept import kept_checks
+from dfkd_edge.results.kept import EVALUATION, kept_checks, read_ladder, repair_text
+from dfkd_edge.results.ladder import Ladder
+from dfkd_edge.runs.key import run_name
 from dfkd_edge.runs.run_dir import RunDir, find_run, read_stages
 from dfkd_edge.runtime.bundle_files import (
     BENCHMARK,
     MANIFEST,
-    MARKER,
     VALIDATION,
+    Bundle,
+    read_bundle,
     read_manifest,
     was_bundle,
 )
+from dfkd_edge.runtime.faults import Fault
 
-Document = dict[str, Any]
-MAX_BYTES = 64 << 20
+Curves = dict[tuple[str, str], list[Point]]
+"""Stage and metric -> steps and values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Climb:
+    """A ladder and what climbed it."""
+
+    command: str
+    """`distill`, `export` or `check`."""
+    ladder: Ladder
+    target: str = ""
+    bundle: Path | None = None
+    """The one that was measured; `distill` measures none."""
+
+    @property
+    def origin(self) -> str:
+        """What measured it, for which target, when and on which images, in words."""
+        whose = f" for {self.target}" if self.target else ""
+        when = f" on {self.ladder.time[:10]}" if self.ladder.time else ""
+        images = f", {self.ladder.images}" if self.ladder.images else ""
+        return f"measured by {self.command}{whose}{when}{images}"
+
+    def summary(self) -> dict[str, Any]:
+        """Describe it for `report --json`."""
+        ladder, measured = self.ladder, certainty_of(self.ladder)
+        return {
+            "command": self.command,
+            "target": self.target,
+            "time": ladder.time or None,
+            "data": ladder.data or None,
+            "measure": ladder.metric,
+            "rung": measured.rung,
+            "mean": measured.share,
+            "interval": [measured.low, measured.high],
+            "num_images": measured.num_images,
+            "gate": ladder.gate.headline() if ladder.gate else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LintWarning:
+    """What the lint of an exported graph noted."""
+
+    rule: str
+    node: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRecord:
+    """What a manifest says of the export that made the bundle."""
+
+    run: str = ""
+    data: str = ""
+    """Folder of labelled pictures; empty without."""
+    config: dict[str, object] = field(default_factory=dict)
+    """Settings by their names in ExportConfig."""
+    lint_warnings: tuple[LintWarning, ...] = ()
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What INT8 was calibrated on, calibration.json."""
+
+    method: str
+    images: str
+    """In words."""
+    ranges: dict[str, Point]
+    """Quantized tensor -> lowest and highest value, in the order of the graph."""
 
 
 @dataclass(frozen=True, slots=True)
 class BundleSource:
     """A bundle and what was measured on it."""
 
-    folder: Path
-    manifest: Document
-    validation: Document | None
-    """The ladder of `export`."""
-    checks: tuple[Document, ...]
-    """The ladders of the last `check` on labelled pictures, and of the last without."""
-    calibration: Document | None
-    benchmark: Document | None
+    bundle: Bundle
+    record: ExportRecord
+    validation: Ladder | None
+    """Of `export`."""
+    checks: tuple[Ladder, ...]
+    """Of the last `check` on labelled pictures, and of the last without."""
+    calibration: Calibration | None
+    benchmark: Benchmark | None
     """Of `dfkd-edge benchmark`, on the host."""
 
     @property
-    def provenance(self) -> Document:
-        """Where the bundle comes from: run, settings, what was fitted for it."""
-        return dict(self.manifest.get("provenance", {}))
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.bundle.folder
+
+    @property
+    def target(self) -> str:
+        """Name of what it is for."""
+        return self.bundle.manifest.target
 
     @property
     def sha256(self) -> str:
         """Hash of the manifest, as results of devices name it."""
-        return file_hash(self.folder / MANIFEST)
+        return self.bundle.sha256
 
     @property
-    def ladders(self) -> list[tuple[str, Document]]:
-        """The ladders with the command that climbed them, the one to trust most first."""
-        found = [("check", check) for check in self.checks]
-        found += [("export", self.validation)] if self.validation else []
-        return sorted(found, key=lambda pair: pair[1]["measure"] != "top1")
+    def status(self) -> str:
+        """What the gate of `export` said: `passed` or `failed`."""
+        return self.bundle.manifest.status
+
+    def is_of(self, run: Path) -> bool:
+        """Whether it holds the student that lies in a run now."""
+        return holds_student_of(run, self.bundle.manifest.provenance)
+
+    @property
+    def decision(self) -> str:
+        """What the gates decided, no firmer than their pictures allow, and what was repaired."""
+        gate = self.validation.gate if self.validation else None
+        decided = gate.headline() if gate else f"gate {self.status}"
+        checked = [
+            f"by check on labelled pictures: {ladder.gate.headline()}"
+            for ladder in self.checks
+            if ladder.gate and ladder.metric == "top1"
+        ]
+        decided = "by export: " * bool(checked) + decided
+        return "; ".join(filter(None, (decided, *checked, self.repair)))
+
+    @property
+    def repair(self) -> str:
+        """What was repaired after INT8 missed the gate, in words; empty without."""
+        return repair_text(self.bundle.manifest.provenance, self.bundle.manifest.model_notes)
+
+    @property
+    def float_layers(self) -> tuple[str, ...]:
+        """Layers of the INT8 graph that the repair put back to float."""
+        notes = self.bundle.manifest.model_notes.get("int8", {})
+        return tuple(notes.get("float_nodes") or ())
+
+    @property
+    def climbs(self) -> list[Climb]:
+        """Its ladders, the one to trust most first: on labelled pictures, then the newest."""
+        found = [Climb("check", ladder, self.target, self.folder) for ladder in self.checks]
+        if self.validation:
+            found.append(Climb("export", self.validation, self.target, self.folder))
+        return sorted(found, key=lambda climb: climb.ladder.metric != "top1")
 
 
 @dataclass(frozen=True, slots=True)
+class RealPictures:
+    """Real pictures that joined the surrogate images, few_shot.json."""
+
+    num_pictures: int
+    num_classes: int
+    num_copies: int
+    """Times that each counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSource:
     """A run, finished or not."""
 
     path: Path
-    config: PipelineConfig | None
-    config_text: str
-    student: StudentSettings | None
-    evaluation: Document | None
-    surrogates: SurrogateSummary | None
-    """Their summary; the images are read one shard at a time."""
-    prompts: PromptSet | None
-    metrics: list[Document]
+    config: PipelineConfig | None = None
+    config_text: str = ""
+    student: StudentSettings | None = None
+    evaluation: Ladder | None = None
+    zero_shot: Ladder | None = None
+    """Evaluation of the same run without real pictures, where that lies beside this one."""
+    surrogates: SurrogateSummary | None = None
+    """The images are read one shard at a time."""
+    real: RealPictures | None = None
+    prompts: PromptSet | None = None
+    curves: Curves = field(default_factory=dict)
+    """Of metrics.jsonl."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,22 +232,37 @@ class Sources:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the logits."""
-        if self.run and self.run.student:
-            return self.run.student.classes
-        return next((tuple(bundle.manifest["classes"]) for bundle in self.bundles), ())
-
-    @property
-    def device_summaries(self) -> list[Document]:
-        """What `report --json` says of the devices."""
-        known = {bundle.sha256 for bundle in self.bundles}
-        return [result.summary(known) for result in (*self.devices, *self.other_devices)]
+        return self.student.classes if self.student else ()
 
     @property
     def student(self) -> StudentSettings | None:
         """Settings of the student; None before there is one."""
         if self.run and self.run.student:
             return self.run.student
-        return next((_student(bundle.folder) for bundle in self.bundles), None)
+        folders = [bundle.folder / "student" for bundle in self.bundles]
+        return StudentSettings.load(folders[0]) if folders else None
+
+    @property
+    def climbs(self) -> list[Climb]:
+        """Every ladder, the one of the verdict first: labelled, last in the line, newest."""
+        found = [climb for bundle in self.bundles for climb in bundle.climbs]
+        if self.run and self.run.evaluation:
+            found.append(Climb("distill", self.run.evaluation))
+        return found
+
+    @property
+    def leading(self) -> list[Climb]:
+        """The climb of the verdict, and the next of its bundle by the other metric."""
+        first, others = self.climbs[:1], self.climbs[1:]
+        metrics, bundle = {climb.ladder.metric for climb in first}, first and first[0].bundle
+        beside = [climb for climb in others if bundle and climb.bundle == bundle]
+        return [*first, *[climb for climb in beside if climb.ladder.metric not in metrics][:1]]
+
+    @property
+    def device_summaries(self) -> list[dict[str, Any]]:
+        """What `report --json` says of the devices."""
+        known = {bundle.sha256 for bundle in self.bundles}
+        return [result.summary(known) for result in (*self.devices, *self.other_devices)]
 
 
 def read_sources(path: Path, results: Sequence[DeviceResult] = ()) -> Sources:
@@ -125,109 +272,108 @@ def read_sources(path: Path, results: Sequence[DeviceResult] = ()) -> Sources:
         RunDirError: the folder is neither.
         ArtifactError: a file is damaged, other than a result.
     """
-    if is_bundle(path):
-        found = [_read_bundle(path)]
+    if is_bundle(path) or was_bundle(path):
+        found = [read_bundle_source(path)]
         run, stale = _origin(found[0]), []
     else:
-        if was_bundle(path):
-            with faults_as_errors():
-                read_manifest(path)  # says what is the matter with it
         run = _read_run(find_run(path))
         folders = sorted(filter(is_bundle, bundles_of(run.path)), key=_age)
-        found = [_read_bundle(folder) for folder in folders]
-        stale = [each for each in found if not holds_student_of(run.path, each.provenance)]
+        found = [read_bundle_source(folder) for folder in folders]
+        stale = [each for each in found if not each.is_of(run.path)]
     bundles = [bundle for bundle in found if bundle not in stale]
     there, unread = kept_results(path, [bundle.folder for bundle in bundles])
-    devices, others = _by_bundle(distinct([*there, *results]), bundles)
+    known = {bundle.sha256 for bundle in bundles}
+    devices = distinct([*there, *results])
     return Sources(
         path.resolve(),
         run,
         bundles=tuple(bundles),
-        devices=devices,
-        other_devices=others,
+        devices=tuple(result for result in devices if result.bundle_sha256 in known),
+        other_devices=tuple(result for result in devices if result.bundle_sha256 not in known),
         stale=tuple(stale),
         sent=tuple(results),
         unread=tuple(unread),
     )
 
 
-def _by_bundle(
-    results: Sequence[DeviceResult], bundles: Sequence[BundleSource]
-) -> tuple[tuple[DeviceResult, ...], tuple[DeviceResult, ...]]:
-    """Part results of these bundles from those of others."""
-    known = {bundle.sha256 for bundle in bundles}
-    own = tuple(result for result in results if result.bundle_sha256 in known)
-    return own, tuple(result for result in results if result.bundle_sha256 not in known)
-
-
 def is_bundle(path: Path) -> bool:
-    """Whether a folder holds a finished bundle."""
+    """Whether a folder holds a finished bundle with a whole manifest."""
     try:
-        manifest = _read(path / MANIFEST) or {}
-    except ArtifactError:
+        read_manifest(path)
+    except Fault:
         return False
-    return manifest.get("marker") == MARKER and manifest.get("status") != "incomplete"
+    return True
 
 
 def _age(bundle: Path) -> float:
     return -(bundle / MANIFEST).stat().st_mtime
 
 
-def _read(path: Path) -> Document | None:
-    """Read a JSON object; None where there is none.
+def read_bundle_source(folder: Path) -> BundleSource:
+    """Read a bundle; its files are not compared with their hashes.
 
     Raises:
-        ArtifactError: it is damaged.
+        ArtifactError: a file is damaged.
     """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ArtifactError("file is larger than any of ours", where=str(path))
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError("file cannot be read as JSON", where=str(path)) from error
-    if not isinstance(document, dict):
-        raise ArtifactError("file holds no JSON object", where=str(path))
-    return document
-
-
-def _student(place: Path) -> StudentSettings | None:
-    """Settings of the student in a run or a bundle, where there is one."""
-    folder = place / "student"
-    return StudentSettings.load(folder) if (folder / "student.json").is_file() else None
-
-
-def _read_bundle(folder: Path) -> BundleSource:
-    manifest = _read(folder / MANIFEST)
-    assert manifest is not None
-    validation, calibration, benchmark = (
-        _read(folder / name) for name in (VALIDATION, "calibration.json", BENCHMARK)
+    with faults_as_errors():
+        bundle = read_bundle(folder.resolve())
+    calibration, benchmark = bundle.folder / "calibration.json", bundle.folder / BENCHMARK
+    return BundleSource(
+        bundle,
+        from_json(ExportRecord, bundle.manifest.provenance, bundle.folder / MANIFEST),
+        read_ladder(bundle.folder / VALIDATION),
+        kept_checks(bundle.folder),
+        _read(Calibration, calibration),
+        _read(Benchmark, benchmark),
     )
-    checks = kept_checks(folder, _read)
-    return BundleSource(folder.resolve(), manifest, validation, checks, calibration, benchmark)
+
+
+def _read(kind: type[Any], path: Path) -> Any:
+    """Read a typed file; None where there is none."""
+    return from_json(kind, read_json(path), path) if path.is_file() else None
 
 
 def _read_run(path: Path) -> RunSource:
-    config_path = path / "config.toml"
-    has_prompts, images = "prompts" in read_stages(path), path / "surrogates"
-    has_images = (images / "surrogates.json").is_file()
+    file, stages = path / "config.toml", read_stages(path)
+    config = load_config(file) if file.is_file() else None
+    has_student = (path / "student" / "student.json").is_file()
+    has_images = (path / "surrogates" / "surrogates.json").is_file()
     return RunSource(
         path=path,
-        config=load_config(config_path) if config_path.is_file() else None,
-        config_text=config_path.read_text(encoding="utf-8") if config_path.is_file() else "",
-        student=_student(path),
-        evaluation=_read(path / "evaluation.json"),
-        surrogates=SurrogateSummary.load(images) if has_images else None,
-        prompts=PromptSet.load(path / "prompts") if has_prompts else None,
-        metrics=RunDir(path, {}).read_metrics(),
+        config=config,
+        config_text=file.read_text(encoding="utf-8") if config else "",
+        student=StudentSettings.load(path / "student") if has_student else None,
+        evaluation=read_ladder(path / EVALUATION),
+        zero_shot=_zero_shot(path, config) if config and config.few_shot.images else None,
+        surrogates=SurrogateSummary.load(path / "surrogates") if has_images else None,
+        real=_read(RealPictures, path / "few_shot" / "few_shot.json"),
+        prompts=PromptSet.load(path / "prompts") if "prompts" in stages else None,
+        curves=_read_curves(path),
     )
 
 
-def _origin(bundle: BundleSource) -> RunSource | None:
+def _zero_shot(path: Path, config: PipelineConfig) -> Ladder | None:
+    """Evaluation of the run without real pictures, where `distill` would put that by default."""
+    with contextlib.suppress(DfkdEdgeError):
+        names = read_class_names(path / "classes.txt")
+        twin = run_name(dataclasses.replace(config, few_shot=FewShotConfig()), names)
+        return read_ladder(path.parent / twin / EVALUATION)
+    return None
+
+
+def _read_curves(path: Path) -> Curves:
+    curves: Curves = {}
+    for row in RunDir(path, {}).read_metrics():
+        for key, value in row.items():
+            if key not in ("stage", "step") and isinstance(value, int | float):
+                curves.setdefault((row["stage"], key), []).append((row["step"], value))
+    return curves
+
+
+def _origin(source: BundleSource) -> RunSource | None:
     """The run that made a bundle, where it is still here with the same student."""
-    try:
-        path = find_run(Path(str(bundle.provenance["run"])))
-        return _read_run(path) if holds_student_of(path, bundle.provenance) else None
-    except (DfkdEdgeError, OSError, KeyError):
-        return None
+    with contextlib.suppress(DfkdEdgeError, OSError):
+        path = find_run(Path(source.record.run))
+        if source.is_of(path):
+            return _read_run(path)
+    return None

@@ -1,10 +1,11 @@
-"""The section about speed: precisions against each other, and machines in one table."""
+"""The section about speed and size: precisions against each other, and machines in one table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dfkd_edge.report.blocks import (
+    NOTES_PLACE,
     Block,
     Cell,
     Figures,
@@ -15,22 +16,17 @@ from dfkd_edge.report.blocks import (
     Tile,
     text_row,
 )
+from dfkd_edge.report.commands import measuring, merging
 from dfkd_edge.report.figures import SpeedPoint, speed_figure
-from dfkd_edge.report.ladder_view import (
-    NOTES_PLACE,
-    STUDENT,
-    TEACHER,
-    LadderView,
-    measuring,
-    read_ladders,
-    subject,
-)
-from dfkd_edge.report.sources import Document, Sources
+from dfkd_edge.report.sources import BundleSource, Sources
 from dfkd_edge.report.svg import NOTHING, TIMES, number_text, percent
-from dfkd_edge.results.device import OF_ANOTHER, DeviceResult
+from dfkd_edge.results.benchmark import MeasuredLatency
+from dfkd_edge.results.device import OF_ANOTHER, DeviceLatency, DeviceModel, DeviceResult
+from dfkd_edge.results.ladder import STUDENT, TEACHER, Ladder
+from dfkd_edge.results.wording import METRICS
 from dfkd_edge.runtime.caveats import FP16_IN_ENGINE
 
-SPEED_HEADINGS = (
+HEADINGS = (
     *("machine", "model", "p50 ms", "p90 ms", "p99 ms", "images/s", "peak MiB"),
     *("golden logits", "top-1"),
 )
@@ -41,172 +37,158 @@ IN_FLOAT = "INT8 in float, no measure"
 def speed_section(sources: Sources) -> Section:
     """What each precision costs and gives, and percentiles wherever it was measured."""
     lead = "One image from memory to result. Compare rows of one machine only."
-    ladder = next((one for one in read_ladders(sources) if one.document.get("gate")), None)
-    blocks: list[Block] = []
-    rows = [*_benchmark_rows(sources), *_device_rows(sources.devices)]
-    if rows:
-        blocks.append(Table(SPEED_HEADINGS, tuple(rows), "latency percentiles by machine"))
-    else:
-        blocks.append(Missing("No latency percentiles yet", measuring(sources, "benchmark")))
-    for bundle in sources.bundles:
-        blocks += _notes(f"benchmark of {bundle.folder.name}", _doubts_of(bundle.benchmark or {}))
+    blocks = [*_ladder_blocks(sources), *_host_blocks(sources)]
     if not any(device.is_device for device in sources.devices):
-        command = f"python3 check.pyz, then dfkd-edge report {subject(sources)} result.json"
         what = "answered for this bundle" if sources.other_devices else "answered"
-        missing = f"No device has {what} yet"
-        missing += ", only a host" * bool(sources.devices)
-        blocks.append(Missing(missing, command))
-    others = _device_rows(sources.other_devices)
-    if others:
+        missing = f"No device has {what} yet" + ", only a host" * bool(sources.devices)
+        blocks.append(Missing(missing, merging(sources)))
+    if sources.other_devices:
+        rows = tuple(_device_rows(sources.other_devices))
         caption = f"results {OF_ANOTHER}: none of them is about what this page shows"
-        blocks.append(Table(SPEED_HEADINGS, tuple(others), caption))
+        blocks.append(Table(HEADINGS, rows, caption))
     for device in (*sources.devices, *sources.other_devices):
-        faults = [str(fault) for fault in device.document.get("faults", ())]
-        blocks += _notes(
-            f"the result of {device.device}", [*faults, *_device_doubts(device.document)]
-        )
-    points = _speed_points(ladder) if ladder else []
-    if len(points) > 1 and ladder:
-        blocks.insert(0, Figures((speed_figure(points, ladder.measure_name),)))
-        untimed = [str(rung["name"]) for rung in ladder.rungs if not rung.get("latency_ms")]
-        timed = [rung for rung in ladder.rungs if rung.get("latency_ms")]
-        doubtful = [str(rung["name"]) for rung in timed if rung.get("latency_doubts")]
-        for title, names in (
-            ("not in the picture", untimed),
-            ("to be read with these times", doubtful),
-        ):
-            if names:
-                blocks.insert(1, Notes(title, (f"{', '.join(names)}: {NOTES_PLACE}",)))
-    return Section("speed", "Speed", lead, tuple(blocks))
+        lines = [*device.faults, *_device_caveats(device)]
+        blocks += _notes(f"noted in the result of {device.name}", lines)
+    return Section("speed", "Speed and size", lead, tuple(blocks))
 
 
-def _speed_points(ladder: LadderView) -> list[SpeedPoint]:
-    """Every rung that was timed, as a graph of ONNX Runtime where it was timed as one."""
-    has_graph = any(r["name"] == FP32_GRAPH and r.get("latency_ms") for r in ladder.rungs)
-    points = []
-    for rung in ladder.rungs:
-        latency_ms = rung.get("onnx_latency_ms") or rung.get("latency_ms")
-        if not latency_ms or (rung["name"] == STUDENT and has_graph):
-            continue
-        runtime = "ONNX Runtime" if rung.get("onnx_latency_ms") else ladder.runtime(rung)
-        name = str(rung["name"]) + f", {runtime}" * (runtime != "ONNX Runtime")
-        points.append(SpeedPoint(name, float(latency_ms), ladder.mean(rung)))
-    return points
+def _ladder_blocks(sources: Sources) -> list[Block]:
+    """Draw the rungs that were timed, and say which times are missing or to be read with care."""
+    ladder = next((climb.ladder for climb in sources.climbs if climb.ladder.gate), None)
+    points = list(_speed_points(ladder)) if ladder else []
+    if ladder is None or len(points) < 2:
+        return []
+    timed = [rung for rung in ladder.rungs if rung.latency_ms]
+    careful = [rung.name for rung in timed if rung.latency_caveats]
+    untimed = [rung.name for rung in ladder.rungs if rung not in timed]
+    return [
+        Figures((speed_figure(points, METRICS[ladder.metric]),)),
+        *_notes("to be read with these times", _see_notes(careful)),
+        *_notes("not in the picture", _see_notes(untimed)),
+    ]
 
 
-def _benchmark_rows(sources: Sources) -> list[tuple[Cell, ...]]:
-    rows = []
+def _see_notes(names: Sequence[str]) -> list[str]:
+    return [f"{', '.join(names)}: {NOTES_PLACE}"] if names else []
+
+
+def _host_blocks(sources: Sources) -> Iterator[Block]:
+    """Percentiles of this host and of devices, with what is to be said of the host's."""
+    rows = (*_benchmark_rows(sources.bundles), *_device_rows(sources.devices))
+    if rows:
+        yield Table(HEADINGS, rows, "latency percentiles by machine")
+    else:
+        yield Missing("No latency percentiles yet", measuring(sources, "benchmark"))
     for bundle in sources.bundles:
-        for model in (bundle.benchmark or {}).get("models", ()):
-            note = f"{model['backend']}, host"
-            note += f"; {IN_FLOAT}" if model.get("in_float") else ""
-            machine, name = Cell(str(model["cpu"]) or "host", note), Cell(str(model["precision"]))
-            golden = Cell("same" if model["is_golden"] else "differ")
-            times = _times({} if model.get("in_float") else model["latency"])
-            rows.append((machine, name, *times, golden, Cell(NOTHING)))
-    return rows
+        models = bundle.benchmark.models if bundle.benchmark else ()
+        caveats = [f"{m.precision}: {line}" for m in models for line in m.latency.caveats]
+        yield from _notes(f"noted in benchmark of {bundle.folder.name}", caveats)
 
 
-def speed_tiles(ladder: LadderView, sources: Sources) -> list[Tile]:
+def _speed_points(ladder: Ladder) -> Iterator[SpeedPoint]:
+    """Every rung that was timed, as a graph of ONNX Runtime where it was timed as one."""
+    has_graph = any(rung.name == FP32_GRAPH and rung.latency_ms for rung in ladder.rungs)
+    for rung in ladder.rungs:
+        latency_ms = rung.onnx_latency_ms or rung.latency_ms
+        if not latency_ms or (rung.name == STUDENT and has_graph):
+            continue
+        runtime = "ONNX Runtime" if rung.onnx_latency_ms else rung.runtime
+        name = rung.name + f", {runtime}" * (runtime != "ONNX Runtime")
+        yield SpeedPoint(name, latency_ms, ladder.mean(rung))
+
+
+def speed_tiles(ladder: Ladder, sources: Sources) -> list[Tile]:
     """Say in the verdict how fast the student is, on the host and on devices that answered."""
     return [*_host_tile(ladder), *_device_tiles(sources)]
 
 
-def _host_tile(ladder: LadderView) -> list[Tile]:
+def _host_tile(ladder: Ladder) -> list[Tile]:
     """Compare student and teacher as FP32 graphs in one runtime; say what the last rung takes.
 
     Their times in torch are of two precisions where the CPU computes in bfloat16.
     """
-    teacher = ladder.rung(TEACHER)
-    before = teacher.get("onnx_latency_ms")
-    student = next((rung for rung in ladder.rungs if rung["name"] == FP32_GRAPH), {})
-    after = student.get("latency_ms")
-    if not (before and after):
+    teacher, timed = ladder.rung(TEACHER), [rung for rung in ladder.rungs if rung.latency_ms]
+    student = next((rung for rung in timed if rung.name == FP32_GRAPH), None)
+    if not (teacher.onnx_latency_ms and student and student.latency_ms):
         return []
-    timed = next(rung for rung in reversed(ladder.rungs) if rung.get("latency_ms"))
+    before, after, last = teacher.onnx_latency_ms, student.latency_ms, timed[-1]
     note = "as fast as the teacher, both FP32 in ONNX Runtime on the host, the same threads: "
     note += f"{before:.2f} ms, {after:.2f} ms"
-    if timed is not student:
-        note += f"; {timed['name']} {timed['latency_ms']:.2f} ms"
-    doubts = [teacher.get("onnx_latency_doubts")]
-    doubts += [rung.get("latency_doubts") for rung in (student, timed)]
-    note += f"; {NOTES_PLACE}" * any(doubts)
+    if last is not student:
+        note += f"; {last.name} {last.latency_ms:.2f} ms"
+    caveats = (*teacher.onnx_latency_caveats, *student.latency_caveats, *last.latency_caveats)
+    note += f"; {NOTES_PLACE}" * bool(caveats)
     return [Tile("Speed on the host", f"{before / after:.1f}{TIMES}", note)]
 
 
-def _device_tiles(sources: Sources) -> list[Tile]:
+def _device_tiles(sources: Sources) -> Iterator[Tile]:
     """Say how long one image takes on each device that has answered, in its bundle's precision."""
-    precision = {bundle.sha256: bundle.manifest["precision"] for bundle in sources.bundles}
-    tiles = []
+    precision = {bundle.sha256: bundle.bundle.precision for bundle in sources.bundles}
     for device in sources.devices:
         ours = precision[device.bundle_sha256]
-        model = device.document["models"].get(ours, {})
-        p50 = model.get("latency", {}).get("percentile_ms", {}).get("p50")
-        if p50 and not model.get("not_target"):
-            note = f"one image, p50, {ours}: {device.device}"
-            tiles.append(Tile("On the device", f"{p50:.2f} ms", note))
-    return tiles
+        model = device.models.get(ours)
+        if model and model.p50_ms and not model.not_target:
+            note = f"one image, p50, {ours}: {device.name}"
+            yield Tile("On the device", f"{model.p50_ms:.2f} ms", note)
 
 
-def _device_rows(devices: Sequence[DeviceResult]) -> list[tuple[Cell, ...]]:
-    rows = []
+def _benchmark_rows(bundles: Iterable[BundleSource]) -> Iterator[tuple[Cell, ...]]:
+    for model in (m for b in bundles if b.benchmark for m in b.benchmark.models):
+        note = f"{model.backend}, host" + f"; {IN_FLOAT}" * model.in_float
+        golden = Cell("same" if model.is_golden else "differ")
+        times = _times(None if model.in_float else model.latency)
+        machine = Cell(model.cpu or "host", note)
+        yield (machine, Cell(model.precision), *times, golden, Cell(NOTHING))
+
+
+def _device_rows(devices: Iterable[DeviceResult]) -> Iterator[tuple[Cell, ...]]:
     for device in devices:
-        measured = str(device.document.get("time", ""))[:10]
-        for precision, model in device.document["models"].items():
-            latency, data = model.get("latency", {}), model.get("data", {})
-            power = latency.get("state", {}).get("power_mode")
-            note = f"{model.get('backend', '')} {model.get('version', '')}".strip()
-            note += f", {model['not_target']}" if model.get("not_target") else ""
-            note += f", {power}" if power else ""
-            note += f", {measured}" if measured else ""
-            if model.get("settings", {}).get("int8_in_float"):
-                note, latency = f"{note}; {IN_FLOAT}", {}
-            golden = bool(model.get("golden", {}).get("passed"))
-            rows.append(
-                (
-                    Cell(device.device, note),
-                    Cell(*_graph_of(str(precision), model)),
-                    *_times(latency),
-                    Cell("same" if golden else "differ", tone="good" if golden else "bad"),
-                    Cell(percent(data.get("mean_top1"))),
-                )
+        for precision, model in device.models.items():
+            is_good = model.golden.passed
+            yield (
+                Cell(device.name, _machine_note(device, model)),
+                _graph_cell(precision, model),
+                *_times(None if model.settings.int8_in_float else model.latency),
+                Cell("same" if is_good else "differ", tone="good" if is_good else "bad"),
+                Cell(percent(model.data.mean_top1)),
             )
-    return rows
 
 
-def _graph_of(precision: str, model: Document) -> tuple[str, str]:
+def _machine_note(device: DeviceResult, model: DeviceModel) -> str:
+    runtime = f"{model.backend} {model.version}".strip()
+    parts = (runtime, model.not_target, model.latency.state.power_mode, (device.time or "")[:10])
+    in_float = f"; {IN_FLOAT}" * model.settings.int8_in_float
+    return ", ".join(filter(None, parts)) + in_float
+
+
+def _graph_cell(precision: str, model: DeviceModel) -> Cell:
     """Name the graph that ran, and the bundle's precision where that is another one."""
-    if FP16_IN_ENGINE in model.get("notes", ()):
-        return "fp32", "graph of the fp16 bundle"
-    return precision, ""
+    if FP16_IN_ENGINE in model.notes:
+        return Cell("fp32", "graph of the fp16 bundle")
+    return Cell(precision)
 
 
-def _times(latency: Document) -> tuple[Cell, ...]:
-    stated = latency.get("percentile_ms", {})
+def _times(latency: MeasuredLatency | DeviceLatency | None) -> tuple[Cell, ...]:
+    """Percentiles, throughput and memory; dashes for a time that is no measure."""
+    if latency is None:
+        return text_row(*[NOTHING] * 5)
+    stated: Mapping[str, float] = latency.percentile_ms
     times = [f"{stated[p]:.2f}" if p in stated else NOTHING for p in ("p50", "p90", "p99")]
-    throughput, memory = latency.get("throughput_per_s"), latency.get("peak_memory_mib")
-    return (
-        *text_row(*times),
-        Cell(number_text(throughput) if throughput else NOTHING),
-        Cell(f"{memory:.0f}" if memory else NOTHING),
+    throughput, memory_mib = latency.throughput_per_s, latency.peak_memory_mib
+    return text_row(
+        *times,
+        number_text(throughput) if throughput else NOTHING,
+        f"{memory_mib:.0f}" if memory_mib else NOTHING,
     )
 
 
-def _doubts_of(benchmark: Document) -> list[str]:
+def _device_caveats(device: DeviceResult) -> list[str]:
     return [
-        f"{model['precision']}: {doubt}"
-        for model in benchmark.get("models", ())
-        for doubt in model["latency"].get("doubts", ())
+        f"{precision}: {line}"
+        for precision, model in device.models.items()
+        for line in (*model.notes, *model.latency.caveats)
     ]
 
 
-def _device_doubts(document: Document) -> list[str]:
-    return [
-        f"{precision}: {doubt}"
-        for precision, model in document["models"].items()
-        for doubt in (*model.get("notes", ()), *model.get("latency", {}).get("doubts", ()))
-    ]
-
-
-def _notes(name: str, lines: list[str]) -> list[Block]:
-    return [Notes(f"noted in {name}", tuple(lines))] if lines else []
+def _notes(title: str, lines: Sequence[str]) -> list[Block]:
+    return [Notes(title, tuple(lines))] if lines else []

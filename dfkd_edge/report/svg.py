@@ -1,12 +1,12 @@
 """Figures as inline SVG: a canvas with scales, in classes that the style sheet colours.
 
-Every text and attribute is escaped here, so that a class name can never become markup.
+Every text that may come from a user is escaped here, so that a class name can never become markup.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -14,6 +14,8 @@ from markupsafe import Markup
 NUM_TICKS = 4
 NOTHING = "-"
 TIMES = "\N{MULTIPLICATION SIGN}"
+Point = tuple[float, float]
+"""x and y in pixels, from the left and from the top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Scale:
             marks = [s * 10.0**e for e in range(first, last + 1) for s in steps]
             return [m for m in marks if self.low <= m <= self.high]
         step = _round_step((self.high - self.low) / NUM_TICKS)
+        # without the tolerance, rounding errors would lose a tick on the border
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [number * step for number in range(first, last + 1)]
@@ -56,7 +59,7 @@ def _round_step(rough: float) -> float:
 
 
 def number_text(value: float) -> str:
-    """Write a number shortly."""
+    """Write a number with three digits, or whole from a thousand on."""
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
@@ -68,54 +71,55 @@ def percent(value: float | None, digits: int = 1) -> str:
 class Svg:
     """Collects shapes; `render` gives the figure."""
 
-    def __init__(self, width: int, height: int, label: str) -> None:
-        """Start a figure of this size; the label is for those who cannot see it."""
+    def __init__(self, width: int, height: int, label: str, caption: str = "") -> None:
+        """Start a figure of so many px; the label is for those who cannot see it."""
         self._size, self._label = (width, height), label
         self._parts: list[Markup] = []
+        if caption:
+            self.text((0, 12), caption, "caption")
 
-    def line(self, start: tuple[float, float], end: tuple[float, float], kind: str) -> None:
+    def shape(self, tag: str, kind: str, title: str = "", **places: float) -> None:
+        """Draw a shape in a class of the style sheet; the title is said on hover."""
+        numbers = (f'{k.replace("_", "-")}="{round(v, 1):g}"' for k, v in places.items())
+        opening = Markup(f'<{tag} class="{kind}" {" ".join(numbers)}>')
+        hint = Markup("<title>{}</title>").format(title) if title else Markup("")
+        self._parts.append(opening + hint + Markup(f"</{tag}>"))
+
+    def line(self, start: Point, end: Point, kind: str, title: str = "", width: float = 1) -> None:
         """Draw a straight line."""
         (x1, y1), (x2, y2) = start, end
-        self._add(f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>')
+        self.shape("line", kind, title, x1=x1, y1=y1, x2=x2, y2=y2, stroke_width=width)
 
-    def path(self, points: Sequence[tuple[float, float]], kind: str) -> None:
+    def path(self, points: Sequence[Point], kind: str) -> None:
         """Draw a line through points."""
         steps = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        self._add(f'<polyline class="{kind}" points="{steps}"/>')
+        self._parts.append(Markup(f'<polyline class="{kind}" points="{steps}"/>'))
 
     def circle(
-        self, centre: tuple[float, float], radius: float, kind: str, title: str = "", group: int = 0
+        self, centre: Point, radius: float, kind: str, title: str = "", group: int = 0
     ) -> None:
-        """Draw a point; `title` is shown on hover, `group` lets the page pick points out."""
-        shape = f'cx="{centre[0]:.1f}" cy="{centre[1]:.1f}" r="{radius:.1f}"'
-        self._add(f'<circle class="{kind}" data-g="{group}" {shape}>', title, "</circle>")
+        """Draw a point; `group` lets the page pick points out."""
+        self.shape("circle", kind, title, cx=centre[0], cy=centre[1], r=radius, data_g=group)
 
-    def bar(
-        self, start: tuple[float, float], end: tuple[float, float], width: float, title: str
-    ) -> None:
-        """Draw a thick line with a hint."""
-        (x1, y1), (x2, y2) = start, end
-        shape = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-        self._add(f'<line class="bar" stroke-width="{width:.1f}" {shape}>', title, "</line>")
-
-    def rect(self, corner: tuple[float, float], size: tuple[float, float], kind: str) -> None:
-        """Draw a box."""
-        (x, y), (width, height) = corner, size
-        shape = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
-        self._add(f'<rect class="{kind}" {shape}/>')
-
-    def text(
-        self, place: tuple[float, float], text: str, kind: str = "label", anchor: str = "start"
-    ) -> None:
+    def text(self, place: Point, text: str, kind: str = "label", anchor: str = "start") -> None:
         """Write a text."""
         opening = f'<text class="{kind}" x="{place[0]:.1f}" y="{place[1]:.1f}"'
-        self._parts.append(
-            Markup('{} text-anchor="{}">{}</text>').format(Markup(opening), anchor, text)
-        )
+        opening += f' text-anchor="{anchor}">'
+        self._parts.append(Markup(opening + "{}</text>").format(text))
 
-    def _add(self, opening: str, title: str = "", closing: str = "") -> None:
-        inner = Markup("<title>{}</title>").format(title) if title else Markup("")
-        self._parts.append(Markup(opening) + inner + Markup(closing))
+    def rows(self, scale: Scale, span: Point, write: Callable[[float], str] = number_text) -> None:
+        """Draw the lines of a vertical scale from left to right, with a label before each."""
+        for tick in scale.ticks():
+            self.line((span[0], scale(tick)), (span[1], scale(tick)), "grid")
+            self.text((span[0] - 6, scale(tick) + 4), write(tick), anchor="end")
+
+    def columns(
+        self, scale: Scale, span: Point, write: Callable[[float], str] = number_text
+    ) -> None:
+        """Draw the lines of a horizontal scale from top to bottom, with a label below each."""
+        for tick in scale.ticks():
+            self.line((scale(tick), span[0]), (scale(tick), span[1]), "grid")
+            self.text((scale(tick), span[1] + 16), write(tick), anchor="middle")
 
     def render(self) -> Markup:
         """Return the figure."""

@@ -84,6 +84,21 @@ def whole_text(ladder: Ladder) -> str:
     return "".join(f"; whole, as distill shows them: {100 * share:.1f}%" for share in shares)
 
 
+def gain_text(ours: Ladder, theirs: Ladder) -> str:
+    """Compare two students in points; empty where they were shown other images."""
+    shown, as_shown = (
+        {name: part.num_images for name, part in ladder.shipped.domains.items()}
+        for ladder in (ours, theirs)
+    )
+    if shown != as_shown:
+        return ""
+    student, twin = certainty_of(ours), certainty_of(theirs)
+    gain, low, high = (100 * end for end in difference(student, twin))  # no paired record is kept
+    chance = ", may be chance" if low <= 0 <= high else ""
+    figure = f"{gain:+.1f} points of mean {METRICS[student.metric]} over zero-shot"
+    return f"{figure} ({low:+.1f} to {high:+.1f}{chance})"
+
+
 def difference(after: Certainty, before: Certainty) -> tuple[float, float, float]:
     """Gain of one figure over another with its ends (Newcombe 1998, his method 10).
 

@@ -48,13 +48,16 @@ def to_json(result: object) -> dict[str, Any]:
     return document
 
 
-def from_json(result: type[Result], document: object, where: Path | str) -> Result:
+def from_json(
+    result: type[Result], document: object, where: Path | str, hint: str = "make it again"
+) -> Result:
     """Read a result from a JSON object; unknown keys are passed over.
 
     Args:
         result: the dataclass.
         document: as `to_json` made it.
         where: named in the error.
+        hint: what to do about a damaged one.
 
     Raises:
         ArtifactError: a key is missing or a value has another type; the first one is named.
@@ -68,6 +71,6 @@ def from_json(result: type[Result], document: object, where: Path | str) -> Resu
         path = ".".join(str(part) for part in errors[0]["loc"]) if errors else "too deep"
         what = errors[0]["msg"].lower() if errors else "nested without end"
         raise ArtifactError(
-            f"file is damaged ({path}: {what})", where=str(where), hint="make it again"
+            f"file is damaged ({path}: {what})", where=str(where), hint=hint
         ) from error
     return found

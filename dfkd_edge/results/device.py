@@ -10,41 +10,140 @@ import hashlib
 import json
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from dfkd_edge.class_names import slug
 from dfkd_edge.errors import ArtifactError, DfkdEdgeError, UsageError
-from dfkd_edge.files import atomic_write
-from dfkd_edge.runtime.bundle_files import DEVICE_RESULT, DEVICES, was_bundle
+from dfkd_edge.files import atomic_write, file_hash, read_json
+from dfkd_edge.results.codec import JSON_KEYS, from_json
+from dfkd_edge.runtime.bundle_files import DEVICE_RESULT, DEVICES, MANIFEST, was_bundle
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.device_result import MARKER
 
-MAX_BYTES = 64 << 20
 OF_ANOTHER = "of an earlier or another bundle"
 """Said of a result whose bundle does not lie here: a hash tells no more."""
 
 
 @dataclass(frozen=True, slots=True)
+class FromZero:
+    """Annotates a number that can be shown as a measurement: 0 to `most`, no text and no bool."""
+
+    most: float = sys.float_info.max  # JSON has integers that no float holds
+
+    def __get_pydantic_core_schema__(self, _source: object, _handler: object) -> object:
+        """Build the check, as pydantic asks for it."""
+        from pydantic_core import core_schema
+
+        return core_schema.float_schema(strict=True, ge=0, le=self.most, allow_inf_nan=False)
+
+
+Measured = Annotated[float, FromZero()]
+Share = Annotated[float, FromZero(1)]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """What the device says of itself."""
+
+    board: str = ""
+    """As the device tree names it."""
+    cpu: str = ""
+    machine: str = ""
+    """Architecture, such as `aarch64`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _CheckedBundle:
+    manifest_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Golden:
+    passed: bool = False
+    """Whether the logits of the golden images are those of the host."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Labelled:
+    mean_top1: Share | None = None
+    """On labelled pictures that lie there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    int8_in_float: bool = False
+    """Whether INT8 was computed in float, since 8-bit sums saturate there: no measure."""
+
+
+@dataclass(frozen=True, slots=True)
+class _DeviceState:
+    power_mode: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceLatency:
+    """One image from memory to result."""
+
+    __pydantic_config__ = JSON_KEYS
+
+    percentile_ms: dict[str, Measured] = field(default_factory=dict)
+    """`p50`, `p90`, `p99`, or those that `--percentile` asked for."""
+    throughput_per_s: Measured | None = None
+    peak_memory_mib: Measured | None = None
+    """Of the whole process."""
+    state: _DeviceState = _DeviceState()
+    caveats: tuple[str, ...] = ()
+    """Why it may not be repeatable, a sentence each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceModel:
+    """One precision of a bundle on a device."""
+
+    backend: str = ""
+    version: str = ""
+    not_target: str = ""
+    """What makes it another machine or runtime than the target's; empty on the target."""
+    settings: _Settings = _Settings()
+    notes: tuple[str, ...] = ()
+    golden: _Golden = _Golden()
+    latency: DeviceLatency = DeviceLatency()
+    """Without percentiles where nothing was timed."""
+    data: _Labelled = _Labelled()
+
+    @property
+    def p50_ms(self) -> float | None:
+        """Median time of one image; None where it was not measured."""
+        return self.latency.percentile_ms.get("p50")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceResult:
     """A result.json that check.pyz wrote."""
 
     path: Path
-    document: dict[str, Any]
     text: str
     """The document as JSON, as it is kept: equal content, equal text."""
+    device: DeviceFacts
+    bundle: _CheckedBundle = _CheckedBundle()
+    models: dict[str, DeviceModel]
+    """By precision."""
+    faults: tuple[str, ...] = ()
+    not_target: str = ""
+    """As of a model, where every model is of another; also where none could be opened."""
+    time: str | None = None
 
     @property
     def bundle_sha256(self) -> str:
         """Hash of the manifest of the bundle that was checked; empty where it does not say."""
-        return str(self.document.get("bundle", {}).get("manifest_sha256", ""))
+        return self.bundle.manifest_sha256
 
     @property
-    def device(self) -> str:
+    def name(self) -> str:
         """What the device calls itself."""
-        facts = self.document["device"]
-        return str(facts.get("board") or facts.get("cpu") or facts.get("machine") or "device")
+        return self.device.board or self.device.cpu or self.device.machine or "device"
 
     @property
     def is_device(self) -> bool:
@@ -52,8 +151,8 @@ class DeviceResult:
 
         A board on which no model could be opened has answered too: with faults.
         """
-        answers = self.document["models"].values() or [self.document]
-        return any(not answer.get("not_target") for answer in answers)
+        answers = [model.not_target for model in self.models.values()] or [self.not_target]
+        return "" in answers
 
     def summary(self, known: Collection[str]) -> dict[str, Any]:
         """Describe it for `report --json` and `inspect --json`.
@@ -62,25 +161,21 @@ class DeviceResult:
             known: hashes of the manifests of the bundles that lie here.
         """
         return {
-            "device": self.device,
+            "device": self.name,
             "file": str(self.path),
-            "time": self.document.get("time"),
+            "time": self.time,
             "of_bundle_here": self.bundle_sha256 in known,
             "summary": self._sentence(known),
         }
 
     def _sentence(self, known: Collection[str]) -> str:
         """Say in a line which device answered, how fast, and of which bundle."""
-        times = [
-            f"{name} {model['latency']['percentile_ms']['p50']:.2f} ms"
-            for name, model in self.document["models"].items()
-            if "p50" in model.get("latency", {}).get("percentile_ms", {})
-        ]
-        num_faults = len(self.document.get("faults", ()))
-        parts = [*times, *[counted(num_faults, "fault")] * bool(num_faults)]
+        timed = {name: model.p50_ms for name, model in self.models.items()}
+        parts = [f"{name} {p50:.2f} ms" for name, p50 in timed.items() if p50 is not None]
+        parts += [counted(len(self.faults), "fault")] * bool(self.faults)
         parts += ["a host, not the target"] * (not self.is_device)
         parts += [OF_ANOTHER] * (self.bundle_sha256 not in known)
-        return f"{self.device}: {', '.join(parts) or 'no model was timed'} ({self.path.name})"
+        return f"{self.name}: {', '.join(parts) or 'no model was timed'} ({self.path.name})"
 
 
 def read_result(path: Path) -> DeviceResult:
@@ -90,26 +185,20 @@ def read_result(path: Path) -> DeviceResult:
         UsageError: there is no such file.
         ArtifactError: it is damaged, holds what no page can show, or is none of ours.
     """
+    hint = _instead(path)
+    if not path.exists():
+        raise UsageError(
+            "no such file", where=str(path), hint="name a result.json that check.pyz wrote"
+        )
+    document = read_json(path, hint)
+    if document.get("marker") != MARKER:
+        raise ArtifactError("is no result of check.pyz", where=str(path), hint=hint)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ArtifactError("file is larger than any of ours", where=str(path))
-        document = json.loads(path.read_text(encoding="utf-8"))
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         text.encode()  # Python's parser takes NaN, 1e999 and half a surrogate pair; JSON does not
-    except FileNotFoundError as error:
-        hint = "name a result.json that check.pyz wrote"
-        raise UsageError("no such file", where=str(path), hint=hint) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(
-            "file cannot be read as JSON", where=str(path), hint=_instead(path)
-        ) from error
-    if not isinstance(document, dict):
-        raise ArtifactError("file holds no JSON object", where=str(path), hint=_instead(path))
-    if document.get("marker") != MARKER:
-        raise ArtifactError("is no result of check.pyz", where=str(path), hint=_instead(path))
-    if not _is_whole(document):
-        raise ArtifactError("result is not whole", where=str(path), hint=_instead(path))
-    return DeviceResult(path, document, text)
+    except ValueError as error:
+        raise ArtifactError("file cannot be read as JSON", where=str(path), hint=hint) from error
+    return from_json(DeviceResult, {**document, "path": path, "text": text}, path, hint)
 
 
 def _instead(path: Path) -> str:
@@ -132,7 +221,7 @@ def keep_results(folder: Path, results: Sequence[DeviceResult]) -> None:
     """
     for result in results:
         digest = hashlib.sha256(result.text.encode()).hexdigest()[:8]
-        name = f"{slug(result.device)}-{digest}.json"
+        name = f"{slug(result.name)}-{digest}.json"
         atomic_write(folder / DEVICES / name, result.text)
 
 
@@ -155,6 +244,15 @@ def kept_results(
     return distinct(found), unread
 
 
+def summaries(
+    folder: Path, bundles: Sequence[Path]
+) -> tuple[list[dict[str, Any]], list[DfkdEdgeError]]:
+    """Describe what devices said of these bundles or of others; and which results are damaged."""
+    results, unread = kept_results(folder, bundles)
+    known = {file_hash(bundle / MANIFEST) for bundle in bundles}
+    return [result.summary(known) for result in results], unread
+
+
 def distinct(results: Iterable[DeviceResult]) -> list[DeviceResult]:
     """Leave out what was read before, in other files of the same content."""
     found: dict[str, DeviceResult] = {}
@@ -165,38 +263,3 @@ def distinct(results: Iterable[DeviceResult]) -> list[DeviceResult]:
 
 def _kept_files(folder: Path) -> list[Path]:
     return sorted(path for path in (folder / DEVICES).glob("*.json") if path.name[0] != ".")
-
-
-def _is_whole(document: dict[str, Any]) -> bool:
-    """Whether a result has the form that check.pyz gives it; it comes from another machine."""
-    models, bundle = document.get("models"), document.get("bundle", {})
-    return (
-        all(isinstance(part, dict) for part in (document.get("device"), models, bundle))
-        and isinstance(document.get("faults", []), list)
-        and all(isinstance(model, dict) and _is_whole_model(model) for model in models.values())  # type: ignore[union-attr]
-    )
-
-
-def _is_whole_model(model: dict[str, Any]) -> bool:
-    latency = model.get("latency", {})
-    parts = [latency, *(model.get(key, {}) for key in ("golden", "data", "settings"))]
-    if not all(isinstance(part, dict) for part in parts):
-        return False
-    times, state = latency.get("percentile_ms", {}), latency.get("state", {})
-    numbers = [latency.get(key) for key in ("throughput_per_s", "peak_memory_mib")]
-    share = model.get("data", {}).get("mean_top1")
-    return (
-        isinstance(times, dict)
-        and isinstance(state, dict)
-        and isinstance(latency.get("doubts", []), list)
-        and isinstance(model.get("notes", []), list)
-        and all(_is_number(value) for value in times.values())
-        and all(value is None or _is_number(value) for value in numbers)
-        and (share is None or _is_number(share, 1))
-    )
-
-
-def _is_number(value: object, most: float = sys.float_info.max) -> bool:
-    """Whether it can be shown as a measurement; JSON has integers that no float holds."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and 0 <= value <= most  # type: ignore[operator]

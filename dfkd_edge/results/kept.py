@@ -66,7 +66,8 @@ def read_ladder(path: Path) -> Ladder | None:
     Raises:
         ArtifactError: it is damaged.
     """
-    return Ladder.from_json(read_json(path), path) if path.is_file() else None
+    hint = "delete it and run the command that wrote it again"
+    return Ladder.from_json(read_json(path, hint), path) if path.is_file() else None
 
 
 def proof_of(bundle: Bundle) -> Ladder:

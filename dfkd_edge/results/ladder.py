@@ -256,9 +256,10 @@ class Ladder:
             )
             for caveat in caveats
         ]
-        return [*self._collapse_notes(), *self.notes, *times]
+        return [*self.collapse_notes(), *self.notes, *times]
 
-    def _collapse_notes(self) -> list[str]:
+    def collapse_notes(self) -> list[str]:
+        """Say of each domain with a star why agreement there says little."""
         notes = []
         for domain, found in self.collapsed.items():
             left_out = "" if domain in self.mean_over else " and the mean leaves it out"

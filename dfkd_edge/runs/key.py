@@ -10,7 +10,7 @@ import functools
 from pathlib import Path
 
 from dfkd_edge import assets
-from dfkd_edge.class_names import ClassNames
+from dfkd_edge.class_names import ClassNames, slug
 from dfkd_edge.config.settings import (
     MINI,
     DistillationConfig,
@@ -69,6 +69,11 @@ def student_content(config: DistillationConfig) -> str:
     """Hash the start weights, where they are ours."""
     starts_from_ours = config.student == MINI and config.student_init == "pretrained"
     return content_of(assets.START_WEIGHTS) if starts_from_ours else ""
+
+
+def run_name(config: PipelineConfig, class_names: ClassNames) -> str:
+    """Name the folder of a run: its list, and the start of the hash of its settings."""
+    return f"{slug(Path(config.classes).stem)}-{run_key(config, class_names)[:8]}"
 
 
 def run_key(config: PipelineConfig, class_names: ClassNames) -> str:

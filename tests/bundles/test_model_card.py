@@ -15,7 +15,10 @@ from dfkd_edge.artifacts import StudentSettings
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.bundles.model_card import escaped, model_card
 from dfkd_edge.bundles.opening import open_bundle
+from dfkd_edge.results.ladder import Ladder
+from dfkd_edge.results.wording import Metric
 from dfkd_edge.target_profiles.lookup import load_target
+from tests.fixtures.ladders import figures, gate, ladder, rung
 from tests.fixtures.typed import student_settings
 
 EVIL = 'a": [b] <script>| `c`\n---\n# d'
@@ -25,15 +28,15 @@ def settings(**changes: Any) -> StudentSettings:
     return student_settings(**{"student": "mini", "classes": ("dog", EVIL), **changes})
 
 
-def validation(measure: str = "top1") -> dict[str, Any]:
-    figures = {EVIL: {"num_images": 1_670, "top1": 0.5, "agreement": 0.75}}
-    return {
-        "measure": measure,
-        "notes": [f"holds {EVIL}"],
-        "images": f"pictures in {EVIL}",
-        "rungs": [{"name": name, "domains": figures} for name in ("teacher", "onnx-int8")],
-        "gate": {"passed": True, "sentence": f"loses nothing in {EVIL}"},
-    }
+def measured(metric: Metric = "top1") -> Ladder:
+    part = figures(0.5, 1_670, agreement=0.75)
+    return ladder(
+        *(rung(name, {EVIL: part}) for name in ("teacher", "onnx-int8")),
+        metric=metric,
+        notes=(f"holds {EVIL}",),
+        images=f"pictures in {EVIL}",
+        gate=gate(domain=EVIL),
+    )
 
 
 def front_matter(card: str) -> dict[str, Any]:
@@ -45,7 +48,7 @@ def front_matter(card: str) -> dict[str, Any]:
 
 def test_the_front_matter_holds_what_the_hub_reads() -> None:
     target = load_target("jetson")
-    front = front_matter(model_card(settings(), target, "int8", validation()))
+    front = front_matter(model_card(settings(), target, "int8", measured()))
     assert front["license"] == "apache-2.0"
     assert front["library_name"] == "onnx"
     assert front["pipeline_tag"] == "image-classification"
@@ -56,19 +59,19 @@ def test_the_front_matter_holds_what_the_hub_reads() -> None:
 
 
 def test_agreement_is_not_pushed_as_accuracy() -> None:
-    card = model_card(settings(), load_target("jetson"), "int8", validation("agreement"))
+    card = model_card(settings(), load_target("jetson"), "int8", measured("agreement"))
     assert "model-index" not in front_matter(card)
     assert "75.0%" in card
 
 
 @pytest.mark.parametrize("changed", ["student", "teacher"])
 def test_foreign_weights_have_terms_of_their_own(changed: str) -> None:
-    card = model_card(settings(**{changed: "other"}), load_target("jetson"), "int8", validation())
+    card = model_card(settings(**{changed: "other"}), load_target("jetson"), "int8", measured())
     assert front_matter(card)["license"] == "other"
 
 
 def test_names_cannot_become_markup() -> None:
-    card = model_card(settings(), load_target("jetson"), "int8", validation())
+    card = model_card(settings(), load_target("jetson"), "int8", measured())
     body = card.split("\n---\n", 1)[1]
     assert "<script>" not in body.replace("\\<", "")
     assert "\n---" not in body

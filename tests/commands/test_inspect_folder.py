@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -26,8 +25,7 @@ from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.device_result import MARKER
 from dfkd_edge.runtime.repair_hints import EXPORT_AGAIN
-from dfkd_edge.validation.gate import Verdict
-from dfkd_edge.validation.statistics import paired_drop
+from tests.fixtures.ladders import gate, ladder
 from tests.fixtures.typed import surrogate_summary
 
 
@@ -125,14 +123,13 @@ def test_the_bundles_of_a_run_are_verified_too(run: Path, tiny_bundle: Bundle) -
 def test_a_gate_is_called_no_firmer_than_it_is_and_repaired_layers_are_told(
     run: Path, tiny_contents: BundleContents
 ) -> None:
-    correct = np.ones(100, bool)
-    gate = Verdict(True, 0.01, "photo", "onnx-int8", "top1", paired_drop(correct, correct))
+    proof = ladder(gate=gate(interval=(-0.02, 0.03)))
     repair = {"float_nodes": ["a", "b"], "num_quantizable": 9, "num_graphs": 3}
     int8 = dataclasses.replace(tiny_contents.models["int8"], notes={"float_nodes": ["a", "b"]})
     contents = dataclasses.replace(
         tiny_contents,
         models={**tiny_contents.models, "int8": int8},
-        validation={"gate": gate.document()},
+        validation=proof.to_json(),
         provenance={
             "rescue": {"repair": repair, "finetune": None},
             "student_sha256": hashlib.sha256(b"").hexdigest(),
@@ -185,6 +182,16 @@ def test_a_damaged_result_is_named_and_hides_nothing(
     )
     assert document["num_verified"] > 0
     assert document["next"] == document["mend"]
+
+
+def test_a_damaged_check_is_named_with_what_to_do(tiny_bundle: Bundle) -> None:
+    atomic_write(tiny_bundle.folder / "check.json", "{")
+    document, result = inspected(tiny_bundle.folder)
+    assert isinstance(result.exception, ArtifactError)
+    assert document["damaged"][0].startswith(str(tiny_bundle.folder / "check.json"))
+    assert (
+        document["next"] == document["mend"] == "delete it and run the command that wrote it again"
+    )
 
 
 def test_what_comes_next_is_with_the_newest_bundle_of_the_runs_student(

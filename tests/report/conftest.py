@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -17,95 +16,42 @@ from dfkd_edge.artifacts import PromptSet, StudentArtifact, save_tensors, studen
 from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.files import atomic_write, file_hash
+from dfkd_edge.results.confidence import Reliability
+from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runs.surrogates import selection_path
 from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.runtime.device_result import MARKER
-from dfkd_edge.validation.confidence import confusion, reliability
-from dfkd_edge.validation.evaluate import summarise
+from tests.fixtures.ladders import figures, ladder, rung
 from tests.fixtures.typed import DIVERSITY, class_count, student_settings, surrogate_summary
+from tests.report.pages import EVIL, keep
 
-EVIL = '<script>alert("x")</script>'
 CLASSES = (EVIL, "dog & cat", "house")
 STYLES = ("ink' onload='x", "snow")
-
-
-class Page(HTMLParser):
-    """What a browser would make of the page: elements, addresses, text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
+CONFUSION = {EVIL: {EVIL: 14}, "dog & cat": {"dog & cat": 9, "house": 4}, "house": {"house": 13}}
+BINS = Reliability(1.0, 0.125, (((0, None, None),) * 9) + ((40, 0.9, 0.775),))
 
 
 @pytest.fixture
-def parsed() -> type[Page]:
-    """Read a page as a browser would."""
-    return Page
+def evaluation() -> Ladder:
+    """What `distill` measured: three rungs, on surrogates and on labelled photos."""
 
+    def measured(name: str, share: float) -> Any:
+        part = figures(share, 40, confusion=CONFUSION, reliability=BINS)
+        return rung(name, {"held-out surrogates": part, f"photo {EVIL}": part})
 
-def _device(path: Path, name: str, p50: float, bundle: Path | None = None) -> Path:
-    latency = {"percentile_ms": {"p50": p50, "p90": p50 + 1, "p99": p50 + 2}}
-    model = {"backend": "tensorrt", "golden": {"passed": True}, "latency": latency}
-    document = {"marker": MARKER, "device": {"board": name}, "models": {"int8": model}}
-    if bundle:
-        document["bundle"] = {"manifest_sha256": file_hash(bundle / "manifest.json")}
-    path.write_text(json.dumps(document), encoding="utf-8")
-    return path
+    shares = {"teacher": 0.95, "student-start": 0.35, "student": 0.9}
+    rungs = (measured(name, share) for name, share in shares.items())
+    return ladder(*rungs, mean_over=(f"photo {EVIL}",), classes=CLASSES)
 
 
 @pytest.fixture
-def device_result() -> Callable[..., Path]:
-    """Write what check.pyz writes on a device."""
-    return _device
-
-
-@pytest.fixture
-def evil() -> str:
-    return EVIL
-
-
-@pytest.fixture
-def evaluation() -> dict[str, Any]:
-    return _evaluation()
-
-
-def _evaluation(num_images: int = 40) -> dict[str, Any]:
-    random = np.random.default_rng(0)
-    labels = np.arange(num_images) % len(CLASSES)
-    figures = {}
-    for name, skill in (("teacher", 3.0), ("student-start", 0.5), ("student", 2.0)):
-        logits = random.normal(size=(num_images, len(CLASSES))) + skill * np.eye(3)[labels]
-        right = logits.argmax(1) == labels
-        figures[name] = {
-            "num_images": num_images,
-            "top1": float(right.mean()),
-            "top1_interval": [float(right.mean()) - 0.1, float(right.mean()) + 0.1],
-            "agreement": 0.5,
-            "confusion": confusion(labels, logits.argmax(1), CLASSES),
-            "reliability": reliability(logits, right),
-        }
-    return summarise(CLASSES, {"held-out surrogates": figures, f"photo {EVIL}": figures})
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
+def run(tmp_path: Path, evaluation: Ladder) -> Path:
     """A small run as `distill` leaves it, with hostile names."""
     random = np.random.default_rng(0)
     path = tmp_path / "runs" / "evil <b>run"
     with open_run(path, "key", resume=True, exist_ok=False) as run_dir:
         atomic_write(path / "config.toml", to_toml(PipelineConfig(classes=EVIL)))
-        atomic_write(path / "evaluation.json", json.dumps(_evaluation()))
+        keep(path, evaluation)
         index = np.arange(6)
         embeddings = random.normal(size=(6, 8)).astype(np.float32)
         prompts = PromptSet(CLASSES, STYLES, embeddings, index % 3, index % 2, DIVERSITY)
@@ -114,7 +60,7 @@ def run(tmp_path: Path) -> Path:
             "images": random.integers(0, 255, (6, 16, 16, 3)).astype(np.uint8),
             "class_index": index % 3,
             "style_index": index % 2,
-            "is_recognised": index > 1,  # the first is a stand-in, the second is not kept
+            "is_recognised": index > 1,  # the first is kept all the same, the second is not
             "drawing_index": np.where(index == 2, 7, -1),
         }
         folder = run_dir.stage_dir("surrogates")
@@ -125,8 +71,7 @@ def run(tmp_path: Path) -> Path:
             num_heldout=1,
             num_candidates=6,
             num_unrecognised=1,
-            acceptance=4 / 6,
-            classes=tuple(class_count(n, num_drawn=1, acceptance=0.5) for n in CLASSES),
+            classes=tuple(class_count(name, num_drawn=1, acceptance=0.5) for name in CLASSES),
         ).save(folder)
         settings = student_settings(classes=CLASSES)
         StudentArtifact(run_dir.stage_dir("student"), settings).save_settings()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dfkd_edge.report import write_report
+from tests.report.pages import EVIL
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 PHONE_PX = 360
@@ -39,12 +40,12 @@ def _open(path: Path) -> tuple[str, list[str]]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
-def test_chromium_shows_the_report_without_a_complaint(run: Path, evil: str) -> None:
+def test_chromium_shows_the_report_without_a_complaint(run: Path) -> None:
     path = write_report(run)
     document, console = _open(path)
     assert console == []
     assert "4.0 times smaller" in document
-    assert html.escape(evil, quote=False) in document
+    assert html.escape(EVIL, quote=False) in document
     guarded = path.with_name("guarded.html")
     guarded.write_text(path.read_text(encoding="utf-8") + PROBE, encoding="utf-8")
     _, console = _open(guarded)

@@ -17,30 +17,27 @@ from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.cli import app
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.report import gather, write_page, write_report
-from dfkd_edge.results.device import OF_ANOTHER
+from dfkd_edge.results.device import OF_ANOTHER, read_result
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.caveats import FP16_IN_ENGINE
 from dfkd_edge.runtime.device_result import MARKER
+from tests.report.pages import device_result, page_of
+
+HOST = "x86_64 host, not the target"
 
 
-def test_devices_merge_into_one_table_and_count_once(
-    run: Path, tmp_path: Path, parsed: Callable[[str], Any], device_result: Callable[..., Path]
-) -> None:
+def test_devices_merge_into_one_table_and_count_once(run: Path, tmp_path: Path) -> None:
     first, second = (device_result(tmp_path / f"{n}.json", f"board {n}", n) for n in (7, 9))
     again = tmp_path / "again.json"
     again.write_bytes(first.read_bytes())
-    text = parsed(write_report(run, [first, second, again]).read_text(encoding="utf-8")).text
+    text = page_of(run, [first, second, again]).text
     assert (text.count("board 7"), text.count("board 9")) == (1, 1)
     assert "7.00" in text
     assert "11.00" in text
 
 
 def test_what_a_device_sent_once_stays_on_every_later_page(
-    run: Path,
-    bundle: Path,
-    tmp_path: Path,
-    parsed: Callable[[str], Any],
-    device_result: Callable[..., Path],
+    run: Path, bundle: Path, tmp_path: Path
 ) -> None:
     sent = device_result(tmp_path / "result.json", "../../board 7", 7, bundle)
     shown = CliRunner().invoke(app, ["report", str(run), str(sent), "--json"])
@@ -48,39 +45,29 @@ def test_what_a_device_sent_once_stays_on_every_later_page(
     (device,) = json.loads(shown.stdout)["devices"]
     assert (device["device"], device["of_bundle_here"]) == ("../../board 7", True)
     sent.unlink()
-    text = parsed(write_report(bundle).read_text(encoding="utf-8")).text
-    assert "one image, p50, int8: ../../board 7" in text
+    assert "one image, p50, int8: ../../board 7" in page_of(bundle).text
     (kept,) = (run / "devices").iterdir()
     assert re.fullmatch(r"board-7-\w{8}\.json", kept.name)
 
 
 def test_a_run_that_is_read_only_shows_what_was_sent_and_keeps_nothing(
-    run: Path,
-    bundle: Path,
-    tmp_path: Path,
-    read_only: Callable[[Path], None],
-    parsed: Callable[[str], Any],
-    device_result: Callable[..., Path],
+    run: Path, bundle: Path, tmp_path: Path, read_only: Callable[[Path], None]
 ) -> None:
     sent = device_result(tmp_path / "result.json", "board 7", 7, bundle)
     read_only(run)
     page = write_report(run, [sent], tmp_path / "page.html")
-    assert "one image, p50, int8: board 7" in parsed(page.read_text(encoding="utf-8")).text
+    assert "one image, p50, int8: board 7" in page.read_text(encoding="utf-8")
     assert not (run / "devices").exists()
 
 
 def test_a_result_of_an_earlier_bundle_is_shown_apart_and_proves_nothing(
-    run: Path,
-    bundle: Path,
-    tmp_path: Path,
-    parsed: Callable[[str], Any],
-    device_result: Callable[..., Path],
+    run: Path, bundle: Path, tmp_path: Path
 ) -> None:
     sent = device_result(tmp_path / "result.json", "board 7", 7, bundle)
-    assert OF_ANOTHER not in parsed(write_report(run, [sent]).read_text(encoding="utf-8")).text
+    assert OF_ANOTHER not in page_of(run, [sent]).text
     with (bundle / "manifest.json").open("a", encoding="utf-8") as stream:
         stream.write("\n")  # as another export would
-    text = parsed(write_report(run).read_text(encoding="utf-8")).text
+    text = page_of(run).text
     assert f"results {OF_ANOTHER}" in text
     assert "No device has answered for this bundle yet" in text
     assert "On the device" not in text
@@ -89,22 +76,17 @@ def test_a_result_of_an_earlier_bundle_is_shown_apart_and_proves_nothing(
 
 
 def test_a_bundle_outside_a_run_keeps_results_and_stays_whole_when_it_is_replaced(
-    tiny_bundle: Bundle,
-    tiny_contents: BundleContents,
-    tmp_path: Path,
-    parsed: Callable[[str], Any],
-    device_result: Callable[..., Path],
+    tiny_bundle: Bundle, tiny_contents: BundleContents, tmp_path: Path
 ) -> None:
     sent = device_result(tmp_path / "result.json", "board 7", 7, tiny_bundle.folder)
     write_report(tiny_bundle.folder, [sent])
     open_bundle(tiny_bundle.folder)
     write_bundle(tiny_bundle.folder, dataclasses.replace(tiny_contents, status="failed"))
-    page = write_report(tiny_bundle.folder).read_text(encoding="utf-8")
-    assert f"results {OF_ANOTHER}" in parsed(page).text
+    assert f"results {OF_ANOTHER}" in page_of(tiny_bundle.folder).text
 
 
 def test_a_damaged_result_is_named_with_what_to_do_and_hides_no_other(
-    run: Path, bundle: Path, tmp_path: Path, device_result: Callable[..., Path]
+    run: Path, bundle: Path, tmp_path: Path
 ) -> None:
     write_report(run, [device_result(tmp_path / f"{n}.json", f"board {n}", n) for n in (7, 9)])
     kept, _ = sorted((run / "devices").iterdir())
@@ -121,11 +103,10 @@ def test_a_damaged_result_is_named_with_what_to_do_and_hides_no_other(
 
 @pytest.mark.parametrize("value", ["1" + 400 * "0", "NaN", "1e999", "-1", "true", '"7"'])
 @pytest.mark.parametrize("name", ["p50", "throughput_per_s", "mean_top1"])
-def test_a_result_with_what_is_no_measurement_is_refused_and_not_kept(
-    name: str, value: str, run: Path, tmp_path: Path
+def test_a_result_with_what_is_no_measurement_is_refused(
+    name: str, value: str, tmp_path: Path
 ) -> None:
-    times = {"p50": 7, "throughput_per_s": 7, "mean_top1": 1}
-    texts = {key: value if key == name else str(number) for key, number in times.items()}
+    texts = {"p50": "7", "throughput_per_s": "7", "mean_top1": "1", name: value}
     model = (
         f'{{"latency": {{"percentile_ms": {{"p50": {texts["p50"]}}}, '
         f'"throughput_per_s": {texts["throughput_per_s"]}}}, '
@@ -134,29 +115,25 @@ def test_a_result_with_what_is_no_measurement_is_refused_and_not_kept(
     sent = tmp_path / "result.json"
     whole = f'{{"marker": "{MARKER}", "device": {{}}, "models": {{"int8": {model}}}}}'
     sent.write_text(whole, encoding="utf-8")
-    with pytest.raises(ArtifactError, match=r"is not whole|cannot be read"):
-        write_report(run, [sent])
-    assert not (run / "devices").exists()
+    with pytest.raises(ArtifactError, match=rf"damaged .*{name}|cannot be read") as error:
+        read_result(sent)
+    assert "check.pyz writes" in error.value.hint
 
 
 @pytest.mark.parametrize("key", ["board", "\\ud800"])
-def test_a_result_with_what_no_file_can_hold_is_refused(
-    key: str, run: Path, tmp_path: Path
-) -> None:
+def test_a_result_with_what_no_file_can_hold_is_refused(key: str, tmp_path: Path) -> None:
     sent = tmp_path / "result.json"
     text = f'{{"marker": "{MARKER}", "device": {{"{key}": "\\ud800"}}, "models": {{}}}}'
     sent.write_text(text, encoding="utf-8")
     with pytest.raises(ArtifactError, match="cannot be read"):
-        write_report(run, [sent])
+        read_result(sent)
 
 
-def test_a_result_is_kept_once_its_page_is_made(
-    run: Path, tmp_path: Path, device_result: Callable[..., Path]
-) -> None:
+def test_a_result_is_kept_once_its_page_is_made(run: Path, tmp_path: Path) -> None:
     sources = gather(run, [device_result(tmp_path / "result.json", "board", 7)])
     assert sources.run
-    torn = dataclasses.replace(sources.run, evaluation={"rungs": None})
-    with pytest.raises(TypeError):
+    torn = dataclasses.replace(sources.run, path=tmp_path)  # where no image lies
+    with pytest.raises(ArtifactError):
         write_page(dataclasses.replace(sources, run=torn))
     assert not (run / "devices").exists()
     write_page(sources)
@@ -164,7 +141,7 @@ def test_a_result_is_kept_once_its_page_is_made(
 
 
 def test_a_result_that_cannot_be_kept_is_on_this_page_and_that_is_said(
-    run: Path, tmp_path: Path, device_result: Callable[..., Path]
+    run: Path, tmp_path: Path
 ) -> None:
     (run / "devices").touch()
     sent = device_result(tmp_path / "result.json", "board 7", 7)
@@ -174,64 +151,40 @@ def test_a_result_that_cannot_be_kept_is_on_this_page_and_that_is_said(
     assert "board 7" in (run / "report.html").read_text(encoding="utf-8")
 
 
+def _on_a_host(path: Path, bundle: Path, **model: Any) -> Path:
+    timed = {"latency": {"percentile_ms": {"p50": 11}}, "not_target": HOST, **model}
+    models = {"fp16" if model else "int8": timed}
+    return device_result(path, "a laptop", 11, bundle, models=models)
+
+
 def test_the_verdict_states_the_time_on_the_device_of_this_bundle_alone(
-    run: Path,
-    bundle: Path,
-    tmp_path: Path,
-    parsed: Callable[[str], Any],
-    device_result: Callable[..., Path],
+    run: Path, bundle: Path, tmp_path: Path
 ) -> None:
-    ours, host = (device_result(tmp_path / f"{n}.json", f"board {n}", n, bundle) for n in (7, 11))
+    ours = device_result(tmp_path / "7.json", "board 7", 7, bundle)
     other = device_result(tmp_path / "9.json", "board 9", 9)
-    document = json.loads(host.read_text(encoding="utf-8"))
-    document["models"]["int8"]["not_target"] = "host"
-    host.write_text(json.dumps(document), encoding="utf-8")
-    text = parsed(write_report(run, [ours, other, host]).read_text(encoding="utf-8")).text
+    text = page_of(run, [ours, other, _on_a_host(tmp_path / "host.json", bundle)]).text
     assert text.count("On the device") == 1
     assert "one image, p50, int8: board 7" in text
 
 
-def test_a_result_of_a_host_is_no_device(
-    run: Path,
-    bundle: Path,
-    tmp_path: Path,
-    parsed: Callable[[str], Any],
-    device_result: Callable[..., Path],
-) -> None:
-    missing = "No device has answered yet, only a host"
-    result = device_result(tmp_path / "host.json", "a laptop", 7, bundle)
-    document = json.loads(result.read_text(encoding="utf-8"))
-    document["models"] = {"fp16": document["models"]["int8"]}
-    document["models"]["fp16"] |= {
-        "backend": "onnxruntime",
-        "version": "1.0",
-        "not_target": "x86_64 host, not the target",
-        "notes": [FP16_IN_ENGINE],
-    }
-    result.write_text(json.dumps(document), encoding="utf-8")
-    text = parsed(write_report(run, [result]).read_text(encoding="utf-8")).text
-    assert "onnxruntime 1.0, x86_64 host, not the target" in text
+def test_a_result_of_a_host_is_no_device(run: Path, bundle: Path, tmp_path: Path) -> None:
+    missing, notes = "No device has answered yet, only a host", [FP16_IN_ENGINE]
+    about = {"backend": "onnxruntime", "version": "1.0", "notes": notes}
+    result = _on_a_host(tmp_path / "host.json", bundle, **about)
+    text = page_of(run, [result]).text
+    assert f"onnxruntime 1.0, {HOST}" in text
     assert "fp32graph of the fp16 bundle" in text
     assert "noted in the result of a laptop" in text
     assert missing in text
     board = device_result(tmp_path / "board.json", "a board", 9, bundle)
-    text = parsed(write_report(run, [result, board]).read_text(encoding="utf-8")).text
-    assert missing not in text
+    assert missing not in page_of(run, [result, board]).text
 
 
-@pytest.mark.parametrize("not_target", ["", "x86_64 host, not the target"])
+@pytest.mark.parametrize("not_target", ["", HOST])
 def test_a_board_that_answers_with_faults_alone_has_answered(
-    run: Path,
-    bundle: Path,
-    tmp_path: Path,
-    not_target: str,
-    parsed: Callable[[str], Any],
-    device_result: Callable[..., Path],
+    run: Path, bundle: Path, tmp_path: Path, not_target: str
 ) -> None:
-    result = device_result(tmp_path / "board.json", "a board", 9, bundle)
-    document = json.loads(result.read_text(encoding="utf-8"))
-    document |= {"models": {}, "faults": ["no TensorRT"], "not_target": not_target}
-    result.write_text(json.dumps(document), encoding="utf-8")
-    text = parsed(write_report(run, [result]).read_text(encoding="utf-8")).text
+    answer: dict[str, Any] = {"models": {}, "faults": ["no TensorRT"], "not_target": not_target}
+    text = page_of(run, [device_result(tmp_path / "b.json", "a board", 9, bundle, **answer)]).text
     assert "no TensorRT" in text
     assert ("No device has answered yet" in text) is bool(not_target)
