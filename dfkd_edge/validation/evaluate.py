@@ -20,14 +20,13 @@ from dfkd_edge.networks.runners import EmbeddingClassifier, SizedRunner, Teacher
 from dfkd_edge.networks.students import Student, build_start, load_student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.pictures.labelled import (
-    Domain,
     Images,
-    describe_folders,
-    find_domains,
+    find_labelled,
     no_readable_picture,
     note_unreadable,
 )
 from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runtime.folder_layouts import Domain
 from dfkd_edge.validation.confidence import confusion, reliability
 from dfkd_edge.validation.evaluation_images import HELDOUT_DOMAIN, FolderSource, Measure
 from dfkd_edge.validation.statistics import share_interval
@@ -144,12 +143,13 @@ def evaluate(
     student = load_student(artifact)
     side_px = max(student.image_size_px, teacher.image_size_px)
     names = artifact.settings.classes
-    labelled = find_domains(Path(data), names) if data else []
+    found = find_labelled(Path(data), names) if data else None
+    labelled = found.domains if found else []
     unreadable: list[Path] = []
     sources = {domain.name: folder_batches(domain, side_px, unreadable) for domain in labelled}
     total = int(surrogates.is_heldout.sum()) + sum(len(domain.files) for domain in labelled)
-    if data:
-        context.reporter.note(f"  {data}: {describe_folders(Path(data), names)}")
+    if found:
+        context.reporter.note(f"  {data}: {found.description}")
 
     networks: dict[str, tuple[EmbeddingClassifier, int]] = {
         "teacher": (TeacherNetwork(teacher), teacher.image_size_px),

@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from dfkd_edge.errors import ConfigError
+from dfkd_edge.errors import ConfigError, UsageError
 from dfkd_edge.interfaces import ModelOutputs
 from dfkd_edge.networks.runners import SizedRunner
-from dfkd_edge.pictures.labelled import find_domains
+from dfkd_edge.pictures.labelled import find_labelled
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.validation.evaluate import compare, folder_batches, summarise
@@ -41,18 +41,18 @@ def test_domains_and_single_folders_are_both_found(tmp_path: Path) -> None:
     _picture(tmp_path / "photo" / "Great_Dane" / "1.jpg")
     _picture(tmp_path / "photo" / "cat" / "1.png")
     _picture(tmp_path / "photo" / "unlisted" / "1.png")
-    (domain,) = find_domains(tmp_path, ("great dane", "cat"))
+    (domain,) = find_labelled(tmp_path, ("great dane", "cat")).domains
     assert (domain.name, domain.labels) == ("photo", (0, 1))
-    (single,) = find_domains(tmp_path / "photo", ("great dane", "cat"))
+    (single,) = find_labelled(tmp_path / "photo", ("great dane", "cat")).domains
     assert single.labels == (0, 1)
 
 
 def test_a_folder_without_our_classes_is_an_error(tmp_path: Path) -> None:
     _picture(tmp_path / "photo" / "unlisted" / "1.png")
-    with pytest.raises(ConfigError, match="no picture of any class"):
-        find_domains(tmp_path, ("dog", "cat"))
-    with pytest.raises(ConfigError, match="no such folder"):
-        find_domains(tmp_path / "missing", ("dog", "cat"))
+    with pytest.raises(UsageError, match="no picture of any class"):
+        find_labelled(tmp_path, ("dog", "cat"))
+    with pytest.raises(UsageError, match="no such folder"):
+        find_labelled(tmp_path / "missing", ("dog", "cat"))
 
 
 def test_pictures_are_squared_and_alpha_lies_on_white(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_broken_picture_is_passed_over_and_named(tmp_path: Path) -> None:
     _picture(tmp_path / "dog" / "1.png")
     (tmp_path / "cat" / "0.jpg").write_bytes(b"\xff\xd8 cut")
     unreadable: list[Path] = []
-    (domain,) = find_domains(tmp_path, ("dog", "cat"))
+    (domain,) = find_labelled(tmp_path, ("dog", "cat")).domains
     ((image_NHWC, label_N),) = folder_batches(domain, 16, unreadable)
     assert image_NHWC.shape == (2, 16, 16, 3)
     assert label_N.tolist() == [1, 0]
@@ -84,7 +84,7 @@ def test_a_broken_picture_is_passed_over_and_named(tmp_path: Path) -> None:
 def test_a_domain_of_broken_pictures_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "night" / "dog").mkdir(parents=True)
     (tmp_path / "night" / "dog" / "0.jpg").write_bytes(b"\xff\xd8 cut")
-    (domain,) = find_domains(tmp_path, ("dog", "cat"))
+    (domain,) = find_labelled(tmp_path, ("dog", "cat")).domains
     with pytest.raises(ConfigError, match="no picture of domain 'night' can be read"):
         list(folder_batches(domain, 16, []))
 
