@@ -28,8 +28,8 @@ from dfkd_edge.bundles.predict import classify_pictures
 from dfkd_edge.class_lint.findings import as_document
 from dfkd_edge.class_lint.lint import lint_classes as _lint_classes
 from dfkd_edge.class_names import read_class_names
-from dfkd_edge.config.file import RUNS, distill_overrides, export_overrides
-from dfkd_edge.config.settings import TeacherConfig
+from dfkd_edge.config.file import settings_of
+from dfkd_edge.config.settings import LATEST, TeacherConfig
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.errors import DfkdEdgeError as DfkdEdgeError
 from dfkd_edge.errors import GateFailedError as GateFailedError
@@ -54,7 +54,6 @@ from dfkd_edge.target_profiles.lookup import list_targets as list_targets
 from dfkd_edge.target_profiles.lookup import load_target as load_target
 from dfkd_edge.validation.benchmark import benchmark_bundle
 
-LATEST = RUNS / "latest"
 AnyPath = str | PathLike[str]
 
 
@@ -85,10 +84,9 @@ def distill(
     Raises:
         DfkdEdgeError: any error of the tree.
     """
-    given = {"classes": classes or None, **settings}
     request = DistillRequest(
         config_path=_path(config),
-        overrides=tuple(distill_overrides(given)),
+        settings=settings_of(flags={"classes": classes or None, **settings}),
         output=_path(output),
         resume=resume,
         exist_ok=exist_ok,
@@ -128,7 +126,7 @@ def export(
     """
     request = ExportRequest(
         run=Path(run),
-        overrides=tuple(export_overrides(settings)),
+        settings=settings_of(flags=settings, section="export."),
         data=str(data),
         output=_path(output),
         exist_ok=exist_ok,

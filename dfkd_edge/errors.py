@@ -14,7 +14,8 @@ DfkdEdgeError                    exit code 1   something failed; nothing that wa
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 
 from dfkd_edge.runtime.faults import Fault
 
@@ -97,3 +98,26 @@ def faults_as_errors() -> Iterator[None]:
         raise BY_EXIT_CODE[fault.exit_code](
             fault.what, where=fault.where, hint=fault.hint
         ) from fault
+
+
+def did_you_mean(
+    name: str, known: Iterable[str], otherwise: str | None = None, num_names: int = 1
+) -> str:
+    """Compose the hint for a name that nobody knows.
+
+    Args:
+        name: what was asked for.
+        known: what there is.
+        otherwise: the hint where no known name is near; None lists them all.
+        num_names: at most so many near names, the nearest first.
+    """
+    names = list(known)
+    near = nearest(name, names, num_names)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"known: {', '.join(names)}" if otherwise is None else otherwise
+
+
+def nearest(name: str, known: Iterable[str], num_names: int = 1) -> list[str]:
+    """Known names that look like one, the most alike first; often none."""
+    return difflib.get_close_matches(name, list(known), n=num_names)

@@ -1,38 +1,33 @@
-"""Files of the host: atomic writes and hashes."""
+"""Reading, writing and hashing files on the host; every other room comes here for it."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import os
+import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
+from dfkd_edge.errors import ArtifactError, ConfigError, EnvironmentLackingError
 from dfkd_edge.runtime import bundle_files
 from dfkd_edge.runtime.faults import Fault
 
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
 
 def atomic_write(path: Path, content: bytes | str) -> None:
-    """Write a file so that it is whole or not there.
+    """Write a file so that it is whole or not there; folders above it are made.
 
     Raises:
         EnvironmentLackingError: the disk is full or not writable.
     """
     raw = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            stream.write(raw)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        bundle_files.write_atomically(path, raw)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise EnvironmentLackingError(
             f"cannot write: {error.strerror}", where=str(path), hint="free some space, run again"
         ) from error
@@ -54,6 +49,20 @@ def read_json(path: Path, hint: str = "") -> dict[str, Any]:
         raise ArtifactError(fault.what, where=fault.where, hint=hint or fault.hint) from fault
 
 
+def read_toml(path: Path | Traversable) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: it is missing, unreadable or no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError("no such TOML file", where=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"not a TOML file: {error}", where=str(path)) from error
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with path.open("rb") as stream:
@@ -68,7 +77,7 @@ def folder_stamp(folder: str) -> list[tuple[str, int, int]]:
 
 
 def content_hash(*parts: object) -> str:
-    """Hash dataclasses and plain values to 16 hex digits; equal content, equal hash."""
+    """Hash dataclasses and plain values to 16 hex digits; equal content gives equal digits."""
 
     def plain(value: object) -> object:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfkd_edge.class_names import ClassNames, read_class_names
-from dfkd_edge.config.file import RUNS, load_config
-from dfkd_edge.config.settings import PipelineConfig
+from dfkd_edge.config.file import Settings, load_config
+from dfkd_edge.config.settings import RUNS, PipelineConfig
 from dfkd_edge.conversion.calibration_need import shortage_of
 from dfkd_edge.conversion.precision import chosen_precision, refuse_impossible
 from dfkd_edge.errors import ConfigError
@@ -19,11 +19,7 @@ from dfkd_edge.pictures.real import find_real_pictures, pictures_below
 from dfkd_edge.runs.key import run_key, run_name
 from dfkd_edge.runs.lock import WAIT_OR_STOP, refuse_run_in_use
 from dfkd_edge.runs.log import require_tensorboard
-from dfkd_edge.runs.run_dir import (
-    find_run,
-    refuse_other_run,
-    require_stages,
-)
+from dfkd_edge.runs.run_dir import find_run, refuse_other_run, require_stages
 from dfkd_edge.target_profiles.lookup import load_target
 
 if TYPE_CHECKING:
@@ -37,8 +33,8 @@ class DistillRequest:
     """What a user asks of `distill` or `synthesize`."""
 
     config_path: Path | None = None
-    overrides: tuple[str, ...] = ()
-    """`key=value` texts, on top of the file."""
+    settings: Settings = field(default_factory=dict)
+    """What replaces those of the file."""
     output: Path | None = None
     """The run directory; None names it after list and settings."""
     resume: bool = True
@@ -63,16 +59,14 @@ class DistillPlan:
     tensorboard: bool
 
 
-def read_request(
-    config_path: Path | None, overrides: tuple[str, ...]
-) -> tuple[PipelineConfig, ClassNames]:
+def read_request(config_path: Path | None, settings: Settings) -> tuple[PipelineConfig, ClassNames]:
     """Read the settings of a run and its class list.
 
     Raises:
         ConfigError: a setting is wrong, or no class list is named.
         UsageError: the list cannot be used.
     """
-    config = load_config(config_path, overrides)
+    config = load_config(config_path, settings)
     if not config.classes:
         raise ConfigError(
             "no class list", where="--classes", hint="name a text file, one class a line"
@@ -104,7 +98,7 @@ def plan_synthesize(request: DistillRequest) -> DistillPlan:
     Raises:
         UsageError: the request cannot be met.
     """
-    config, class_names = read_request(request.config_path, request.overrides)
+    config, class_names = read_request(request.config_path, request.settings)
     key = run_key(config, class_names)
     output = request.output or RUNS / run_name(config, class_names)
     if not request.exist_ok:
@@ -135,8 +129,8 @@ class ExportRequest:
     """What a user asks of `export`."""
 
     run: Path
-    overrides: tuple[str, ...] = ()
-    """`export.key=value` texts; what is not named keeps the run's setting."""
+    settings: Settings = field(default_factory=dict)
+    """Below `export`; what is not named keeps the run's setting."""
     data: str = ""
     """Labelled pictures for the ladder; empty takes the built-in suite."""
     output: Path | None = None
@@ -170,7 +164,7 @@ def plan_export(request: ExportRequest) -> ExportPlan:
         RunDirError: another bundle is there, or another process works in the run.
         EnvironmentLackingError: the bundle cannot be written.
     """
-    _settled(None, request.overrides)
+    _settled(None, request.settings)
     if request.data:
         require_folder(Path(request.data))
     if request.output:
@@ -179,7 +173,7 @@ def plan_export(request: ExportRequest) -> ExportPlan:
     if not request.dry_run:
         refuse_run_in_use(run, WAIT_OR_STOP)
     require_stages(run, {"surrogates", "student"})
-    config, target = _settled(run / "config.toml", request.overrides)
+    config, target = _settled(run / "config.toml", request.settings)
     refuse_impossible(target, config.export)
     shortage = shortage_of(run, config.export)
     if shortage:
@@ -230,21 +224,21 @@ def plan_check(path: Path, data: str) -> Bundle:
     return bundle
 
 
-def _settled(path: Path | None, overrides: tuple[str, ...]) -> tuple[PipelineConfig, TargetProfile]:
+def _settled(path: Path | None, settings: Settings) -> tuple[PipelineConfig, TargetProfile]:
     """The run's settings with this export's on top; what made the student cannot be changed.
 
     Args:
         path: config.toml of the run; None judges what this export names by itself.
-        overrides: `export.key=value` texts.
+        settings: of this export, below `export`.
     """
-    foreign = [text for text in overrides if not text.strip().startswith("export.")]
+    foreign = settings.keys() - {"export"}
     if foreign:
         raise ConfigError(
-            f"'{foreign[0]}' is no setting of export",
+            f"'{min(foreign)}' is no setting of export",
             where="--set",
             hint="settings of export start with export., such as export.percentile=99.9",
         )
-    config = load_config(path, overrides)
+    config = load_config(path, settings)
     target = load_target(config.export.target)
     chosen_precision(target, config.export)
     if config.export.calibration_data:

@@ -5,66 +5,94 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_edge.config.file import load_config, to_toml
-from dfkd_edge.config.settings import DistillationConfig
+from dfkd_edge.config.file import load_config, settings_of, to_toml
+from dfkd_edge.config.presets import preset_names
+from dfkd_edge.config.settings import DistillationConfig, PipelineConfig
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.files import content_hash
 
 
 def test_a_saved_config_loads_as_the_same_config(tmp_path: Path) -> None:
-    config = load_config(None, ["prompts.num_styles=8", 'classes="a b.txt"', "seed=3"])
+    texts = ["prompts.method=base", 'classes="a b.txt"', "seed=3", "export.batch=[1, 4, 8]"]
+    config = load_config(None, settings_of(texts))
+    assert (config.prompts.method, config.export.batch) == ("base", (1, 4, 8))
     path = tmp_path / "config.toml"
     path.write_text(to_toml(config), encoding="utf-8")
     assert load_config(path) == config
 
 
-def test_later_overrides_win_over_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "config.toml"
-    path.write_text("[distillation]\nnum_steps = 5\n", encoding="utf-8")
-    config = load_config(path, ["distillation.num_steps=6", "distillation.num_steps=7"])
-    assert config.distillation.num_steps == 7
+def test_flags_win_over_texts_later_texts_over_earlier_and_all_over_file_and_preset(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text('preset = "clip-b32"\n[prompts]\nnum_styles = 5\n', encoding="utf-8")
+    texts = ["distillation.num_steps=6", "distillation.num_steps=7", "prompts.method=mix", "seed=1"]
+    config = load_config(path, settings_of(texts, {"prompts": "base", "seed": None}))
+    assert (config.teacher.name, config.distillation.student) == ("ViT-B-32", "resnet18")
+    assert (config.prompts.num_styles, config.prompts.num_iterations) == (5, 100)
+    assert (config.distillation.num_steps, config.prompts.method, config.seed) == (7, "base", 1)
 
 
-def test_a_list_of_batch_sizes_survives_the_file(tmp_path: Path) -> None:
-    config = load_config(None, ["export.batch=[1, 4, 8]"])
-    path = tmp_path / "config.toml"
-    path.write_text(to_toml(config), encoding="utf-8")
-    assert load_config(path).export.batch == (1, 4, 8)
-
-
-def test_bare_words_are_strings() -> None:
-    assert load_config(None, ["prompts.method=base"]).prompts.method == "base"
+def test_a_mapping_is_a_section_that_is_merged() -> None:
+    flags = {"synthesis": {"num_images": 300}, "data": Path("pictures"), "steps": 7}
+    config = load_config(None, settings_of(["synthesis.num_views=3"], flags))
+    assert (config.synthesis.num_images, config.synthesis.num_views) == (300, 3)
+    assert (config.data, config.distillation.num_steps) == ("pictures", 7)
+    assert settings_of(flags={"calib_size": 8, "repair": False}, section="export.") == {
+        "export": {"calibration_size": 8, "repair": False}
+    }
 
 
 @pytest.mark.parametrize(
-    ("override", "fault"),
+    ("text", "fault"),
     [
-        ("prompts.num_stiles=8", r"did you mean prompts\.num_styles"),
+        ("prompts.num_stiles=8", r"unknown setting .* did you mean prompts\.num_styles\?"),
         ("num_images=8", r"did you mean synthesis\.num_images\?"),
         ("synthesis.batch_size=8", r"did you mean distillation\.batch_size\?"),
-        ("prompts.method=mixed", r"prompts\.method"),
+        ("few_shot.zzzz=8", r"known: images, max_per_class, share"),
+        ("preset=clip-b23", "did you mean clip-b32"),
+        ("prompts.method=mixed", r"'mixed': .*\(prompts\.method \(--prompts\)\): did you mean mix"),
         ("prompts.num_styles=many", r"prompts\.num_styles"),
+        ('prompts.num_styles="8"', "valid integer"),
         ("prompts=3", "is a section"),
         ("seed.x.y=3", "valid integer"),
-        ("distillation.num_steps=0", r"distillation\.num_steps"),
+        ("distillation.num_steps=0", r"0: .* \(distillation\.num_steps \(--steps\)\)"),
         ("distillation.temperature=-1", r"distillation\.temperature"),
         ("synthesis.heldout_share=0", r"synthesis\.heldout_share"),
+        ("few_shot.share=1", r"few_shot\.share"),
+        ("synthesis.image_size_px=31", "must be 0, or 32 to 2048 px"),
+        ("synthesis.method=diffusion", r"synthesis\.pipeline"),
+        ("distillation.image_size_px=31", "must be 0, or 32 to 512 px"),
+        ("export.opset=12", "must be 0, or 13 to 25"),
+        ("export.batch=[1, 0]", r"0: .* \(export\.batch\)"),
+        ("export.batch=[]", r"export\.batch"),
+        ('teacher.templates=["a"]', "needs one {}"),
         ("seed=-1", "seed"),
         ("no equals sign", "is not KEY=VALUE"),
     ],
 )
-def test_a_wrong_setting_is_named(override: str, fault: str) -> None:
+def test_a_wrong_setting_is_named(text: str, fault: str) -> None:
     with pytest.raises(ConfigError, match=fault):
-        load_config(None, [override])
+        load_config(None, settings_of([text]))
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such config file"):
+    with pytest.raises(ConfigError, match="no such TOML file"):
         load_config(tmp_path / "missing.toml")
     broken = tmp_path / "broken.toml"
     broken.write_text("a = = 3", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"broken\.toml"):
         load_config(broken)
+
+
+def test_the_mini_preset_is_the_default() -> None:
+    assert load_config(None, {"preset": "mini"}) == PipelineConfig()
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_is_a_valid_run(name: str) -> None:
+    config = load_config(None, {"preset": name})
+    assert config.distillation.num_warmup_steps < config.distillation.num_steps
 
 
 def test_the_hash_follows_content_and_order() -> None:

@@ -213,7 +213,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, tiny_workspace: Path) ->
     """A user's folder with everything that a document takes for granted."""
     folder = tmp_path_factory.mktemp("user") / "work"
     shutil.copytree(tiny_workspace, folder, symlinks=True)
-    tiny = ['export.target="tiny.toml"', "export.calibration_size=8", "export.max_drop=1.0"]
+    tiny = {"export": {"target": "tiny.toml", "calibration_size": 8, "max_drop": 1.0}}
     settings = folder / "runs" / "latest" / "config.toml"
     settings.write_text(to_toml(load_config(settings, tiny)), encoding="utf-8")
     shutil.copyfile(settings, folder / "run.toml")

@@ -50,12 +50,12 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "unknown choice": (
         (*DISTILL, "good.txt", "--prompts", "contrstive"),
         2,
-        "(prompts.method): did you mean contrastive?",
+        "(prompts.method (--prompts)): did you mean contrastive?",
     ),
     "setting out of range": (
         (*DISTILL, "good.txt", "--batch-size", "1"),
         2,
-        "must be 2 to 4096 (distillation.batch_size (--batch-size))",
+        "1: Input should be greater than or equal to 2 (distillation.batch_size (--batch-size))",
     ),
     "precision that the target of the run lacks": (
         (*DISTILL, "good.txt", "--set", "export.target=nano", "--set", "export.precision=int8"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from dfkd_edge.bundles.bundle import REPLACEABLE, status_of
 from dfkd_edge.bundles.of_run import BUNDLES, holds_student_of
-from dfkd_edge.config.file import EXPORT
+from dfkd_edge.config.file import flag_of
 from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.errors import RunDirError
 from dfkd_edge.runs.run_dir import is_run
@@ -19,7 +19,6 @@ from dfkd_edge.version import __version__
 
 SAME_NAME = ("target", "precision", "batch", "opset", "max_drop", "repair")
 """Settings of `[export]` whose flag is called like them."""
-FLAGS = {name: name for name in SAME_NAME} | {name: flag for flag, name in EXPORT.items()}
 
 
 def refuse_other_bundle(folder: Path, run: Path, config: PipelineConfig, data: str) -> None:
@@ -86,7 +85,8 @@ def _differences(
 
 
 def _flag(name: str) -> str:
-    return f"--{FLAGS[name].replace('_', '-')}" if name in FLAGS else f"export.{name}"
+    key = f"export.{name}"
+    return f"--{name.replace('_', '-')}" if name in SAME_NAME else flag_of(key) or key
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dfkd_edge.commands.options import AsJson, Data, DryMeasurement, MaxDrop, Quiet, Verbose
-from dfkd_edge.config.file import RUNS
+from dfkd_edge.config.settings import LATEST
 
 if TYPE_CHECKING:
     from dfkd_edge.interfaces import Reporter
@@ -23,7 +23,7 @@ def check(
         typer.Argument(
             metavar="[BUNDLE]", help="Bundle, or run with one.", show_default="runs/latest"
         ),
-    ] = RUNS / "latest",
+    ] = LATEST,
     data: Data = None,
     max_drop: MaxDrop = None,
     dry_run: DryMeasurement = False,

@@ -26,7 +26,7 @@ from dfkd_edge.commands.options import (
     Verbose,
     Workers,
 )
-from dfkd_edge.config.file import distill_overrides, to_toml
+from dfkd_edge.config.file import settings_of, to_toml
 from dfkd_edge.config.settings import FewShotConfig
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def distill(
 
     request = DistillRequest(
         config_path=config,
-        overrides=(*(set_ or ()), *distill_overrides(flags)),
+        settings=settings_of(set_ or (), flags),
         output=output,
         resume=resume,
         exist_ok=exist_ok,

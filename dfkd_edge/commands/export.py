@@ -24,8 +24,8 @@ from dfkd_edge.commands.options import (
     Text,
     Verbose,
 )
-from dfkd_edge.config.file import RUNS, export_overrides, to_toml
-from dfkd_edge.config.settings import PipelineConfig
+from dfkd_edge.config.file import settings_of, to_toml
+from dfkd_edge.config.settings import LATEST, PipelineConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def export(
     run: Annotated[
         Path, typer.Argument(metavar="[RUN]", help="Run directory.", show_default="runs/latest")
-    ] = RUNS / "latest",
+    ] = LATEST,
     target: Annotated[
         Text, typer.Option(help="A name of `targets list` or a TOML file (default: jetson).")
     ] = None,
@@ -82,7 +82,7 @@ def export(
 
     request = ExportRequest(
         run=run,
-        overrides=(*(set_ or ()), *export_overrides(flags)),
+        settings=settings_of(set_ or (), flags, "export."),
         data=str(data) if data else "",
         output=output,
         exist_ok=exist_ok,

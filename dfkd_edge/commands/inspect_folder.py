@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dfkd_edge.commands.options import AsJson
+from dfkd_edge.config.settings import LATEST
 from dfkd_edge.runtime.counting import counted, first_few
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ Document = dict[str, Any]
 def inspect(
     path: Annotated[
         Path, typer.Argument(metavar="[PATH]", help="Run or bundle.", show_default="runs/latest")
-    ] = Path("runs/latest"),
+    ] = LATEST,
     as_json: AsJson = False,
 ) -> None:
     """Tell what a run or bundle holds, verify every file, and name the next command."""

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dfkd_edge.commands.options import AsJson, File, Files, Quiet, Verbose
-from dfkd_edge.config.file import RUNS
+from dfkd_edge.config.settings import LATEST
 from dfkd_edge.errors import UsageError
 
 
@@ -36,7 +36,7 @@ def report(
     from dfkd_edge.runtime.bundle_files import may_be_bundle
 
     results = [path for path in paths or () if path.suffix == ".json"]
-    subjects = [path for path in paths or () if path.suffix != ".json"] or [RUNS / "latest"]
+    subjects = [path for path in paths or () if path.suffix != ".json"] or [LATEST]
     if len(subjects) > 1:
         raise UsageError(
             f"{len(subjects)} runs are named, a report is about one",

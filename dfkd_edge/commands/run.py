@@ -12,7 +12,8 @@ import typer
 from dfkd_edge.commands.distill import run_distill
 from dfkd_edge.commands.export import run_export
 from dfkd_edge.commands.options import AsJson, DryRun, ExistOk, Quiet, RunOutput, Set, Verbose
-from dfkd_edge.config.file import RUNS, load_config
+from dfkd_edge.config.file import load_config, settings_of
+from dfkd_edge.config.settings import LATEST
 
 
 def run(
@@ -30,12 +31,12 @@ def run(
     from dfkd_edge.preflight import DistillRequest, ExportRequest
     from dfkd_edge.target_profiles.lookup import load_target
 
-    overrides = tuple(set_ or ())
-    settings = load_config(config, overrides)
+    given = settings_of(set_ or ())
+    settings = load_config(config, given)
     refuse_impossible(load_target(settings.export.target), settings.export)
     request = DistillRequest(
         config_path=config,
-        overrides=overrides,
+        settings=given,
         output=output,
         exist_ok=exist_ok,
         dry_run=dry_run,
@@ -46,6 +47,6 @@ def run(
     apart = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     with apart:  # standard output carries one JSON document, that of the export
         run_distill(request, None, None, as_json=False, quiet=quiet)
-    finished = output or RUNS / "latest"  # its config.toml holds the overrides
+    finished = output or LATEST  # its config.toml holds the overrides
     export = ExportRequest(run=finished, data=settings.data, exist_ok=exist_ok)
     run_export(export, as_json=as_json, quiet=quiet)

@@ -21,7 +21,6 @@ from dfkd_edge.commands.options import (
     Verbose,
     Workers,
 )
-from dfkd_edge.config.file import distill_overrides
 
 if TYPE_CHECKING:
     from dfkd_edge.pipeline import SynthesizeResult
@@ -60,14 +59,15 @@ def synthesize(
         "device": device,
         "seed": seed,
     }
+    from dfkd_edge.config.file import settings_of
     from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
     from dfkd_edge.machine.process import prepare_rank, rank, speaks
     from dfkd_edge.preflight import DistillRequest, plan_synthesize
     from dfkd_edge.runs.shares import work_share
 
-    overrides = (*(set_ or ()), *distill_overrides(flags))
+    settings = settings_of(set_ or (), flags)
     plan = plan_synthesize(
-        DistillRequest(config_path=config, overrides=overrides, output=output, exist_ok=exist_ok)
+        DistillRequest(config_path=config, settings=settings, output=output, exist_ok=exist_ok)
     )
     share = work_share(shard)
     console = make_console(quiet or rank() > 0)

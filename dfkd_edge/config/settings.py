@@ -1,12 +1,25 @@
-"""One frozen dataclass a stage; bad values stop in `__post_init__`. config_file.py reads them."""
+"""One frozen dataclass a stage.
+
+`config.file` reads them from outside and refuses what lies out of the annotated ranges; code that
+makes one itself is trusted. What no range can say is checked in `__post_init__`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Interval, Len  # pydantic's own would load pydantic for --help
 
 from dfkd_edge.errors import ConfigError
 
+RUNS = Path("runs")
+"""Where run directories are made when none is named."""
+LATEST = RUNS / "latest"
+"""Link to the run that `distill` finished last."""
+MINI = "mini"
+"""Name of the embedded teacher, decoder and student."""
 PromptMethod = Literal["base", "mix", "random", "contrastive"]
 SynthesisMethod = Literal["amortized", "per-image", "diffusion"]
 StudentInit = Literal["pretrained", "random"]
@@ -37,7 +50,7 @@ class TeacherConfig:
     head that names none, give the first alone."""
 
     def __post_init__(self) -> None:
-        """Check the templates."""
+        """Check that every template has its place for the class name."""
         _require(
             bool(self.templates) and all(t.count("{}") == 1 for t in self.templates),
             "every template needs one {} for the class name",
@@ -52,24 +65,14 @@ class PromptConfig:
     method: PromptMethod = "contrastive"
     """`base`: one plain sentence a class; `mix`: interpolated style words; `random`: drawn after
     the token table; `contrastive`: learnt styles."""
-    num_styles: int = 16
+    num_styles: Annotated[int, Interval(ge=1, le=512)] = 16
     """Styles of `mix`, `random` and `contrastive`; `base` has one."""
     style_words: str = "neutral"
     """Words of `mix`: `neutral`, `domains` (names test domains), or a text file, one a line."""
-    num_iterations: int = 60
+    num_iterations: Annotated[int, Interval(ge=1, le=10_000)] = 60
     """Optimiser steps, all styles at once (ours; PromptStyler: 100 a style)."""
-    learning_rate: float = 0.2
+    learning_rate: Annotated[float, Gt(0)] = 0.2
     """Adam's rate, in units of the token table's standard deviation (ours)."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        _require(1 <= self.num_styles <= 512, "num_styles must be 1 to 512", "prompts.num_styles")
-        _require(
-            1 <= self.num_iterations <= 10_000,
-            "num_iterations must be 1 to 10000",
-            "prompts.num_iterations",
-        )
-        _require(self.learning_rate > 0, "learning_rate must be above 0", "prompts.learning_rate")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,82 +86,56 @@ class SynthesisConfig:
     """`mini` (embedded), a folder or hub id of a `VQModel`, or a taming VQGAN checkpoint."""
     pipeline: str = ""
     """`diffusion`: folder or hub id of a text-to-image pipeline of diffusers."""
-    text_noise: float = 0.0
+    text_noise: Annotated[float, Interval(ge=0, le=2)] = 0.0
     """`diffusion`: random offset of each token of the text, relative to the token's length."""
     image_size_px: int = 0
     """Side of the images; 0 takes the decoder's own, or the teacher's where it has none."""
-    num_images: int = 2_400
+    num_images: Annotated[int, Interval(ge=32, le=1_000_000)] = 2_400
     """Candidates over all classes; the teacher's filter drops some."""
     balanced_styles: bool = False
     """Let the styles of each class take turns; otherwise each image draws its own."""
-    num_sampling_steps: int = 6
+    num_sampling_steps: Annotated[int, Interval(ge=1, le=1000)] = 6
     """Steps of the embedded prior, or of the pipeline, for each image."""
-    guidance_scale: float = 2.5
+    guidance_scale: Annotated[float, Interval(ge=1, le=100)] = 2.5
     """Classifier-free guidance; 1 samples the prior as it was learnt."""
-    condition_noise: float = 0.5
+    condition_noise: Annotated[float, Interval(ge=0, le=2)] = 0.5
     """Length of the random offset of each prompt embedding, whose length is 1."""
-    exemplar_share: float = 0.5
+    exemplar_share: Annotated[float, Interval(ge=0, le=1)] = 0.5
     """Embedded prior: share of the images that start from drawings of its memory, besides those in
     which the teacher misses the class; 0 leaves the memory alone (ours)."""
-    num_refinement_steps: int = 2
+    num_refinement_steps: Annotated[int, Interval(ge=0, le=1000)] = 2
     """Guided steps on the latents of images that the teacher does not recognise."""
-    refinement_rate: float = 0.15
+    refinement_rate: Annotated[float, Interval(ge=1e-9, le=1e3)] = 0.15
     """Length of a refinement step, relative to the latent's deviation of 1 (ours)."""
-    num_optimisation_steps: int = 400
+    num_optimisation_steps: Annotated[int, Interval(ge=1, le=100_000)] = 400
     """`per-image`: Adam steps on each latent (Wei et al.)."""
-    optimisation_rate: float = 0.1
+    optimisation_rate: Annotated[float, Interval(ge=1e-9, le=1e3)] = 0.1
     """`per-image`: Adam's rate (VQGAN-CLIP, Wei et al.)."""
-    num_views: int = 8
+    num_views: Annotated[int, Interval(ge=1, le=1024)] = 8
     """Views of an image in a step of `per-image` or of the network (VQGAN-CLIP: 32 and 8)."""
-    total_variation_weight: float = 0.0
+    total_variation_weight: Annotated[float, Interval(ge=0, le=1e6)] = 0.0
     """Weight of the total variation of the pixels."""
-    latent_l2_weight: float = 0.0
+    latent_l2_weight: Annotated[float, Interval(ge=0, le=1e6)] = 0.0
     """Weight w of the latent's mean square; `per-image`: w / (2 i + 1) / 2 at step i."""
-    num_training_steps: int = 2_000
+    num_training_steps: Annotated[int, Interval(ge=1, le=10_000_000)] = 2_000
     """Steps of the network that `amortized` trains where it has no prior (ours)."""
-    training_rate: float = 1e-3
+    training_rate: Annotated[float, Interval(ge=1e-9, le=10)] = 1e-3
     """Adam's rate for the network (feed-forward VQGAN-CLIP)."""
-    training_batch_size: int = 8
+    training_batch_size: Annotated[int, Interval(ge=4, le=4096)] = 8
     """Images a step of the network, four of each prompt."""
-    diversity_weight: float = 0.2
+    diversity_weight: Annotated[float, Interval(ge=0, le=1e3)] = 0.2
     """Weight of the mean distance between pictures of one prompt, for the network (ours)."""
-    replay_share: float = 0.0
+    replay_share: Annotated[float, Interval(ge=0, le=0.9)] = 0.0
     """Share of the network's prompts that are replayed because the teacher misses them."""
-    low_resolution_share: float = 0.0
+    low_resolution_share: Annotated[float, Interval(ge=0, le=0.95)] = 0.0
     """`per-image`: share of the steps, the first ones, at half the side."""
-    memory_mib: int = 2_048
+    memory_mib: Annotated[int, Interval(ge=64, le=10_000_000)] = 2_048
     """Activations that gradients may keep at a time; sets how many images go together."""
-    heldout_share: float = 0.08
+    heldout_share: Annotated[float, Interval(ge=1e-9, le=0.5)] = 0.08
     """Share of the images that the student never trains on."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
-        ranges: dict[str, tuple[float, float]] = {
-            "num_images": (32, 1_000_000),
-            "num_sampling_steps": (1, 1000),
-            "guidance_scale": (1, 100),
-            "condition_noise": (0, 2),
-            "exemplar_share": (0, 1),
-            "text_noise": (0, 2),
-            "num_refinement_steps": (0, 1000),
-            "refinement_rate": (1e-9, 1e3),
-            "num_optimisation_steps": (1, 100_000),
-            "optimisation_rate": (1e-9, 1e3),
-            "num_views": (1, 1024),
-            "total_variation_weight": (0, 1e6),
-            "latent_l2_weight": (0, 1e6),
-            "num_training_steps": (1, 10_000_000),
-            "training_rate": (1e-9, 10),
-            "training_batch_size": (4, 4096),
-            "diversity_weight": (0, 1e3),
-            "replay_share": (0, 0.9),
-            "low_resolution_share": (0, 0.95),
-            "memory_mib": (64, 10_000_000),
-            "heldout_share": (1e-9, 0.5),
-        }
-        for key, (low, high) in ranges.items():
-            inside = low <= getattr(self, key) <= high
-            _require(inside, f"must be {low:g} to {high:g}", f"synthesis.{key}")
+        """Check the side of the images, and that `diffusion` has a pipeline."""
         _require(
             self.image_size_px == 0 or 32 <= self.image_size_px <= 2048,
             "must be 0, or 32 to 2048 px",
@@ -192,15 +169,10 @@ class FewShotConfig:
 
     images: str = ""
     """Folder: DIR/<class>/* or, unlabelled, DIR/*; empty for none (zero-shot)."""
-    max_per_class: int = 16
+    max_per_class: Annotated[int, Ge(1)] = 16
     """More of a class are refused: that is no longer few."""
-    share: float = 0.2
+    share: Annotated[float, Interval(gt=0, lt=1)] = 0.2
     """Share of the training images that copies of the real pictures make up (ours)."""
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        _require(self.max_per_class >= 1, "must be 1 or more", "few_shot.max_per_class")
-        _require(0 < self.share < 1, "must be above 0, below 1", "few_shot.share")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -213,58 +185,38 @@ class DistillationConfig:
     """`pretrained`: start weights; `random`: none."""
     image_size_px: int = 0
     """Side of the student's input; 0 takes the student's own."""
-    num_steps: int = 200
+    num_steps: Annotated[int, Ge(1)] = 200
     """Optimiser steps, not epochs."""
-    batch_size: int = 96
+    batch_size: Annotated[int, Interval(ge=2, le=4096)] = 96
     """Views a step; each is labelled by the teacher."""
-    learning_rate: float = 0.0
+    learning_rate: Annotated[float, Ge(0)] = 0.0
     """AdamW's peak rate; 0 takes 3e-4 for pretrained students and 1e-3 for random ones."""
-    weight_decay: float = 0.02
+    weight_decay: Annotated[float, Ge(0)] = 0.02
     """On weights, not on biases and norms."""
-    num_warmup_steps: int = 50
+    num_warmup_steps: Annotated[int, Ge(0)] = 50
     """Linear rise to the peak, at most a quarter of the run; a half cosine follows."""
-    temperature: float = 3.0
+    temperature: Annotated[float, Gt(0)] = 3.0
     """Softens both distributions in the soft-target loss."""
-    soft_target_weight: float = 1.0
+    soft_target_weight: Annotated[float, Ge(0)] = 1.0
     """Weight of the soft-target loss."""
-    feature_weight: float = 4.0
+    feature_weight: Annotated[float, Ge(0)] = 4.0
     """Weight of the feature distance, 1 - cosine."""
-    style_probability: float = 0.5
+    style_probability: Annotated[float, Interval(ge=0, le=1)] = 0.5
     """Share of the views with a random style operation."""
     balanced_styles: bool = False
     """Whether the half of a batch that is even over classes is even over their styles too."""
-    hard_share: float = 0.0
+    hard_share: Annotated[float, Interval(ge=0, le=1)] = 0.0
     """Share of a batch drawn from the images with the largest feature distance so far; 0: none."""
-    ema_decay: float = 0.0
+    ema_decay: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Decay of the moving average of the weights, which is then what ships; 0 takes the last."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check the side of the student's input."""
         _require(
             self.image_size_px == 0 or 32 <= self.image_size_px <= 512,
-            "image size must be 32 to 512 px",
+            "must be 0, or 32 to 512 px",
             "distillation.image_size_px (--imgsz)",
         )
-        _require(self.num_steps >= 1, "must be 1 or more", "distillation.num_steps")
-        _require(
-            2 <= self.batch_size <= 4096,
-            "must be 2 to 4096",
-            "distillation.batch_size (--batch-size)",
-        )
-        _require(self.temperature > 0, "must be above 0", "distillation.temperature")
-        for key in (
-            "learning_rate",
-            "weight_decay",
-            "num_warmup_steps",
-            "soft_target_weight",
-            "feature_weight",
-        ):
-            _require(getattr(self, key) >= 0, "must not be negative", f"distillation.{key}")
-        _require(
-            0 <= self.style_probability <= 1, "must be 0 to 1", "distillation.style_probability"
-        )
-        _require(0 <= self.hard_share <= 1, "must be 0 to 1", "distillation.hard_share")
-        _require(0 <= self.ema_decay < 1, "must be 0 to below 1", "distillation.ema_decay")
 
     @property
     def peak_learning_rate(self) -> float:
@@ -280,54 +232,43 @@ class ExportConfig:
     """A target's name, `orin-nano-8gb@jp6.2`, or an alias; see `targets list`."""
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
     """`auto`: the best that the target computes in."""
-    batch: tuple[int, ...] = (1,)
+    batch: Annotated[tuple[Annotated[int, Interval(ge=1, le=4096)], ...], Len(1)] = (1,)
     """One number: static batch; several: smallest, usual and largest of a dynamic one."""
     opset: int = 0
     """ONNX opset; 0 takes the target's."""
-    calibration_size: int = 512
+    calibration_size: Annotated[int, Interval(ge=1, le=100_000)] = 512
     """Surrogate images that set the activation ranges."""
     calibration_data: str = ""
     """Folder of real pictures to calibrate with instead; empty takes the surrogate images."""
     calibration_method: Literal["mse", "minmax", "entropy", "percentile"] = "mse"
     """How ranges follow from what was seen."""
-    percentile: float = 99.99
+    percentile: Annotated[float, Interval(gt=90, le=100)] = 99.99
     """Share of values inside the range, in percent, for `percentile`."""
-    max_drop: float = 0.01
+    max_drop: Annotated[float, Interval(ge=0, le=1)] = 0.01
     """Largest accuracy loss on the worst domain, absolute; more fails the gate."""
     repair: bool = True
     """Put layers back to float, then fine-tune, when INT8 misses the gate."""
-    num_threads: int = 0
+    num_threads: Annotated[int, Ge(0)] = 0
     """Threads of latency measurements; 0 takes all cores."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
-        _require(
-            bool(self.batch) and all(1 <= b <= 4096 for b in self.batch),
-            "batch sizes must be 1 to 4096",
-            "export.batch (--batch)",
-        )
+        """Check the opset."""
         _require(
             self.opset == 0 or 13 <= self.opset <= 25,
-            "opset must be 13 to 25",
+            "must be 0, or 13 to 25",
             "export.opset (--opset)",
         )
-        _require(
-            1 <= self.calibration_size <= 100_000,
-            "must be 1 to 100000",
-            "export.calibration_size (--calib-size)",
-        )
-        _require(90 < self.percentile <= 100, "must be above 90, to 100", "export.percentile")
-        _require(0 <= self.max_drop <= 1, "must be 0 to 1", "export.max_drop (--max-drop)")
-        _require(self.num_threads >= 0, "must not be negative", "export.num_threads")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PipelineConfig:
     """Every setting of a run."""
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}  # holds for the sections too
+
     classes: str = ""
     """Path of the class list."""
-    seed: int = 0
+    seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
     """Every random number follows from it."""
     device: str = "cpu"
     """Torch device of the whole run."""
@@ -339,11 +280,3 @@ class PipelineConfig:
     few_shot: FewShotConfig = field(default_factory=FewShotConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        _require(0 <= self.seed < 2**63, "must be 0 to 2^63 - 1", "seed (--seed)")
-
-
-MINI = "mini"
-MINI_BACKBONE = "efficientnet_lite1_slim"

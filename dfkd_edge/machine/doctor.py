@@ -78,8 +78,8 @@ def _machine(root: Path) -> Iterator[Check]:
     found = f"{facts.get('board', 'Jetson')}, L4T {facts['l4t']}, JetPack {jetpack or 'unknown'}"
     yield Check("jetson", "ok" if jetpack else "warning", found, advice)
     state = device.state(root)
-    if state.get("power_mode"):
-        yield Check("power mode", "note", state["power_mode"], "nvpmodel -q shows all of them")
+    if state.power_mode:
+        yield Check("power mode", "note", state.power_mode, "nvpmodel -q shows all of them")
     if caveats := device.caveats(state, state):
         advice = "sudo jetson_clocks fixes them while you measure"
         yield Check("clocks", "note", "; ".join(caveats), advice)

@@ -5,14 +5,15 @@ Importing torch, open_clip and timm takes seconds; a wrong name is refused befor
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
-from dfkd_edge.config.settings import MINI, MINI_BACKBONE
-from dfkd_edge.errors import ConfigError
+from dfkd_edge.config.settings import MINI
+from dfkd_edge.errors import ConfigError, did_you_mean
+
+MINI_BACKBONE = "efficientnet_lite1_slim"
+"""Network of the embedded student, which `students` registers in timm: no file of timm has it."""
 
 
 def require_teacher(name: str) -> None:
@@ -45,10 +46,7 @@ def _package(name: str) -> Path:
     return Path(spec.origin).parent if spec and spec.origin else Path()
 
 
-def _require(what: str, name: str, known: Iterable[str], else_: str) -> None:
-    names = list(known)
-    if name in names:
-        return
-    near = difflib.get_close_matches(name, names, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"use '{MINI}' or {else_}"
-    raise ConfigError(f"unknown {what} '{name}'", where=f"--{what}", hint=hint)
+def _require(what: str, name: str, known: list[str], else_: str) -> None:
+    if name not in known:
+        hint = did_you_mean(name, known, f"use '{MINI}' or {else_}", num_names=3)
+        raise ConfigError(f"unknown {what} '{name}'", where=f"--{what}", hint=hint)

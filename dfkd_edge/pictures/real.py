@@ -82,10 +82,9 @@ def _pictures_of(root: Path, class_names: tuple[str, ...]) -> dict[Path, int | N
     """Map each picture to its class; without class folders, each one in the folder to None."""
     with faults_as_errors():
         labelled: dict[Path, int | None] = {
-            file: folder.label
-            for folder in read_layout(root, class_names).folders
-            if folder.label is not None
-            for file in pictures_in(folder.path)
+            file: label
+            for domain in read_layout(root, class_names).domains
+            for file, label in zip(domain.files, domain.labels, strict=True)
         }
         return labelled or dict.fromkeys(pictures_in(root))
 

@@ -10,25 +10,27 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from dfkd_edge.runtime import bundle_files, device, golden, preprocess
-from dfkd_edge.runtime.caveats import graph_notes, time_caveats, why_no_target, why_not_target
+from dfkd_edge.runtime.caveats import graph_notes, time_caveats, why_not_target
 from dfkd_edge.runtime.counting import counted
-from dfkd_edge.runtime.device_result import MARKER, score_lines, verdict, why_kept, write_result
+from dfkd_edge.runtime.device_result import CheckResult, ModelResult, PreprocessResult
 from dfkd_edge.runtime.faults import Fault, LackingFault, ProofFault, UsageFault
-from dfkd_edge.runtime.labelled_folders import LabelledFolder, find_pictures, score_folder
+from dfkd_edge.runtime.folder_layouts import LabelledFolder, find_pictures
 from dfkd_edge.runtime.printer import Printer
+from dfkd_edge.runtime.scoring import FolderScore, score_folder
 from dfkd_edge.runtime.session import Session, SessionRequest
 from dfkd_edge.runtime.sessions import BACKENDS, model_input, open_session
-from dfkd_edge.runtime.timing import TimingRequest, measure, parse_percentiles
+from dfkd_edge.runtime.timing import DeviceLatency, TimingRequest, measure, parse_percentiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 MAX_FRAME_BYTES = 256 << 20
 
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fault.exit_code
     printer = Printer(options.quiet, options.json)
     try:
-        result, faults = check_bundle(options, printer)
+        result = BundleCheck(options, printer).run()
         _keep_result(result, options, printer)
     except Fault as fault:
         printer.fault(fault)
@@ -51,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         printer.warn("stopped")
         return 130
     if options.json:
-        sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
-    return faults[0].exit_code if faults else 0
+        sys.stdout.write(json.dumps(result.to_json(), ensure_ascii=False) + "\n")
+    return result.faults[0].exit_code if result.faults else 0
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -98,120 +100,184 @@ def _percentiles(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError("numbers from 0 to 100, such as 50,90,99") from error
 
 
-def check_bundle(
-    options: argparse.Namespace, printer: Printer
-) -> tuple[dict[str, Any], list[Fault]]:
-    """Do all checks; faults are told at once and returned.
+class BundleCheck:
+    """One check of a bundle: what it finds wrong is printed at once, collected, and goes on."""
 
-    Raises:
-        Fault: the bundle is damaged or cannot be loaded, so that nothing else can be done.
-        UsageFault: --data holds no picture of any class.
-    """
-    bundle = _open(options.bundle, printer)
-    folder = find_pictures(options.data, bundle.classes) if options.data else None
-    if folder:
-        printer.say(f"{counted(len(folder.pictures), 'picture')} to score: {folder.description}")
-    faults: list[Fault] = []
-    result: dict[str, Any] = {
-        "marker": MARKER,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "bundle": {
-            "target": bundle.manifest.target,
-            "version": bundle.manifest.version,
-            "precision": bundle.precision,
-            "status": bundle.manifest.status,
-            "manifest_sha256": bundle.sha256,
-        },
-        "device": device.describe(),
-        "models": {},
-    }
-    if bundle.manifest.status != "passed":
-        _keep(
-            ProofFault("the host marked this bundle failed", bundle_files.VALIDATION),
-            faults,
-            printer,
+    def __init__(self, options: argparse.Namespace, printer: Printer) -> None:
+        """Verify the bundle and find the pictures.
+
+        Raises:
+            Fault: the bundle is damaged, so that nothing else can be done.
+            UsageFault: there is no bundle, or --data holds no picture of any class.
+        """
+        self.options, self.printer = options, printer
+        self.bundle = self._open()
+        self.folder = find_pictures(options.data, self.bundle.classes) if options.data else None
+        self.result = CheckResult(self.bundle)
+        if self.folder:
+            num = counted(self.folder.num_pictures, "picture")
+            printer.say(f"{num} to score: {self.folder.description}")
+
+    def _open(self) -> bundle_files.Bundle:
+        bundle = bundle_files.read_bundle(self.options.bundle)
+        manifest = bundle.manifest
+        damage = bundle_files.damaged_files(bundle.folder, manifest)
+        for fault in damage[:-1]:
+            self.printer.fault(fault)
+        if damage:
+            raise damage[-1]
+        self.printer.say(
+            f"bundle for {manifest.target}, {manifest.precision}, "
+            f"{len(manifest.classes)} classes: {len(manifest.files)} files verified"
         )
-    result["preprocess"] = _check_preprocess(bundle, options.frame, faults, printer)
-    precisions = bundle.precisions if options.precision == "all" else (options.precision,)
-    for precision in precisions:
-        name = precision or bundle.precision
+        return bundle
+
+    def run(self) -> CheckResult:
+        """Check the preprocessing and every model that was asked for."""
+        if self.bundle.manifest.status != "passed":
+            self._keep(ProofFault("the host marked this bundle failed", bundle_files.VALIDATION))
+        self.result.preprocess = self._check_preprocess()
+        asked = self.options.precision or self.bundle.precision
+        for precision in self.bundle.precisions if asked == "all" else (asked,):
+            try:
+                self.result.models[precision] = self._check_model(precision)
+            except Fault as fault:
+                self._keep(fault)
+        return self.result
+
+    def _keep(self, fault: Fault) -> None:
+        self.result.faults.append(fault)
+        self.printer.fault(fault)
+
+    def _check_preprocess(self) -> PreprocessResult:
+        """Judge what Pillow, or the user's own pipeline, makes of the test card here."""
+        frame, side_px = self.options.frame, self.bundle.side_px
+        expected_SSC = self.bundle.golden().get("test_card")
+        if expected_SSC is None:
+            return PreprocessResult(reason="golden.npz holds no test card")
         try:
-            result["models"][name] = _check_model(bundle, name, folder, options, faults, printer)
+            if frame:
+                seen = _load_frame(frame)
+            else:
+                seen = preprocess.read_picture(self.bundle.folder / "test_card.png", side_px)
+        except LackingFault as fault:
+            self.printer.say(f"preprocessing not checked: {fault}")
+            return PreprocessResult(reason=str(fault))
         except Fault as fault:
-            _keep(fault, faults, printer)
-    result["faults"] = [str(fault) for fault in faults]
-    result["passed"] = not faults
-    reasons = [model["not_target"] for model in result["models"].values()]
-    beside = reasons or [why_no_target(bundle.manifest.machine)]
-    result["not_target"] = beside[0] if all(beside) else ""
-    return result, faults
+            self._keep(fault)
+            return PreprocessResult(reason=str(fault))
+        by = str(frame) if frame else "Pillow"
+        cause = preprocess.name_fault(seen, preprocess.test_card(side_px), expected_SSC)
+        if cause:
+            what = f"preprocessing differs from training: {cause}"
+            where = str(frame or "test_card.png")
+            self._keep(ProofFault(what, where, "preprocess.json is the contract"))
+        else:
+            self.printer.say(f"preprocessing as in training (test card, {by})")
+        return PreprocessResult(by, cause)
+
+    def _check_model(self, precision: str) -> ModelResult:
+        bundle, options, manifest = self.bundle, self.options, self.bundle.manifest
+        request = SessionRequest(
+            bundle.model_path(precision),
+            precision,
+            options.backend,
+            options.threads,
+            bundle.batch,
+            options.cache,
+            manifest.int8_full_range,
+            manifest.use_dla,
+        )
+        memory_before_mib = device.peak_memory_mib()
+        session = open_session(request, self.printer.say)
+        is_onnx = session.backend == "onnxruntime"
+        notes = graph_notes(bundle.precision, manifest.models) if is_onnx else []
+        not_target = why_not_target(manifest, session.backend)
+        for note in filter(None, (*notes, not_target)):
+            self.printer.say(f"note: {note}")
+        result = ModelResult(
+            memory_before_mib=memory_before_mib,
+            backend=session.backend,
+            version=session.version,
+            settings=session.settings,
+            notes=notes,
+            not_target=not_target,
+            size_bytes=session.size_bytes,
+            golden=self._check_golden(session, precision),
+            latency=self._measure(session, precision) if options.duration > 0 else None,
+            data=self._score(session, self.folder) if self.folder else None,
+        )
+        session.close()
+        return result
+
+    def _check_golden(self, session: Session, precision: str) -> golden.GoldenResult:
+        limits = self.bundle.manifest.tolerance.get(precision, golden.TOLERANCE["int8"])
+        result = golden.check_golden(session, self.bundle.golden(), precision, limits)
+        figures = (
+            f"{result.num_images} golden images, logits off by {result.relative:.4f} of their "
+            f"deviation ({limits['relative']:g} allowed), same class {result.agreement:.3f}"
+        )
+        if result.passed:
+            self.printer.say(f"{precision} on {session.backend} {session.version}: {figures}")
+        else:
+            what = f"{precision} does not give the golden logits: {figures}"
+            self._keep(ProofFault(what, session.backend, result.cause))
+        return result
+
+    def _measure(self, session: Session, precision: str) -> DeviceLatency:
+        options, manifest, printer = self.options, self.bundle.manifest, self.printer
+        images = model_input(self.bundle.side_px, self.bundle.batch[0])
+        before = device.state()
+        request = TimingRequest(options.warmup, options.duration, options.percentile)
+        total_s = request.warmup_ms / 1e3 + request.duration_s
+        warmup = f"{request.warmup_ms:g} ms of warm-up"
+        printer.say(f"timing {precision} for {request.duration_s:g} s after {warmup}")
+        latency = measure(
+            lambda: session.run(images),
+            len(images),
+            request,
+            lambda seconds: printer.tick(f"timing {precision}: {seconds:.0f} of {total_s:.0f} s"),
+        )
+        after = device.state()
+        caveats = [*device.caveats(before, after), *latency.caveats]
+        if precision in manifest.models:
+            in_float = bool(session.settings.get("int8_in_float"))
+            caveats[:0] = time_caveats(precision, session.backend, manifest.backend, in_float)
+        shown = ", ".join(f"{name} {value:.3f} ms" for name, value in latency.percentile_ms.items())
+        mode = f", power mode {after.power_mode}" if after.power_mode else ""
+        printer.say(f"latency {shown}, {latency.throughput_per_s:.1f} images/s{mode}")
+        for caveat in caveats:
+            printer.say(f"note: {caveat}")
+        return DeviceLatency(
+            **vars(latency),
+            state=after.to_json(),
+            doubts=caveats,
+            peak_memory_mib=device.peak_memory_mib(),
+        )
+
+    def _score(self, session: Session, folder: LabelledFolder) -> FolderScore | None:
+        try:
+            score = score_folder(session, folder, self.bundle, self.printer.tick)
+        except Fault as fault:
+            self._keep(fault)
+            return None
+        for line in score.lines():
+            self.printer.say(line)
+        return score
 
 
-def _keep_result(result: dict[str, Any], options: argparse.Namespace, printer: Printer) -> None:
+def _keep_result(result: CheckResult, options: argparse.Namespace, printer: Printer) -> None:
     path: Path = options.output or options.bundle / bundle_files.DEVICE_RESULT
-    kept = "" if options.output else why_kept(result, path)
+    kept = "" if options.output else result.why_kept(path)
     if kept:
-        printer.say(verdict(result))
+        printer.say(result.verdict)
         printer.warn(kept)  # with --quiet too: what lies there is not of this run
     else:
-        write_result(result, path)
-        printer.say(f"{verdict(result)}, written to {path}")
+        result.write(path)
+        printer.say(f"{result.verdict}, written to {path}")
 
 
-def _open(folder: Path, printer: Printer) -> bundle_files.Bundle:
-    bundle = bundle_files.read_bundle(folder)
-    damage = bundle_files.damaged_files(folder, bundle.manifest)
-    for fault in damage[:-1]:
-        printer.fault(fault)
-    if damage:
-        raise damage[-1]
-    printer.say(
-        f"bundle for {bundle.manifest.target}, {bundle.precision}, "
-        f"{len(bundle.classes)} classes: {len(bundle.manifest.files)} files verified"
-    )
-    return bundle
-
-
-def _keep(fault: Fault, faults: list[Fault], printer: Printer) -> None:
-    faults.append(fault)
-    printer.fault(fault)
-
-
-def _check_preprocess(
-    bundle: bundle_files.Bundle, frame: Path | None, faults: list[Fault], printer: Printer
-) -> dict[str, Any]:
-    """Make the model's input of the test card with this machine's Pillow, or take the user's."""
-    expected_SSC = bundle.golden().get("test_card")
-    if expected_SSC is None:
-        return {"checked": False, "reason": "golden.npz holds no test card"}
-    card_HWC = preprocess.test_card(bundle.side_px)
-    found = {"checked": True, "by": str(frame) if frame else "Pillow"}
-    try:
-        if frame:
-            seen: Any = _load_frame(frame)
-        else:
-            seen = preprocess.read_picture(bundle.folder / "test_card.png", bundle.side_px)
-    except LackingFault as fault:
-        printer.say(f"preprocessing not checked: {fault}")
-        return {"checked": False, "reason": str(fault)}
-    except Fault as fault:
-        _keep(fault, faults, printer)
-        return {"checked": False, "reason": str(fault)}
-    cause = preprocess.name_fault(seen, card_HWC, expected_SSC)
-    if cause:
-        where = str(frame or "test_card.png")
-        hint = "preprocess.json is the contract"
-        _keep(
-            ProofFault(f"preprocessing differs from training: {cause}", where, hint),
-            faults,
-            printer,
-        )
-    else:
-        printer.say(f"preprocessing as in training (test card, {found['by']})")
-    return {**found, "cause": cause}
-
-
-def _load_frame(path: Path) -> Any:
+def _load_frame(path: Path) -> NDArray[Any]:
     try:
         if path.stat().st_size > MAX_FRAME_BYTES:
             raise UsageFault("file is too large for one frame", f"--frame {path}")
@@ -221,114 +287,3 @@ def _load_frame(path: Path) -> Any:
     if not isinstance(frame, np.ndarray) or frame.dtype.kind not in "uif":
         raise UsageFault("no array of numbers", f"--frame {path}")
     return frame
-
-
-def _check_model(
-    bundle: bundle_files.Bundle,
-    precision: str,
-    folder: LabelledFolder | None,
-    options: argparse.Namespace,
-    faults: list[Fault],
-    printer: Printer,
-) -> dict[str, Any]:
-    request = SessionRequest(
-        bundle.model_path(precision),
-        precision,
-        options.backend,
-        options.threads,
-        bundle.batch,
-        options.cache,
-        bundle.manifest.int8_full_range,
-        bundle.manifest.use_dla,
-    )
-    memory_before_mib = device.peak_memory_mib()
-    session = open_session(request, printer.say)
-    notes = []
-    if session.backend == "onnxruntime":
-        notes += graph_notes(bundle.precision, bundle.manifest.models)
-    not_target = why_not_target(bundle.manifest, session.backend)
-    for note in (*notes, not_target):
-        if note:
-            printer.say(f"note: {note}")
-    found: dict[str, Any] = {
-        "memory_before_mib": memory_before_mib,
-        "backend": session.backend,
-        "version": session.version,
-        "settings": session.settings,
-        "notes": notes,
-        "not_target": not_target,
-        "size_bytes": session.size_bytes,
-        "golden": _check_golden(session, bundle, precision, faults, printer),
-    }
-    if options.duration > 0:
-        found["latency"] = _measure(session, bundle, precision, options, printer)
-    if folder:
-        try:
-            found["data"] = score_folder(session, folder, bundle, printer.tick).as_dict()
-            for line in score_lines(found["data"]):
-                printer.say(line)
-        except Fault as fault:
-            _keep(fault, faults, printer)
-    session.close()
-    return found
-
-
-def _check_golden(
-    session: Session,
-    bundle: bundle_files.Bundle,
-    precision: str,
-    faults: list[Fault],
-    printer: Printer,
-) -> dict[str, Any]:
-    stated = bundle.manifest.tolerance.get(precision, golden.TOLERANCE["int8"])
-    result = golden.check_golden(session, bundle.golden(), precision, stated)
-    figures = (
-        f"{result.num_images} golden images, logits off by {result.relative:.4f} of their "
-        f"deviation ({stated['relative']:g} allowed), same class {result.agreement:.3f}"
-    )
-    if result.passed:
-        printer.say(f"{precision} on {session.backend} {session.version}: {figures}")
-    else:
-        fault = ProofFault(
-            f"{precision} does not give the golden logits: {figures}", session.backend, result.cause
-        )
-        _keep(fault, faults, printer)
-    return result.as_dict()
-
-
-def _measure(
-    session: Session,
-    bundle: bundle_files.Bundle,
-    precision: str,
-    options: argparse.Namespace,
-    printer: Printer,
-) -> dict[str, Any]:
-    images = model_input(bundle.side_px, bundle.batch[0])
-    before = device.state()
-    request = TimingRequest(options.warmup, options.duration, options.percentile)
-    total_s = request.warmup_ms / 1e3 + request.duration_s
-    warmup = f"{request.warmup_ms:g} ms of warm-up"
-    printer.say(f"timing {precision} for {request.duration_s:g} s after {warmup}")
-    latency = measure(
-        lambda: session.run(images),
-        len(images),
-        request,
-        lambda seconds: printer.tick(f"timing {precision}: {seconds:.0f} of {total_s:.0f} s"),
-    )
-    after = device.state()
-    caveats = [*device.caveats(before, after), *latency.caveats]
-    if precision in bundle.manifest.models:
-        in_float = bool(session.settings.get("int8_in_float"))
-        graph_for = bundle.manifest.backend
-        caveats[:0] = time_caveats(precision, session.backend, graph_for, in_float)
-    shown = ", ".join(f"{name} {value:.3f} ms" for name, value in latency.percentile_ms.items())
-    mode = f", power mode {after['power_mode']}" if after.get("power_mode") else ""
-    printer.say(f"latency {shown}, {latency.throughput_per_s:.1f} images/s{mode}")
-    for caveat in caveats:
-        printer.say(f"note: {caveat}")
-    return {
-        **latency.as_dict(),
-        "state": after,
-        "doubts": caveats,
-        "peak_memory_mib": device.peak_memory_mib(),
-    }

@@ -10,8 +10,8 @@ import os
 import platform
 import re
 import subprocess
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 JETPACKS = {
     "32.6": "4.6",
@@ -56,14 +56,37 @@ def machine_name() -> str:
     return SPELLINGS.get(name.lower(), name)
 
 
-def describe(root: Path = Path("/")) -> dict[str, Any]:
-    """Tell what machine this is.
+@dataclass(frozen=True)
+class State:
+    """Clocks, power and heat at one moment; empty or 0 where it cannot be read."""
+
+    power_mode: str = ""
+    """Of nvpmodel, such as `MAXN`."""
+    cpu_mhz: int = 0
+    """Of the fastest core."""
+    cpu_max_mhz: int = 0
+    governor: str = ""
+    """What sets the CPU's clock."""
+    gpu_mhz: int = 0
+    gpu_max_mhz: int = 0
+    temperature_c: dict[str, float] = field(default_factory=dict)
+    """By thermal zone."""
+    power_mw: dict[str, int] = field(default_factory=dict)
+    """By rail."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return what could be read."""
+        return {key: value for key, value in asdict(self).items() if value}
+
+
+def describe(root: Path = Path("/")) -> dict[str, str | int]:
+    """Tell what machine this is; what cannot be read is left out.
 
     Args:
         root: where /proc, /sys and /etc lie.
     """
     l4t = read_l4t(root)
-    facts: dict[str, Any] = {
+    facts: dict[str, str | int] = {
         "machine": machine_name(),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -77,31 +100,30 @@ def describe(root: Path = Path("/")) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if value}
 
 
-def state(root: Path = Path("/")) -> dict[str, Any]:
+def state(root: Path = Path("/")) -> State:
     """Read clocks, governor, temperatures, power and power mode as they are now."""
-    facts: dict[str, Any] = {
-        "power_mode": _power_mode() if root == Path("/") else None,
-        "cpu_mhz": _cpu_mhz(root, "scaling_cur_freq"),
-        "cpu_max_mhz": _cpu_mhz(root, "cpuinfo_max_freq"),
-        "governor": _text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "gpu_mhz": _gpu_mhz(root, "cur_freq"),
-        "gpu_max_mhz": _gpu_mhz(root, "max_freq"),
-        "temperature_c": _temperatures(root),
-        "power_mw": _power_mw(root),
-    }
-    return {key: value for key, value in facts.items() if value}
+    return State(
+        power_mode=_power_mode() if root == Path("/") else "",
+        cpu_mhz=_cpu_mhz(root, "scaling_cur_freq"),
+        cpu_max_mhz=_cpu_mhz(root, "cpuinfo_max_freq"),
+        governor=_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        gpu_mhz=_gpu_mhz(root, "cur_freq"),
+        gpu_max_mhz=_gpu_mhz(root, "max_freq"),
+        temperature_c=_temperatures(root),
+        power_mw=_power_mw(root),
+    )
 
 
-def caveats(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+def caveats(before: State, after: State) -> list[str]:
     """Say why latencies between two states may not be repeatable."""
     lines = []
-    for unit in ("cpu", "gpu"):
-        now, top = after.get(f"{unit}_mhz"), after.get(f"{unit}_max_mhz")
-        if now and top and now < 0.95 * top:
-            lines.append(f"{unit.upper()} was at {now} of {top} MHz: clocks are not fixed")
-    if before.get("power_mode") != after.get("power_mode"):
+    clocks = {"CPU": (after.cpu_mhz, after.cpu_max_mhz), "GPU": (after.gpu_mhz, after.gpu_max_mhz)}
+    for unit, (now, top) in clocks.items():
+        if 0 < now < 0.95 * top:
+            lines.append(f"{unit} was at {now} of {top} MHz: clocks are not fixed")
+    if before.power_mode != after.power_mode:
         lines.append("the power mode changed during the measurement")
-    hottest = max(after.get("temperature_c", {}).values(), default=0)
+    hottest = max(after.temperature_c.values(), default=0)
     if hottest >= 85:
         lines.append(f"{hottest:.0f} C: the chip may be throttling")
     return lines

@@ -3,61 +3,136 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from dfkd_edge.runtime.bundle_files import read_json, write_atomically
+from dfkd_edge.runtime import device
+from dfkd_edge.runtime.bundle_files import Bundle, read_json, write_atomically
+from dfkd_edge.runtime.caveats import why_no_target
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.faults import Fault, LackingFault
-from dfkd_edge.runtime.share_interval import (
-    TOO_FEW_WITHIN,
-    interval_text,
-    is_too_wide,
-    mean_interval,
-)
+
+if TYPE_CHECKING:
+    from dfkd_edge.runtime.golden import GoldenResult
+    from dfkd_edge.runtime.scoring import FolderScore
+    from dfkd_edge.runtime.timing import DeviceLatency
 
 MARKER = "dfkd-edge device result"
 
 
-def verdict(result: dict[str, Any]) -> str:
-    """Say whether a check passed, and whether it ran beside the target."""
-    faults = result["faults"]
-    passed = f"not passed: {counted(len(faults), 'fault')}" if faults else "passed"
-    return passed + (f" ({result['not_target']})" if result["not_target"] else "")
+@dataclass(frozen=True)
+class PreprocessResult:
+    """Whether pictures are prepared here as for the training."""
+
+    by: str = ""
+    """What made the model's input of the test card: `Pillow`, or the user's file."""
+    cause: str = ""
+    """What differs; empty where nothing does."""
+    reason: str = ""
+    """Why it was not tried; empty where it was."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return what result.json holds."""
+        if self.reason:
+            return {"checked": False, "reason": self.reason}
+        return {"checked": True, "by": self.by, "cause": self.cause}
 
 
-def score_lines(score: dict[str, Any]) -> Iterator[str]:
-    """Say how a model does on labelled pictures, in the words and percents of `dfkd-edge check`.
+@dataclass(frozen=True)
+class ModelResult:
+    """What a check found of one model."""
 
-    The mean over domains, which the host's verdict states, comes last where there are several.
-    """
-    yield from (f"note: {line}" for line in score["skipped"])
-    figures, num_pictures = [], 0
-    for name, domain in score["domains"].items():
-        low, high = domain["top1_interval"]
-        figures.append((domain["top1"], low, high))
-        num_pictures += domain["num_images"]
-        sure = domain["top1_answered"]
-        right = "" if sure is None else f", of these {100 * sure:.1f}% right"
-        answered = f"; {100 * domain['answered']:.1f}% answered{right}"
-        yield _top1_text(name, *figures[-1], domain["num_images"]) + answered
-    if len(figures) > 1:
-        yield _top1_text("mean", *mean_interval(figures), num_pictures)
+    memory_before_mib: float
+    """Peak memory of the process before the model was loaded."""
+    backend: str
+    version: str
+    """Of the backend."""
+    settings: dict[str, object]
+    """As Session.settings."""
+    notes: list[str]
+    """How the graph differs from the bundle's precision, a sentence each."""
+    not_target: str
+    """Why this run is not one on the target; empty where it is."""
+    size_bytes: int
+    """Of the file that runs."""
+    golden: GoldenResult
+    latency: DeviceLatency | None
+    """None where none was asked for."""
+    data: FolderScore | None
+    """None without labelled pictures."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return what result.json holds."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
-def _top1_text(name: str, top1: float, low: float, high: float, num_pictures: int) -> str:
-    few = f": {TOO_FEW_WITHIN}" if is_too_wide(low, high) else ""
-    figure = f"{name}: {100 * top1:.1f}% top-1, {interval_text(low, high)}"
-    return f"{figure}, on {counted(num_pictures, 'picture')}{few}"
+@dataclass
+class CheckResult:
+    """What a check found; it grows while the check runs."""
 
+    bundle: Bundle
+    preprocess: PreprocessResult = field(default_factory=PreprocessResult)
+    models: dict[str, ModelResult] = field(default_factory=dict)
+    """By precision."""
+    faults: list[Fault] = field(default_factory=list)
+    time: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    """Of the start, in UTC."""
 
-def why_kept(result: dict[str, Any], path: Path) -> str:
-    """Say why an earlier result of the bundle is not replaced by one that holds no model."""
-    if result["models"] or not _holds_model(path, result["bundle"]["manifest_sha256"]):
-        return ""
-    what = "no model was run, so the earlier result stays as it is"
-    return f"{what} ({path}): name another file with --output"
+    @property
+    def not_target(self) -> str:
+        """Why no model ran as on the target; empty where one did."""
+        reasons = [model.not_target for model in self.models.values()]
+        reasons = reasons or [why_no_target(self.bundle.manifest.machine)]
+        return reasons[0] if all(reasons) else ""
+
+    @property
+    def verdict(self) -> str:
+        """Say whether the check passed, and whether it ran beside the target."""
+        passed = f"not passed: {counted(len(self.faults), 'fault')}" if self.faults else "passed"
+        return passed + (f" ({self.not_target})" if self.not_target else "")
+
+    def to_json(self) -> dict[str, object]:
+        """Return what result.json holds."""
+        manifest = self.bundle.manifest
+        return {
+            "marker": MARKER,
+            "time": self.time,
+            "bundle": {
+                "target": manifest.target,
+                "version": manifest.version,
+                "precision": manifest.precision,
+                "status": manifest.status,
+                "manifest_sha256": self.bundle.sha256,
+            },
+            "device": device.describe(),
+            "models": {name: model.to_json() for name, model in self.models.items()},
+            "preprocess": self.preprocess.to_json(),
+            "faults": [str(fault) for fault in self.faults],
+            "passed": not self.faults,
+            "not_target": self.not_target,
+        }
+
+    def why_kept(self, path: Path) -> str:
+        """Say why an earlier result of the bundle is not replaced by one that holds no model."""
+        if self.models or not _holds_model(path, self.bundle.sha256):
+            return ""
+        what = "no model was run, so the earlier result stays as it is"
+        return f"{what} ({path}): name another file with --output"
+
+    def write(self, path: Path) -> None:
+        """Write the result whole.
+
+        Raises:
+            LackingFault: the disk is full or not writable.
+        """
+        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+        try:
+            write_atomically(path, text.encode("utf-8"))
+        except OSError as error:
+            what = f"result cannot be written: {error.strerror}"
+            raise LackingFault(what, str(path), "name a file with --output") from error
 
 
 def _holds_model(path: Path, manifest_sha256: str) -> bool:
@@ -73,18 +148,3 @@ def _holds_model(path: Path, manifest_sha256: str) -> bool:
         and isinstance(bundle, dict)
         and bundle.get("manifest_sha256") == manifest_sha256
     )
-
-
-def write_result(result: dict[str, Any], path: Path) -> None:
-    """Write a result whole.
-
-    Raises:
-        LackingFault: the disk is full or not writable.
-    """
-    text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
-    try:
-        write_atomically(path, text.encode("utf-8"))
-    except OSError as error:
-        raise LackingFault(
-            f"result cannot be written: {error.strerror}", str(path), "name a file with --output"
-        ) from error

@@ -115,7 +115,7 @@ class EngineSession:
             Fault: the engine has other inputs or outputs than ours.
         """
         self.version, self.size_bytes = key.tensorrt, size_bytes
-        self.settings: dict[str, Any] = {
+        self.settings: dict[str, object] = {
             "sm": key.sm,
             "jetpack": key.jetpack,
             "engine": key.digest(),

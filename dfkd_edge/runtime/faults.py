@@ -3,7 +3,8 @@
 Fault             exit code 1   a file of the bundle is missing, cut short or changed
 ├── UsageFault    exit code 2   the request itself cannot be met
 ├── ProofFault    exit code 3   the model does not give what the host recorded
-└── LackingFault  exit code 4   TensorRT, onnxruntime, Pillow, memory or space is not there
+├── LackingFault  exit code 4   TensorRT, onnxruntime, Pillow, memory or space is not there
+└── PictureFault  exit code 1   a picture cannot be read; others may be
 """
 
 from __future__ import annotations
@@ -44,3 +45,7 @@ class LackingFault(Fault):
     """This machine lacks something."""
 
     exit_code = 4
+
+
+class PictureFault(Fault):
+    """A picture cannot be read."""

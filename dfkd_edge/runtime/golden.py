@@ -5,7 +5,7 @@ Shape suffixes: N images, H rows, W columns, C = 3 channels, K classes.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,10 +41,6 @@ class GoldenResult:
     passed: bool
     cause: str = ""
     """The likely cause of a mismatch."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return asdict(self)
 
 
 def golden_key(golden: dict[str, NDArray[Any]], precision: str) -> str:
@@ -90,7 +86,7 @@ def check_golden(
     cause = _input_cause(session, images_NHWC, wanted_NK, tolerance) or _output_cause(
         logits_NK, wanted_NK, session.backend
     )
-    return GoldenResult(**{**asdict(result), "cause": cause})
+    return replace(result, cause=cause)
 
 
 def _input_cause(

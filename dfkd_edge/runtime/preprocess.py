@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfkd_edge.runtime.faults import Fault, LackingFault
+from dfkd_edge.runtime.faults import LackingFault, PictureFault
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +56,7 @@ def read_picture(path: Path, side_px: int) -> NDArray[np.uint8]:
 
     Raises:
         LackingFault: Pillow is not installed.
-        Fault: the picture cannot be read.
+        PictureFault: it cannot be read.
     """
     image_module = _pillow()
     try:
@@ -71,7 +71,7 @@ def read_picture(path: Path, side_px: int) -> NDArray[np.uint8]:
         struct.error,
         image_module.DecompressionBombError,
     ) as error:
-        raise Fault("picture cannot be read", str(path), "remove or mend it") from error
+        raise PictureFault("picture cannot be read", str(path), "remove or mend it") from error
 
 
 def resized(picture: Any, side_px: int) -> NDArray[np.uint8]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class Session(Protocol):
     """`tensorrt` or `onnxruntime`."""
     version: str
     """Version of the backend."""
-    settings: dict[str, Any]
+    settings: dict[str, object]
     """Threads, provider, engine flags: what a latency depends on."""
     size_bytes: int
     """Of the file that runs: the graph or the engine."""

@@ -85,7 +85,7 @@ class OnnxSession:
             ) from error
         self.version = str(onnxruntime.__version__)
         self.size_bytes = request.model.stat().st_size
-        self.settings = {
+        self.settings: dict[str, object] = {
             "provider": "CPUExecutionProvider",
             "threads": request.num_threads or num_cores(),
             "int8_in_float": in_float,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -50,9 +49,17 @@ class Latency:
             return []
         return [f"unsteady: deviation is {self.variation:.2f} of the mean"]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return asdict(self)
+
+@dataclass(frozen=True)
+class DeviceLatency(Latency):
+    """A latency with the conditions it was measured under, for result.json."""
+
+    state: dict[str, object]
+    """As device.State."""
+    doubts: list[str]
+    """Why the time may not be repeatable, or says nothing of the precision: a sentence each."""
+    peak_memory_mib: float
+    """Of the whole process."""
 
 
 def measure(

@@ -12,7 +12,7 @@ from dfkd_edge.files import atomic_write
 from dfkd_edge.networks.runners import TeacherNetwork, TorchRunner
 from dfkd_edge.networks.students import Student, build_start, load_student
 from dfkd_edge.networks.teacher import Teacher
-from dfkd_edge.pictures.labelled import describe_folders, note_unreadable
+from dfkd_edge.pictures.labelled import note_unreadable
 from dfkd_edge.results.distilled import evaluation_key
 from dfkd_edge.results.kept import EVALUATION, read_ladder
 from dfkd_edge.results.ladder import START, STUDENT, TEACHER, Ladder
@@ -74,8 +74,8 @@ def evaluate(
     )
     shown = EvaluationSet((heldout_source(surrogates),), "agreement", "held-out surrogate images")
     if data:
-        context.reporter.note(f"  {data}: {describe_folders(Path(data), names)}")
         pictures = labelled_pictures(Path(data), names, (teacher.image_size_px, side_px))
+        context.reporter.note(f"  {pictures.description}")
         shown = dataclasses.replace(pictures, sources=(*shown.sources, *pictures.sources))
     with context.reporter.stage("evaluating", shown.num_images) as progress:
         predictions = climb(rungs, shown, frozenset(), progress)

@@ -19,16 +19,15 @@ from numpy.typing import NDArray
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.pictures.labelled import (
-    Domain,
     Images,
-    describe_folders,
-    find_domains,
+    find_labelled,
     image_digests,
 )
 from dfkd_edge.results.ladder import HELDOUT_DOMAIN
 from dfkd_edge.results.wording import Metric
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.folder_layouts import Domain
 from dfkd_edge.runtime.preprocess import read_picture, resized_images
 from dfkd_edge.seeding import derived_seed
 from dfkd_edge.validation.corruptions import GROUPS, corrupted_group
@@ -188,12 +187,13 @@ def labelled_pictures(
     """Take DIR/[domain/]class/ as it is.
 
     Raises:
-        ConfigError: the folder is missing or holds no picture of any class.
+        UsageError: the folder is missing or holds no picture of any class.
     """
-    domains = find_domains(root, class_names)
+    found = find_labelled(root, class_names)
+    domains = found.domains
     firsts = itertools.accumulate((len(d.files) for d in domains), initial=0)
     sources = tuple(FolderSource(d, sides_px, n) for d, n in zip(domains, firsts, strict=False))
-    description = f"labelled pictures of {root}: {describe_folders(root, class_names)}"
+    description = f"labelled pictures of {root}: {found.description}"
     return EvaluationSet(sources, "top1", description)
 
 

@@ -20,7 +20,7 @@ from picture_sets import dead_leaves, labelled_by_teacher, real_pictures, stored
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.class_names import read_class_names
-from dfkd_edge.config.file import load_config
+from dfkd_edge.config.file import load_config, settings_of
 from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.distillation import distill
 from dfkd_edge.errors import RunDirError
@@ -131,16 +131,8 @@ class StudyRequest:
             ConfigError: a setting is wrong.
         """
         few = (f"synthesis.num_images={self.num_reference_images}",)
-        return load_config(
-            None,
-            (
-                *self.overrides,
-                *(few if arm.is_reference_size else ()),
-                *arm.overrides,
-                f"seed={seed}",
-                f"classes={json.dumps(str(self.classes))}",
-            ),
-        )
+        texts = (*self.overrides, *(few if arm.is_reference_size else ()), *arm.overrides)
+        return load_config(None, settings_of(texts, {"seed": seed, "classes": self.classes}))
 
 
 @dataclass(frozen=True, slots=True)

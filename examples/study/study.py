@@ -20,7 +20,7 @@ from dfkd_edge.class_names import read_class_names
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.errors import ConfigError, DfkdEdgeError
 from dfkd_edge.machine.process import check_device, prepare_host
-from dfkd_edge.pictures.labelled import find_domains
+from dfkd_edge.pictures.labelled import find_labelled
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -72,7 +72,7 @@ def run_study(args: argparse.Namespace, command: str) -> dict[str, Any]:
         DfkdEdgeError: a request cannot be met, or a stage fails.
     """
     cells = plan(args.cells, args.seeds, args.pictures is not None)
-    find_domains(args.data, read_class_names(args.classes).names)
+    find_labelled(args.data, read_class_names(args.classes).names)
     request = StudyRequest(
         classes=args.classes,
         data=args.data,

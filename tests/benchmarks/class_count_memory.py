@@ -33,7 +33,7 @@ def measure(num_classes: int, num_images: int) -> None:
         classes = Path(folder) / "classes.txt"
         classes.write_text("\n".join(names) + "\n", encoding="utf-8")
         request = DistillRequest(
-            overrides=(f'classes="{classes}"', f"synthesis.num_images={num_images}"),
+            settings={"classes": str(classes), "synthesis": {"num_images": num_images}},
             output=Path(folder) / "run",
         )
         reporter = ConsoleReporter(make_console(quiet=True))

@@ -48,14 +48,14 @@ def real_distances(classes: Path, data: Path) -> dict[str, float]:
     from dfkd_edge.class_names import read_class_names
     from dfkd_edge.config.settings import TeacherConfig
     from dfkd_edge.networks.teacher import load_teacher
-    from dfkd_edge.pictures.labelled import find_domains
+    from dfkd_edge.pictures.labelled import find_labelled
     from dfkd_edge.runs.surrogates import mean_distance_within_class
     from dfkd_edge.runtime.preprocess import read_picture
 
     names = read_class_names(classes)
     teacher = load_teacher(TeacherConfig(), names)
     found = {}
-    for domain in find_domains(data, names.names):
+    for domain in find_labelled(data, names.names).domains:
         parts = []
         for start in range(0, len(domain.files), 64):
             files = domain.files[start : start + 64]

@@ -57,7 +57,7 @@ def agreement_with_fp32(bundle: Path, data: Path) -> float:
 
     from dfkd_edge.artifacts import ModelFile
     from dfkd_edge.bundles.opening import open_bundle
-    from dfkd_edge.pictures.labelled import find_domains
+    from dfkd_edge.pictures.labelled import find_labelled
     from dfkd_edge.runtime.preprocess import read_picture
     from dfkd_edge.validation.rungs import open_runner
 
@@ -67,7 +67,7 @@ def agreement_with_fp32(bundle: Path, data: Path) -> float:
         for p in ("fp32", opened.precision)
     ]
     same = total = 0
-    for domain in find_domains(data, opened.classes):
+    for domain in find_labelled(data, opened.classes).domains:
         for start in range(0, len(domain.files), 64):
             files = domain.files[start : start + 64]
             image = np.stack([read_picture(file, opened.side_px) for file in files])

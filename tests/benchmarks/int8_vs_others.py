@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.config.settings import ExportConfig
-from dfkd_edge.pictures.labelled import find_domains
+from dfkd_edge.pictures.labelled import find_labelled
 from dfkd_edge.runs.finished import open_finished_run
 from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.target_profiles.lookup import load_target
@@ -90,7 +90,7 @@ def modelopt_ptq(python: Path, fp32: Path, images: Images, path: Path) -> ModelF
 
 def labelled(data: Path, classes: tuple[str, ...], side_px: int) -> Iterator[tuple[str, Any, Any]]:
     """Domain name, images and labels."""
-    for domain in find_domains(data, classes):
+    for domain in find_labelled(data, classes).domains:
         images = np.stack([read_picture(file, side_px) for file in domain.files])
         yield domain.name, images, np.array(domain.labels)
 

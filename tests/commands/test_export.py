@@ -120,7 +120,7 @@ def test_a_bundle_of_another_student_or_version_says_so(
     exported: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
-    config = load_config(run / "config.toml", ("export.target=x86-cpu", "export.max_drop=1.0"))
+    config = load_config(run / "config.toml", {"export": {"target": "x86-cpu", "max_drop": 1.0}})
     bundle = run / "bundles" / "x86-cpu"
     refuse_other_bundle(bundle, run, config, "")
     weights = StudentArtifact.load(run / "student").weights

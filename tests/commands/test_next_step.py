@@ -126,9 +126,11 @@ def test_what_is_advised_after_a_failed_gate_is_not_refused(run: Path) -> None:
     said = run_step(run, "report.html").split()
     precision = said[said.index("--precision") + 1]
     request = ExportRequest(
-        run=run, overrides=(f"export.precision={precision}",), output=bundle,
+        run=run,
+        settings={"export": {"precision": precision}},
+        output=bundle,
         exist_ok="--exist-ok" in said,
-    )  # fmt: skip
+    )
     assert plan_export(request).folder == bundle
     with pytest.raises(RunDirError, match="another bundle is there"):
         plan_export(replace(request, exist_ok=False))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dfkd_edge.commands.synthesize import outcome
+from dfkd_edge.config.file import settings_of
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import WorkShare
@@ -29,8 +30,8 @@ SETTINGS = (
 
 
 def run_synthesize(classes: Path, output: Path, shard: str | None) -> SynthesizeResult:
-    overrides = (*SETTINGS, f"classes={json.dumps(str(classes))}")
-    plan = plan_synthesize(DistillRequest(overrides=overrides, output=output))
+    settings = settings_of(SETTINGS, {"classes": classes})
+    plan = plan_synthesize(DistillRequest(settings=settings, output=output))
     return synthesize(plan, work_share(shard), ConsoleReporter(make_console(quiet=True)))
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.cli import app
-from dfkd_edge.config.file import load_config
+from dfkd_edge.config.file import load_config, settings_of
 from dfkd_edge.config.settings import PipelineConfig, PromptConfig, SynthesisConfig
 from dfkd_edge.estimates.distill import GUIDED, RunPlan, kept_for_gradients, make_plan, plan_with
 from dfkd_edge.estimates.pass_times import EFFICIENCY, PassTimes, count_flops
@@ -55,7 +55,7 @@ def counted_passes(config: PipelineConfig) -> tuple[nn.Module, PassTimes]:
 
 
 def planned(*overrides: str) -> RunPlan:
-    config = load_config(None, overrides)
+    config = load_config(None, settings_of(overrides))
     return plan_with(config, CLASSES, *counted_passes(config))
 
 
@@ -72,7 +72,7 @@ def test_the_plan_of_synthesis_is_of_the_work_that_synthesis_does(
     pixels_1CHW = torch.rand(1, 3, teacher.image_size_px, teacher.image_size_px)
     condition_1D, generator = teacher.head_KD[:1], stage_generator(0, "x")
     synthesis = SynthesisConfig(num_images=64, num_sampling_steps=4, num_refinement_steps=0)
-    config = dataclasses.replace(load_config(None, []), synthesis=synthesis)
+    config = dataclasses.replace(load_config(None), synthesis=synthesis)
     shapes, times = counted_passes(config)
     times = dataclasses.replace(
         times,
@@ -101,7 +101,7 @@ def test_a_guided_step_costs_two_passes(teacher: Teacher) -> None:
 
 def test_the_plan_says_what_its_times_are_from() -> None:
     small = ("distillation.student=mini", "distillation.batch_size=2")
-    config = load_config(None, ["preset=clip-b32", "device=cuda:99", *small])
+    config = load_config(None, settings_of(["preset=clip-b32", "device=cuda:99", *small]))
     plan = make_plan(config, CLASSES)
     assert plan.times.timed == ("student",)
     said = "passes of student timed on this machine's cpu; operations of teacher, decoder counted"
@@ -112,7 +112,7 @@ def test_the_plan_says_what_its_times_are_from() -> None:
 
 
 def test_the_networks_of_the_package_are_timed_themselves() -> None:
-    plan = make_plan(load_config(None, []), CLASSES)
+    plan = make_plan(load_config(None), CLASSES)
     assert plan.times.timed == ("student", "teacher", "decoder")
     assert "counted" not in plan.times.sentence()
     assert min(plan.times.text_s, plan.times.image_s, plan.times.decode_s) > 0

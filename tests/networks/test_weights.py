@@ -9,7 +9,7 @@ from huggingface_hub import constants
 from typer.testing import CliRunner
 
 from dfkd_edge.cli import app
-from dfkd_edge.config.file import load_config
+from dfkd_edge.config.file import load_config, settings_of
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.networks.weights import needed_weights, require_weights
 
@@ -52,7 +52,7 @@ def test_a_run_without_its_weights_stops_with_the_commands_that_fetch_them(
 
 
 def test_weights_in_the_cache_are_found(hub_cache: Path) -> None:
-    config = load_config(None, ["preset=clip-b32"])
+    config = load_config(None, {"preset": "clip-b32"})
     repo = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
     put(hub_cache, repo, "open_clip_model.safetensors")
     teacher, decoder = needed_weights(config)
@@ -65,16 +65,18 @@ def test_weights_in_the_cache_are_found(hub_cache: Path) -> None:
 
 def test_a_pretrained_student_and_a_hub_tokenizer_are_weights_too() -> None:
     overrides = ["teacher.name=ViT-B-16-SigLIP", "teacher.pretrained=webli"]
-    config = load_config(None, [*overrides, "distillation.student=resnet18"])
+    config = load_config(None, settings_of([*overrides, "distillation.student=resnet18"]))
     repos = [weights.repo for weights in needed_weights(config)]
     assert repos == ["timm/ViT-B-16-SigLIP", "timm/ViT-B-16-SigLIP", "timm/resnet18.a1_in1k"]
 
 
 def test_a_text_to_image_pipeline_is_a_weight_and_its_run_needs_no_decoder() -> None:
     overrides = ["synthesis.method=diffusion", "synthesis.pipeline=stabilityai/sd-turbo"]
-    config = load_config(None, [*overrides, "synthesis.decoder=amused/amused-256/vqvae"])
+    config = load_config(
+        None, settings_of([*overrides, "synthesis.decoder=amused/amused-256/vqvae"])
+    )
     with pytest.raises(EnvironmentLackingError, match=r"hf download stabilityai/sd-turbo"):
         require_weights(config)
     assert [weights.what for weights in needed_weights(config)] == ["pipeline stabilityai/sd-turbo"]
     with pytest.raises(ConfigError, match=r"synthesis\.pipeline"):
-        load_config(None, overrides[:1])
+        load_config(None, settings_of(overrides[:1]))

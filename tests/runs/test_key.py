@@ -7,7 +7,7 @@ import pytest
 
 from dfkd_edge import assets
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.config.file import load_config
+from dfkd_edge.config.file import load_config, settings_of
 from dfkd_edge.runs.key import content_of, run_key
 
 USES_OF_A_FILE = {
@@ -25,7 +25,8 @@ def test_a_file_replaced_under_its_path_makes_another_run(
     settings: tuple[str, ...], tmp_path: Path, classes: ClassNames
 ) -> None:
     file = tmp_path / "weights.ckpt"
-    config = load_config(None, [text.format(folder=tmp_path, file=file) for text in settings])
+    texts = [text.format(folder=tmp_path, file=file) for text in settings]
+    config = load_config(None, settings_of(texts))
     file.write_text("before", encoding="utf-8")
     before = run_key(config, classes)
     assert run_key(config, classes) == before

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from dfkd_edge.errors import ConfigError
+from dfkd_edge.errors import UsageError
 from dfkd_edge.interfaces import ModelOutputs
-from dfkd_edge.pictures.labelled import find_domains
+from dfkd_edge.pictures.labelled import find_labelled
 from dfkd_edge.results.ladder import HELDOUT_DOMAIN, START, STUDENT, TEACHER
 from dfkd_edge.results.wording import Metric
 from dfkd_edge.runtime.faults import Fault
@@ -43,18 +43,18 @@ def test_domains_and_single_folders_are_both_found(tmp_path: Path) -> None:
     _picture(tmp_path / "photo" / "Great_Dane" / "1.jpg")
     _picture(tmp_path / "photo" / "cat" / "1.png")
     _picture(tmp_path / "photo" / "unlisted" / "1.png")
-    (domain,) = find_domains(tmp_path, ("great dane", "cat"))
+    (domain,) = find_labelled(tmp_path, ("great dane", "cat")).domains
     assert (domain.name, domain.labels) == ("photo", (0, 1))
-    (single,) = find_domains(tmp_path / "photo", ("great dane", "cat"))
+    (single,) = find_labelled(tmp_path / "photo", ("great dane", "cat")).domains
     assert single.labels == (0, 1)
 
 
 def test_a_folder_without_our_classes_is_an_error(tmp_path: Path) -> None:
     _picture(tmp_path / "photo" / "unlisted" / "1.png")
-    with pytest.raises(ConfigError, match="no picture of any class"):
-        find_domains(tmp_path, ("dog", "cat"))
-    with pytest.raises(ConfigError, match="no such folder"):
-        find_domains(tmp_path / "missing", ("dog", "cat"))
+    with pytest.raises(UsageError, match="no picture of any class"):
+        find_labelled(tmp_path, ("dog", "cat"))
+    with pytest.raises(UsageError, match="no such folder"):
+        find_labelled(tmp_path / "missing", ("dog", "cat"))
 
 
 def test_pictures_are_squared_and_alpha_lies_on_white(tmp_path: Path) -> None:

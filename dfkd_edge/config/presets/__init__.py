@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from importlib.resources import files
 from typing import Any
 
-from dfkd_edge.errors import ConfigError
+from dfkd_edge.errors import ConfigError, did_you_mean
+from dfkd_edge.files import read_toml
 
 
 def preset_names() -> list[str]:
@@ -24,7 +23,6 @@ def read_preset(name: str) -> dict[str, Any]:
     """
     names = preset_names()
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(names)}"
+        hint = did_you_mean(name, names)
         raise ConfigError(f"unknown preset '{name}'", where="--preset", hint=hint)
-    return tomllib.loads((files(__name__) / f"{name}.toml").read_text(encoding="utf-8"))
+    return read_toml(files(__name__) / f"{name}.toml")
