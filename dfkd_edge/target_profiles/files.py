@@ -6,6 +6,7 @@ Every file is a flat table of fields, and `[sources]` says of each where it come
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -184,12 +185,8 @@ def build_profile(
 ) -> TargetProfile:
     """Turn checked fields into the profile that exporters and lint obey.
 
-    Args:
-        name: what the user calls the target.
-        module: name of the module or board.
-        jetpack: `6.2`, or None for a CPU board.
-        table: all fields of the target.
-        quantization: the spec that `table` names, with its facts.
+    `quantization` is the spec that `table` names, with its facts. INT8 is left out, with the
+    reason, where the hardware or the DLA compiler cannot run it.
 
     Raises:
         ConfigError: fields are missing or contradict each other.
@@ -223,29 +220,20 @@ def build_profile(
 
 
 def _check_consistency(profile: TargetProfile, table: TargetFields) -> None:
-    where, values = table.where, table.values
+    expect = functools.partial(_expect, table.where)
     ordered = tuple(p for p in get_args(Precision) if p in profile.precisions)
-    _expect(
-        profile.precisions == ordered, f"write it as {[*ordered]}, best last", where, "precisions"
-    )
-    _expect(
-        profile.recommended_opset <= profile.max_opset,
-        f"must not exceed max_opset = {profile.max_opset}",
-        where,
-        "recommended_opset",
-    )
+    expect("precisions", profile.precisions == ordered, f"write it as {[*ordered]}, best last")
+    newest = profile.max_opset
+    is_known = profile.recommended_opset <= newest
+    expect("recommended_opset", is_known, f"must not exceed max_opset = {newest}")
     for key in ("tensorrt", "typing", "sm") if profile.backend == "tensorrt" else ():
-        _expect(key in values, 'is needed where backend = "tensorrt"', where, key)
-    _expect(
-        "int8" not in ordered or profile.quantization is not None,
-        "must name a spec where precisions has int8",
-        where,
-        "quantization",
-    )
+        expect(key, key in table.values, 'is needed where backend = "tensorrt"')
+    has_spec = profile.quantization is not None or "int8" not in ordered
+    expect("quantization", has_spec, "must name a spec where precisions has int8")
     if profile.use_dla:
-        _expect(values.get("dla_cores", 0) > 0, "the module has no DLA", where, "use_dla")
-        has_compiler = values.get("has_dla_compiler", False)
-        _expect(has_compiler, "the JetPack has no DLA compiler", where, "use_dla")
+        expect("use_dla", table.values.get("dla_cores", 0) > 0, "the module has no DLA")
+        has_compiler = table.values.get("has_dla_compiler", False)
+        expect("use_dla", has_compiler, "the JetPack has no DLA compiler")
 
 
 def _where(path: Traversable | Path) -> str:
@@ -282,8 +270,8 @@ def _fact(value: object, source: str | None, where: str) -> Fact:
     return Fact(value=text, source=origin.strip(), evidence=cast(Evidence, evidence))
 
 
-def _expect(condition: bool, what: str, where: str, key: str) -> None:
-    if not condition:
+def _expect(where: str, key: str, holds: bool, what: str) -> None:
+    if not holds:
         raise ConfigError(what, where=f"{where}: {key}")
 
 
