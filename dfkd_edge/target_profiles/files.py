@@ -150,11 +150,9 @@ def read_target_file(path: Traversable | Path) -> TargetFields:
     for key in file.sources.keys() - values.keys():
         raise _unknown_field(key, values, where, "[sources] names the unknown field")
     facts = {key: _fact(value, file.sources.get(key), where) for key, value in values.items()}
-    modes = file.power_modes
-    _expect(
-        len({m.id for m in modes}) == len(modes), "two modes share a number", where, "power_modes"
-    )
-    _expect(sum(m.default for m in modes) <= 1, "two modes are default", where, "power_modes")
+    modes, ids = file.power_modes, {mode.id for mode in file.power_modes}
+    _expect(where, "power_modes", len(ids) == len(modes), "two modes share a number")
+    _expect(where, "power_modes", sum(m.default for m in modes) <= 1, "two modes are default")
     for mode in modes:
         text = f"{mode.name}{' (default)' * mode.default}{mode.note and f'; {mode.note}'}"
         facts[f"{POWER_MODE}{mode.id}"] = _fact(text, mode.source, where)
