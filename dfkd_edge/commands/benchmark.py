@@ -45,7 +45,6 @@ def benchmark(
     from dfkd_edge.console import ConsoleReporter, make_console
 
     opened = open_bundle(find_bundle(bundle))  # a wrong path is told of before numpy is loaded
-    from dfkd_edge.report.page import refresh_report
     from dfkd_edge.runtime.timing import TimingRequest, parse_percentiles
     from dfkd_edge.validation.benchmark import benchmark_bundle, benchmark_document, plan_benchmark
 
@@ -62,6 +61,8 @@ def benchmark(
     reporter = ConsoleReporter(make_console(quiet), refreshes_per_s=1)
     rows = benchmark_bundle(opened, precision, request, threads, reporter)
     document = benchmark_document(opened, rows)
+    from dfkd_edge.report.page import refresh_report  # torch; a wrong precision is told of before
+
     report = refresh_report(opened.folder, reporter)
     if as_json:
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")

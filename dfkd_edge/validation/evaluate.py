@@ -20,7 +20,6 @@ from dfkd_edge.networks.runners import EmbeddingClassifier, SizedRunner, Teacher
 from dfkd_edge.networks.students import Student, build_start, load_student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.pictures.labelled import (
-    Images,
     find_labelled,
     no_readable_picture,
     note_unreadable,
@@ -28,6 +27,7 @@ from dfkd_edge.pictures.labelled import (
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runtime.folder_layouts import Domain
 from dfkd_edge.validation.confidence import confusion, reliability
+from dfkd_edge.validation.corruptions import Images
 from dfkd_edge.validation.evaluation_images import HELDOUT_DOMAIN, FolderSource, Measure
 from dfkd_edge.validation.statistics import share_interval
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.pictures.labelled import (
-    Images,
     find_labelled,
     image_digests,
 )
@@ -27,7 +26,7 @@ from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.folder_layouts import Domain
 from dfkd_edge.runtime.preprocess import read_picture, resized_images
 from dfkd_edge.seeding import derived_seed
-from dfkd_edge.validation.corruptions import GROUPS, corrupted_group
+from dfkd_edge.validation.corruptions import GROUPS, Images, corrupted_group
 
 Measure = Literal["top1", "agreement"]
 HELDOUT_DOMAIN, GOLDEN_DOMAIN = "held-out surrogates", "golden images"
