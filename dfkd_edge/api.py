@@ -25,7 +25,6 @@ from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.bundles.opening import find_bundle
 from dfkd_edge.bundles.opening import open_bundle as _open_bundle
 from dfkd_edge.bundles.predict import classify_pictures
-from dfkd_edge.class_lint.findings import as_document
 from dfkd_edge.class_lint.lint import lint_classes as _lint_classes
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.config.file import settings_of
@@ -239,7 +238,7 @@ def lint_classes(
     names = read_class_names(Path(classes))
     reporter = ConsoleReporter(make_console(quiet))
     config = TeacherConfig(name=teacher, pretrained=pretrained)
-    return as_document(names, _lint_classes(names, config, reporter))
+    return _lint_classes(names, config, reporter).to_json()
 
 
 def load_student(run: AnyPath = LATEST) -> Student:

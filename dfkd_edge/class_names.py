@@ -13,13 +13,8 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dfkd_edge.errors import ClassNamesError
-
-if TYPE_CHECKING:
-    pass
-
 
 MIN_CLASSES, MAX_CLASSES = 2, 1_000
 MAX_NAME_CHARACTERS, MAX_PROMPT_CHARACTERS = 100, 300
@@ -63,20 +58,17 @@ def read_class_names(path: Path) -> ClassNames:
     """
     try:
         if path.is_dir():
-            raise ClassNamesError(
-                "class list is a folder", where=str(path), hint="name a text file"
-            )
+            hint = "name a text file"
+            raise ClassNamesError("class list is a folder", where=str(path), hint=hint)
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ClassNamesError("class list is larger than 1 MiB", where=str(path))
         raw = path.read_bytes()
     except FileNotFoundError as error:
-        raise ClassNamesError(
-            "no such class list", where=str(path), hint="write one class name a line into it"
-        ) from error
+        hint = "write one class name a line into it"
+        raise ClassNamesError("no such class list", where=str(path), hint=hint) from error
     except OSError as error:
-        raise ClassNamesError(
-            f"cannot read class list: {error.strerror}", where=str(path)
-        ) from error
+        text = f"cannot read class list: {error.strerror}"
+        raise ClassNamesError(text, where=str(path)) from error
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -125,60 +117,44 @@ def _too_few(names: list[str], seen: dict[str, int], where: str) -> ClassNamesEr
     if not names:
         return ClassNamesError("no class name in the list", where=where, hint="list at least two")
     (name,), (number,) = names, seen.values()
-    parts = names_on_a_line(name)
-    if len(parts) > 1:
-        return ClassNamesError(
-            f"{len(parts)} names on one line make one class, '{name}'",
-            where=f"{where}, line {number}",
-            hint="write one name a line",
-        )
-    return ClassNamesError(
-        f"only one class name, '{name}' in the list",
-        where=f"{where}, line {number}",
-        hint="list at least two, one a line",
-    )
+    num, place = len(names_on_a_line(name)), f"{where}, line {number}"
+    if num > 1:
+        text = f"{num} names on one line make one class, '{name}'"
+        return ClassNamesError(text, where=place, hint="write one name a line")
+    text = f"only one class name, '{name}' in the list"
+    return ClassNamesError(text, where=place, hint="list at least two, one a line")
 
 
 def _parse_line(line: str, place: str) -> tuple[str, str | None]:
     before, tab, after = line.lstrip().partition("\t")
     name, prompt = before.strip(), after.strip()
+    fault, hint = _fault(name, prompt, bool(tab))
+    if fault:
+        raise ClassNamesError(fault, where=place, hint=hint)
+    return name, prompt or None
+
+
+def _fault(name: str, prompt: str, has_tab: bool) -> tuple[str, str]:
+    """Say what is wrong with a line, and what to do; empty texts for a line that is right."""
     if "\t" in prompt:
-        raise ClassNamesError(
-            "several tabs in one line",
-            where=place,
-            hint="put one tab, between name and prompt",
-        )
-    for part in (name, prompt):
-        control = next(
-            (c for c in part if unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn")), None
-        )
-        if control is not None:
-            raise ClassNamesError(
-                f"control character U+{ord(control):04X}", where=place, hint="is this a text file?"
-            )
+        return "several tabs in one line", "put one tab, between name and prompt"
+    unprintable = [c for c in name + prompt if unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn")]
+    if unprintable:
+        return f"control character U+{ord(unprintable[0]):04X}", "is this a text file?"
     parted = prompt_after_spaces(name)
     if parted:
-        raise ClassNamesError(
-            f"several spaces between '{parted[0][:40]}' and '{parted[1][:40]}'",
-            where=place,
-            hint="put one space between the words of a name, and each name on a line of its own"
-            + ("" if tab else "; between name and prompt a tab"),
-        )
+        hint = "put one space between the words of a name, and each name on a line of its own"
+        hint += "" if has_tab else "; between name and prompt a tab"
+        return f"several spaces between '{parted[0][:40]}' and '{parted[1][:40]}'", hint
     if not any(c.isalnum() for c in name):
-        raise ClassNamesError(f"'{name}' has no letter or digit", where=place)
+        return f"'{name}' has no letter or digit", ""
     if len(name) > MAX_NAME_CHARACTERS or len(prompt) > MAX_PROMPT_CHARACTERS:
-        raise ClassNamesError(
-            f"name or prompt of {max(len(name), len(prompt))} characters",
-            where=place,
-            hint=f"names have at most {MAX_NAME_CHARACTERS}, prompts {MAX_PROMPT_CHARACTERS}",
-        )
-    if tab and not prompt:
-        raise ClassNamesError(
-            f"'{name}' has a tab but no prompt",
-            where=place,
-            hint="write the prompt after the tab, or remove the tab",
-        )
-    return name, prompt or None
+        hint = f"names have at most {MAX_NAME_CHARACTERS}, prompts {MAX_PROMPT_CHARACTERS}"
+        return f"name or prompt of {max(len(name), len(prompt))} characters", hint
+    if has_tab and not prompt:
+        hint = "write the prompt after the tab, or remove the tab"
+        return f"'{name}' has a tab but no prompt", hint
+    return "", ""
 
 
 WIDE_GAP = re.compile(r"\s{2,}")

@@ -1,4 +1,4 @@
-"""Finds exporters and targets by name.
+"""Loads exporters by name, and names the entry points of exporters and targets.
 
 Both come through entry points, so the core names no backend and another package can add its own:
 `dfkd_edge.exporters` maps a name to a class or function, `dfkd_edge.targets` to a package that
@@ -7,12 +7,10 @@ holds `modules/`, `jetpacks/`, `boards/` and `quantization/` with one TOML file 
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import Any
 
-from dfkd_edge.errors import ConfigError, EnvironmentLackingError
+from dfkd_edge.errors import ConfigError, EnvironmentLackingError, did_you_mean
 
 EXPORTERS = "dfkd_edge.exporters"
 TARGETS = "dfkd_edge.targets"
@@ -30,28 +28,11 @@ def load_exporter(name: str) -> Any:
     """
     found = {point.name: point for point in entry_points(group=EXPORTERS)}
     if name not in found:
-        raise _unknown("exporter", name, found)
-    loaded = _load(found[name])
-    return loaded() if isinstance(loaded, type) else loaded
-
-
-def _load(point: EntryPoint) -> Any:
+        raise ConfigError(f"unknown exporter '{name}'", hint=did_you_mean(name, found))
     try:
-        return point.load()
+        loaded = found[name].load()
     except ImportError as error:
         raise EnvironmentLackingError(
-            f"exporter '{point.name}' lacks {error.name or error}", hint="pip install it"
+            f"exporter '{name}' lacks {error.name or error}", hint="pip install it"
         ) from error
-
-
-def _unknown(
-    what: str, name: str, known: Iterable[str], where: str = "", family: Sequence[str] = ()
-) -> ConfigError:
-    names = list(known)
-    near = family[:1] or difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
-    if not near and what == "target":  # more than two hundred names help nobody
-        hint = "dfkd-edge targets list shows all, --target takes a TOML file too"
-    if len(family) > 1:
-        hint = f"name one of {', '.join(family)}"
-    return ConfigError(f"unknown {what} '{name}'", where=where, hint=hint)
+    return loaded() if isinstance(loaded, type) else loaded

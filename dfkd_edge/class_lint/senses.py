@@ -1,82 +1,73 @@
-"""Names that mean several things: how the teacher reads one, and which sense its list suggests.
+"""Names that mean several things: which sense the teacher reads, and which the list suggests.
 
-Shape suffixes: S senses, D embedding width.
+Shape suffixes: K classes, S senses, D embedding width.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.resources import files
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from dfkd_edge.class_lint.findings import Finding
 from dfkd_edge.class_lint.scale import Scale
+from dfkd_edge.class_names import ClassNames, folded
 from dfkd_edge.networks.teacher import Teacher
 
 CLEAR_MARGIN = 0.18
-"""A list suggests the sense that is nearest to its other classes, when the second lies farther by
-this share of the way from synonyms to unrelated words (ours)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What becomes of a word of several senses."""
-
-    senses: tuple[str, ...]
-    read: str
-    """The sense that the teacher sees in the word."""
-    meant: str
-    """The sense that the other classes suggest; empty where they do not tell."""
-
-    @property
-    def is_misread(self) -> bool:
-        """Whether the list clearly means another sense."""
-        return self.meant not in ("", self.read)
-
-    def sentence(self, name: str) -> str:
-        """Say it in one line, with the prompt to give where the list does not tell."""
-        lists = "agrees" if self.meant == self.read else f"suggests {self.meant}"
-        if not self.meant:
-            other = next(sense for sense in self.senses if sense != self.read)
-            prompt = sense_prompt(name, other)
-            lists = f'does not tell which: if you mean another, give a prompt, such as "{prompt}"'
-        return f"may be {' or '.join(self.senses)}; the teacher reads {self.read}, the list {lists}"
-
-
-def sense_prompt(name: str, sense: str) -> str:
-    """Write the prompt of a name in one of its senses."""
-    return f"a photo of {with_article(name)}, {sense}"
-
-
-def with_article(name: str) -> str:
-    """Put "a" or "an" before a name."""
-    return f"{'an' if name[:1].casefold() in 'aeiou' else 'a'} {name}"
+"""The list suggests the sense nearest to its other classes only where it leads the second by this
+share of the cosine between synonyms and unrelated words (ours)."""
 
 
 def read_senses() -> dict[str, list[str]]:
-    """Read the words of several senses, by their folded form."""
+    """Read the words of several senses: folded word -> short descriptions."""
     text = files("dfkd_edge.assets").joinpath("words/senses.json").read_text(encoding="utf-8")
     senses: dict[str, list[str]] = json.loads(text)
     return senses
 
 
-def read_word(
-    teacher: Teacher, senses: list[str], own_D: Tensor, others_D: Tensor, scale: Scale
-) -> Reading:
-    """Compare the senses of a word with its class and with the rest of its list.
+def find_ambiguous(
+    teacher: Teacher, classes: ClassNames, head_KD: Tensor, scale: Scale
+) -> list[Finding]:
+    """Find names of several senses without a prompt, and suggest one where the teacher misreads.
 
     Args:
-        teacher: whose text space decides.
-        senses: short descriptions.
-        own_D: the class.
-        others_D: sum of the other classes.
-        scale: of the teacher.
+        teacher: gives the text space.
+        classes: the list.
+        head_KD: its embeddings.
+        scale: what a cosine means in this text space.
     """
-    sense_SD = teacher.embed_texts([f"a photo of {sense}" for sense in senses])
-    first, second = (sense_SD @ F.normalize(others_D, dim=0)).topk(2)[0].tolist()
-    is_clear = first - second >= CLEAR_MARGIN * (scale.synonyms - scale.unrelated)
-    read = senses[int((sense_SD @ own_D).argmax())]
-    meant = senses[int((sense_SD @ others_D).argmax())] if is_clear else ""
-    return Reading(tuple(senses), read, meant)
+    senses_of, whole_D, findings = read_senses(), head_KD.sum(0), []
+    least = CLEAR_MARGIN * (scale.synonyms - scale.unrelated)
+    for name, prompt, own_D in zip(classes.names, classes.prompts, head_KD, strict=True):
+        senses = senses_of.get(folded(name))
+        if prompt or not senses:
+            continue
+        sense_SD = teacher.embed_texts([f"a photo of {sense}" for sense in senses])
+        read = senses[int((sense_SD @ own_D).argmax())]
+        # own_D is left out, or a class would vote for the sense that it is read in
+        (first, second), order = (sense_SD @ F.normalize(whole_D - own_D, dim=0)).topk(2)
+        meant = senses[int(order[0])] if first - second >= least else ""
+        findings.append(_ambiguous(name, senses, read, meant))
+    return findings
+
+
+def _ambiguous(name: str, senses: Sequence[str], read: str, meant: str) -> Finding:
+    """Say in one line how the teacher reads a word and what the list suggests; empty: nothing."""
+    text = f"may be {' or '.join(senses)}; the teacher reads {read}, the list "
+    if meant == read:
+        return Finding("ambiguous", (name,), f"{text}agrees", is_fine=True)
+    if meant:
+        line = (name, sense_prompt(name, meant))
+        return Finding("ambiguous", (name,), f"{text}suggests {meant}", better_line=line)
+    prompt = sense_prompt(name, next(sense for sense in senses if sense != read))
+    text += f'does not tell which: if you mean another, give a prompt, such as "{prompt}"'
+    return Finding("ambiguous", (name,), text)
+
+
+def sense_prompt(name: str, sense: str) -> str:
+    """Write the prompt of a name in one of its senses."""
+    return f"a photo of {'an' if name[0].casefold() in 'aeiou' else 'a'} {name}, {sense}"

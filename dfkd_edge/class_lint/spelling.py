@@ -1,85 +1,75 @@
-"""Are the words of a class list words at all? Typos, and what was probably meant.
-
-A word is known when the teacher's tokenizer holds it in one piece, when a drawing of the memory is
-named with it, or when WordNet names a thing so.
-Anything else that sounds like a name is asked about; so is what lies one slip of the finger from a
-common name, unless it is made from a known word (`spacer`).
-"""
+"""Typos in class names: words that no list holds, and the known words that were probably meant."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
-from string import ascii_lowercase
+from functools import cached_property
 
 from dfkd_edge.class_names import folded
 from dfkd_edge.drawings import words as wordnet
 from dfkd_edge.drawings.memory import distinct_names, read_sheets
-from dfkd_edge.drawings.words import bases, singulars
+from dfkd_edge.drawings.words import MIN_LETTERS as MIN_STEM_LETTERS
+from dfkd_edge.drawings.words import singulars
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.prompts.vocabulary import vocabulary_words
 
 MIN_LETTERS = 5
 """Shorter words sound like another by chance."""
 MIN_LETTERS_OF_A_SLIP = 6
-"""Shorter words have a neighbour one letter away by chance: crimp and crisp; swaps count still."""
+"""Shorter words have a neighbour one letter away by chance: crimp and crisp. Swaps count still."""
 MAX_SUGGESTIONS = 2
-SPELLINGS = (
-    *(("ph", "f"), ("ck", "k"), ("qu", "k"), ("rh", "r"), ("gh", "g"), ("wh", "w"), ("y", "i")),
-    *(("ce", "se"), ("ci", "si"), ("c", "k"), ("z", "s")),
-)
-"""Letters that sound alike, in the order in which they are replaced (ours)."""
+MADE_FROM = ("er", "or", "ing", "ed")
+"""Endings that make a thing or a state out of a verb: spacer, contactor, peeling, pitted."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KnownWords:
     """Words that are no typos, and those of them that name things."""
 
     usual: frozenset[str]
-    """Names of drawings and words of the tokenizer: the teacher has seen these."""
+    """Names of drawings and words that the tokenizer holds whole: the teacher has seen these."""
     things: frozenset[str]
-    """One-word names of things; suggestions are taken from here."""
-    others: frozenset[str]
-    """Further words of WordNet's names."""
-    sounding: dict[str, tuple[str, ...]]
-    """What a thing's name sounds like -> the names."""
+    """Names of things in one word; suggestions are taken from here."""
+    listed: frozenset[str]
+    """All of these, and the words of WordNet's longer names."""
 
     def corrections(self, name: str) -> list[str]:
-        """Rewrite a name whose words are unknown by the nearest known ones; empty where none is."""
+        """Rewrite a name with the known words nearest to its unknown ones; empty without any."""
         rewritten = [name]
-        for word in _words_of(name):
-            near = [] if self._is_known(word) else self._near(word)
+        for word in re.findall(r"[^\W\d_]+", folded(name)):
+            near = self._near(word)
             if near:
                 spots = re.compile(rf"\b{word}\b", re.IGNORECASE)
-                texts = (spots.sub(found, text) for found in near for text in rewritten)
-                rewritten = list(islice(texts, MAX_SUGGESTIONS))
+                texts = [spots.sub(found, text) for found in near for text in rewritten]
+                rewritten = texts[:MAX_SUGGESTIONS]
         return [text for text in rewritten if text != name]
 
-    def may_be_slip(self, name: str) -> bool:
-        """Whether a word of a name is unknown and one slip from any name of a thing.
-
-        Rare words are, too, such as `pierogi`: too little to ask, enough to suggest nothing.
-        """
-        unknown = (word for word in _words_of(name) if not self._is_known(word))
-        return any(_slips(word) & self.things for word in unknown)
-
-    def _is_known(self, word: str) -> bool:
-        is_plain = len(word) >= MIN_LETTERS and word.isascii()
-        return not is_plain or self._is_listed(singulars(word))
-
-    def _is_listed(self, forms: Iterable[str]) -> bool:
-        lists = (self.usual, self.things, self.others)
-        return any(form in known for form in forms for known in lists)
+    @cached_property
+    def _by_sound(self) -> dict[str, list[str]]:
+        heard: dict[str, list[str]] = {}
+        for thing in self.things:
+            heard.setdefault(_sound(thing), []).append(thing)
+        return heard
 
     def _near(self, word: str) -> list[str]:
-        """Words that sound the same, else common ones that are one slip away."""
-        near = {w for form in singulars(word) for w in self.sounding.get(_sound(form), ())}
-        if not near and not self._is_listed(base for w in singulars(word) for base in bases(w)):
-            slips = _slips(word) if len(word) >= MIN_LETTERS_OF_A_SLIP else _swaps(word)
-            near = {w for w in slips & self.things & self.usual if w[0] == word[0]}
-        return sorted(near, key=lambda w: (w not in self.usual, w))[:MAX_SUGGESTIONS]
+        """Find things that sound like an unknown word, else usual ones that are one slip away.
+
+        A rare word, such as `pierogi`, lies one slip from another rare one: no reason to ask.
+        """
+        forms = singulars(word)
+        if len(word) < MIN_LETTERS or not word.isascii() or self.listed.intersection(forms):
+            return []
+        near = {thing for form in forms for thing in self._by_sound.get(_sound(form), ())}
+        if not near and not self.listed.intersection(s for form in forms for s in _stems(form)):
+            near = {
+                other
+                for other in self.things & self.usual
+                if other[0] == word[0] and _is_one_slip(word, other)
+                if len(word) >= MIN_LETTERS_OF_A_SLIP or sorted(word) == sorted(other)
+            }
+        return sorted(near, key=lambda thing: (thing not in self.usual, thing))[:MAX_SUGGESTIONS]
 
 
 def known_words(teacher: Teacher) -> KnownWords:
@@ -90,42 +80,32 @@ def known_words(teacher: Teacher) -> KnownWords:
     """
     lemmas = [lemma for names in wordnet.things() for lemma in names]
     drawn = _words(distinct_names(read_sheets()))
+    usual = drawn | frozenset(vocabulary_words(teacher.tokenizer).values())
     things = frozenset(lemma for lemma in lemmas if re.fullmatch(r"[a-z]+", lemma)) | drawn
-    sounding: dict[str, list[str]] = {}
-    for thing in sorted(things):
-        sounding.setdefault(_sound(thing), []).append(thing)
-    return KnownWords(
-        usual=drawn | frozenset(vocabulary_words(teacher.tokenizer).values()),
-        things=things,
-        others=_words(lemmas),
-        sounding={sound: tuple(names) for sound, names in sounding.items()},
-    )
-
-
-def _words_of(name: str) -> list[str]:
-    return re.findall(r"[^\W\d_]+", folded(name))
+    return KnownWords(usual, things, usual | things | _words(lemmas))
 
 
 def _words(names: Iterable[str]) -> frozenset[str]:
     return frozenset(word for name in names for word in re.findall(r"[a-z]+", folded(name)))
 
 
-def _swaps(word: str) -> set[str]:
-    """Every string that two neighbours in the wrong order may have meant."""
-    return {word[:at] + word[at + 1] + word[at] + word[at + 2 :] for at in range(len(word) - 1)}
+def _stems(word: str) -> list[str]:
+    """What a word may be made from: `space` of spacer, `pit` of pitted; no typo of another word."""
+    stems = [word.removesuffix(end) for end in MADE_FROM if word.endswith(end)]
+    forms = [form for stem in stems for form in (stem, f"{stem}e", re.sub(r"(.)\1$", r"\1", stem))]
+    return [form for form in forms if len(form) >= MIN_STEM_LETTERS]
 
 
-def _slips(word: str) -> set[str]:
-    """Every string one letter dropped, added, replaced or swapped away (Damerau 1964)."""
-    halves = [(word[:at], word[at:]) for at in range(len(word) + 1)]
-    dropped = {a + b[1:] for a, b in halves if b}
-    replaced = {a + letter + b[1:] for a, b in halves if b for letter in ascii_lowercase}
-    added = {a + letter + b for a, b in halves for letter in ascii_lowercase}
-    return dropped | _swaps(word) | replaced | added
+def _is_one_slip(word: str, other: str) -> bool:
+    """Whether one letter was dropped, added or replaced, or two were swapped (Damerau 1964)."""
+    differs = [one != two for one, two in zip(word, other, strict=False)]
+    start = differs.index(True) if True in differs else len(differs)
+    a, b = word[start:], other[start:]
+    is_swap = a[:2] == b[1::-1] and a[2:] == b[2:]
+    return is_swap or a[1:] == b[1:] or a[1:] == b or a == b[1:]
 
 
 def _sound(word: str) -> str:
-    """Spell a word as it sounds, roughly: `elefant` and `elephant` are one."""
-    for letters, heard in SPELLINGS:
-        word = word.replace(letters, heard)
-    return re.sub(r"(.)\1+", r"\1", word).rstrip("e")
+    """Spell a word as it sounds, roughly: `elefant` as elephant, `girafe` as giraffe."""
+    heard = word.replace("ph", "f").replace("c", "k").replace("y", "i")
+    return re.sub(r"(.)\1+", r"\1", heard).rstrip("e")

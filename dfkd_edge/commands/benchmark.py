@@ -47,8 +47,6 @@ def benchmark(
     from dfkd_edge.console import ConsoleReporter, make_console
 
     opened = open_bundle(find_bundle(bundle))  # a wrong path is told of before numpy is loaded
-    from dfkd_edge.report.page import refresh_report
-    from dfkd_edge.results.codec import to_json
     from dfkd_edge.runtime.timing import TimingRequest, parse_percentiles
     from dfkd_edge.validation.benchmark import benchmark_bundle, plan_benchmark
 
@@ -65,6 +63,9 @@ def benchmark(
     reporter = ConsoleReporter(make_console(quiet), refreshes_per_s=1)
     measured = benchmark_bundle(opened, precision, request, threads, reporter)
     rows = measured.models
+    from dfkd_edge.report.page import refresh_report  # torch; a wrong precision is told of before
+    from dfkd_edge.results.codec import to_json
+
     report = refresh_report(opened.folder, reporter)
     if as_json:
         sys.stdout.write(json.dumps(to_json(measured), ensure_ascii=False) + "\n")

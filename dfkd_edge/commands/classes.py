@@ -13,18 +13,18 @@ import typer
 
 from dfkd_edge.commands.options import AsJson, File, Quiet, Verbose
 from dfkd_edge.errors import ClassNamesError
-from dfkd_edge.runtime.counting import counted, first_few
+from dfkd_edge.runtime.counting import counted
 
 if TYPE_CHECKING:
     from dfkd_edge.class_lint.findings import ClassListReport, Finding
-    from dfkd_edge.class_names import ClassNames
 
 
 classes_app = typer.Typer(help="Work with class lists.", no_args_is_help=True)
 
 SHOWN = 12
+"""Findings in the table; `--json` has all."""
 GOOD_TO_KNOW = " (fine)"
-"""Marks what --strict does not count, where there is no colour too."""
+"""Marks what --strict does not count: the dim style is lost in a pipe."""
 
 
 @classes_app.command()
@@ -58,18 +58,17 @@ def lint(
     names = read_class_names(path)
     console = make_console(quiet)
     with loading_libraries(console):
-        from dfkd_edge.class_lint.findings import as_document
         from dfkd_edge.class_lint.lint import lint_classes
 
     config = TeacherConfig(name=teacher, pretrained=pretrained)
     report = lint_classes(names, config, ConsoleReporter(console))
     if output:
-        atomic_write(output, _improved(names, report))
+        atomic_write(output, _improved(report))
         console.print(f"written: {output}", markup=False)
     if as_json:
-        sys.stdout.write(json.dumps(as_document(names, report), ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(report.to_json(), ensure_ascii=False) + "\n")
     else:
-        _show(names, report, path)
+        _show(report, path)
     num_to_mend = sum(not finding.is_fine for finding in report.findings)
     if strict and num_to_mend:
         raise ClassNamesError(
@@ -79,39 +78,37 @@ def lint(
         )
 
 
-def _improved(names: ClassNames, report: ClassListReport) -> str:
-    lines, suggested = [], report.suggested_lines()
-    for name, own in zip(names.names, names.prompts, strict=True):
-        line = (name, own) if own else suggested.get(name, (name,))
-        lines.append("\t".join(line))
-    return "\n".join(lines) + "\n"
+def _improved(report: ClassListReport) -> str:
+    """Write the class list again, with the better lines; a prompt of its own stays."""
+    classes, better = report.classes, report.better_lines()
+    pairs = zip(classes.names, classes.prompts, strict=True)
+    lines = [(name, own) if own else better.get(name, (name,)) for name, own in pairs]
+    return "".join("\t".join(line) + "\n" for line in lines)
 
 
-def _show(names: ClassNames, report: ClassListReport, path: Path) -> None:
+def _show(report: ClassListReport, path: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
     from dfkd_edge.console import result_console
     from dfkd_edge.drawings.drawn_class import drawings_text
 
-    console = result_console()
-    table = Table("finding", "names", "what", title=f"{len(names)} classes", title_justify="left")
+    console, findings, scale = result_console(), report.findings, report.scale
+    title = f"{len(report.classes)} classes"
+    table = Table("finding", "names", "what", title=title, title_justify="left")
     table.columns[0].no_wrap = True
-    for finding in _first_of_each(report.findings):
+    for finding in _first_of_each(findings):
         table.add_row(
             f"{finding.rule}{GOOD_TO_KNOW * finding.is_fine}",
             escape(" / ".join(finding.names)),
             escape(finding.text),
             style="dim" if finding.is_fine else None,
         )
-    if report.findings:
-        console.print(table)
-    else:
-        console.print(f"[green]{len(names)} classes, no finding[/green]")
-    if len(report.findings) > SHOWN:
-        counts = Counter(finding.rule for finding in report.findings)
+    console.print(table if findings else f"[green]{title}, no finding[/green]")
+    if len(findings) > SHOWN:
+        counts = Counter(finding.rule for finding in findings)
         listed = ", ".join(f"{count} {rule}" for rule, count in counts.items())
-        console.print(f"[dim]{len(report.findings)} in all: {listed}; see --json[/dim]")
+        console.print(f"[dim]{len(findings)} in all: {listed}; see --json[/dim]")
     if report.drawn:
         text = drawings_text(report.drawn)
         console.print(
@@ -120,35 +117,24 @@ def _show(names: ClassNames, report: ClassListReport, path: Path) -> None:
     console.print("most alike to the teacher (predicted confusions):")
     for one, two, cosine in report.pairs[:5]:
         console.print(f"  {cosine:5.2f}  {one} / {two}", markup=False)
-    scale = report.scale
     console.print(
         f"[dim]  to compare: synonyms {scale.synonyms:.2f}, such as sofa / couch; siblings "
         f"{scale.siblings:.2f}, such as spoon / fork; unrelated {scale.unrelated:.2f}[/dim]"
     )
-    suggested = report.suggested_lines()
-    if suggested:
+    lines = report.better_lines()
+    if lines:
         console.print("suggested lines (name, tab, prompt):")
-        for line in suggested.values():
-            sys.stdout.write("\t".join(line) + "\n")
-        console.print(
-            f"[dim]dfkd-edge classes lint {escape(str(path))} --output FILE writes them[/dim]"
-        )
-        costs = {name: report.given_up.get(name, 0) for name in report.suggested_prompts}
-        listed = first_few([f"{name} {count}" for name, count in costs.items() if count])
-        if listed:
-            console.print(
-                "a prompt of its own takes no drawings of what the name alone means; these would "
-                f"cost drawings: {listed}. Use one only where the name misleads.",
-                markup=False,
-            )
+        for line in lines.values():
+            sys.stdout.write("\t".join(line) + "\n")  # rich turns tabs into spaces
+        command = f"dfkd-edge classes lint {escape(str(path))} --output FILE"
+        console.print(f"[dim]{command} writes them[/dim]")
 
 
 def _first_of_each(findings: Sequence[Finding]) -> list[Finding]:
-    """Pick findings to show: the first of every rule, then the second, in their order."""
+    """Pick SHOWN findings: the first of every rule, then the second; in their own order."""
     seen: Counter[str] = Counter()
     turns = []
     for place, finding in enumerate(findings):
         turns.append((seen[finding.rule], place))
         seen[finding.rule] += 1
-    shown = sorted(place for _, place in sorted(turns)[:SHOWN])
-    return [findings[place] for place in shown]
+    return [findings[place] for place in sorted(place for _, place in sorted(turns)[:SHOWN])]

@@ -1,4 +1,4 @@
-"""A class, what the drawings that its images start from are named, and how to say it in a line."""
+"""Which drawings the images of a class start from, judged by the drawings' names."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dfkd_edge.drawings.names import carries_name, is_kind_of
 from dfkd_edge.runtime.counting import MAX_LISTED, first_few
 
 FEW = 1
-"""So many drawings of its own name are next to none (ours)."""
+"""A class with at most so many drawings of its name has next to none (ours)."""
 MAX_NAMES = 3
-"""Drawings of a class that are named in a line."""
+"""Names of drawings that are listed for a class in a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +57,14 @@ class DrawnClass:
         names = f" ({self.names()})" if set(self.named) - {folded(self.name)} else ""
         return f"{self.name} {self.num_drawings}{names}"
 
-    def document(self) -> dict[str, Any]:
-        """Return what a summary keeps."""
+    def to_json(self) -> dict[str, Any]:
+        """Return what the summary of surrogates keeps of it."""
         own, kind = self.num_own, self.num_of_kind
         return {"drawings": self.named, "num_of_its_name": own, "num_of_its_kind": kind}
 
 
 def read_drawn_class(entry: ClassCount) -> DrawnClass:
-    """Read an entry of a summary; one without drawings names none."""
+    """Read a class's entry in a summary, which has no drawings where the teacher uses none."""
     own, kind = entry.num_of_its_name, entry.num_of_its_kind
     return DrawnClass(entry.name, entry.drawings or {}, own, kind)
 
@@ -84,9 +84,9 @@ def drawings_note(drawn: Sequence[DrawnClass]) -> str:
     """Warn in one line of classes that the memory misses or mistakes; empty without any."""
     others = [f"{each.name} ({each.names()})" for each in drawn if each.is_of_others]
     few = [each.name for each in drawn if each.num_fitting <= FEW and not each.is_of_others]
-    told = [f"drawings of another name: {first_few(others)}"] * bool(others)
-    told += [f"no drawing or only one of: {first_few(few)}"] * bool(few)
-    return "; ".join([*told, "dfkd-edge classes lint says more"]) if told else ""
+    text = f"drawings of another name: {first_few(others)}; " if others else ""
+    text += f"no drawing or only one of: {first_few(few)}; " if few else ""
+    return text and f"{text}dfkd-edge classes lint says more"
 
 
 def drawn_classes(memory: DrawingMemory, classes: ClassNames, head_KD: Tensor) -> list[DrawnClass]:

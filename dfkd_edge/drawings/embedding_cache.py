@@ -1,7 +1,7 @@
-"""What a teacher sees in the memory's names and drawings, kept on disk for the next command.
+"""What a teacher sees in the memory's names and drawings, cached on disk between commands.
 
-It depends on no class list, and to see it anew takes longer than the rest of `classes lint`. A
-cache that cannot be read, is not as it was written, or cannot be written costs time, nothing else.
+The embeddings depend on no class list, and computing them takes longer than the rest of `classes
+lint`. A cache that cannot be read, is corrupted or cannot be written costs time, nothing else.
 
 Shape suffixes: M drawings, V distinct names, D embedding width.
 """
@@ -36,25 +36,25 @@ DIGEST = "sha256"
 """Where the file's metadata hold the hash of its tensors: safetensors has none of its own."""
 
 
-def sights_path(teacher: Teacher, name_text: str) -> Path:
-    """Name the file of a teacher that is loaded by its settings, by all that decides what it sees.
+def cache_path(teacher: Teacher, name_text: str) -> Path:
+    """Name a teacher's file by everything that its embeddings follow from.
 
     Args:
-        teacher: whose embeddings are kept.
-        name_text: what it reads of a drawing's name.
+        teacher: loaded by its settings.
+        name_text: the template of a drawing's name.
     """
     config, device = teacher.config, teacher.device.type
     key = content_hash(
         (config.name, config.pretrained, teacher_content(config)),
         (content_of(assets.EXEMPLARS), name_text),
         (__version__, open_clip.__version__, torch.__version__),
-        (device, has_fast_bfloat16(device)),
+        (device, has_fast_bfloat16(device)),  # images are embedded in bfloat16 where it is fast
     )
     return own_cache("drawings") / f"{key}.safetensors"
 
 
-def read_sights(path: Path) -> tuple[Tensor | None, dict[Place, Tensor]]:
-    """Read what has been seen so far: names [V, D], None where there are none yet, and drawings."""
+def read_cache(path: Path) -> tuple[Tensor | None, dict[Place, Tensor]]:
+    """Read the embeddings of the names, [V, D] or None without any, and of drawings, [D] each."""
     try:
         tensors = load_tensors(path)
         if (read_metadata(path) or {}).get(DIGEST) != _digest(tensors):
@@ -66,15 +66,15 @@ def read_sights(path: Path) -> tuple[Tensor | None, dict[Place, Tensor]]:
     return name_VD, {(at, number): row for (at, number), row in zip(places, shown_MD, strict=True)}
 
 
-def keep_sights(path: Path, name_VD: Tensor, shown: Mapping[Place, Tensor]) -> None:
-    """Write what has been seen so far, where the cache can be written."""
+def write_cache(path: Path, name_VD: Tensor, shown: Mapping[Place, Tensor]) -> None:
+    """Write the embeddings of the names and of the drawings seen so far, where that is possible."""
     rows = torch.stack(list(shown.values())) if shown else name_VD[:0]
     tensors = {
         "names": name_VD.cpu().numpy(),
         "places": np.array(list(shown), np.int64).reshape(-1, 2),
         "drawings": rows.cpu().numpy(),
     }
-    with contextlib.suppress(EnvironmentLackingError):
+    with contextlib.suppress(EnvironmentLackingError):  # a read-only home: the next command pays
         save_tensors(path, tensors, {DIGEST: _digest(tensors)})
 
 

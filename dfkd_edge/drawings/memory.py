@@ -1,4 +1,4 @@
-"""Exemplars: the named drawings in the embedded decoder's memory, and which of them show a class.
+"""The named drawings in the embedded decoder's memory, and which of them show a class.
 
 A drawing serves a class when its name lies near the class in the teacher's text space and the
 teacher sees the class in it, among the other classes of the list and among all names of the memory.
@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from dfkd_edge import assets
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.drawings.embedding_cache import Place, keep_sights, read_sights, sights_path
+from dfkd_edge.drawings.embedding_cache import Place, cache_path, read_cache, write_cache
 from dfkd_edge.drawings.names import is_of_qualifier
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import Reporter
@@ -38,9 +37,9 @@ MIN_SIMILARITY_TO_PROMPT = 0.95
 """The same where a class has a prompt of its own, which tells that its name alone misleads: "a
 photo of a computer mouse" takes "computer mouse", "a crane, a bird" nothing of the name "crane"."""
 MAX_RANK = 10
-"""So many names of the memory may fit a drawing better than its class does, less one."""
+"""The class is among the so many names of the memory that fit a drawing best."""
 MAX_DRAWINGS = 40
-"""Drawings of a class, nearest names first."""
+"""Of a class, nearest names first."""
 BATCH_SIZE = 64
 """Texts or drawings that the teacher reads together."""
 
@@ -55,8 +54,8 @@ class Sheet:
     side_px: int
     num_columns: int
 
-    def drawings(self, wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Cut drawings out, uint8 [M, P, P, C].
+    def drawings(self, wanted: Sequence[int]) -> Tensor:
+        """Cut drawings out by their numbers, uint8 [M, C, P, P].
 
         Raises:
             ConfigError: the sheet is damaged.
@@ -67,9 +66,9 @@ class Sheet:
                 pixels = np.asarray(picture.convert("RGBA"))
         except OSError as error:
             raise _incomplete(self.path) from error
-        corners = [divmod(int(number), self.num_columns) for number in wanted]
+        corners = [divmod(number, self.num_columns) for number in wanted]
         cut = [pixels[r * side : (r + 1) * side, c * side : (c + 1) * side] for r, c in corners]
-        return np.stack(cut)
+        return torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2)
 
 
 def read_sheets(folder: Path = assets.EXEMPLARS) -> tuple[Sheet, ...]:
@@ -98,7 +97,7 @@ def _incomplete(path: Path) -> ConfigError:
 
 
 def distinct_names(sheets: tuple[Sheet, ...]) -> dict[str, list[Place]]:
-    """Where the drawings of each name are."""
+    """Map each name to its drawings, in the order of the sheets."""
     places: dict[str, list[Place]] = {}
     for at, sheet in enumerate(sheets):
         for number, name in enumerate(sheet.names):
@@ -108,7 +107,7 @@ def distinct_names(sheets: tuple[Sheet, ...]) -> dict[str, list[Place]]:
 
 @torch.no_grad()
 def embed_names(names: list[str], teacher: Teacher, reporter: Reporter) -> Tensor:
-    """Embed names as those of drawings, [V, D], unit rows."""
+    """Embed the names of drawings, unit rows [V, D]."""
     parts = []
     with reporter.stage("searching the memory", len(names)) as progress:
         for start in range(0, len(names), BATCH_SIZE):
@@ -119,7 +118,7 @@ def embed_names(names: list[str], teacher: Teacher, reporter: Reporter) -> Tenso
 
 
 def near_names(name_VD: Tensor, class_KD: Tensor, has_prompt: list[bool]) -> list[list[int]]:
-    """Find the names that lie nearer to a class than to the others; for each, nearest first."""
+    """Find for each class the rows of the names that lie nearest to it, and near; nearest first."""
     similarity_KV = (class_KD @ name_VD.T).cpu()
     owner_V = similarity_KV.argmax(0)
     found = []
@@ -132,10 +131,10 @@ def near_names(name_VD: Tensor, class_KD: Tensor, has_prompt: list[bool]) -> lis
 
 
 class DrawingMemory:
-    """The drawings and where the teacher sees them; each is looked at once on a machine."""
+    """The drawings and their embeddings; each is embedded once on a machine."""
 
     def __init__(self, teacher: Teacher, reporter: Reporter) -> None:
-        """Read the drawings' names and embed them, where an earlier command has not.
+        """Read the drawings' names and embed them, unless the cache has their embeddings.
 
         Raises:
             ConfigError: the memory is incomplete.
@@ -144,26 +143,26 @@ class DrawingMemory:
         self.places = distinct_names(self.sheets)
         self.names = list(self.places)
         self._name_of = {place: name for name, there in self.places.items() for place in there}
-        self._path = sights_path(teacher, NAME_TEXT)
-        name_VD, shown = read_sights(self._path)
+        self._path = cache_path(teacher, NAME_TEXT)
+        name_VD, shown = read_cache(self._path)
         if name_VD is None:
             name_VD = embed_names(self.names, teacher, reporter)
-            keep_sights(self._path, name_VD, shown)
+            write_cache(self._path, name_VD, shown)
         self.name_VD = name_VD.to(teacher.device)
         self._shown = {place: row.to(teacher.device) for place, row in shown.items()}
 
     def search(self, head_KD: Tensor, classes: ClassNames) -> list[list[Place]]:
-        """Find the drawings of each class in which the teacher sees it.
+        """Find for each class at most MAX_DRAWINGS in which the teacher sees it.
 
-        A small teacher sees traffic lights at "traffic cone": what only the first words of a name
-        are of is left out.
+        A small teacher sees "traffic light" near "traffic cone", so names that share only what
+        qualifies a class are left out.
 
         Args:
             head_KD: the classes in the teacher's text space.
             classes: their names, and which of them have a prompt of their own.
 
         Returns:
-            For each class at most MAX_DRAWINGS, nearest names first; may be none.
+            For each class its drawings, nearest names first; may be none.
         """
         class_KD = F.normalize(head_KD.float(), dim=1)
         near = near_names(self.name_VD, class_KD, [bool(prompt) for prompt in classes.prompts])
@@ -176,27 +175,28 @@ class DrawingMemory:
             ]
             for name, rows in zip(classes.names, near, strict=True)
         ]
-        self._look([place for places in found for place in places])
+        self._embed([place for places in found for place in places])
         return [self._seen(places, k, class_KD)[:MAX_DRAWINGS] for k, places in enumerate(found)]
 
     def named(self, places: Iterable[Place]) -> dict[str, int]:
-        """Count drawings by their names, nearest names first as in `places`."""
+        """Count drawings by their names, in the order of `places`."""
         return dict(Counter(self._name_of[place] for place in places))
 
     @torch.no_grad()
-    def _look(self, places: list[Place]) -> None:
+    def _embed(self, places: list[Place]) -> None:
         new = [place for place in places if place not in self._shown]
         if not new:
             return
         with self.reporter.stage("looking at the drawings", len(new)) as progress:
             for part, rgba_MCPP in self.cut(new):
-                shown_MD = self.teacher.embed_images(_on_white(rgba_MCPP, self.teacher))
-                self._shown.update(zip(part, shown_MD, strict=True))
+                rgba = rgba_MCPP.to(self.teacher.device).float() / 255
+                on_white = rgba[:, :3] * rgba[:, 3:] + 1 - rgba[:, 3:]
+                self._shown.update(zip(part, self.teacher.embed_images(on_white), strict=True))
                 progress.advance(len(part))
-        keep_sights(self._path, self.name_VD, self._shown)
+        write_cache(self._path, self.name_VD, self._shown)
 
     def _seen(self, places: list[Place], label: int, class_KD: Tensor) -> list[Place]:
-        """Keep the drawings in which the class comes first of the list, and high of all names."""
+        """Keep drawings whose nearest class is this one, and few names of the memory are nearer."""
         if not places:
             return []
         shown_MD = torch.stack([self._shown[place] for place in places])
@@ -213,10 +213,9 @@ class DrawingMemory:
         """
         for at, sheet in enumerate(self.sheets):
             here = [place for place in places if place[0] == at]
-            if not here:
+            if not here:  # opening a sheet decodes all of it
                 continue
-            rgba_MPPC = torch.from_numpy(sheet.drawings(np.array([n for _, n in here])))
-            rgba_MCPP = rgba_MPPC.permute(0, 3, 1, 2)
+            rgba_MCPP = sheet.drawings([number for _, number in here])
             for start in range(0, len(here), BATCH_SIZE):
                 part = slice(start, start + BATCH_SIZE)
                 yield here[part], rgba_MCPP[part]
@@ -240,10 +239,3 @@ def retrieve_drawings(memory: DrawingMemory) -> tuple[Tensor, ...]:
     return tuple(
         torch.stack([rgba_of[place] for place in places]) if places else none for places in found
     )
-
-
-def _on_white(rgba_MCPP: Tensor, teacher: Teacher) -> Tensor:
-    rgba = rgba_MCPP.to(teacher.device).float() / 255
-    image = rgba[:, :3] * rgba[:, 3:] + 1 - rgba[:, 3:]
-    size = (teacher.image_size_px,) * 2
-    return F.interpolate(image, size, mode="bilinear", antialias=True)

@@ -86,7 +86,7 @@ class RunPlan:
             "passes": asdict(self.times),
             "device": self.times.device,
             "downloads": downloads,
-            "drawings": {each.name: each.document() for each in self.drawn},
+            "drawings": {each.name: each.to_json() for each in self.drawn},
         }
 
     def lines(self) -> list[str]:

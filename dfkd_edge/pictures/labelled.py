@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from dfkd_edge.errors import ConfigError, UsageError, faults_as_errors
-from dfkd_edge.interfaces import Reporter
 from dfkd_edge.runtime.counting import counted, first_few
 from dfkd_edge.runtime.faults import PictureFault
 from dfkd_edge.runtime.folder_layouts import EXPECTED, LabelledFolder, find_pictures
-from dfkd_edge.runtime.preprocess import read_picture
+
+if TYPE_CHECKING:  # a wrong path is told of before numpy is loaded
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from dfkd_edge.interfaces import Reporter
 
 
 def require_folder(root: Path) -> None:
@@ -60,6 +62,8 @@ def fault_of(picture: Path) -> PictureFault | None:
     Raises:
         LackingFault: Pillow is not installed, which is no fault of the picture.
     """
+    from dfkd_edge.runtime.preprocess import read_picture
+
     try:
         read_picture(picture, side_px=8)
     except PictureFault as fault:
@@ -76,9 +80,6 @@ def note_strangers(root: Path, class_names: tuple[str, ...], reporter: Reporter)
     ]
     if strangers:
         reporter.note(f"  passed over, no class of the list: {first_few(strangers, 5)}")
-
-
-Images = NDArray[np.uint8]
 
 
 def no_readable_picture(domain: str, unreadable: list[Path]) -> ConfigError:
@@ -99,6 +100,6 @@ def note_unreadable(unreadable: Sequence[Path], reporter: Reporter) -> None:
         )
 
 
-def image_digests(image_NHWC: Images) -> list[str]:
+def image_digests(image_NHWC: NDArray[np.uint8]) -> list[str]:
     """Short hash of each image, to tell calibration images from evaluation images."""
-    return [hashlib.sha256(np.ascontiguousarray(i).data).hexdigest()[:16] for i in image_NHWC]
+    return [hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in image_NHWC]

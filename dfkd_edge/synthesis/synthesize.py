@@ -129,7 +129,7 @@ def synthesize(
     surrogates = read_surrogates(folder, num_shards, prompts.class_names, key)
     if drawn:
         pairs = zip(surrogates.summary.classes, drawn, strict=True)
-        classes = tuple(replace(entry, **each.document()) for entry, each in pairs)
+        classes = tuple(replace(entry, **each.to_json()) for entry, each in pairs)
         surrogates = replace(surrogates, summary=replace(surrogates.summary, classes=classes))
     sheet = write_contact_sheet(folder, surrogates)
     files = [selection, surrogates.summary.save(folder), sheet]

@@ -6,17 +6,18 @@ Every file is a flat table of fields, and `[sources]` says of each where it come
 
 from __future__ import annotations
 
-import difflib
+import functools
 import json
-import re
-import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Annotated, Any, TypeVar, cast, get_args
 
-from dfkd_edge.errors import ConfigError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from dfkd_edge.errors import ConfigError, did_you_mean
+from dfkd_edge.files import read_toml
 from dfkd_edge.target_profiles.profile import (
     Backend,
     Evidence,
@@ -28,8 +29,75 @@ from dfkd_edge.target_profiles.profile import (
     Typing,
 )
 
-NEEDED = ("family", "backend", "precisions", "recommended_opset", "max_opset", "max_ir")
 POWER_MODE = "power_mode_"
+Checked = TypeVar("Checked")
+Texts = Annotated[list[str], Field(min_length=1)]
+Version = Annotated[str, Field(pattern=r"^\d+(\.\d+)+$")]
+Opset = Annotated[int, Field(ge=13, le=25)]
+Count = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0)]
+Source = Annotated[str, Field(pattern=rf"^({'|'.join(get_args(Evidence))}):")]
+
+
+class PowerModeEntry(BaseModel, extra="forbid"):
+    """One nvpmodel mode as a file states it."""
+
+    id: Count
+    name: str
+    default: bool = False
+    note: str = ""
+    source: Source | None = None
+
+
+class TargetFile(BaseModel, extra="forbid"):
+    """What the file of a module, JetPack or board may state; None where it does not."""
+
+    base: str = ""
+    sources: dict[str, Source] = {}
+    power_modes: list[PowerModeEntry] = []
+    title: str | None = None
+    family: str | None = None
+    backend: Backend | None = None
+    soc: str | None = None
+    gpu_architecture: str | None = None
+    sm: Annotated[int, Field(ge=50, le=200)] | None = None
+    cuda_cores: Count | None = None
+    tensor_cores: Count | None = None
+    gpu_max_mhz: Amount | None = None
+    dla_cores: Count | None = None
+    use_dla: bool | None = None
+    ram_gib: Amount | None = None
+    memory_bandwidth_gb_s: Amount | None = None
+    int8_dense_tops: Amount | None = None
+    int8_sparse_tops: Amount | None = None
+    fp16_dense_tflops: Amount | None = None
+    fp4_sparse_tops: Amount | None = None
+    part_numbers: Texts | None = None
+    cpu: str | None = None
+    cpu_cores: Count | None = None
+    cpu_max_mhz: Amount | None = None
+    instructions: Texts | None = None
+    precisions: Annotated[list[Precision], Field(min_length=1)] | None = None
+    other_precisions: Texts | None = None
+    quantization: str | None = None
+    no_int8_reason: str | None = None
+    min_calibration_images: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    jetpacks: Texts | None = None
+    default_jetpack: str | None = None
+    l4t: str | None = None
+    cuda: str | None = None
+    cudnn: str | None = None
+    tensorrt: Version | None = None
+    ubuntu: str | None = None
+    python: Version | None = None
+    max_onnxruntime: Version | None = None
+    recommended_opset: Opset | None = None
+    max_opset: Opset | None = None
+    max_ir: Annotated[int, Field(ge=7, le=14)] | None = None
+    typing: Typing | None = None
+    has_dla_compiler: bool | None = None
+    unsupported_ops: Texts | None = None
+    caveats: Texts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +107,7 @@ class TargetFields:
     where: str
     """The file, for messages."""
     values: Mapping[str, Any]
+    """As TargetFile has them; what no file states is left out."""
     facts: Mapping[str, Fact]
     power_modes: tuple[PowerMode, ...] = ()
     base: str = ""
@@ -75,24 +144,20 @@ def read_target_file(path: Traversable | Path) -> TargetFields:
     Raises:
         ConfigError: it is missing, no TOML, or a field is unknown or wrong; names file and field.
     """
-    where = str(path) if isinstance(path, Path) else path.name
-    tree = read_toml(path)
-    base, modes = tree.pop("base", ""), tree.pop("power_modes", [])
-    sources = tree.pop("sources", {})
-    expect(isinstance(base, str), "must be the name of a target", where, "base")
-    expect(isinstance(sources, dict), "must be a table", where, "[sources]")
-    for key, value in tree.items():
-        check_field(key, value, where)
-    for key in sources:
-        if key not in tree:
-            raise unknown_field(key, tree, where, "[sources] names the unknown field")
-    facts = {k: make_fact(v, sources.get(k), where, k) for k, v in tree.items()}
-    power_modes = read_power_modes(modes, where)
-    for mode, entry in zip(power_modes, modes, strict=True):
-        note = f"; {entry['note']}" if "note" in entry else ""
-        text = f"{mode.name}{' (default)' if mode.is_default else ''}{note}"
-        facts[f"{POWER_MODE}{mode.id}"] = make_fact(text, entry.get("source"), where, "power_modes")
-    return TargetFields(where, tree, facts, power_modes, base)
+    where, tree = _where(path), read_toml(path)
+    file = _checked(TargetFile, tree, where)
+    values = {key: tree[key] for key in tree if key not in ("base", "sources", "power_modes")}
+    for key in file.sources.keys() - values.keys():
+        raise _unknown_field(key, values, where, "[sources] names the unknown field")
+    facts = {key: _fact(value, file.sources.get(key), where) for key, value in values.items()}
+    modes, ids = file.power_modes, {mode.id for mode in file.power_modes}
+    _expect(where, "power_modes", len(ids) == len(modes), "two modes share a number")
+    _expect(where, "power_modes", sum(m.default for m in modes) <= 1, "two modes are default")
+    for mode in modes:
+        text = f"{mode.name}{' (default)' * mode.default}{mode.note and f'; {mode.note}'}"
+        facts[f"{POWER_MODE}{mode.id}"] = _fact(text, mode.source, where)
+    power_modes = (PowerMode(id=m.id, name=m.name, is_default=m.default) for m in modes)
+    return TargetFields(where, values, facts, tuple(power_modes), file.base)
 
 
 def read_quantization_spec(
@@ -103,31 +168,10 @@ def read_quantization_spec(
     Raises:
         ConfigError: a field is unknown or has the wrong type.
     """
-    tree = read_toml(path)
-    sources = tree.pop("sources", {})
-    known = [f.name for f in fields(QuantizationSpec) if f.name != "name"]
-    for key, value in tree.items():
-        if key not in known:
-            raise unknown_field(key, known, path.name, "unknown field")
-        expect(isinstance(value, str | bool), "must be a text, true or false", path.name, key)
-    facts = {
-        f"quantization.{k}": make_fact(v, sources.get(k), path.name, k) for k, v in tree.items()
-    }
-    return QuantizationSpec(name=name, **tree), facts
-
-
-def read_toml(path: Traversable | Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        ConfigError: it is missing, unreadable or no TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError("no such target file", where=str(path)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"not a TOML file: {error}", where=str(path)) from error
+    where, tree = _where(path), read_toml(path)
+    sources = _checked(dict[str, Source], tree.pop("sources", {}), where)
+    facts = {f"quantization.{k}": _fact(v, sources.get(k), where) for k, v in tree.items()}
+    return _checked(QuantizationSpec, {"name": name, **tree}, where), facts
 
 
 def build_profile(
@@ -139,256 +183,96 @@ def build_profile(
 ) -> TargetProfile:
     """Turn checked fields into the profile that exporters and lint obey.
 
-    Args:
-        name: what the user calls the target.
-        module: name of the module or board.
-        jetpack: `6.2`, or None for a CPU board.
-        table: all fields of the target.
-        quantization: the spec that `table` names, with its facts.
+    `quantization` is the spec that `table` names, with its facts. INT8 is left out, with the
+    reason, where the hardware or the DLA compiler cannot run it.
 
     Raises:
         ConfigError: fields are missing or contradict each other.
     """
-    values = table.values
-    missing = [key for key in NEEDED if key not in values]
-    if missing:
+    spec, facts = quantization or (None, {})
+    about = {"name": name, "module": module, "jetpack": jetpack, "quantization": spec}
+    try:
+        profile = TypeAdapter(TargetProfile).validate_python(
+            {**table.values, **about, "power_modes": table.power_modes, "facts": table.facts}
+        )
+    except ValidationError as error:
+        missing = ", ".join(str(fault["loc"][0]) for fault in error.errors())
         raise ConfigError(
-            f"target lacks {', '.join(missing)}",
+            f"target lacks {missing}",
             where=table.where,
             hint='state them, or name a base such as base = "x86-cpu"',
-        )
-    _check_consistency(values, table.where)
-    precisions, spec, reason = tuple(values["precisions"]), quantization, ""
-    if _dla_without_qdq(values):
-        precisions = tuple(p for p in precisions if p != "int8")
+        ) from error
+    _check_consistency(profile, table)
+    reason = ""
+    if profile.use_dla and profile.typing == "weak":
         reason = "DLA below TensorRT 11 takes no explicit Q/DQ, so the bundle carries FP16"
-    if "int8" not in precisions:
-        spec = None
-        reason = reason or values.get("no_int8_reason", f"{table.where} lists no int8")
-    return TargetProfile(
-        name=name,
-        module=module,
-        jetpack=jetpack,
-        family=values["family"],
-        backend=values["backend"],
-        sm=values.get("sm"),
-        ram_gib=values.get("ram_gib"),
-        tensorrt=values.get("tensorrt"),
-        python=values.get("python"),
-        max_onnxruntime=values.get("max_onnxruntime"),
-        recommended_opset=values["recommended_opset"],
-        max_opset=values["max_opset"],
-        max_ir=values["max_ir"],
-        precisions=precisions,
-        typing=values.get("typing"),
-        use_dla=values.get("use_dla", False),
-        unsupported_ops=tuple(values.get("unsupported_ops", ())),
-        quantization=spec[0] if spec else None,
+    elif "int8" not in profile.precisions:
+        reason = profile.no_int8_reason or f"{table.where} lists no int8"
+    return replace(
+        profile,
+        precisions=tuple(p for p in profile.precisions if p != "int8" or not reason),
+        quantization=None if reason else spec,
         no_int8_reason=reason,
-        min_calibration_images=values.get("min_calibration_images", 500),
-        power_modes=table.power_modes,
-        caveats=tuple(values.get("caveats", ())),
-        facts={**table.facts, **(spec[1] if spec else {})},
+        facts=table.facts if reason else {**table.facts, **facts},
     )
 
 
-def _check_consistency(values: Mapping[str, Any], where: str) -> None:
-    ordered = [p for p in get_args(Precision) if p in values["precisions"]]
-    expect(
-        values["precisions"] == ordered, f"write it as {ordered}, best last", where, "precisions"
-    )
-    expect(
-        values["recommended_opset"] <= values["max_opset"],
-        f"must not exceed max_opset = {values['max_opset']}",
-        where,
-        "recommended_opset",
-    )
-    if values["backend"] == "tensorrt":
-        for key in ("tensorrt", "typing", "sm"):
-            expect(key in values, 'is needed where backend = "tensorrt"', where, key)
-    if "int8" in values["precisions"]:
-        expect(
-            "quantization" in values,
-            "must name a spec where precisions has int8",
-            where,
-            "quantization",
-        )
-    if values.get("use_dla"):
-        expect(values.get("dla_cores", 0) > 0, "the module has no DLA", where, "use_dla")
-        expect(
-            values.get("has_dla_compiler", False),
-            "the JetPack has no DLA compiler",
-            where,
-            "use_dla",
-        )
+def _check_consistency(profile: TargetProfile, table: TargetFields) -> None:
+    expect = functools.partial(_expect, table.where)
+    ordered = tuple(p for p in get_args(Precision) if p in profile.precisions)
+    expect("precisions", profile.precisions == ordered, f"write it as {[*ordered]}, best last")
+    newest = profile.max_opset
+    is_known = profile.recommended_opset <= newest
+    expect("recommended_opset", is_known, f"must not exceed max_opset = {newest}")
+    for key in ("tensorrt", "typing", "sm") if profile.backend == "tensorrt" else ():
+        expect(key, key in table.values, 'is needed where backend = "tensorrt"')
+    has_spec = profile.quantization is not None or "int8" not in ordered
+    expect("quantization", has_spec, "must name a spec where precisions has int8")
+    if profile.use_dla:
+        expect("use_dla", table.values.get("dla_cores", 0) > 0, "the module has no DLA")
+        has_compiler = table.values.get("has_dla_compiler", False)
+        expect("use_dla", has_compiler, "the JetPack has no DLA compiler")
 
 
-def _dla_without_qdq(values: Mapping[str, Any]) -> bool:
-    return bool(values.get("use_dla")) and values.get("typing") == "weak"
+def _where(path: Traversable | Path) -> str:
+    """A file of the user's by its path, one that is installed by its name."""
+    return str(path) if isinstance(path, Path) else path.name
 
 
-TEXTS = list
-FIELD_KINDS: dict[str, type] = {
-    "title": str,
-    "family": str,
-    "backend": str,
-    "soc": str,
-    "gpu_architecture": str,
-    "sm": int,
-    "cuda_cores": int,
-    "tensor_cores": int,
-    "gpu_max_mhz": float,
-    "dla_cores": int,
-    "use_dla": bool,
-    "ram_gib": float,
-    "memory_bandwidth_gb_s": float,
-    "int8_dense_tops": float,
-    "int8_sparse_tops": float,
-    "fp16_dense_tflops": float,
-    "fp4_sparse_tops": float,
-    "part_numbers": TEXTS,
-    "cpu": str,
-    "cpu_cores": int,
-    "cpu_max_mhz": float,
-    "instructions": TEXTS,
-    "precisions": TEXTS,
-    "other_precisions": TEXTS,
-    "quantization": str,
-    "no_int8_reason": str,
-    "min_calibration_images": int,
-    "jetpacks": TEXTS,
-    "default_jetpack": str,
-    "l4t": str,
-    "cuda": str,
-    "cudnn": str,
-    "tensorrt": str,
-    "ubuntu": str,
-    "python": str,
-    "max_onnxruntime": str,
-    "recommended_opset": int,
-    "max_opset": int,
-    "max_ir": int,
-    "typing": str,
-    "has_dla_compiler": bool,
-    "unsupported_ops": TEXTS,
-    "caveats": TEXTS,
-}
-CHOICES: dict[str, tuple[str, ...]] = {
-    "backend": get_args(Backend),
-    "typing": get_args(Typing),
-    "precisions": get_args(Precision),
-}
-LIMITS = {
-    "recommended_opset": (13, 25),
-    "max_opset": (13, 25),
-    "max_ir": (7, 14),
-    "min_calibration_images": (1, 100_000),
-    "sm": (50, 200),
-}
-VERSIONS = ("tensorrt", "python", "max_onnxruntime")
-KIND_NAMES = {
-    str: "a text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    list: "a list of texts",
-}
-
-
-def check_field(key: str, value: object, where: str) -> None:
-    """Refuse an unknown field, a wrong type, a value out of range.
+def _checked(kind: type[Checked], tree: Mapping[str, object], where: str) -> Checked:
+    """Read a table as a type, strictly, so that no number is guessed from a text.
 
     Raises:
-        ConfigError: names the file and the field.
+        ConfigError: names the file and the first wrong field, an unknown one with the nearest.
     """
-    kind = FIELD_KINDS.get(key)
-    if kind is None:
-        raise unknown_field(
-            key, [*FIELD_KINDS, "base", "power_modes", "sources"], where, "unknown field"
-        )
-    fits = isinstance(value, int | float if kind is float else kind)
-    fits = fits and (kind is bool or not isinstance(value, bool))
-    if isinstance(value, list):
-        fits = fits and bool(value) and all(isinstance(item, str) for item in value)
-    expect(fits, f"{value!r} is not {KIND_NAMES[kind]}", where, key)
-    if isinstance(value, int | float) and kind is not bool:
-        low, high = LIMITS.get(key, (0, float("inf")))
-        expect(low <= value <= high, f"{value!r} is out of range {low} to {high}", where, key)
-    if key in VERSIONS:
-        looks_right = re.fullmatch(r"\d+(\.\d+)+", str(value)) is not None
-        expect(looks_right, f"{value!r} is no version such as 10.3", where, key)
-    for item in value if isinstance(value, list) else [value]:
-        choices = CHOICES.get(key)
-        expect(
-            choices is None or item in choices,
-            f"{item!r} is not one of {', '.join(choices or ())}",
-            where,
-            key,
-        )
+    try:
+        # only in JSON does pydantic's strict mode take a table for a dataclass
+        return TypeAdapter(kind).validate_json(json.dumps(tree, default=str), strict=True)
+    except ValidationError as error:
+        fault = error.errors()[0]
+    key, *below = map(str, fault["loc"])
+    if not below and fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = TargetFile.model_fields if kind is TargetFile else QuantizationSpec.__annotations__
+        raise _unknown_field(key, known, where, "unknown field")
+    place = ".".join([key, *below])
+    raise ConfigError(f"{fault['input']!r}: {fault['msg']}", where=f"{where}: {place}")
 
 
-def read_power_modes(modes: object, where: str) -> tuple[PowerMode, ...]:
-    """Check and read the list of nvpmodel modes.
-
-    Raises:
-        ConfigError: a mode is incomplete, or two clash.
-    """
-    expect(isinstance(modes, list), "must be a list of tables", where, "power_modes")
-    assert isinstance(modes, list)
-    found = []
-    for mode in modes:
-        right = (
-            isinstance(mode, dict)
-            and not isinstance(mode.get("id"), bool)
-            and isinstance(mode.get("id"), int)
-            and isinstance(mode.get("name"), str)
-            and isinstance(mode.get("default", False), bool)
-            and not set(mode) - {"id", "name", "default", "note", "source"}
-        )
-        hint = 'each is { id = 0, name = "15W", default = true, note = "...", source = "..." }'
-        if not right:
-            raise ConfigError("wrong power mode", where=f"{where}: power_modes", hint=hint)
-        found.append(
-            PowerMode(id=mode["id"], name=mode["name"], is_default=mode.get("default", False))
-        )
-    numbers = [mode.id for mode in found]
-    expect(len(set(numbers)) == len(numbers), "two modes share a number", where, "power_modes")
-    expect(sum(m.is_default for m in found) <= 1, "two modes are default", where, "power_modes")
-    return tuple(found)
-
-
-def make_fact(value: object, source: object, where: str, key: str) -> Fact:
-    """Join a value with what `[sources]` says of it; silence counts as unverified.
-
-    Raises:
-        ConfigError: the source does not begin with its evidence.
-    """
+def _fact(value: object, source: str | None, where: str) -> Fact:
+    """Join a value with what `[sources]` says of it; silence counts as unverified."""
     text = json.dumps(value) if isinstance(value, bool) else str(value)
     text = ", ".join(value) if isinstance(value, list) else text
     if source is None:
         return Fact(value=text, source=f"stated in {where}", evidence="unverified")
-    evidence, colon, origin = str(source).partition(":")
-    expect(
-        bool(colon) and evidence in get_args(Evidence),
-        f"source must begin with one of {', '.join(f'{e}:' for e in get_args(Evidence))}",
-        where,
-        f"sources.{key}",
-    )
+    evidence, _, origin = source.partition(":")
     return Fact(value=text, source=origin.strip(), evidence=cast(Evidence, evidence))
 
 
-def expect(condition: bool, what: str, where: str, key: str) -> None:
-    """Refuse a field unless the condition holds.
-
-    Raises:
-        ConfigError: names the file and the field.
-    """
-    if not condition:
+def _expect(where: str, key: str, holds: bool, what: str) -> None:
+    if not holds:
         raise ConfigError(what, where=f"{where}: {key}")
 
 
-def unknown_field(key: str, known: Iterable[str], where: str, what: str) -> ConfigError:
-    """Make the error for a name that nobody knows, with the nearest known one."""
-    near = difflib.get_close_matches(key, list(known), n=1)
-    hint = f"did you mean {near[0]}?" if near else "targets/README.md lists the fields"
+def _unknown_field(key: str, known: Iterable[str], where: str, what: str) -> ConfigError:
+    hint = did_you_mean(key, known, "targets/README.md lists the fields")
     return ConfigError(f"{what} '{key}'", where=where, hint=hint)

@@ -10,8 +10,8 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from dfkd_edge.errors import ConfigError, EnvironmentLackingError
-from dfkd_edge.plugins import TARGETS, _unknown
+from dfkd_edge.errors import ConfigError, EnvironmentLackingError, did_you_mean
+from dfkd_edge.plugins import TARGETS
 from dfkd_edge.target_profiles.files import (
     TargetFields,
     build_profile,
@@ -88,7 +88,11 @@ def _quantization(fields: TargetFields) -> tuple[QuantizationSpec, dict[str, Fac
         return None
     specs = _stored("quantization")
     if name not in specs:
-        raise _unknown("quantization spec", name, specs, where=f"{fields.where}: quantization")
+        raise ConfigError(
+            f"unknown quantization spec '{name}'",
+            where=f"{fields.where}: quantization",
+            hint=did_you_mean(name, specs),
+        )
     return read_quantization_spec(specs[name], name)
 
 
@@ -100,9 +104,7 @@ def _find(name: str, extra_dirs: Sequence[Path] = ()) -> tuple[str, str | None, 
         return name, None, _with_bases(read_target_file(boards[name]))
     module, at, jetpack = name.partition(JOIN)
     if module not in modules:
-        known = [*ALIASES, *modules, *list_targets(extra_dirs)]
-        words = name.partition("@")[0]
-        raise _unknown("target", name, known, family=() if words in modules else _family(words))
+        raise _unknown_target(name, [*ALIASES, *modules, *list_targets(extra_dirs)])
     fields = read_target_file(modules[module])
     shipped: list[str] = fields.values["jetpacks"]
     jetpack = jetpack if at else fields.values["default_jetpack"]
@@ -113,6 +115,18 @@ def _find(name: str, extra_dirs: Sequence[Path] = ()) -> tuple[str, str | None, 
             hint="those that did: " + ", ".join(f"{module}{JOIN}{j}" for j in shipped),
         )
     return module, jetpack, fields.on(_jetpack_fields(jetpack))
+
+
+def _unknown_target(name: str, known: list[str]) -> ConfigError:
+    module = name.partition("@")[0]
+    family = [] if module in _stored("modules") else _family(module)
+    if family:
+        one = f"did you mean {family[0]}?"
+        hint = one if len(family) == 1 else f"name one of {', '.join(family)}"
+    else:  # where none is near, a list of more than two hundred names helps nobody
+        others = "dfkd-edge targets list shows all, --target takes a TOML file too"
+        hint = did_you_mean(name, known, others, num_names=3)
+    return ConfigError(f"unknown target '{name}'", hint=hint)
 
 
 def _family(words: str) -> list[str]:

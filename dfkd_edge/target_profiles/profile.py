@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 Precision = Literal["fp32", "fp16", "int8"]
 Backend = Literal["tensorrt", "onnxruntime"]
@@ -30,6 +30,8 @@ class PowerMode:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QuantizationSpec:
     """How an INT8 graph must look on a target."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     name: str
     """`tensorrt-qdq`, `ort-x86-u8s8`, `ort-arm-u8s8`."""
@@ -76,15 +78,15 @@ class TargetProfile:
     """`nano`, `tx2`, `xavier`, `orin`, `thor`, `x86`, `arm`."""
     backend: Backend
     """Runtime that executes the model on the device."""
-    sm: int | None
+    sm: int | None = None
     """CUDA compute capability, 87 = 8.7."""
-    ram_gib: float | None
+    ram_gib: float | None = None
     """Memory of the module, shared by CPU and GPU on a Jetson."""
-    tensorrt: str | None
+    tensorrt: str | None = None
     """TensorRT version of the JetPack, `10.3.0.30`."""
-    python: str | None
+    python: str | None = None
     """Python version on the device."""
-    max_onnxruntime: str | None
+    max_onnxruntime: str | None = None
     """Newest onnxruntime wheel for that Python."""
     recommended_opset: int
     """ONNX opset that export writes."""
@@ -94,13 +96,13 @@ class TargetProfile:
     """Newest ONNX IR version that is safe."""
     precisions: tuple[Precision, ...]
     """What the hardware computes in, best last."""
-    typing: Typing | None
+    typing: Typing | None = None
     """TensorRT typing: `strong` needs the precision in the graph."""
     use_dla: bool = False
     """Whether the model shall run on the deep learning accelerator instead of the GPU."""
     unsupported_ops: tuple[str, ...] = ()
     """ONNX operators that this TensorRT's parser refuses."""
-    quantization: QuantizationSpec | None
+    quantization: QuantizationSpec | None = None
     """None where INT8 does not exist."""
     no_int8_reason: str = ""
     """Why there is no INT8, for the user."""

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.pictures.labelled import (
-    Images,
     find_labelled,
     image_digests,
 )
@@ -30,7 +29,7 @@ from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.folder_layouts import Domain
 from dfkd_edge.runtime.preprocess import read_picture, resized_images
 from dfkd_edge.seeding import derived_seed
-from dfkd_edge.validation.corruptions import GROUPS, corrupted_group
+from dfkd_edge.validation.corruptions import GROUPS, Images, corrupted_group
 
 GOLDEN_DOMAIN = "golden images"
 VIEWS_DOMAIN = "mirrored and cropped"

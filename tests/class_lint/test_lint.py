@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from dfkd_edge.class_lint.findings import as_document
-from dfkd_edge.class_lint.lint import KINDS, lint_classes
+from dfkd_edge.class_lint.findings import ClassListReport
+from dfkd_edge.class_lint.lint import lint_classes
 from dfkd_edge.class_names import parse_class_names, read_class_names
 from dfkd_edge.cli import app
 from dfkd_edge.commands.classes import SHOWN
@@ -16,169 +15,121 @@ from dfkd_edge.config.settings import TeacherConfig
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.errors import ClassNamesError
 
-FRUIT = (
-    "apple banana pear lemon peach orange grape date xqzt ../../pear <script> sofa couch".replace(
-        " ", "\n"
-    )
-)
-FRUIT += "\nlong\t" + 70 * "no "
+FRUIT = "apple banana pear lemon peach orange grape date xqzt ../../pear <script> sofa couch"
+NUT = "a photo of a nut, a metal ring"
+CAR = "a photo of a jaguar, a car"
+MOUSE = "a photo of a mouse, a small animal with a long tail"
 
 
-@pytest.fixture(scope="module")
-def fruit() -> dict[str, Any]:
-    names = parse_class_names(FRUIT, "fruit")
-    report = lint_classes(names, TeacherConfig(), ConsoleReporter(make_console(quiet=True)))
-    return as_document(names, report)
+def linted(text: str) -> ClassListReport:
+    reporter = ConsoleReporter(make_console(quiet=True))
+    return lint_classes(parse_class_names(text, "list"), TeacherConfig(), reporter)
 
 
-def rules(document: dict[str, Any]) -> dict[str, list[list[str]]]:
-    found: dict[str, list[list[str]]] = {}
-    for finding in document["findings"]:
-        found.setdefault(finding["rule"], []).append(finding["names"])
+def rules(report: ClassListReport) -> dict[str, list[tuple[str, ...]]]:
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for finding in report.findings:
+        found.setdefault(finding.rule, []).append(finding.names)
     return found
 
 
-def test_two_names_of_one_thing_are_near_duplicates(fruit: dict[str, Any]) -> None:
-    assert rules(fruit)["near-duplicate"] == [["sofa", "couch"]]
-    assert fruit["pairs"][0]["names"] == ["sofa", "couch"]
+def lint(path: Path, text: str, *flags: str) -> Result:
+    path.write_text(text, encoding="utf-8")
+    return CliRunner().invoke(app, ["classes", "lint", str(path), *flags])
 
 
-def test_a_word_of_several_senses_gets_the_prompt_that_the_list_suggests(
-    fruit: dict[str, Any],
+@pytest.fixture(scope="module")
+def fruit() -> ClassListReport:
+    return linted(FRUIT.replace(" ", "\n") + "\nlong\t" + 70 * "no ")
+
+
+def test_each_rule_finds_its_names(fruit: ClassListReport) -> None:
+    found = rules(fruit)
+    assert found["near-duplicate"] == [("sofa", "couch")] == [fruit.pairs[0][:2]]
+    assert found["unknown-word"] == [("xqzt",)]
+    assert found["too-long"] == [("long",)]
+    assert found["odd-characters"] == [("../../pear",), ("<script>",)]
+    assert ("date",) in found["ambiguous"]
+    scale = fruit.scale
+    assert scale.synonyms > scale.confusing > scale.siblings > scale.unrelated
+
+
+def test_a_misread_word_gets_the_prompt_that_the_list_suggests(fruit: ClassListReport) -> None:
+    assert fruit.better_lines() == {
+        "apple": ("apple", "a photo of an apple, a fruit"),
+        "date": ("date", "a photo of a date, a sweet brown fruit"),
+    }
+
+
+def test_a_class_whose_drawings_show_something_else_is_named_with_them() -> None:
+    report = linted("wheelbarrow\nhoe\ntractor\nAfrican elephant\n")
+    found = rules(report)
+    assert found["drawn-as-other"] == [("wheelbarrow",)]
+    assert 'named "wheel"' in report.findings[0].text
+    assert found["few-drawings"] == [("hoe",)]
+    assert found["drawn-as-kind"] == [("African elephant",)]
+    wheels, _, tractor, _ = report.drawn
+    assert (set(wheels.named), wheels.num_own) == ({"wheel"}, 0)
+    assert tractor.num_own > 0
+
+
+def test_a_better_list_is_written_with_prompts_of_its_own_kept_and_no_typo_repeated(
+    tmp_path: Path,
 ) -> None:
-    assert ["date"] in rules(fruit)["ambiguous"]
-    suggested = {row["name"]: row["suggested_prompt"] for row in fruit["classes"]}
-    assert suggested["date"] == "a photo of a date, a sweet brown fruit"
-    assert suggested["banana"] is None
-
-
-def test_words_outside_of_the_vocabulary_and_prompts_that_are_cut_are_named(
-    fruit: dict[str, Any],
-) -> None:
-    assert rules(fruit)["unknown-word"] == [["xqzt"]]
-    assert rules(fruit)["too-long"] == [["long"]]
-    assert rules(fruit)["odd-characters"] == [["../../pear"], ["<script>"]]
-
-
-def test_the_scale_of_the_teacher_is_in_order(fruit: dict[str, Any]) -> None:
-    scale = fruit["scale"]
-    assert scale["synonyms"] > scale["confusing"] > scale["siblings"] > scale["unrelated"]
-
-
-def test_the_improved_list_is_a_class_list_with_the_suggested_prompts(tmp_path: Path) -> None:
-    listed, improved = tmp_path / "animals.txt", tmp_path / "improved.txt"
-    listed.write_text("dog\ncow\nmouse\njaguar\ta photo of a jaguar, a car\n", encoding="utf-8")
-    arguments = ["classes", "lint", str(listed), "--output", str(improved), "--json"]
-    document = json.loads(CliRunner().invoke(app, arguments).stdout)
+    improved = tmp_path / "improved.txt"
+    text = f"dog\ncow\nmouse\njaguar\t{CAR}\nelefant\nnut {NUT}\n叉\n"
+    done = lint(tmp_path / "list.txt", text, "--output", str(improved), "--json")
     names = read_class_names(improved)
-    assert names.names == read_class_names(listed).names
-    assert names.prompts[2:] == (
-        "a photo of a mouse, a small animal with a long tail",
-        "a photo of a jaguar, a car",
-    )
-    assert [row["suggested_prompt"] for row in document["classes"]][2] == names.prompts[2]
-    assert [row["prompt"] for row in document["classes"]][3] == names.prompts[3]
-
-
-def test_typos_orange_and_costly_prompts_are_found_and_drawings_counted(tmp_path: Path) -> None:
-    listed = tmp_path / "list.txt"
-    listed.write_text("elefant\norange\nhorse\nzebra\tan animal with stripes\n", encoding="utf-8")
-    done = CliRunner().invoke(app, ["classes", "lint", str(listed), "--json"])
+    assert names.names == ("dog", "cow", "mouse", "jaguar", "elefant", "nut", "叉")
+    assert names.prompts == (None, None, MOUSE, CAR, None, NUT, None)
     document = json.loads(done.stdout)
-    found = rules(document)
-    assert found["typo"] == [["elefant"]]
-    assert found["ambiguous"] == [["orange"]]
-    assert found["costs-drawings"] == [["zebra"]]
-    drawings = {row["name"]: row["drawings"] for row in document["classes"]}
-    assert drawings["zebra"]["found"] == 0 < drawings["zebra"]["given_up_by_prompt"]
-    assert drawings["horse"]["found"] > 0 == drawings["horse"]["given_up_by_prompt"]
-    shown = CliRunner().invoke(app, ["classes", "lint", str(listed)]).stdout
-    assert "did you mean 'elephant'?" in shown
-    assert f"horse {drawings['horse']['found']} (horse" in " ".join(shown.split())
-    assert drawings["horse"]["of_its_name"] == sum(drawings["horse"]["named"].values())
-
-
-def test_no_suggestion_repeats_a_typo_or_a_prompt_that_stands_in_a_name(tmp_path: Path) -> None:
-    listed, improved = tmp_path / "list.txt", tmp_path / "improved.txt"
-    prompt = "a photo of a nut, a metal ring"
-    listed.write_text(f"pliars\nhammer\nnut {prompt}\nmandoline\n叉\n", encoding="utf-8")
-    arguments = ["classes", "lint", str(listed), "--output", str(improved), "--json"]
-    document = json.loads(CliRunner().invoke(app, arguments).stdout)
-    rows = {row["name"]: row for row in document["classes"]}
-    assert [rows[name]["suggested_prompt"] for name in ("pliars", "mandoline")] == [None, None]
-    assert rules(document)["typo"] == [["mandoline"]]
-    assert ["mandoline"] in rules(document)["few-drawings"]
-    assert rows[f"nut {prompt}"]["suggested_name"] == "nut"
-    assert read_class_names(improved).names == ("pliars", "hammer", "nut", "mandoline", "叉")
-    assert read_class_names(improved).prompts[2] == prompt
-    told = [f["text"] for f in document["findings"] if f["rule"] == "unknown-word"]
-    assert told == ["names are English words to the teacher: translate this one"]
-    shown = CliRunner().invoke(app, arguments[:3]).stdout
-    assert f"nut\t{prompt}\n" in shown
-
-
-def test_a_kind_is_not_suggested_where_it_would_cost_drawings() -> None:
-    names = parse_class_names("computer mouse\nmouse\ncat\n", "list")
-    report = lint_classes(names, TeacherConfig(), ConsoleReporter(make_console(quiet=True)))
-    assert [finding.names for finding in report.findings][:1] == [("computer mouse", "mouse")]
-    assert not set(report.suggested_prompts) & report.kind_prompts
-    assert report.drawn[0].num_own > 0
+    assert list(document) == ["classes", "findings", "pairs", "scale"]
+    dog, _, mouse, jaguar, *_, nut, _ = document["classes"]
+    assert dog["folder"] == "000-dog"
+    assert dog["drawings"]["found"] == sum(dog["drawings"]["named"].values()) > 0
+    assert dog["drawings"]["of_its_name"] > 0
+    assert [row["suggested_prompt"] for row in (dog, mouse, jaguar, nut)] == [
+        None,
+        MOUSE,
+        None,
+        NUT,
+    ]
+    assert [row["suggested_name"] for row in (mouse, nut)] == [None, "nut"]
+    assert jaguar["prompt"] == CAR
+    texts = {finding["rule"]: finding["text"] for finding in document["findings"]}
+    assert texts["typo"] == "did you mean 'elephant'?"
+    assert texts["unknown-word"].endswith("translate this one")
+    assert set(document["scale"]) == {"synonyms", "confusing", "siblings", "unrelated"}
+    assert set(document["pairs"][0]) == {"names", "similarity"}
 
 
 def test_every_rule_is_shown_before_a_rule_is_shown_again(tmp_path: Path) -> None:
-    listed = tmp_path / "list.txt"
-    names = ["digit one", "digit two", "digit three", "digit four", "digit five", "digit six"]
-    listed.write_text("\n".join([*names, "orange", "girafe"]) + "\n", encoding="utf-8")
-    arguments = ["classes", "lint", str(listed)]
-    found = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)["findings"]
-    assert len(found) > SHOWN
-    table, _ = CliRunner().invoke(app, arguments).stdout.split(f"{len(found)} in all: ")
-    rules_shown = {word for line in table.splitlines() for word in line.strip("│┃ ").split()[:1]}
-    assert {finding["rule"] for finding in found} <= rules_shown
+    digits = [f"digit {number}" for number in ("one", "two", "three", "four", "five", "six")]
+    text = "\n".join([*digits, f"nut {NUT}", "girafe"])
+    table, rest = lint(tmp_path / "list.txt", text).stdout.split(" in all: ")
+    listed = rest.partition(";")[0].split(",")
+    found = {rule: int(number) for number, rule in map(str.split, listed)}
+    assert sum(found.values()) > SHOWN
+    assert found["near-duplicate"] > 1 == found["typo"]
+    first_words = {word for line in table.splitlines() for word in line.strip("│┃ ").split()[:1]}
+    assert found.keys() <= first_words
+    assert "did you mean 'giraffe'?" in table
+    assert f"nut\t{NUT}\n" in rest
 
 
 def test_findings_are_advice_and_failures_only_when_strict(tmp_path: Path) -> None:
-    listed = tmp_path / "list.txt"
-    listed.write_text("elefant\nhouse\n", encoding="utf-8")
-    arguments = ["classes", "lint", str(listed)]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
-    strict = CliRunner().invoke(app, [*arguments, "--strict"])
+    listed, text = tmp_path / "list.txt", "elefant\nhouse\n"
+    assert lint(listed, text).exit_code == 0
+    strict = lint(listed, text, "--strict")
     assert isinstance(strict.exception, ClassNamesError)
     assert strict.exception.exit_code == 2
     assert str(strict.exception) == f"1 finding ({listed}): mend the list, or leave --strict out"
-    assert "did you mean 'elephant'?" in strict.stdout
-    listed.write_text("elephant\nhouse\n", encoding="utf-8")
-    assert CliRunner().invoke(app, [*arguments, "--strict"]).exit_code == 0
-
-
-def test_a_class_whose_drawings_show_something_else_is_named_with_them(tmp_path: Path) -> None:
-    listed = tmp_path / "list.txt"
-    listed.write_text("wheelbarrow\nhoe\ntractor\nhot  dog\n", encoding="utf-8")
-    arguments = ["classes", "lint", str(listed)]
-    document = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
-    found = rules(document)
-    assert found["drawn-as-other"] == [["wheelbarrow"]]
-    assert ["hoe"] in found["few-drawings"]
-    assert ["tractor"] not in found["few-drawings"]
-    assert found["wide-gap"] == [["hot  dog"]]
-    rows = {row["name"]: row["drawings"] for row in document["classes"]}
-    assert set(rows["wheelbarrow"]["named"]) == {"wheel"}
-    assert rows["wheelbarrow"]["of_its_name"] == 0 < rows["tractor"]["of_its_name"]
-    shown = " ".join(CliRunner().invoke(app, arguments).stdout.split())
-    assert "(wheel), hoe 0, tractor" in shown
-    assert 'named "wheel"' in shown
 
 
 def test_what_no_other_list_would_mend_does_not_fail_a_strict_lint(tmp_path: Path) -> None:
-    listed = tmp_path / "list.txt"
-    listed.write_text("orange\nbanana\npear\nlemon\n", encoding="utf-8")
-    arguments = ["classes", "lint", str(listed)]
-    found = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)["findings"]
-    fine = {finding["names"][0]: finding["text"] for finding in found if finding["is_fine"]}
-    assert [name for name, text in fine.items() if text.endswith("the list agrees")]
-    assert len(fine) == len(found)
-    assert CliRunner().invoke(app, [*arguments, "--strict"]).exit_code == 0
-
-
-def test_kinds_are_distinct() -> None:
-    assert len(set(KINDS)) == len(KINDS)
+    text = "orange\nbanana\npear\nlemon\n"
+    done = lint(tmp_path / "list.txt", text, "--json", "--strict")
+    assert done.exit_code == 0
+    found = json.loads(done.stdout)["findings"]
+    assert all(finding["is_fine"] for finding in found)
+    assert [f["names"] for f in found if f["text"].endswith("the list agrees")] == [["orange"]]

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from dfkd_edge.class_lint.scale import SCALE_WORDS, measure_scale
-from dfkd_edge.class_lint.senses import Reading, read_senses, read_word
+from dfkd_edge.class_lint.scale import SCALE_WORDS, Scale, measure_scale
+from dfkd_edge.class_lint.senses import find_ambiguous, read_senses
 from dfkd_edge.class_names import ClassNames, folded
 from dfkd_edge.config.settings import TeacherConfig
-from dfkd_edge.networks.teacher import load_teacher
+from dfkd_edge.networks.teacher import Teacher, load_teacher
 
 
 def test_words_are_in_order_and_have_several_senses() -> None:
@@ -17,27 +17,37 @@ def test_words_are_in_order_and_have_several_senses() -> None:
     assert not senses.keys() & set(plain.split())
 
 
+@pytest.fixture(scope="module")
+def scaled() -> tuple[Teacher, Scale]:
+    teacher = load_teacher(TeacherConfig(), ClassNames(SCALE_WORDS, (None,) * len(SCALE_WORDS)))
+    return teacher, measure_scale(teacher, TeacherConfig().templates)
+
+
 @pytest.mark.parametrize(
-    ("others", "meant"),
+    ("text", "end", "prompt"),
     [
-        ("dog cow horse", "a small animal with a long tail"),
-        ("screen laptop printer", "a computer mouse"),
+        (
+            "mouse dog cow horse",
+            "reads a computer mouse, the list suggests a small animal with a long tail",
+            "a photo of a mouse, a small animal with a long tail",
+        ),
+        ("mouse laptop printer", "reads a computer mouse, the list agrees", None),
+        (
+            "orange digit elephant",
+            'prompt, such as "a photo of an orange, a bright colour between red and yellow"',
+            None,
+        ),
     ],
 )
-def test_the_other_classes_tell_which_mouse_is_meant(others: str, meant: str) -> None:
-    teacher = load_teacher(TeacherConfig(), ClassNames(SCALE_WORDS, (None,) * len(SCALE_WORDS)))
-    templates = TeacherConfig().templates
-    names = ("mouse", *others.split())
-    head_KD = teacher.zero_shot_head(ClassNames(names, (None,) * len(names)), templates)
-    scale = measure_scale(teacher, templates)
-    reading = read_word(teacher, read_senses()["mouse"], head_KD[0], head_KD[1:].sum(0), scale)
-    assert reading.meant == meant
-    assert reading.is_misread == (reading.read != meant)
-
-
-def test_a_list_that_does_not_tell_the_sense_gets_the_prompt_of_the_one_that_is_not_read() -> None:
-    senses = tuple(read_senses()["bat"])
-    unclear, agrees = (Reading(senses, "a flying animal", meant) for meant in ("", senses[0]))
-    told = 'give a prompt, such as "a photo of a bat, a wooden club for baseball"'
-    assert unclear.sentence("bat").endswith(told)
-    assert "prompt" not in agrees.sentence("bat")
+def test_the_other_classes_tell_which_sense_is_meant(
+    scaled: tuple[Teacher, Scale], text: str, end: str, prompt: str | None
+) -> None:
+    (teacher, scale), names = scaled, tuple(text.split())
+    classes = ClassNames(names, (None,) * len(names))
+    head_KD = teacher.zero_shot_head(classes, TeacherConfig().templates)
+    (found,) = find_ambiguous(teacher, classes, head_KD, scale)
+    assert found.text.endswith(end)
+    assert found.is_fine == end.endswith("agrees")
+    assert found.better_line == (prompt and (names[0], prompt))
+    told = ClassNames(names, ("a prompt of its own", *classes.prompts[1:]))
+    assert find_ambiguous(teacher, told, head_KD, scale) == []
