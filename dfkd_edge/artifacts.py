@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dfkd_edge.config.settings import StudentInit
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.files import atomic_write, file_hash
+from dfkd_edge.files import atomic_write, file_hash, read_json
 from dfkd_edge.target_profiles.profile import Precision
 
 if TYPE_CHECKING:
@@ -66,10 +66,11 @@ def read_metadata(path: Path) -> dict[str, str] | None:
         return None
 
 
+RUN_AGAIN = "run the same command again"
+
+
 def _unreadable(path: Path) -> ArtifactError:
-    return ArtifactError(
-        "file of the run is missing or damaged", where=str(path), hint="run the same command again"
-    )
+    return ArtifactError("file of the run is missing or damaged", where=str(path), hint=RUN_AGAIN)
 
 
 def _write_json(path: Path, document: Mapping[str, Any]) -> Path:
@@ -85,11 +86,8 @@ def _reading(path: Path) -> Iterator[Mapping[str, Any]]:
         ArtifactError: the file is missing or damaged.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(document, dict):
-            raise TypeError("no JSON object")
-        yield document
-    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        yield read_json(path, RUN_AGAIN)
+    except (ValueError, KeyError, TypeError) as error:
         raise _unreadable(path) from error
 
 

@@ -20,7 +20,7 @@ from dfkd_edge.bundles.of_run import BUNDLES
 from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.bundles.parts import GoldenSet, card_png, check_archive, golden_bytes
 from dfkd_edge.errors import EnvironmentLackingError, RunDirError
-from dfkd_edge.files import atomic_write
+from dfkd_edge.files import atomic_write, file_hash
 from dfkd_edge.runs.lock import WAIT_OR_STOP, locked
 from dfkd_edge.runtime import bundle_files, preprocess
 from dfkd_edge.runtime.bundle_files import CHECK, MANIFEST, Bundle
@@ -137,7 +137,7 @@ def _fill(folder: Path, contents: BundleContents) -> None:
     manifest = _manifest(contents, models) | {
         "files": {
             name: {
-                "sha256": bundle_files.file_sha256(folder / name),
+                "sha256": file_hash(folder / name),
                 "bytes": (folder / name).stat().st_size,
             }
             for name in names

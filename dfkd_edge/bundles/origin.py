@@ -11,8 +11,9 @@ from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.file import load_config
 from dfkd_edge.config.settings import ExportConfig, PipelineConfig, TeacherConfig
 from dfkd_edge.errors import ArtifactError, faults_as_errors
+from dfkd_edge.files import read_json
 from dfkd_edge.runs.run_dir import damaged_files, read_stages, require_stages
-from dfkd_edge.runtime.bundle_files import VALIDATION, Bundle, read_json
+from dfkd_edge.runtime.bundle_files import VALIDATION, Bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,7 @@ def calibrated_images(bundle: Bundle) -> frozenset[str]:
     path = bundle.folder / "calibration.json"
     if not path.is_file():
         return frozenset()
-    with faults_as_errors():
-        return frozenset(read_json(path).get("image_digests", ()))
+    return frozenset(read_json(path).get("image_digests", ()))
 
 
 def measured_again(bundle: Bundle) -> list[str]:
@@ -91,8 +91,7 @@ def measured_again(bundle: Bundle) -> list[str]:
     path = bundle.folder / VALIDATION
     if not path.is_file():
         return []
-    with faults_as_errors():
-        return list(read_json(path).get("measured_again", ()))
+    return list(read_json(path).get("measured_again", ()))
 
 
 def graphs(bundle: Bundle) -> list[ModelFile]:

@@ -13,8 +13,9 @@ from dfkd_edge.bundles.of_run import BUNDLES, holds_student_of
 from dfkd_edge.config.file import flag_of
 from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.errors import RunDirError
+from dfkd_edge.files import read_json
 from dfkd_edge.runs.run_dir import is_run
-from dfkd_edge.runtime.bundle_files import MANIFEST, read_json
+from dfkd_edge.runtime.bundle_files import MANIFEST
 from dfkd_edge.version import __version__
 
 SAME_NAME = ("target", "precision", "batch", "opset", "max_drop", "repair")

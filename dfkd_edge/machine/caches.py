@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfkd_edge.errors import ConfigError, EnvironmentLackingError
+from dfkd_edge.errors import ConfigError, EnvironmentLackingError, did_you_mean
 from dfkd_edge.runtime.engine_build import default_cache
 
 OURS = ("engines", "drawings")
@@ -46,8 +45,7 @@ def find_caches(names: Sequence[str]) -> list[Cache]:
     folders = _folders()
     for name in names:
         if name not in folders:
-            near = difflib.get_close_matches(name, folders, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(folders)}"
+            hint = did_you_mean(name, folders)
             raise ConfigError(f"unknown cache '{name}'", where="cache clean", hint=hint)
     return [_measure(name, folders[name]) for name in dict.fromkeys(names)]
 

@@ -7,7 +7,6 @@ after its files are in place.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import os
 import shlex
@@ -17,7 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dfkd_edge.errors import ArtifactError, DfkdEdgeError, RunDirError
+from dfkd_edge.config.settings import LATEST
+from dfkd_edge.errors import ArtifactError, DfkdEdgeError, RunDirError, nearest
 from dfkd_edge.files import atomic_write, file_hash
 from dfkd_edge.runs.lock import HOLDER, LOCK, PROBE_S, holder_of, locked
 from dfkd_edge.runtime.counting import counted
@@ -254,7 +254,7 @@ def _nearest_run(path: Path) -> str:
                 then = f"{holder} works in it" if holder else f"{distill_again(run)} goes on"
                 unfinished = f"{run} is unfinished: {then}"
     if finished:
-        near = difflib.get_close_matches(path.name, finished, n=1)
+        near = nearest(path.name, finished)
         return f"name a run, such as {finished[near[0] if near else next(iter(finished))]}"
     return unfinished or "run dfkd-edge distill first, or name a run that --output put elsewhere"
 
@@ -288,7 +288,7 @@ def require_stages(path: Path, stages: set[str]) -> None:
 
 def point_latest(runs: Path, run: Path) -> None:
     """Let runs/latest name the newest run (a relative link, replaced atomically)."""
-    link, temporary = runs / "latest", runs / f".latest.{os.getpid()}.tmp"
+    link, temporary = runs / LATEST.name, runs / f".{LATEST.name}.{os.getpid()}.tmp"
     with contextlib.suppress(OSError):
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(os.path.relpath(run, runs))

@@ -9,7 +9,6 @@ float32 in [0, 1] inside.
 
 from __future__ import annotations
 
-import difflib
 import io
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from dfkd_edge.errors import ConfigError
+from dfkd_edge.errors import ConfigError, did_you_mean
 from dfkd_edge.seeding import derived_seed
 
 Images = NDArray[np.uint8]
@@ -207,8 +206,7 @@ def corrupt(image_NHWC: Images, name: str, severity: int, seed: int) -> Images:
         ConfigError: unknown name or severity.
     """
     if name not in CORRUPTIONS:
-        near = difflib.get_close_matches(name, CORRUPTIONS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(CORRUPTIONS)}"
+        hint = did_you_mean(name, CORRUPTIONS)
         raise ConfigError(f"unknown corruption '{name}'", where="corruption", hint=hint)
     if severity not in SEVERITIES:
         raise ConfigError(f"severity {severity}", where=name, hint="severities are 1 to 5")
