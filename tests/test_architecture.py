@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import importlib
 import tomllib
@@ -44,6 +45,7 @@ FACES = {"cli", "commands", "console"}
 """Who may speak in colours."""
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Every module of the core by its name below dfkd_edge; a package by the name of its folder."""
     found = {}
@@ -66,7 +68,8 @@ def imported(path: Path, top_level_only: bool = False) -> set[str]:
     return found
 
 
-def ours(path: Path) -> set[str]:
+@functools.cache
+def ours(path: Path) -> frozenset[str]:
     """Modules of the core that a file imports, lazily or not."""
     known, found = modules(), set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -76,7 +79,7 @@ def ours(path: Path) -> set[str]:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             submodules = {name for name in names if name.removeprefix("dfkd_edge.") in known}
             found |= submodules | ({node.module} if names != submodules else set())
-    return {name.removeprefix("dfkd_edge.") for name in found} & set(known)
+    return frozenset({name.removeprefix("dfkd_edge.") for name in found} & set(known))
 
 
 def room(module: str) -> str:
