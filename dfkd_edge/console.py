@@ -1,22 +1,21 @@
-"""What the user sees while a run works: rich bars with rate and time left, one log line a stage."""
+"""What the user sees while a run works: rich bars on a terminal, a few plain lines elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
+from threading import Event, Thread
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
@@ -25,159 +24,125 @@ from dfkd_edge.machine.interruption import note_step
 from dfkd_edge.runtime.counting import duration_text
 
 PIPE_WIDTH = 200
+"""Columns of a table that is not shown on a terminal."""
+BEAT_S = 30.0
+"""Between two lines of a stage in a log: enough to see that it lives, few enough to read."""
 PACE_WINDOW_S = 30.0
-"""The rate follows from at least so much time, or else from the later half of the stage: shorter
-windows jump with every burst of other work on the machine (ours)."""
-PACE_UPDATES = 5
-"""Updates that are kept at least, where each takes long."""
-PACE_SPACING_S = 0.5
-"""Updates nearer to each other are kept as one: millions of steps take no memory. No rate follows
-from less time than that."""
+"""The rate is that of the later half of the stage, which forgets a slow start, or of so much time
+at least: shorter windows jump with every burst of other work on the machine (measured)."""
+PACE_MIN_S = 0.5
+"""No rate from updates nearer together: two at once would promise to be done in a moment."""
 
 
-class Pace:
-    """How fast a stage goes of late, so that a slow start does not last.
+@contextlib.contextmanager
+def heartbeat(console: Console, name: str, line: Callable[[], str]) -> Iterator[None]:
+    """Print that something has begun, and `line()` every BEAT_S seconds until it ends."""
+    stopped = Event()
 
-    Only the time between updates counts. The first one ends what is done once: loading, compiling,
-    reading what an earlier run has made.
-    """
+    def beat() -> None:
+        while not stopped.wait(BEAT_S):
+            console.print(line(), markup=False)
 
-    def __init__(self) -> None:
-        """Know nothing yet."""
-        self._updates: deque[tuple[float, int]] = deque()
-        self._begun_s = 0.0
-
-    def add(self, now_s: float, done: int) -> None:
-        """Take an update: the time on any clock, and how much is done, an earlier run's too."""
-        updates = self._updates
-        if not updates:
-            self._begun_s = now_s
-        if len(updates) > 1 and now_s - updates[-2][0] < PACE_SPACING_S:
-            updates.pop()
-        updates.append((now_s, done))
-        oldest_s = now_s - max(PACE_WINDOW_S, (now_s - self._begun_s) / 2)
-        while len(updates) > PACE_UPDATES and updates[1][0] < oldest_s:
-            updates.popleft()
-
-    @property
-    def rate(self) -> float | None:
-        """Units a second; None before the updates span PACE_SPACING_S."""
-        (begun_s, first), (now_s, last) = self._updates[0], self._updates[-1]
-        is_long = now_s - begun_s >= PACE_SPACING_S
-        return (last - first) / (now_s - begun_s) if last > first and is_long else None
-
-    def words(self, total: int) -> str:
-        """Say rate and time left; nothing while there is no rate."""
-        rate = self.rate if self._updates else None
-        if rate is None:
-            return ""
-        left_s = max(0, total - self._updates[-1][1]) / rate
-        speed = f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
-        return f"{speed}, {duration_text(left_s)} left"
+    console.print(f"{name} ...", markup=False)
+    thread = Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
 
 
-class Heartbeat:
-    """A line within two seconds where there is no terminal: silence looks like a crash."""
-
-    INTERVAL_S = 1.5
-    """The import of a large library may keep the interpreter, and the line waiting, for a while."""
-
-    def __init__(self, console: Console, line: Callable[[], str]) -> None:
-        """Start to beat; `line` is asked each time."""
-        self._console, self._line = console, line
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-        self._thread.start()
-
-    def _beat(self) -> None:
-        while not self._stopped.wait(self.INTERVAL_S):
-            self._console.print(self._line(), markup=False)
-
-    def stop(self) -> None:
-        """Fall silent."""
-        self._stopped.set()
-        self._thread.join()
-
-
-class BarProgress:
-    """One rich bar, or a heartbeat where there is no terminal."""
+class StageProgress:
+    """How far one stage is, as a rich bar or as a line."""
 
     def __init__(
-        self, console: Console, name: str, total: int, done: int, refreshes_per_s: float = 10
+        self,
+        console: Console,
+        name: str,
+        total: int,
+        done: int = 0,
+        refreshes_per_s: float = 10,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Start at `done` of `total`."""
-        self._name, self._total, self._done = name, total, done
-        self._pace, self._words, self._note = Pace(), "", ""
-        self._start = time.monotonic()
-        self._bars: Progress | None = None
-        self._heartbeat: Heartbeat | None = None
-        self._task = TaskID(0)
-        if console.is_terminal:
-            self._bars = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[pace]}"),
-                TextColumn("[dim]{task.fields[note]}"),
-                console=console,
-                transient=True,
-                refresh_per_second=refreshes_per_s,
-            )
-            self._task = self._bars.add_task(name, total=total, completed=done, pace="", note="")
-            self._bars.start()
-        elif not console.quiet:
-            console.print(f"{name} ...")
-            self._heartbeat = Heartbeat(console, self.line)
+        """Start the clock at `done` of `total`; nothing is shown yet."""
+        self._console, self._done_before = console, done
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[pace]}"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
+            console=console,
+            transient=True,
+            refresh_per_second=refreshes_per_s,
+            get_time=clock,
+        )
+        self._bars.add_task(name, total=total, completed=done, pace="", note="")
+        self._task = self._bars.tasks[0]
 
-    def line(self) -> str:
-        """Say how far it is, for where there is no bar."""
-        seconds = time.monotonic() - self._start
-        pace = f", {self._words}" if self._words else ""
-        return f"{self._name}: {self._done}/{self._total}, {seconds:.0f} s{pace} {self._note}"
+    def shown(self) -> contextlib.AbstractContextManager[object]:
+        """Show the bar, or lines where there is no terminal."""
+        if self._console.is_terminal:
+            return self._bars
+        return heartbeat(self._console, self._task.description, self.line)
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Move on; `note` is shown beside the bar."""
+        self._bars.speed_estimate_period = max(PACE_WINDOW_S, self.seconds / 2)
+        self._bars.update(self._task.id, advance=count, note=note)
+        self._task.fields["pace"] = self._pace()
+
+    def _pace(self) -> str:
+        """Say `4.0/s, 12 s left`; empty before the first two updates that lie apart.
+
+        rich counts from the first update on: what is done once (loading, compiling) leaves out.
+        """
+        speed, left_s = self._task.speed, self._task.time_remaining
+        done_here = self._task.completed - self._done_before
+        if not speed or left_s is None or speed * PACE_MIN_S > done_here:
+            return ""
+        rate = f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
+        return f"{rate}, {duration_text(left_s)} left"
+
+    @property
+    def seconds(self) -> float:
+        """How long the stage has run."""
+        return self._task.elapsed or 0.0
 
     @property
     def place(self) -> str:
         """Name and count, for a sentence."""
-        return f"{self._name}, {self._done} of {self._total}"
+        return f"{self._task.description}, {self._task.completed} of {self._task.total}"
 
-    def advance(self, count: int = 1, note: str = "") -> None:
-        """Move on and show the rate."""
-        self._done += count
-        self._pace.add(time.monotonic(), self._done)
-        self._words, self._note = self._pace.words(self._total), note
-        if self._bars is not None:
-            self._bars.update(self._task, completed=self._done, pace=self._words, note=note)
-
-    def close(self) -> float:
-        """Remove the bar; returns the seconds that the stage took."""
-        if self._bars is not None:
-            self._bars.stop()
-        if self._heartbeat is not None:
-            self._heartbeat.stop()
-        return time.monotonic() - self._start
+    def line(self) -> str:
+        """Say in one line what the bar shows."""
+        task, pace = self._task, self._task.fields["pace"]
+        seconds = f"{self.seconds:.0f} s{pace and f', {pace}'}"
+        return f"{task.description}: {task.completed}/{task.total}, {seconds} {task.fields['note']}"
 
 
 class ConsoleReporter:
-    """Bars and notes on standard error; nothing when quiet."""
+    """Shows stages and notes on standard error; nothing when the console is quiet."""
 
     def __init__(self, console: Console, refreshes_per_s: float = 10) -> None:
         """Write to this console; a terminal's bars are drawn so often."""
         self.console, self._refreshes_per_s = console, refreshes_per_s
 
     @contextlib.contextmanager
-    def stage(self, name: str, total: int, done: int = 0) -> Iterator[BarProgress]:
-        """Show a bar while the stage runs and its duration afterwards."""
-        bar = BarProgress(self.console, name, total, done, self._refreshes_per_s)
+    def stage(self, name: str, total: int, done: int = 0) -> Iterator[StageProgress]:
+        """Show a stage while it runs, and its duration afterwards."""
+        progress = StageProgress(self.console, name, total, done, self._refreshes_per_s)
         try:
-            yield bar
+            with progress.shown():
+                yield progress
         except BaseException as error:
-            bar.close()
-            note_step(error, bar.place)
+            note_step(error, progress.place)
             raise
-        seconds = bar.close()
-        self.note(f"[green]✓[/green] {name} [dim]{seconds:.0f} s[/dim]")
+        seconds = f"{progress.seconds:.0f} s"
+        self.console.print(f"[green]✓[/green] {escape(name)} [dim]{seconds}[/dim]")
 
     def note(self, text: str) -> None:
         """Say one line that stays, as plain text."""
@@ -191,7 +156,7 @@ def make_console(quiet: bool) -> Console:
 
 
 def result_console() -> Console:
-    """Console on standard output; a pipe gets tables of 200 columns, so that nothing is cut."""
+    """Console on standard output; a pipe gets tables of PIPE_WIDTH columns: nothing is cut."""
     is_plain = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Console(highlight=False, width=PIPE_WIDTH if is_plain else None)
 
@@ -199,14 +164,11 @@ def result_console() -> Console:
 @contextlib.contextmanager
 def loading_libraries(console: Console) -> Iterator[None]:
     """Say that heavy imports are under way: a spinner, or lines where there is no terminal."""
+    doing = "loading libraries"
+    is_terminal = console.is_terminal
     try:
-        with contextlib.ExitStack() as stack:
-            if console.is_terminal:
-                stack.enter_context(console.status("loading libraries"))
-            else:
-                console.print("loading libraries ...")
-                stack.callback(Heartbeat(console, lambda: "loading libraries ...").stop)
+        with console.status(doing) if is_terminal else heartbeat(console, doing, lambda: doing):
             yield
     except BaseException as error:
-        note_step(error, "loading libraries")
+        note_step(error, doing)
         raise

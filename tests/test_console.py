@@ -9,7 +9,7 @@ import pty
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,7 @@ import pytest
 from rich.console import Console
 
 from dfkd_edge.commands.ladder_view import show_ladder
-from dfkd_edge.console import (
-    PACE_SPACING_S,
-    PIPE_WIDTH,
-    BarProgress,
-    Heartbeat,
-    Pace,
-    result_console,
-)
-from dfkd_edge.results.ladder import Ladder
-from dfkd_edge.runtime.counting import duration_text
+from dfkd_edge.console import PIPE_WIDTH, ConsoleReporter, StageProgress, result_console
 from tests.fixtures.ladders import figures, ladder, rung
 
 RUNGS = ("teacher", "student", "onnx-fp32", "onnx-fp16", "onnx-int8", "engine")
@@ -79,65 +70,65 @@ def test_a_pipe_gets_wide_tables_unless_columns_says_otherwise(
     assert result_console().width == 60
 
 
-def test_without_a_terminal_a_stage_speaks_while_it_waits_and_when_quiet_never(
-    monkeypatch: pytest.MonkeyPatch,
+class OneHour:
+    """What a heartbeat waits for; the hour of the stage passes at once, when the stage is over."""
+
+    def __init__(self) -> None:
+        self.left_s, self.is_over = 3600.0, threading.Event()
+
+    def wait(self, timeout_s: float) -> bool:
+        self.is_over.wait()
+        self.left_s -= timeout_s
+        return self.left_s <= 0
+
+    def set(self) -> None:
+        self.is_over.set()
+
+
+@pytest.mark.parametrize(("quiet", "num_lines"), [(False, 1 + 119 + 1), (True, 0)])
+def test_a_log_gets_a_line_when_a_stage_starts_and_ends_and_every_30_s_between(
+    monkeypatch: pytest.MonkeyPatch, quiet: bool, num_lines: int
 ) -> None:
-    monkeypatch.setattr(Heartbeat, "INTERVAL_S", 0.01)
-    for quiet in (False, True):
-        stream = io.StringIO()
-        bar = BarProgress(Console(file=stream, quiet=quiet), "drawing [1]", 10, 0)
-        bar.advance(5, "well")
-        time.sleep(0.1)
-        bar.close()
-        spoken = stream.getvalue()
-        assert ("drawing [1]: 5/10" in spoken) is not quiet
-        assert "\x1b" not in spoken
-        time.sleep(0.05)
-        assert stream.getvalue() == spoken
+    monkeypatch.setattr("dfkd_edge.console.Event", OneHour)
+    stream = io.StringIO()
+    reporter = ConsoleReporter(Console(file=stream, quiet=quiet))
+    with reporter.stage("drawing [1]", 10) as progress:
+        progress.advance(5, "[well]")
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == num_lines
+    if not quiet:
+        assert (lines[0], lines[-1]) == ("drawing [1] ...", "✓ drawing [1] 0 s")
+        assert set(lines[1:-1]) == {"drawing [1]: 5/10, 0 s [well]"}
+
+
+def paces(total: int, done: int, updates: list[tuple[float, int]]) -> list[str]:
+    """Rate and time left after each update: its second, and how much is done since the last."""
+    now_s = [0.0]
+    progress = StageProgress(Console(quiet=True), "drawing", total, done, clock=lambda: now_s[0])
+    said = []
+    for now_s[0], count in updates:
+        progress.advance(count)
+        said.append(progress.line().partition(" s")[2].strip(", "))
+    return said
 
 
 def test_the_time_left_is_that_of_late_without_a_slow_first_step_or_an_earlier_run() -> None:
-    pace, now_s = Pace(), 60.0  # compiling; 1,000 were done before
-    pace.add(now_s, 1_001)
-    assert pace.words(1_100) == ""
-    pace.add(now_s + 0.001, 1_002)
-    assert pace.words(1_100) == ""  # two updates at once tell nothing
-    for done in range(1_003, 1_062, 2):
-        now_s += 0.5
-        pace.add(now_s, done)
-        assert pace.words(1_100) == f"4.0/s, {duration_text((1_100 - done) / 4)} left"
-    for done in range(1_062, 1_082):  # a busy machine
-        now_s += 4
-        pace.add(now_s, done)
-    assert pace.words(1_100) == f"4.0 s each, {duration_text(19 * 4)} left"
+    compiling = [(60.0, 1), (60.001, 1)]  # two updates at once tell nothing
+    steady = [(60.0 + 0.5 * n, 2) for n in range(1, 31)]
+    busy = [(75.0 + 4 * n, 1) for n in range(1, 21)]
+    said = paces(1_100, 1_000, [*compiling, *steady, *busy])
+    assert said[:2] == ["", ""]
+    assert (said[31], said[-1]) == ("4.1/s, 10 s left", "4.0 s each, 72 s left")
 
 
 def test_updates_that_come_rarely_have_a_time_left_too() -> None:
-    pace = Pace()
-    for number in range(10):
-        pace.add(number * 600.0, number)
-    assert pace.words(21) == "600.0 s each, 2.0 h left"
+    assert paces(22, 0, [(600.0 * n, 1) for n in range(1, 11)])[-1] == "600.0 s each, 2.0 h left"
 
 
 def test_a_burst_of_other_work_moves_the_time_left_of_a_long_stage_little() -> None:
-    pace = Pace()
-    for second in range(601):
-        pace.add(float(second), second)
-    for number in range(1, 11):  # a burst at a quarter of the speed
-        pace.add(600.0 + 4 * number, 600 + number)
-    rate = pace.rate
-    assert rate is not None
-    assert 0.85 < rate < 1
-
-
-def test_no_time_left_is_shown_before_two_updates_that_lie_apart() -> None:
-    bar = BarProgress(Console(file=io.StringIO(), quiet=True), "drawing", 10, 6)
-    said = []
-    for pause_s in (0, 0, PACE_SPACING_S):
-        time.sleep(pause_s)
-        bar.advance()
-        said.append("left" in bar.line())
-    assert said == [False, False, True]
+    steady = [(float(second), 1) for second in range(1, 601)]
+    burst = [(600.0 + 4 * n, 1) for n in range(1, 11)]  # at a quarter of the speed
+    assert paces(2_000, 0, [*steady, *burst])[-1].startswith("1.1 s each")
 
 
 def command(*arguments: str) -> list[str]:

@@ -65,7 +65,7 @@ def test_parts_of_a_stage_are_kept_too(tmp_path: Path, there: bool) -> None:
 
 TWICE = """
 import os, signal
-from dfkd_edge.interruption import Terminated, interrupt_on_sigterm
+from dfkd_edge.machine.interruption import Terminated, interrupt_on_sigterm
 
 interrupt_on_sigterm()
 try:
