@@ -165,7 +165,7 @@ def export(plan: ExportPlan, reporter: Reporter) -> Bundle:
     """
     with export_workplace(plan.run) as work:
         run = open_finished_run(plan.run)
-        context = StageContext(RunDir(run.path, {}), reporter, plan.config.seed, plan.config.device)
+        context = StageContext(RunDir(run.path), reporter, plan.config.seed, plan.config.device)
         return export_student(run, plan, work, context)
 
 

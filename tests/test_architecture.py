@@ -6,11 +6,13 @@ import ast
 import functools
 import graphlib
 import importlib
+import sys
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "dfkd_edge"
@@ -43,6 +45,14 @@ LIGHT_FLOORS = 7
 """Up to `interfaces`, a module loads without a heavy library."""
 FACES = {"cli", "commands", "console"}
 """Who may speak in colours."""
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
+MODULE_OF = {"open_clip_torch": "open_clip", "pillow": "PIL", "tomli-w": "tomli_w"}
+"""Packages whose module has another name."""
+BEHIND_TORCH = {"onnxscript"}
+"""torch.onnx.export(dynamo=True) imports it, and torch does not install it."""
+BROUGHT_ALONG = {"google", "huggingface_hub", "markupsafe"}
+"""Parts of the interfaces of onnx (protobuf), open_clip_torch and jinja2, which install them."""
 
 
 @functools.cache
@@ -63,7 +73,7 @@ def imported(path: Path, top_level_only: bool = False) -> set[str]:
     for node in tree.body if top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return found
 
@@ -149,32 +159,28 @@ def test_only_plugins_looks_backends_and_targets_up() -> None:
         assert named == (set(groups) if path.name == "plugins.py" else set()), path
 
 
-def test_the_wheel_carries_every_target_file() -> None:
-    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    patterns = pyproject["tool"]["setuptools"]["package-data"]["dfkd_edge.targets"]
-    shipped = {path for pattern in patterns for path in (ROOT / "targets").glob(pattern)}
-    there = {path for path in (ROOT / "targets").rglob("*") if path.suffix in {".toml", ".md"}}
-    assert shipped == there
+def test_the_wheel_carries_every_file() -> None:
+    setuptools = PYPROJECT["tool"]["setuptools"]
+    data, moved = setuptools["package-data"], setuptools["package-dir"]
+    shipped = set()
+    for package in setuptools["packages"]:  # setuptools drops in silence what none of them names
+        folder = ROOT / moved.get(package, package.replace(".", "/"))
+        shipped |= {path for glob in ("*.py", *data.get(package, ())) for path in folder.glob(glob)}
+    there = {path for top in set(moved.values()) for path in (ROOT / top).rglob("*")}
+    assert shipped == {p for p in there if p.is_file() and p.parent.name != "__pycache__"}
 
 
-def test_the_wheel_carries_every_asset() -> None:
-    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    patterns = pyproject["tool"]["setuptools"]["package-data"]["dfkd_edge.assets"]
-    folder = CORE / "assets"
-    shipped = {path for pattern in patterns for path in folder.glob(pattern)}
-    there = {path for path in folder.rglob("*") if path.suffix not in {"", ".py", ".pyc"}}
-    assert shipped == there
-
-
-def test_every_package_is_listed_for_the_wheel() -> None:
-    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    listed = set(pyproject["tool"]["setuptools"]["packages"])
-    there = {
-        ".".join(p.parent.relative_to(ROOT).parts)
-        for p in CORE.rglob("__init__.py")
-        if "__pycache__" not in p.parts
+def test_the_product_imports_what_it_installs_and_installs_what_it_imports() -> None:
+    sources = [*modules().values(), *(ROOT / "exporters").glob("*.py")]
+    used = {name.partition(".")[0] for path in sources for name in imported(path)}
+    project = PYPROJECT["project"]
+    core = {Requirement(text).name for text in project["dependencies"]}
+    assert {MODULE_OF.get(name, name) for name in core - BEHIND_TORCH} <= used
+    extras = {
+        Requirement(t).name for texts in project["optional-dependencies"].values() for t in texts
     }
-    assert there | {"dfkd_edge.exporters", "dfkd_edge.targets"} == listed
+    installed = {MODULE_OF.get(name, name) for name in core | extras} | BROUGHT_ALONG
+    assert used - sys.stdlib_module_names - {"dfkd_edge"} <= installed
 
 
 def test_nothing_unpickles() -> None:

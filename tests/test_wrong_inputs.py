@@ -125,8 +125,8 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     ),
     "neither run nor bundle": (("inspect", "foreign"), 2, "no run here (foreign)"),
     "unknown cache": (("cache", "clean", "engine"), 2, "unknown cache 'engine' (cache clean): did"),
-    "nobody to ask": (("cache", "clean", "huggingface"), 2, "nobody to ask (cache clean): add --y"),
-    "undeletable cache": (("cache", "clean", "torch", "--yes"), 4, "cannot delete"),
+    "nobody to ask": (("cache", "clean", "engines"), 2, "nobody to ask (cache clean): add --y"),
+    "undeletable cache": (("cache", "clean", "drawings", "--yes"), 4, "cannot delete"),
     "unknown flag": (
         (*DISTILL, "good.txt", "--stepz", "3"),
         2,
@@ -189,7 +189,7 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
 NEED_MOUNTS = {
     "read-only output": "sealed",
     "full disk": "full",
-    "undeletable cache": "cache/torch/hub/inside",
+    "undeletable cache": "cache/dfkd-edge/drawings/inside",
 }
 
 DRIVER = """
@@ -230,15 +230,15 @@ def place(
     write_bundle(folder / "bundle", tiny_contents)
     shutil.copytree(folder / "bundle", folder / "damaged")
     (folder / "damaged" / "model.int8.onnx").write_bytes(b"short")
-    for library in ("huggingface", "torch"):
-        (folder / "cache" / library / "hub" / "inside").mkdir(parents=True)
-        (folder / "cache" / library / "hub" / "weights").write_bytes(b"w")
+    for cache in ("engines", "drawings"):
+        (folder / "cache" / "dfkd-edge" / cache / "inside").mkdir(parents=True)
+        (folder / "cache" / "dfkd-edge" / cache / "made").write_bytes(b"m")
     mounted = [
         target
         for target, options in (
             ("sealed", "ro"),
             ("full", "size=4k"),
-            ("cache/torch/hub/inside", "ro"),
+            ("cache/dfkd-edge/drawings/inside", "ro"),
         )
         if subprocess.run(
             ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder / target], capture_output=True

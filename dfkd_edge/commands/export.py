@@ -67,7 +67,10 @@ def export(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Turn a student into a bundle: convert, measure every conversion, gate; exit 3 if it fails."""
+    """Turn a student into a bundle: convert, measure every conversion, gate; exit 3 if it fails.
+
+    With a GPU and the extra `tensorrt` here, the engine is built and measured too (see `doctor`).
+    """
     flags = {
         "target": target,
         "precision": precision,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +13,7 @@ from dfkd_edge.commands.options import AsJson
 
 STYLE = {"ok": "green", "note": "cyan", "warning": "yellow", "lacking": "red"}
 
-cache_app = typer.Typer(help="Show and empty caches.", no_args_is_help=True)
+cache_app = typer.Typer(help="Show and empty our caches.", no_args_is_help=True)
 
 
 def doctor(as_json: AsJson = False) -> None:
@@ -39,23 +38,22 @@ def doctor(as_json: AsJson = False) -> None:
             status = f"[{STYLE[check.status]}]{check.status}[/]"
             table.add_row(status, check.name, escape(check.value), escape(check.advice))
         result_console().print(table)
-    lacking = [check for check in checks if check.status == "lacking"]
-    if lacking:
-        raise EnvironmentLackingError(
-            f"{lacking[0].name}: {lacking[0].value}", hint=lacking[0].advice
-        )
+    for check in checks:
+        if check.status == "lacking":
+            raise EnvironmentLackingError(f"{check.name}: {check.value}", hint=check.advice)
 
 
 @cache_app.command()
 def info(as_json: AsJson = False) -> None:
-    """Show our caches and those of model hubs, with their sizes."""
-    from dfkd_edge.machine.caches import OURS, known_caches
+    """Show our caches with their sizes; `hf cache list` shows that of the model hub."""
+    from dfkd_edge.machine.caches import find_caches
 
-    rows = [
-        {"name": c.name, "path": str(c.path), "num_files": c.num_files, "bytes": c.size_bytes}
-        for c in known_caches()
-    ]
+    caches = find_caches()
     if as_json:
+        rows = [
+            {"name": c.name, "path": str(c.path), "num_files": c.num_files, "bytes": c.size_bytes}
+            for c in caches
+        ]
         sys.stdout.write(json.dumps({"caches": rows}) + "\n")
         return
     from rich.markup import escape
@@ -65,21 +63,17 @@ def info(as_json: AsJson = False) -> None:
 
     table = Table("cache", "MiB", "files", "folder", box=None, pad_edge=False)
     table.columns[3].overflow = "fold"
-    for row in rows:
-        size_mib = f"{row['bytes'] / (1 << 20):.1f}"  # type: ignore[operator]
-        table.add_row(str(row["name"]), size_mib, str(row["num_files"]), escape(str(row["path"])))
-    console = result_console()
-    console.print(table)
-    console.print(
-        f"[dim]dfkd-edge cache clean deletes {' and '.join(OURS)}; other caches by name[/dim]"
-    )
+    for cache in caches:
+        size_mib = f"{cache.size_bytes / (1 << 20):.1f}"
+        table.add_row(cache.name, size_mib, str(cache.num_files), escape(str(cache.path)))
+    result_console().print(table)
 
 
 @cache_app.command()
 def clean(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Caches to empty.", show_default="ours"),
+        typer.Argument(metavar="[NAME]...", help="Caches to empty.", show_default="all"),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go.")] = False,
@@ -87,20 +81,20 @@ def clean(
 ) -> None:
     """Delete our caches, or those that are named; asks first."""
     from dfkd_edge.errors import UsageError
-    from dfkd_edge.machine.caches import OURS, empty_cache, find_caches
+    from dfkd_edge.machine.caches import NAMES, empty_cache, find_caches
 
-    chosen = [c for c in find_caches(names or OURS) if c.num_files]
+    chosen = [cache for cache in find_caches(names or NAMES) if cache.num_files]
     for cache in chosen:
         size_mib = cache.size_bytes / (1 << 20)
         typer.echo(f"{cache.name}: {size_mib:.1f} MiB in {cache.path}", err=True)
     if not chosen:
         typer.echo("nothing to delete", err=True)
-    if chosen and not dry_run and not yes:
+    elif not (dry_run or yes):
         if not sys.stdin.isatty():
             raise UsageError("nobody to ask", where="cache clean", hint="add --yes to delete")
         typer.confirm("delete all of it?", abort=True, err=True)
     for cache in chosen if not dry_run else ():
         empty_cache(cache)
     if as_json:
-        freed = {str(Path(c.path)): c.size_bytes for c in chosen}
+        freed = {str(cache.path): cache.size_bytes for cache in chosen}
         sys.stdout.write(json.dumps({"deleted": not dry_run, "caches": freed}) + "\n")

@@ -61,7 +61,7 @@ def synthesize(
     }
     from dfkd_edge.config.file import settings_of
     from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
-    from dfkd_edge.machine.process import prepare_rank, rank, speaks
+    from dfkd_edge.machine.process import prepare_process, rank, speaks
     from dfkd_edge.preflight import DistillRequest, plan_synthesize
     from dfkd_edge.runs.shares import work_share
 
@@ -72,7 +72,7 @@ def synthesize(
     share = work_share(shard)
     console = make_console(quiet or rank() > 0)
     with loading_libraries(console):
-        prepare_rank(plan.config.device, workers)
+        prepare_process(plan.config.device, workers)
         from dfkd_edge import pipeline
     result = pipeline.synthesize(plan, share, ConsoleReporter(console))
     if speaks():

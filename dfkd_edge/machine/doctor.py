@@ -1,7 +1,7 @@
 """What this machine offers and lacks, each with what to do; imports no heavy library.
 
-Versions are read from package metadata and not by importing, so that a broken library cannot take
-the doctor down with it.
+Versions are read from package metadata, and TensorRT is imported by a process of its own: a broken
+library must not take the doctor down with it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ import importlib.util
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distributions, requires, version
 from pathlib import Path
 from typing import Literal
+
+from packaging.requirements import Requirement
 
 from dfkd_edge.runtime import device
 from dfkd_edge.runtime.counting import counted
@@ -24,15 +28,19 @@ from dfkd_edge.runtime.faults import LackingFault
 from dfkd_edge.version import __version__
 
 Status = Literal["ok", "note", "warning", "lacking"]
+ORDER: tuple[Status, ...] = ("ok", "note", "warning", "lacking")
 GIB = 1 << 30
 MIN_FREE_MEMORY_GIB, MIN_FREE_DISK_GIB = 3.0, 2.0
 """Room for `distill` with the defaults, for a run and its bundles (ours)."""
-TENSORRT_PACKAGES = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13")
+SHOWN_PACKAGES = ("torch", "onnxruntime", "open_clip_torch", "timm")
 CPU_FLAGS = {
     "AVX2": ("avx2", "training and INT8 are slow without it"),
     "VNNI": ("vnni", "INT8 sums saturate here; full-range graphs are computed in float"),
     "bfloat16": ("bf16", "training runs in float32"),
 }
+TENSORRT_EXTRA = "pip install 'dfkd-edge[tensorrt]', and export builds and measures engines here"
+TRY_TENSORRT = "import tensorrt; tensorrt.Builder; print(tensorrt.__version__)"
+"""A folder of type stubs imports too, but has no Builder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +62,21 @@ def examine(root: Path = Path("/"), folder: Path = Path()) -> list[Check]:
         root: where /proc, /sys and /etc lie.
         folder: where runs would be written.
     """
-    steps: tuple[Callable[[], Iterator[Check]], ...] = (
-        lambda: _machine(root),
-        lambda: _processor(root),
-        _packages,
-        _onnxruntime,
-        _gpu,
-        lambda: _tensorrt(root),
-        lambda: _memory(root),
-        lambda: _disk(folder),
-        _cache,
-    )
-    return [check for step in steps for check in step()]
+    return [
+        *_machine(root),
+        *_processor(root),
+        *_packages(),
+        *_onnxruntime(),
+        *_gpu(root),
+        *_memory(root),
+        _disk(folder),
+        _cache(),
+    ]
+
+
+def worst(checks: list[Check]) -> Status:
+    """Return the worst status of all."""
+    return max((check.status for check in checks), key=ORDER.index, default="ok")
 
 
 def _machine(root: Path) -> Iterator[Check]:
@@ -87,47 +98,32 @@ def _machine(root: Path) -> Iterator[Check]:
 
 def _processor(root: Path) -> Iterator[Check]:
     facts = device.describe(root)
-    cores = device.num_cores()
-    found = f"{facts.get('cpu', facts['machine'])}, {counted(cores, 'core')}"
-    yield Check("processor", "ok", found)
-    try:
-        text = (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return
-    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    if not flags:  # an ARM CPU lists `Features`
-        return
-    for name, (flag, loss) in CPU_FLAGS.items():
-        has = flag in flags
+    cores = counted(device.num_cores(), "core")
+    yield Check("processor", "ok", f"{facts.get('cpu', facts['machine'])}, {cores}")
+    flags = re.search(r"^flags.*", _text(root / "proc/cpuinfo"), re.MULTILINE)
+    for name, (flag, loss) in CPU_FLAGS.items() if flags else ():  # an ARM CPU lists `Features`
+        has = flag in flags[0]
         yield Check(name, "ok" if has else "note", "yes" if has else "no", "" if has else loss)
 
 
 def _packages() -> Iterator[Check]:
     """Compare what is installed with what this package requires."""
     found, faults = [], []
-    for line in requires("dfkd-edge") or ():
-        match = re.match(r"([\w.-]+)>=([\w.]+)(?!.*extra ==)", line)
-        if not match:
+    for wanted in map(Requirement, requires("dfkd-edge") or ()):
+        if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
             continue
-        name, needed = match.groups()
         try:
-            installed = version(name)
+            installed = version(wanted.name)
         except PackageNotFoundError:
-            faults.append(
-                Check(name, "lacking", "not installed", f"pip install '{name}>={needed}'")
-            )
+            faults.append(Check(wanted.name, "lacking", "not installed", f"pip install '{wanted}'"))
             continue
-        if _numbers(installed) < _numbers(needed):
-            advice = f"pip install -U '{name}>={needed}'"
-            faults.append(Check(name, "lacking", f"{installed}, needs {needed}", advice))
-        if name in ("torch", "onnxruntime", "open_clip_torch", "timm"):
-            found.append(f"{name} {installed}")
+        if not wanted.specifier.contains(installed, prereleases=True):
+            value = f"{installed}, needs {wanted.specifier}"
+            faults.append(Check(wanted.name, "lacking", value, f"pip install -U '{wanted}'"))
+        elif wanted.name in SHOWN_PACKAGES:
+            found.append(f"{wanted.name} {installed}")
     yield Check("packages", "ok", ", ".join(found))
     yield from faults
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(n) for n in re.findall(r"\d+", text.split("+")[0])[:3])
 
 
 def _onnxruntime() -> Iterator[Check]:
@@ -140,86 +136,76 @@ def _onnxruntime() -> Iterator[Check]:
         yield Check("onnx runtimes", "lacking", f"{len(several)}: {', '.join(several)}", advice)
 
 
-def _gpu() -> Iterator[Check]:
+def _gpu(root: Path) -> Iterator[Check]:
+    """Look for a GPU, and for what trains on it and builds engines for it."""
     try:
         cuda = Cuda()
         sm, free = cuda.compute_capability(), cuda.free_bytes() / GIB
     except LackingFault as fault:
         yield Check("gpu", "note", f"none: {fault.what}", "all runs on the CPU; that is enough")
+        yield _tensorrt(root, has_gpu=False)
         return
     yield Check("gpu", "ok", f"SM {sm / 10:.1f}, {free:.1f} GiB free", "distill --device cuda")
     spec = importlib.util.find_spec("torch")
-    file = Path(spec.origin).with_name("version.py") if spec and spec.origin else None
-    if file and re.search(r"^cuda\b.*= None$", file.read_text(encoding="utf-8"), re.MULTILINE):
+    text = _text(Path(spec.origin).with_name("version.py")) if spec and spec.origin else ""
+    if re.search(r"^cuda\b.*= None$", text, re.MULTILINE):
         advice = "install a CUDA build of torch, see pytorch.org/get-started"
         yield Check("torch", "warning", "built without CUDA, so the GPU is not used", advice)
+    yield _tensorrt(root, has_gpu=True)
 
 
-def _tensorrt(root: Path) -> Iterator[Check]:
-    spec = importlib.util.find_spec("tensorrt")
-    if spec is not None and spec.origin:
-        found = [v for name in TENSORRT_PACKAGES if (v := _version(name))]
-        yield Check("tensorrt", "ok", found[0] if found else str(Path(spec.origin).parent))
-        return
+def _tensorrt(root: Path, has_gpu: bool) -> Check:
+    done = subprocess.run([sys.executable, "-c", TRY_TENSORRT], capture_output=True, text=True)
+    if done.returncode == 0:
+        advice = "export builds and measures engines" if has_gpu else "engines need a GPU"
+        return Check("tensorrt", "ok" if has_gpu else "note", done.stdout.strip(), advice)
     stored = [p for p in (root / "usr/lib").glob("python3*/dist-packages/tensorrt") if p.is_dir()]
     if stored:
         advice = "make the environment with python3 -m venv --system-site-packages"
-        yield Check("tensorrt", "warning", f"{stored[0]} is not seen from here", advice)
-        return
-    lacks = bool(device.read_l4t(root))
-    advice = (
-        "sudo apt-get install python3-libnvinfer" if lacks else "engines are built on the device"
-    )
-    yield Check("tensorrt", "warning" if lacks else "note", "not installed", advice)
+        return Check("tensorrt", "warning", f"{stored[0]} is not seen from here", advice)
+    reason = (done.stderr.strip().splitlines() or ["it crashes"])[-1]
+    is_there = getattr(importlib.util.find_spec("tensorrt"), "origin", None)
+    found = f"cannot be used: {reason}" if is_there else "not installed"
+    if device.read_l4t(root):  # NVIDIA: a Jetson stays on the TensorRT of its JetPack
+        return Check("tensorrt", "warning", found, "sudo apt-get install python3-libnvinfer")
+    advice = TENSORRT_EXTRA if has_gpu else "engines are built on the device"
+    return Check("tensorrt", "note", found, advice)
 
 
-def _version(name: str) -> str:
+def _text(path: Path) -> str:
     try:
-        return version(name)
-    except PackageNotFoundError:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
         return ""
 
 
 def _memory(root: Path) -> Iterator[Check]:
-    try:
-        text = (root / "proc/meminfo").read_text(encoding="utf-8")
-    except OSError:
+    kib = dict(re.findall(r"^(\w+):\s*(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE))
+    if not kib:
         return
-    kib = {key: int(n) for key, n in re.findall(r"^(\w+):\s*(\d+) kB", text, re.MULTILINE)}
-    free, swap = (kib.get(key, 0) / (1 << 20) for key in ("MemAvailable", "SwapFree"))
+    free, swap = (int(kib.get(key, 0)) / (1 << 20) for key in ("MemAvailable", "SwapFree"))
+    is_enough = free >= MIN_FREE_MEMORY_GIB
+    advice = "" if is_enough else "close programs or add swap; --batch-size 32 needs less"
     found = f"{free:.1f} GiB free, {swap:.1f} GiB of swap"
-    if free >= MIN_FREE_MEMORY_GIB:
-        yield Check("memory", "ok", found)
-        return
-    advice = "close programs or add swap; --batch-size 32 needs less"
-    yield Check("memory", "warning", found, advice)
+    yield Check("memory", "ok" if is_enough else "warning", found, advice)
 
 
-def _disk(folder: Path) -> Iterator[Check]:
-    free = shutil.disk_usage(folder).free / GIB
-    found = f"{free:.1f} GiB free in {folder.resolve()}"
+def _disk(folder: Path) -> Check:
+    place, free = folder.resolve(), shutil.disk_usage(folder).free / GIB
     if not os.access(folder, os.W_OK):
-        yield Check(
-            "disk", "lacking", f"cannot write in {folder.resolve()}", "go to another folder"
-        )
-    elif free < MIN_FREE_DISK_GIB:
-        yield Check("disk", "warning", found, "free some space; dfkd-edge cache info may help")
-    else:
-        yield Check("disk", "ok", found)
+        return Check("disk", "lacking", f"cannot write in {place}", "go to another folder")
+    found = f"{free:.1f} GiB free in {place}"
+    if free < MIN_FREE_DISK_GIB:
+        advice = "free some space; dfkd-edge cache info may help"
+        return Check("disk", "warning", found, advice)
+    return Check("disk", "ok", found)
 
 
-def _cache() -> Iterator[Check]:
+def _cache() -> Check:
     """The nearest folder that is there decides whether engines can be kept."""
     cache = default_cache()
     there = next((p for p in (cache, *cache.parents) if p.exists()), Path("/"))
     if there.is_dir() and os.access(there, os.W_OK):
-        yield Check("engine cache", "ok", str(cache))
-    else:
-        advice = "set XDG_CACHE_HOME to a folder that you may write"
-        yield Check("engine cache", "warning", f"cannot write {cache}", advice)
-
-
-def worst(checks: list[Check]) -> Status:
-    """Return the worst status of all."""
-    order: tuple[Status, ...] = ("ok", "note", "warning", "lacking")
-    return max((c.status for c in checks), key=order.index, default="ok")
+        return Check("engine cache", "ok", str(cache))
+    advice = "set XDG_CACHE_HOME to a folder that you may write"
+    return Check("engine cache", "warning", f"cannot write {cache}", advice)

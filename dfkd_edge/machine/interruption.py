@@ -1,7 +1,7 @@
 """What an interrupted command says: the step that was in progress, what is kept, how to go on.
 
-Who knows one of these adds it to the KeyboardInterrupt as a note (PEP 678) on its way up. SIGTERM,
-which batch systems send, interrupts as Ctrl-C does.
+Whoever knows one of these adds it to the KeyboardInterrupt as a note (PEP 678) on its way up.
+SIGTERM, which batch systems send, interrupts as Ctrl-C does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Terminated(KeyboardInterrupt):
 def interrupt_on_sigterm() -> None:
     """Let SIGTERM unwind the program; a second one ends it at once.
 
-    A parent that has it ignored keeps its will.
+    Where a parent has it ignored (nohup and the like), it stays ignored.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -42,12 +42,11 @@ def interrupted_line(stop: KeyboardInterrupt, arguments: list[str]) -> str:
         arguments: of the command line.
     """
     notes = getattr(stop, "__notes__", [])
-    steps = [note for note in notes if note.startswith("while ")]
-    kept = [note for note in notes if note not in steps]
-    stopped = " ".join(["stopped", *steps])
-    if not {"distill", "run", "synthesize"} & set(arguments[:1]):
+    stopped = " ".join(["stopped", *(note for note in notes if note.startswith("while "))])
+    if arguments[:1] not in (["distill"], ["run"], ["synthesize"]):
         return f"{stopped}; nothing half was left behind, run the command again"
+    kept = [note for note in notes if not note.startswith("while ")] or ["what is done is kept"]
     command = "the same command"
     if "--no-resume" in arguments:
         command += " without --no-resume"
-    return "; ".join([stopped, *(kept or ["what is done is kept"]), f"{command} goes on"])
+    return "; ".join([stopped, *kept, f"{command} goes on"])

@@ -1,4 +1,4 @@
-"""Settles memory, threads and device of a process before its first tensor."""
+"""Memory, threads and device of a process, settled before its first tensor; ranks of torchrun."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import sys
 
 from dfkd_edge.errors import EnvironmentLackingError
 
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
+"""Of glibc's malloc.h."""
+
 
 def keep_freed_memory() -> None:
     """Let glibc reuse large buffers instead of returning each one to the kernel.
@@ -18,10 +21,9 @@ def keep_freed_memory() -> None:
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
-    m_trim_threshold, m_mmap_max, m_arena_max = -1, -4, -8  # malloc.h
-    mallopt(m_mmap_max, 0)
-    mallopt(m_trim_threshold, 2**31 - 1)
-    mallopt(m_arena_max, 1)
+    mallopt(M_MMAP_MAX, 0)  # a buffer that has its own mapping is unmapped when it is freed
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(M_ARENA_MAX, 1)  # what one thread has freed, another one can take
 
 
 def prepare_host() -> None:
@@ -31,7 +33,7 @@ def prepare_host() -> None:
 
 
 def prepare_process(device: str, num_threads: int | None) -> None:
-    """Settle threads and device too.
+    """Settle memory, threads and device, also of one of torchrun's processes.
 
     Args:
         device: torch device.
@@ -44,12 +46,18 @@ def prepare_process(device: str, num_threads: int | None) -> None:
     import torch
 
     check_device(device)
+    if is_of_torchrun():
+        # torchrun gives each process one thread, which changes the order of some sums: its
+        # images would differ in their last bits from those of a process alone.
+        num_threads = num_threads or len(os.sched_getaffinity(0))
     if num_threads:
         torch.set_num_threads(num_threads)
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that cannot be used.
+    """Refuse a torch device that cannot be used.
 
     Raises:
         EnvironmentLackingError: it is not there, or torch was built without it.
@@ -58,7 +66,7 @@ def check_device(device: str) -> None:
 
     try:
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError) as error:  # an assertion where torch lacks CUDA
         raise EnvironmentLackingError(
             f"device '{device}' cannot be used: {str(error).splitlines()[0]}",
             where="--device",
@@ -67,12 +75,12 @@ def check_device(device: str) -> None:
 
 
 def rank() -> int:
-    """Return the number of this process among those of torchrun; 0 without it."""
+    """Number of this process among those of torchrun; 0 without it."""
     return int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
-    """Return how many processes torchrun has started; 1 without it."""
+    """How many processes torchrun has started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -84,21 +92,3 @@ def is_of_torchrun() -> bool:
 def speaks() -> bool:
     """Whether this process closes the stage and prints the outcome."""
     return rank() == 0 or not is_of_torchrun()
-
-
-def prepare_rank(device: str, num_threads: int | None) -> None:
-    """Settle this process, also where torchrun started it.
-
-    The number of threads changes the order of some sums; torchrun's default of one thread a process
-    would give other last bits than a process alone, so every process takes all cores.
-
-    Raises:
-        EnvironmentLackingError: the device cannot be used.
-    """
-    if is_of_torchrun():
-        num_threads = num_threads or len(os.sched_getaffinity(0))
-    prepare_process(device, num_threads)
-    if device == "cuda":
-        import torch
-
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

@@ -363,7 +363,7 @@ def _zero_shot(path: Path, config: PipelineConfig) -> Ladder | None:
 
 def _read_curves(path: Path) -> Curves:
     curves: Curves = {}
-    for row in RunDir(path, {}).read_metrics():
+    for row in RunDir(path).read_metrics():
         for key, value in row.items():
             if key not in ("stage", "step") and isinstance(value, int | float):
                 curves.setdefault((row["stage"], key), []).append((row["step"], value))

@@ -1,21 +1,17 @@
-"""The surroundings of a stage: where it writes, whom it tells, its seed and device."""
+"""What every stage is given besides its inputs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from dfkd_edge.files import content_hash
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.runs.run_dir import RunDir
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True, slots=True)
 class StageContext:
-    """The surroundings of a stage."""
+    """Where a stage writes, whom it tells, its seed and its torch device."""
 
     run_dir: RunDir
     reporter: Reporter
@@ -23,5 +19,5 @@ class StageContext:
     device: str
 
     def stage_key(self, stage: str, *inputs: object) -> str:
-        """Hash what a stage's result depends on: seed, device, config and inputs."""
+        """Hash what a stage's result depends on: seed, device, and `inputs` with its settings."""
         return content_hash(stage, self.seed, self.device, *inputs)

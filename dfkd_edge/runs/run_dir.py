@@ -1,6 +1,6 @@
-"""The run directory: which stages are done, metrics, log, lock; safe against a kill at any moment.
+"""The run directory: which stages are done, metrics, log; safe against a kill at any moment.
 
-Every write goes to a temporary file that replaces the old one; the manifest names a stage only
+Every write goes to a temporary file that replaces the old one, and the manifest names a stage only
 after its files are in place.
 """
 
@@ -12,9 +12,9 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from dfkd_edge.config.settings import LATEST
 from dfkd_edge.errors import ArtifactError, DfkdEdgeError, RunDirError, nearest
@@ -25,11 +25,37 @@ from dfkd_edge.version import __version__
 
 MARKER = "dfkd-edge run"
 MANIFEST = "manifest.json"
-"""The lock of a run, and who holds it, for the error that another process gets."""
+STAGES = {
+    "prompts": "the prompts",
+    "surrogates": "the surrogate images",
+    "student": "the student",
+}
+"""Their folders in the run, and what each leaves there."""
+ANOTHER_OUTPUT = "choose another --output"
 
 
-def damaged_files(run: Path, stages: dict[str, Any]) -> list[str]:
-    """Files of stage records that are missing or not as they were written, relative to the run."""
+class StageRecord(TypedDict):
+    """A stage that is done."""
+
+    key: str
+    """Hash of all that its result depends on."""
+    files: dict[str, str]
+    """SHA-256 of each file by its path in the run."""
+
+
+class Manifest(TypedDict):
+    """What manifest.json holds."""
+
+    marker: str
+    version: str
+    run_key: str
+    stages: dict[str, StageRecord]
+    earlier: dict[str, StageRecord]
+    """Stages of another run in this folder, until they prove to be of this one or are redone."""
+
+
+def damaged_files(run: Path, stages: Mapping[str, StageRecord]) -> list[str]:
+    """Files of stages that are missing or not as they were written, relative to the run."""
     hashes = {name: sha for record in stages.values() for name, sha in record["files"].items()}
     return [
         name
@@ -41,10 +67,10 @@ def damaged_files(run: Path, stages: dict[str, Any]) -> list[str]:
 class RunDir:
     """One run on disk."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
-        """Use `open_run`."""
+    def __init__(self, path: Path, manifest: Manifest | None = None) -> None:
+        """Take a folder, without a manifest for its logs alone; `open_run` makes and locks one."""
         self.path = path
-        self._manifest = manifest
+        self._manifest = manifest or _continued(None, "")
         self.followers: list[Callable[[str, int, dict[str, float]], None]] = []
         """Are given stage, step and values of each line of metrics that is added."""
 
@@ -77,17 +103,16 @@ class RunDir:
 
     def restart(self) -> None:
         """Forget and delete what every stage has done."""
-        stages = [*self._manifest["stages"], *self._manifest["earlier"]]
+        stages = {*STAGES, *self._manifest["stages"], *self._manifest["earlier"]}
         self._manifest["stages"], self._manifest["earlier"] = {}, {}
-        self._save()
-        for stage in {*stages, "prompts", "surrogates", "student"}:
+        self._save()  # first: a kill in between leaves files that no stage claims
+        for stage in stages:
             shutil.rmtree(self.path / stage, ignore_errors=True)
         (self.path / "metrics.jsonl").unlink(missing_ok=True)
 
     def _save(self) -> None:
-        atomic_write(
-            self.path / MANIFEST, json.dumps(self._manifest, indent=2, sort_keys=True) + "\n"
-        )
+        text = json.dumps(self._manifest, indent=2, sort_keys=True)
+        atomic_write(self.path / MANIFEST, text + "\n")
 
     def append_metrics(self, stage: str, step: int, values: dict[str, float]) -> None:
         """Add one line to metrics.jsonl."""
@@ -102,7 +127,7 @@ class RunDir:
         path = self.path / "metrics.jsonl"
         rows: dict[tuple[str, int], dict[str, Any]] = {}
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-            with contextlib.suppress(json.JSONDecodeError, KeyError):
+            with contextlib.suppress(json.JSONDecodeError, KeyError):  # a kill cuts a line short
                 row = json.loads(line)
                 rows.pop((row["stage"], row["step"]), None)
                 rows[row["stage"], row["step"]] = row
@@ -115,38 +140,36 @@ class RunDir:
             stream.write(f"{stamp} {text}\n")
 
 
-def _read_manifest(path: Path) -> dict[str, Any] | None:
-    """Manifest of a run, or None where there is nothing yet."""
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return None
-    if not path.is_dir():
-        raise RunDirError(
-            "is a file, not a folder", where=str(path), hint="choose another --output"
-        )
+def _read_manifest(path: Path) -> Manifest | None:
+    """Read the manifest of a run; None where nothing is yet, or a kill came before the first write.
+
+    Raises:
+        RunDirError: the path is a file, or a folder of something else.
+        ArtifactError: the manifest is damaged.
+    """
+    damaged = ArtifactError(
+        "manifest cannot be read", where=str(path / MANIFEST), hint="use a new --output"
+    )
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except NotADirectoryError as error:
+        raise _foreign("is a file, not a folder", path) from error
     except FileNotFoundError as error:
-        names = {child.name for child in path.iterdir()} - {LOCK, HOLDER}
-        if all(name.startswith(f".{MANIFEST}.") for name in names):
-            return None  # a kill before the first write
-        raise RunDirError(
-            "folder is not empty and holds no run", where=str(path), hint="choose another --output"
-        ) from error
-    except (json.JSONDecodeError, OSError) as error:
-        raise ArtifactError(
-            "manifest cannot be read", where=str(path / MANIFEST), hint="use a new --output"
-        ) from error
+        names = {child.name for child in path.iterdir()} if path.exists() else set()
+        if all(name.startswith(f".{MANIFEST}.") for name in names - {LOCK, HOLDER}):
+            return None
+        raise _foreign("folder is not empty and holds no run", path) from error
+    except (ValueError, OSError) as error:
+        raise damaged from error
     if not isinstance(manifest, dict) or manifest.get("marker") != MARKER:
-        raise RunDirError(
-            "folder holds no run of ours", where=str(path), hint="choose another --output"
-        )
-    if not isinstance(manifest.get("run_key"), str) or not isinstance(manifest.get("stages"), dict):
-        raise ArtifactError(
-            f"run was made by another version ({manifest.get('version', 'unknown')})",
-            where=str(path / MANIFEST),
-            hint="use a new --output",
-        )
-    return manifest
+        raise _foreign("folder holds no run of ours", path)
+    if not {"run_key", "stages"} <= manifest.keys():
+        raise damaged
+    return Manifest(**{"earlier": {}, **manifest})  # type: ignore[typeddict-item]
+
+
+def _foreign(what: str, path: Path) -> RunDirError:
+    return RunDirError(what, where=str(path), hint=ANOTHER_OUTPUT)
 
 
 def holds_run(path: Path, run_key: str) -> bool:
@@ -167,7 +190,7 @@ def refuse_other_run(path: Path, run_key: str) -> None:
         raise RunDirError(
             "folder holds a run with other settings or weights",
             where=str(path),
-            hint="choose another --output, or --exist-ok to redo what differs",
+            hint=f"{ANOTHER_OUTPUT}, or --exist-ok to redo what differs",
         )
 
 
@@ -204,10 +227,10 @@ def open_run(
         yield run
 
 
-def _continued(manifest: dict[str, Any] | None, run_key: str) -> dict[str, Any]:
+def _continued(manifest: Manifest | None, run_key: str) -> Manifest:
     """Manifest to go on with; stages of another run are set aside until they prove the same."""
     stages = manifest["stages"] if manifest else {}
-    earlier = manifest.get("earlier", {}) if manifest else {}
+    earlier = manifest["earlier"] if manifest else {}
     if manifest and manifest["run_key"] != run_key:
         stages, earlier = {}, {**earlier, **stages}
     return {
@@ -259,11 +282,10 @@ def _nearest_run(path: Path) -> str:
     return unfinished or "run dfkd-edge distill first, or name a run that --output put elsewhere"
 
 
-def read_stages(path: Path) -> dict[str, Any]:
-    """Stages that a run has finished, each with its `key` and `files`; none without a run."""
+def read_stages(path: Path) -> dict[str, StageRecord]:
+    """Stages that a run has finished; none without a run."""
     manifest = _read_manifest(path)
-    stages: dict[str, Any] = manifest["stages"] if manifest else {}
-    return stages
+    return manifest["stages"] if manifest else {}
 
 
 def require_stages(path: Path, stages: set[str]) -> None:
@@ -315,13 +337,6 @@ def damaged_run(file: Path, run: Path) -> ArtifactError:
     )
 
 
-KEPT_STAGES = {
-    "prompts": "the prompts",
-    "surrogates": "the surrogate images",
-    "student": "the student",
-}
-
-
 @contextlib.contextmanager
 def noting_what_is_kept(run: Path) -> Iterator[None]:
     """Note what an interrupted command leaves in its run directory."""
@@ -336,7 +351,7 @@ def kept_in(run: Path) -> list[str]:
     """Name what the next call of the command finds done in a run directory."""
     with contextlib.suppress(DfkdEdgeError):
         stages = read_stages(run)
-        kept = [text for stage, text in KEPT_STAGES.items() if stage in stages]
+        kept = [text for stage, text in STAGES.items() if stage in stages]
         if "surrogates" not in stages:
             num_shards = len(list((run / "surrogates").glob("shard-*.safetensors")))
             kept += [f"{counted(num_shards, 'shard')} of surrogate images"] if num_shards else []

@@ -50,7 +50,7 @@ def check_bundle(bundle: Bundle, data: str, max_drop: float | None, reporter: Re
         EnvironmentLackingError: the teacher's weights are not here.
     """
     origin = read_origin(bundle)
-    context = StageContext(RunDir(bundle.folder, {}), reporter, origin.seed, "cpu")
+    context = StageContext(RunDir(bundle.folder), reporter, origin.seed, "cpu")
     with reporter.stage("loading teacher and student", 1) as progress:
         teacher = load_teacher(origin.teacher, origin.classes)
         student = load_student(StudentArtifact.load(bundle.folder / "student"))

@@ -52,7 +52,7 @@ def stored_pictures(source: Path, work: Path) -> Path:
             raise EnvironmentLackingError(
                 f"{error.name} is not installed",
                 where=str(source),
-                hint="pip install 'dfkd-edge[recipe]'",
+                hint="pip install 'dfkd-edge[study]'",
             ) from error
     return work / "photos.npy"
 

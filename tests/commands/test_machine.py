@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dfkd_edge.cli import app
+from dfkd_edge.machine import doctor
 from dfkd_edge.machine.doctor import Check, examine, worst
 
 
@@ -50,6 +51,44 @@ def test_the_doctor_knows_a_jetson_whose_tensorrt_is_out_of_sight(old_machine: P
     assert "--system-site-packages" in named(examine(old_machine))["tensorrt"].advice
 
 
+class Gpu:
+    """As `Cuda` sees one."""
+
+    def compute_capability(self) -> int:
+        return 90
+
+    def free_bytes(self) -> int:
+        return 8 << 30
+
+
+@pytest.mark.parametrize(
+    ("module", "status", "value", "advice"),
+    [
+        ("__version__ = '10.9'\nclass Builder: ...", "ok", "10.9", "export builds and measures"),
+        ("import no_such_library", "note", "No module named 'no_such_library'", "[tensorrt]'"),
+        (None, "note", "not installed", "pip install 'dfkd-edge[tensorrt]'"),
+    ],
+)
+def test_the_doctor_says_whether_a_gpu_host_builds_engines(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str | None,
+    status: str,
+    value: str,
+    advice: str,
+) -> None:
+    monkeypatch.setattr(doctor, "Cuda", Gpu)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    if module:
+        (tmp_path / "tensorrt.py").write_text(module, encoding="utf-8")
+    checks = named(examine(tmp_path))
+    assert checks["gpu"].value == "SM 9.0, 8.0 GiB free"
+    assert checks["tensorrt"].status == status
+    assert value in checks["tensorrt"].value
+    assert advice in checks["tensorrt"].advice
+
+
 def test_two_onnx_runtimes_at_once_are_a_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,34 +115,28 @@ def test_the_doctor_speaks_json() -> None:
 
 @pytest.fixture
 def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for variable in ("HF_HOME", "HF_HUB_CACHE", "TORCH_HOME"):
-        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    ours = ("dfkd-edge/engines/a.engine", "dfkd-edge/drawings/a.safetensors")
-    for path in (*ours, "huggingface/hub/blobs/w", "torch/hub/w"):
+    for path in ("dfkd-edge/engines/a.engine", "dfkd-edge/drawings/a.safetensors", "hub/weights"):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_bytes(b"x" * 1000)
-    (tmp_path / "huggingface" / "hub" / "link").symlink_to("blobs/w")
     return tmp_path
 
 
-def test_cache_info_measures_every_cache(caches: Path) -> None:
+def test_cache_info_measures_our_caches(caches: Path) -> None:
     document = json.loads(CliRunner().invoke(app, ["cache", "info", "--json"]).stdout)
-    sizes = {cache["name"]: cache["bytes"] for cache in document["caches"]}
-    assert sizes["engines"] == sizes["drawings"] == sizes["torch"] == 1000
-    assert 1000 < sizes["huggingface"] < 1020  # the link counts as a link
+    sizes = {cache["name"]: (cache["bytes"], cache["num_files"]) for cache in document["caches"]}
+    assert sizes == {"engines": (1000, 1), "drawings": (1000, 1)}
 
 
-def test_clean_deletes_our_own_caches_only_unless_another_is_named(caches: Path) -> None:
+def test_clean_deletes_our_own_caches_and_nothing_else(caches: Path) -> None:
     shown = CliRunner().invoke(app, ["cache", "clean", "--dry-run", "--json"])
     assert json.loads(shown.stdout)["deleted"] is False
     assert (caches / "dfkd-edge" / "engines" / "a.engine").exists()
+    assert CliRunner().invoke(app, ["cache", "clean", "engines", "-y"]).exit_code == 0
+    assert [path.name for path in (caches / "dfkd-edge").iterdir()] == ["drawings"]
     assert CliRunner().invoke(app, ["cache", "clean", "--yes"]).exit_code == 0
     assert not any((caches / "dfkd-edge").iterdir())
-    assert (caches / "torch" / "hub" / "w").exists()
-    assert CliRunner().invoke(app, ["cache", "clean", "torch", "-y"]).exit_code == 0
-    assert not (caches / "torch" / "hub").exists()
-    assert (caches / "huggingface" / "hub" / "blobs" / "w").exists()
+    assert (caches / "hub" / "weights").exists()
 
 
 def test_a_shell_can_complete_verbs() -> None:

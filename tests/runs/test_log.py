@@ -22,7 +22,7 @@ def _lines(run: Path) -> list[str]:
 
 def test_the_log_holds_each_stage_and_note_as_plain_text(tmp_path: Path) -> None:
     screen = io.StringIO()
-    reporter = LoggedReporter(ConsoleReporter(Console(file=screen)), RunDir(tmp_path, {}))
+    reporter = LoggedReporter(ConsoleReporter(Console(file=screen)), RunDir(tmp_path))
     with reporter.stage("drawing cats", 2) as progress:
         progress.advance(2)
     reporter.note("  kept 2 of 3 images of [cats]")
@@ -32,7 +32,7 @@ def test_the_log_holds_each_stage_and_note_as_plain_text(tmp_path: Path) -> None
 
 
 def test_the_log_names_the_stage_that_was_cut_off(tmp_path: Path) -> None:
-    reporter = LoggedReporter(ConsoleReporter(Console(quiet=True)), RunDir(tmp_path, {}))
+    reporter = LoggedReporter(ConsoleReporter(Console(quiet=True)), RunDir(tmp_path))
     with pytest.raises(KeyboardInterrupt), reporter.stage("drawing cats", 2):
         raise KeyboardInterrupt
     assert _lines(tmp_path) == ["drawing cats: cut off by KeyboardInterrupt"]
