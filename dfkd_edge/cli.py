@@ -33,33 +33,32 @@ COMMANDS = (
 )
 
 
-class InOrderOfUse(TyperGroup):
-    """Lists the verbs along the pipeline, then the helpers; says what an interrupt cut off."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Order the names."""
-        return sorted(self.commands, key=COMMANDS.index)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the verb."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as stop:
-            sys.stderr.write(f"\n{interrupted_line(stop, sys.argv[1:])}\n")
-            is_ours = not isinstance(stop, Terminated)
-            raise typer.Exit(INTERRUPTED if is_ours else TERMINATED) from stop
-
-
 PROGRAM = "dfkd-edge"
 INTERRUPTED, TERMINATED = 130, 143
 """By Ctrl-C and by SIGTERM: 128 and the number of the signal, as shells have it."""
 ParserError: Any = typer.BadParameter.__bases__[0]
-"""UsageError of the parser: click's own class, or the one of a typer that brings its parser."""
+"""The parser's UsageError: click's, or that of a typer which brings a parser of its own."""
+
+
+class InOrderOfUse(TyperGroup):
+    """The verbs along the pipeline, then the helpers; says what an interrupt cut off."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Order the names for the help."""
+        return sorted(self.commands, key=COMMANDS.index)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb; caught here, since typer makes exit code 130 of every interrupt."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            sys.stderr.write(f"\n{interrupted_line(stop, sys.argv[1:])}\n")
+            raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from stop
+
 
 app = typer.Typer(
     name=PROGRAM,
     cls=InOrderOfUse,
-    help="From a list of class names to a compact image classifier, without a single image.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -106,20 +105,23 @@ def main() -> None:
 
 
 def parser_line(error: Any) -> str:
-    """Say in one line what the parser refuses; empty where it has shown the help instead.
+    """Say in one line what the parser refuses, and what may have been meant.
 
     Args:
         error: a `ParserError`: a missing argument, an unknown option or command, a wrong value.
+
+    Returns:
+        The line; empty where the parser has shown the help instead.
     """
     text = " ".join(error.format_message().split()).partition(" (Possible options: ")[0]
     what, _, near = text.rstrip(".?").partition(". Did you mean ")
     known = near.replace("'", "").split(", ") if near else getattr(error, "possibilities", ())
     command = error.ctx.command_path if error.ctx else " ".join((PROGRAM, *sys.argv[1:2]))
-    hint = f"{command} --help shows how it is called"
     extra = re.fullmatch(r"Got unexpected extra argument(?:\(s\))? \((\S+)\)", what)
-    if extra and error.ctx.params.get("classes", "") is None:
+    if extra and error.ctx.params.get("classes", "") is None:  # `distill classes.txt`
         known = (f"{command} --classes {shlex.quote(extra[1])}",)
-    hint = f"did you mean {' or '.join(known)}?" if known else hint
+    help_hint = f"{command} --help shows how it is called"
+    hint = f"did you mean {' or '.join(known)}?" if known else help_hint
     return f"{what[:1].lower()}{what[1:]} ({command}): {hint}" if what else ""
 
 

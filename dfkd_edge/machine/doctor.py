@@ -100,9 +100,11 @@ def _processor(root: Path) -> Iterator[Check]:
     facts = device.describe(root)
     cores = counted(device.num_cores(), "core")
     yield Check("processor", "ok", f"{facts.get('cpu', facts['machine'])}, {cores}")
-    flags = re.search(r"^flags.*", _text(root / "proc/cpuinfo"), re.MULTILINE)
-    for name, (flag, loss) in CPU_FLAGS.items() if flags else ():  # an ARM CPU lists `Features`
-        has = flag in flags[0]
+    found = re.search(r"^flags.*", _text(root / "proc/cpuinfo"), re.MULTILINE)
+    if not found:  # an ARM CPU lists `Features`
+        return
+    for name, (flag, loss) in CPU_FLAGS.items():
+        has = flag in found[0]
         yield Check(name, "ok" if has else "note", "yes" if has else "no", "" if has else loss)
 
 
@@ -129,8 +131,8 @@ def _packages() -> Iterator[Check]:
 def _onnxruntime() -> Iterator[Check]:
     """Several ONNX Runtimes write into one folder: the last one installed wins, in part."""
     names = {str(d.metadata["Name"]).lower() for d in distributions() if d.metadata["Name"]}
-    several = sorted(n for n in names if re.fullmatch(r"(onnxruntime|ort)(-\w+)*", n))
-    several = [n for n in several if n not in ("onnxruntime-extensions", "onnxruntime-tools")]
+    helpers = {"onnxruntime-extensions", "onnxruntime-tools"}
+    several = sorted(n for n in names - helpers if re.fullmatch(r"(onnxruntime|ort)(-\w+)*", n))
     if len(several) > 1:
         advice = f"pip uninstall -y {' '.join(several)}, then pip install one of them"
         yield Check("onnx runtimes", "lacking", f"{len(several)}: {', '.join(several)}", advice)
@@ -184,28 +186,27 @@ def _memory(root: Path) -> Iterator[Check]:
     if not kib:
         return
     free, swap = (int(kib.get(key, 0)) / (1 << 20) for key in ("MemAvailable", "SwapFree"))
-    is_enough = free >= MIN_FREE_MEMORY_GIB
-    advice = "" if is_enough else "close programs or add swap; --batch-size 32 needs less"
     found = f"{free:.1f} GiB free, {swap:.1f} GiB of swap"
-    yield Check("memory", "ok" if is_enough else "warning", found, advice)
+    advice = "close programs or add swap; --batch-size 32 needs less"
+    yield _room("memory", found, free >= MIN_FREE_MEMORY_GIB, advice)
 
 
 def _disk(folder: Path) -> Check:
     place, free = folder.resolve(), shutil.disk_usage(folder).free / GIB
     if not os.access(folder, os.W_OK):
         return Check("disk", "lacking", f"cannot write in {place}", "go to another folder")
-    found = f"{free:.1f} GiB free in {place}"
-    if free < MIN_FREE_DISK_GIB:
-        advice = "free some space; dfkd-edge cache info may help"
-        return Check("disk", "warning", found, advice)
-    return Check("disk", "ok", found)
+    advice = "free some space; dfkd-edge cache info may help"
+    return _room("disk", f"{free:.1f} GiB free in {place}", free >= MIN_FREE_DISK_GIB, advice)
 
 
 def _cache() -> Check:
-    """The nearest folder that is there decides whether engines can be kept."""
     cache = default_cache()
     there = next((p for p in (cache, *cache.parents) if p.exists()), Path("/"))
-    if there.is_dir() and os.access(there, os.W_OK):
-        return Check("engine cache", "ok", str(cache))
+    can_write = there.is_dir() and os.access(there, os.W_OK)  # else no engine can be kept
+    found = str(cache) if can_write else f"cannot write {cache}"
     advice = "set XDG_CACHE_HOME to a folder that you may write"
-    return Check("engine cache", "warning", f"cannot write {cache}", advice)
+    return _room("engine cache", found, can_write, advice)
+
+
+def _room(name: str, found: str, is_enough: bool, advice: str) -> Check:
+    return Check(name, "ok", found) if is_enough else Check(name, "warning", found, advice)

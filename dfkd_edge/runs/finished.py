@@ -27,7 +27,7 @@ class FinishedRun:
 
 
 def open_finished_run(path: Path) -> FinishedRun:
-    """Open a run whose student is ready.
+    """Open a run whose student is ready, every file of it verified.
 
     Raises:
         RunDirError: there is no run, or its student is not finished.
@@ -49,13 +49,8 @@ def open_finished_run(path: Path) -> FinishedRun:
             where=str(path / "classes.txt"),
             hint="the same distill command writes them again",
         )
-    return FinishedRun(
-        path,
-        config,
-        class_names,
-        student,
-        read_finished_surrogates(path, config, class_names),
-    )
+    surrogates = read_finished_surrogates(path, config, class_names)
+    return FinishedRun(path, config, class_names, student, surrogates)
 
 
 def read_finished_surrogates(
@@ -65,7 +60,7 @@ def read_finished_surrogates(
 
     Raises:
         RunDirError: the run is not finished.
-        ArtifactError: a file of them is missing, damaged or of another version.
+        ArtifactError: a file of them is missing or damaged.
     """
     require_stages(path, {"surrogates", "student"})
     key = read_stages(path)["surrogates"]["key"]

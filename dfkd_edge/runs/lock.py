@@ -11,12 +11,13 @@ from pathlib import Path
 from dfkd_edge.errors import EnvironmentLackingError, RunDirError
 
 LOCK, HOLDER = ".lock", ".lock.holder"
+"""Files of a run: the lock, and who holds it, for the error that another process gets."""
 OR_ANOTHER_RUN = "wait for it or stop it, the same command goes on then; --output DIR makes another"
-"""What a command does that makes a run."""
+"""Hint of a command that makes a run."""
 WAIT_OR_STOP = "wait for it or stop it, then run the same command again"
-"""What a command does that works in a run."""
+"""Hint of a command that works in a run."""
 PROBE_S = 1.0
-"""Who asks for the holder takes the lock for a moment: that much is waited for by whoever works."""
+"""How long whoever works waits for the lock: `holder_of` takes it for a moment to see if it can."""
 
 
 @contextlib.contextmanager
@@ -45,7 +46,7 @@ def locked(path: Path, wait_s: float = PROBE_S, hint: str = OR_ANOTHER_RUN) -> I
             f"cannot use folder: {error.strerror}", where=str(path), hint="choose another --output"
         ) from error
     try:
-        with contextlib.suppress(OSError):  # it only makes an error clearer
+        with contextlib.suppress(OSError):  # a full disk: the name only makes an error clearer
             (path / HOLDER).write_text(f"process {os.getpid()} on {platform.node()}\n", "utf-8")
         yield
     finally:
@@ -66,12 +67,11 @@ def holder_of(path: Path) -> str:
     except filelock.Timeout:
         return _holder_name(path)
     except OSError:
-        return ""  # not to be written: what makes the run says so
+        return ""  # a folder of someone else; whoever wants to write there is told so
 
 
 def _holder_name(path: Path) -> str:
-    """Name the process that holds the lock, as far as it has left its number."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # it has not written its name yet
         return (path / HOLDER).read_text(encoding="utf-8").strip() or "another process"
     return "another process"
 
@@ -82,8 +82,7 @@ def refuse_run_in_use(path: Path, hint: str = OR_ANOTHER_RUN) -> None:
     Raises:
         RunDirError: one does.
     """
-    holder = holder_of(path)
-    if holder:
+    if holder := holder_of(path):
         raise _in_use(path, holder, hint)
 
 

@@ -1,4 +1,4 @@
-"""run.log, written beside what the user sees: every stage with its seconds, every note."""
+"""What a run keeps of its making: stages and notes in run.log, metrics for TensorBoard."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from dfkd_edge.runs.run_dir import RunDir
 if TYPE_CHECKING:
     from dfkd_edge.interfaces import Progress, Reporter
 
+FOLDER = "tensorboard"
+
 
 @dataclass(frozen=True, slots=True)
 class LoggedReporter:
@@ -26,7 +28,7 @@ class LoggedReporter:
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int, done: int = 0) -> Iterator[Progress]:
-        """Log the stage when it ends, or what cut it off."""
+        """Log the stage with its seconds when it ends, or what cut it off."""
         begun = time.monotonic()
         with self.reporter.stage(name, total, done) as progress:
             try:
@@ -41,9 +43,6 @@ class LoggedReporter:
         """Log the line."""
         self.reporter.note(text)
         self.run_dir.log(text.strip())
-
-
-FOLDER = "tensorboard"
 
 
 def require_tensorboard() -> None:
@@ -62,7 +61,11 @@ def require_tensorboard() -> None:
 
 @contextlib.contextmanager
 def mirrored(run_dir: RunDir) -> Iterator[None]:
-    """Write all that is added to metrics.jsonl, after what came before it, as `stage/name`."""
+    """Write what is added to metrics.jsonl for TensorBoard too, as `stage/name`.
+
+    TensorBoard shows a step twice that is written twice. So the events of earlier starts are made
+    anew from metrics.jsonl: of each stage, once it is known from which step on it is done again.
+    """
     from torch.utils.tensorboard.writer import SummaryWriter
 
     history: dict[str, list[dict[str, Any]]] = {}
@@ -87,6 +90,6 @@ def mirrored(run_dir: RunDir) -> Iterator[None]:
             yield
         finally:
             run_dir.followers.remove(follow)
-            for stage, rows in history.items():  # finished before this start
+            for stage, rows in history.items():  # stages that were done before this start
                 for row in rows:
                     write(stage, row.pop("step"), row)

@@ -13,6 +13,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -43,15 +44,20 @@ class StageRecord(TypedDict):
     """SHA-256 of each file by its path in the run."""
 
 
-class Manifest(TypedDict):
-    """What manifest.json holds."""
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What manifest.json holds besides its marker and our version."""
 
-    marker: str
-    version: str
     run_key: str
-    stages: dict[str, StageRecord]
-    earlier: dict[str, StageRecord]
+    stages: dict[str, StageRecord] = field(default_factory=dict)
+    earlier: dict[str, StageRecord] = field(default_factory=dict)
     """Stages of another run in this folder, until they prove to be of this one or are redone."""
+
+    def of_run(self, run_key: str) -> Manifest:
+        """Return where a run goes on in this folder."""
+        if self.run_key == run_key:
+            return self
+        return Manifest(run_key, {}, {**self.earlier, **self.stages})
 
 
 def damaged_files(run: Path, stages: Mapping[str, StageRecord]) -> list[str]:
@@ -69,8 +75,7 @@ class RunDir:
 
     def __init__(self, path: Path, manifest: Manifest | None = None) -> None:
         """Take a folder, without a manifest for its logs alone; `open_run` makes and locks one."""
-        self.path = path
-        self._manifest = manifest or _continued(None, "")
+        self.path, self._manifest = path, manifest or Manifest("")
         self.followers: list[Callable[[str, int, dict[str, float]], None]] = []
         """Are given stage, step and values of each line of metrics that is added."""
 
@@ -85,34 +90,35 @@ class RunDir:
 
         A stage of an earlier run in this folder counts as one of this run from here on.
         """
-        stages, earlier = self._manifest["stages"], self._manifest["earlier"]
+        stages, earlier = self._manifest.stages, self._manifest.earlier
         record = stages.get(stage) or earlier.get(stage)
         if not record or record["key"] != key or damaged_files(self.path, {stage: record}):
             return False
         if stage not in stages:
             stages[stage] = earlier.pop(stage)
-            self._save()
+            self.save()
         return True
 
     def complete(self, stage: str, key: str, files: list[Path]) -> None:
         """Record a stage as done, with the hash of each of its files."""
         hashes = {f.relative_to(self.path).as_posix(): file_hash(f) for f in files}
-        self._manifest["stages"][stage] = {"key": key, "files": hashes}
-        self._manifest["earlier"].pop(stage, None)
-        self._save()
+        self._manifest.stages[stage] = {"key": key, "files": hashes}
+        self._manifest.earlier.pop(stage, None)
+        self.save()
 
     def restart(self) -> None:
         """Forget and delete what every stage has done."""
-        stages = {*STAGES, *self._manifest["stages"], *self._manifest["earlier"]}
-        self._manifest["stages"], self._manifest["earlier"] = {}, {}
-        self._save()  # first: a kill in between leaves files that no stage claims
+        stages = {*STAGES, *self._manifest.stages, *self._manifest.earlier}
+        self._manifest = Manifest(self._manifest.run_key)
+        self.save()  # first: a kill from here on leaves files that no stage claims
         for stage in stages:
             shutil.rmtree(self.path / stage, ignore_errors=True)
         (self.path / "metrics.jsonl").unlink(missing_ok=True)
 
-    def _save(self) -> None:
-        text = json.dumps(self._manifest, indent=2, sort_keys=True)
-        atomic_write(self.path / MANIFEST, text + "\n")
+    def save(self) -> None:
+        """Write the manifest."""
+        fields = {"marker": MARKER, "version": __version__, **asdict(self._manifest)}
+        atomic_write(self.path / MANIFEST, json.dumps(fields, indent=2, sort_keys=True) + "\n")
 
     def append_metrics(self, stage: str, step: int, values: dict[str, float]) -> None:
         """Add one line to metrics.jsonl."""
@@ -151,7 +157,7 @@ def _read_manifest(path: Path) -> Manifest | None:
         "manifest cannot be read", where=str(path / MANIFEST), hint="use a new --output"
     )
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        document = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except NotADirectoryError as error:
         raise _foreign("is a file, not a folder", path) from error
     except FileNotFoundError as error:
@@ -161,11 +167,12 @@ def _read_manifest(path: Path) -> Manifest | None:
         raise _foreign("folder is not empty and holds no run", path) from error
     except (ValueError, OSError) as error:
         raise damaged from error
-    if not isinstance(manifest, dict) or manifest.get("marker") != MARKER:
+    if not isinstance(document, dict) or document.get("marker") != MARKER:
         raise _foreign("folder holds no run of ours", path)
-    if not {"run_key", "stages"} <= manifest.keys():
-        raise damaged
-    return Manifest(**{"earlier": {}, **manifest})  # type: ignore[typeddict-item]
+    try:
+        return Manifest(document["run_key"], document["stages"], document["earlier"])
+    except KeyError as error:
+        raise damaged from error
 
 
 def _foreign(what: str, path: Path) -> RunDirError:
@@ -186,7 +193,7 @@ def refuse_other_run(path: Path, run_key: str) -> None:
         ArtifactError: its manifest is damaged.
     """
     manifest = _read_manifest(path)
-    if manifest and manifest["run_key"] != run_key:
+    if manifest and manifest.run_key != run_key:
         raise RunDirError(
             "folder holds a run with other settings or weights",
             where=str(path),
@@ -210,36 +217,19 @@ def open_run(
     Raises:
         RunDirError: the folder is not ours, holds another run, or is in use.
     """
-    if not exist_ok:
-        refuse_other_run(path, run_key)
     _read_manifest(path)  # a folder that is not ours gets no lock file
     with locked(path, wait_s):
         if not exist_ok:
             refuse_other_run(path, run_key)
         manifest = _read_manifest(path)  # as the last holder of the lock left it
-        run = RunDir(path, _continued(manifest, run_key))
-        if manifest and (not resume or manifest["run_key"] != run_key):
+        run = RunDir(path, (manifest or Manifest(run_key)).of_run(run_key))
+        if manifest and (not resume or manifest.run_key != run_key):
             (path / "evaluation.json").unlink(missing_ok=True)  # of the student that is replaced
         if manifest and not resume:
             run.restart()
         else:
-            run._save()
+            run.save()
         yield run
-
-
-def _continued(manifest: Manifest | None, run_key: str) -> Manifest:
-    """Manifest to go on with; stages of another run are set aside until they prove the same."""
-    stages = manifest["stages"] if manifest else {}
-    earlier = manifest["earlier"] if manifest else {}
-    if manifest and manifest["run_key"] != run_key:
-        stages, earlier = {}, {**earlier, **stages}
-    return {
-        "marker": MARKER,
-        "version": __version__,
-        "run_key": run_key,
-        "stages": stages,
-        "earlier": earlier,
-    }
 
 
 def is_run(path: Path) -> bool:
@@ -285,7 +275,7 @@ def _nearest_run(path: Path) -> str:
 def read_stages(path: Path) -> dict[str, StageRecord]:
     """Stages that a run has finished; none without a run."""
     manifest = _read_manifest(path)
-    return manifest["stages"] if manifest else {}
+    return manifest.stages if manifest else {}
 
 
 def require_stages(path: Path, stages: set[str]) -> None:

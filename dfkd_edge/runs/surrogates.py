@@ -9,7 +9,6 @@ K classes.
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +23,16 @@ from dfkd_edge.artifacts import (
     read_metadata,
     save_tensors,
 )
-from dfkd_edge.errors import ArtifactError
 from dfkd_edge.files import content_hash, file_hash
 
 
 def selection_path(folder: Path) -> Path:
-    """Where it is written which candidates are kept, and which of these are held out."""
+    """File that says which candidates are kept, `is_kept` [M], and held out, `is_heldout` [N]."""
     return folder / "selection.safetensors"
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """Where a shard lies."""
+    """File of a shard."""
     return folder / f"shard-{number:05d}.safetensors"
 
 
@@ -47,14 +45,18 @@ def has_shard(folder: Path, number: int, key: str) -> bool:
 def write_shard(
     folder: Path, number: int, key: str, candidates: dict[str, NDArray[np.generic]]
 ) -> None:
-    """Write what `make_candidates` makes."""
+    """Write the candidates of one shard, all tensors of [M, ...]."""
     save_tensors(shard_path(folder, number), candidates, {"key": key})
 
 
 def mean_distance_within_class(
     embedding_ND: NDArray[np.float32], class_index: NDArray[np.int64]
 ) -> float:
-    """Mean of 1 - cosine over pairs of different images of a class, mean over classes."""
+    """Mean of 1 - cosine over pairs of different images of a class, mean over classes.
+
+    Rows are unit vectors: the squared length of their sum is that of all pairs' cosines, each image
+    with itself included.
+    """
     distances = []
     for label in np.unique(class_index):
         rows_ND = embedding_ND[class_index == label].astype(np.float64)
@@ -68,63 +70,49 @@ def mean_distance_within_class(
 def read_surrogates(
     folder: Path, num_shards: int, class_names: tuple[str, ...], key: str
 ) -> SurrogateSet:
-    """Read the images that `write_selection` kept.
+    """Read the images that `write_selection` kept, shard after shard.
 
     Their content is hashed from the stage key and the selection: a student that learnt from another
     selection is another student.
 
     Raises:
-        ArtifactError: a shard or the selection is missing, damaged or of another version.
+        ArtifactError: a shard or the selection is missing or damaged.
     """
-    if not selection_path(folder).is_file():
-        raise ArtifactError(
-            "images were selected by another version",
-            where=str(selection_path(folder)),
-            hint="distill into a new --output",
-        )
     selection = load_tensors(selection_path(folder))
-    keep, heldout = selection["is_kept"], selection["is_heldout"]
-    shards = [_load_shard(shard_path(folder, number)) for number in range(num_shards)]
-    label = np.concatenate([s["class_index"] for s in shards])
-    recognised = np.concatenate([s["is_recognised"] for s in shards])
-    borders = np.cumsum([0, *(len(s["class_index"]) for s in shards)])
-    parts = [keep[a:b] for a, b in itertools.pairwise(borders)]
-    images = np.concatenate([s["images"][k] for s, k in zip(shards, parts, strict=True)])
-    embeddings = np.concatenate([s["embeddings"][k] for s, k in zip(shards, parts, strict=True)])
-    style = np.concatenate([s["style_index"] for s in shards])[keep]
-    drawing = np.concatenate([s["drawing_index"] for s in shards])[keep]
-    label, recognised_all, recognised = label[keep], recognised, recognised[keep]
-    per_class = np.bincount(label, minlength=len(class_names))
-    candidates = np.bincount(
-        np.concatenate([s["class_index"] for s in shards]), minlength=len(per_class)
+    keep_M, heldout_N = selection["is_kept"], selection["is_heldout"]
+    shards = [load_tensors(shard_path(folder, number)) for number in range(num_shards)]
+    borders = np.cumsum([len(shard["class_index"]) for shard in shards])[:-1]
+    parts = list(zip(shards, np.split(keep_M, borders), strict=True))
+
+    def kept(name: str) -> NDArray[Any]:
+        return np.concatenate([shard[name][keep] for shard, keep in parts])
+
+    label_M = np.concatenate([shard["class_index"] for shard in shards])
+    recognised_M = np.concatenate([shard["is_recognised"] for shard in shards])
+    label_N, drawing_N, recognised_N = label_M[keep_M], kept("drawing_index"), recognised_M[keep_M]
+    embedding_ND = kept("embeddings")
+    candidates_K, images_K, recognised_K, drawn_K = (
+        np.bincount(label, minlength=len(class_names))
+        for label in (label_M, label_N, label_N[recognised_N], label_N[drawing_N >= 0])
     )
-    accepted = np.bincount(label[recognised], minlength=len(per_class))
     summary = SurrogateSummary(
         content=content_hash(key, file_hash(selection_path(folder))),
-        num_candidates=len(keep),
-        num_images=len(label),
-        num_heldout=int(heldout.sum()),
-        num_unrecognised=int((~recognised).sum()),
-        acceptance=float(recognised_all.mean()),
-        mean_distance_within_class=mean_distance_within_class(embeddings, label),
+        num_candidates=len(label_M),
+        num_images=len(label_N),
+        num_heldout=int(heldout_N.sum()),
+        num_unrecognised=int((~recognised_N).sum()),
+        acceptance=float(recognised_M.mean()),
+        mean_distance_within_class=mean_distance_within_class(embedding_ND, label_N),
         classes=tuple(
             ClassCount(
                 name=name,
-                num_images=int(per_class[index]),
-                num_drawn=int((drawing[label == index] >= 0).sum()),
-                acceptance=round(float(accepted[index] / max(candidates[index], 1)), 4),
+                num_images=int(images_K[index]),
+                num_drawn=int(drawn_K[index]),
+                acceptance=round(float(recognised_K[index] / max(candidates_K[index], 1)), 4),
             )
             for index, name in enumerate(class_names)
         ),
     )
-    embeddings = embeddings.astype(np.float32)
-    return SurrogateSet(images, label, style, drawing, embeddings, heldout, summary)
-
-
-def _load_shard(path: Path) -> dict[str, NDArray[Any]]:
-    shard = load_tensors(path)
-    if "drawing_index" not in shard:
-        raise ArtifactError(
-            "images were made by another version", where=str(path), hint="use a new --output"
-        )
-    return shard
+    embedding_ND = embedding_ND.astype(np.float32)
+    images, style_N = kept("images"), kept("style_index")
+    return SurrogateSet(images, label_N, style_N, drawing_N, embedding_ND, heldout_N, summary)

@@ -14,9 +14,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dfkd_edge.artifacts import ClassCount, SurrogateSet, read_metadata, save_tensors
+from dfkd_edge.artifacts import (
+    ClassCount,
+    SurrogateSet,
+    load_tensors,
+    read_metadata,
+    save_tensors,
+)
 from dfkd_edge.files import atomic_write
-from dfkd_edge.runs.surrogates import _load_shard, selection_path, shard_path
+from dfkd_edge.runs.surrogates import selection_path, shard_path
 
 MIN_SHARE_KEPT = 0.25
 """At least this share of each class's candidates is kept, the likeliest first: a class that the
@@ -60,7 +66,7 @@ def write_selection(folder: Path, num_shards: int, heldout_share: float, key: st
     names = ("class_index", "is_recognised", "probability", "drawing_index")
     parts = []
     for number in range(num_shards):
-        shard = _load_shard(shard_path(folder, number))
+        shard = load_tensors(shard_path(folder, number))
         parts.append([shard[name] for name in names])
     label, recognised, probability, drawing = map(np.concatenate, zip(*parts, strict=True))
     keep = kept_candidates(label, recognised, probability)
