@@ -47,7 +47,7 @@ FACES = {"cli", "commands", "console"}
 """Who may speak in colours."""
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
-MODULE_OF = {"open_clip_torch": "open_clip", "pillow": "PIL", "tomli-w": "tomli_w"}
+MODULE_OF = {"open_clip_torch": "open_clip", "pillow": "PIL"}
 """Packages whose module has another name."""
 BEHIND_TORCH = {"onnxscript"}
 """torch.onnx.export(dynamo=True) imports it, and torch does not install it."""
@@ -94,6 +94,10 @@ def ours(path: Path) -> frozenset[str]:
 
 def room(module: str) -> str:
     return module.partition(".")[0]
+
+
+def package_name(requirement: str) -> str:
+    return Requirement(requirement).name
 
 
 def test_every_room_has_a_floor() -> None:
@@ -173,14 +177,13 @@ def test_the_wheel_carries_every_file() -> None:
 def test_the_product_imports_what_it_installs_and_installs_what_it_imports() -> None:
     sources = [*modules().values(), *(ROOT / "exporters").glob("*.py")]
     used = {name.partition(".")[0] for path in sources for name in imported(path)}
-    project = PYPROJECT["project"]
-    core = {Requirement(text).name for text in project["dependencies"]}
-    assert {MODULE_OF.get(name, name) for name in core - BEHIND_TORCH} <= used
-    extras = {
-        Requirement(t).name for texts in project["optional-dependencies"].values() for t in texts
-    }
-    installed = {MODULE_OF.get(name, name) for name in core | extras} | BROUGHT_ALONG
-    assert used - sys.stdlib_module_names - {"dfkd_edge"} <= installed
+    core, *extras = (
+        {MODULE_OF.get(name, name.replace("-", "_")) for name in map(package_name, texts)}
+        for texts in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    )
+    assert core - BEHIND_TORCH <= used
+    known = core.union(BROUGHT_ALONG, *extras)
+    assert used - sys.stdlib_module_names - {"dfkd_edge"} <= known
 
 
 def test_nothing_unpickles() -> None:

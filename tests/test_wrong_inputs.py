@@ -79,10 +79,10 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
         2,
         "folder holds a run with other settings or weights (other): choose another --output",
     ),
-    "run of an old version": (
-        (*DISTILL, "good.txt", "-o", "old"),
+    "manifest that is not whole": (
+        (*DISTILL, "good.txt", "-o", "half"),
         1,
-        "run was made by another version (0.0.1) (old/manifest.json): use a new --output",
+        "manifest cannot be read (half/manifest.json): use a new --output",
     ),
     "output below a file": (
         (*DISTILL, "good.txt", "-o", "good.txt/run"),
@@ -223,7 +223,10 @@ def place(
         (folder / name).mkdir()
     (folder / "foreign" / "thesis.doc").write_text("mine", encoding="utf-8")
     manifest: dict[str, Any] = {"marker": "dfkd-edge run", "version": "0.0.1"}
-    for name, more in (("old", {}), ("other", {"run_key": "another", "stages": {}})):
+    for name, more in (
+        ("half", {}),
+        ("other", {"run_key": "another", "stages": {}, "earlier": {}}),
+    ):
         (folder / name).mkdir()
         text = json.dumps(manifest | more)
         (folder / name / "manifest.json").write_text(text, encoding="utf-8")

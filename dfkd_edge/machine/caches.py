@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfkd_edge.errors import ConfigError, EnvironmentLackingError
+from dfkd_edge.errors import ConfigError, EnvironmentLackingError, did_you_mean
 from dfkd_edge.runtime.engine_build import default_cache
 
 NAMES = ("engines", "drawings")
@@ -38,9 +37,7 @@ def find_caches(names: Sequence[str] = NAMES) -> list[Cache]:
     """
     for name in names:
         if name not in NAMES:
-            near = difflib.get_close_matches(name, NAMES, n=1)
-            known = f"known: {', '.join(NAMES)}; hf cache shows those of the hub"
-            hint = f"did you mean {near[0]}?" if near else known
+            hint = did_you_mean(name, NAMES)
             raise ConfigError(f"unknown cache '{name}'", where="cache clean", hint=hint)
     found = []
     for name in dict.fromkeys(names):

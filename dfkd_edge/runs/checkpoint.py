@@ -15,6 +15,7 @@ from dfkd_edge.files import atomic_write
 
 NOTHING: Mapping[str, Tensor] = {}
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""Of Adam and AdamW, a parameter each."""
 
 
 def _ordered(optimiser: torch.optim.Optimizer) -> Iterable[tuple[int, Tensor]]:
@@ -29,9 +30,15 @@ def save_checkpoint(
     optimiser: torch.optim.Optimizer,
     more: Mapping[str, Tensor] = NOTHING,
 ) -> None:
-    """Write the model, its statistics and Adam's moments atomically, in full precision.
+    """Write parameters, buffers and Adam's moments atomically, each in its own precision.
 
-    `more` names other tensors that the training goes on from.
+    Args:
+        path: the file.
+        key: of the stage, which another training does not have.
+        step: the next one.
+        model: whose training is interrupted here.
+        optimiser: of that model, after its first step.
+        more: other tensors that the training goes on from.
     """
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"more/{name}": value for name, value in more.items()}
@@ -67,9 +74,8 @@ def load_checkpoint(
         value.copy_(tensors[f"more/{name}"])
     for number, parameter in _ordered(optimiser):
         saved = {moment: tensors[f"adam/{number}.{moment}"] for moment in _MOMENTS}
-        moments = {
-            name: torch.empty_like(parameter).copy_(value) if name != "step" else value
-            for name, value in saved.items()
-        }  # copies keep the parameter's memory format, and with it the order of every sum
-        optimiser.state[parameter] = moments
+        for moment in ("exp_avg", "exp_avg_sq"):
+            # in the parameter's memory format, and with it the order of every sum
+            saved[moment] = torch.empty_like(parameter).copy_(saved[moment])
+        optimiser.state[parameter] = saved
     return int(metadata["step"])

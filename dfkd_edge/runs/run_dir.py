@@ -267,8 +267,8 @@ def _nearest_run(path: Path) -> str:
                 then = f"{holder} works in it" if holder else f"{distill_again(run)} goes on"
                 unfinished = f"{run} is unfinished: {then}"
     if finished:
-        near = nearest(path.name, finished)
-        return f"name a run, such as {finished[near[0] if near else next(iter(finished))]}"
+        name = next(iter(nearest(path.name, finished) or finished))
+        return f"name a run, such as {finished[name]}"
     return unfinished or "run dfkd-edge distill first, or name a run that --output put elsewhere"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.machine.interruption import interrupted_line
-from dfkd_edge.runs.run_dir import kept_in, noting_what_is_kept
+from dfkd_edge.runs.run_dir import Manifest, RunDir, kept_in, noting_what_is_kept
 
 
 def interrupted(run: Path) -> KeyboardInterrupt:
@@ -57,8 +57,7 @@ def test_parts_of_a_stage_are_kept_too(tmp_path: Path, there: bool) -> None:
             file = tmp_path / "run" / f"{name}.safetensors"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
-        manifest = '{"marker": "dfkd-edge run", "run_key": "k", "stages": {"prompts": {}}}'
-        (tmp_path / "run" / "manifest.json").write_text(manifest)
+        RunDir(tmp_path / "run", Manifest("k", {"prompts": {"key": "k", "files": {}}})).save()
     expected = "the prompts, 2 shards of surrogate images, the student as it was seconds ago"
     assert ", ".join(kept_in(tmp_path / "run")) == (expected if there else "")
 
