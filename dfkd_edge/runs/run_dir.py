@@ -156,11 +156,11 @@ def _read_manifest(path: Path) -> Manifest | None:
     damaged = ArtifactError(
         "manifest cannot be read", where=str(path / MANIFEST), hint="use a new --output"
     )
+    if path.is_file():
+        raise _foreign("is a file, not a folder", path)
     try:
         document = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except NotADirectoryError as error:
-        raise _foreign("is a file, not a folder", path) from error
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         names = {child.name for child in path.iterdir()} if path.exists() else set()
         if all(name.startswith(f".{MANIFEST}.") for name in names - {LOCK, HOLDER}):
             return None
