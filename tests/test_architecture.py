@@ -51,8 +51,8 @@ MODULE_OF = {"open_clip_torch": "open_clip", "pillow": "PIL"}
 """Packages whose module has another name."""
 BEHIND_TORCH = {"onnxscript"}
 """torch.onnx.export(dynamo=True) imports it, and torch does not install it."""
-BROUGHT_ALONG = {"google", "huggingface_hub", "markupsafe"}
-"""Parts of the interfaces of onnx (protobuf), open_clip_torch and jinja2, which install them."""
+BROUGHT_ALONG = {"google", "huggingface_hub", "markupsafe", "pydantic_core"}
+"""Of onnx (protobuf), open_clip_torch, jinja2 and pydantic, whose interfaces they are part of."""
 
 
 @functools.cache

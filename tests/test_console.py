@@ -18,6 +18,7 @@ from rich.console import Console
 
 from dfkd_edge.commands.ladder_view import show_ladder
 from dfkd_edge.console import PIPE_WIDTH, ConsoleReporter, StageProgress, result_console
+from dfkd_edge.results.ladder import Ladder
 from tests.fixtures.ladders import figures, ladder, rung
 
 RUNGS = ("teacher", "student", "onnx-fp32", "onnx-fp16", "onnx-int8", "engine")

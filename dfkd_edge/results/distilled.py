@@ -41,8 +41,8 @@ def evaluation_key(run: Path, data: str) -> str:
 
     The key of the student holds that of its images, held-out ones included.
     """
-    student = read_stages(run).get("student", {}).get("key", "")
-    return content_hash("evaluation", student, data, folder_stamp(data))
+    student = read_stages(run).get("student")
+    return content_hash("evaluation", student["key"] if student else "", data, folder_stamp(data))
 
 
 def read_distilled(run: Path, data: str) -> Distilled | None:

@@ -182,7 +182,7 @@ def _foreign(what: str, path: Path) -> RunDirError:
 def holds_run(path: Path, run_key: str) -> bool:
     """Whether the run of this key lies in a folder, finished or not."""
     manifest = _read_manifest(path)
-    return manifest is not None and manifest["run_key"] == run_key
+    return manifest is not None and manifest.run_key == run_key
 
 
 def refuse_other_run(path: Path, run_key: str) -> None:
