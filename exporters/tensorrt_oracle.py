@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_edge.errors import ConversionError, EnvironmentLackingError
-from dfkd_edge.runtime.engine_build import EngineRequest, build_engine
+from dfkd_edge.runtime.engine_build import build_engine
 from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.session import SessionRequest
 
 BINDINGS, LIBRARIES = "tensorrt_rtx_bindings", "tensorrt_rtx_libs"
 LIBRARY_FILES = ("libtensorrt_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1")
@@ -58,7 +59,7 @@ class TensorRtOracle:
         trt = load_trt()
         start = time.monotonic()
         num_layers = parsed_layers(trt, path)
-        request = EngineRequest(path, "fp32", batch, WORKSPACE_BYTES)
+        request = SessionRequest(path, batch=batch, workspace_bytes=WORKSPACE_BYTES)
         try:
             plan = build_engine(trt, request, _say_nothing, lambda config: for_sm86(trt, config))
         except Fault as fault:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfkd_edge.errors import UsageError
-from dfkd_edge.runtime.rejection import FITTED_ON, UNKNOWN
+from dfkd_edge.runtime.confidence import FITTED_ON, UNKNOWN
 
 if TYPE_CHECKING:
     from dfkd_edge.runtime.bundle_files import Bundle

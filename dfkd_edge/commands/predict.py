@@ -13,7 +13,7 @@ import typer
 from dfkd_edge.bundles.predict import classify_pictures
 from dfkd_edge.commands.options import AsJson, BundleFolder, HeldPrecision, Threads
 from dfkd_edge.errors import ArtifactError, UsageError
-from dfkd_edge.runtime.rejection import FITTED_ON, SHARE_REJECTED
+from dfkd_edge.runtime.confidence import FITTED_ON, SHARE_REJECTED
 
 if TYPE_CHECKING:
     pass

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,31 +15,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dfkd_edge.runtime.confidence import Confidence, read_confidence
 from dfkd_edge.runtime.faults import Fault, UsageFault
-from dfkd_edge.runtime.repair_hints import EXPORT_AGAIN, repair_hint
+from dfkd_edge.runtime.repair_hints import EXPORT_AGAIN, damage, repair_hint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MARKER, FORMAT = "dfkd-edge bundle", 1
-MANIFEST, CLASSES, PREPROCESS, GOLDEN = (
-    "manifest.json",
-    "classes.txt",
-    "preprocess.json",
-    "golden.npz",
-)
+MANIFEST = "manifest.json"
+CLASSES, PREPROCESS, GOLDEN = "classes.txt", "preprocess.json", "golden.npz"
+CHECK = "check.pyz"
 VALIDATION = "validation.json"
 """The ladder and the gate of `export`."""
-REPORT, DEVICE_RESULT, CHECK_RESULT, LABELLED_CHECK, BENCHMARK = (
-    "report.html",
-    "result.json",
-    "check.json",
-    "check.labelled.json",
-    "benchmark.json",
-)
-"""Written into a finished bundle; no part of it, so the manifest does not hash them."""
+REPORT, DEVICE_RESULT, BENCHMARK = "report.html", "result.json", "benchmark.json"
+CHECK_RESULT, LABELLED_CHECK = "check.json", "check.labelled.json"
+"""These five are written into a finished bundle and are no part of it: the manifest has no hash."""
 DEVICES = "devices"
 """Folder of the results that devices sent, in a run, or in a bundle outside of one; not hashed."""
-CHECK = "check.pyz"
 MANIFEST_KINDS = {
     **dict.fromkeys(("version", "target", "backend", "machine", "precision", "status"), str),
     **dict.fromkeys(("int8_full_range", "use_dla"), bool),
@@ -49,7 +39,6 @@ MANIFEST_KINDS = {
 }
 """Types of what a manifest must hold."""
 MAX_TEXT_BYTES = 16 << 20
-MAX_GOLDEN_BYTES = 1 << 30
 
 
 def file_sha256(path: Path) -> str:
@@ -73,7 +62,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         with temporary.open("wb") as stream:
             stream.write(content)
             stream.flush()
-            os.fsync(stream.fileno())
+            os.fsync(stream.fileno())  # else a power cut may keep the new name of an empty file
         temporary.replace(path)
     finally:
         if temporary.exists():
@@ -88,14 +77,14 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         if path.stat().st_size > MAX_TEXT_BYTES:
-            raise Fault("file is larger than any of ours", str(path), repair_hint(path))
+            raise damage("file is larger than any of ours", path)
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise Fault("file is missing", str(path), repair_hint(path)) from error
+        raise damage("file is missing", path) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise Fault("file cannot be read as JSON", str(path), repair_hint(path)) from error
+        raise damage("file cannot be read as JSON", path) from error
     if not isinstance(document, dict):
-        raise Fault("file holds no JSON object", str(path), repair_hint(path))
+        raise damage("file holds no JSON object", path)
     return document
 
 
@@ -111,24 +100,18 @@ def safe_path(folder: Path, name: object) -> Path:
         and bool(parts)
         and "/".join(parts) == name
         and not name.startswith("/")
-        and not any(p in (".", "..") for p in parts)
-        and not any(c in name for c in "\\:\0\n\r")
+        and ".." not in parts
+        and not any(c in name for c in "\\:\0\n\r")  # `\\` and `:` lead elsewhere on Windows
     )
     if not is_plain:
-        raise Fault(
-            f"manifest names a file outside of the bundle: {name!r}",
-            str(folder / MANIFEST),
-            "do not use this bundle",
-        )
+        what = f"manifest names a file outside of the bundle: {name!r}"
+        raise Fault(what, str(folder / MANIFEST), "do not use this bundle")
     path = folder
     for part in parts:
         path = path / part
         if path.is_symlink():
-            raise Fault(
-                "file is a symbolic link, a bundle holds plain files",
-                str(path),
-                repair_hint(folder),
-            )
+            what = "file is a symbolic link, a bundle holds plain files"
+            raise Fault(what, str(path), repair_hint(folder))
     return path
 
 
@@ -206,7 +189,7 @@ class Bundle:
     @property
     def confidence(self) -> Confidence:
         """Temperature and reject threshold of the recommended model."""
-        return read_confidence(self.manifest.confidence, str(self.folder / MANIFEST))
+        return read_confidence(self.manifest.confidence, self.folder / MANIFEST)
 
     @property
     def sha256(self) -> str:
@@ -220,15 +203,12 @@ class Bundle:
             UsageFault: the bundle holds no such model.
         """
         models = self.manifest.models
-        # TensorRT before 11 makes an FP16 engine of the FP32 graph, by a builder flag
+        # TensorRT up to 10 makes an FP16 engine of the FP32 graph, by a builder flag
         is_flag = precision == "fp16" == self.precision
         name = models.get(precision) or (models.get("fp32") if is_flag else None)
         if name is None:
-            raise UsageFault(
-                f"bundle holds no {precision} model",
-                str(self.folder),
-                f"it holds {', '.join(self.precisions)}",
-            )
+            held = f"it holds {', '.join(self.precisions)}"
+            raise UsageFault(f"bundle holds no {precision} model", str(self.folder), held)
         return safe_path(self.folder, name)
 
     def golden(self) -> dict[str, NDArray[Any]]:
@@ -237,35 +217,9 @@ class Bundle:
         Raises:
             Fault: golden.npz is damaged or does not fit the classes.
         """
+        from dfkd_edge.runtime.golden import read_golden  # numpy: a wrong path is told of without
+
         return read_golden(self.folder / GOLDEN, self.side_px, len(self.classes))
-
-
-def read_golden(path: Path, side_px: int, num_classes: int) -> dict[str, NDArray[Any]]:
-    """Read golden.npz without ever unpickling.
-
-    Raises:
-        Fault: it is damaged, or its shapes do not fit.
-    """
-    import numpy as np  # a wrong path is told of without it
-
-    try:
-        with zipfile.ZipFile(str(path)) as archive:
-            size = sum(info.file_size for info in archive.infolist())
-        if size > MAX_GOLDEN_BYTES:
-            raise Fault("file is larger than any of ours", str(path), repair_hint(path))
-        with np.load(str(path), allow_pickle=False) as arrays:
-            golden = {key: arrays[key] for key in arrays.files}
-        images = golden["images"]
-        fits = images.dtype == np.uint8 and images.shape[1:] == (side_px, side_px, 3)
-        for key in (k for k in golden if k.endswith("_logits")):
-            fits = fits and golden[key].shape == (len(images), num_classes)
-        if not fits or not len(images):
-            raise Fault("golden images do not fit the contract", str(path), repair_hint(path))
-    except FileNotFoundError as error:
-        raise Fault("file is missing", str(path), repair_hint(path)) from error
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise Fault("golden images cannot be read", str(path), repair_hint(path)) from error
-    return golden
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -278,7 +232,7 @@ def read_bundle(folder: Path) -> Bundle:
     manifest = read_manifest(folder)
     for name in manifest.files:
         safe_path(folder, name)
-    read_confidence(manifest.confidence, str(folder / MANIFEST))
+    read_confidence(manifest.confidence, folder / MANIFEST)
     contract = read_json(folder / PREPROCESS)
     try:
         side_px, height_px = int(contract["input"]["width"]), int(contract["input"]["height"])
@@ -286,9 +240,7 @@ def read_bundle(folder: Path) -> Bundle:
         if not (side_px == height_px > 0 and 1 <= low <= usual <= high):
             raise ValueError(contract)
     except (KeyError, TypeError, ValueError) as error:
-        raise Fault(
-            "contract is not whole", str(folder / PREPROCESS), repair_hint(folder)
-        ) from error
+        raise damage("contract is not whole", folder / PREPROCESS) from error
     return Bundle(folder, manifest, side_px, (low, usual, high))
 
 
@@ -313,21 +265,16 @@ def read_manifest(folder: Path) -> Manifest:
     if not folder.is_dir():
         what = "is a file, not a bundle" if folder.exists() else "no such folder"
         raise UsageFault(what, str(folder), "name the folder of a bundle")
-    if not may_be_bundle(folder):
-        raise UsageFault("folder holds no bundle", str(folder), "run dfkd-edge export first")
-    document = read_json(path)
+    document = read_json(path) if may_be_bundle(folder) else {}
     if document.get("marker") != MARKER:
         raise UsageFault("folder holds no bundle", str(folder), "run dfkd-edge export first")
     if document.get("status") == "incomplete":
         raise Fault("bundle was never finished", str(folder), EXPORT_AGAIN)
     if document.get("format") != FORMAT:
-        raise Fault(
-            f"bundle has format {document.get('format')!r}, this program reads {FORMAT}",
-            str(path),
-            "use the check.pyz of the bundle itself",
-        )
+        what = f"bundle has format {document.get('format')!r}, this program reads {FORMAT}"
+        raise Fault(what, str(path), "use the check.pyz of the bundle itself")
     if not _is_whole(document):
-        raise Fault("manifest is not whole", str(path), repair_hint(path))
+        raise damage("manifest is not whole", path)
     files = {name: FileEntry(e["sha256"], e["bytes"]) for name, e in document["files"].items()}
     values = {key: document[key] for key in MANIFEST_KINDS}
     values.update(files=files, classes=tuple(document["classes"]))
@@ -336,14 +283,12 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _is_whole(document: dict[str, Any]) -> bool:
     """Whether a manifest holds what `export` writes: the one place that checks its keys."""
+    limits = {"relative": float, "agreement": float}
     return (
         _holds(document, MANIFEST_KINDS)
         and all(isinstance(name, str) for name in document["classes"])
         and all(_holds(e, {"sha256": str, "bytes": int}) for e in document["files"].values())
-        and all(
-            _holds(limits, {"relative": float, "agreement": float})
-            for limits in document["tolerance"].values()
-        )
+        and all(_holds(entry, limits) for entry in document["tolerance"].values())
         and bool(document["models"])
         and {CLASSES, PREPROCESS, GOLDEN, *map(str, document["models"].values())}
         <= set(document["files"])
@@ -363,25 +308,25 @@ def damaged_files(folder: Path, manifest: Manifest) -> list[Fault]:
     faults = []
     for name, entry in manifest.files.items():
         try:
-            fault = _damage(safe_path(folder, name), entry, owners)
-        except Fault as error:
-            fault = error
-        if fault:
+            path = safe_path(folder, name)
+            what = _difference(path, entry, owners)
+        except Fault as fault:
             faults.append(fault)
+        else:
+            faults += [damage(what, path)] if what else []
     return faults
 
 
-def _damage(path: Path, entry: FileEntry, owners: dict[str, str]) -> Fault | None:
+def _difference(path: Path, entry: FileEntry, owners: dict[str, str]) -> str:
     if not path.is_file():
-        return Fault("file of the bundle is missing", str(path), repair_hint(path))
+        return "file of the bundle is missing"
     try:
         size, sha256 = path.stat().st_size, file_sha256(path)
     except OSError as error:
-        return Fault(f"file cannot be read: {error.strerror}", str(path), repair_hint(path))
+        return f"file cannot be read: {error.strerror}"
     if sha256 == entry.sha256:
-        return None
-    differs = f"{size:,} bytes, not {entry.bytes:,}" if size != entry.bytes else "other content"
-    what = f"file differs from the manifest: {differs}"
+        return ""
     if sha256 in owners:
-        what = f"file holds the content of {owners[sha256]}"
-    return Fault(what, str(path), repair_hint(path))
+        return f"file holds the content of {owners[sha256]}"
+    differs = f"{size:,} bytes, not {entry.bytes:,}" if size != entry.bytes else "other content"
+    return f"file differs from the manifest: {differs}"

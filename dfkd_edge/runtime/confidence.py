@@ -1,21 +1,27 @@
 """How sure an answer is, and when a model should rather give none.
 
-Shape suffixes: N images, K classes.
+No numpy at import: `--help` states the constants. Shape suffixes: N images, K classes.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfkd_edge.runtime.faults import Fault
-from dfkd_edge.runtime.repair_hints import repair_hint
+from dfkd_edge.runtime.repair_hints import damage
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+UNKNOWN = "unknown"
+FITTED_ON = "clean held-out surrogate images"
+"""What export reads the reject threshold off."""
+SHARE_REJECTED = 0.05
+"""Of the right answers on those, so many lie below the threshold that export fits (ours)."""
 
 
 @dataclass(frozen=True)
@@ -32,24 +38,24 @@ class Confidence:
         import numpy as np
 
         scaled_NK = np.asarray(logits_NK, np.float64) / self.temperature
+        # softmax does not change when a row is shifted, and exp overflows above 709
         exponential_NK = np.exp(scaled_NK - scaled_NK.max(axis=1, keepdims=True))
         probability_NK: NDArray[np.float64] = exponential_NK / exponential_NK.sum(1, keepdims=True)
         return probability_NK
 
     def is_known(self, logits_NK: NDArray[Any]) -> NDArray[np.bool_]:
         """Tell which images [N] get an answer."""
-        known_N: NDArray[np.bool_] = (
-            self.probabilities(logits_NK).max(axis=1) >= self.reject_threshold
-        )
+        first_N = self.probabilities(logits_NK).max(axis=1)
+        known_N: NDArray[np.bool_] = first_N >= self.reject_threshold
         return known_N
 
 
-def read_confidence(fitted: dict[str, Any] | None, where: str) -> Confidence:
+def read_confidence(fitted: Mapping[str, Any] | None, manifest: Path) -> Confidence:
     """Read what `export` fitted.
 
     Args:
         fitted: `temperature` and `reject_threshold`; with None, every picture gets an answer.
-        where: the manifest's path, for the message.
+        manifest: where it stands, for the message.
 
     Raises:
         Fault: the values are no numbers in range.
@@ -59,7 +65,7 @@ def read_confidence(fitted: dict[str, Any] | None, where: str) -> Confidence:
     try:
         found = Confidence(float(fitted["temperature"]), float(fitted["reject_threshold"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise Fault("confidence is not whole", where, repair_hint(Path(where))) from error
+        raise damage("confidence is not whole", manifest) from error
     if not (0 < found.temperature < math.inf and 0 <= found.reject_threshold <= 1):
-        raise Fault("confidence is out of range", where, repair_hint(Path(where)))
+        raise damage("confidence is out of range", manifest)
     return found

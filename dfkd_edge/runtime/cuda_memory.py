@@ -8,6 +8,7 @@ from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_void_p
 from dfkd_edge.runtime.faults import LackingFault
 
 TO_SEE = "install JetPack's CUDA; a container is started with --runtime nvidia"
+"""What to do where CUDA is not seen."""
 LIBRARIES = (
     "libcudart.so",
     "libcudart.so.13",
@@ -15,9 +16,12 @@ LIBRARIES = (
     "libcudart.so.11.0",
     "libcudart.so.10.2",
 )
+"""Without a number it comes with the development package alone; the others are JetPack 7 to 4."""
 FOLDERS = ("", "/usr/local/cuda/lib64/")
 HOST_TO_DEVICE, DEVICE_TO_HOST = 1, 2
+"""Of cudaMemcpyKind."""
 ATTRIBUTE_MAJOR, ATTRIBUTE_MINOR = 75, 76
+"""Of cudaDeviceAttr: the two halves of the compute capability."""
 
 
 class Cuda:
@@ -67,19 +71,16 @@ class Cuda:
         """Destroy a stream."""
         self._call("cudaStreamDestroy", c_void_p(stream))
 
-    def to_device(self, address: int, host: int, num_bytes: int, stream: int) -> None:
-        """Copy host memory to the device, in the order of the stream."""
-        self._copy(address, host, num_bytes, HOST_TO_DEVICE, stream)
+    def copy(self, to: int, source: int, num_bytes: int, kind: int, stream: int) -> None:
+        """Copy between two addresses, in the order of the stream.
 
-    def to_host(self, host: int, address: int, num_bytes: int, stream: int) -> None:
-        """Copy device memory to the host, in the order of the stream."""
-        self._copy(host, address, num_bytes, DEVICE_TO_HOST, stream)
-
-    def wait(self, stream: int) -> None:
-        """Wait until the stream is done."""
-        self._call("cudaStreamSynchronize", c_void_p(stream))
-
-    def _copy(self, to: int, source: int, num_bytes: int, kind: int, stream: int) -> None:
+        Args:
+            to: address of the first byte to write.
+            source: address of the first byte to read.
+            num_bytes: how many.
+            kind: HOST_TO_DEVICE or DEVICE_TO_HOST.
+            stream: as `stream` made it.
+        """
         self._call(
             "cudaMemcpyAsync",
             c_void_p(to),
@@ -88,6 +89,10 @@ class Cuda:
             c_int(kind),
             c_void_p(stream),
         )
+
+    def wait(self, stream: int) -> None:
+        """Wait until the stream is done."""
+        self._call("cudaStreamSynchronize", c_void_p(stream))
 
     def _call(self, name: str, *arguments: object) -> None:
         status = getattr(self._library, name)(*arguments)

@@ -1,7 +1,7 @@
 """Build a TensorRT engine on the device, for TensorRT 8.2 to 11 by looking at what the API offers.
 
-TensorRT 8.2 (JetPack 4) lacks memory pools; 8.6 brings progress monitors' forerunners, 10 the
-monitors; 11 removes the precision flags: there the graph itself carries the precision.
+What differs: memory pools since 8.4, progress monitors since 10, and no precision flags since 11,
+where the graph itself carries the precision.
 """
 
 from __future__ import annotations
@@ -13,36 +13,18 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dfkd_edge.runtime.bundle_files import file_sha256, write_atomically
 from dfkd_edge.runtime.faults import Fault, LackingFault
 
+if TYPE_CHECKING:
+    from dfkd_edge.runtime.session import SessionRequest
+
 MIN_WORKSPACE_BYTES, MAX_WORKSPACE_BYTES = 64 << 20, 4 << 30
 SAY_EVERY_S = 5.0
-
-
-@dataclass(frozen=True)
-class EngineRequest:
-    """What to build."""
-
-    model: Path
-    """ONNX graph."""
-    precision: str
-    """`fp32`, `fp16` or `int8`; TensorRT 11 reads it from the graph instead."""
-    batch: tuple[int, int, int] = (1, 1, 1)
-    """Smallest, usual and largest batch, where the graph's is dynamic."""
-    workspace_bytes: int = 1 << 30
-    """Scratch memory that the builder may take; a second try takes a quarter."""
-    use_dla: bool = False
-    """Whether layers go to DLA core 0 where it computes them; it has no fp32."""
-
-    @property
-    def is_for_dla(self) -> bool:
-        """Whether any layer may go to the DLA."""
-        return self.use_dla and self.precision != "fp32"
 
 
 @dataclass(frozen=True)
@@ -51,13 +33,15 @@ class EngineKey:
 
     onnx_sha256: str
     tensorrt: str
+    """Version: engines of another one do not load."""
     sm: int
+    """Compute capability, 87 for 8.7: kernels are chosen for it."""
     jetpack: str
     flags: str
 
     def digest(self) -> str:
         """Name of the engine in the cache."""
-        text = json.dumps(self.__dict__, sort_keys=True)
+        text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
@@ -66,7 +50,7 @@ def is_strongly_typed(trt: Any) -> bool:
     return not hasattr(trt.BuilderFlag, "FP16")
 
 
-def flags_text(trt: Any, request: EngineRequest) -> str:
+def flags_text(trt: Any, request: SessionRequest) -> str:
     """Write down what the engine is built with, for the cache key."""
     typing = "strong" if is_strongly_typed(trt) else request.precision
     device = " dla" if request.is_for_dla else ""
@@ -101,19 +85,18 @@ def keep_engine(cache: Path, key: EngineKey, plan: bytes) -> None:
         LackingFault: the cache cannot be written.
     """
     path = cache / f"{key.digest()}.engine"
-    note = {**key.__dict__, "engine_sha256": hashlib.sha256(plan).hexdigest()}
+    note = {**asdict(key), "engine_sha256": hashlib.sha256(plan).hexdigest()}
     try:
         write_atomically(path, plan)
         write_atomically(path.with_suffix(".json"), json.dumps(note, indent=2).encode())
     except OSError as error:
-        raise LackingFault(
-            f"engine cannot be kept: {error.strerror}", str(cache), "name a folder with --cache"
-        ) from error
+        what = f"engine cannot be kept: {error.strerror}"
+        raise LackingFault(what, str(cache), "name a folder with --cache") from error
 
 
 def build_and_keep(
     trt: Any,
-    request: EngineRequest,
+    request: SessionRequest,
     key: EngineKey,
     cache: Path,
     say: Callable[[str], None],
@@ -122,15 +105,16 @@ def build_and_keep(
     """Build an engine with what earlier builds have measured of kernels, and keep both.
 
     Args:
-        trt: as in build_engine.
+        trt: as in build_engine, like `request`, `say` and `adjust`.
         request: what to build.
         key: of the engine.
         cache: folder of engines and timings.
-        say: as in build_engine.
-        adjust: as in build_engine.
+        say: told about the progress.
+        adjust: may change the builder's config.
 
     Raises:
         Fault: as build_engine.
+        LackingFault: as build_engine, or the cache cannot be written.
     """
     timings = TimingCache(cache / f"timings-{key.tensorrt}-sm{key.sm}.cache")
 
@@ -141,7 +125,7 @@ def build_and_keep(
 
     plan = build_engine(trt, request, say, prepare)
     keep_engine(cache, key, plan)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # the engine is kept; the next build is slower, no more
         timings.save()
     return plan
 
@@ -176,7 +160,7 @@ class TimingCache:
 
 def build_engine(
     trt: Any,
-    request: EngineRequest,
+    request: SessionRequest,
     say: Callable[[str], None],
     adjust: Callable[[Any], None] | None = None,
 ) -> bytes:
@@ -198,9 +182,14 @@ def build_engine(
         builder = trt.Builder(logger)
         if request.is_for_dla and not getattr(builder, "num_DLA_cores", 0):
             raise LackingFault("the bundle is for a DLA, this device has none", str(request.model))
-        network = builder.create_network(_network_flags(trt))
+        # explicit batch is required up to TensorRT 9, ignored in 10 and gone in 11
+        explicit = getattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
+        network = builder.create_network(0 if explicit is None else 1 << int(explicit))
         parser = trt.OnnxParser(network, logger)
-        _parse(parser, request.model)
+        if not parser.parse(request.model.read_bytes()):
+            reasons = [str(parser.get_error(i).desc()) for i in range(parser.num_errors)]
+            reason = (reasons or ["no reason given"])[0][:300]
+            raise Fault(f"TensorRT refuses the graph: {reason}", str(request.model))
         config = builder.create_builder_config()
         _configure(trt, config, request, workspace_bytes)
         _add_profile(builder, config, network, request)
@@ -208,7 +197,7 @@ def build_engine(
             config.progress_monitor = _monitor(trt, say)
         if adjust:
             adjust(config)
-        plan = _build(builder, network, config)
+        plan = builder.build_serialized_network(network, config)
         if plan is not None:
             return bytes(plan)
         say(f"build failed with {workspace_bytes >> 20} MiB of workspace")
@@ -219,23 +208,8 @@ def build_engine(
     )
 
 
-def _network_flags(trt: Any) -> int:
-    """Explicit batch is required up to TensorRT 9, ignored in 10 and gone in 11."""
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
-    return 0 if flag is None else 1 << int(flag)
-
-
-def _parse(parser: Any, model: Path) -> None:
-    if parser.parse(model.read_bytes()):
-        return
-    reasons = [str(parser.get_error(i).desc()) for i in range(parser.num_errors)]
-    raise Fault(
-        f"TensorRT refuses the graph: {(reasons or ['no reason given'])[0][:300]}", str(model)
-    )
-
-
-def _configure(trt: Any, config: Any, request: EngineRequest, workspace_bytes: int) -> None:
-    if hasattr(config, "set_memory_pool_limit"):
+def _configure(trt: Any, config: Any, request: SessionRequest, workspace_bytes: int) -> None:
+    if hasattr(config, "set_memory_pool_limit"):  # since TensorRT 8.4
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
     else:
         config.max_workspace_size = workspace_bytes
@@ -252,7 +226,7 @@ def _configure(trt: Any, config: Any, request: EngineRequest, workspace_bytes: i
         config.clear_flag(trt.BuilderFlag.TF32)  # golden logits are compared to float32's
 
 
-def _add_profile(builder: Any, config: Any, network: Any, request: EngineRequest) -> None:
+def _add_profile(builder: Any, config: Any, network: Any, request: SessionRequest) -> None:
     image = network.get_input(0)
     batch, *rest = tuple(image.shape)
     if batch != -1:
@@ -260,13 +234,6 @@ def _add_profile(builder: Any, config: Any, network: Any, request: EngineRequest
     profile = builder.create_optimization_profile()
     profile.set_shape(image.name, *((size, *rest) for size in request.batch))
     config.add_optimization_profile(profile)
-
-
-def _build(builder: Any, network: Any, config: Any) -> Any:
-    if hasattr(builder, "build_serialized_network"):
-        return builder.build_serialized_network(network, config)
-    engine = builder.build_engine(network, config)
-    return engine.serialize() if engine else None
 
 
 def _monitor(trt: Any, say: Callable[[str], None]) -> Any:

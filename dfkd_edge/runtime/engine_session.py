@@ -1,22 +1,23 @@
 """A TensorRT engine, ready to run: taken from the cache or built here.
 
-Tensors are addressed by name since TensorRT 8.5 and by binding number before (JetPack 4).
+Tensors are addressed by name since TensorRT 8.5 (JetPack 5.1), by binding number before.
+Shape suffixes: N images, H rows, W columns, C = 3 channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dfkd_edge.runtime.bundle_files import file_sha256
-from dfkd_edge.runtime.cuda_memory import Cuda
+from dfkd_edge.runtime.cuda_memory import DEVICE_TO_HOST, HOST_TO_DEVICE, Cuda
 from dfkd_edge.runtime.device import jetpack_of, read_l4t
 from dfkd_edge.runtime.engine_build import (
     EngineKey,
-    EngineRequest,
     build_and_keep,
     cached_engine,
     default_cache,
@@ -41,7 +42,7 @@ def why_no_tensorrt() -> LackingFault | None:
     except ModuleNotFoundError as error:
         what = NOT_INSTALLED if error.name == "tensorrt" else str(error)
         return LackingFault(what, hint=TO_INSTALL)
-    except (ImportError, OSError) as error:
+    except (ImportError, OSError) as error:  # a shared library that it needs is not there
         what = str(error).partition("\n")[0] or "its module cannot be imported"
         return LackingFault(what, hint=TO_INSTALL)
     if not hasattr(tensorrt, "Builder"):  # a folder of type stubs imports as an empty package
@@ -63,27 +64,21 @@ def open_engine(request: SessionRequest, say: Callable[[str], None]) -> EngineSe
     import tensorrt as trt
 
     cuda = Cuda()
-    wanted = EngineRequest(
-        request.model,
-        request.precision,
-        request.batch,
-        workspace_for(cuda.free_bytes()),
-        request.use_dla,
-    )
+    request = replace(request, workspace_bytes=workspace_for(cuda.free_bytes()))
     l4t = read_l4t(Path("/"))
     key = EngineKey(
-        file_sha256(request.model),
-        str(trt.__version__),
-        cuda.compute_capability(),
-        jetpack_of(l4t) or l4t,
-        flags_text(trt, wanted),
+        onnx_sha256=file_sha256(request.model),
+        tensorrt=str(trt.__version__),
+        sm=cuda.compute_capability(),
+        jetpack=jetpack_of(l4t) or l4t,
+        flags=flags_text(trt, request),
     )
     cache = request.cache or default_cache()
     plan = cached_engine(cache, key)
     engine = _deserialize(trt, plan) if plan else None
     if plan is None or engine is None:
         say(f"building an engine for TensorRT {key.tensorrt}, SM {key.sm}: some minutes, once")
-        plan = build_and_keep(trt, wanted, key, cache, say)
+        plan = build_and_keep(trt, request, key, cache, say)
         engine = _deserialize(trt, plan)
     if engine is None:
         raise Fault("TensorRT cannot load the engine it has built", str(request.model))
@@ -97,7 +92,7 @@ def _deserialize(trt: Any, plan: bytes) -> Any:
 class _Tensor:
     """One input or output: its host array, its device memory."""
 
-    def __init__(self, cuda: Cuda, name: str, shape: tuple[int, ...], dtype: Any) -> None:
+    def __init__(self, cuda: Cuda, name: str, shape: tuple[int, ...], dtype: str) -> None:
         self.name = name
         self.host = np.empty(shape, dtype)
         self.address = cuda.allocate(max(self.host.nbytes, 1))
@@ -126,25 +121,21 @@ class EngineSession:
         self._context = engine.create_execution_context()
         self._named = hasattr(engine, "num_io_tensors")
         names = self._names()
-        if names[:1] != ["image"] or not set(Outputs._fields) <= set(names):
+        if "image" not in names or not set(Outputs._fields) <= set(names):
             raise Fault("engine has other inputs or outputs than ours", ", ".join(names))
-        fixed = self._shape("image")[0]
-        self._fixed_batch = max(fixed, 0)
+        self._fixed_batch = max(self._shape("image")[0], 0)  # -1 where it is dynamic
         self._max_batch = self._fixed_batch or self._profile_max()
         self._stream = cuda.stream()
         self._tensors = {}
         for name in names:
             shape = (self._max_batch, *self._shape(name)[1:])
-            dtype = np.dtype(DTYPES[self._dtype(name).name])
-            self._tensors[name] = _Tensor(cuda, name, shape, dtype)
+            self._tensors[name] = _Tensor(cuda, name, shape, DTYPES[self._dtype(name).name])
 
     def _names(self) -> list[str]:
         engine = self._engine
         if self._named:
-            names = [str(engine.get_tensor_name(i)) for i in range(engine.num_io_tensors)]
-        else:
-            names = [str(engine.get_binding_name(i)) for i in range(engine.num_bindings)]
-        return sorted(names, key=lambda name: name != "image")
+            return [str(engine.get_tensor_name(i)) for i in range(engine.num_io_tensors)]
+        return [str(engine.get_binding_name(i)) for i in range(engine.num_bindings)]
 
     def _shape(self, name: str) -> tuple[int, ...]:
         engine = self._engine
@@ -161,7 +152,7 @@ class EngineSession:
             shapes = engine.get_tensor_profile_shape("image", 0)
         else:
             shapes = engine.get_profile_shape(0, "image")
-        return int(next(iter(shapes[2])))
+        return int(next(iter(shapes[2])))  # of smallest, usual, largest
 
     def run(self, images_NHWC: NDArray[np.uint8]) -> Outputs:
         """Classify any number of images."""
@@ -171,12 +162,15 @@ class EngineSession:
         cuda, stream, num = self._cuda, self._stream, len(images_NHWC)
         image = self._tensors["image"]
         image.host[:num] = images_NHWC
-        cuda.to_device(image.address, image.host.ctypes.data, image.host[:num].nbytes, stream)
+        source = image.host[:num]
+        cuda.copy(image.address, source.ctypes.data, source.nbytes, HOST_TO_DEVICE, stream)
         self._execute(images_NHWC.shape)
         outputs = [self._tensors[name] for name in Outputs._fields]
         for tensor in outputs:
-            cuda.to_host(tensor.host.ctypes.data, tensor.address, tensor.host[:num].nbytes, stream)
+            target = tensor.host[:num]
+            cuda.copy(target.ctypes.data, tensor.address, target.nbytes, DEVICE_TO_HOST, stream)
         cuda.wait(stream)
+        # a copy, since the next batch overwrites the host arrays
         return Outputs(*(tensor.host[:num].astype(np.float32) for tensor in outputs))
 
     def _execute(self, shape: tuple[int, ...]) -> None:
@@ -187,10 +181,8 @@ class EngineSession:
                 context.set_tensor_address(tensor.name, tensor.address)
             started = context.execute_async_v3(self._stream)
         else:
-            engine = self._engine
-            context.set_binding_shape(engine.get_binding_index("image"), shape)
-            order = [engine.get_binding_name(i) for i in range(engine.num_bindings)]
-            bindings = [self._tensors[name].address for name in order]
+            context.set_binding_shape(self._engine.get_binding_index("image"), shape)
+            bindings = [tensor.address for tensor in self._tensors.values()]  # in binding order
             started = context.execute_async_v2(bindings, self._stream)
         if not started:
             raise Fault("TensorRT cannot run the engine", "execute_async")

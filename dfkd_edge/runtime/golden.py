@@ -5,16 +5,21 @@ Shape suffixes: N images, H rows, W columns, C = 3 channels, K classes.
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from dfkd_edge.runtime.repair_hints import damage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dfkd_edge.runtime.session import Session
 
+MAX_BYTES = 1 << 30
 TOLERANCE: dict[str, dict[str, float]] = {
     "fp32": {"relative": 0.005, "agreement": 0.99},
     "fp16": {"relative": 0.03, "agreement": 0.97},
@@ -37,16 +42,37 @@ class GoldenResult:
     agreement: float
     """Share of images with the same first class."""
     num_nan: int
+    """Logits that are no number, or infinite."""
     tolerance: dict[str, float]
     passed: bool
     cause: str = ""
     """The likely cause of a mismatch."""
 
 
-def golden_key(golden: dict[str, NDArray[Any]], precision: str) -> str:
-    """Name the array that a precision must reproduce; the FP32 student's where it has no own."""
-    own = f"{precision}_logits"
-    return own if own in golden else "student_logits"
+def read_golden(path: Path, side_px: int, num_classes: int) -> dict[str, NDArray[Any]]:
+    """Read golden.npz: `images` [N, S, S, C] and arrays of logits [N, K].
+
+    Raises:
+        Fault: it is damaged, or its shapes do not fit.
+    """
+    try:
+        with zipfile.ZipFile(str(path)) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+        if size > MAX_BYTES:  # a small file may unpack to fill the memory
+            raise damage("file is larger than any of ours", path)
+        with np.load(str(path), allow_pickle=False) as arrays:  # a pickle may run any code
+            golden = {key: arrays[key] for key in arrays.files}
+        images = golden["images"]
+        fits = images.dtype == np.uint8 and images.shape[1:] == (side_px, side_px, 3)
+        for key in (k for k in golden if k.endswith("_logits")):
+            fits = fits and golden[key].shape == (len(images), num_classes)
+        if not fits or not len(images):
+            raise damage("golden images do not fit the contract", path)
+    except FileNotFoundError as error:
+        raise damage("file is missing", path) from error
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise damage("golden images cannot be read", path) from error
+    return golden
 
 
 def compare(
@@ -59,17 +85,15 @@ def compare(
     spread = max(float(np.std(golden_NK)), 1e-6)
     relative = float(np.sqrt(np.mean(off_NK**2))) / spread
     agreement = float(np.mean(seen_NK.argmax(axis=1) == golden_NK.argmax(axis=1)))
-    passed = (
-        num_nan == 0 and relative <= tolerance["relative"] and agreement >= tolerance["agreement"]
-    )
+    is_near = relative <= tolerance["relative"] and agreement >= tolerance["agreement"]
     return GoldenResult(
-        len(golden_NK),
-        relative,
-        float(np.abs(off_NK).max()),
-        agreement,
-        num_nan,
-        tolerance,
-        passed,
+        num_images=len(golden_NK),
+        relative=relative,
+        max_abs=float(np.abs(off_NK).max()),
+        agreement=agreement,
+        num_nan=num_nan,
+        tolerance=tolerance,
+        passed=num_nan == 0 and is_near,
     )
 
 
@@ -78,34 +102,23 @@ def check_golden(
 ) -> GoldenResult:
     """Run the golden images and compare; on a mismatch, name the likely cause."""
     images_NHWC = golden["images"]
-    wanted_NK = golden[golden_key(golden, precision)]
+    # FP16 that is a builder flag has no logits of its own
+    wanted_NK = golden.get(f"{precision}_logits", golden["student_logits"])
     logits_NK = session.run(images_NHWC).logits
     result = compare(logits_NK, wanted_NK, tolerance)
     if result.passed:
         return result
-    cause = _input_cause(session, images_NHWC, wanted_NK, tolerance) or _output_cause(
-        logits_NK, wanted_NK, session.backend
-    )
-    return replace(result, cause=cause)
-
-
-def _input_cause(
-    session: Session,
-    images_NHWC: NDArray[Any],
-    wanted_NK: NDArray[Any],
-    tolerance: dict[str, float],
-) -> str:
-    """Feed the images wrongly on purpose: the fault that repairs the logits is the model's own."""
+    # Feed the images wrongly on purpose: the fault that repairs the logits is the model's own.
     altered = {
         "the model takes BGR where RGB is fed": images_NHWC[..., ::-1],
         "the model takes mirrored pictures": images_NHWC[:, :, ::-1],
         "the model swaps rows and columns": images_NHWC.transpose(0, 2, 1, 3),
     }
     for cause, images in altered.items():
-        logits_NK = session.run(np.ascontiguousarray(images)).logits
-        if compare(logits_NK, wanted_NK, tolerance).passed:
-            return cause
-    return ""
+        altered_NK = session.run(np.ascontiguousarray(images)).logits
+        if compare(altered_NK, wanted_NK, tolerance).passed:
+            return replace(result, cause=cause)
+    return replace(result, cause=_output_cause(logits_NK, wanted_NK, session.backend))
 
 
 def _output_cause(logits_NK: NDArray[Any], wanted_NK: NDArray[Any], backend: str) -> str:

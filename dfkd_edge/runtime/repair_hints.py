@@ -6,9 +6,17 @@ import json
 import os
 from pathlib import Path
 
+from dfkd_edge.runtime.faults import Fault
+
 COPY_AGAIN = "copy the bundle again from the host that exported it, or export it again there"
 EXPORT_AGAIN = "run the same dfkd-edge export again"
 MANIFEST = "manifest.json"
+"""Of a bundle, and of a run."""
+
+
+def damage(what: str, path: Path) -> Fault:
+    """Make the fault of a damaged bundle, or of a file of it, with its repair hint."""
+    return Fault(what, str(path), repair_hint(path))
 
 
 def repair_hint(path: Path) -> str:
@@ -17,11 +25,10 @@ def repair_hint(path: Path) -> str:
     Below `bundles/` of a run it can be made again, and so it can where `export --output` put it;
     one that lies elsewhere was copied there.
     """
-    real = Path(os.path.realpath(str(path)))  # a loop of links raises nothing here
+    real = Path(os.path.realpath(str(path)))  # unlike resolve(), raises nothing on a loop of links
     for folder in (real, *real.parents):
-        if folder.parent.name == "bundles" and (folder.parents[1] / MANIFEST).is_file():
-            return EXPORT_AGAIN
-        if _was_exported_here(folder):
+        is_in_run = folder.parent.name == "bundles" and (folder.parents[1] / MANIFEST).is_file()
+        if is_in_run or _was_exported_here(folder):
             return EXPORT_AGAIN
     return COPY_AGAIN
 

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from dfkd_edge.interfaces import Runner
 from dfkd_edge.results.confidence import Bin, FittedConfidence, Reliability
 from dfkd_edge.results.ladder import HELDOUT_DOMAIN
-from dfkd_edge.runtime.confidence import Confidence
-from dfkd_edge.runtime.rejection import SHARE_REJECTED
+from dfkd_edge.runtime.confidence import SHARE_REJECTED, Confidence
 from dfkd_edge.validation.evaluation_images import VIEWS_DOMAIN, EvaluationSet
 from dfkd_edge.validation.statistics import log_softmax
 

@@ -15,7 +15,7 @@ from PIL import Image
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.caveats import FP16_IN_ENGINE
-from dfkd_edge.runtime.rejection import FITTED_ON, SHARE_REJECTED
+from dfkd_edge.runtime.confidence import FITTED_ON, SHARE_REJECTED
 from dfkd_edge.validation.benchmark import with_slow_int8_told
 from tests.fixtures.ladders import model_benchmark
 

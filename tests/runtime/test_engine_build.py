@@ -22,7 +22,6 @@ import pytest
 from dfkd_edge.runtime import cuda_memory, engine_build, engine_session
 from dfkd_edge.runtime.engine_build import (
     EngineKey,
-    EngineRequest,
     TimingCache,
     build_and_keep,
     build_engine,
@@ -67,7 +66,7 @@ def test_an_engine_is_built_without_a_gpu_and_kept(
         config.num_compute_capabilities = 1
         config.set_compute_capability(trt.ComputeCapability.SM86, 0)
 
-    request = EngineRequest(path, "int8" if quantized else "fp32")
+    request = SessionRequest(path, "int8" if quantized else "fp32")
     plan = build_and_keep(trt, request, KEY, tmp_path / "cache", lambda _: None, for_ampere)
     assert len(plan) > 10_000
     assert cached_engine(tmp_path / "cache", KEY) == plan
@@ -107,7 +106,7 @@ def test_a_bundle_for_the_dla_is_refused_where_there_is_none(
     trt: Any, tiny_graph: Any, tmp_path: Path
 ) -> None:
     tiny_graph(tmp_path / "model.onnx", quantized=True)
-    request = EngineRequest(tmp_path / "model.onnx", "int8", use_dla=True)
+    request = SessionRequest(tmp_path / "model.onnx", "int8", use_dla=True)
     with pytest.raises(LackingFault, match="has none"):
         build_engine(trt, request, lambda _: None)
     assert engine_build.flags_text(trt, request).endswith(" dla")
@@ -116,7 +115,7 @@ def test_a_bundle_for_the_dla_is_refused_where_there_is_none(
 
 def test_layers_go_to_the_dla_and_the_gpu_takes_the_rest() -> None:
     trt, config = mock.MagicMock(), mock.MagicMock()
-    request = EngineRequest(Path("model.onnx"), "int8", use_dla=True)
+    request = SessionRequest(Path("model.onnx"), "int8", use_dla=True)
     engine_build._configure(trt, config, request, 1 << 20)
     assert config.default_device_type == trt.DeviceType.DLA
     assert config.DLA_core == 0
@@ -127,7 +126,7 @@ def test_a_refused_graph_is_one_line(trt: Any, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"no graph")
     with pytest.raises(Fault, match="TensorRT refuses the graph") as caught:
-        build_engine(trt, EngineRequest(path, "fp32"), lambda _: None)
+        build_engine(trt, SessionRequest(path, "fp32"), lambda _: None)
     assert "\n" not in str(caught.value)
 
 

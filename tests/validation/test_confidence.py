@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,7 @@ def test_logits_that_are_no_numbers_are_left_out() -> None:
 
 
 def test_a_bundle_without_confidence_always_answers() -> None:
-    assert read_confidence(None, "m").is_known(np.zeros((2, 5))).all()
+    assert read_confidence(None, Path("m")).is_known(np.zeros((2, 5))).all()
 
 
 @pytest.mark.parametrize(
@@ -121,4 +122,4 @@ def test_a_bundle_without_confidence_always_answers() -> None:
 )
 def test_damaged_confidence_is_a_fault(fitted: Any) -> None:
     with pytest.raises(Fault, match="confidence"):
-        read_confidence(fitted, "manifest.json")
+        read_confidence(fitted, Path("manifest.json"))
