@@ -28,8 +28,7 @@ from dfkd_edge.networks.teacher import Teacher, load_teacher
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.runtime.session import SessionRequest
-from dfkd_edge.runtime.sessions import OnnxSession
+from dfkd_edge.runtime.session import OnnxSession, SessionRequest
 from dfkd_edge.target_profiles.profile import Precision, TargetProfile
 from tests.fixtures.typed import student_settings
 

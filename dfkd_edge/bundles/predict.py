@@ -44,8 +44,7 @@ def classify_pictures(
     opened = open_bundle(find_bundle(bundle))  # a wrong path is told of before numpy is loaded
     from dfkd_edge.errors import faults_as_errors
     from dfkd_edge.runtime.caveats import graph_notes
-    from dfkd_edge.runtime.session import SessionRequest
-    from dfkd_edge.runtime.sessions import OnnxSession
+    from dfkd_edge.runtime.session import OnnxSession, SessionRequest
 
     confidence = opened.confidence
     if reject_threshold is not None:

@@ -19,12 +19,12 @@ from dfkd_edge.runtime import bundle_files, device, golden, preprocess
 from dfkd_edge.runtime.caveats import graph_notes, time_caveats, why_not_target
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.device_result import CheckResult, ModelResult, PreprocessResult
+from dfkd_edge.runtime.engine_session import BACKENDS, open_session
 from dfkd_edge.runtime.faults import Fault, LackingFault, ProofFault, UsageFault
 from dfkd_edge.runtime.folder_layouts import LabelledFolder, find_pictures
 from dfkd_edge.runtime.printer import Printer
 from dfkd_edge.runtime.scoring import FolderScore, score_folder
-from dfkd_edge.runtime.session import Session, SessionRequest
-from dfkd_edge.runtime.sessions import BACKENDS, model_input, open_session
+from dfkd_edge.runtime.session import Session, SessionRequest, model_input
 from dfkd_edge.runtime.timing import DeviceLatency, TimingRequest, measure, parse_percentiles
 
 if TYPE_CHECKING:

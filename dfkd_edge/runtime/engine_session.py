@@ -1,4 +1,4 @@
-"""A TensorRT engine, ready to run: taken from the cache or built here.
+"""A TensorRT engine, taken from the cache or built here; onnxruntime stands in where none can be.
 
 Tensors are addressed by name since TensorRT 8.5 (JetPack 5.1), by binding number before.
 Shape suffixes: N images, H rows, W columns, C = 3 channels.
@@ -24,12 +24,20 @@ from dfkd_edge.runtime.engine_build import (
     flags_text,
     workspace_for,
 )
-from dfkd_edge.runtime.faults import Fault, LackingFault
-from dfkd_edge.runtime.session import TO_INSTALL, Outputs, SessionRequest, in_batches
+from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
+from dfkd_edge.runtime.session import (
+    TO_INSTALL,
+    OnnxSession,
+    Outputs,
+    Session,
+    SessionRequest,
+    in_batches,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+BACKENDS = ("auto", "tensorrt", "onnxruntime")
 NOT_INSTALLED = "TensorRT's Python module is not installed"
 DTYPES = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8", "INT8": "int8"}
 """Not trt.nptype: before TensorRT 10 it fails with numpy 1.24 and newer."""
@@ -52,6 +60,31 @@ def why_no_tensorrt() -> LackingFault | None:
     except LackingFault as fault:
         return fault
     return None
+
+
+def open_session(request: SessionRequest, say: Callable[[str], None]) -> Session:
+    """Load a model; with TensorRT this may build an engine, which takes minutes the first time.
+
+    Args:
+        request: what to load.
+        say: told what happens, a line at a time.
+
+    Raises:
+        LackingFault: neither backend is usable here.
+        Fault: the model cannot be loaded.
+    """
+    if request.backend not in BACKENDS:
+        raise UsageFault(f"no backend '{request.backend}'", "--backend", ", ".join(BACKENDS))
+    if request.backend != "onnxruntime":
+        lacking = why_no_tensorrt()
+        if lacking is None:
+            return open_engine(request, say)
+        what, hint = lacking.what, lacking.hint
+        if request.backend == "tensorrt":
+            raise LackingFault("TensorRT is not usable here", what, hint)
+        if Path("/etc/nv_tegra_release").exists():  # elsewhere nobody waits for TensorRT
+            say(f"TensorRT is not usable here ({what}), onnxruntime is taken: {hint}")
+    return OnnxSession(request)
 
 
 def open_engine(request: SessionRequest, say: Callable[[str], None]) -> EngineSession:

@@ -1,16 +1,20 @@
-"""What every session of the device runtime takes and gives, whichever library runs the model.
+"""A loaded model: what every session takes and gives, and the one under onnxruntime.
 
 Shape suffixes: N images, H rows, W columns, C = 3 channels, K classes, D embedding width.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
+
+from dfkd_edge.runtime.device import cpu_saturates, num_cores
+from dfkd_edge.runtime.faults import Fault, LackingFault
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,3 +105,80 @@ def in_batches(
         filled = np.concatenate([part, np.repeat(part[-1:], missing, 0)]) if missing > 0 else part
         parts.append(Outputs(*(array[: len(part)] for array in run_batch(filled))))
     return Outputs(*(np.concatenate(arrays) for arrays in zip(*parts)))
+
+
+class OnnxSession:
+    """A graph under onnxruntime, on the CPU."""
+
+    backend = "onnxruntime"
+
+    def __init__(self, request: SessionRequest) -> None:
+        """Load the graph.
+
+        Raises:
+            LackingFault: onnxruntime is not installed.
+            Fault: onnxruntime cannot load the graph.
+        """
+        onnxruntime = _import_onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = request.num_threads
+        options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
+        in_float = request.precision == "int8" and request.full_range and cpu_saturates()
+        if in_float:
+            # keeps Q/DQ around float kernels: exact, where the kernels for INT8 would clip
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(request.model), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its exceptions share no public base
+            reason = str(error).strip().splitlines()[0][:200]
+            what = f"onnxruntime cannot load the model: {reason}"
+            raise Fault(what, str(request.model)) from error
+        self.version = str(onnxruntime.__version__)
+        self.size_bytes = request.model.stat().st_size
+        self.settings: dict[str, object] = {
+            "provider": "CPUExecutionProvider",
+            "threads": request.num_threads or num_cores(),
+            "int8_in_float": in_float,
+        }
+        self._input = self._session.get_inputs()[0]
+        found = {output.name for output in self._session.get_outputs()}
+        if self._input.name != "image" or not set(Outputs._fields) <= found:
+            raise Fault("graph has other inputs or outputs than ours", str(request.model))
+        first = self._input.shape[0]
+        self._fixed_batch = first if isinstance(first, int) else 0
+        self._max_batch = self._fixed_batch or request.batch[2]
+
+    def run(self, images_NHWC: NDArray[np.uint8]) -> Outputs:
+        """Classify any number of images."""
+        return in_batches(images_NHWC, self._fixed_batch, self._max_batch, self._run_batch)
+
+    def _run_batch(self, images_NHWC: NDArray[np.uint8]) -> Outputs:
+        return Outputs(*self._session.run(list(Outputs._fields), {"image": images_NHWC}))
+
+    def close(self) -> None:
+        """Free the graph."""
+        del self._session
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        # the newest on PyPI for aarch64 and the Python of JetPack 5 and 6
+        newest = {(3, 8): "==1.19.2", (3, 9): "==1.19.2", (3, 10): "==1.23.2"}
+        pin = newest.get(sys.version_info[:2], "")
+        raise LackingFault(
+            "neither TensorRT nor onnxruntime can be imported",
+            "Python {}.{}".format(*sys.version_info[:2]),
+            f"{TO_INSTALL} (Jetson), or pip install 'onnxruntime{pin}'",
+        ) from error
+    return onnxruntime
+
+
+def model_input(side_px: int, batch: int) -> NDArray[np.uint8]:
+    """Make a batch to time with: a fixed pattern, since time does not depend on the picture."""
+    # multiplicative hashing (Knuth): the high byte of each product looks random
+    pattern = np.arange(batch * side_px * side_px * 3, dtype=np.uint32) * 2654435761 >> 24
+    return pattern.astype(np.uint8).reshape(batch, side_px, side_px, 3)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
-from dfkd_edge.runtime import check, sessions
+from dfkd_edge.runtime import check, session
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.caveats import FP16_IN_ENGINE, why_not_target
 from dfkd_edge.runtime.preprocess import test_card as draw_test_card
@@ -59,7 +59,7 @@ def test_int8_in_float_is_no_measure_and_that_is_said(
     tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, saturates: bool
 ) -> None:
     edit_manifest(tiny_bundle, lambda manifest: manifest.update(int8_full_range=True))
-    monkeypatch.setattr(sessions, "cpu_saturates", lambda: saturates)
+    monkeypatch.setattr(session, "cpu_saturates", lambda: saturates)
     flags = ["--bundle", str(tiny_bundle.folder), "--duration", "0.01", "--warmup", "0", "-q"]
     assert check.main(flags) == 0
     result = json.loads((tiny_bundle.folder / "result.json").read_text(encoding="utf-8"))

@@ -29,9 +29,9 @@ from dfkd_edge.runtime.engine_build import (
     keep_engine,
     workspace_for,
 )
+from dfkd_edge.runtime.engine_session import open_session
 from dfkd_edge.runtime.faults import Fault, LackingFault
 from dfkd_edge.runtime.session import TO_INSTALL, SessionRequest
-from dfkd_edge.runtime.sessions import open_session
 
 KEY = EngineKey("ab" * 32, "10.3.0", 87, "6.2", "int8 batch=1,1,1")
 TO_GET_TENSORRT = f"{engine_session.NOT_INSTALLED}: {TO_INSTALL}"
