@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from dfkd_edge.runtime.device import machine_name, may_be_jetson
+from dfkd_edge.runtime.device import TO_INSTALL, machine_name, may_be_jetson
 
 if TYPE_CHECKING:
     from dfkd_edge.runtime.bundle_files import Manifest
@@ -41,17 +41,14 @@ def time_caveats(precision: str, backend: str, graph_for: str, in_float: bool) -
     if in_float:
         reason = "8-bit sums of this CPU saturate, so INT8 was computed in float"
     elif graph_for == "tensorrt":
+        # its INT8 kernels need Q/DQ on both sides of an op; for TensorRT, outputs have none
         graph = f"{precision.upper()} graph for TensorRT"
         reason = f"onnxruntime computes most layers of an {graph} in float"
     else:
         return []
     if may_be_jetson():
-        counts = (
-            "the time that counts is TensorRT's, apt-get install python3-libnvinfer on a Jetson"
-        )
-    else:
-        counts = "check.pyz on the device gives the time that counts"
-    return [f"{reason}: {counts}"]
+        return [f"{reason}: the time that counts is TensorRT's, {TO_INSTALL} on a Jetson"]
+    return [f"{reason}: check.pyz on the device gives the time that counts"]
 
 
 def why_not_target(manifest: Manifest, backend: str) -> str:

@@ -15,28 +15,19 @@ from pathlib import Path
 
 JETPACKS = {
     "32.6": "4.6",
-    "32.7.1": "4.6.1",
-    "32.7.2": "4.6.2",
-    "32.7.3": "4.6.3",
-    "32.7.4": "4.6.4",
-    "32.7.5": "4.6.5",
-    "32.7.6": "4.6.6",
+    **{f"32.7.{patch}": f"4.6.{patch}" for patch in range(1, 7)},
     "35.1": "5.0.2",
     "35.2": "5.1",
     "35.3": "5.1.1",
     "35.4": "5.1.2",
     "35.5": "5.1.3",
     "35.6.0": "5.1.4",
-    "35.6.1": "5.1.5",
-    "35.6.2": "5.1.5",
-    "35.6.3": "5.1.5",
+    **dict.fromkeys(("35.6.1", "35.6.2", "35.6.3"), "5.1.5"),
     "35.6.4": "5.1.6",
     "36.3": "6.0",
-    "36.4.0": "6.1",
-    "36.4.2": "6.1",
+    **dict.fromkeys(("36.4.0", "36.4.2"), "6.1"),
     "36.4.3": "6.2",
-    "36.4.4": "6.2.1",
-    "36.4.7": "6.2.1",
+    **dict.fromkeys(("36.4.4", "36.4.7"), "6.2.1"),
     "36.5": "6.2.2",
     "38.2": "7.0",
     "38.4": "7.1",
@@ -44,8 +35,8 @@ JETPACKS = {
     "39.2.1": "7.2.1",
 }
 """L4T to JetPack, as jetson-stats has it; `36.3` stands for every 36.3.x."""
-
-
+TO_INSTALL = "apt-get install python3-libnvinfer"
+"""JetPack's TensorRT is a Debian package, for the system's Python alone."""
 SPELLINGS = {"amd64": "x86_64", "arm64": "aarch64"}
 """Windows says AMD64 and ARM64, macOS arm64; Linux and our targets say it as on the right."""
 
@@ -103,7 +94,7 @@ def describe(root: Path = Path("/")) -> dict[str, str | int]:
 def state(root: Path = Path("/")) -> State:
     """Read clocks, governor, temperatures, power and power mode as they are now."""
     return State(
-        power_mode=_power_mode() if root == Path("/") else "",
+        power_mode=_power_mode() if root == Path("/") else "",  # it can only ask this machine
         cpu_mhz=_cpu_mhz(root, "scaling_cur_freq"),
         cpu_max_mhz=_cpu_mhz(root, "cpuinfo_max_freq"),
         governor=_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
@@ -119,7 +110,7 @@ def caveats(before: State, after: State) -> list[str]:
     lines = []
     clocks = {"CPU": (after.cpu_mhz, after.cpu_max_mhz), "GPU": (after.gpu_mhz, after.gpu_max_mhz)}
     for unit, (now, top) in clocks.items():
-        if 0 < now < 0.95 * top:
+        if 0 < now < 0.95 * top:  # jetson_clocks holds them at the top
             lines.append(f"{unit} was at {now} of {top} MHz: clocks are not fixed")
     if before.power_mode != after.power_mode:
         lines.append("the power mode changed during the measurement")
@@ -131,7 +122,7 @@ def caveats(before: State, after: State) -> list[str]:
 
 def read_l4t(root: Path) -> str:
     """L4T release such as 36.4.3, or an empty text off a Jetson."""
-    text = _text(root / "etc/nv_tegra_release")
+    text = _text(root / "etc/nv_tegra_release")  # `# R36 (release), REVISION: 4.3, ...`
     found = re.search(r"R(\d+).*?REVISION:\s*([\d.]+)", text)
     return f"{found.group(1)}.{found.group(2)}" if found else ""
 
@@ -156,9 +147,9 @@ def num_cores() -> int:
 
 def peak_memory_mib() -> float:
     """Peak memory of this process so far; getrusage would count the parent's before the exec."""
-    found = re.search(r"VmHWM:\s*(\d+) kB", _text(Path("/proc/self/status")))
-    if found:
-        return int(found.group(1)) / 1024
+    kib = _found(r"VmHWM:\s*(\d+) kB", _text(Path("/proc/self/status")))
+    if kib:
+        return int(kib) / 1024
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -171,20 +162,24 @@ def _text(path: Path) -> str:
         return ""
 
 
+def _found(pattern: str, text: str) -> str:
+    """What the first group of a pattern takes; empty where it does not match."""
+    match = re.search(pattern, text, re.MULTILINE)
+    return match.group(1).strip() if match else ""
+
+
 def _number(path: Path) -> int:
     text = _text(path)
     return int(text) if re.fullmatch(r"-?\d+", text) else 0
 
 
 def _cpu_name(root: Path) -> str:
-    text = _text(root / "proc/cpuinfo")
-    found = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", text, re.MULTILINE)
-    return found.group(1).strip() if found else platform.processor()
+    name = _found(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", _text(root / "proc/cpuinfo"))
+    return name or platform.processor()
 
 
 def _memory_mib(root: Path) -> int:
-    found = re.search(r"MemTotal:\s*(\d+) kB", _text(root / "proc/meminfo"))
-    return int(found.group(1)) // 1024 if found else 0
+    return int(_found(r"MemTotal:\s*(\d+) kB", _text(root / "proc/meminfo")) or 0) // 1024
 
 
 def _cpu_mhz(root: Path, name: str) -> int:
@@ -198,7 +193,7 @@ def _gpu_mhz(root: Path, name: str) -> int:
     clocks = [
         _number(folder / name)
         for folder in (devices.iterdir() if devices.is_dir() else ())
-        if re.search(r"gpu|gv11b|gp10b|ga10b|gb10b|gm20b", folder.name)
+        if re.search(r"gpu|gv11b|gp10b|ga10b|gb10b|gm20b", folder.name)  # GPUs of Tegra chips
     ]
     return max(clocks, default=0) // 1_000_000
 
@@ -206,7 +201,7 @@ def _gpu_mhz(root: Path, name: str) -> int:
 def _temperatures(root: Path) -> dict[str, float]:
     zones = sorted((root / "sys/class/thermal").glob("thermal_zone*"))
     values = {_text(zone / "type") or zone.name: _number(zone / "temp") / 1000 for zone in zones}
-    return {name: value for name, value in values.items() if 0 < value < 150}
+    return {name: value for name, value in values.items() if 0 < value < 150}  # else no reading
 
 
 def _power_mw(root: Path) -> dict[str, int]:
@@ -226,8 +221,7 @@ def _power_mode() -> str:
         done = subprocess.run(["nvpmodel", "-q"], capture_output=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    found = re.search(rb"NV Power Mode:\s*(\S+)", done.stdout)
-    return found.group(1).decode(errors="replace") if found else ""
+    return _found(r"NV Power Mode:\s*(\S+)", done.stdout.decode(errors="replace"))
 
 
 def cpu_saturates() -> bool:
@@ -235,5 +229,5 @@ def cpu_saturates() -> bool:
 
     Two times 255 * 127 is too much; CPUs with VNNI add in 32 bits, as a Jetson does.
     """
-    flags = re.search(r"^flags.*$", _text(Path("/proc/cpuinfo")), re.MULTILINE)  # of x86 alone
-    return flags is not None and "vnni" not in flags.group()
+    flags = _found(r"^flags\s*:(.*)$", _text(Path("/proc/cpuinfo")))  # Arm lists `Features`
+    return bool(flags) and "vnni" not in flags

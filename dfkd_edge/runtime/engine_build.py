@@ -59,6 +59,7 @@ def flags_text(trt: Any, request: SessionRequest) -> str:
 
 def workspace_for(free_bytes: int) -> int:
     """Choose the builder's scratch memory: half of what is free, within bounds."""
+    # half: the CPU of a Jetson takes from the same memory
     return max(MIN_WORKSPACE_BYTES, min(free_bytes // 2, MAX_WORKSPACE_BYTES))
 
 
@@ -105,12 +106,12 @@ def build_and_keep(
     """Build an engine with what earlier builds have measured of kernels, and keep both.
 
     Args:
-        trt: as in build_engine, like `request`, `say` and `adjust`.
+        trt: as in build_engine.
         request: what to build.
         key: of the engine.
         cache: folder of engines and timings.
-        say: told about the progress.
-        adjust: may change the builder's config.
+        say: as in build_engine.
+        adjust: as in build_engine.
 
     Raises:
         Fault: as build_engine.
@@ -221,7 +222,7 @@ def _configure(trt: Any, config: Any, request: SessionRequest, workspace_bytes: 
     if request.is_for_dla:
         config.default_device_type = trt.DeviceType.DLA
         config.DLA_core = 0
-        config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
+        config.set_flag(trt.BuilderFlag.GPU_FALLBACK)  # a DLA has no GlobalAveragePool
     if request.precision == "fp32" and hasattr(trt.BuilderFlag, "TF32"):
         config.clear_flag(trt.BuilderFlag.TF32)  # golden logits are compared to float32's
 

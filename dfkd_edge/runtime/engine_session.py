@@ -15,7 +15,7 @@ import numpy as np
 
 from dfkd_edge.runtime.bundle_files import file_sha256
 from dfkd_edge.runtime.cuda_memory import DEVICE_TO_HOST, HOST_TO_DEVICE, Cuda
-from dfkd_edge.runtime.device import jetpack_of, read_l4t
+from dfkd_edge.runtime.device import TO_INSTALL, jetpack_of, read_l4t
 from dfkd_edge.runtime.engine_build import (
     EngineKey,
     build_and_keep,
@@ -26,7 +26,6 @@ from dfkd_edge.runtime.engine_build import (
 )
 from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
 from dfkd_edge.runtime.session import (
-    TO_INSTALL,
     OnnxSession,
     Outputs,
     Session,

@@ -59,18 +59,12 @@ def read_picture(path: Path, side_px: int) -> NDArray[np.uint8]:
         PictureFault: it cannot be read.
     """
     image_module = _pillow()
+    # what Pillow's decoders raise on damaged files: they share no base class
+    damaged = (OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error)
     try:
         with image_module.open(str(path)) as picture:
             return resized(_on_white(picture), side_px)
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        MemoryError,
-        struct.error,
-        image_module.DecompressionBombError,
-    ) as error:
+    except (*damaged, image_module.DecompressionBombError) as error:
         raise PictureFault("picture cannot be read", str(path), "remove or mend it") from error
 
 
@@ -99,13 +93,13 @@ def _pillow() -> Any:
     try:
         from PIL import Image
     except ImportError as error:
-        raise LackingFault(
-            "pictures need Pillow", "", "apt-get install python3-pil, or pip install pillow"
-        ) from error
+        hint = "apt-get install python3-pil, or pip install pillow"
+        raise LackingFault("pictures need Pillow", hint=hint) from error
     return Image
 
 
 def _on_white(picture: Any) -> Any:
+    """Convert a PIL picture to RGB; what is transparent shows white, not what lies below it."""
     if "A" not in picture.getbands() and "transparency" not in picture.info:
         return picture.convert("RGB")
     image_module = _pillow()
@@ -127,7 +121,7 @@ def test_card(side_px: int) -> NDArray[np.uint8]:
     checks_HW = (np.arange(height)[:, None] + np.arange(width)[None, :]) % 2
     red_HW = 0.75 * column_1W + 0.25 * rings_HW
     green_HW = 0.5 * rings_HW + 0.5 * row_H1 * (1 - column_1W)
-    blue_HW = 0.3 * (1 - row_H1) + 0.3 * checks_HW + 0.0 * rings_HW
+    blue_HW = 0.3 * (1 - row_H1) + 0.3 * checks_HW
     card_HWC = np.stack([red_HW, green_HW, blue_HW], axis=-1)
     rounded: NDArray[np.uint8] = np.round(np.clip(card_HWC, 0, 1) * 255).astype(np.uint8)
     return rounded
@@ -220,16 +214,15 @@ def name_fault(
 def _nearest_cause(
     seen_SSC: NDArray[Any], card_HWC: NDArray[np.uint8], expected_SSC: NDArray[np.uint8]
 ) -> tuple[float, list[str]]:
-    candidates = []
+    """Try every mix of faults; returns how many grey levels the best is off, and its names."""
     geometries = _wrong_geometries(card_HWC, expected_SSC.shape[0])
     geometries[""] = expected_SSC.astype(np.float64)
+    orders = {"": slice(None), "channels are BGR, not RGB": slice(None, None, -1)}
+    candidates = []
     for value_fault, reading in _as_levels(seen_SSC).items():
         for geometry_fault, wanted in geometries.items():
-            for channel_fault, channels in (
-                ("", wanted),
-                ("channels are BGR, not RGB", wanted[..., ::-1]),
-            ):
+            for channel_fault, order in orders.items():
                 names = [n for n in (channel_fault, geometry_fault, value_fault) if n]
-                off = float(np.abs(reading - channels).mean())
-                candidates.append((off + 0.05 * len(names), names))
+                off = float(np.abs(reading - wanted[..., order]).mean())
+                candidates.append((off + 0.05 * len(names), names))  # of equals, the simplest
     return min(candidates, key=lambda pair: pair[0])

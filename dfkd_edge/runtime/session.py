@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from dfkd_edge.runtime.device import cpu_saturates, num_cores
+from dfkd_edge.runtime.device import TO_INSTALL, cpu_saturates, num_cores
 from dfkd_edge.runtime.faults import Fault, LackingFault
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-TO_INSTALL = "apt-get install python3-libnvinfer"
-"""JetPack's TensorRT is a Debian package, for the system's Python alone."""
 
 
 class Outputs(NamedTuple):

@@ -77,7 +77,7 @@ def measure(
         tell: told the seconds since the start, between two inferences: no figure holds its time.
     """
     begun = time.perf_counter()
-    infer()
+    infer()  # the first one loads kernels: some seconds on a Xavier
     while (time.perf_counter() - begun) * 1e3 < request.warmup_ms:
         infer()
         if tell:
@@ -93,7 +93,7 @@ def measure(
         before = after
         if tell:
             tell(after - begun)
-            before = time.perf_counter()
+            before = time.perf_counter()  # what it took counts for no inference
     taken_ms = np.asarray(times_ms)
     return Latency(
         batch=batch,

@@ -23,37 +23,24 @@ def test_folders_are_scored_and_what_is_unusable_is_named(
     run_check: RunCheck, tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
-    for number, name in enumerate(("dog", "great-dane", "Great_Dane", "zebra")):
+    for number, name in enumerate(("dog", "DOG", "great-danes")):
         save_picture(data / "photo" / name / "a.png", (60 * number, 200, 30))
     (data / "photo" / "dog" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
-    (data / "photo" / "dog" / "cut.png").write_bytes(
-        (data / "photo" / "dog" / "a.png").read_bytes()[:40]
-    )
+    whole = (data / "photo" / "dog" / "a.png").read_bytes()
+    (data / "photo" / "dog" / "cut.png").write_bytes(whole[:40])
     (data / "photo" / "house").mkdir()
     code, errors, result = run_check(tiny_bundle.folder, "--data", str(data))
     assert (code, errors) == (0, "")
     found = result["models"]["int8"]["data"]
-    assert found["domains"]["photo"]["num_images"] == 3
+    assert found["domains"]["photo"]["num_images"] == 2
     assert found["worst_domain"] == "photo"
     low, high = found["domains"]["photo"]["top1_interval"]
     assert 0 <= low <= found["domains"]["photo"]["top1"] <= high <= 1
     assert high - low > 0.5
     said = "\n".join(found["skipped"])
-    for name in ("broken.jpg", "cut.png", "zebra: names no class", "house: holds no picture"):
-        assert name in said
-
-
-def test_a_folder_that_is_near_to_a_class_is_asked_about(
-    run_check: RunCheck, tiny_bundle: Bundle, tmp_path: Path
-) -> None:
-    save_picture(tmp_path / "data" / "dogs" / "a.png", (60, 200, 30))
-    _, errors, _ = run_check(tiny_bundle.folder, "--data", str(tmp_path / "data"))
-    assert "no picture of any class" in errors
-    assert "folder dogs: did you mean dog? expected DIR/" in errors
-    save_picture(tmp_path / "data" / "house" / "a.png", (60, 200, 30))
-    _, _, result = run_check(tiny_bundle.folder, "--data", str(tmp_path / "data"))
-    (line,) = result["models"]["int8"]["data"]["skipped"]
-    assert line.endswith("dogs: names no class, 1 picture passed over; did you mean dog?")
+    near = "great-danes: names no class, 1 picture passed over; did you mean great dane?"
+    for line in ("broken.jpg", "cut.png", "house: holds no picture", near):
+        assert line in said
 
 
 def test_a_score_on_few_pictures_says_how_little_it_tells(
@@ -72,14 +59,14 @@ def test_a_folder_without_pictures_of_a_class_stops_before_any_work(
     run_check: RunCheck, tiny_bundle: Bundle, tmp_path: Path, content: str
 ) -> None:
     data = tmp_path / "data"
-    if content != "missing":
+    if content == "empty":
         data.mkdir()
     if content == "no class":
-        save_picture(data / "zebra" / "a.png", (1, 2, 3))
+        save_picture(data / "dogs" / "a.png", (1, 2, 3))
     code, errors, result = run_check(tiny_bundle.folder, "--data", str(data))
-    assert (code, errors.count("\n")) == (2, 1)
+    assert (code, errors.count("\n"), result) == (2, 1, {})
     assert f"--data {data}" in errors
-    assert result == {}
+    assert ("folder dogs: did you mean dog? expected DIR/" in errors) is (content == "no class")
 
 
 def test_pictures_that_cannot_be_read_keep_the_rest_of_the_work(

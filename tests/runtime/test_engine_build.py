@@ -20,6 +20,7 @@ from unittest import mock
 import pytest
 
 from dfkd_edge.runtime import cuda_memory, engine_build, engine_session
+from dfkd_edge.runtime.device import TO_INSTALL
 from dfkd_edge.runtime.engine_build import (
     EngineKey,
     TimingCache,
@@ -31,7 +32,7 @@ from dfkd_edge.runtime.engine_build import (
 )
 from dfkd_edge.runtime.engine_session import open_session
 from dfkd_edge.runtime.faults import Fault, LackingFault
-from dfkd_edge.runtime.session import TO_INSTALL, SessionRequest
+from dfkd_edge.runtime.session import SessionRequest
 
 KEY = EngineKey("ab" * 32, "10.3.0", 87, "6.2", "int8 batch=1,1,1")
 TO_GET_TENSORRT = f"{engine_session.NOT_INSTALLED}: {TO_INSTALL}"

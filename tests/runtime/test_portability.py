@@ -100,8 +100,9 @@ def test_the_archive_runs_its_own_modules_and_nothing_heavy(tiny_bundle: Bundle)
         f"sys.argv = [{archive!r}, '--quiet', '--duration', '0']\n"
         "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "except SystemExit as stop: assert stop.code == 0, stop.code\n"
-        "ours = [m for m in sys.modules if m.startswith('dfkd_edge.')]\n"
-        "assert all(m.startswith('dfkd_edge.runtime') for m in ours), ours\n"
+        "ours = {name: m for name, m in sys.modules.items() if name.startswith('dfkd_edge')}\n"
+        "assert all(m.__file__.startswith(sys.argv[0]) for m in ours.values()), ours\n"
+        "assert all(name.startswith('dfkd_edge.runtime') for name in {*ours} - {'dfkd_edge'})\n"
         "heavy = {'torch', 'onnx', 'timm', 'pydantic', 'typer', 'rich'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

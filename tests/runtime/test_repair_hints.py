@@ -6,10 +6,9 @@ import dataclasses
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -20,6 +19,7 @@ from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.repair_hints import COPY_AGAIN, EXPORT_AGAIN, repair_hint
 
+RunCheck = Callable[..., tuple[int, str, dict[str, Any]]]
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "cut": lambda folder: os.truncate(folder / "model.int8.onnx", 9),
     "edited": lambda folder: (folder / "classes.txt").write_text("dog\n"),
@@ -47,13 +47,12 @@ def shown_by(*arguments: object) -> str:
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("is_copy", [True, False])
 def test_whoever_finds_the_damage_gives_the_one_advice_that_fits_the_place(
-    tiny_bundle: Bundle, in_run: Path, damage: str, is_copy: bool
+    run_check: RunCheck, tiny_bundle: Bundle, in_run: Path, damage: str, is_copy: bool
 ) -> None:
     folder = tiny_bundle.folder if is_copy else in_run
     DAMAGES[damage](folder)
-    command = [sys.executable, "check.pyz", "--duration", "0"]
-    device = subprocess.run(command, capture_output=True, text=True, cwd=folder).stderr.strip()
-    said = [device, *(said_by(verb, folder) for verb in ("inspect", "check", "benchmark"))]
+    _, device, _ = run_check(folder)
+    said = [device.strip(), *(said_by(verb, folder) for verb in ("inspect", "check", "benchmark"))]
     if "manifest" in damage:
         said.append(said_by("report", folder))
     advice, other = (COPY_AGAIN, EXPORT_AGAIN) if is_copy else (EXPORT_AGAIN, COPY_AGAIN)
