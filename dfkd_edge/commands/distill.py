@@ -192,7 +192,7 @@ def _finished(plan: DistillPlan) -> Distilled | None:
 def _few_shot_gain(plan: DistillPlan) -> str:
     """Say what `--images` brought, where the run without them lies beside this one."""
     from dfkd_edge.commands.distill_view import few_shot_gain
-    from dfkd_edge.runs.key import run_name
+    from dfkd_edge.preflight import run_name
 
     if not plan.config.few_shot.images:
         return ""

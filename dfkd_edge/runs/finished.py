@@ -54,13 +54,11 @@ def open_finished_run(path: Path) -> FinishedRun:
         config,
         class_names,
         student,
-        read_finished_surrogates(path, config, class_names),
+        read_finished_surrogates(path, class_names),
     )
 
 
-def read_finished_surrogates(
-    path: Path, config: PipelineConfig, class_names: ClassNames
-) -> SurrogateSet:
+def read_finished_surrogates(path: Path, class_names: ClassNames) -> SurrogateSet:
     """Read the surrogate images of a finished run.
 
     Raises:
@@ -69,5 +67,4 @@ def read_finished_surrogates(
     """
     require_stages(path, {"surrogates", "student"})
     key = read_stages(path)["surrogates"]["key"]
-    num_shards = config.synthesis.num_shards
-    return read_surrogates(path / "surrogates", num_shards, class_names.names, key)
+    return read_surrogates(path / "surrogates", class_names.names, key)

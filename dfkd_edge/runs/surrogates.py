@@ -65,9 +65,7 @@ def mean_distance_within_class(
     return float(np.mean(distances)) if distances else 0.0
 
 
-def read_surrogates(
-    folder: Path, num_shards: int, class_names: tuple[str, ...], key: str
-) -> SurrogateSet:
+def read_surrogates(folder: Path, class_names: tuple[str, ...], key: str) -> SurrogateSet:
     """Read the images that `write_selection` kept.
 
     Their content is hashed from the stage key and the selection: a student that learnt from another
@@ -84,7 +82,9 @@ def read_surrogates(
         )
     selection = load_tensors(selection_path(folder))
     keep, heldout = selection["is_kept"], selection["is_heldout"]
-    shards = [_load_shard(shard_path(folder, number)) for number in range(num_shards)]
+    shards: list[dict[str, NDArray[Any]]] = []
+    while sum(len(shard["class_index"]) for shard in shards) < len(keep):
+        shards.append(_load_shard(shard_path(folder, len(shards))))
     label = np.concatenate([s["class_index"] for s in shards])
     recognised = np.concatenate([s["is_recognised"] for s in shards])
     borders = np.cumsum([0, *(len(s["class_index"]) for s in shards)])

@@ -1,10 +1,9 @@
-"""Amortized synthesis: a network makes latents around each prompt, the teacher guides and judges.
+"""Amortized synthesis: one network maps prompts to latents, so that an image is a forward pass.
 
-For the embedded teacher the network is the embedded prior, which was trained once; for any other
-teacher or decoder one is trained on the prompts. Either way an image is a forward pass. Only images
-that the teacher does not recognise are refined, by a few guided steps on their latents with the
-matching loss (squared geodesic distance, VQGAN-CLIP) and the class anchor (cross-entropy, Wei et
-al., ICLR 2025), both on random views.
+For the embedded teacher the network is the embedded prior, which is trained already; for any other
+teacher or decoder one is trained on the prompts. Images that the teacher does not recognise are
+refined by a few guided steps on their latents: the matching loss (squared geodesic distance,
+VQGAN-CLIP) and the class anchor (cross-entropy, Wei et al., ICLR 2025), both on random views.
 
 Shape suffixes: N images, D embedding width, L latent channels, h, w latent rows and columns,
 C = 3 channels, H rows, W columns.
@@ -24,21 +23,22 @@ from dfkd_edge.networks.teacher import MINI, Teacher
 from dfkd_edge.networks.views import geometric_view
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import Decoder, LatentDecoder, load_decoder
-from dfkd_edge.synthesis.decoders import SynthesisSetup, load_latent_decoder
+from dfkd_edge.synthesis.decoders import load_latent_decoder
 from dfkd_edge.synthesis.guidance import guidance_loss
 from dfkd_edge.synthesis.latent_network import LatentNetwork
 from dfkd_edge.synthesis.network_training import trained_network
 from dfkd_edge.synthesis.retrieval import RetrievalSynthesizer
+from dfkd_edge.synthesis.setup import SynthesisSetup
 
 REFINED_TOGETHER = 32
-"""Images refined at a time: their gradients are the run's peak of memory."""
+"""Images refined at a time: what their gradients keep is the peak of the run's memory."""
 SAMPLING_SHARE, DECODING_SHARE = 0.5, 0.3
-"""About so much of the prior's work is sampling; of what is left, decoding before refinement. For
-the bar alone."""
+"""Of the prior's work, about this share is sampling; of the rest, decoding before refinement. Only
+the progress bar uses them."""
 
 
 def offset_conditions(target_ND: Tensor, length: float, generator: torch.Generator) -> Tensor:
-    """Move unit points by up to `length` at random, so that one prompt has many images."""
+    """Move unit prompts by up to `length` in a random direction: one prompt has many images."""
     device = generator.device
     noise_ND = torch.randn(target_ND.shape, generator=generator, device=device)
     length_N1 = length * torch.rand((len(target_ND), 1), generator=generator, device=device)
@@ -53,7 +53,7 @@ def refine(
     decoder: LatentDecoder,
     config: SynthesisConfig,
 ) -> Tensor:
-    """Take guided steps on latents, each of `refinement_rate` along the normalised gradient."""
+    """Descend the guidance loss from latents; the whole batch is refined with one gradient."""
     latent_NLhw = latent_NLhw.clone()
     for _ in range(config.num_refinement_steps):
         latent_NLhw.requires_grad_(True)
@@ -64,7 +64,9 @@ def refine(
             )
             embedding_ND = teacher.embed_images(view_NCHW)
             loss = guidance_loss(embedding_ND, batch.target_ND, batch.label_N, teacher)
+            # times N: the loss is a mean over images, and each image wants its own gradient
             (gradient,) = torch.autograd.grad(loss * len(latent_NLhw), latent_NLhw)
+        # the root mean square is 1, so the rate is in units of the latents' deviation
         size_N = gradient.flatten(1).square().mean(1).sqrt()[:, None, None, None]
         step_NLhw = config.refinement_rate * gradient / size_N.clamp(min=1e-12)
         latent_NLhw = decoder.clamp(latent_NLhw.detach() - step_NLhw)
@@ -82,7 +84,7 @@ def refine_missed(
     """Decode latents and refine those whose image the teacher does not recognise.
 
     Returns:
-        image_NCHW in [0, 1] and the teacher's embedding_ND of them.
+        image_NCHW in [0, 1], and the teacher's embedding_ND of it.
     """
     image_NCHW = decoder.decode(latent_NLhw)
     embedding_ND = teacher.embed_images(image_NCHW)
@@ -99,14 +101,14 @@ def refine_missed(
 
 
 class PriorSynthesizer:
-    """Samples the embedded prior, which knows the embedded teacher's space."""
+    """Samples the embedded prior, which is conditioned on the embedded teacher's space."""
 
     def __init__(self, teacher: Teacher, decoder: Decoder, config: SynthesisConfig) -> None:
-        """Keep what a batch needs."""
+        """Use networks that are loaded already."""
         self.teacher, self.decoder, self.config = teacher, decoder, config
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
-        """Sample near each prompt, then refine."""
+        """Sample a latent near each prompt, then refine."""
         config = self.config
         condition_ND = offset_conditions(batch.target_ND, config.condition_noise, batch.generator)
         latent_NLhw = self.decoder.sample(
@@ -123,13 +125,13 @@ class PriorSynthesizer:
 
 
 class NetworkSynthesizer:
-    """Runs the network that was trained on the prompts."""
+    """Runs a network that was trained on the prompts."""
 
     def __init__(
         self, network: LatentNetwork, teacher: Teacher, decoder: LatentDecoder,
         config: SynthesisConfig,
     ) -> None:  # fmt: skip
-        """Keep what a batch needs; find how many images are decoded and refined together."""
+        """Find how many images fit into memory while they are refined."""
         self.network, self.teacher, self.decoder, self.config = network, teacher, decoder, config
 
         def loss_of(num: int) -> Tensor:
@@ -140,7 +142,7 @@ class NetworkSynthesizer:
         self.images_together = images_that_fit(loss_of, config.memory_mib, REFINED_TOGETHER)
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
-        """Draw a latent near each prompt, then refine."""
+        """Map each prompt and some noise to a latent, then refine."""
         images, embeddings = [], []
         for part in parts_of(batch, self.images_together):
             noise_NTZ = self.network.draw_noise(len(part.label_N), batch.generator)
@@ -155,18 +157,21 @@ class NetworkSynthesizer:
 
 
 def uses_embedded_prior(teacher_name: str, config: SynthesisConfig) -> bool:
-    """Whether the embedded prior makes the latents; else a network is trained to."""
+    """Whether the embedded prior makes the latents; otherwise a network is trained for it.
+
+    The prior was trained on the embedded teacher, in latents of the embedded decoder's own size.
+    """
     return teacher_name == config.decoder == MINI and not config.image_size_px
 
 
 def uses_drawings(teacher_name: str, config: SynthesisConfig) -> bool:
-    """Whether images start from drawings of the embedded decoder's memory, where it has some."""
-    is_embedded = uses_embedded_prior(teacher_name, config)
-    return is_embedded and config.method == "amortized" and config.exemplar_share > 0
+    """Whether images start from drawings of the embedded memory, where it has some of the class."""
+    is_embedded = config.method == "amortized" and uses_embedded_prior(teacher_name, config)
+    return is_embedded and config.exemplar_share > 0
 
 
 def load_amortized(setup: SynthesisSetup) -> Synthesizer:
-    """Load the embedded prior and its memory where they serve; else train a network.
+    """Load the embedded prior, and its memory of drawings; or train a network.
 
     Raises:
         ConfigError: the decoder cannot make images of that size.

@@ -1,8 +1,7 @@
 """The network of amortized synthesis: (prompt embedding, noise) -> latent, in one pass.
 
 An MLP-Mixer over the cells of the latent, as in feed-forward VQGAN-CLIP (Cherti,
-mehdidc/feed_forward_vqgan_clip); the noise differs from cell to cell, so that one prompt has many
-pictures.
+mehdidc/feed_forward_vqgan_clip).
 
 Shape suffixes: N images, D embedding width, T = h w latent cells, W network width, L latent
 channels, Z noise channels.
@@ -18,11 +17,11 @@ from dfkd_edge.synthesis.decoder import LatentDecoder
 
 WIDTH, DEPTH, NUM_NOISE = 256, 6, 8
 STATISTICS_OF = 64
-"""Start latents that tell where a decoder's latents lie."""
+"""Start latents whose mean and deviation scale the output."""
 
 
 class MixerBlock(nn.Module):
-    """Mix cells, then channels (Tolstikhin et al., NeurIPS 2021)."""
+    """A block of MLP-Mixer: mix cells, then channels (Tolstikhin et al., NeurIPS 2021)."""
 
     def __init__(self, num_cells: int, width: int) -> None:
         """Make both perceptrons."""
@@ -36,22 +35,22 @@ class MixerBlock(nn.Module):
         )
 
     def forward(self, x_NTW: Tensor) -> Tensor:
-        """Keep the shape."""
+        """Mix features [N, T, W]; the shape stays."""
         x_NTW = x_NTW + self.cells(self.cell_norm(x_NTW).transpose(1, 2)).transpose(1, 2)
         mixed: Tensor = x_NTW + self.channels(self.channel_norm(x_NTW))
         return mixed
 
 
 class LatentNetwork(nn.Module):
-    """Draws latents of a decoder for prompts of one teacher."""
+    """Maps a prompt embedding and noise to a latent of a decoder."""
 
     def __init__(self, embed_dim: int, decoder: LatentDecoder, generator: torch.Generator) -> None:
-        """Build the network around the decoder's latents.
+        """Draw every weight from the generator.
 
         Args:
             embed_dim: D of the teacher.
-            decoder: gives the latent's shape, its usual mean and its spread.
-            generator: draws every weight.
+            decoder: its start latents give shape, mean and deviation of the output.
+            generator: on the CPU.
         """
         super().__init__()
         self.latent_shape = decoder.latent_shape
@@ -64,7 +63,7 @@ class LatentNetwork(nn.Module):
         self.blocks = nn.Sequential(*(MixerBlock(self.num_cells, WIDTH) for _ in range(DEPTH)))
         self.norm = nn.LayerNorm(WIDTH)
         self.output = nn.Linear(WIDTH, num_channels)
-        for module in self.modules():
+        for module in self.modules():  # torch's own initialisation takes no generator
             if isinstance(module, nn.Linear):
                 std = module.in_features**-0.5
                 nn.init.trunc_normal_(module.weight, std=std, generator=generator)
@@ -74,12 +73,12 @@ class LatentNetwork(nn.Module):
         self.register_buffer("spread_L", start.std((0, 2, 3)))
 
     def draw_noise(self, num: int, generator: torch.Generator) -> Tensor:
-        """Draw the noise of so many images, [N, T, Z]."""
+        """Draw the noise of `num` images, [N, T, Z]; cells differ, so that a prompt has many."""
         shape = (num, self.num_cells, NUM_NOISE)
         return torch.randn(shape, generator=generator, device=generator.device)
 
     def forward(self, condition_ND: Tensor, noise_NTZ: Tensor) -> Tensor:
-        """Return latents [N, L, h, w]."""
+        """Return latents [N, L, h, w] of unit prompts."""
         condition_ND = F.normalize(condition_ND, dim=1) * condition_ND.shape[1] ** 0.5
         x_NTW = self.condition(condition_ND)[:, None] + self.noise(noise_NTZ) + self.position_TW
         cell_NTL: Tensor = self.output(self.norm(self.blocks(x_NTW)))

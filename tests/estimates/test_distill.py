@@ -25,8 +25,7 @@ from dfkd_edge.runs.context import StageContext
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.amortized import load_amortized, refine
 from dfkd_edge.synthesis.decoder import load_decoder
-from dfkd_edge.synthesis.decoders import SynthesisSetup
-from dfkd_edge.synthesis.synthesize import make_candidates
+from dfkd_edge.synthesis.synthesize import make_candidates, synthesis_setup
 
 CLASSES = parse_class_names("dog\nhouse\n", "two")
 
@@ -81,7 +80,7 @@ def test_the_plan_of_synthesis_is_of_the_work_that_synthesis_does(
         sample_s=count_flops(lambda: decoder.sample(condition_1D, generator, 1)),
         text_s=0,
     )
-    setup = SynthesisSetup(prompts, teacher, synthesis, context)
+    setup = synthesis_setup(prompts, teacher, synthesis, context)
     synthesizer = load_amortized(setup)
     with FlopCounterMode(display=False) as counter:
         make_candidates(0, setup, synthesizer)

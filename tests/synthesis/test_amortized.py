@@ -11,10 +11,10 @@ from dfkd_edge.prompts import diversify_prompts
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.surrogates import shard_path
 from dfkd_edge.seeding import stage_generator
-from dfkd_edge.synthesis import synthesize
 from dfkd_edge.synthesis.amortized import offset_conditions, refine
 from dfkd_edge.synthesis.decoder import load_decoder
-from dfkd_edge.synthesis.decoders import STAGE
+from dfkd_edge.synthesis.setup import STAGE
+from dfkd_edge.synthesis.synthesize import synthesize
 
 SMALL = SynthesisConfig(num_images=160, num_sampling_steps=4, num_refinement_steps=1)
 BASE = PromptConfig(method="base")
