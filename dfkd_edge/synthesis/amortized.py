@@ -11,6 +11,8 @@ C = 3 channels, H rows, W columns.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +20,7 @@ from torch import Tensor
 from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.drawings.memory import DrawingMemory, retrieve_drawings
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, Synthesizer
-from dfkd_edge.networks.memory import images_that_fit, parts_of
+from dfkd_edge.networks.memory import images_that_fit, made_in_parts
 from dfkd_edge.networks.teacher import MINI, Teacher
 from dfkd_edge.networks.views import geometric_view
 from dfkd_edge.seeding import stage_generator
@@ -46,58 +48,49 @@ def offset_conditions(target_ND: Tensor, length: float, generator: torch.Generat
     return F.normalize(target_ND + offset_ND.to(target_ND), dim=1)
 
 
-def refine(
-    latent_NLhw: Tensor,
-    batch: SynthesisBatch,
-    teacher: Teacher,
-    decoder: LatentDecoder,
-    config: SynthesisConfig,
-) -> Tensor:
-    """Descend the guidance loss from latents; the whole batch is refined with one gradient."""
-    latent_NLhw = latent_NLhw.clone()
-    for _ in range(config.num_refinement_steps):
-        latent_NLhw.requires_grad_(True)
-        with torch.enable_grad():
-            image_NCHW = decoder.decode(latent_NLhw)
-            view_NCHW = geometric_view(
-                image_NCHW, teacher.image_size_px, batch.generator, min_scale=0.6
-            )
-            embedding_ND = teacher.embed_images(view_NCHW)
-            loss = guidance_loss(embedding_ND, batch.target_ND, batch.label_N, teacher)
-            # times N: the loss is a mean over images, and each image wants its own gradient
-            (gradient,) = torch.autograd.grad(loss * len(latent_NLhw), latent_NLhw)
-        # the root mean square is 1, so the rate is in units of the latents' deviation
-        size_N = gradient.flatten(1).square().mean(1).sqrt()[:, None, None, None]
-        step_NLhw = config.refinement_rate * gradient / size_N.clamp(min=1e-12)
-        latent_NLhw = decoder.clamp(latent_NLhw.detach() - step_NLhw)
-        batch.tell(1 / config.num_refinement_steps)
-    return latent_NLhw
+@dataclass(frozen=True, slots=True)
+class Refiner:
+    """Decodes latents, and refines those whose image the teacher does not recognise."""
 
+    teacher: Teacher
+    decoder: LatentDecoder
+    config: SynthesisConfig
 
-def refine_missed(
-    latent_NLhw: Tensor,
-    batch: SynthesisBatch,
-    teacher: Teacher,
-    decoder: LatentDecoder,
-    config: SynthesisConfig,
-) -> tuple[Tensor, Tensor]:
-    """Decode latents and refine those whose image the teacher does not recognise.
+    def __call__(self, latent_NLhw: Tensor, batch: SynthesisBatch) -> SynthesizedImages:
+        """Return the images, some of them refined."""
+        image_NCHW = self.decoder.decode(latent_NLhw)
+        embedding_ND = self.teacher.embed_images(image_NCHW)
+        batch.tell(DECODING_SHARE)
+        is_missed_N = self.teacher.logits(embedding_ND).argmax(1) != batch.label_N
+        missed_N = is_missed_N.nonzero().squeeze(1)
+        if self.config.num_refinement_steps and len(missed_N):
+            for row_N in missed_N.split(REFINED_TOGETHER):
+                part = batch.of_rows(row_N, (1 - DECODING_SHARE) * len(row_N) / len(missed_N))
+                image_NCHW[row_N] = self.decoder.decode(self.refined(latent_NLhw[row_N], part))
+                embedding_ND[row_N] = self.teacher.embed_images(image_NCHW[row_N])
+        return SynthesizedImages(image_NCHW, embedding_ND)
 
-    Returns:
-        image_NCHW in [0, 1], and the teacher's embedding_ND of it.
-    """
-    image_NCHW = decoder.decode(latent_NLhw)
-    embedding_ND = teacher.embed_images(image_NCHW)
-    batch.tell(DECODING_SHARE)
-    if not config.num_refinement_steps:
-        return image_NCHW, embedding_ND
-    missed_N = (teacher.logits(embedding_ND).argmax(1) != batch.label_N).nonzero().squeeze(1)
-    for row_N in missed_N.split(REFINED_TOGETHER) if len(missed_N) else ():
-        part = batch.of_rows(row_N, (1 - DECODING_SHARE) * len(row_N) / len(missed_N))
-        refined = refine(latent_NLhw[row_N], part, teacher, decoder, config)
-        image_NCHW[row_N] = decoder.decode(refined)
-        embedding_ND[row_N] = teacher.embed_images(image_NCHW[row_N])
-    return image_NCHW, embedding_ND
+    def refined(self, latent_NLhw: Tensor, batch: SynthesisBatch) -> Tensor:
+        """Descend the guidance loss from latents, a random view of each image a step."""
+        teacher, num_steps = self.teacher, self.config.num_refinement_steps
+        latent_NLhw = latent_NLhw.clone()
+        for _ in range(num_steps):
+            latent_NLhw.requires_grad_(True)
+            with torch.enable_grad():
+                image_NCHW = self.decoder.decode(latent_NLhw)
+                view_NCHW = geometric_view(
+                    image_NCHW, teacher.image_size_px, batch.generator, min_scale=0.6
+                )
+                embedding_ND = teacher.embed_images(view_NCHW)
+                loss = guidance_loss(embedding_ND, batch.target_ND, batch.label_N, teacher)
+                # times N: the loss is a mean over images, and each image wants its own gradient
+                (gradient,) = torch.autograd.grad(loss * len(latent_NLhw), latent_NLhw)
+            # a step's root mean square is the rate, in units of the latents' deviation of 1
+            size_N = gradient.flatten(1).square().mean(1).sqrt()[:, None, None, None]
+            step_NLhw = self.config.refinement_rate * gradient / size_N.clamp(min=1e-12)
+            latent_NLhw = self.decoder.clamp(latent_NLhw.detach() - step_NLhw)
+            batch.tell(1 / num_steps)
+        return latent_NLhw
 
 
 class PriorSynthesizer:
@@ -105,7 +98,8 @@ class PriorSynthesizer:
 
     def __init__(self, teacher: Teacher, decoder: Decoder, config: SynthesisConfig) -> None:
         """Use networks that are loaded already."""
-        self.teacher, self.decoder, self.config = teacher, decoder, config
+        self.decoder, self.config = decoder, config
+        self.refine = Refiner(teacher, decoder, config)
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Sample a latent near each prompt, then refine."""
@@ -116,44 +110,35 @@ class PriorSynthesizer:
             batch.generator,
             config.num_sampling_steps,
             config.guidance_scale,
-            batch.with_share(SAMPLING_SHARE).tell,
+            batch.of_rows(slice(None), SAMPLING_SHARE).tell,
         )
-        rest = batch.with_share(1 - SAMPLING_SHARE)
-        return SynthesizedImages(
-            *refine_missed(latent_NLhw, rest, self.teacher, self.decoder, config)
-        )
+        return self.refine(latent_NLhw, batch.of_rows(slice(None), 1 - SAMPLING_SHARE))
 
 
 class NetworkSynthesizer:
     """Runs a network that was trained on the prompts."""
 
-    def __init__(
-        self, network: LatentNetwork, teacher: Teacher, decoder: LatentDecoder,
-        config: SynthesisConfig,
-    ) -> None:  # fmt: skip
+    def __init__(self, network: LatentNetwork, refine: Refiner) -> None:
         """Find how many images fit into memory while they are refined."""
-        self.network, self.teacher, self.decoder, self.config = network, teacher, decoder, config
+        self.network, self.refine = network, refine
+        teacher, decoder = refine.teacher, refine.decoder
 
         def loss_of(num: int) -> Tensor:
             generator = stage_generator(0, "memory", device=teacher.device)
             latent = decoder.start(num, decoder.latent_shape[1], generator).to(teacher.device)
             return teacher.embed_images(decoder.decode(latent.requires_grad_())).sum()
 
-        self.images_together = images_that_fit(loss_of, config.memory_mib, REFINED_TOGETHER)
+        memory_mib = refine.config.memory_mib
+        self.images_together = images_that_fit(loss_of, memory_mib, REFINED_TOGETHER)
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Map each prompt and some noise to a latent, then refine."""
-        images, embeddings = [], []
-        for part in parts_of(batch, self.images_together):
-            noise_NTZ = self.network.draw_noise(len(part.label_N), batch.generator)
-            latent_NLhw = self.network(part.target_ND, noise_NTZ.to(part.target_ND))
-            latent_NLhw = self.decoder.clamp(latent_NLhw)
-            image_NCHW, embedding_ND = refine_missed(
-                latent_NLhw, part, self.teacher, self.decoder, self.config
-            )
-            images.append(image_NCHW)
-            embeddings.append(embedding_ND)
-        return SynthesizedImages(torch.cat(images), torch.cat(embeddings))
+        return made_in_parts(batch, self.images_together, self._make)
+
+    def _make(self, batch: SynthesisBatch) -> SynthesizedImages:
+        noise_NTZ = self.network.draw_noise(len(batch.label_N), batch.generator)
+        latent_NLhw = self.network(batch.target_ND, noise_NTZ.to(batch.target_ND))
+        return self.refine(self.refine.decoder.clamp(latent_NLhw), batch)
 
 
 def uses_embedded_prior(teacher_name: str, config: SynthesisConfig) -> bool:
@@ -174,9 +159,7 @@ def load_amortized(setup: SynthesisSetup) -> Synthesizer:
     """Load the embedded prior, and its memory of drawings; or train a network.
 
     Raises:
-        ConfigError: the decoder cannot make images of that size.
-        ArtifactError: the decoder cannot be read.
-        EnvironmentLackingError: the decoder's weights are not here and cannot be fetched.
+        DfkdEdgeError: as `load_latent_decoder`.
     """
     teacher, config = setup.teacher, setup.config
     if uses_embedded_prior(teacher.name, config):
@@ -188,4 +171,4 @@ def load_amortized(setup: SynthesisSetup) -> Synthesizer:
         side_px = prior.decoder.image_size_px
         return RetrievalSynthesizer(prior, drawings, teacher, config.exemplar_share, side_px)
     decoder = load_latent_decoder(config, teacher)
-    return NetworkSynthesizer(trained_network(decoder, setup), teacher, decoder, config)
+    return NetworkSynthesizer(trained_network(decoder, setup), Refiner(teacher, decoder, config))

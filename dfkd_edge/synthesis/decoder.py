@@ -69,20 +69,22 @@ class LatentDecoder(Protocol):
 class Decoder:
     """Samples latents around points of the teacher's embedding space, and decodes them."""
 
-    def __init__(self, autoencoder: AutoencoderTiny, prior: UNet2DModel, settings: dict[str, Any]):
+    def __init__(
+        self, autoencoder: AutoencoderTiny, prior: UNet2DModel, image_size_px: int, scale: float
+    ) -> None:
         """Freeze both networks.
 
         Args:
             autoencoder: pixels in [0, 1] to latents and back.
             prior: predicts the flow's velocity; its class embedding takes the condition.
-            settings: image_size_px, latent_scale (from decoder.json).
+            image_size_px: side of the images that the prior samples.
+            scale: of the prior's latents, whose deviation is 1, to the autoencoder's.
         """
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.prior = prior.eval().requires_grad_(False)
         self.autoencoder.to(memory_format=torch.channels_last)
         self.prior.to(memory_format=torch.channels_last)
-        self.image_size_px = int(settings["image_size_px"])
-        self.latent_scale = float(settings["latent_scale"])
+        self.image_size_px, self.latent_scale = image_size_px, scale
         config: Any = prior.config
         self.latent_shape: LatentShape = (int(config.in_channels), *(int(config.sample_size),) * 2)
 
@@ -200,7 +202,8 @@ def load_decoder(
         raise ConfigError(
             "decoder is incomplete", where=str(error.filename or folder), hint="install again"
         ) from error
-    decoder = Decoder(autoencoder.to(device), prior.to(device), settings)
+    side_px, scale = int(settings["image_size_px"]), float(settings["latent_scale"])
+    decoder = Decoder(autoencoder.to(device), prior.to(device), side_px, scale)
     if image_size_px:
         decoder.resize(image_size_px)
     return decoder

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
-from dfkd_edge.networks.memory import parts_of
+from dfkd_edge.networks.memory import made_in_parts
 from dfkd_edge.networks.weights import HubWeights
 from dfkd_edge.synthesis.setup import SynthesisSetup
 
@@ -61,13 +61,13 @@ class DiffusionSynthesizer:
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Draw a picture for each prompt."""
-        images, embeddings = [], []
-        for part in parts_of(batch, IMAGES_TOGETHER):
-            image_NCHW = self.draw(part)
-            images.append(image_NCHW)
-            embeddings.append(self.setup.teacher.embed_images(image_NCHW))
-            part.tell(1)
-        return SynthesizedImages(torch.cat(images), torch.cat(embeddings))
+        return made_in_parts(batch, IMAGES_TOGETHER, self._make)
+
+    def _make(self, batch: SynthesisBatch) -> SynthesizedImages:
+        image_NCHW = self.draw(batch)
+        embedding_ND = self.setup.teacher.embed_images(image_NCHW)
+        batch.tell(1)
+        return SynthesizedImages(image_NCHW, embedding_ND)
 
     def texts(self, batch: SynthesisBatch) -> list[str]:
         """Write the text of each prompt."""

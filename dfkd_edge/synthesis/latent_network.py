@@ -1,7 +1,7 @@
 """The network of amortized synthesis: (prompt embedding, noise) -> latent, in one pass.
 
-An MLP-Mixer over the cells of the latent, as in feed-forward VQGAN-CLIP (Cherti,
-mehdidc/feed_forward_vqgan_clip).
+An MLP-Mixer (Tolstikhin et al., NeurIPS 2021) over the cells of the latent, as in feed-forward
+VQGAN-CLIP (Cherti, mehdidc/feed_forward_vqgan_clip).
 
 Shape suffixes: N images, D embedding width, T = h w latent cells, W network width, L latent
 channels, Z noise channels.
@@ -9,8 +9,11 @@ channels, Z noise channels.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
+from timm.models.mlp_mixer import MixerBlock
 from torch import Tensor, nn
 
 from dfkd_edge.synthesis.decoder import LatentDecoder
@@ -18,27 +21,6 @@ from dfkd_edge.synthesis.decoder import LatentDecoder
 WIDTH, DEPTH, NUM_NOISE = 256, 6, 8
 STATISTICS_OF = 64
 """Start latents whose mean and deviation scale the output."""
-
-
-class MixerBlock(nn.Module):
-    """A block of MLP-Mixer: mix cells, then channels (Tolstikhin et al., NeurIPS 2021)."""
-
-    def __init__(self, num_cells: int, width: int) -> None:
-        """Make both perceptrons."""
-        super().__init__()
-        self.cell_norm, self.channel_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.cells = nn.Sequential(
-            nn.Linear(num_cells, width // 2), nn.GELU(), nn.Linear(width // 2, num_cells)
-        )
-        self.channels = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
-        )
-
-    def forward(self, x_NTW: Tensor) -> Tensor:
-        """Mix features [N, T, W]; the shape stays."""
-        x_NTW = x_NTW + self.cells(self.cell_norm(x_NTW).transpose(1, 2)).transpose(1, 2)
-        mixed: Tensor = x_NTW + self.channels(self.channel_norm(x_NTW))
-        return mixed
 
 
 class LatentNetwork(nn.Module):
@@ -60,7 +42,8 @@ class LatentNetwork(nn.Module):
         self.noise = nn.Linear(NUM_NOISE, WIDTH)
         position_TW = torch.randn((self.num_cells, WIDTH), generator=generator)
         self.position_TW = nn.Parameter(position_TW)
-        self.blocks = nn.Sequential(*(MixerBlock(self.num_cells, WIDTH) for _ in range(DEPTH)))
+        block = partial(MixerBlock, WIDTH, self.num_cells, (0.5, 2.0), norm_layer=nn.LayerNorm)
+        self.blocks = nn.Sequential(*(block() for _ in range(DEPTH)))
         self.norm = nn.LayerNorm(WIDTH)
         self.output = nn.Linear(WIDTH, num_channels)
         for module in self.modules():  # torch's own initialisation takes no generator

@@ -62,14 +62,13 @@ class NetworkTraining:
         places = config.training_batch_size // DRAWS
         num_replayed = min(round(places * config.replay_share), places - 1)
         in_turn = places - num_replayed
-        position = torch.arange(step * in_turn, (step + 1) * in_turn)
-        chosen = []
-        for turn in (position // num).unique().tolist():
-            order = torch.randperm(
-                num, generator=stage_generator(self.setup.context.seed, STAGE, "order", turn)
-            )
-            chosen.append(order[position[position // num == turn] % num])
-        drawn = torch.cat(chosen).to(self.label_P.device, non_blocking=True)
+        turn, begin = divmod(step * in_turn, num)
+        orders: list[Tensor] = []
+        while len(orders) * num < begin + in_turn:
+            of_turn = stage_generator(self.setup.context.seed, STAGE, "order", turn + len(orders))
+            orders.append(torch.randperm(num, generator=of_turn))
+        drawn = torch.cat(orders)[begin : begin + in_turn]
+        drawn = drawn.to(self.label_P.device, non_blocking=True)
         if not num_replayed:
             return drawn
         difficulty_P = self.difficulty_P.to(generator.device)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
-from dfkd_edge.networks.memory import images_that_fit, parts_of
+from dfkd_edge.networks.memory import images_that_fit, made_in_parts
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import LatentDecoder
@@ -46,12 +46,11 @@ class PerImageSynthesizer:
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Optimise a latent for each prompt."""
-        images, embeddings = [], []
-        for part in parts_of(batch, self.images_together):
-            image_NCHW = self.decoder.decode(self.optimise(part))
-            images.append(image_NCHW)
-            embeddings.append(self.teacher.embed_images(image_NCHW))
-        return SynthesizedImages(torch.cat(images), torch.cat(embeddings))
+        return made_in_parts(batch, self.images_together, self._make)
+
+    def _make(self, batch: SynthesisBatch) -> SynthesizedImages:
+        image_NCHW = self.decoder.decode(self.optimise(batch))
+        return SynthesizedImages(image_NCHW, self.teacher.embed_images(image_NCHW))
 
     def optimise(self, batch: SynthesisBatch) -> Tensor:
         """Find a latent [N, L, h, w] for each prompt.

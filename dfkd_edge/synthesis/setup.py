@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from dfkd_edge.config.settings import SynthesisConfig
+from dfkd_edge import assets
+from dfkd_edge.config.settings import MINI, SynthesisConfig
+from dfkd_edge.runs.key import content_of
 
 if TYPE_CHECKING:
     from dfkd_edge.artifacts import PromptSet
@@ -20,20 +23,21 @@ if TYPE_CHECKING:
 STAGE = "surrogates"
 
 
-class SynthesizerEntry(Protocol):
-    """All that the program knows of a synthesizer; an entry of the table `SYNTHESIZERS`."""
+class SynthesizerEntry(ABC):
+    """All that the program knows of a synthesizer; as written here, one with a latent decoder."""
 
-    shard_size: int
+    shard_size = 128
     """Candidates a shard, and so what a kill may cost: seconds to minutes of work."""
 
     def content(self, config: SynthesisConfig) -> str:
-        """Hash the local files that the images depend on; empty for names of the hub.
-
-        It is part of the key of the run, which is needed before torch is loaded.
-        """
+        """Hash the local files that the images depend on; empty for a name of the hub."""
+        return content_of(assets.DECODER if config.decoder == MINI else config.decoder)
 
     def weights(self, config: SynthesisConfig) -> Iterable[HubWeights]:
         """List the weights that come from the hub, fetched or not."""
+        from dfkd_edge.synthesis.decoders import decoder_weights
+
+        return decoder_weights(config.decoder)
 
     def require(self, teacher: Teacher, config: SynthesisConfig) -> None:
         """Check that it can be used, before hours are spent on what precedes it.
@@ -41,12 +45,17 @@ class SynthesizerEntry(Protocol):
         Raises:
             DfkdEdgeError: it cannot.
         """
+        from dfkd_edge.synthesis.decoders import load_latent_decoder
 
+        if config.decoder != MINI or config.image_size_px:  # ours is here, and fits its own size
+            load_latent_decoder(config, teacher)
+
+    @abstractmethod
     def load(self, setup: SynthesisSetup) -> Synthesizer:
         """Load, or train, what makes the images.
 
         Raises:
-            DfkdEdgeError: weights are missing, damaged, or cannot make images of that size.
+            DfkdEdgeError: weights are missing or damaged, or cannot make images of that size.
         """
 
 
@@ -60,7 +69,7 @@ class SynthesisSetup:
     context: StageContext
     entry: SynthesizerEntry
     memory: DrawingMemory | None = None
-    """Of drawings, where it was opened already; None lets the synthesizer open it."""
+    """Of drawings, where it is open already."""
 
     @property
     def key(self) -> str:

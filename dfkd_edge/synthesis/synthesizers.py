@@ -1,8 +1,7 @@
-"""The table of synthesizers. A new one is a file with its class, an entry here, and its name in
+"""The table of synthesizers: a new one is a file of its own, an entry here, and its name in
 `SynthesisMethod` of the settings, which lie below and cannot import this.
 
-Each method imports its own file when it is called: the table is read before torch and
-numpy are loaded.
+Methods import the file that they call: the table is read before torch and numpy are loaded.
 """
 
 from __future__ import annotations
@@ -10,45 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from dfkd_edge import assets
-from dfkd_edge.config.settings import MINI, SynthesisConfig, SynthesisMethod
+from dfkd_edge.config.settings import SynthesisConfig, SynthesisMethod
 from dfkd_edge.runs.key import content_of
+from dfkd_edge.synthesis.setup import SynthesisSetup, SynthesizerEntry
 
 if TYPE_CHECKING:
     from dfkd_edge.interfaces import Synthesizer
     from dfkd_edge.networks.teacher import Teacher
     from dfkd_edge.networks.weights import HubWeights
-    from dfkd_edge.synthesis.setup import SynthesisSetup, SynthesizerEntry
 
 
-class _OfDecoder:
-    """What synthesizers share that search latents of a decoder."""
-
-    def content(self, config: SynthesisConfig) -> str:
-        return content_of(assets.DECODER if config.decoder == MINI else config.decoder)
-
-    def weights(self, config: SynthesisConfig) -> Iterable[HubWeights]:
-        from dfkd_edge.synthesis.decoders import decoder_weights
-
-        return decoder_weights(config.decoder)
-
-    def require(self, teacher: Teacher, config: SynthesisConfig) -> None:
-        from dfkd_edge.synthesis.decoders import load_latent_decoder
-
-        if config.decoder != MINI or config.image_size_px:  # ours is here, and fits its own size
-            load_latent_decoder(config, teacher)
-
-
-class _Amortized(_OfDecoder):
-    shard_size = 128
-
+class _Amortized(SynthesizerEntry):
     def load(self, setup: SynthesisSetup) -> Synthesizer:
         from dfkd_edge.synthesis.amortized import load_amortized
 
         return load_amortized(setup)
 
 
-class _PerImage(_OfDecoder):
+class _PerImage(SynthesizerEntry):
     shard_size = 16  # an image takes hundreds of passes through decoder and teacher
 
     def load(self, setup: SynthesisSetup) -> Synthesizer:
@@ -57,9 +35,7 @@ class _PerImage(_OfDecoder):
         return load_per_image(setup)
 
 
-class _Diffusion:
-    shard_size = 128
-
+class _Diffusion(SynthesizerEntry):
     def content(self, config: SynthesisConfig) -> str:
         return content_of(config.pipeline)
 
