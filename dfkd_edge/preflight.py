@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfkd_edge.class_names import ClassNames, read_class_names
+from dfkd_edge.class_names import ClassNames, read_class_names, slug
 from dfkd_edge.config.file import Settings, load_config
 from dfkd_edge.config.settings import RUNS, PipelineConfig
 from dfkd_edge.conversion.calibration_need import shortage_of
