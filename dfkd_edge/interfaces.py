@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -61,7 +61,7 @@ class Runner(Protocol):
 
 
 def tell_nobody(share: float) -> None:
-    """Take a share of work that no bar shows."""
+    """Ignore a share of work that no progress bar shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +77,12 @@ class SynthesisBatch:
     generator: Generator
     """Every random number of these candidates."""
     tell: Callable[[float], None] = tell_nobody
-    """Is told, as the work goes on, what share of it was done since; together at most 1."""
+    """Called as work goes on with the share of it done since the last call; at most 1 in all."""
 
     def of_rows(self, rows: Tensor | slice, share: float) -> SynthesisBatch:
-        """Take some of the prompts, whose work is this share of the batch's.
+        """Take some of the prompts, for what is this share of the batch's work.
 
-        Parts have the batch's generator, so they must be used in order.
+        Parts have the batch's generator, so the order in which they are used matters.
         """
         whole = self.tell
         return SynthesisBatch(
@@ -92,11 +92,6 @@ class SynthesisBatch:
             self.generator,
             lambda of_part: whole(share * of_part),
         )
-
-    def with_share(self, share: float) -> SynthesisBatch:
-        """Take the same prompts for a step that is this share of their work."""
-        whole = self.tell
-        return replace(self, tell=lambda of_step: whole(share * of_step))
 
 
 @dataclass(frozen=True, slots=True)

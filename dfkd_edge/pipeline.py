@@ -29,7 +29,7 @@ from dfkd_edge.networks.teacher import Teacher, load_teacher
 from dfkd_edge.networks.weights import require_weights
 from dfkd_edge.pictures.few_shot import join_pictures
 from dfkd_edge.pictures.labelled import note_strangers
-from dfkd_edge.preflight import DistillPlan, ExportPlan
+from dfkd_edge.preflight import DistillPlan, ExportPlan, needed_weights
 from dfkd_edge.prompts import diversify_prompts, require_styles
 from dfkd_edge.results.distilled import Distilled
 from dfkd_edge.results.kept import keep_check
@@ -41,10 +41,14 @@ from dfkd_edge.runs.log import LoggedReporter, mirrored
 from dfkd_edge.runs.run_dir import RunDir, noting_what_is_kept, open_run, point_latest
 from dfkd_edge.runs.shares import shards_of_job
 from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.synthesis import require_synthesizer
-from dfkd_edge.synthesis import synthesize as synthesize_images
-from dfkd_edge.synthesis.decoders import SynthesisSetup
-from dfkd_edge.synthesis.synthesize import await_shards, make_shards, missing_shards
+from dfkd_edge.synthesis.synthesize import (
+    await_shards,
+    make_shards,
+    missing_shards,
+    synthesis_setup,
+)
+from dfkd_edge.synthesis.synthesize import synthesize as synthesize_images
+from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
 from dfkd_edge.target_profiles.lookup import load_target
 from dfkd_edge.validation.check import check_bundle
 from dfkd_edge.validation.evaluate import evaluate
@@ -144,17 +148,17 @@ def synthesize(plan: DistillPlan, share: WorkShare, reporter: Reporter) -> Synth
             run_dir = stack.enter_context(open_locked())
         context = StageContext(run_dir, reporter, config.seed, config.device)
         prompts = make_prompts(config, teacher, context)
-    setup = SynthesisSetup(prompts, teacher, config.synthesis, context)
+    setup = synthesis_setup(prompts, teacher, config.synthesis, context)
     with noting_what_is_kept(output):
         make_shards(setup, share)
     if is_of_torchrun() and speaks():
-        await_shards(setup, shards_of_job(share, config.synthesis.num_shards), RANKS_WAIT_S)
+        await_shards(setup, shards_of_job(share, setup.num_shards), RANKS_WAIT_S)
     missing, summary = missing_shards(setup), None
     if not missing and speaks():
         with open_locked() as run_dir:
             context = StageContext(run_dir, reporter, config.seed, config.device)
             summary = synthesize_images(prompts, teacher, config.synthesis, context).summary
-    return SynthesizeResult(output, config.synthesis.num_shards, len(missing), summary)
+    return SynthesizeResult(output, setup.num_shards, len(missing), summary)
 
 
 def export(plan: ExportPlan, reporter: Reporter) -> Bundle:
@@ -186,12 +190,12 @@ def open_teacher(config: PipelineConfig, class_names: ClassNames, reporter: Repo
     Raises:
         DfkdEdgeError: something is wrong or not here; nothing was written.
     """
-    require_weights(config)
+    require_weights(needed_weights(config))
     with reporter.stage("loading the teacher", 1) as progress:
         teacher = load_teacher(config.teacher, class_names, config.device)
         progress.advance()
     require_styles(teacher, config.prompts)
-    require_synthesizer(teacher, config.synthesis)
+    SYNTHESIZERS[config.synthesis.method].require(teacher, config.synthesis)
     require_start(config.distillation, teacher.head_KD, teacher.logit_scale)
     return teacher
 

@@ -6,23 +6,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfkd_edge.class_names import ClassNames, read_class_names
+from dfkd_edge.class_names import ClassNames, read_class_names, slug
 from dfkd_edge.config.file import Settings, load_config
 from dfkd_edge.config.settings import RUNS, PipelineConfig
 from dfkd_edge.conversion.calibration_need import shortage_of
 from dfkd_edge.conversion.precision import chosen_precision, refuse_impossible
 from dfkd_edge.errors import ConfigError
-from dfkd_edge.files import require_writable
+from dfkd_edge.files import content_hash, require_writable
 from dfkd_edge.networks.names import require_student, require_teacher
 from dfkd_edge.pictures.labelled import require_folder, require_pictures
 from dfkd_edge.pictures.real import find_real_pictures, pictures_below
-from dfkd_edge.runs.key import run_key, run_name
+from dfkd_edge.runs.key import content_of, student_content, teacher_content, words_content
 from dfkd_edge.runs.lock import WAIT_OR_STOP, refuse_run_in_use
 from dfkd_edge.runs.log import require_tensorboard
 from dfkd_edge.runs.run_dir import find_run, refuse_other_run, require_stages
+from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
 from dfkd_edge.target_profiles.lookup import load_target
 
 if TYPE_CHECKING:
+    from dfkd_edge.networks.weights import HubWeights
     from dfkd_edge.pictures.real import RealPictures
     from dfkd_edge.runtime.bundle_files import Bundle
     from dfkd_edge.target_profiles.profile import TargetProfile
@@ -113,6 +115,41 @@ def plan_synthesize(request: DistillRequest) -> DistillPlan:
         exist_ok=request.exist_ok,
         tensorboard=request.tensorboard,
     )
+
+
+def run_key(config: PipelineConfig, class_names: ClassNames) -> str:
+    """Hash every setting, the local files behind them, and the classes rather than their file.
+
+    Where the evaluation pictures lie is left out: other pictures do not change the student.
+    """
+    synthesis = config.synthesis
+    return content_hash(
+        config.seed,
+        config.device,
+        (config.teacher, teacher_content(config.teacher)),
+        (config.prompts, words_content(config.prompts)),
+        (synthesis, SYNTHESIZERS[synthesis.method].content(synthesis)),
+        (config.few_shot, content_of(config.few_shot.images)),
+        (config.distillation, student_content(config.distillation)),
+        class_names,
+    )
+
+
+def needed_weights(config: PipelineConfig) -> list[HubWeights]:
+    """List the weights that a run takes from the hub, fetched or not."""
+    from dfkd_edge.networks.weights import start_weights, teacher_weights
+
+    synthesis = config.synthesis
+    return [
+        *teacher_weights(config.teacher),
+        *SYNTHESIZERS[synthesis.method].weights(synthesis),
+        *start_weights(config.distillation),
+    ]
+
+
+def run_name(config: PipelineConfig, class_names: ClassNames) -> str:
+    """Name the folder of a run: its list, and the start of the hash of its settings."""
+    return f"{slug(Path(config.classes).stem)}-{run_key(config, class_names)[:8]}"
 
 
 def _refuse_early(config: PipelineConfig, class_names: ClassNames) -> None:

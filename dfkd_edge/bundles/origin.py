@@ -8,8 +8,7 @@ from pathlib import Path
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.bundles.of_run import holds_student_of
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.config.file import load_config
-from dfkd_edge.config.settings import ExportConfig, PipelineConfig, TeacherConfig
+from dfkd_edge.config.settings import ExportConfig, TeacherConfig
 from dfkd_edge.errors import ArtifactError, faults_as_errors
 from dfkd_edge.files import read_json
 from dfkd_edge.runs.run_dir import damaged_files, read_stages, require_stages
@@ -63,8 +62,8 @@ def run_of(bundle: Bundle) -> Path:
     return run
 
 
-def run_with_surrogates(bundle: Bundle) -> tuple[Path, PipelineConfig]:
-    """Find the run that made a bundle, its surrogate images as they were written, and its settings.
+def run_with_surrogates(bundle: Bundle) -> Path:
+    """Find the run that made a bundle, its surrogate images as they were written.
 
     Raises:
         DfkdEdgeError: the run is gone or has another student, or a file of it is damaged.
@@ -75,7 +74,7 @@ def run_with_surrogates(bundle: Bundle) -> tuple[Path, PipelineConfig]:
     damaged = damaged_files(run, {"surrogates": read_stages(run)["surrogates"]})
     if damaged:
         raise ArtifactError("file of the run is missing or damaged", where=str(run / damaged[0]))
-    return run, load_config(run / "config.toml")
+    return run
 
 
 def calibrated_images(bundle: Bundle) -> frozenset[str]:

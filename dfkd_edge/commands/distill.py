@@ -22,6 +22,7 @@ from dfkd_edge.commands.options import (
     RedoRun,
     RunOutput,
     RunSet,
+    Synthesis,
     Text,
     Verbose,
     Workers,
@@ -63,9 +64,7 @@ def distill(
         Text, typer.Option(help="base, mix, random or contrastive (default: contrastive).")
     ] = None,
     num_styles: Annotated[Number, typer.Option(help="Styles of the prompts (default: 16).")] = None,
-    synthesis: Annotated[
-        Text, typer.Option(help="amortized, per-image or diffusion (default: amortized).")
-    ] = None,
+    synthesis: Synthesis = None,
     imgsz: Annotated[Number, typer.Option(help="Side of the student's input in pixels.")] = None,
     steps: Annotated[Number, typer.Option(help="Distillation steps (default: 200).")] = None,
     batch_size: Annotated[Number, typer.Option(help="Views a step (default: 96).")] = None,
@@ -192,7 +191,7 @@ def _finished(plan: DistillPlan) -> Distilled | None:
 def _few_shot_gain(plan: DistillPlan) -> str:
     """Say what `--images` brought, where the run without them lies beside this one."""
     from dfkd_edge.commands.distill_view import few_shot_gain
-    from dfkd_edge.runs.key import run_name
+    from dfkd_edge.preflight import run_name
 
     if not plan.config.few_shot.images:
         return ""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Optional, get_args
 
 import typer
+
+from dfkd_edge.config.settings import SynthesisMethod
 
 Text = Optional[str]  # noqa: UP045  Typer needs the object, not a string
 Number = Optional[int]  # noqa: UP045
@@ -14,6 +16,8 @@ Switch = Optional[bool]  # noqa: UP045
 File = Optional[Path]  # noqa: UP045
 Files = Optional[list[Path]]  # noqa: UP045
 Texts = Optional[list[str]]  # noqa: UP045
+
+_NAMES: tuple[str, ...] = get_args(SynthesisMethod)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
@@ -24,6 +28,10 @@ DryMeasurement = Annotated[
 ]
 Classes = Annotated[
     File, typer.Option("--classes", help="Class list: one name a line.", show_default=False)
+]
+Synthesis = Annotated[
+    Text,
+    typer.Option(help=f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]} (default: {_NAMES[0]})."),
 ]
 RunOutput = Annotated[
     File, typer.Option("--output", "-o", help="Run directory (default: runs/LIST-HASH).")

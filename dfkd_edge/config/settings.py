@@ -22,6 +22,7 @@ MINI = "mini"
 """Name of the embedded teacher, decoder and student."""
 PromptMethod = Literal["base", "mix", "random", "contrastive"]
 SynthesisMethod = Literal["amortized", "per-image", "diffusion"]
+"""Names of the table in synthesis/synthesizers.py, which lies above."""
 StudentInit = Literal["pretrained", "random"]
 
 
@@ -147,20 +148,6 @@ class SynthesisConfig:
             "synthesis.guidance_scale=1 and synthesis.num_sampling_steps=2",
             "synthesis.pipeline",
         )
-
-    @property
-    def shard_size(self) -> int:
-        """Candidates a shard: what a kill may cost, seconds to minutes of work."""
-        return 16 if self.method == "per-image" else 128
-
-    @property
-    def num_shards(self) -> int:
-        """Shards of all candidates."""
-        return -(-self.num_images // self.shard_size)
-
-    def size_of_shard(self, number: int) -> int:
-        """Candidates of a shard; the last one may have fewer."""
-        return min(self.shard_size, self.num_images - number * self.shard_size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

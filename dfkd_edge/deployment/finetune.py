@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from dfkd_edge.artifacts import SurrogateSet
+from dfkd_edge.config.settings import DistillationConfig
 from dfkd_edge.distillation.batches import draw_batch
-from dfkd_edge.distillation.losses import feature_distance, soft_target_loss
-from dfkd_edge.interfaces import Progress
+from dfkd_edge.distillation.step import take_step
 from dfkd_edge.networks.students import Student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.views import random_view
@@ -37,8 +37,8 @@ NUM_STEPS = 60
 """A repair, not a second training: about a minute on two cores (ours)."""
 BATCH_SIZE = 64
 LEARNING_RATE = 1e-4
-TEMPERATURE = 3.0
-FEATURE_WEIGHT = 4.0
+LOSSES = DistillationConfig()
+"""Temperature and weights of the losses, as distillation has them by default."""
 NUM_RANGE_IMAGES = 256
 MAX_VALUES = 1 << 16
 """Values of a tensor that a quantile is taken of."""
@@ -202,7 +202,9 @@ def finetune_quantized(
             image_NCHW = draw_batch(surrogates, rows, step, BATCH_SIZE, context.seed)
             generator = stage_generator(context.seed, STAGE, step)
             view_NCHW = random_view(image_NCHW, size_px, generator).to(context.device)
-            losses.append(_step(student, teacher, view_NCHW, optimiser, progress))
+            made = take_step(student.embed, student, teacher, view_NCHW, optimiser, LOSSES)
+            progress.advance(1, f"agreement with teacher {made.agreement:.2f}")
+            losses.append(made.loss)
             schedule.step()
     tenth = max(1, len(losses) // 10)
     return QatReport(
@@ -212,26 +214,3 @@ def finetune_quantized(
         last_loss=float(np.mean(losses[-tenth:])),
         seconds=time.monotonic() - begun,
     )
-
-
-def _step(
-    student: Student,
-    teacher: Teacher,
-    view_NCHW: Tensor,
-    optimiser: torch.optim.Optimizer,
-    progress: Progress,
-) -> float:
-    with torch.no_grad():
-        teacher_ND = teacher.embed_images(view_NCHW)
-        teacher_NK = teacher.logits(teacher_ND)
-    student_ND = student.embed(view_NCHW)
-    student_NK = student.logits(student_ND)
-    loss = soft_target_loss(student_NK, teacher_NK, TEMPERATURE)
-    loss = loss + FEATURE_WEIGHT * feature_distance(student_ND, teacher_ND)
-    optimiser.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
-    optimiser.step()
-    agreement = (student_NK.argmax(1) == teacher_NK.argmax(1)).float().mean()
-    progress.advance(1, f"agreement with teacher {float(agreement):.2f}")
-    return float(loss.detach())

@@ -1,4 +1,4 @@
-"""Which surrogate images a step learns from: even over images and classes, or harder than that.
+"""Which surrogate images a step learns from.
 
 A batch depends on the seed, the step and, for hard images, on what the student got wrong before.
 
@@ -32,7 +32,7 @@ def draw_rows(
     seed: int,
     balanced_styles: bool = False,
 ) -> Rows:
-    """Draw the images of one step.
+    """Draw the images of one step, rows of the surrogate set, with replacement.
 
     Args:
         surrogates: the images.
@@ -41,37 +41,25 @@ def draw_rows(
         batch_size: images to draw.
         seed: of the run.
         balanced_styles: within a class, its styles are as likely as each other.
-
-    Returns:
-        row_N.
     """
     rng = np.random.default_rng(derived_seed(seed, STAGE, "rows", step))
     by_image_N = rng.choice(row_R, batch_size)
     label_R = surrogates.class_index[row_R]
     wanted_N = rng.choice(np.unique(label_R), batch_size)
     position_N = rng.random(batch_size)
-    if balanced_styles:
-        style_R = surrogates.style_index[row_R]
-        by_class_N = row_R[_of_class_and_style(label_R, style_R, wanted_N, position_N)]
-    else:
-        by_class_N = row_R[_of_class(label_R, wanted_N, position_N)]
+    style_R = surrogates.style_index[row_R] if balanced_styles else np.zeros_like(label_R)
+    by_class_N = row_R[_of_class(label_R, style_R, wanted_N, position_N)]
     chosen_N: Rows = np.where(rng.random(batch_size) < CLASS_SHARE, by_class_N, by_image_N)
     return chosen_N
 
 
-def _of_class(label_R: Rows, wanted_N: Rows, position_N: NDArray[np.float64]) -> Rows:
-    """Index of the image at a relative position in [0, 1) among those of the wanted class."""
-    order_R = np.argsort(label_R, kind="stable")
-    first_N = np.searchsorted(label_R[order_R], wanted_N, "left")
-    last_N = np.searchsorted(label_R[order_R], wanted_N, "right")
-    index_N: Rows = order_R[first_N + (position_N * (last_N - first_N)).astype(np.int64)]
-    return index_N
-
-
-def _of_class_and_style(
+def _of_class(
     label_R: Rows, style_R: Rows, wanted_N: Rows, position_N: NDArray[np.float64]
 ) -> Rows:
-    """As `_of_class`, where each style that a class has takes an equal part of [0, 1)."""
+    """Find images of wanted classes by relative positions in [0, 1).
+
+    Each style that a class has takes an equal part of [0, 1), and each image an equal part of that.
+    """
     order_R = np.lexsort((style_R, label_R))
     pair_R = label_R[order_R] * (style_R.max() + 1) + style_R[order_R]
     pairs, start, size = np.unique(pair_R, return_index=True, return_counts=True)
@@ -86,7 +74,7 @@ def _of_class_and_style(
 
 
 def pixels(surrogates: SurrogateSet, row_N: Rows) -> Tensor:
-    """Read images; returns image_NCHW in [0, 1]."""
+    """Read images as float image_NCHW in [0, 1]."""
     image_NHWC = torch.from_numpy(surrogates.images[row_N])
     return image_NHWC.permute(0, 3, 1, 2).float() / 255
 
@@ -94,32 +82,22 @@ def pixels(surrogates: SurrogateSet, row_N: Rows) -> Tensor:
 def draw_batch(
     surrogates: SurrogateSet, row_R: Rows, step: int, batch_size: int, seed: int
 ) -> Tensor:
-    """Draw the images of one step.
-
-    Returns:
-        image_NCHW in [0, 1].
-    """
+    """Draw the images of one step as image_NCHW in [0, 1]."""
     return pixels(surrogates, draw_rows(surrogates, row_R, step, batch_size, seed))
 
 
 class HardImages:
-    """Remembers on which images student and teacher disagreed most when they were last seen."""
+    """Remembers how far student and teacher were apart on each image when it was last seen."""
 
     def __init__(self, num_images: int, share: float, seed: int) -> None:
-        """Start without memory.
-
-        Args:
-            num_images: of the surrogate set.
-            share: of a batch that is drawn from the hardest; 0 remembers nothing.
-            seed: of the run.
-        """
+        """Draw `share` of each batch from the hardest images; 0 remembers nothing."""
         self.share, self._seed = share, seed
         unseen = {"disagreement": torch.full((num_images,), -1.0)} if share else {}
         self.tensors: dict[str, Tensor] = unseen
-        """What a checkpoint keeps: the last feature distance of each image, -1 where unseen."""
+        """For the checkpoint: the last feature distance of each image, -1 where unseen."""
 
     def replace(self, row_N: Rows, step: int) -> Rows:
-        """Put hard images in the place of the first ones of a batch."""
+        """Put hard images in the place of the first ones of a batch, once some were seen."""
         if not self.share:
             return row_N
         disagreement = self.tensors["disagreement"].numpy()
@@ -133,7 +111,7 @@ class HardImages:
         return np.concatenate([hard, row_N[len(hard) :]])
 
     def remember(self, row_N: Rows, distance_N: Tensor) -> None:
-        """Note how far apart both were on the views of a batch."""
+        """Note the feature distance of the views of a batch."""
         for disagreement in self.tensors.values():
             numbers = disagreement.numpy()
             numbers[row_N] = -1.0  # of several views of one image, the worst counts

@@ -23,15 +23,11 @@ def soft_target_loss(student_NK: Tensor, teacher_NK: Tensor, temperature: float)
     """
     student_log_NK = (student_NK / temperature).log_softmax(1)
     teacher_log_NK = (teacher_NK / temperature).log_softmax(1)
+    # "mean" would divide by the number of classes too
     divergence = F.kl_div(student_log_NK, teacher_log_NK, reduction="batchmean", log_target=True)
     return divergence * temperature**2
 
 
 def feature_distances(student_ND: Tensor, teacher_ND: Tensor) -> Tensor:
-    """1 - cosine of unit embeddings, [N], 0 to 2 each."""
+    """1 - cosine of unit embeddings (CLIP-KD's feature mimicry), [N], 0 to 2."""
     return 1 - (student_ND * teacher_ND).sum(1)
-
-
-def feature_distance(student_ND: Tensor, teacher_ND: Tensor) -> Tensor:
-    """1 - cosine of unit embeddings, mean over images (CLIP-KD's feature mimicry); 0 to 2."""
-    return 1 - (student_ND * teacher_ND).sum(1).mean()

@@ -85,7 +85,7 @@ def _images(bundle: Bundle, data: str, reporter: Reporter) -> tuple[tuple[Domain
             pictures.description
         )
     try:
-        run, _ = run_with_surrogates(bundle)
+        run = run_with_surrogates(bundle)
         num = int(read_json(run / "surrogates" / "surrogates.json")["num_heldout"])
     except (DfkdEdgeError, OSError) as error:
         with faults_as_errors():

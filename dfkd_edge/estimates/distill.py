@@ -23,7 +23,8 @@ from dfkd_edge.interfaces import Reporter
 from dfkd_edge.machine.process import check_device
 from dfkd_edge.networks.students import student_entry
 from dfkd_edge.networks.teacher import load_teacher, open_clip_name
-from dfkd_edge.networks.weights import HubWeights, needed_weights, shapes_of_teacher
+from dfkd_edge.networks.weights import HubWeights, shapes_of_teacher
+from dfkd_edge.preflight import needed_weights
 from dfkd_edge.prompts.contrastive import MAX_CLASSES_PER_STEP
 from dfkd_edge.runtime.counting import duration_text
 from dfkd_edge.synthesis.amortized import uses_embedded_prior

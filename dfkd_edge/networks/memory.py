@@ -1,4 +1,4 @@
-"""Batches that fit: the activations that one more image keeps for the backward pass.
+"""How many images fit into memory while gradients flow.
 
 The answer depends on shapes alone, not on what happens to be free, so a run that is split or
 resumed works in the same batches and makes the same images.
@@ -6,19 +6,19 @@ resumed works in the same batches and makes the same images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from dfkd_edge.interfaces import SynthesisBatch
+from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, Synthesizer
 
 WORKING_FACTOR = 2
-"""Workspaces and gradients need about as much again as what is kept (ours)."""
+"""Workspaces and gradients take about as much again as what is kept for them (ours)."""
 
 
 def kept_bytes(loss_of: Callable[[int], Tensor], num_images: int) -> int:
-    """Bytes that the graph of a loss keeps, shared storage counted once."""
+    """Bytes that the graph of a loss keeps for the backward pass, shared storage counted once."""
     kept: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -33,23 +33,16 @@ def kept_bytes(loss_of: Callable[[int], Tensor], num_images: int) -> int:
 
 
 def images_that_fit(loss_of: Callable[[int], Tensor], memory_mib: int, limit: int) -> int:
-    """Largest batch within a budget.
-
-    Args:
-        loss_of: makes the loss of so many images.
-        memory_mib: the budget.
-        limit: never more than this.
-
-    Returns:
-        1 to `limit`.
-    """
+    """Largest number of images, 1 to `limit`, whose loss fits into `memory_mib`."""
     an_image = max(kept_bytes(loss_of, 2) - kept_bytes(loss_of, 1), 1)  # weights cancel out
     return max(1, min(limit, memory_mib * 2**20 // (WORKING_FACTOR * an_image)))
 
 
-def parts_of(batch: SynthesisBatch, num_together: int) -> Iterator[SynthesisBatch]:
-    """Split a batch; the parts share its generator, so they must be used in order."""
-    num = len(batch.label_N)
-    for start in range(0, num, num_together):
-        size = min(num_together, num - start)
-        yield batch.of_rows(slice(start, start + size), size / num)
+def made_in_parts(batch: SynthesisBatch, together: int, make: Synthesizer) -> SynthesizedImages:
+    """Make the images of a batch, so many at a time."""
+    num, made = len(batch.label_N), []
+    for start in range(0, num, together):
+        size = min(together, num - start)
+        made.append(make(batch.of_rows(slice(start, start + size), size / num)))
+    images, embeddings, _ = zip(*made, strict=True)
+    return SynthesizedImages(torch.cat(images), torch.cat(embeddings))

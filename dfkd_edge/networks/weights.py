@@ -5,7 +5,7 @@ A run that lacks some stops before its first stage, with the commands that fetch
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +16,13 @@ import torch
 from huggingface_hub import constants
 from torch import nn
 
-from dfkd_edge.config.settings import PipelineConfig, SynthesisConfig, TeacherConfig
+from dfkd_edge.config.settings import DistillationConfig, TeacherConfig
 from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.networks.students import student_entry
 from dfkd_edge.networks.teacher import MINI, quiet_open_clip
 
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-KNOWN_DECODERS = {"amused/amused-256/vqvae": 146_244_675}
-"""Parameters of decoders that presets name; counted from their published configuration."""
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
-DECODER_FILES = ("diffusion_pytorch_model.safetensors",)
-PIPELINE_FILES = tuple(f"{part}/{DECODER_FILES[0]}" for part in ("unet", "transformer"))
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
@@ -77,26 +73,6 @@ class HubWeights:
         huggingface_hub.snapshot_download(self.repo, allow_patterns=self.pattern)
 
 
-@dataclass(frozen=True, slots=True)
-class HubPipeline(HubWeights):
-    """A text-to-image pipeline: several models, of which diffusers knows the files."""
-
-    @property
-    def command(self) -> str:
-        """The command that fetches it; half-precision twins of the weights are left out."""
-        return f"hf download {self.repo} --exclude '*fp16*' --cache-dir weights"
-
-    def fetch(self) -> None:
-        """Download what loading will read.
-
-        Raises:
-            OSError: it cannot be reached.
-        """
-        from diffusers import DiffusionPipeline
-
-        DiffusionPipeline.download(self.repo, use_safetensors=True)
-
-
 def shapes_of_teacher(name: str) -> nn.Module:
     """Build an open_clip architecture on the meta device: shapes that take no memory.
 
@@ -115,7 +91,8 @@ def shapes_of_teacher(name: str) -> nn.Module:
     return model
 
 
-def _teacher_weights(config: TeacherConfig) -> Iterator[HubWeights]:
+def teacher_weights(config: TeacherConfig) -> Iterator[HubWeights]:
+    """Give the weights of a teacher, and its tokenizer where that is a file of its own."""
     if config.name.startswith("hf-hub:"):
         repo = config.name.removeprefix("hf-hub:")
         yield HubWeights(f"teacher {repo}", repo, "", OPEN_CLIP_FILES, None, "*")
@@ -136,45 +113,25 @@ def _teacher_weights(config: TeacherConfig) -> Iterator[HubWeights]:
         yield HubWeights(what, tokenizer, "", TOKENIZER_FILES, None, "*token*")
 
 
-def _synthesis_weights(config: SynthesisConfig) -> Iterator[HubWeights]:
-    pipeline, decoder = config.pipeline, config.decoder
-    if config.method == "diffusion":
-        if not Path(pipeline).exists():
-            yield HubPipeline(f"pipeline {pipeline}", pipeline, "", PIPELINE_FILES, None, "*")
-    elif decoder != MINI and not Path(decoder).exists() and decoder.count("/"):
-        owner, name, *folder = decoder.split("/")
-        yield HubWeights(
-            what=f"decoder {decoder}",
-            repo=f"{owner}/{name}",
-            folder="/".join(folder),
-            files=DECODER_FILES,
-            num_parameters=KNOWN_DECODERS.get(decoder),
-            pattern="/".join((*folder, "*")),
-        )
+def start_weights(config: DistillationConfig) -> Iterator[HubWeights]:
+    """Give the weights that a student starts from; ours are in this package."""
+    if config.student == MINI or config.student_init == "random":
+        return
+    name = student_entry(config.student, None).timm_name
+    settings = timm.get_pretrained_cfg(name)
+    if settings is not None and settings.hf_hub_id:
+        what = f"student start {name}"
+        yield HubWeights(what, settings.hf_hub_id, "", TIMM_FILES, None, "*model.*")
 
 
-def needed_weights(config: PipelineConfig) -> list[HubWeights]:
-    """List the weights that a run takes from the hub, fetched or not."""
-    wanted = list(_teacher_weights(config.teacher))
-    wanted += _synthesis_weights(config.synthesis)
-    student = config.distillation.student
-    if student != MINI and config.distillation.student_init == "pretrained":
-        name = student_entry(student, None).timm_name
-        settings = timm.get_pretrained_cfg(name)
-        if settings is not None and settings.hf_hub_id:
-            what = f"student start {name}"
-            wanted.append(HubWeights(what, settings.hf_hub_id, "", TIMM_FILES, None, "*model.*"))
-    return wanted
-
-
-def require_weights(config: PipelineConfig) -> None:
+def require_weights(wanted: Iterable[HubWeights]) -> None:
     """Fetch what is not here yet, before any long work.
 
     Raises:
         EnvironmentLackingError: something cannot be fetched; says how to do it elsewhere.
     """
     lacking = []
-    for weights in needed_weights(config):
+    for weights in wanted:
         if weights.path is None:
             try:
                 weights.fetch()

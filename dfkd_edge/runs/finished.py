@@ -49,13 +49,11 @@ def open_finished_run(path: Path) -> FinishedRun:
             where=str(path / "classes.txt"),
             hint="the same distill command writes them again",
         )
-    surrogates = read_finished_surrogates(path, config, class_names)
+    surrogates = read_finished_surrogates(path, class_names)
     return FinishedRun(path, config, class_names, student, surrogates)
 
 
-def read_finished_surrogates(
-    path: Path, config: PipelineConfig, class_names: ClassNames
-) -> SurrogateSet:
+def read_finished_surrogates(path: Path, class_names: ClassNames) -> SurrogateSet:
     """Read the surrogate images of a finished run.
 
     Raises:
@@ -64,5 +62,4 @@ def read_finished_surrogates(
     """
     require_stages(path, {"surrogates", "student"})
     key = read_stages(path)["surrogates"]["key"]
-    num_shards = config.synthesis.num_shards
-    return read_surrogates(path / "surrogates", num_shards, class_names.names, key)
+    return read_surrogates(path / "surrogates", class_names.names, key)

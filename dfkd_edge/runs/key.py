@@ -10,13 +10,10 @@ import functools
 from pathlib import Path
 
 from dfkd_edge import assets
-from dfkd_edge.class_names import ClassNames, slug
 from dfkd_edge.config.settings import (
     MINI,
     DistillationConfig,
-    PipelineConfig,
     PromptConfig,
-    SynthesisConfig,
     TeacherConfig,
 )
 from dfkd_edge.files import content_hash, file_hash
@@ -58,36 +55,7 @@ def words_content(config: PromptConfig) -> str:
     return content_of(config.style_words) if config.method == "mix" else ""
 
 
-def synthesis_content(config: SynthesisConfig) -> str:
-    """Hash the local files of the decoder, or of the text-to-image pipeline."""
-    if config.method == "diffusion":
-        return content_of(config.pipeline)
-    return content_of(assets.DECODER if config.decoder == MINI else config.decoder)
-
-
 def student_content(config: DistillationConfig) -> str:
     """Hash the start weights, where they are ours."""
     starts_from_ours = config.student == MINI and config.student_init == "pretrained"
     return content_of(assets.START_WEIGHTS) if starts_from_ours else ""
-
-
-def run_name(config: PipelineConfig, class_names: ClassNames) -> str:
-    """Name the folder of a run: its list, and the start of the hash of its settings."""
-    return f"{slug(Path(config.classes).stem)}-{run_key(config, class_names)[:8]}"
-
-
-def run_key(config: PipelineConfig, class_names: ClassNames) -> str:
-    """Hash every setting, the local files behind them, and the classes rather than their file.
-
-    Where the evaluation pictures lie is left out: other pictures do not change the student.
-    """
-    return content_hash(
-        config.seed,
-        config.device,
-        (config.teacher, teacher_content(config.teacher)),
-        (config.prompts, words_content(config.prompts)),
-        (config.synthesis, synthesis_content(config.synthesis)),
-        (config.few_shot, content_of(config.few_shot.images)),
-        (config.distillation, student_content(config.distillation)),
-        class_names,
-    )

@@ -67,9 +67,7 @@ def mean_distance_within_class(
     return float(np.mean(distances)) if distances else 0.0
 
 
-def read_surrogates(
-    folder: Path, num_shards: int, class_names: tuple[str, ...], key: str
-) -> SurrogateSet:
+def read_surrogates(folder: Path, class_names: tuple[str, ...], key: str) -> SurrogateSet:
     """Read the images that `write_selection` kept, shard after shard.
 
     Their content is hashed from the stage key and the selection: a student that learnt from another
@@ -80,7 +78,9 @@ def read_surrogates(
     """
     selection = load_tensors(selection_path(folder))
     keep_M, heldout_N = selection["is_kept"], selection["is_heldout"]
-    shards = [load_tensors(shard_path(folder, number)) for number in range(num_shards)]
+    shards: list[dict[str, NDArray[Any]]] = []
+    while sum(len(shard["class_index"]) for shard in shards) < len(keep_M):
+        shards.append(load_tensors(shard_path(folder, len(shards))))
     borders = np.cumsum([len(shard["class_index"]) for shard in shards])[:-1]
     parts = list(zip(shards, np.split(keep_M, borders), strict=True))
 

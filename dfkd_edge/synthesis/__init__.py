@@ -1,5 +1,4 @@
-"""Synthesis: (prompts, teacher) -> surrogate images."""
+"""Synthesis: (prompts, teacher) -> surrogate images. `synthesizers.py` is the table of ways.
 
-from dfkd_edge.synthesis.synthesize import require_synthesizer, synthesize
-
-__all__ = ["require_synthesizer", "synthesize"]
+Nothing is imported here: the table is read before torch is loaded.
+"""

@@ -2,8 +2,7 @@
 
 A small `UNet2DModel` turns noise into the latent of a picture, conditioned on a point of the
 teacher's embedding space (flow matching, Lipman et al., ICLR 2023); an `AutoencoderTiny` decodes
-the latent to pixels. Both were trained once, on named pictures (examples/embedded_teacher); at run
-time they only sample.
+the latent to pixels. examples/embedded_teacher trained both on named pictures; they are frozen.
 
 Shape suffixes: N images, D = 256 embedding width, L latent channels, h, w latent rows and columns,
 H, W pixel rows and columns.
@@ -30,10 +29,10 @@ from dfkd_edge.networks.mixed_precision import mixed_precision
 SCALE_SUFFIX = "/scale"
 """Marks the scales of weights that are stored as int8."""
 LATENT_LIMIT = 4.0
-"""Guided latents stay within so many deviations of the prior's."""
-
+"""Latents that are optimised stay within so many deviations of the prior's (ours)."""
 
 LatentShape = tuple[int, int, int]
+"""L, h, w."""
 
 
 def latent_shape_of(num_channels: int, cell_px: int, image_size_px: int) -> LatentShape:
@@ -52,7 +51,7 @@ def latent_shape_of(num_channels: int, cell_px: int, image_size_px: int) -> Late
 
 
 class LatentDecoder(Protocol):
-    """Turns latents into pictures; where the latents come from is the synthesizer's affair."""
+    """Turns latents into pictures."""
 
     image_size_px: int
     latent_shape: LatentShape
@@ -61,40 +60,44 @@ class LatentDecoder(Protocol):
         """Draw start latents [N, L, side, side] for an optimisation."""
 
     def clamp(self, latent_NLhw: Tensor) -> Tensor:
-        """Keep latents where the decoder has been trained."""
+        """Keep latents in the range that the decoder was trained on."""
 
     def decode(self, latent_NLhw: Tensor) -> Tensor:
         """Decode latents of any side to RGB images [N, 3, H, W] in [0, 1]; differentiable."""
 
 
 class Decoder:
-    """Samples pictures around points of the teacher's embedding space."""
+    """Samples latents around points of the teacher's embedding space, and decodes them."""
 
-    def __init__(self, autoencoder: AutoencoderTiny, prior: UNet2DModel, settings: dict[str, Any]):
+    def __init__(
+        self, autoencoder: AutoencoderTiny, prior: UNet2DModel, image_size_px: int, scale: float
+    ) -> None:
         """Freeze both networks.
 
         Args:
             autoencoder: pixels in [0, 1] to latents and back.
-            prior: velocity network; its class embedding takes the condition.
-            settings: image_size_px, latent_scale (from decoder.json).
+            prior: predicts the flow's velocity; its class embedding takes the condition.
+            image_size_px: side of the images that the prior samples.
+            scale: of the prior's latents, whose deviation is 1, to the autoencoder's.
         """
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.prior = prior.eval().requires_grad_(False)
         self.autoencoder.to(memory_format=torch.channels_last)
         self.prior.to(memory_format=torch.channels_last)
-        self.image_size_px = int(settings["image_size_px"])
-        self.latent_scale = float(settings["latent_scale"])
+        self.image_size_px, self.latent_scale = image_size_px, scale
         config: Any = prior.config
         self.latent_shape: LatentShape = (int(config.in_channels), *(int(config.sample_size),) * 2)
 
     @property
     def embed_dim(self) -> int:
-        """Width D of the condition."""
+        """Width D of the condition: diffusers' time embedding is four times the first block's."""
         config: Any = self.prior.config
         return int(config.block_out_channels[0]) * 4
 
     def resize(self, image_size_px: int) -> None:
-        """Take latents of another size: the autoencoder is convolutional, the prior is not used.
+        """Take latents of another size, for optimisation alone.
+
+        The autoencoder is convolutional; the prior samples the size that it was trained on.
 
         Raises:
             ConfigError: the side is no multiple of a latent cell's.
@@ -109,15 +112,18 @@ class Decoder:
         return torch.randn(shape, generator=generator, device=generator.device)
 
     def clamp(self, latent_NLhw: Tensor) -> Tensor:
-        """Keep latents where the autoencoder has been."""
+        """Keep latents in the range that the autoencoder was trained on."""
         return latent_NLhw.clamp(-LATENT_LIMIT, LATENT_LIMIT)
 
     def velocity(self, latent_NLhw: Tensor, time_N: Tensor, condition_ND: Tensor) -> Tensor:
-        """Flow velocity at times in [0, 1] (0 = noise); zero rows of the condition mean "any"."""
-        scaled_ND = condition_ND * self.embed_dim**0.5
+        """Flow velocity at times in [0, 1] (0 = noise); a condition of zeros is "any picture"."""
+        scaled_ND = condition_ND * self.embed_dim**0.5  # unit rows to unit deviation
         with mixed_precision(latent_NLhw.device.type):
             velocity: Tensor = self.prior(
-                latent_NLhw, time_N * 1000, class_labels=scaled_ND, return_dict=False
+                latent_NLhw,
+                time_N * 1000,  # diffusers embeds steps of 1,000
+                class_labels=scaled_ND,
+                return_dict=False,
             )[0]
         return velocity.float()
 
@@ -135,9 +141,9 @@ class Decoder:
         Args:
             condition_ND: unit embeddings.
             generator: draws the noise.
-            num_steps: network calls are twice as many, unless guidance_scale is 1.
-            guidance_scale: 1 follows the condition as learnt; more exaggerates it.
-            tell: is told the share of each step when it is done.
+            num_steps: of Euler; each calls the network twice, or once if guidance_scale is 1.
+            guidance_scale: 1 follows the condition as it was learnt; more exaggerates it.
+            tell: called with the share of each step when it is done.
 
         Returns:
             Latents [N, L, h, w].
@@ -159,11 +165,11 @@ class Decoder:
         """Decode latents to RGB images [N, 3, H, W] in [0, 1]; differentiable."""
         with mixed_precision(latent_NLhw.device.type):
             image = self.autoencoder.decode(latent_NLhw * self.latent_scale).sample
-        return F.sigmoid(image.float())
+        return F.sigmoid(image.float())  # the autoencoder was trained to give logits
 
 
 def from_eight_bits(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Undo the storage of weights as int8 with a scale for each row; other tensors stay."""
+    """Restore weights that are stored as int8 with a scale a row; other tensors stay."""
     scales = {name: value for name, value in tensors.items() if name.endswith(SCALE_SUFFIX)}
     plain = {name: value for name, value in tensors.items() if name not in scales}
     for name, scale in scales.items():
@@ -196,7 +202,8 @@ def load_decoder(
         raise ConfigError(
             "decoder is incomplete", where=str(error.filename or folder), hint="install again"
         ) from error
-    decoder = Decoder(autoencoder.to(device), prior.to(device), settings)
+    side_px, scale = int(settings["image_size_px"]), float(settings["latent_scale"])
+    decoder = Decoder(autoencoder.to(device), prior.to(device), side_px, scale)
     if image_size_px:
         decoder.resize(image_size_px)
     return decoder

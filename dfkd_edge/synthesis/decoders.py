@@ -1,17 +1,18 @@
-"""Finds decoders by name."""
+"""Finds decoders of latents by name, and says what they need from the hub."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-from dfkd_edge.artifacts import PromptSet
-from dfkd_edge.config.settings import SynthesisConfig
-from dfkd_edge.drawings.memory import DrawingMemory
-from dfkd_edge.networks.teacher import MINI, Teacher
-from dfkd_edge.runs.context import StageContext
-from dfkd_edge.runs.key import synthesis_content
+from dfkd_edge.config.settings import MINI, SynthesisConfig
+from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.networks.weights import HubWeights
 from dfkd_edge.synthesis.decoder import LatentDecoder, load_decoder
+
+KNOWN_DECODERS = {"amused/amused-256/vqvae": 146_244_675}
+"""Parameters of decoders that presets name; counted from their published configuration."""
+DECODER_FILES = ("diffusion_pytorch_model.safetensors",)
 
 
 def load_latent_decoder(config: SynthesisConfig, teacher: Teacher) -> LatentDecoder:
@@ -31,28 +32,16 @@ def load_latent_decoder(config: SynthesisConfig, teacher: Teacher) -> LatentDeco
     return VqganDecoder(model.to(device), config.image_size_px or teacher.image_size_px)
 
 
-STAGE = "surrogates"
-
-
-@dataclass(frozen=True, slots=True)
-class SynthesisSetup:
-    """The inputs of the stage."""
-
-    prompts: PromptSet
-    teacher: Teacher
-    config: SynthesisConfig
-    context: StageContext
-    memory: DrawingMemory | None = None
-    """Where its drawings were looked at already; None lets who needs them look."""
-
-    @property
-    def key(self) -> str:
-        """Hash of all that the images depend on."""
-        teacher, prompts = self.teacher, self.prompts
-        content = synthesis_content(self.config), prompts.style_labels, prompts.diversity
-        return self.context.stage_key(STAGE, self.config, teacher.key, *content)
-
-    @property
-    def folder(self) -> Path:
-        """Where shards and checkpoints lie."""
-        return self.context.run_dir.stage_dir(STAGE)
+def decoder_weights(name: str) -> Iterator[HubWeights]:
+    """Give the weights of a decoder that `owner/name[/subfolder]` names on the hub."""
+    if name == MINI or Path(name).exists() or not name.count("/"):
+        return
+    owner, repo, *folder = name.split("/")
+    yield HubWeights(
+        what=f"decoder {name}",
+        repo=f"{owner}/{repo}",
+        folder="/".join(folder),
+        files=DECODER_FILES,
+        num_parameters=KNOWN_DECODERS.get(name),
+        pattern="/".join((*folder, "*")),
+    )

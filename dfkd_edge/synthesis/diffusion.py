@@ -1,8 +1,8 @@
 """Synthesis by a text-to-image pipeline of diffusers, such as SD-Turbo.
 
-The pipeline reads the class and the style as text; with `text_noise` the text's token embeddings
-are moved at random, so that one prompt has more pictures than its noise alone gives. The teacher
-takes no part in the making, only in the filter.
+The pipeline reads class and style as text. With `text_noise` the token embeddings of the text move
+at random, so that one prompt has more varied pictures than start noise alone gives. The teacher
+takes part in the filter alone.
 
 Shape suffixes: N images, T tokens, W text width, C = 3 channels, H rows, W columns.
 """
@@ -10,6 +10,8 @@ Shape suffixes: N images, T tokens, W text width, C = 3 channels, H rows, W colu
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,12 @@ from torch import Tensor
 
 from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
-from dfkd_edge.networks.memory import parts_of
-from dfkd_edge.synthesis.decoders import SynthesisSetup
+from dfkd_edge.networks.memory import made_in_parts
+from dfkd_edge.networks.weights import HubWeights
+from dfkd_edge.synthesis.setup import SynthesisSetup
 
 IMAGES_TOGETHER = 8
-"""Images a call of the pipeline; a constant, so that a split run makes the same ones."""
+"""Images a call of the pipeline; a constant, so that a split run makes the same images."""
 STORED_OVER_INPUT = 8 / 7
 """Side of the stored images over the teacher's input: room for random crops (256 for 224 px)."""
 _ENCODED = (
@@ -34,20 +37,23 @@ _ENCODED = (
     "negative_pooled_prompt_embeds",
 )
 """What `encode_prompt` returns, in order; pipelines with one text tower stop after two."""
+PIPELINE_FILES = tuple(
+    f"{part}/diffusion_pytorch_model.safetensors" for part in ("unet", "transformer")
+)
 
 
 def prompt_text(class_name: str, own_prompt: str | None, style: str, num_styles: int) -> str:
     """Say class and style in words; a prompt of the class's own takes the place of its name."""
-    if num_styles == 1:
+    if num_styles == 1:  # prompts.method = base: the style is "a photo of a"
         return own_prompt or f"{style} {class_name}"
     return f"{own_prompt or f'a {class_name}'}, {style} style"
 
 
 class DiffusionSynthesizer:
-    """Asks a pipeline for pictures, a few at a time."""
+    """Draws pictures by a pipeline, a few at a time."""
 
     def __init__(self, pipeline: Any, setup: SynthesisSetup) -> None:
-        """Silence the pipeline's bar and settle the size of the stored images."""
+        """Switch the pipeline's own bar off, and choose the size of the stored images."""
         self.pipeline, self.setup = pipeline, setup
         pipeline.set_progress_bar_config(disable=True)
         wanted_px = round(setup.teacher.image_size_px * STORED_OVER_INPUT)
@@ -55,16 +61,16 @@ class DiffusionSynthesizer:
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Draw a picture for each prompt."""
-        images, embeddings = [], []
-        for part in parts_of(batch, IMAGES_TOGETHER):
-            image_NCHW = self.draw(part)
-            images.append(image_NCHW)
-            embeddings.append(self.setup.teacher.embed_images(image_NCHW))
-            part.tell(1)
-        return SynthesizedImages(torch.cat(images), torch.cat(embeddings))
+        return made_in_parts(batch, IMAGES_TOGETHER, self._make)
+
+    def _make(self, batch: SynthesisBatch) -> SynthesizedImages:
+        image_NCHW = self.draw(batch)
+        embedding_ND = self.setup.teacher.embed_images(image_NCHW)
+        batch.tell(1)
+        return SynthesizedImages(image_NCHW, embedding_ND)
 
     def texts(self, batch: SynthesisBatch) -> list[str]:
-        """Word the prompts."""
+        """Write the text of each prompt."""
         classes, styles = self.setup.teacher.classes, self.setup.prompts.style_labels
         return [
             prompt_text(classes.names[label], classes.prompts[label], styles[style], len(styles))
@@ -83,6 +89,7 @@ class DiffusionSynthesizer:
             **words,
             num_inference_steps=config.num_sampling_steps,
             guidance_scale=config.guidance_scale,
+            # a seed an image, on the CPU: the picture does not depend on its neighbours or device
             generator=[torch.Generator().manual_seed(seed) for seed in seeds.tolist()],
             output_type="pt",
         ).images
@@ -104,6 +111,32 @@ class DiffusionSynthesizer:
         direction_NTW = F.normalize(noise_NTW, dim=2).to(token_NTW)
         length_NT1 = self.setup.config.text_noise * token_NTW.norm(dim=2, keepdim=True)
         return words | {"prompt_embeds": token_NTW + length_NT1 * direction_NTW}
+
+
+@dataclass(frozen=True, slots=True)
+class HubPipeline(HubWeights):
+    """A text-to-image pipeline: several models, of which diffusers knows the files."""
+
+    @property
+    def command(self) -> str:
+        """The command that fetches it; half-precision twins of the weights are left out."""
+        return f"hf download {self.repo} --exclude '*fp16*' --cache-dir weights"
+
+    def fetch(self) -> None:
+        """Download what loading will read.
+
+        Raises:
+            OSError: it cannot be reached.
+        """
+        from diffusers import DiffusionPipeline
+
+        DiffusionPipeline.download(self.repo, use_safetensors=True)
+
+
+def pipeline_weights(name: str) -> Iterator[HubWeights]:
+    """Give the weights of a pipeline that is no folder here."""
+    if not Path(name).exists():
+        yield HubPipeline(f"pipeline {name}", name, "", PIPELINE_FILES, None, "*")
 
 
 def require_pipeline(name: str) -> None:

@@ -13,13 +13,14 @@ from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.views import colour_jitter, geometric_view, uniform
 
 CLASS_ANCHOR_WEIGHT = 1.0
-"""Best in Wei et al., ICLR 2025."""
+"""The best coefficient in Wei et al., ICLR 2025."""
 VIEW_NOISE = 0.1
-"""Largest deviation of the noise on a view (VQGAN-CLIP)."""
+"""Largest deviation of the noise on a view, of pixels in [0, 1] (VQGAN-CLIP)."""
 
 
 def matching_loss(embedding_ND: Tensor, target_ND: Tensor) -> Tensor:
     """Squared geodesic distance 2 arcsin^2(|e - t| / 2) of unit rows, mean over images."""
+    # the derivative of arcsin is infinite at 1, where both are opposite
     chord_N: Tensor = (embedding_ND - target_ND).norm(dim=1).div(2).clamp(max=1 - 1e-6)
     distance_N: Tensor = 2 * chord_N.arcsin().square()
     return distance_N.mean()
@@ -28,7 +29,7 @@ def matching_loss(embedding_ND: Tensor, target_ND: Tensor) -> Tensor:
 def guidance_loss(
     embedding_ND: Tensor, target_ND: Tensor, label_N: Tensor, teacher: Teacher
 ) -> Tensor:
-    """Distance to the prompt plus the class anchor, the cross-entropy of the zero-shot head."""
+    """Distance to the prompt plus the class anchor: cross-entropy under the zero-shot head."""
     anchor = F.cross_entropy(teacher.logits(embedding_ND), label_N)
     return matching_loss(embedding_ND, target_ND) + CLASS_ANCHOR_WEIGHT * anchor
 

@@ -1,8 +1,7 @@
 """The network of amortized synthesis: (prompt embedding, noise) -> latent, in one pass.
 
-An MLP-Mixer over the cells of the latent, as in feed-forward VQGAN-CLIP (Cherti,
-mehdidc/feed_forward_vqgan_clip); the noise differs from cell to cell, so that one prompt has many
-pictures.
+An MLP-Mixer (Tolstikhin et al., NeurIPS 2021) over the cells of the latent, as in feed-forward
+VQGAN-CLIP (Cherti, mehdidc/feed_forward_vqgan_clip).
 
 Shape suffixes: N images, D embedding width, T = h w latent cells, W network width, L latent
 channels, Z noise channels.
@@ -10,48 +9,30 @@ channels, Z noise channels.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
+from timm.models.mlp_mixer import MixerBlock
 from torch import Tensor, nn
 
 from dfkd_edge.synthesis.decoder import LatentDecoder
 
 WIDTH, DEPTH, NUM_NOISE = 256, 6, 8
 STATISTICS_OF = 64
-"""Start latents that tell where a decoder's latents lie."""
-
-
-class MixerBlock(nn.Module):
-    """Mix cells, then channels (Tolstikhin et al., NeurIPS 2021)."""
-
-    def __init__(self, num_cells: int, width: int) -> None:
-        """Make both perceptrons."""
-        super().__init__()
-        self.cell_norm, self.channel_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.cells = nn.Sequential(
-            nn.Linear(num_cells, width // 2), nn.GELU(), nn.Linear(width // 2, num_cells)
-        )
-        self.channels = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
-        )
-
-    def forward(self, x_NTW: Tensor) -> Tensor:
-        """Keep the shape."""
-        x_NTW = x_NTW + self.cells(self.cell_norm(x_NTW).transpose(1, 2)).transpose(1, 2)
-        mixed: Tensor = x_NTW + self.channels(self.channel_norm(x_NTW))
-        return mixed
+"""Start latents whose mean and deviation scale the output."""
 
 
 class LatentNetwork(nn.Module):
-    """Draws latents of a decoder for prompts of one teacher."""
+    """Maps a prompt embedding and noise to a latent of a decoder."""
 
     def __init__(self, embed_dim: int, decoder: LatentDecoder, generator: torch.Generator) -> None:
-        """Build the network around the decoder's latents.
+        """Draw every weight from the generator.
 
         Args:
             embed_dim: D of the teacher.
-            decoder: gives the latent's shape, its usual mean and its spread.
-            generator: draws every weight.
+            decoder: its start latents give shape, mean and deviation of the output.
+            generator: on the CPU.
         """
         super().__init__()
         self.latent_shape = decoder.latent_shape
@@ -61,10 +42,11 @@ class LatentNetwork(nn.Module):
         self.noise = nn.Linear(NUM_NOISE, WIDTH)
         position_TW = torch.randn((self.num_cells, WIDTH), generator=generator)
         self.position_TW = nn.Parameter(position_TW)
-        self.blocks = nn.Sequential(*(MixerBlock(self.num_cells, WIDTH) for _ in range(DEPTH)))
+        block = partial(MixerBlock, WIDTH, self.num_cells, (0.5, 2.0), norm_layer=nn.LayerNorm)
+        self.blocks = nn.Sequential(*(block() for _ in range(DEPTH)))
         self.norm = nn.LayerNorm(WIDTH)
         self.output = nn.Linear(WIDTH, num_channels)
-        for module in self.modules():
+        for module in self.modules():  # torch's own initialisation takes no generator
             if isinstance(module, nn.Linear):
                 std = module.in_features**-0.5
                 nn.init.trunc_normal_(module.weight, std=std, generator=generator)
@@ -74,12 +56,12 @@ class LatentNetwork(nn.Module):
         self.register_buffer("spread_L", start.std((0, 2, 3)))
 
     def draw_noise(self, num: int, generator: torch.Generator) -> Tensor:
-        """Draw the noise of so many images, [N, T, Z]."""
+        """Draw the noise of `num` images, [N, T, Z]; cells differ, so that a prompt has many."""
         shape = (num, self.num_cells, NUM_NOISE)
         return torch.randn(shape, generator=generator, device=generator.device)
 
     def forward(self, condition_ND: Tensor, noise_NTZ: Tensor) -> Tensor:
-        """Return latents [N, L, h, w]."""
+        """Return latents [N, L, h, w] of unit prompts."""
         condition_ND = F.normalize(condition_ND, dim=1) * condition_ND.shape[1] ** 0.5
         x_NTW = self.condition(condition_ND)[:, None] + self.noise(noise_NTZ) + self.position_TW
         cell_NTL: Tensor = self.output(self.norm(self.blocks(x_NTW)))

@@ -1,9 +1,10 @@
 """Trains the network of amortized synthesis on nothing but the prompts.
 
-The loss is that of feed-forward VQGAN-CLIP (Cherti, mehdidc/feed_forward_vqgan_clip): random views
-of the decoded picture near the prompt, less the mean distance between pictures of one prompt, plus
-the latent's square and total variation; the class anchor comes on top (Wei et al., ICLR 2025).
-A step depends on the seed and its number alone, so that a stopped training goes on bit for bit.
+The loss is that of feed-forward VQGAN-CLIP (Cherti, mehdidc/feed_forward_vqgan_clip): the distance
+of random views of the decoded picture to the prompt, less the mean distance between pictures of one
+prompt, plus the latent's square and total variation; and the class anchor (Wei et al., ICLR 2025).
+A step depends on the seed, its number and what a checkpoint keeps, so that a training that was
+stopped goes on bit for bit.
 
 Shape suffixes: N = P M images, P prompts, M draws of each, V views, D embedding width, C = 3
 channels, H rows, W columns.
@@ -20,15 +21,15 @@ from torch import Tensor
 from dfkd_edge.runs.checkpoint import load_checkpoint, save_checkpoint
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import LatentDecoder
-from dfkd_edge.synthesis.decoders import STAGE, SynthesisSetup
 from dfkd_edge.synthesis.guidance import augmented_views, guidance_loss, total_variation
 from dfkd_edge.synthesis.latent_network import LatentNetwork
+from dfkd_edge.synthesis.setup import STAGE, SynthesisSetup
 
 DRAWS = 4
-"""Pictures of each prompt in a step: diversity needs pairs."""
+"""Pictures of each prompt in a step: their mean distance needs pairs."""
 CHECKPOINT_INTERVAL_S = 10.0
 MEMORY_OF_DIFFICULTY = 0.9
-"""How much of a prompt's earlier loss its difficulty keeps at each visit."""
+"""Weight of the past in the moving average of a prompt's difficulty."""
 
 
 def mean_distance_of_draws(embedding_VPMD: Tensor) -> Tensor:
@@ -39,48 +40,49 @@ def mean_distance_of_draws(embedding_VPMD: Tensor) -> Tensor:
 
 
 class NetworkTraining:
-    """One training: which prompts a step takes, and what it minimises."""
+    """The state of one training: its network, and how hard each prompt has been."""
 
     def __init__(
         self, network: LatentNetwork, decoder: LatentDecoder, setup: SynthesisSetup
     ) -> None:
-        """Put the prompts beside the network."""
+        """Put the prompts on the teacher's device; prompts that were not seen yet are hardest."""
         self.network, self.decoder, self.setup = network, decoder, setup
         device = setup.teacher.device
         self.target_PD = torch.from_numpy(setup.prompts.embeddings).to(device)
         self.label_P = torch.from_numpy(setup.prompts.class_index).to(device)
-        network.register_buffer("difficulty_P", torch.ones(len(self.target_PD), device=device))
+        self.difficulty_P = torch.ones(len(self.target_PD), device=device)
+        """1 - probability of the class, averaged over draws, views and visits; a checkpoint's."""
 
     def draw_prompts(self, step: int, generator: torch.Generator) -> Tensor:
-        """Take the prompts in turn, and replay hard ones for `replay_share` of the places.
+        """Take the prompts in turn, and hard ones again for `replay_share` of the places.
 
-        A pass over all prompts has an order of its own, the same for each step of it.
+        Each pass over all prompts has a random order that the seed and its number decide.
         """
         config, num = self.setup.config, len(self.target_PD)
         places = config.training_batch_size // DRAWS
         num_replayed = min(round(places * config.replay_share), places - 1)
         in_turn = places - num_replayed
-        position = torch.arange(step * in_turn, (step + 1) * in_turn)
-        chosen = []
-        for turn in (position // num).unique().tolist():
-            order = torch.randperm(
-                num, generator=stage_generator(self.setup.context.seed, STAGE, "order", turn)
-            )
-            chosen.append(order[position[position // num == turn] % num])
-        drawn = torch.cat(chosen).to(self.label_P.device, non_blocking=True)
+        turn, begin = divmod(step * in_turn, num)
+        orders: list[Tensor] = []
+        while len(orders) * num < begin + in_turn:
+            of_turn = stage_generator(self.setup.context.seed, STAGE, "order", turn + len(orders))
+            orders.append(torch.randperm(num, generator=of_turn))
+        drawn = torch.cat(orders)[begin : begin + in_turn]
+        drawn = drawn.to(self.label_P.device, non_blocking=True)
         if not num_replayed:
             return drawn
-        difficulty_P = self.network.get_buffer("difficulty_P").to(generator.device)
+        difficulty_P = self.difficulty_P.to(generator.device)
         hard = torch.multinomial(difficulty_P, num_replayed, replacement=True, generator=generator)
         return torch.cat((drawn, hard.to(drawn.device)))
 
     def loss(self, prompt_P: Tensor, generator: torch.Generator) -> Tensor:
-        """Make DRAWS pictures of each prompt and weigh them; notes how hard the prompts were."""
+        """Return the loss of DRAWS pictures of each prompt, and note how hard the prompts were."""
         config, teacher = self.setup.config, self.setup.teacher
         prompt_N = prompt_P.repeat_interleave(DRAWS)
         target_ND, label_N = self.target_PD[prompt_N], self.label_P[prompt_N]
         noise_NTZ = self.network.draw_noise(len(prompt_N), generator).to(target_ND)
         latent_NLhw = self.network(target_ND, noise_NTZ)
+        # clamped for the decoder, as if it were not for the gradient, which would vanish outside
         inside = latent_NLhw + (self.decoder.clamp(latent_NLhw) - latent_NLhw).detach()
         image_NCHW = self.decoder.decode(inside)
         num_views = config.num_views
@@ -100,19 +102,19 @@ class NetworkTraining:
         return total
 
     def _note_difficulty(self, prompt_P: Tensor, embedding_ND: Tensor, label_N: Tensor) -> None:
-        """Difficulty: how unsure the teacher is of the class, on average over draws and views."""
+        """Update the difficulty of prompts; the embeddings are of DRAWS pictures in every view."""
         probability = self.setup.teacher.logits(embedding_ND).softmax(1)
         asked = probability.gather(1, label_N.repeat(self.setup.config.num_views)[:, None])
         now_P = 1 - asked.view(-1, len(prompt_P), DRAWS).mean((0, 2))
-        difficulty_P = self.network.get_buffer("difficulty_P")
-        kept = MEMORY_OF_DIFFICULTY * difficulty_P[prompt_P]
-        difficulty_P[prompt_P] = (kept + (1 - MEMORY_OF_DIFFICULTY) * now_P).clamp(min=1e-3)
+        kept = MEMORY_OF_DIFFICULTY * self.difficulty_P[prompt_P]
+        now_P = kept + (1 - MEMORY_OF_DIFFICULTY) * now_P
+        self.difficulty_P[prompt_P] = now_P.clamp(min=1e-3)  # none is out of the draw for good
 
 
 def trained_network(decoder: LatentDecoder, setup: SynthesisSetup) -> LatentNetwork:
-    """Train the network, go on with its training, or read it when it is done.
+    """Train the network, go on with its training, or read it when it is trained.
 
-    Processes that share a run wait for the first one to train it.
+    Processes that share a run wait at a lock while the first one trains it.
     """
     generator = stage_generator(setup.context.seed, STAGE, "network")
     network = LatentNetwork(setup.teacher.embed_dim, decoder, generator)
@@ -126,9 +128,9 @@ def trained_network(decoder: LatentDecoder, setup: SynthesisSetup) -> LatentNetw
 def _train(training: NetworkTraining) -> None:
     setup, network = training.setup, training.network
     context, num_steps = setup.context, setup.config.num_training_steps
-    path = setup.folder / "network.safetensors"
+    path, state = setup.folder / "network.safetensors", {"difficulty": training.difficulty_P}
     adam = torch.optim.Adam(network.parameters(), lr=setup.config.training_rate)
-    start = load_checkpoint(path, setup.key, network, adam)
+    start = load_checkpoint(path, setup.key, network, adam, state)
     if start == num_steps:
         return
     with context.reporter.stage("training the synthesizer", num_steps, start) as progress:
@@ -145,7 +147,7 @@ def _train(training: NetworkTraining) -> None:
             progress.advance()
             is_last = step + 1 == num_steps
             if is_last or time.monotonic() - saved > CHECKPOINT_INTERVAL_S:
-                save_checkpoint(path, setup.key, step + 1, network, adam)
+                save_checkpoint(path, setup.key, step + 1, network, adam, state)
                 context.run_dir.append_metrics(
                     f"{STAGE}/network", step + 1, {"loss": float(loss.detach())}
                 )

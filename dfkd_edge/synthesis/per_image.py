@@ -1,8 +1,8 @@
-"""Per-image synthesis: VQGAN-CLIP, the optimisation that the literature uses; the reference.
+"""Per-image synthesis: VQGAN-CLIP, the optimisation that the literature uses, as a reference.
 
-Every image is its own latent, moved by Adam until random views of the decoded picture lie near the
-prompt in the teacher's space (Crowson et al., VQGAN-CLIP, 2022) and its class is recognised (class
-anchor; Wei et al., ICLR 2025). Hundreds of passes through decoder and teacher for each image.
+Every image is a latent of its own. Adam moves it until random views of the decoded picture lie near
+the prompt in the teacher's space (Crowson et al., VQGAN-CLIP, 2022) and the teacher recognises the
+class (class anchor; Wei et al., ICLR 2025): hundreds of passes through decoder and teacher.
 
 Shape suffixes: N images, D embedding width, L latent channels, h, w latent rows and columns,
 C = 3 channels, H rows, W columns.
@@ -16,19 +16,22 @@ from torch import Tensor
 
 from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
-from dfkd_edge.networks.memory import images_that_fit, parts_of
+from dfkd_edge.networks.memory import images_that_fit, made_in_parts
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import LatentDecoder
-from dfkd_edge.synthesis.decoders import SynthesisSetup, load_latent_decoder
+from dfkd_edge.synthesis.decoders import load_latent_decoder
 from dfkd_edge.synthesis.guidance import augmented_views, guidance_loss, total_variation
+from dfkd_edge.synthesis.setup import SynthesisSetup
 
 
 class PerImageSynthesizer:
     """Optimises latents, as many at a time as fit into memory."""
 
-    def __init__(self, teacher: Teacher, decoder: LatentDecoder, config: SynthesisConfig) -> None:
-        """Find the batch size."""
+    def __init__(
+        self, teacher: Teacher, decoder: LatentDecoder, config: SynthesisConfig, limit: int
+    ) -> None:
+        """Find how many images are optimised together, at most `limit`."""
         self.teacher, self.decoder, self.config = teacher, decoder, config
 
         def loss_of(num: int) -> Tensor:
@@ -39,26 +42,28 @@ class PerImageSynthesizer:
             batch = SynthesisBatch(target_ND, label_N, label_N, generator)
             return self.loss(latent.to(teacher.device).requires_grad_(), batch, 0)
 
-        self.images_together = images_that_fit(loss_of, config.memory_mib, config.shard_size)
+        self.images_together = images_that_fit(loss_of, config.memory_mib, limit)
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Optimise a latent for each prompt."""
-        images, embeddings = [], []
-        for part in parts_of(batch, self.images_together):
-            image_NCHW = self.decoder.decode(self.optimise(part))
-            images.append(image_NCHW)
-            embeddings.append(self.teacher.embed_images(image_NCHW))
-        return SynthesizedImages(torch.cat(images), torch.cat(embeddings))
+        return made_in_parts(batch, self.images_together, self._make)
+
+    def _make(self, batch: SynthesisBatch) -> SynthesizedImages:
+        image_NCHW = self.decoder.decode(self.optimise(batch))
+        return SynthesizedImages(image_NCHW, self.teacher.embed_images(image_NCHW))
 
     def optimise(self, batch: SynthesisBatch) -> Tensor:
-        """Find a latent [N, L, h, w] for each prompt."""
+        """Find a latent [N, L, h, w] for each prompt.
+
+        With `low_resolution_share` the first steps are at half the side, a quarter of the pixels.
+        """
         config, side = self.config, self.decoder.latent_shape[1]
         num_low = round(config.num_optimisation_steps * config.low_resolution_share)
         start_side = max(side // 2, 1) if num_low else side
         latent_NLhw = self.decoder.start(len(batch.target_ND), start_side, batch.generator)
         latent_NLhw, adam = self._prepared(latent_NLhw)
         for step in range(config.num_optimisation_steps):
-            if step == num_low and num_low:
+            if step == num_low and num_low:  # Adam starts anew: its moments are of the small latent
                 larger = F.interpolate(latent_NLhw.detach(), size=(side, side), mode="bilinear")
                 latent_NLhw, adam = self._prepared(larger)
             with torch.enable_grad():
@@ -74,7 +79,10 @@ class PerImageSynthesizer:
         return latent_NLhw, torch.optim.Adam([latent_NLhw], lr=self.config.optimisation_rate)
 
     def loss(self, latent_NLhw: Tensor, batch: SynthesisBatch, step: int) -> Tensor:
-        """Guidance over views, total variation and decaying L2, summed over images."""
+        """Guidance over views, total variation and L2 of the latent, summed over images.
+
+        A sum, so that the gradient of an image does not depend on how many are optimised together.
+        """
         config, teacher = self.config, self.teacher
         image_NCHW = self.decoder.decode(latent_NLhw)
         view_NCHW = augmented_views(
@@ -87,11 +95,11 @@ class PerImageSynthesizer:
             teacher,
         )
         loss = loss + config.total_variation_weight * total_variation(image_NCHW)
-        l2_weight = config.latent_l2_weight / (2 * step + 1) / 2
+        l2_weight = config.latent_l2_weight / (2 * step + 1) / 2  # decays as in VQGAN-CLIP
         return len(latent_NLhw) * (loss + l2_weight * latent_NLhw.square().mean())
 
 
 def load_per_image(setup: SynthesisSetup) -> PerImageSynthesizer:
     """Load the decoder and find the batch size."""
-    teacher, config = setup.teacher, setup.config
-    return PerImageSynthesizer(teacher, load_latent_decoder(config, teacher), config)
+    decoder = load_latent_decoder(setup.config, setup.teacher)
+    return PerImageSynthesizer(setup.teacher, decoder, setup.config, setup.entry.shard_size)

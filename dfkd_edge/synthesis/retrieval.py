@@ -1,7 +1,8 @@
-"""Images from drawings: placed on backgrounds, they take the place of some of the prior's images.
+"""Images of drawings on plain backgrounds, in the place of some of the prior's images.
 
 The prior is small and has learnt the looks of few things; a drawing keeps what it would blur.
-Retrieval for synthesis: Blattmann et al., NeurIPS 2022; drawings used as they are: ours.
+Retrieval for synthesis: Blattmann et al., NeurIPS 2022, where it conditions the generator; that
+the drawings are the images is ours.
 
 Shape suffixes: N images, M drawings, K classes, D embedding width, P side of a drawing in pixels,
 C = 4 channels (RGBA), H rows, W columns.
@@ -18,15 +19,17 @@ from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.views import uniform
 
 ENOUGH_DRAWINGS = 8
-"""With fewer, proportionally fewer images come from them, or the student would learn those few."""
+"""A class with fewer has proportionally fewer images of them: the student would learn them by
+heart."""
 MIN_SIZE, MAX_ANGLE = 0.6, 0.26
-"""Smallest side of a placed drawing, relative to the picture's; largest turn, in radians."""
+"""Smallest side of a placed drawing, relative to the picture's; largest turn, in radians (15
+degrees)."""
+WHITE_SHARE, INKED_SHARE = 0.45, 0.6
+"""Shares of the backgrounds that are white, and of the symbols that get a colour, not black."""
 
 
 def placed(rgba_NCPP: Tensor, side_px: int, generator: torch.Generator) -> Tensor:
-    """Shrink, turn and flip each drawing and move it about, transparent around it.
-
-    No two pictures of a drawing are alike, so that held-out ones differ from those trained on.
+    """Shrink, turn, flip and shift each drawing at random, with transparency around it.
 
     Args:
         rgba_NCPP: float in [0, 1], not premultiplied.
@@ -47,6 +50,7 @@ def placed(rgba_NCPP: Tensor, side_px: int, generator: torch.Generator) -> Tenso
     affine_N23 = torch.stack((row_x_N3, row_y_N3), 1).to(rgba_NCPP)
     grid = F.affine_grid(affine_N23, [num, 4, side_px, side_px], align_corners=False)
     alpha = rgba_NCPP[:, 3:]
+    # premultiplied while it is resampled: transparent pixels have a colour that must not bleed in
     premultiplied = torch.cat((rgba_NCPP[:, :3] * alpha, alpha), 1)
     moved = F.grid_sample(premultiplied, grid, mode="bilinear", align_corners=False)
     colour, alpha = moved[:, :3], moved[:, 3:]
@@ -54,7 +58,9 @@ def placed(rgba_NCPP: Tensor, side_px: int, generator: torch.Generator) -> Tenso
 
 
 def on_background(rgba_NCPP: Tensor, generator: torch.Generator) -> Tensor:
-    """Lay drawings on white, plain or graded backgrounds; recolour one-colour symbols.
+    """Lay drawings on white or vertically graded backgrounds, and give plain symbols a colour.
+
+    A symbol in one colour, often black on nothing, would else be the same picture every time.
 
     Args:
         rgba_NCPP: float in [0, 1], not premultiplied.
@@ -68,25 +74,25 @@ def on_background(rgba_NCPP: Tensor, generator: torch.Generator) -> Tensor:
     top, bottom = (uniform((num, 3, 1, 1), 0.2, 1, generator).to(colour) for _ in range(2))
     ramp = torch.linspace(0, 1, side).to(colour)[None, None, :, None]
     graded = (top + (bottom - top) * ramp).expand(-1, -1, -1, side)
-    white = uniform((num, 1, 1, 1), 0, 1, generator).to(colour) < 0.45
+    white = uniform((num, 1, 1, 1), 0, 1, generator).to(colour) < WHITE_SHARE
     background = torch.where(white, torch.ones_like(graded), graded)
     flat = (colour.amax((1, 2, 3), keepdim=True) < 0.05) | (
         (colour * alpha).flatten(1).std(1)[:, None, None, None] < 0.01
     )
     ink = uniform((num, 3, 1, 1), 0.0, 0.55, generator).to(colour)
-    ink = ink * (uniform((num, 1, 1, 1), 0, 1, generator).to(colour) < 0.6)
+    ink = ink * (uniform((num, 1, 1, 1), 0, 1, generator).to(colour) < INKED_SHARE)
     colour = torch.where(flat, ink.expand_as(colour), colour)
     return colour * alpha + background * (1 - alpha)
 
 
 class RetrievalSynthesizer:
-    """Takes images from drawings: a share, and those in which the teacher misses the class."""
+    """Makes a share of the images of drawings, and those in which the teacher misses the class."""
 
     def __init__(
         self, inner: Synthesizer, drawings: tuple[Tensor, ...], teacher: Teacher, share: float,
         image_size_px: int,
     ) -> None:  # fmt: skip
-        """Keep what a batch needs.
+        """Find how many images of each class may be of drawings.
 
         Args:
             inner: makes the other images, of side image_size_px.
@@ -101,7 +107,7 @@ class RetrievalSynthesizer:
         self.enough_K = (count_K / ENOUGH_DRAWINGS).clamp(max=1)
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
-        """Make a share from drawings, the rest by the inner synthesizer, and redraw its misses."""
+        """Draw a share, make the rest by the inner synthesizer, and draw its misses anew."""
         device, num, side = self.teacher.device, len(batch.label_N), self.image_size_px
         made = SynthesizedImages(
             torch.empty((num, 3, side, side), device=device),
@@ -116,28 +122,24 @@ class RetrievalSynthesizer:
                     if whole is not None and of_rows is not None:
                         whole[rows_N] = of_rows
 
-        is_drawn_N = self._lucky(batch, self.share)
-        fill(is_drawn_N, self._draw, 0)
-        fill(~is_drawn_N, self.inner, 1)  # beside it drawings cost next to nothing
+        is_drawn_N = self._chosen(batch, self.share)
+        fill(is_drawn_N, self._draw, 0)  # work 0: next to the prior drawings cost nothing
+        fill(~is_drawn_N, self.inner, 1)
         is_missed_N = self.teacher.logits(made.embedding_ND).argmax(1) != batch.label_N
-        fill(~is_drawn_N & is_missed_N & self._lucky(batch, 1), self._draw, 0)
+        fill(~is_drawn_N & is_missed_N & self._chosen(batch, 1), self._draw, 0)
         return made
 
-    def _lucky(self, batch: SynthesisBatch, share: float) -> Tensor:
-        """Draw a share of the rows, a smaller one of classes with few drawings."""
+    def _chosen(self, batch: SynthesisBatch, share: float) -> Tensor:
+        """Choose a share of the rows at random, a smaller one of classes with few drawings."""
         luck_N = uniform((len(batch.label_N),), 0, 1, batch.generator)
         return luck_N < share * self.enough_K.to(luck_N)[batch.label_N]
 
     def _draw(self, batch: SynthesisBatch) -> SynthesizedImages:
+        """Make an image of a random drawing of each class."""
         luck_N = uniform((len(batch.label_N),), 0, 1, batch.generator).tolist()
-        labels = batch.label_N.tolist()
-        numbers = [
-            int(luck * len(self.drawings[label]))
-            for label, luck in zip(labels, luck_N, strict=True)
-        ]
-        chosen = [
-            self.drawings[label][number] for label, number in zip(labels, numbers, strict=True)
-        ]
+        of_class = [self.drawings[label] for label in batch.label_N.tolist()]
+        numbers = [int(luck * len(many)) for many, luck in zip(of_class, luck_N, strict=True)]
+        chosen = [many[number] for many, number in zip(of_class, numbers, strict=True)]
         rgba_NCPP = torch.stack(chosen).to(self.teacher.device).float() / 255
         rgba_NCHW = placed(rgba_NCPP, self.image_size_px, batch.generator)
         image_NCHW = on_background(rgba_NCHW, batch.generator)

@@ -1,7 +1,4 @@
-"""The surrogate store: shards of candidates on disk, and the filter that picks the SurrogateSet.
-
-A shard is the unit of work: it is written whole, and its content depends on the seed and its number
-alone, so a run that was stopped goes on with the next shard.
+"""Which candidates become surrogate images, which of these are held out, and the contact sheet.
 
 Shape suffixes: M candidates, N images kept, H rows, W columns, C = 3 channels, D embedding width,
 K classes.
@@ -28,7 +25,7 @@ MIN_SHARE_KEPT = 0.25
 """At least this share of each class's candidates is kept, the likeliest first: a class that the
 teacher hardly recognises still has pictures (ours)."""
 SHEET_LINE_PX = 17
-"""Distance of the lines of text beside a row of the contact sheet."""
+"""Height of a line of text beside a row of the contact sheet."""
 SEVERAL_DRAWINGS = 8
 """A class with fewer drawings trains on all of them (ours)."""
 
@@ -48,13 +45,13 @@ def kept_candidates(
 
 
 def write_selection(folder: Path, num_shards: int, heldout_share: float, key: str) -> Path:
-    """Filter the candidates of all shards, set the held-out images apart, and write both down.
+    """Filter the candidates of all shards, choose the held-out images, and write both down.
 
-    It is decided once for a stage key: what a student learnt from is held out neither by another
-    version nor when another file of the stage is made again.
+    A file of the same stage key stays as it is: images that a student learnt from must not become
+    held-out ones when another file of the stage is made again.
 
     Returns:
-        the file: `is_kept` [M] and `is_heldout` [N].
+        the file with `is_kept` [M] and `is_heldout` [N].
 
     Raises:
         ArtifactError: a shard is missing or damaged.
@@ -78,11 +75,12 @@ def write_selection(folder: Path, num_shards: int, heldout_share: float, key: st
 def held_out(
     label_N: NDArray[np.int64], drawing_N: NDArray[np.int64], share: float
 ) -> NDArray[np.bool_]:
-    """Set a share of each class apart; classes too small for that give theirs together.
+    """Hold a share of the images of each class out.
 
-    A drawing is set apart with all images of it, and only where a class has several to learn from;
-    a class with few gives other images in their place, at most half of these.
-    Long lists leave a few images a class, and an evaluation needs some of them.
+    A drawing is held out with all its images, for a student that saw it elsewhere would flatter the
+    evaluation; and only where the class has SEVERAL_DRAWINGS. A class with fewer gives other images
+    in their place, at most half of these. Classes that are too small for the share are pooled: a
+    long list has few images a class, and an evaluation needs some of them.
 
     Returns:
         [N], True for at least one image.
@@ -111,8 +109,8 @@ def held_out(
 
 
 def row_text(entry: ClassCount) -> tuple[str, ...]:
-    """Say what stands beside the images of a class: name, recognised candidates, number kept."""
-    name = entry.name.encode("latin-1", "replace").decode("latin-1")
+    """Write the lines beside the images of a class: name, recognised candidates, number kept."""
+    name = entry.name.encode("latin-1", "replace").decode("latin-1")  # all that PIL's font has
     drawn = f", {entry.num_drawn} drawn" if entry.num_drawn else ""
     return (
         name[:18],

@@ -1,7 +1,7 @@
 """The synthesis stage: prompts -> shards of candidates -> the filtered SurrogateSet.
 
-Which synthesizer makes the images is looked up by name; labels, styles, the teacher's judgement,
-shards and the contact sheet are the same for all.
+Synthesizers make images and nothing else: labels, styles, the teacher's judgement, shards and the
+contact sheet are here, the same for all.
 
 Shape suffixes: N images, K classes, S styles, D embedding width, C = 3 channels, H rows, W columns.
 """
@@ -22,42 +22,26 @@ from dfkd_edge.drawings.drawn_class import DrawnClass, drawings_note, drawn_clas
 from dfkd_edge.drawings.memory import DrawingMemory
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.interfaces import Progress, SynthesisBatch, Synthesizer, WorkShare, tell_nobody
-from dfkd_edge.networks.teacher import MINI, Teacher
+from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.results.kept import stand_ins_text
 from dfkd_edge.runs.context import StageContext
-from dfkd_edge.runs.surrogates import (
-    has_shard,
-    read_surrogates,
-    shard_path,
-    write_shard,
-)
+from dfkd_edge.runs.surrogates import has_shard, read_surrogates, shard_path, write_shard
 from dfkd_edge.runtime.counting import counted, duration_text
 from dfkd_edge.seeding import stage_generator
-from dfkd_edge.synthesis.amortized import load_amortized, uses_drawings
-from dfkd_edge.synthesis.decoders import STAGE, SynthesisSetup, load_latent_decoder
-from dfkd_edge.synthesis.diffusion import load_diffusion, require_pipeline
-from dfkd_edge.synthesis.per_image import load_per_image
+from dfkd_edge.synthesis.amortized import uses_drawings
 from dfkd_edge.synthesis.selection import write_contact_sheet, write_selection
+from dfkd_edge.synthesis.setup import STAGE, SynthesisSetup
+from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
 
-SYNTHESIZERS: dict[str, Callable[[SynthesisSetup], Synthesizer]] = {
-    "amortized": load_amortized,
-    "per-image": load_per_image,
-    "diffusion": load_diffusion,
-}
 POLL_S = 0.5
-"""How often the run directory is asked for the shards of other processes."""
+"""How often the run directory is searched for shards of other processes."""
 
 
-def require_synthesizer(teacher: Teacher, config: SynthesisConfig) -> None:
-    """Check that the decoder or pipeline can be used, before hours are spent on what precedes it.
-
-    Raises:
-        DfkdEdgeError: it cannot.
-    """
-    if config.method == "diffusion":
-        require_pipeline(config.pipeline)
-    elif config.decoder != MINI or config.image_size_px:
-        load_latent_decoder(config, teacher)
+def synthesis_setup(
+    prompts: PromptSet, teacher: Teacher, config: SynthesisConfig, context: StageContext
+) -> SynthesisSetup:
+    """Join the inputs of the stage with the entry of its synthesizer."""
+    return SynthesisSetup(prompts, teacher, config, context, SYNTHESIZERS[config.method])
 
 
 @torch.no_grad()
@@ -67,28 +51,28 @@ def make_candidates(
     synthesizer: Synthesizer,
     tell: Callable[[float], None] = tell_nobody,
 ) -> dict[str, np.ndarray]:
-    """Make the candidates of one shard; classes take turns, styles are drawn or do too.
+    """Make the candidates of one shard. Classes take turns; styles are drawn, or take turns too.
 
     Args:
-        number: of the shard.
+        number: of the shard; with the seed it decides all that is drawn.
         setup: of the stage.
         synthesizer: makes the images.
-        tell: is told, as the work goes on, what share of it was done since.
+        tell: called as the work goes on with the share of it that was done since the last call.
 
     Returns:
         images uint8 [N, H, W, C], class_index, style_index, drawing_index [N], embeddings [N, D],
-        probability [N] (the asked class's under the zero-shot head), is_recognised [N].
+        probability [N] of the asked class under the zero-shot head, is_recognised [N].
     """
     prompts, teacher, config = setup.prompts, setup.teacher, setup.config
     device = teacher.device
     generator = stage_generator(setup.context.seed, STAGE, number, device=device)
-    first, size = number * config.shard_size, config.size_of_shard(number)
+    first, size = number * setup.entry.shard_size, setup.size_of_shard(number)
     num_classes, num_styles = len(prompts.class_names), len(prompts.style_labels)
     label_N = (torch.arange(size, device=device) + first) % num_classes
     style_N = torch.randint(0, num_styles, (size,), generator=generator, device=device)
     if config.balanced_styles:
         turn_N = (torch.arange(size, device=device) + first) // num_classes
-        style_N = (turn_N + label_N) % num_styles  # an image of every style before any comes twice
+        style_N = (turn_N + label_N) % num_styles  # a class has every style before one comes twice
     table_KSD = torch.from_numpy(prompts.embeddings).to(device).view(num_classes, num_styles, -1)
     target_ND = table_KSD[label_N, style_N]
     made = synthesizer(SynthesisBatch(target_ND, label_N, style_N, generator, tell))
@@ -111,10 +95,10 @@ def synthesize(
     prompts: PromptSet, teacher: Teacher, config: SynthesisConfig, context: StageContext
 ) -> SurrogateSet:
     """Make the surrogate images, or read them when they are already there."""
-    setup = SynthesisSetup(prompts, teacher, config, context)
-    folder, key, num_shards = setup.folder, setup.key, config.num_shards
+    setup = synthesis_setup(prompts, teacher, config, context)
+    folder, key = setup.folder, setup.key
     if context.run_dir.is_complete(STAGE, key):
-        surrogates = read_surrogates(folder, num_shards, prompts.class_names, key)
+        surrogates = read_surrogates(folder, prompts.class_names, key)
         return replace(surrogates, summary=SurrogateSummary.load(folder))
     drawn: list[DrawnClass] = []
     if uses_drawings(teacher.name, config):
@@ -125,15 +109,15 @@ def synthesize(
     if note:
         context.reporter.note(f"  {note}")
     make_shards(setup, WorkShare())
-    selection = write_selection(folder, num_shards, config.heldout_share, key)
-    surrogates = read_surrogates(folder, num_shards, prompts.class_names, key)
+    selection = write_selection(folder, setup.num_shards, config.heldout_share, key)
+    surrogates = read_surrogates(folder, prompts.class_names, key)
     if drawn:
         pairs = zip(surrogates.summary.classes, drawn, strict=True)
         classes = tuple(replace(entry, **each.to_json()) for entry, each in pairs)
         surrogates = replace(surrogates, summary=replace(surrogates.summary, classes=classes))
     sheet = write_contact_sheet(folder, surrogates)
     files = [selection, surrogates.summary.save(folder), sheet]
-    files += sorted(folder.glob("shard-*.safetensors"))[:num_shards]
+    files += [shard_path(folder, number) for number in range(setup.num_shards)]
     context.run_dir.complete(STAGE, key, files)
     told = stand_ins_text(surrogates.summary)
     context.reporter.note(
@@ -146,19 +130,14 @@ def synthesize(
 def missing_shards(setup: SynthesisSetup) -> list[int]:
     """Numbers of the shards that are not there, whole and of this stage key."""
     folder, key = setup.folder, setup.key
-    return [n for n in range(setup.config.num_shards) if not has_shard(folder, n, key)]
+    return [n for n in range(setup.num_shards) if not has_shard(folder, n, key)]
 
 
 def await_shards(setup: SynthesisSetup, numbers: Sequence[int], patience_s: float) -> None:
     """Wait until shards that other processes make are in the run directory.
 
-    Args:
-        setup: of the stage.
-        numbers: of the shards.
-        patience_s: how long no new one may come.
-
     Raises:
-        ArtifactError: no new one has come for that long.
+        ArtifactError: no new one has come for `patience_s`.
     """
     missing = set(numbers).intersection(missing_shards(setup))
     if not missing:
@@ -183,15 +162,15 @@ def await_shards(setup: SynthesisSetup, numbers: Sequence[int], patience_s: floa
 
 
 class ShardProgress:
-    """Moves the bar within a shard, by whole images, as shares of its work are done."""
+    """Turns shares of a shard's work into whole images for the bar."""
 
     def __init__(self, progress: Progress, size: int, note: str) -> None:
-        """Start a shard of so many images; `note` stays beside the bar until it is done."""
+        """Start a shard of `size` images; `note` stays beside the bar until it is done."""
         self._progress, self._size, self._note = progress, size, note
         self._share, self._shown = 0.0, 0
 
     def tell(self, share: float) -> None:
-        """Take a share of the work; the last image waits for `finish`."""
+        """Add a share of the work; the last image is shown by `finish`, once it is on disk."""
         self._share += share
         num = min(math.floor(self._share * self._size), self._size - 1)
         if num > self._shown:
@@ -199,23 +178,23 @@ class ShardProgress:
             self._shown = num
 
     def finish(self, note: str) -> None:
-        """Move to the end of the shard, which is on disk."""
+        """Move the bar to the end of the shard."""
         self._progress.advance(self._size - self._shown, note)
 
 
 def make_shards(setup: SynthesisSetup, share: WorkShare) -> None:
-    """Make the missing shards of a share of the work."""
-    config, context, folder, key = setup.config, setup.context, setup.folder, setup.key
-    ours = range(share.index, config.num_shards, share.count)
+    """Make those shards of this process that are not there."""
+    context, folder, key = setup.context, setup.folder, setup.key
+    ours = range(share.index, setup.num_shards, share.count)
     wanted = [n for n in missing_shards(setup) if n in ours]
     if not wanted:
         return
-    synthesizer = SYNTHESIZERS[config.method](setup)
-    total, left = (sum(map(config.size_of_shard, numbers)) for numbers in (ours, wanted))
+    synthesizer = setup.entry.load(setup)
+    total, left = (sum(map(setup.size_of_shard, numbers)) for numbers in (ours, wanted))
     with context.reporter.stage("synthesizing images", total, total - left) as progress:
         recognised, made, note = 0, 0, ""
         for number in wanted:
-            within = ShardProgress(progress, config.size_of_shard(number), note)
+            within = ShardProgress(progress, setup.size_of_shard(number), note)
             candidates = make_candidates(number, setup, synthesizer, within.tell)
             write_shard(folder, number, key, candidates)
             size = len(candidates["images"])

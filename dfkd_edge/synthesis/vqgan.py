@@ -1,8 +1,8 @@
 """VQGAN decoders: diffusers' `VQModel`, and taming-transformers checkpoints mapped onto it.
 
-The latent holds continuous vectors; decoding replaces each by its nearest codebook entry and lets
-the gradient pass (VQGAN-CLIP). A taming checkpoint names the same layers otherwise, and every size
-of the network follows from the shapes of its tensors.
+Latents are continuous; decoding takes the nearest codebook entry of each vector and lets the
+gradient pass as if it had not (VQGAN-CLIP). A taming checkpoint has other names for the same
+layers, and the sizes of the network follow from the shapes of its tensors.
 
 Shape suffixes: N images, L latent channels, h, w latent rows and columns, E codebook entries.
 """
@@ -42,17 +42,17 @@ _RENAMED = (
     (r"(attentions\.\d+)\.([qkv])\.", r"\1.to_\2."),
     (r"(attentions\.\d+)\.proj_out\.", r"\1.to_out.0."),
 )
-"""taming-transformers' names and diffusers', in this order."""
+"""Patterns of taming-transformers' names -> diffusers' names, applied in this order."""
 
 
 class VqganDecoder:
-    """A VQ autoencoder whose latent can be optimised."""
+    """A VQ autoencoder as a decoder of latents; its encoder is not used."""
 
     def __init__(self, model: VQModel, image_size_px: int) -> None:
         """Freeze the model.
 
         Args:
-            model: the autoencoder; its encoder is not used.
+            model: the autoencoder.
             image_size_px: side of the images; a multiple of a latent cell's.
 
         Raises:
@@ -64,7 +64,7 @@ class VqganDecoder:
         self._codebook_EL: Tensor = codebook.weight.detach()
         self._low = self._codebook_EL.amin(0)[:, None, None]
         self._high = self._codebook_EL.amax(0)[:, None, None]
-        cell_px = 2 ** (len(config.block_out_channels) - 1)
+        cell_px = 2 ** (len(config.block_out_channels) - 1)  # every level but the last halves
         self.image_size_px = image_size_px
         self.latent_shape: LatentShape = latent_shape_of(
             self._codebook_EL.shape[1], cell_px, image_size_px
@@ -86,7 +86,7 @@ class VqganDecoder:
         """Decode to RGB images [N, 3, H, W] in [0, 1]; clipped pixels keep their gradient."""
         with mixed_precision(latent_NLhw.device.type):
             image_NCHW = self.model.decode(latent_NLhw).sample
-        image_NCHW = image_NCHW.float() / 2 + 0.5
+        image_NCHW = image_NCHW.float() / 2 + 0.5  # from [-1, 1]
         clipped: Tensor = image_NCHW + (image_NCHW.clamp(0, 1) - image_NCHW).detach()
         return clipped
 
@@ -120,7 +120,7 @@ def load_vq_model(name: str) -> VQModel:
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a taming checkpoint; nothing in it is executed.
+    """Read the tensors of a taming checkpoint; pickled code in it is refused, not run.
 
     Raises:
         ArtifactError: the file is damaged, or holds more than tensors.
@@ -174,7 +174,7 @@ def from_taming(state: Mapping[str, Tensor]) -> VQModel:
 
 
 def taming_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Read the sizes of a VQGAN off its tensors."""
+    """Infer the sizes of a VQGAN from its tensors; returns the arguments of `VQModel`."""
 
     def count(pattern: str) -> int:
         found = [int(m[1]) for key in state if (m := re.match(pattern, key))]

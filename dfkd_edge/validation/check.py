@@ -88,7 +88,7 @@ def _evaluation(
     if data:
         return evaluation_set(data, names, sides_px, None, context)
     try:
-        surrogates = read_finished_surrogates(*run_with_surrogates(bundle), classes)
+        surrogates = read_finished_surrogates(run_with_surrogates(bundle), classes)
     except (DfkdEdgeError, OSError) as error:
         context.reporter.note(
             f"  images of the run that made the bundle are not here ({error}): "

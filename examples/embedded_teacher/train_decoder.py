@@ -307,7 +307,7 @@ def contact_sheet(work: Path, names: list[str], path: Path, per_name: int = 8) -
     autoencoder.load_state_dict(load_file(work / "autoencoder.safetensors"))
     prior.load_state_dict(load_file(work / "prior.safetensors"))
     scale = json.loads((work / "latent_scale.json").read_text(encoding="utf-8"))
-    decoder = Decoder(autoencoder, prior, {"image_size_px": SIDE_PX, "latent_scale": scale})
+    decoder = Decoder(autoencoder, prior, SIDE_PX, scale)
     text_KD = project(sentence_embeddings(names), dict(np.load(work / "space.npz")))
     condition_ND = torch.from_numpy(text_KD).float().repeat_interleave(per_name, 0)
     generator = torch.Generator().manual_seed(0)

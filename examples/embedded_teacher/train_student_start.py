@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from train_decoder import checkpoint, resume, set_rate
 from train_image_tower import CLIP_MEAN, CLIP_STD, normalised, packed_tower
 
-from dfkd_edge.distillation.losses import feature_distance, soft_target_loss
+from dfkd_edge.distillation.losses import feature_distances, soft_target_loss
 from dfkd_edge.machine.process import keep_freed_memory
 from dfkd_edge.networks.mixed_precision import mixed_precision
 from dfkd_edge.networks.students import INPUT_MEAN, INPUT_STD, MINI, STUDENTS, Student
@@ -120,7 +120,7 @@ def main() -> None:
         image, teacher_ND = views.draw(step, args.batch, student.image_size_px)
         with mixed_precision("cpu"):
             student_ND = student.embed(image)
-        feature = feature_distance(student_ND, teacher_ND)
+        feature = feature_distances(student_ND, teacher_ND).mean()
         soft = soft_target_loss(
             BANK_SCALE * student_ND @ bank_VD.T, BANK_SCALE * teacher_ND @ bank_VD.T, 1.0
         )

@@ -34,7 +34,7 @@ from dfkd_edge.results.ladder import STUDENT
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.seeding import derived_seed
-from dfkd_edge.synthesis import synthesize
+from dfkd_edge.synthesis.synthesize import synthesize
 from dfkd_edge.validation.evaluation_images import labelled_pictures
 from dfkd_edge.validation.ladder import Rung, climb
 

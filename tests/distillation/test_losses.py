@@ -3,14 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dfkd_edge.distillation.losses import feature_distance, soft_target_loss
+from dfkd_edge.distillation.losses import feature_distances, soft_target_loss
 
 
-def test_losses_vanish_when_both_agree() -> None:
+def test_losses_vanish_when_both_agree_and_opposite_features_are_at_two() -> None:
     logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
     unit = torch.nn.functional.normalize(logits, dim=1)
     assert float(soft_target_loss(logits, logits, 3.0)) == pytest.approx(0, abs=1e-6)
-    assert float(feature_distance(unit, unit)) == pytest.approx(0, abs=1e-6)
+    assert feature_distances(unit, unit).tolist() == pytest.approx([0] * 4, abs=1e-6)
+    assert feature_distances(unit, -unit).tolist() == pytest.approx([2] * 4)
 
 
 def test_soft_target_loss_is_the_mean_kl_of_an_image_times_temperature_squared() -> None:
@@ -20,8 +21,3 @@ def test_soft_target_loss_is_the_mean_kl_of_an_image_times_temperature_squared()
     assert float(soft_target_loss(student, teacher, 2.0)) == pytest.approx(expected, rel=1e-5)
     twice = torch.cat((student, student)), torch.cat((teacher, teacher))
     assert float(soft_target_loss(*twice, 2.0)) == pytest.approx(expected, rel=1e-5)
-
-
-def test_feature_distance_is_two_for_opposite_features() -> None:
-    unit = torch.tensor([[1.0, 0.0]])
-    assert float(feature_distance(unit, -unit)) == pytest.approx(2)

@@ -23,10 +23,9 @@ from dfkd_edge.networks.weights import shapes_of_teacher
 from dfkd_edge.prompts import diversify_prompts
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.seeding import stage_generator
-from dfkd_edge.synthesis.amortized import load_amortized, refine
+from dfkd_edge.synthesis.amortized import Refiner, load_amortized
 from dfkd_edge.synthesis.decoder import load_decoder
-from dfkd_edge.synthesis.decoders import SynthesisSetup
-from dfkd_edge.synthesis.synthesize import make_candidates
+from dfkd_edge.synthesis.synthesize import make_candidates, synthesis_setup
 
 CLASSES = parse_class_names("dog\nhouse\n", "two")
 
@@ -81,7 +80,7 @@ def test_the_plan_of_synthesis_is_of_the_work_that_synthesis_does(
         sample_s=count_flops(lambda: decoder.sample(condition_1D, generator, 1)),
         text_s=0,
     )
-    setup = SynthesisSetup(prompts, teacher, synthesis, context)
+    setup = synthesis_setup(prompts, teacher, synthesis, context)
     synthesizer = load_amortized(setup)
     with FlopCounterMode(display=False) as counter:
         make_candidates(0, setup, synthesizer)
@@ -91,10 +90,11 @@ def test_the_plan_of_synthesis_is_of_the_work_that_synthesis_does(
 
 def test_a_guided_step_costs_two_passes(teacher: Teacher) -> None:
     decoder, label_N = load_decoder(), torch.arange(2)
+    refine = Refiner(teacher, decoder, SynthesisConfig(num_refinement_steps=1))
     latent_NLhw = torch.zeros(2, *decoder.latent_shape)
     batch = SynthesisBatch(teacher.head_KD[label_N], label_N, label_N, stage_generator(0, "x"))
     with FlopCounterMode(display=False) as counter:
-        refine(latent_NLhw, batch, teacher, decoder, SynthesisConfig(num_refinement_steps=1))
+        refine.refined(latent_NLhw, batch)
     seen = count_flops(lambda: teacher.embed_images(decoder.decode(latent_NLhw)))
     assert counter.get_total_flops() / seen == pytest.approx(GUIDED, rel=0.02)
 

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from dfkd_edge.cli import app
 from dfkd_edge.config.file import load_config, settings_of
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
-from dfkd_edge.networks.weights import needed_weights, require_weights
+from dfkd_edge.networks.weights import require_weights
+from dfkd_edge.preflight import needed_weights
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +33,6 @@ def put(cache: Path, repo: str, name: str) -> None:
 
 
 def test_the_embedded_run_needs_nothing() -> None:
-    require_weights(load_config(None))
     assert needed_weights(load_config(None)) == []
 
 
@@ -76,7 +76,7 @@ def test_a_text_to_image_pipeline_is_a_weight_and_its_run_needs_no_decoder() -> 
         None, settings_of([*overrides, "synthesis.decoder=amused/amused-256/vqvae"])
     )
     with pytest.raises(EnvironmentLackingError, match=r"hf download stabilityai/sd-turbo"):
-        require_weights(config)
+        require_weights(needed_weights(config))
     assert [weights.what for weights in needed_weights(config)] == ["pipeline stabilityai/sd-turbo"]
     with pytest.raises(ConfigError, match=r"synthesis\.pipeline"):
         load_config(None, settings_of(overrides[:1]))

@@ -15,12 +15,12 @@ from dfkd_edge.class_names import read_class_names
 from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import FewShotConfig, PipelineConfig
 from dfkd_edge.files import atomic_write
+from dfkd_edge.preflight import run_name
 from dfkd_edge.report.blocks import Missing
 from dfkd_edge.report.commands import exporting, exporting_again
 from dfkd_edge.report.making import STYLE_NOTE, class_warnings, conversion_section
 from dfkd_edge.report.sources import ExportRecord, read_bundle_source, read_sources
 from dfkd_edge.results.ladder import Ladder
-from dfkd_edge.runs.key import run_name
 from dfkd_edge.runs.surrogates import selection_path
 from dfkd_edge.runtime.bundle_files import Bundle
 from tests.fixtures.typed import class_count, surrogate_summary

@@ -8,7 +8,8 @@ import pytest
 from dfkd_edge import assets
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.file import load_config, settings_of
-from dfkd_edge.runs.key import content_of, run_key
+from dfkd_edge.preflight import run_key
+from dfkd_edge.runs.key import content_of
 
 USES_OF_A_FILE = {
     "teacher folder": ("teacher.name={folder}",),

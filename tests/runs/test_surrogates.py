@@ -20,7 +20,6 @@ from dfkd_edge.runs.surrogates import (
     shard_path,
     write_shard,
 )
-from dfkd_edge.synthesis.decoders import SynthesisSetup
 from dfkd_edge.synthesis.selection import (
     SHEET_LINE_PX,
     held_out,
@@ -29,6 +28,7 @@ from dfkd_edge.synthesis.selection import (
     write_contact_sheet,
     write_selection,
 )
+from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.synthesize import missing_shards
 
 
@@ -64,7 +64,7 @@ def test_shards_come_back_filtered_with_held_out_images_of_every_class(tmp_path:
     for number in range(2):
         write_shard(tmp_path, number, "key", _candidates(number))
     write_selection(tmp_path, 2, 0.2, "key")
-    surrogates = read_surrogates(tmp_path, 2, ("a", "b"), "key")
+    surrogates = read_surrogates(tmp_path, ("a", "b"), "key")
     assert len(surrogates) == 40 + 10
     assert set(surrogates.class_index[surrogates.is_heldout]) == {0, 1}
     told = "10 of them stand-ins, which the teacher takes for another class"
@@ -94,16 +94,16 @@ def test_a_shard_counts_only_for_its_key_and_when_whole(tmp_path: Path) -> None:
 def test_what_is_held_out_was_decided_once_and_is_read(tmp_path: Path) -> None:
     write_shard(tmp_path, 0, "key", _candidates(0))
     selection = load_tensors(write_selection(tmp_path, 1, 0.2, "key"))
-    first = read_surrogates(tmp_path, 1, ("a", "b"), "key")
+    first = read_surrogates(tmp_path, ("a", "b"), "key")
     selection["is_heldout"] = ~selection["is_heldout"]  # as another version might have decided
     save_tensors(selection_path(tmp_path), selection, {"key": "key"})
     write_selection(tmp_path, 1, 0.2, "key")  # the stage is closed again: another file was lost
-    surrogates = read_surrogates(tmp_path, 1, ("a", "b"), "key")
+    surrogates = read_surrogates(tmp_path, ("a", "b"), "key")
     assert surrogates.is_heldout.tolist() == selection["is_heldout"].tolist()
     assert surrogates.summary.num_heldout == selection["is_heldout"].sum()
     assert surrogates.summary.content != first.summary.content  # another student's images
     write_selection(tmp_path, 1, 0.2, "another key")
-    again = read_surrogates(tmp_path, 1, ("a", "b"), "key")
+    again = read_surrogates(tmp_path, ("a", "b"), "key")
     assert again.is_heldout.tolist() == first.is_heldout.tolist()
 
 

@@ -11,10 +11,10 @@ from dfkd_edge.prompts import diversify_prompts
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.surrogates import shard_path
 from dfkd_edge.seeding import stage_generator
-from dfkd_edge.synthesis import synthesize
-from dfkd_edge.synthesis.amortized import offset_conditions, refine
+from dfkd_edge.synthesis.amortized import Refiner, offset_conditions
 from dfkd_edge.synthesis.decoder import load_decoder
-from dfkd_edge.synthesis.decoders import STAGE
+from dfkd_edge.synthesis.setup import STAGE
+from dfkd_edge.synthesis.synthesize import synthesize
 
 SMALL = SynthesisConfig(num_images=160, num_sampling_steps=4, num_refinement_steps=1)
 BASE = PromptConfig(method="base")
@@ -37,7 +37,7 @@ def test_refinement_raises_the_asked_class(teacher: Teacher, classes: ClassNames
     batch = SynthesisBatch(teacher.head_KD[label], label, label * 0, generator)
     latent = torch.randn((3, *decoder.latent_shape), generator=generator)
     config = SynthesisConfig(num_refinement_steps=6)
-    refined = refine(latent, batch, teacher, decoder, config)
+    refined = Refiner(teacher, decoder, config).refined(latent, batch)
     with torch.no_grad():
         before, after = (
             teacher.logits(teacher.embed_images(decoder.decode(x))).log_softmax(1).diagonal()

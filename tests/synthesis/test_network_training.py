@@ -10,13 +10,14 @@ import torch
 from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.amortized import NetworkSynthesizer, load_amortized
-from dfkd_edge.synthesis.decoders import SynthesisSetup, load_latent_decoder
+from dfkd_edge.synthesis.decoders import load_latent_decoder
 from dfkd_edge.synthesis.latent_network import LatentNetwork
 from dfkd_edge.synthesis.network_training import (
     NetworkTraining,
     mean_distance_of_draws,
     trained_network,
 )
+from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.synthesize import make_candidates
 
 SHORT = SynthesisConfig(
@@ -92,7 +93,7 @@ def test_every_prompt_comes_once_a_turn_and_hard_ones_are_replayed(
     decoder = load_latent_decoder(setup.config, setup.teacher)
     generator = stage_generator(0, "x")
     training = NetworkTraining(LatentNetwork(24, decoder, generator), decoder, setup)
-    training.network.get_buffer("difficulty_P").copy_(torch.tensor([1e-9, 1.0, 1e-9]))
+    training.difficulty_P = torch.tensor([1e-9, 1.0, 1e-9])
     drawn = [training.draw_prompts(step, generator).tolist() for step in range(3)]
     assert sorted(prompt for row in drawn for prompt in row[:2]) == [0, 0, 1, 1, 2, 2]
     assert [row[2] for row in drawn] == [1, 1, 1]

@@ -18,8 +18,14 @@ from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.surrogates import write_shard
 from dfkd_edge.synthesis.amortized import DECODING_SHARE, SAMPLING_SHARE, PriorSynthesizer
 from dfkd_edge.synthesis.decoder import load_decoder
-from dfkd_edge.synthesis.decoders import SynthesisSetup
-from dfkd_edge.synthesis.synthesize import SYNTHESIZERS, await_shards, make_candidates, make_shards
+from dfkd_edge.synthesis.setup import SynthesisSetup
+from dfkd_edge.synthesis.synthesize import (
+    await_shards,
+    make_candidates,
+    make_shards,
+    synthesis_setup,
+)
+from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
 
 
 class PlainColours:
@@ -96,7 +102,7 @@ def announced_setup(
 def test_a_share_counts_its_own_images_and_those_that_are_there(
     make_setup: Callable[..., SynthesisSetup], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(SYNTHESIZERS, "amortized", lambda _: PlainColours())
+    monkeypatch.setattr(SYNTHESIZERS["amortized"], "load", lambda _: PlainColours())
     setup, announced = announced_setup(make_setup, num_images=600)
     write_shard(setup.folder, 0, setup.key, make_candidates(0, setup, PlainColours()))
     make_shards(setup, WorkShare(0, 2))  # shards 0, 2 and 4, the last one of 88
@@ -106,7 +112,7 @@ def test_a_share_counts_its_own_images_and_those_that_are_there(
 def test_the_bar_moves_within_a_shard_and_ends_where_it_should(
     make_setup: Callable[..., SynthesisSetup], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(SYNTHESIZERS, "amortized", lambda _: ByHalves())
+    monkeypatch.setattr(SYNTHESIZERS["amortized"], "load", lambda _: ByHalves())
     setup, announced = announced_setup(make_setup, num_images=130)
     make_shards(setup, WorkShare())  # of 128 and 2
     assert announced.counts == [64, 63, 1, 1, 1]
@@ -120,7 +126,7 @@ def test_the_prior_tells_of_its_steps_and_makes_the_same_images_whoever_listens(
 ) -> None:
     config = SynthesisConfig(num_images=32, num_sampling_steps=2, num_refinement_steps=1)
     prompts = diversify_prompts(teacher, PromptConfig(method="base"), context)
-    setup = SynthesisSetup(prompts, teacher, config, context)
+    setup = synthesis_setup(prompts, teacher, config, context)
     synthesizer = PriorSynthesizer(teacher, load_decoder(), config)
     shares: list[float] = []
     heard = make_candidates(0, setup, synthesizer, shares.append)

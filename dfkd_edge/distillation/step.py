@@ -1,0 +1,68 @@
+"""One step of a student towards the teacher, for distillation and for the INT8 fine-tune.
+
+Shape suffixes: N views, C = 3 channels, H rows, W columns, D embedding width, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dfkd_edge.config.settings import DistillationConfig
+from dfkd_edge.distillation.losses import feature_distances, soft_target_loss
+from dfkd_edge.networks.students import Student
+from dfkd_edge.networks.teacher import Teacher
+
+MAX_GRADIENT_NORM = 5.0
+"""Longer gradients are shortened to it (ours)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepFigures:
+    """What a step found before it moved the weights."""
+
+    loss: float
+    soft_target_loss: float
+    distance_N: Tensor
+    """Feature distance of each view."""
+    agreement: float
+    """Share of the views with the teacher's top-1."""
+
+
+def take_step(
+    embed: Callable[[Tensor], Tensor],
+    student: Student,
+    teacher: Teacher,
+    view_NCHW: Tensor,
+    optimiser: torch.optim.Optimizer,
+    config: DistillationConfig,
+) -> StepFigures:
+    """Move the student's weights once; the teacher labels the views themselves.
+
+    Args:
+        embed: the student's, in the precision wanted.
+        student: has the weights and the text head.
+        teacher: is matched.
+        view_NCHW: in [0, 1].
+        optimiser: of the student's weights.
+        config: temperature, and weights of the losses.
+    """
+    with torch.no_grad():
+        teacher_ND = teacher.embed_images(view_NCHW)
+        teacher_NK = teacher.logits(teacher_ND)
+    student_ND = embed(view_NCHW)
+    student_NK = student.logits(student_ND)
+    soft = soft_target_loss(student_NK, teacher_NK, config.temperature)
+    distance_N = feature_distances(student_ND, teacher_ND)
+    loss = config.soft_target_weight * soft + config.feature_weight * distance_N.mean()
+    optimiser.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(student.parameters(), MAX_GRADIENT_NORM)
+    optimiser.step()
+    agreement = (student_NK.argmax(1) == teacher_NK.argmax(1)).float().mean()
+    return StepFigures(
+        float(loss.detach()), float(soft.detach()), distance_N.detach(), float(agreement)
+    )
