@@ -59,7 +59,7 @@ class Climb:
         images = f", {self.ladder.images}" if self.ladder.images else ""
         return f"measured by {self.command}{whose}{when}{images}"
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, object]:
         """Describe it for `report --json`."""
         ladder, measured = self.ladder, certainty_of(self.ladder)
         return {
@@ -133,16 +133,6 @@ class BundleSource:
         """Name of what it is for."""
         return self.bundle.manifest.target
 
-    @property
-    def sha256(self) -> str:
-        """Hash of the manifest, as results of devices name it."""
-        return self.bundle.sha256
-
-    @property
-    def status(self) -> str:
-        """What the gate of `export` said: `passed` or `failed`."""
-        return self.bundle.manifest.status
-
     def is_of(self, run: Path) -> bool:
         """Whether it holds the student that lies in a run now."""
         return holds_student_of(run, self.bundle.manifest.provenance)
@@ -151,7 +141,7 @@ class BundleSource:
     def decision(self) -> str:
         """What the gates decided, no firmer than their pictures allow, and what was repaired."""
         gate = self.validation.gate if self.validation else None
-        decided = gate.headline() if gate else f"gate {self.status}"
+        decided = gate.headline() if gate else f"gate {self.bundle.manifest.status}"
         checked = [
             f"by check on labelled pictures: {ladder.gate.headline()}"
             for ladder in self.checks
@@ -187,7 +177,7 @@ class RealPictures:
     num_pictures: int
     num_classes: int
     num_copies: int
-    """Times that each counts."""
+    """Times that each stands among the training images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +186,6 @@ class RunSource:
 
     path: Path
     config: PipelineConfig | None = None
-    config_text: str = ""
     student: StudentSettings | None = None
     evaluation: Ladder | None = None
     zero_shot: Ladder | None = None
@@ -259,9 +248,9 @@ class Sources:
         return [*first, *[climb for climb in beside if climb.ladder.metric not in metrics][:1]]
 
     @property
-    def device_summaries(self) -> list[dict[str, Any]]:
+    def device_summaries(self) -> list[dict[str, object]]:
         """What `report --json` says of the devices."""
-        known = {bundle.sha256 for bundle in self.bundles}
+        known = {bundle.bundle.sha256 for bundle in self.bundles}
         return [result.summary(known) for result in (*self.devices, *self.other_devices)]
 
 
@@ -282,7 +271,7 @@ def read_sources(path: Path, results: Sequence[DeviceResult] = ()) -> Sources:
         stale = [each for each in found if not each.is_of(run.path)]
     bundles = [bundle for bundle in found if bundle not in stale]
     there, unread = kept_results(path, [bundle.folder for bundle in bundles])
-    known = {bundle.sha256 for bundle in bundles}
+    known = {bundle.bundle.sha256 for bundle in bundles}
     devices = distinct([*there, *results])
     return Sources(
         path.resolve(),
@@ -341,7 +330,6 @@ def _read_run(path: Path) -> RunSource:
     return RunSource(
         path=path,
         config=config,
-        config_text=file.read_text(encoding="utf-8") if config else "",
         student=StudentSettings.load(path / "student") if has_student else None,
         evaluation=read_ladder(path / EVALUATION),
         zero_shot=_zero_shot(path, config) if config and config.few_shot.images else None,
