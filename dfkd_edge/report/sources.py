@@ -24,7 +24,7 @@ from dfkd_edge.results.device import DeviceResult, distinct, kept_results
 from dfkd_edge.results.kept import EVALUATION, kept_checks, read_ladder, repair_text
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runs.key import run_name
-from dfkd_edge.runs.run_dir import RunDir, find_run, read_stages
+from dfkd_edge.runs.run_dir import RunDir, distill_again, find_run, read_stages
 from dfkd_edge.runtime.bundle_files import (
     BENCHMARK,
     MANIFEST,
@@ -261,7 +261,7 @@ def read_sources(path: Path, results: Sequence[DeviceResult] = ()) -> Sources:
         RunDirError: the folder is neither.
         ArtifactError: a file is damaged, other than a result.
     """
-    if is_bundle(path) or was_bundle(path):
+    if is_bundle(path) or was_bundle(path):  # of a damaged one, reading says what is the matter
         found = [read_bundle_source(path)]
         run, stale = _origin(found[0]), []
     else:
@@ -317,9 +317,9 @@ def read_bundle_source(folder: Path) -> BundleSource:
     )
 
 
-def _read(kind: type[Any], path: Path) -> Any:
+def _read(kind: type[Any], path: Path, hint: str = "") -> Any:
     """Read a typed file; None where there is none."""
-    return from_json(kind, read_json(path), path) if path.is_file() else None
+    return from_json(kind, read_json(path, hint), path) if path.is_file() else None
 
 
 def _read_run(path: Path) -> RunSource:
@@ -334,7 +334,7 @@ def _read_run(path: Path) -> RunSource:
         evaluation=read_ladder(path / EVALUATION),
         zero_shot=_zero_shot(path, config) if config and config.few_shot.images else None,
         surrogates=SurrogateSummary.load(path / "surrogates") if has_images else None,
-        real=_read(RealPictures, path / "few_shot" / "few_shot.json"),
+        real=_read(RealPictures, path / "few_shot" / "few_shot.json", distill_again(path)),
         prompts=PromptSet.load(path / "prompts") if "prompts" in stages else None,
         curves=_read_curves(path),
     )

@@ -91,7 +91,7 @@ def _speed_points(ladder: Ladder) -> Iterator[SpeedPoint]:
     for rung in ladder.rungs:
         latency_ms = rung.onnx_latency_ms or rung.latency_ms
         if not latency_ms or (rung.name == STUDENT and has_graph):
-            continue
+            continue  # the graph holds the same weights
         runtime = "ONNX Runtime" if rung.onnx_latency_ms else rung.runtime
         name = rung.name + f", {runtime}" * (runtime != "ONNX Runtime")
         yield SpeedPoint(name, latency_ms, ladder.mean(rung))
