@@ -25,7 +25,7 @@ def accuracy_section(sources: Sources) -> Section:
     if not any(climb.ladder.gate for climb in climbs):
         blocks.append(Missing("The conversions are not measured yet", exporting(sources)))
     blocks += [_stale_bundle(bundle, run_argument(sources)) for bundle in sources.stale]
-    return Section("accuracy", "Accuracy", lead, tuple(blocks))
+    return Section("accuracy", "Accuracy", lead, blocks)
 
 
 def _stale_bundle(bundle: BundleSource, run: str) -> Missing:
@@ -47,12 +47,9 @@ def _ladder_blocks(climb: Climb) -> list[Block]:
         )
         for domain in ladder.shown_domains
     ]
-    blocks: list[Block] = [Figures(tuple(figures)), _rung_table(climb)]
-    if ladder.caveats():
-        blocks.append(Notes("to be read with these figures", tuple(ladder.caveats())))
-    if ladder.losses:
-        blocks.append(_loss_table(ladder))
-    return blocks
+    notes = Notes("to be read with these figures", ladder.caveats())
+    losses = [_loss_table(ladder)] if ladder.losses else []
+    return [Figures(figures), _rung_table(climb), notes, *losses]
 
 
 def _rung_table(climb: Climb) -> Table:
@@ -66,7 +63,7 @@ def _rung_table(climb: Climb) -> Table:
         "ms on this host",
         "not finite",
     )
-    rows = tuple(_rung_row(ladder, rung) for rung in ladder.rungs)
+    rows = [_rung_row(ladder, rung) for rung in ladder.rungs]
     return Table(headings, rows, f"{METRICS[ladder.metric]}, {climb.origin}")
 
 
@@ -121,4 +118,4 @@ def _loss_table(ladder: Ladder) -> Table:
     if ladder.charged_loss:
         charge = f"charged to {ladder.charged_to}, which loses most in the mean over domains"
     caption = f"what each step loses; a negative loss is a gain; {charge}"
-    return Table(headings, tuple(rows), caption)
+    return Table(headings, rows, caption)

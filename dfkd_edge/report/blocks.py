@@ -1,9 +1,9 @@
-"""What a section is made of; the template knows how each looks."""
+"""What a section is made of; the template knows, by the name of the class, how each looks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -13,8 +13,7 @@ NOTES_PLACE = "see the notes below the ladder"
 """Where the page says, once, what the figures of a ladder do not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """One cell of a table."""
 
     text: str
@@ -28,94 +27,79 @@ class Cell:
     """Said on hover."""
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """Headings and rows; the first cell of a row names it."""
 
-    kind: ClassVar[str] = "table"
-    headings: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    headings: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
     caption: str = ""
     is_dense: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(NamedTuple):
     """Figures side by side, below each other on a phone."""
 
-    kind: ClassVar[str] = "figures"
-    items: tuple[Markup, ...]
+    figures: Sequence[Markup]
 
 
-@dataclass(frozen=True, slots=True)
-class Sheet:
+class Sheet(NamedTuple):
     """The contact sheet."""
 
-    kind: ClassVar[str] = "sheet"
     sheet: ContactSheet
     note: str
     """What its columns are."""
 
 
-@dataclass(frozen=True, slots=True)
-class StyleMap:
+class StyleMap(NamedTuple):
     """The map of prompts and the styles that can be picked out on it."""
 
-    kind: ClassVar[str] = "map"
     figure: Markup
     styles: tuple[str, ...]
     note: str
     """What a style is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+class Code(NamedTuple):
     """Text to copy."""
 
-    kind: ClassVar[str] = "code"
     title: str
     text: str
     is_folded: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """Names and values."""
+class Facts(NamedTuple):
+    """Names and values; an empty value is not shown."""
 
-    kind: ClassVar[str] = "facts"
-    pairs: tuple[tuple[str, str], ...]
+    pairs: Sequence[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Notes:
-    """Lines of text."""
+class Notes(NamedTuple):
+    """Lines of text; not shown without any."""
 
-    kind: ClassVar[str] = "notes"
     title: str
-    lines: tuple[str, ...]
+    lines: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
+class Missing(NamedTuple):
     """What is not there yet, and the command that makes it."""
 
-    kind: ClassVar[str] = "missing"
     what: str
     command: str
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+Block = Table | Figures | Sheet | StyleMap | Code | Facts | Notes | Missing
+
+
+class Section(NamedTuple):
     """A part of the page."""
 
     key: str
     title: str
     lead: str
-    blocks: tuple[Block, ...]
+    blocks: Sequence[Block]
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(NamedTuple):
     """One figure of the verdict."""
 
     name: str
@@ -123,24 +107,20 @@ class Tile:
     note: str
 
 
-@dataclass(frozen=True, slots=True)
-class VerdictView:
+class VerdictView(NamedTuple):
     """What the page says first."""
 
     state: str
     """`open`, or that of a gate: `off`, `failed`, `doubtful`, `passed` or `proven`."""
     headline: str
     sentence: str
-    tiles: tuple[Tile, ...] = ()
+    tiles: Sequence[Tile] = ()
     certainty: str = ""
     """How many pictures stand behind the figures, and their interval."""
     weak_classes: str = ""
     """Those that the student fails on."""
     is_doubtful: bool = False
-    """Whether they are too few to tell."""
-
-
-Block = Table | Figures | Sheet | StyleMap | Code | Facts | Notes | Missing
+    """Whether the pictures are too few to tell."""
 
 
 def text_row(*texts: str) -> tuple[Cell, ...]:

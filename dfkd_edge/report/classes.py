@@ -24,12 +24,12 @@ def classes_section(sources: Sources) -> Section:
     climbs, command = sources.leading, measuring(sources, "check", "--data DIR")
     if not climbs:
         missing = Missing("Answers by class are not measured yet", command)
-        return Section("classes", "Classes", "", (missing,))
+        return Section("classes", "Classes", "", [missing])
     lead = "Each figure counts what the caption of its table names: pictures with labels first."
     blocks = [block for climb in climbs for block in _class_blocks(climb, sources.classes)]
     if climbs[0].ladder.metric != "top1":
         blocks.append(Missing("True accuracy needs a few labelled pictures", command))
-    return Section("classes", "Classes", lead if len(climbs) > 1 else "", tuple(blocks))
+    return Section("classes", "Classes", lead if len(climbs) > 1 else "", blocks)
 
 
 def _class_blocks(climb: Climb, classes: tuple[str, ...]) -> list[Block]:
@@ -57,7 +57,7 @@ def _class_table(climb: Climb, total: Answers, classes: tuple[str, ...]) -> Tabl
         share, count = _right(total, name), total.get(name, Counter()).total()
         rows.append((*cells, Cell(percent(share), f"of {count:,}" if count else "", share)))
     headings = ("class", *ladder.shown_domains, "domains of the mean, together")
-    return Table(headings, tuple(rows), _caption(climb, rows, classes))
+    return Table(headings, rows, _caption(climb, rows, classes))
 
 
 def _right(answers: Answers, name: str) -> float | None:
@@ -89,7 +89,7 @@ def _confusion_table(climb: Climb, total: Answers, classes: tuple[str, ...]) -> 
         f"confusion matrix by {climb.command}, {climb.ladder.unit}s: rows are "
         f"{REFERENCES[climb.ladder.metric]}, columns are answers"
     )
-    return Table(("", *classes), tuple(rows), caption, is_dense=True)
+    return Table(("", *classes), rows, caption, is_dense=True)
 
 
 def _pair_table(climb: Climb, total: Answers) -> Table:
@@ -99,9 +99,9 @@ def _pair_table(climb: Climb, total: Answers) -> Table:
         for answer, count in answers.items()
         if answer != expected
     ]
-    rows = tuple(
+    rows = [
         text_row(expected, answer, str(count), percent(count / whole))
         for count, expected, answer, whole in sorted(pairs, key=lambda p: -p[0])[:MAX_PAIRS]
-    )
+    ]
     headings = ("class", "taken for", f"{climb.ladder.unit}s", "of the class")
     return Table(headings, rows, f"most frequent confusions by {climb.command}")

@@ -21,7 +21,7 @@ def confidence_section(sources: Sources) -> Section:
     figures = tuple(figure for ladder in ladders for figure in _figures(ladder))
     if not figures:
         missing = Missing("Confidences are not measured yet", measuring(sources, "check"))
-        return Section(KEY, TITLE, "", (missing,))
+        return Section(KEY, TITLE, "", [missing])
     ladder, references = ladders[0], " and by ".join(REFERENCES[one.metric] for one in ladders)
     lead = (
         f"How often {ladder.shipped.name} is right when it is this sure, by {references}. On the "
@@ -29,13 +29,13 @@ def confidence_section(sources: Sources) -> Section:
     )
     fitted: Block = Missing("No temperature is fitted for these logits yet", exporting(sources))
     if ladder.confidence:
-        fitted = confidence_facts(ladder, ladder.confidence)
+        fitted = _facts(ladder, ladder.confidence)
         if ladder.metric == "agreement":
             lead += (
                 " The temperature was fitted by another reference, the class that was asked for: "
                 "only labelled pictures tell what it does."
             )
-    return Section(KEY, TITLE, lead, (Figures(figures), fitted))
+    return Section(KEY, TITLE, lead, [Figures(figures), fitted])
 
 
 def _figures(ladder: Ladder) -> tuple[Markup, ...]:
@@ -55,14 +55,13 @@ def _figures(ladder: Ladder) -> tuple[Markup, ...]:
     return tuple(figures)
 
 
-def confidence_facts(ladder: Ladder, fitted: FittedConfidence) -> Facts:
+def _facts(ladder: Ladder, fitted: FittedConfidence) -> Facts:
     """What temperature does, when the student answers "unknown", how that tells strangers apart."""
-    effect = ladder.temperature_effect()
     return Facts(
-        (
+        [
             ("fitted on", f"{fitted.fitted_on}, to the class asked for"),
             ("temperature", fitted.sentence()),
-            *([("its effect above", effect)] if effect else []),
+            ("its effect above", ladder.temperature_effect()),
             ("unknown", fitted.unknown_sentence()),
-        )
+        ]
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING
 
-from dfkd_edge.artifacts import ClassCount, PromptSet
+from dfkd_edge.artifacts import ClassCount, PromptSet, student_weights
+from dfkd_edge.config.file import to_toml
+from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.report.blocks import (
     Block,
     Code,
@@ -23,7 +25,6 @@ from dfkd_edge.report.blocks import (
     text_row,
 )
 from dfkd_edge.report.commands import (
-    DISTILL,
     calibration_shortage,
     distilling,
     exporting,
@@ -33,7 +34,7 @@ from dfkd_edge.report.commands import (
 from dfkd_edge.report.figures import curve_figure, prompt_map, ranges_figure
 from dfkd_edge.report.pictures import MAX_CLASSES, MAX_STYLES, contact_sheet
 from dfkd_edge.report.sources import BundleSource, RunSource, Sources
-from dfkd_edge.report.svg import number_text, percent
+from dfkd_edge.report.svg import Point, number_text, percent
 from dfkd_edge.results.certainty import certainty_of, gain_text
 from dfkd_edge.results.kept import stand_ins_text
 from dfkd_edge.runs.run_dir import distill_again, distill_like
@@ -43,9 +44,8 @@ if TYPE_CHECKING:
     from dfkd_edge.drawings.drawn_class import DrawnClass
 
 MAX_WIDEST = 8
-MAX_LEAST_RECOGNISED = 12
-MAX_DRAWN = 40
-"""Classes whose drawings are named."""
+MAX_LISTED = 40
+"""Classes of a table."""
 STYLE_NOTE = (
     "A style is a made-up word, a vector, in the place of the dots in the prompt “a … style of a "
     "{name}”, the same for every class; its name is the real words nearest to that vector in the "
@@ -65,7 +65,7 @@ def pictures_section(sources: Sources) -> Section:
     key, title, run = "pictures", "Surrogate images", sources.run
     if run is None or run.surrogates is None or run.prompts is None:
         missing = Missing("The images lie in the run, which is not here", distilling(sources))
-        return Section(key, title, "", (missing,))
+        return Section(key, title, "", [missing])
     from dfkd_edge.drawings.drawn_class import read_drawn_class  # loads torch: only for images
 
     summary = run.surrogates
@@ -81,16 +81,12 @@ def pictures_section(sources: Sources) -> Section:
         f"embeddings. One of each class and style (at most {MAX_CLASSES} by {MAX_STYLES}); choose "
         f"one to enlarge it. {sheet.legend()}"
     ).rstrip()
-    blocks: list[Block] = [
-        Sheet(sheet, f"{_style_note(run.prompts)} Images of drawings follow no style.")
-    ]
-    warnings = class_warnings(summary.classes, drawn)
-    if warnings:
-        blocks.append(Notes("expect less of these classes", tuple(warnings)))
-    blocks.append(_recognised_table(summary.classes))
-    if any(each.named for each in drawn):
-        blocks.append(_drawings_table(drawn))
-    return Section(key, title, lead, tuple(blocks))
+    blocks = (
+        Sheet(sheet, f"{_style_note(run.prompts)} Images of drawings follow no style."),
+        Notes("expect less of these classes", class_warnings(summary.classes, drawn)),
+        _class_table(summary.classes, drawn),
+    )
+    return Section(key, title, lead, blocks)
 
 
 def class_warnings(classes: Sequence[ClassCount], drawn: Sequence[DrawnClass]) -> list[str]:
@@ -117,30 +113,22 @@ def class_warnings(classes: Sequence[ClassCount], drawn: Sequence[DrawnClass]) -
     return lines
 
 
-def _recognised_table(classes: Sequence[ClassCount]) -> Table:
-    least = sorted(classes, key=lambda entry: entry.acceptance)[:MAX_LEAST_RECOGNISED]
-    rows = tuple(
-        text_row(
-            entry.name,
-            str(entry.num_images),
-            str(entry.num_drawn),
-            percent(entry.acceptance, 0),
-        )
-        for entry in least
+def _class_table(classes: Sequence[ClassCount], drawn: Sequence[DrawnClass]) -> Table:
+    """Count the images of each class, first of those whose drawings are of something else."""
+    pairs = sorted(
+        zip(classes, drawn, strict=True), key=lambda p: (not p[1].is_of_others, p[0].acceptance)
     )
-    headings = ("class", "images kept", "of drawings", "candidates recognised")
+    headings = ["class", "images kept", "of drawings", "candidates recognised"]
+    has_memory = any(each.named for each in drawn)
+    if has_memory:
+        headings += ["drawings", "of its name or a synonym", "named in the memory"]
+    rows = []
+    for entry, each in pairs[:MAX_LISTED]:
+        counts = str(entry.num_images), str(entry.num_drawn), percent(entry.acceptance, 0)
+        memory = (str(each.num_drawings), str(each.num_own), each.names() or "none")
+        rows.append(text_row(entry.name, *counts, *(memory if has_memory else ())))
     caption = "least recognised by the teacher; candidates are counted before the filter"
     return Table(headings, rows, caption)
-
-
-def _drawings_table(drawn: Sequence[DrawnClass]) -> Table:
-    """Name the drawings of each class, first of those whose drawings are of something else."""
-    rows = tuple(
-        text_row(each.name, str(each.num_drawings), str(each.num_own), each.names() or "none")
-        for each in sorted(drawn, key=lambda each: not each.is_of_others)[:MAX_DRAWN]
-    )
-    headings = ("class", "drawings", "of its name or a synonym", "named in the memory")
-    return Table(headings, rows, "what a class's images of drawings show")
 
 
 def prompts_section(sources: Sources) -> Section:
@@ -148,50 +136,47 @@ def prompts_section(sources: Sources) -> Section:
     title, prompts = "Prompts", sources.run.prompts if sources.run else None
     if prompts is None:
         missing = Missing("The prompts lie in the run, which is not here", distilling(sources))
-        return Section("prompts", title, "", (missing,))
+        return Section("prompts", title, "", [missing])
     lead = (
         "Every class in every style, in the teacher's text space: a point is one prompt. Choose a "
         "style to pick it out."
     )
     figures = asdict(prompts.diversity).items()
-    facts = Facts(tuple((key.replace("_", " "), number_text(value)) for key, value in figures))
+    facts = Facts([(key.replace("_", " "), number_text(value)) for key, value in figures])
     chosen = StyleMap(prompt_map(prompts), prompts.style_labels, _style_note(prompts))
-    return Section("prompts", title, lead, (chosen, facts))
+    return Section("prompts", title, lead, [chosen, facts])
 
 
 def training_section(sources: Sources) -> Section:
     """What the student was trained with, and the curves of metrics.jsonl."""
     run, blocks = sources.run, list[Block]()
     curves = run.curves if run else {}
-    figures = tuple(
+    figures = [
         curve_figure(f"{stage}: {key.replace('_', ' ')}", points)
         for (stage, key), points in sorted(curves.items(), key=lambda c: c[0][0] != "student")
         if len(points) > 1 and key != "learning_rate"
-    )
-    if run and run.config:
-        blocks.append(_training_facts(run))
-    if figures:
-        blocks.append(Figures(figures))
-    else:
-        blocks.append(Missing("No curve in metrics.jsonl yet", distilling(sources)))
-    lead = "What the student learned with, and every metric of every stage by step."
-    return Section("training", "Training", lead, tuple(blocks))
-
-
-def _training_facts(run: RunSource) -> Facts:
-    assert run.config
-    config, weights = run.config, run.path / "student" / "student.safetensors"
-    pairs = [
-        ("teacher", config.teacher.name),
-        ("start weights", config.distillation.student_init),
-        ("optimiser steps", f"{config.distillation.num_steps:,}"),
-        ("weights", str(weights) if weights.is_file() else ""),
     ]
-    if run.real:
-        pictures = f"{run.real.num_pictures} pictures of {run.real.num_classes} classes"
-        pairs.append(("real pictures", f"{pictures} joined, {run.real.num_copies} times each"))
-        pairs.append(("what they gave", few_shot_gain(run)))
-    return Facts(tuple(pair for pair in pairs if pair[1]))
+    if run and run.config:
+        blocks.append(_training_facts(run, run.config))
+    missing = Missing("No curve in metrics.jsonl yet", distilling(sources))
+    blocks.append(Figures(figures) if figures else missing)
+    lead = "What the student learned with, and every metric of every stage by step."
+    return Section("training", "Training", lead, blocks)
+
+
+def _training_facts(run: RunSource, config: PipelineConfig) -> Facts:
+    real, weights = run.real, student_weights(run.path / "student")
+    joined = "%d pictures of %d classes joined, %d times each"
+    return Facts(
+        [
+            ("teacher", config.teacher.name),
+            ("start weights", config.distillation.student_init),
+            ("optimiser steps", f"{config.distillation.num_steps:,}"),
+            ("weights", str(weights) if weights.is_file() else ""),
+            ("real pictures", joined % astuple(real) if real else ""),
+            ("what they gave", few_shot_gain(run) if real else ""),
+        ]
+    )
 
 
 def few_shot_gain(run: RunSource) -> str:
@@ -210,45 +195,36 @@ def conversion_section(sources: Sources) -> Section:
     for bundle in sources.bundles:
         blocks += _bundle_blocks(bundle)
     quantized = next((bundle for bundle in sources.bundles if bundle.calibration), None)
-    if quantized:
-        blocks += _calibration_blocks(quantized)
+    if quantized and quantized.calibration:
+        blocks += _calibration_blocks(quantized, quantized.calibration.ranges)
     else:
         blocks += _no_calibration(sources)
     lead = "What export did to the student, and what INT8 was calibrated on."
-    return Section("conversion", "Conversion", lead, tuple(blocks))
+    return Section("conversion", "Conversion", lead, blocks)
 
 
-def _bundle_blocks(source: BundleSource) -> list[Block]:
+def _bundle_blocks(source: BundleSource) -> tuple[Block, ...]:
     record, calibration = source.record, source.calibration
-    on = f"{calibration.method} on {calibration.images}" if calibration else ""
-    took = duration_text(record.seconds) if record.seconds is not None else ""
-    pairs = [
+    pairs = (
         ("bundle", str(source.folder)),
         ("precision", f"{source.bundle.precision} for {source.target}"),
-        ("calibrated by", on),
+        ("calibrated by", f"{calibration.method} on {calibration.images}" if calibration else ""),
         ("repair", source.repair),
-        ("export took", took),
-    ]
-    blocks: list[Block] = [Facts(tuple(pair for pair in pairs if pair[1]))]
-    if record.lint_warnings:
-        lines = tuple(f"{w.rule}: {w.node}: {w.message}" for w in record.lint_warnings)
-        title = f"{counted(len(lines), 'lint warning')} for {source.target}: these cost speed"
-        blocks.append(Notes(title, lines))
-    return blocks
+        ("export took", duration_text(record.seconds) if record.seconds is not None else ""),
+    )
+    lines = [f"{found.rule}: {found.node}: {found.message}" for found in record.lint_warnings]
+    title = f"{counted(len(lines), 'lint warning')} for {source.target}: these cost speed"
+    return Facts(pairs), Notes(title, lines)
 
 
-def _calibration_blocks(source: BundleSource) -> list[Block]:
-    assert source.calibration
-    ranges = source.calibration.ranges
+def _calibration_blocks(source: BundleSource, ranges: Mapping[str, Point]) -> list[Block]:
     widest = sorted(ranges.items(), key=lambda item: item[1][0] - item[1][1])[:MAX_WIDEST]
-    rows = tuple(text_row(n, f"{low:.3g}", f"{high:.3g}") for n, (low, high) in widest)
+    rows = [text_row(name, f"{low:.3g}", f"{high:.3g}") for name, (low, high) in widest]
     caption = f"widest ranges for {source.target}: one step of INT8 is largest there"
-    blocks: list[Block] = [
-        Figures((ranges_figure(ranges),)),
-        Table(("tensor", "from", "to"), rows, caption),
-    ]
+    table = Table(("tensor", "from", "to"), rows, caption)
+    blocks: list[Block] = [Figures([ranges_figure(ranges)]), table]
     if source.float_layers:
-        names = tuple(text_row(name) for name in source.float_layers)
+        names = [text_row(name) for name in source.float_layers]
         blocks.append(Table(("layer left in float",), names, "put back by the repair"))
     return blocks
 
@@ -275,8 +251,8 @@ def environment_section(sources: Sources) -> Section:
         return Section(key, title, "", (Missing("Nothing was measured yet", distilling(sources)),))
     lead = "Where the first ladder of this report was climbed."
     facts = sources.climbs[0].ladder.environment.items()
-    pairs = tuple((name.replace("_", " "), value) for name, value in facts)
-    return Section(key, title, lead, (Facts(pairs),))
+    pairs = [(name.replace("_", " "), value) for name, value in facts]
+    return Section(key, title, lead, [Facts(pairs)])
 
 
 def reproduce_section(sources: Sources) -> Section:
@@ -284,15 +260,11 @@ def reproduce_section(sources: Sources) -> Section:
     run, blocks = sources.run, list[Block]()
     commands = [distill_again(run.path)] if run else []
     commands += [exporting_again(bundle, run_argument(sources)) for bundle in sources.bundles]
-    if commands:
-        blocks.append(Code("commands", "\n".join(commands)))
-    if run and run.config_text:
-        blocks.append(Code("config.toml: every setting of distill", run.config_text, True))
+    blocks.append(Code("commands", "\n".join(commands)))
+    if run and run.config:
+        blocks.append(Code("config.toml: every setting of distill", to_toml(run.config), True))
     for bundle in sources.bundles:
-        if bundle.record.config:
-            text = json.dumps(bundle.record.config, indent=2, ensure_ascii=False)
-            blocks.append(Code(f"settings of export for {bundle.target}", text, True))
-    if not blocks:
-        blocks = [Missing("No settings are recorded here", DISTILL)]
+        text = json.dumps(bundle.record.config, indent=2, ensure_ascii=False)
+        blocks.append(Code(f"settings of export for {bundle.target}", text, True))
     lead = "Equal settings, seed and versions give an equal student."
-    return Section("reproduce", "Reproduce it", lead, tuple(blocks))
+    return Section("reproduce", "Reproduce it", lead, blocks)

@@ -40,8 +40,7 @@ SECTIONS = (
 
 def report_path(path: Path) -> Path:
     """Where the report of a run or bundle lies: a bundle inside a run has the run's."""
-    run = owner(path)
-    return run / REPORT
+    return owner(path) / REPORT
 
 
 def owner(path: Path) -> Path:
@@ -106,11 +105,6 @@ def write_page(
     sources: Sources, output: Path | None = None, say: Callable[[str], None] = _to_stderr
 ) -> Path:
     """Write what was gathered and return where it lies; keep the results that are new to it.
-
-    Args:
-        sources: as `gather` read them.
-        output: as in `write_report`.
-        say: as in `write_report`.
 
     Raises:
         EnvironmentLackingError: it cannot be written.

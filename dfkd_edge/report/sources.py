@@ -24,7 +24,8 @@ from dfkd_edge.results.codec import from_json
 from dfkd_edge.results.device import DeviceResult, distinct, kept_results
 from dfkd_edge.results.kept import EVALUATION, kept_checks, read_ladder, repair_text
 from dfkd_edge.results.ladder import Ladder
-from dfkd_edge.runs.run_dir import RunDir, find_run, read_stages
+from dfkd_edge.runs.key import run_name
+from dfkd_edge.runs.run_dir import RunDir, distill_again, find_run, read_stages
 from dfkd_edge.runtime.bundle_files import (
     BENCHMARK,
     MANIFEST,
@@ -59,7 +60,7 @@ class Climb:
         images = f", {self.ladder.images}" if self.ladder.images else ""
         return f"measured by {self.command}{whose}{when}{images}"
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, object]:
         """Describe it for `report --json`."""
         ladder, measured = self.ladder, certainty_of(self.ladder)
         return {
@@ -133,16 +134,6 @@ class BundleSource:
         """Name of what it is for."""
         return self.bundle.manifest.target
 
-    @property
-    def sha256(self) -> str:
-        """Hash of the manifest, as results of devices name it."""
-        return self.bundle.sha256
-
-    @property
-    def status(self) -> str:
-        """What the gate of `export` said: `passed` or `failed`."""
-        return self.bundle.manifest.status
-
     def is_of(self, run: Path) -> bool:
         """Whether it holds the student that lies in a run now."""
         return holds_student_of(run, self.bundle.manifest.provenance)
@@ -151,7 +142,7 @@ class BundleSource:
     def decision(self) -> str:
         """What the gates decided, no firmer than their pictures allow, and what was repaired."""
         gate = self.validation.gate if self.validation else None
-        decided = gate.headline() if gate else f"gate {self.status}"
+        decided = gate.headline() if gate else f"gate {self.bundle.manifest.status}"
         checked = [
             f"by check on labelled pictures: {ladder.gate.headline()}"
             for ladder in self.checks
@@ -187,7 +178,7 @@ class RealPictures:
     num_pictures: int
     num_classes: int
     num_copies: int
-    """Times that each counts."""
+    """Times that each stands among the training images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +187,6 @@ class RunSource:
 
     path: Path
     config: PipelineConfig | None = None
-    config_text: str = ""
     student: StudentSettings | None = None
     evaluation: Ladder | None = None
     zero_shot: Ladder | None = None
@@ -259,9 +249,9 @@ class Sources:
         return [*first, *[climb for climb in beside if climb.ladder.metric not in metrics][:1]]
 
     @property
-    def device_summaries(self) -> list[dict[str, Any]]:
+    def device_summaries(self) -> list[dict[str, object]]:
         """What `report --json` says of the devices."""
-        known = {bundle.sha256 for bundle in self.bundles}
+        known = {bundle.bundle.sha256 for bundle in self.bundles}
         return [result.summary(known) for result in (*self.devices, *self.other_devices)]
 
 
@@ -272,7 +262,7 @@ def read_sources(path: Path, results: Sequence[DeviceResult] = ()) -> Sources:
         RunDirError: the folder is neither.
         ArtifactError: a file is damaged, other than a result.
     """
-    if is_bundle(path) or was_bundle(path):
+    if is_bundle(path) or was_bundle(path):  # of a damaged one, reading says what is the matter
         found = [read_bundle_source(path)]
         run, stale = _origin(found[0]), []
     else:
@@ -282,7 +272,7 @@ def read_sources(path: Path, results: Sequence[DeviceResult] = ()) -> Sources:
         stale = [each for each in found if not each.is_of(run.path)]
     bundles = [bundle for bundle in found if bundle not in stale]
     there, unread = kept_results(path, [bundle.folder for bundle in bundles])
-    known = {bundle.sha256 for bundle in bundles}
+    known = {bundle.bundle.sha256 for bundle in bundles}
     devices = distinct([*there, *results])
     return Sources(
         path.resolve(),
@@ -328,9 +318,9 @@ def read_bundle_source(folder: Path) -> BundleSource:
     )
 
 
-def _read(kind: type[Any], path: Path) -> Any:
+def _read(kind: type[Any], path: Path, hint: str = "") -> Any:
     """Read a typed file; None where there is none."""
-    return from_json(kind, read_json(path), path) if path.is_file() else None
+    return from_json(kind, read_json(path, hint), path) if path.is_file() else None
 
 
 def _read_run(path: Path) -> RunSource:
@@ -341,12 +331,11 @@ def _read_run(path: Path) -> RunSource:
     return RunSource(
         path=path,
         config=config,
-        config_text=file.read_text(encoding="utf-8") if config else "",
         student=StudentSettings.load(path / "student") if has_student else None,
         evaluation=read_ladder(path / EVALUATION),
         zero_shot=_zero_shot(path, config) if config and config.few_shot.images else None,
         surrogates=SurrogateSummary.load(path / "surrogates") if has_images else None,
-        real=_read(RealPictures, path / "few_shot" / "few_shot.json"),
+        real=_read(RealPictures, path / "few_shot" / "few_shot.json", distill_again(path)),
         prompts=PromptSet.load(path / "prompts") if "prompts" in stages else None,
         curves=_read_curves(path),
     )

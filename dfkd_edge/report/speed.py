@@ -43,13 +43,13 @@ def speed_section(sources: Sources) -> Section:
         missing = f"No device has {what} yet" + ", only a host" * bool(sources.devices)
         blocks.append(Missing(missing, merging(sources)))
     if sources.other_devices:
-        rows = tuple(_device_rows(sources.other_devices))
+        rows = list(_device_rows(sources.other_devices))
         caption = f"results {OF_ANOTHER}: none of them is about what this page shows"
         blocks.append(Table(HEADINGS, rows, caption))
     for device in (*sources.devices, *sources.other_devices):
         lines = [*device.faults, *_device_caveats(device)]
-        blocks += _notes(f"noted in the result of {device.name}", lines)
-    return Section("speed", "Speed and size", lead, tuple(blocks))
+        blocks.append(Notes(f"noted in the result of {device.name}", lines))
+    return Section("speed", "Speed and size", lead, blocks)
 
 
 def _ladder_blocks(sources: Sources) -> list[Block]:
@@ -62,9 +62,9 @@ def _ladder_blocks(sources: Sources) -> list[Block]:
     careful = [rung.name for rung in timed if rung.latency_caveats]
     untimed = [rung.name for rung in ladder.rungs if rung not in timed]
     return [
-        Figures((speed_figure(points, METRICS[ladder.metric]),)),
-        *_notes("to be read with these times", _see_notes(careful)),
-        *_notes("not in the picture", _see_notes(untimed)),
+        Figures([speed_figure(points, METRICS[ladder.metric])]),
+        Notes("to be read with these times", _see_notes(careful)),
+        Notes("not in the picture", _see_notes(untimed)),
     ]
 
 
@@ -82,7 +82,7 @@ def _host_blocks(sources: Sources) -> Iterator[Block]:
     for bundle in sources.bundles:
         models = bundle.benchmark.models if bundle.benchmark else ()
         caveats = [f"{m.precision}: {line}" for m in models for line in m.latency.caveats]
-        yield from _notes(f"noted in benchmark of {bundle.folder.name}", caveats)
+        yield Notes(f"noted in benchmark of {bundle.folder.name}", caveats)
 
 
 def _speed_points(ladder: Ladder) -> Iterator[SpeedPoint]:
@@ -91,7 +91,7 @@ def _speed_points(ladder: Ladder) -> Iterator[SpeedPoint]:
     for rung in ladder.rungs:
         latency_ms = rung.onnx_latency_ms or rung.latency_ms
         if not latency_ms or (rung.name == STUDENT and has_graph):
-            continue
+            continue  # the graph holds the same weights
         runtime = "ONNX Runtime" if rung.onnx_latency_ms else rung.runtime
         name = rung.name + f", {runtime}" * (runtime != "ONNX Runtime")
         yield SpeedPoint(name, latency_ms, ladder.mean(rung))
@@ -123,7 +123,7 @@ def _host_tile(ladder: Ladder) -> list[Tile]:
 
 def _device_tiles(sources: Sources) -> Iterator[Tile]:
     """Say how long one image takes on each device that has answered, in its bundle's precision."""
-    precision = {bundle.sha256: bundle.bundle.precision for bundle in sources.bundles}
+    precision = {bundle.bundle.sha256: bundle.bundle.precision for bundle in sources.bundles}
     for device in sources.devices:
         ours = precision[device.bundle_sha256]
         model = device.models.get(ours)
@@ -188,7 +188,3 @@ def _device_caveats(device: DeviceResult) -> list[str]:
         for precision, model in device.models.items()
         for line in (*model.notes, *model.latency.caveats)
     ]
-
-
-def _notes(title: str, lines: Sequence[str]) -> list[Block]:
-    return [Notes(title, tuple(lines))] if lines else []

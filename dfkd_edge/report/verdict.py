@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from dfkd_edge.artifacts import StudentSettings
 from dfkd_edge.report.blocks import NOTES_PLACE, Tile, VerdictView
 from dfkd_edge.report.commands import exporting
@@ -37,8 +35,7 @@ def verdict(sources: Sources) -> VerdictView:
         _accuracy_tile(climb.ladder),
         _gate_tile(climb.ladder),
     )
-    return dataclasses.replace(
-        _decision(climb, sources),
+    return _decision(climb, sources)._replace(
         tiles=tiles,
         certainty=" ".join(map(_measured_sentence, sources.leading)),
         weak_classes=weak_classes_sentence(climb.ladder),

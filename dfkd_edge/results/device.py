@@ -12,7 +12,7 @@ import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from dfkd_edge.class_names import slug
 from dfkd_edge.errors import ArtifactError, DfkdEdgeError, UsageError
@@ -154,7 +154,7 @@ class DeviceResult:
         answers = [model.not_target for model in self.models.values()] or [self.not_target]
         return "" in answers
 
-    def summary(self, known: Collection[str]) -> dict[str, Any]:
+    def summary(self, known: Collection[str]) -> dict[str, object]:
         """Describe it for `report --json` and `inspect --json`.
 
         Args:
@@ -246,7 +246,7 @@ def kept_results(
 
 def summaries(
     folder: Path, bundles: Sequence[Path]
-) -> tuple[list[dict[str, Any]], list[DfkdEdgeError]]:
+) -> tuple[list[dict[str, object]], list[DfkdEdgeError]]:
     """Describe what devices said of these bundles or of others; and which results are damaged."""
     results, unread = kept_results(folder, bundles)
     known = {file_hash(bundle / MANIFEST) for bundle in bundles}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +47,6 @@ def test_what_a_device_sent_once_stays_on_every_later_page(
     assert "one image, p50, int8: ../../board 7" in page_of(bundle).text
     (kept,) = (run / "devices").iterdir()
     assert re.fullmatch(r"board-7-\w{8}\.json", kept.name)
-
-
-def test_a_run_that_is_read_only_shows_what_was_sent_and_keeps_nothing(
-    run: Path, bundle: Path, tmp_path: Path, read_only: Callable[[Path], None]
-) -> None:
-    sent = device_result(tmp_path / "result.json", "board 7", 7, bundle)
-    read_only(run)
-    page = write_report(run, [sent], tmp_path / "page.html")
-    assert "one image, p50, int8: board 7" in page.read_text(encoding="utf-8")
-    assert not (run / "devices").exists()
 
 
 def test_a_result_of_an_earlier_bundle_is_shown_apart_and_proves_nothing(

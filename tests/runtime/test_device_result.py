@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dfkd_edge.results.device import read_result
 from dfkd_edge.runtime.bundle_files import Bundle
 
 RunCheck = Callable[..., tuple[int, str, dict[str, Any]]]
@@ -30,6 +31,20 @@ def test_a_run_without_a_model_leaves_an_earlier_result_alone(
     other.write_text(json.dumps(good), encoding="utf-8")  # named by hand: it is for this run
     run_check(tiny_bundle.folder, *lack, "--output", str(other))
     assert json.loads(other.read_text(encoding="utf-8"))["models"] == {}
+
+
+def test_the_host_reads_what_the_check_wrote(run_check: RunCheck, tiny_bundle: Bundle) -> None:
+    run_check(tiny_bundle.folder, "--duration", "0.05", "--precision", "all")
+    result = read_result(tiny_bundle.folder / "result.json")
+    assert result.bundle_sha256 == tiny_bundle.sha256
+    assert result.models.keys() == {"fp32", "int8"}
+    for model in result.models.values():
+        assert model.golden.passed
+        assert model.p50_ms
+        assert model.latency.throughput_per_s
+        assert model.backend == "onnxruntime"
+    assert result.name != "device"
+    assert result.time
 
 
 def test_a_result_without_a_model_or_of_another_bundle_is_replaced(
