@@ -16,7 +16,6 @@ from dfkd_edge.config.file import load_config
 from dfkd_edge.config.settings import FewShotConfig, PipelineConfig
 from dfkd_edge.errors import DfkdEdgeError, faults_as_errors
 from dfkd_edge.files import read_json
-from dfkd_edge.preflight import run_name
 from dfkd_edge.report.svg import Point
 from dfkd_edge.results.benchmark import Benchmark
 from dfkd_edge.results.certainty import certainty_of
