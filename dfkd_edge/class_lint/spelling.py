@@ -86,7 +86,8 @@ def known_words(teacher: Teacher) -> KnownWords:
 
 
 def _words(names: Iterable[str]) -> frozenset[str]:
-    return frozenset(word for name in names for word in re.findall(r"[a-z]+", folded(name)))
+    # folded as one text: forty thousand calls take half a second
+    return frozenset(re.findall(r"[a-z]+", folded(" ".join(names))))
 
 
 def _stems(word: str) -> list[str]:

@@ -1,6 +1,7 @@
-"""What the name of a drawing says of a class: its name, its kind, or only what it begins with.
+"""Whether a drawing's name fits a class: by the class's name, its kind, or a qualifier alone.
 
-Compound names of English end in what the thing is: a traffic cone is a cone.
+English compounds end in what the thing is: a traffic cone is a cone. Commas part the synonyms of
+ImageNet's class names. Words are compared in the singular.
 """
 
 from __future__ import annotations
@@ -26,8 +27,7 @@ def is_kind_of(drawing: str, name: str) -> bool:
 def carries_name(drawing: str, name: str, prompt: str = "") -> bool:
     """Whether a drawing's name holds a class's name, is a synonym, or stands in its prompt.
 
-    "guide dog" carries dog, "couch" sofa; "wheel" does not carry wheelbarrow. Commas part the
-    synonyms of ImageNet's names.
+    "guide dog" carries dog, "couch" sofa; "wheel" does not carry wheelbarrow.
     """
     drawn = _forms(drawing)
     parts = [part for part in name.split(",") if part.strip()]
@@ -44,24 +44,25 @@ def is_of_qualifier(drawing: str, name: str) -> bool:
 
     "horizontal traffic" of "traffic cone", "fire" of "fire extinguisher"; never a synonym.
     """
-    drawn = _forms(drawing)
-
-    def is_shared(word: set[str]) -> bool:
-        return any(word & other for other in drawn)
-
-    parts = [words for words in map(_forms, name.split(",")) if words]
-    qualifies = any(is_shared(word) for words in parts for word in words[:-1])
-    is_named = any(is_shared(words[-1]) for words in parts) or carries_name(drawing, name)
-    return qualifies and not is_named
+    drawn, parts = _forms(drawing), [words for words in map(_forms, name.split(",")) if words]
+    is_shared = any(_is_in(word, drawn) for words in parts for word in words[:-1])
+    is_head = any(_is_in(words[-1], drawn) for words in parts)
+    return is_shared and not is_head and not carries_name(drawing, name)
 
 
 def _forms(text: str) -> list[set[str]]:
+    """Return for each word what it may be the plural of, itself included."""
     return [set(singulars(word)) for word in re.findall(r"\w+", folded(text))]
 
 
 def _joined(text: str) -> set[str]:
+    """Write a name without spaces and dashes: `tooth brush` is a toothbrush."""
     return set(singulars("".join(re.findall(r"\w+", folded(text)))))
 
 
+def _is_in(forms: set[str], words: list[set[str]]) -> bool:
+    return any(forms & other for other in words)
+
+
 def _holds(whole: list[set[str]], part: list[set[str]]) -> bool:
-    return bool(part) and all(any(forms & other for other in whole) for forms in part)
+    return bool(part) and all(_is_in(forms, whole) for forms in part)

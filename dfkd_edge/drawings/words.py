@@ -1,4 +1,4 @@
-"""WordNet's names of things: the 21,841 of ImageNet, which timm carries."""
+"""WordNet's names of things, from the 21,841 classes of ImageNet that timm ships; singulars."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ from timm.data import ImageNetInfo
 
 from dfkd_edge.class_names import folded
 
+PLURALS = (
+    *(("ies", "y"), ("ves", "f"), ("ives", "ife"), ("s", "")),
+    *((f"{end}es", end) for end in ("s", "x", "z", "ch", "sh", "o")),
+)
+"""Endings and what stands for them in the singular; several may fit a word."""
+MIN_LETTERS = 3
+"""Shorter forms are no words but the rest of one: `bu` of bus, `to` of toes."""
+
 
 @functools.lru_cache
 def things() -> tuple[tuple[str, ...], ...]:
-    """Return the names of each thing, synonyms of each other."""
+    """Return the names of each thing, which are synonyms of each other."""
     wordnet = ImageNetInfo("imagenet-22k")
     return tuple(
         tuple(lemma.strip() for lemma in wordnet.index_to_description(number).split(","))
@@ -20,29 +28,18 @@ def things() -> tuple[tuple[str, ...], ...]:
 
 
 @functools.lru_cache
-def _things_called() -> dict[str, list[int]]:
-    called: dict[str, list[int]] = {}
-    for number, lemmas in enumerate(things()):
+def _things_called() -> dict[str, list[tuple[str, ...]]]:
+    called: dict[str, list[tuple[str, ...]]] = {}
+    for lemmas in things():
         for lemma in lemmas:
-            called.setdefault(folded(lemma), []).append(number)
+            called.setdefault(folded(lemma), []).append(lemmas)
     return called
 
 
 def synonyms(name: str) -> frozenset[str]:
-    """Return all folded names of whatever the name may stand for, itself not necessarily."""
-    numbers = {
-        number for form in singulars(folded(name)) for number in _things_called().get(form, [])
-    }
-    return frozenset(folded(lemma) for number in numbers for lemma in things()[number])
-
-
-PLURALS = (
-    *(("ies", "y"), ("ves", "f"), ("ives", "ife"), ("s", "")),
-    *((f"{end}es", end) for end in ("s", "x", "z", "ch", "sh", "o")),
-)
-"""Endings and what stands for them in the singular; several may fit a word."""
-MIN_LETTERS = 3
-"""Shorter forms are no words but the rest of one: `bu` of bus, `to` of toes."""
+    """Return the folded names of everything that a name, singular or plural, may stand for."""
+    found = (_things_called().get(form, []) for form in singulars(folded(name)))
+    return frozenset(folded(lemma) for things in found for lemmas in things for lemma in lemmas)
 
 
 def singulars(word: str) -> tuple[str, ...]:
