@@ -16,6 +16,7 @@ from dfkd_edge.config.file import load_config
 from dfkd_edge.config.settings import FewShotConfig, PipelineConfig
 from dfkd_edge.errors import DfkdEdgeError, faults_as_errors
 from dfkd_edge.files import read_json
+from dfkd_edge.preflight import run_name
 from dfkd_edge.report.svg import Point
 from dfkd_edge.results.benchmark import Benchmark
 from dfkd_edge.results.certainty import certainty_of
@@ -23,7 +24,6 @@ from dfkd_edge.results.codec import from_json
 from dfkd_edge.results.device import DeviceResult, distinct, kept_results
 from dfkd_edge.results.kept import EVALUATION, kept_checks, read_ladder, repair_text
 from dfkd_edge.results.ladder import Ladder
-from dfkd_edge.runs.key import run_name
 from dfkd_edge.runs.run_dir import RunDir, distill_again, find_run, read_stages
 from dfkd_edge.runtime.bundle_files import (
     BENCHMARK,
