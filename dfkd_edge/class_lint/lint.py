@@ -1,7 +1,6 @@
 """The lint of a class list: what the teacher will mix up or misread in it.
 
-Cosines are judged on a scale that is measured in the teacher at hand (`scale.py`), since every
-CLIP model spreads its texts differently.
+Every threshold on a cosine is measured in the teacher at hand (`scale.py`).
 
 Shape suffixes: K classes, P pairs, T tokens, D embedding width.
 """

@@ -1,7 +1,7 @@
-"""What similarities mean in a teacher's text space, measured on pairs of everyday words.
+"""What a cosine means in a teacher's text space, measured on pairs of everyday words.
 
-Similarities of one CLIP say nothing in another, so no threshold is fixed: synonyms, siblings (fork
-and spoon) and unrelated things are embedded by the teacher at hand.
+Cosines of one CLIP say nothing in another, so no threshold is fixed: synonyms, siblings (fork and
+spoon) and unrelated things are embedded by the teacher at hand.
 
 Shape suffixes: K words, D embedding width.
 """
@@ -29,7 +29,7 @@ SCALE_WORDS = tuple(dict.fromkeys(word for pair in SYNONYMS + SIBLINGS for word 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What similarities mean in this teacher: cosines of pairs of everyday words."""
+    """Cosines of pairs of everyday words in one teacher."""
 
     synonyms: float
     """Lower quartile of synonyms: from here on two names count as one."""
@@ -46,9 +46,8 @@ class Scale:
 
 def measure_scale(teacher: Teacher, templates: Sequence[str]) -> Scale:
     """Measure a teacher that was loaded with SCALE_WORDS as its classes."""
-    words = teacher.classes.names
     head_KD = teacher.zero_shot_head(teacher.classes, templates)
-    row = {word: head_KD[index] for index, word in enumerate(words)}
+    row = dict(zip(teacher.classes.names, head_KD, strict=True))
 
     def cosines(pairs: Sequence[tuple[str, str]]) -> Tensor:
         return torch.stack([row[one] @ row[two] for one, two in pairs])
