@@ -19,11 +19,11 @@ from dfkd_edge.class_lint.senses import find_ambiguous
 from dfkd_edge.class_lint.slips import find_slips
 from dfkd_edge.class_lint.spelling import known_words
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.config.settings import TeacherConfig
+from dfkd_edge.config.settings import MINI, TeacherConfig
 from dfkd_edge.drawings.drawn_class import FEW, DrawnClass, drawn_classes
 from dfkd_edge.drawings.memory import DrawingMemory
 from dfkd_edge.interfaces import Reporter
-from dfkd_edge.networks.teacher import MINI, Teacher, load_teacher
+from dfkd_edge.networks.teacher import Teacher, load_teacher
 
 MAX_ENSEMBLE = 200
 """Longer lists are embedded with the first template only: a thousand names stay a few seconds."""

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.config.settings import PipelineConfig
+from dfkd_edge.config.settings import MINI, PipelineConfig
 from dfkd_edge.distillation.distill import set_training_mode
 from dfkd_edge.networks.mixed_precision import depthwise_in_float32, mixed_precision
 from dfkd_edge.networks.students import Student, student_entry
-from dfkd_edge.networks.teacher import MINI, encode_text, load_teacher, reads_ends_only
+from dfkd_edge.networks.teacher import encode_text, load_teacher, reads_ends_only
 from dfkd_edge.networks.views import random_view
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.amortized import uses_embedded_prior

@@ -1,7 +1,7 @@
 """EfficientNet-Lite1 with fewer blocks, registered with timm: the default student's backbone.
 
-Each kept block has the shape of a block of the embedded teacher's image tower, so that its weights
-can be inherited (TinyCLIP, Wu et al., ICCV 2023). ReLU6, no squeeze-and-excite, symmetric padding:
+Each block has the shape of a block of the embedded teacher's image tower, so that its weights can
+be inherited (TinyCLIP, Wu et al., ICCV 2023). ReLU6, no squeeze-and-excite, symmetric padding:
 every layer has an INT8 kernel.
 """
 
@@ -24,8 +24,8 @@ STAGES = (
     ("ir", 2, 5, 1, 6, 112),
     ("ir", 2, 5, 2, 6, 192),
 )
-"""Block type, blocks, kernel, stride, expansion and output channels of each stage; the tower has
-1, 3, 3, 4, 4 and 5 of these blocks, and one more stage."""
+"""Block type, number of blocks, kernel, stride, expansion and output channels of each stage; the
+tower has 1, 3, 3, 4, 4 and 5 of these blocks, and one more stage."""
 NUM_FEATURES = 640
 """Channels behind the last convolution; the tower has 1,280."""
 
@@ -34,9 +34,8 @@ def efficientnet_lite1_slim(pretrained: bool = False, **options: Any) -> Efficie
     """Build the network; `pretrained` is refused, `students.build_student` loads start weights."""
     if pretrained:
         raise ValueError(f"{NAME} has no weights on a hub")
-    options.pop("pretrained_cfg", None)
-    options.pop("pretrained_cfg_overlay", None)
-    options.pop("cache_dir", None)
+    for name in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
+        options.pop(name, None)  # timm passes them to every builder; the class refuses them
     return EfficientNet(
         block_args=decode_arch_def(
             [[f"{kind}_r{n}_k{k}_s{s}_e{e}_c{c}"] for kind, n, k, s, e, c in STAGES]

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 
 def has_fast_bfloat16(device_type: str) -> bool:
-    """Whether this kind of device computes in bfloat16 natively."""
+    """Whether this kind of device computes in bfloat16 without emulating it."""
     if device_type == "cpu":
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return device_type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def mixed_precision(device_type: str) -> torch.autocast:
-    """Autocast to bfloat16, switched off where the device would emulate it."""
+    """Autocast to bfloat16; does nothing where the device would emulate it."""
     return torch.autocast(device_type, torch.bfloat16, enabled=has_fast_bfloat16(device_type))
 
 

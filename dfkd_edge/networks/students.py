@@ -1,6 +1,6 @@
 """Compact students: a timm network, a projection into the teacher's space, text vectors as head.
 
-Because the head is the matrix of class text vectors, classes can be swapped without retraining.
+The head is the matrix of class text vectors (PromptKD): classes can be swapped without retraining.
 
 Shape suffixes: N images, C = 3 channels, H rows, W columns, D embedding width, K classes,
 F backbone features.
@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from dfkd_edge import assets
 from dfkd_edge.artifacts import StudentArtifact
-from dfkd_edge.config.settings import MINI as MINI
-from dfkd_edge.config.settings import DistillationConfig
+from dfkd_edge.config.settings import MINI, DistillationConfig
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
 from dfkd_edge.networks import efficientnet_lite_slim
 from dfkd_edge.networks.names import require_student
@@ -28,11 +27,12 @@ from dfkd_edge.seeding import derived_seed
 
 INPUT_MEAN = (0.5, 0.5, 0.5)
 INPUT_STD = (0.25, 0.25, 0.25)
+"""The same for every student: normalisation is inside the exported graph."""
 
 
 @dataclass(frozen=True)
 class StudentEntry:
-    """One row of the curated table."""
+    """A student of the curated table."""
 
     timm_name: str
     image_size_px: int
@@ -60,7 +60,7 @@ class Student(nn.Module):
 
         Args:
             timm_name: backbone.
-            image_size_px: side of the input; other sizes are resized.
+            image_size_px: side of the input; other sizes are resized to it.
             head_KD: unit class text vectors.
             logit_scale: the teacher's, so that logits compare.
         """
@@ -77,7 +77,7 @@ class Student(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """Parameters of backbone and projection."""
+        """Parameters of backbone and projection; the head is a buffer."""
         return sum(p.numel() for p in self.parameters())
 
     def embed(self, image_NCHW: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class Student(nn.Module):
 
 
 def student_entry(name: str, image_size_px: int | None) -> StudentEntry:
-    """Look a student up in the table, then among timm's names.
+    """Look a student up in the table, then among timm's names, at 224 px.
 
     Raises:
         ConfigError: no such student, with the nearest names.
@@ -125,7 +125,7 @@ def build_student(
         init: `pretrained` or `random` (drawn from torch's global generator).
         head_KD: unit class text vectors.
         logit_scale: the teacher's.
-        image_size_px: None takes the table's size.
+        image_size_px: None takes the entry's.
 
     Raises:
         ConfigError: unknown name.
@@ -159,16 +159,16 @@ def require_start(config: DistillationConfig, head_KD: Tensor, logit_scale: floa
     Raises:
         EnvironmentLackingError: its pretrained weights cannot be fetched.
     """
-    if config.student != MINI:  # ours is always here
-        with torch.random.fork_rng(devices=[]):  # timm draws weights from the global one
+    if config.student != MINI:  # ours is in this package
+        with torch.random.fork_rng(devices=[]):  # timm draws weights from the global generator
             build_student(config.student, config.student_init, head_KD, logit_scale)
 
 
 def build_start(
     name: str, init: str, head_KD: Tensor, logit_scale: float, image_size_px: int | None, seed: int
 ) -> Student:
-    """Build a run's student as it is before its first step: `build_student` under its seed."""
-    torch.manual_seed(derived_seed(seed, "student"))  # timm draws weights from the global one
+    """Build the student of a run as it is before the first step."""
+    torch.manual_seed(derived_seed(seed, "student"))  # timm draws weights from the global generator
     return build_student(name, init, head_KD, logit_scale, image_size_px)
 
 

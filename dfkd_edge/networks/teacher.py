@@ -24,8 +24,7 @@ from torch.func import functional_call
 
 from dfkd_edge import assets
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.config.settings import MINI as MINI
-from dfkd_edge.config.settings import TeacherConfig
+from dfkd_edge.config.settings import MINI, TeacherConfig
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.files import content_hash
 from dfkd_edge.networks.mixed_precision import mixed_precision
@@ -36,7 +35,7 @@ _MINI_CONFIG = "dfkd-mini"
 TEXTS_TOGETHER = 256
 """Texts embedded at a time: 0.2 GB in the text tower of ViT-B/32."""
 CPU_IMAGES_TOGETHER = 32
-"""Images that a CPU embeds at a time, without gradients: activations of more leave its caches."""
+"""Images that a CPU embeds at a time where no gradient flows: more do not fit into its caches."""
 
 
 class Teacher:
@@ -45,21 +44,14 @@ class Teacher:
     def __init__(
         self, model: nn.Module, tokenizer: Any, config: TeacherConfig, classes: ClassNames
     ) -> None:
-        """Freeze the model and embed the class names.
-
-        Args:
-            model: open_clip model with `encode_image`, `encode_text` and `logit_scale`.
-            tokenizer: the tokenizer that belongs to it.
-            config: its name, and the templates of the zero-shot head.
-            classes: the categories of the zero-shot head.
-        """
+        """Freeze an open_clip model and embed the class names with its tokenizer."""
         self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.tokenizer = tokenizer
         self.config = config
         self.name = config.name
         self.classes = classes
         visual: Any = model.visual
-        size = visual.image_size
+        size = visual.image_size  # a number or a pair, by the kind of tower
         self.image_size_px: int = size if isinstance(size, int) else int(size[0])
         preprocess = open_clip.get_model_preprocess_cfg(model)
         self.mean = torch.tensor(preprocess["mean"], device=self.device).view(1, 3, 1, 1)
@@ -125,27 +117,25 @@ class Teacher:
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """Embed any number of texts, a bounded number at a time; returns as `embed_tokens`."""
+        """Embed texts, TEXTS_TOGETHER at a time; returns as `embed_tokens`."""
         tokens_NT = self.tokenise(texts)
         return torch.cat([self.embed_tokens(part) for part in tokens_NT.split(TEXTS_TOGETHER)])
 
     def embed_tokens(
         self, tokens_NT: Tensor, style_mask_NT: Tensor | None = None, style_NW: Tensor | None = None
     ) -> Tensor:
-        """Embed token ids, with free vectors in place of the tokens under a mask.
-
-        Works with any open_clip text tower: the token embedding is found, not assumed.
+        """Embed token ids, with a free vector in place of the tokens under a mask.
 
         Args:
             tokens_NT: token ids.
             style_mask_NT: True where the token embedding is replaced.
-            style_NW: the replacement of each text, in token-embedding space.
+            style_NW: what replaces it in each text, in token-embedding space.
 
         Returns:
             Unit embeddings [N, D], float32, differentiable in style_NW.
         """
         if reads_ends_only(self.model) and len(tokens_NT):
-            tokens_NT = tokens_NT[:, : int(tokens_NT.argmax(1).max()) + 1]
+            tokens_NT = tokens_NT[:, : int(tokens_NT.argmax(1).max()) + 1]  # to the last end mark
         if style_mask_NT is None or style_NW is None:
             return encode_text(self.model, tokens_NT)
         mask_NT1 = style_mask_NT[:, : tokens_NT.shape[1], None]
@@ -161,7 +151,9 @@ class Teacher:
 
     @functools.cached_property
     def token_embedding(self) -> nn.Embedding:
-        """The text tower's token table, [vocabulary, W]: the one that is looked up by the ids.
+        """The text tower's token table, [vocabulary, W].
+
+        open_clip's towers keep it in various places: it is the table that is looked up by the ids.
 
         Raises:
             ConfigError: the text tower has none.
@@ -195,20 +187,19 @@ class Teacher:
 
 
 def reads_ends_only(model: Any) -> bool:
-    """Whether a text tower takes all it says from the end mark, its largest id.
+    """Whether a text tower reads nothing beyond the end mark, which has the largest id.
 
-    CLIP's own towers do, and never look beyond it: the padding there changes nothing, and would
-    take most of the time. A tower that attends to its padding needs it.
+    CLIP's own towers are causal and pool at the end mark: padding changes nothing, and left out it
+    saves most of the time. A tower that attends to its padding needs it.
     """
     is_clip = isinstance(model, open_clip.CLIP) and model.attn_mask is not None
     return is_clip and model.text_pool_type == "argmax"
 
 
 def encode_text(model: Any, tokens_NT: Tensor) -> Tensor:
-    """Encode token ids, also fewer than the context is long where `reads_ends_only`.
+    """Encode token ids to unit embeddings [N, D], float32.
 
-    Returns:
-        Unit embeddings [N, D], float32.
+    They may be fewer than the context is long where `reads_ends_only`.
     """
     num_tokens = tokens_NT.shape[1]
     if not reads_ends_only(model) or num_tokens == model.context_length:
@@ -223,7 +214,7 @@ def encode_text(model: Any, tokens_NT: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def quiet_open_clip() -> Iterator[None]:
-    """open_clip logs through the root logger; keep its notes out of our console."""
+    """Keep the notes of open_clip, which logs through the root logger, out of our console."""
     logging.disable(logging.WARNING)
     try:
         yield
@@ -232,7 +223,7 @@ def quiet_open_clip() -> Iterator[None]:
 
 
 def open_clip_name(config: TeacherConfig) -> tuple[str, str | None]:
-    """Return what open_clip calls a teacher, and its tag or file of weights.
+    """Return open_clip's name of a teacher, and the tag or file of its weights.
 
     Raises:
         ConfigError: there is no such name, or no such weights for it.
@@ -258,12 +249,6 @@ def open_clip_name(config: TeacherConfig) -> tuple[str, str | None]:
 
 def load_teacher(config: TeacherConfig, classes: ClassNames, device: str = "cpu") -> Teacher:
     """Load a teacher by name and build its zero-shot head.
-
-    Args:
-        config: `mini` (embedded), a name that open_clip knows, or a folder with
-            open_clip_config.json and weights.
-        classes: the categories.
-        device: torch device.
 
     Raises:
         ConfigError: the name is unknown.

@@ -1,9 +1,8 @@
-"""Random views of images: geometry, colour and style, all batched and driven by one generator.
+"""Random views of images: geometry, colour and style, batched, every draw from one generator.
 
-The style operations remove texture and keep shape (edges, posterising, random convolution,
-statistics mixing), so that a network cannot rely on photographic texture alone. Random
-convolution: Xu et al., ICLR 2021. Statistics mixing: MixStyle, Zhou et al., ICLR 2021, here on
-pixels.
+The style operations remove texture and keep shape, so that a network cannot rely on photographic
+texture alone. Random convolution: Xu et al., ICLR 2021. Statistics mixing: MixStyle, Zhou et al.,
+ICLR 2021, here on pixels.
 
 Shape suffixes: N images, C = 3 channels (RGB), H rows, W columns. Every image is float in [0, 1].
 """
@@ -27,12 +26,13 @@ def uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Ge
 def geometric_view(
     image_NCHW: Tensor, size_px: int, generator: torch.Generator, min_scale: float = 0.5
 ) -> Tensor:
-    """Crop, stretch, rotate (up to 15 degrees) and flip each image at random.
+    """Crop, stretch, rotate (up to 15 degrees) and flip each image at random; differentiable.
 
-    Differentiable in the image. Samples that fall outside are reflected.
-
-    Returns:
-        image_NCHW of size_px x size_px.
+    Args:
+        image_NCHW: of any size; what falls outside is reflected.
+        size_px: side of the views.
+        generator: draws everything.
+        min_scale: smallest area of a crop, as a share of the image.
     """
     num = image_NCHW.shape[0]
     side_N = uniform((num,), min_scale, 1.0, generator).sqrt()
@@ -59,7 +59,7 @@ def colour_jitter(
     strength: float = 0.4,
     min_saturation: float = 0.0,
 ) -> Tensor:
-    """Change brightness, contrast, saturation and the colour balance of each image."""
+    """Change saturation, contrast, brightness and the colour balance of each image."""
     num = image_NCHW.shape[0]
     gain_N111 = uniform((num, 1, 1, 1), 1 - strength, 1 + strength, generator)
     balance_NC11 = uniform((num, 3, 1, 1), 1 - strength / 2, 1 + strength / 2, generator)
@@ -80,13 +80,14 @@ def blur(image_NCHW: Tensor) -> Tensor:
 
 
 def _edge_strength(image_NCHW: Tensor) -> Tensor:
+    """Length of the gradient over colours, relative to the image's strong edges; [N, 1, H, W]."""
     smooth_NCHW = blur(blur(image_NCHW))
     padded = F.pad(smooth_NCHW, (1, 1, 1, 1), mode="replicate")
     horizontal_NCHW = padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
     vertical_NCHW = padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]
     strength_N1HW = (horizontal_NCHW.square() + vertical_NCHW.square()).sum(1, keepdim=True).sqrt()
     peak_N111 = strength_N1HW.flatten(1).quantile(0.97, dim=1)[:, None, None, None]
-    return (strength_N1HW / peak_N111.clamp(min=0.02)).clamp(0, 1)
+    return (strength_N1HW / peak_N111.clamp(min=0.02)).clamp(0, 1)  # a plain image has none
 
 
 def sketch(image_NCHW: Tensor, generator: torch.Generator) -> Tensor:
@@ -151,12 +152,8 @@ def grey(image_NCHW: Tensor, generator: torch.Generator) -> Tensor:
 
 
 STYLE_OPERATIONS: tuple[StyleOperation, ...] = (
-    sketch,
-    cartoon,
-    posterise,
-    random_convolution,
-    mix_statistics,
-    grey,
+    *(sketch, cartoon, posterise),
+    *(random_convolution, mix_statistics, grey),
 )
 
 
@@ -175,7 +172,7 @@ def style_view(image_NCHW: Tensor, generator: torch.Generator, probability: floa
 def random_view(
     image_NCHW: Tensor, size_px: int, generator: torch.Generator, style_probability: float = 0.5
 ) -> Tensor:
-    """Geometry, then style for some of the images, then colour: one view of every image."""
+    """One view of every image: geometry, then style for some of them, then colour."""
     view_NCHW = geometric_view(image_NCHW, size_px, generator)
     view_NCHW = style_view(view_NCHW, generator, style_probability)
     return colour_jitter(view_NCHW, generator)

@@ -1,6 +1,7 @@
-"""Which weights a run needs beyond this package: what, how large, whether here, how to get them.
+"""Weights that a run takes from the Hugging Face hub: what, how large, whether here, how to fetch.
 
-A run that lacks some stops before its first stage, with the commands that fetch them elsewhere.
+A run that lacks some and cannot fetch them stops before its first stage, with the commands that do
+so elsewhere.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import torch
 from huggingface_hub import constants
 from torch import nn
 
-from dfkd_edge.config.settings import DistillationConfig, TeacherConfig
+from dfkd_edge.config.settings import MINI, DistillationConfig, TeacherConfig
 from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.networks.students import student_entry
-from dfkd_edge.networks.teacher import MINI, quiet_open_clip
+from dfkd_edge.networks.teacher import quiet_open_clip
 
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -41,11 +42,11 @@ class HubWeights:
     num_parameters: int | None
     """Parameters of the model, where its architecture is known; a parameter takes 4 bytes."""
     pattern: str
-    """What is fetched of the repository: the weight file and the settings beside it."""
+    """Files of the repository that are fetched: the weights and the settings beside them."""
 
     @property
     def size_mb(self) -> int | None:
-        """Size of the file, from the number of parameters."""
+        """Size of the file in float32."""
         return None if self.num_parameters is None else round(self.num_parameters * 4 / 1e6)
 
     @property
@@ -74,7 +75,7 @@ class HubWeights:
 
 
 def shapes_of_teacher(name: str) -> nn.Module:
-    """Build an open_clip architecture on the meta device: shapes that take no memory.
+    """Build an open_clip architecture on the meta device, where tensors have no memory.
 
     Raises:
         EnvironmentLackingError: its description is on the hub and out of reach.

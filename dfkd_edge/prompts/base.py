@@ -1,4 +1,4 @@
-"""Base-Prompt: one sentence a class, the control that every diversification must beat."""
+"""Base-Prompt: one sentence a class; the control that every diversification must beat."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Contrastive-Prompt: learn K styles in the teacher's text space; no image is needed.
+"""Contrastive-Prompt: learn styles in the teacher's text space; no image is needed.
 
-All styles are learnt jointly (DiPEx's variant of PromptStyler, ICCV 2023): an instance-level loss
-makes styles repel each other, a class-level loss keeps every class recognisable in every style.
+An instance-level loss makes styles repel each other, a class-level loss keeps every class
+recognisable in every style (PromptStyler, ICCV 2023). All styles are learnt at once, as in DiPEx.
 
 Shape suffixes: S styles, K classes, N pairs of class and style drawn in a step, T tokens,
 W token-embedding width, D embedding width.
@@ -19,12 +19,13 @@ from dfkd_edge.config.settings import PromptConfig
 from dfkd_edge.prompts.style_slot import StyledPrompts
 
 MAX_CLASSES_PER_STEP = 32
-"""The class-level loss takes so many classes a step, each in one style; or more, as many as there
-are styles, so that every style meets a class at every step. 1,000 classes cost as 32."""
+"""The class-level loss takes so many classes a step, each in one style; or as many as there are
+styles, if that is more, so that every style meets a class. A step of 1,000 classes costs as one of
+32."""
 
 
 def instance_loss(embedded_SD: Tensor) -> Tensor:
-    """Mean |cosine| over pairs of different styles: they repel each other, to a right angle."""
+    """Mean |cosine| over pairs of different styles: 0 where all are at right angles."""
     num_styles = len(embedded_SD)
     off_diagonal_SS = (embedded_SD @ embedded_SD.T).fill_diagonal_(0).abs()
     return off_diagonal_SS.sum() / max(num_styles * (num_styles - 1), 1)
@@ -33,7 +34,7 @@ def instance_loss(embedded_SD: Tensor) -> Tensor:
 def draw_pairs(
     num_classes: int, num_styles: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Pair classes with styles, each as often as any other, give or take one; returns [N], [N]."""
+    """Pair classes with styles, each as often as any other or once more; returns both, [N]."""
     num_pairs = max(min(num_classes, MAX_CLASSES_PER_STEP), num_styles)
 
     def rounds(count: int) -> Tensor:
@@ -55,12 +56,13 @@ def learn_styles(
     Args:
         prompts: the sentences with their slot.
         config: number of styles and steps, and the rate.
-        generator: start vectors and pairs.
-        on_step: is told the step and both losses.
+        generator: draws start vectors and pairs.
+        on_step: called with the number and both losses of each step.
     """
     teacher = prompts.teacher
     table_VW = teacher.token_embedding.weight
     scale = float(table_VW.std())
+    # at the length of real tokens, and with a rate in the same unit, whatever the text tower
     start_SW = torch.randn((config.num_styles, table_VW.shape[1]), generator=generator) * scale
     style_SW = nn.Parameter(start_SW.to(teacher.device))
     optimiser = torch.optim.Adam([style_SW], lr=config.learning_rate * scale)
@@ -74,11 +76,6 @@ def learn_styles(
             optimiser.zero_grad()
             (style_loss + class_loss).backward()
             optimiser.step()
-            on_step(
-                step,
-                {
-                    "style_loss": float(style_loss.detach()),
-                    "content_loss": float(class_loss.detach()),
-                },
-            )
+            losses = {"style_loss": style_loss, "content_loss": class_loss}
+            on_step(step, {name: float(loss.detach()) for name, loss in losses.items()})
     return style_SW.detach()

@@ -14,7 +14,6 @@ from torch import Tensor
 from dfkd_edge.artifacts import Diversity, PromptSet
 from dfkd_edge.config.settings import PromptConfig
 from dfkd_edge.networks.teacher import Teacher
-from dfkd_edge.prompts.base import base_prompts
 from dfkd_edge.prompts.contrastive import learn_styles
 from dfkd_edge.prompts.mix import mix_styles
 from dfkd_edge.prompts.random_draw import random_styles
@@ -25,24 +24,31 @@ from dfkd_edge.runs.context import StageContext
 from dfkd_edge.seeding import stage_generator
 
 STAGE = "prompts"
+BASE = "a photo of a"
+"""Base-Prompt: one sentence a class, the control that every diversification must beat."""
 OnStep = Callable[[int, dict[str, float]], None]
 StyleMaker = Callable[[StyledPrompts, PromptConfig, torch.Generator, OnStep], Tensor]
 
 STYLE_MAKERS: dict[str, StyleMaker] = {
-    "mix": lambda prompts, config, generator, _: mix_styles(prompts.teacher, config, generator),
-    "random": lambda prompts, config, generator, _: random_styles(
-        prompts.teacher, config, generator
-    ),
+    "mix": lambda prompts, config, draws, _: mix_styles(prompts.teacher, config, draws),
+    "random": lambda prompts, config, draws, _: random_styles(prompts.teacher, config, draws),
     "contrastive": learn_styles,
 }
 """Each gives style vectors [S, W]; `base` has none."""
+
+
+def base_prompts(teacher: Teacher) -> Tensor:
+    """Embed "a photo of a {class}", or the class's own prompt; returns [K, 1, D]."""
+    names, prompts = teacher.classes.names, teacher.classes.prompts
+    pairs = zip(names, prompts, strict=True)
+    return teacher.embed_texts([prompt or f"{BASE} {name}" for name, prompt in pairs])[:, None]
 
 
 @torch.no_grad()
 def diversity(embedding_KSD: Tensor, head_KD: Tensor) -> Diversity:
     """Measure how much the styles of unit prompts differ and whether the classes survive them."""
     num_classes, num_styles, width = embedding_KSD.shape
-    # the sum over all pairs of rows is the squared length of their sum: no [K, S, S] in memory
+    # the cosines of all pairs sum to the squared length of the sum of rows: no [K, S, S] in memory
     off_diagonal_K = embedding_KSD.sum(1).square().sum(1) - num_styles
     cosine = float((off_diagonal_K / max(num_styles * (num_styles - 1), 1)).mean())
     centred_ND = (embedding_KSD - embedding_KSD.mean(1, keepdim=True)).view(-1, width).double()
@@ -87,7 +93,7 @@ def diversify_prompts(teacher: Teacher, config: PromptConfig, context: StageCont
                 context.run_dir.append_metrics(STAGE, step + 1, values)
 
         if config.method == "base":
-            embedding_KSD, labels = base_prompts(teacher), ["a photo of a"]
+            embedding_KSD, labels = base_prompts(teacher), [BASE]
         else:
             generator = stage_generator(context.seed, STAGE)
             sentences = StyledPrompts(teacher)

@@ -1,6 +1,6 @@
 """Mix-Prompt: each style is a random interpolation of style words in token-embedding space.
 
-Weights after DPStyler's prompt generator: Beta(0.1, 0.1), so that most words count fully or not at
+Weights as in DPStyler's prompt generator: Beta(0.1, 0.1), so that most words count fully or not at
 all. There a word is its first sub-token; here it is the mean of all of them (ours).
 
 Shape suffixes: S styles, L listed words, W token-embedding width.
@@ -22,6 +22,7 @@ BETA = 0.1
 
 def mixing_weights(num_styles: int, num_words: int, generator: torch.Generator) -> Tensor:
     """Draw Beta(0.1, 0.1) weights, normalised over the words; returns [S, L] on the CPU."""
+    # torch's Beta takes no generator
     seed = int(torch.randint(2**62, (1,), generator=generator))
     beta_SL = np.random.default_rng(seed).beta(BETA, BETA, (num_styles, num_words))
     weight_SL = torch.from_numpy(beta_SL).float().clamp(min=1e-6)

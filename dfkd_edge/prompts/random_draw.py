@@ -1,8 +1,8 @@
 """Random-Prompt: each style is a random vector with the statistics of the token table.
 
 Each style picks one of three initialisers (DPStyler's prompt generator): normal, Xavier, Kaiming.
-Their spread is in units of the table's deviation, dimension by dimension (ours), so that the drawn
-vectors lie where the text tower has seen tokens.
+Draws are scaled to mean and deviation of the table in each dimension (ours), so that they lie where
+the text tower has seen tokens.
 
 Shape suffixes: S styles, W token-embedding width.
 """

@@ -1,8 +1,8 @@
 """Prompts with one free slot: where a style vector goes in, whatever the tokenizer.
 
-The slot is found, not assumed: the sentence is tokenised with two different words in the slot, and
-the slot is where the token ids differ. It stands before the class, so a long description of a class
-loses its end to the context length, never its style.
+The sentence is tokenised with two different words in the slot: the slot is where the ids differ.
+It stands before the class, so that a description that is too long for the context loses its end,
+never its style.
 
 Shape suffixes: S styles, K classes, N pairs, T tokens, W token-embedding width, D embedding width.
 """
@@ -20,17 +20,17 @@ from dfkd_edge.errors import ConfigError
 from dfkd_edge.networks.teacher import TEXTS_TOGETHER, Teacher
 
 STYLE_TEMPLATE = "a {} style of a"
-"""PromptStyler's; every method uses the same sentence, so they differ by their styles alone."""
+"""PromptStyler's; the same for every method, so that they differ by their styles alone."""
 SLOT_WORDS = (("warm", "cold"), ("red", "big"), ("new", "old"))
 """Pairs without a common letter; the pair that differs in the fewest tokens marks the slot."""
 TRAINED_TOGETHER = 32
-"""Texts whose activations are held for a gradient: 0.9 GB in the text tower of ViT-B/32."""
+"""Texts whose activations are kept for a gradient: 0.9 GB in the text tower of ViT-B/32."""
 
 
 def class_sentences(classes: ClassNames) -> list[str]:
     """Write the styled sentence of each class, with `{}` at the slot.
 
-    A class with a description of its own is described by it: "a {} style of a photo of a jaguar".
+    A prompt of the class's own takes the place of its name: "a {} style of a photo of a jaguar".
     """
     ends = [
         f"of {prompt}" if prompt else f"of a {name}"
@@ -60,6 +60,7 @@ class StyledPrompts:
             )
         self._style_1T, self._style_mask_1T = tokens[:1], mask[:1]
         self._class_KT, self._class_mask_KT = tokens[1:], mask[1:]
+        self.num_classes = len(self._class_KT)
 
     def _tokenise(self, sentences: list[str], words: tuple[str, str]) -> tuple[Tensor, Tensor]:
         """Token ids with the first word in the slot, and the mask of the slot; both [N, T]."""
@@ -68,11 +69,6 @@ class StyledPrompts:
             for word in words
         )
         return one, one != two
-
-    @property
-    def num_classes(self) -> int:
-        """Classes K."""
-        return len(self._class_KT)
 
     def embed_styles(self, style_SW: Tensor) -> Tensor:
         """Embed "a S style of a" for every style; returns [S, D], differentiable."""
@@ -95,7 +91,7 @@ class StyledPrompts:
 
     @torch.no_grad()
     def embed_all(self, style_SW: Tensor) -> Tensor:
-        """Embed every class in every style, a bounded number at a time; returns [K, S, D]."""
+        """Embed every class in every style, TEXTS_TOGETHER at a time; returns [K, S, D]."""
         num_styles = len(style_SW)
         class_N = torch.arange(self.num_classes, device=style_SW.device)
         class_N = class_N.repeat_interleave(num_styles)
@@ -110,7 +106,10 @@ class StyledPrompts:
 
 
 def _in_parts(embed: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """Embed many texts with the activations of a few: each part is computed again backwards."""
+    """Embed many texts, keeping the activations of TRAINED_TOGETHER.
+
+    Gradient checkpointing: the backward pass computes each part again.
+    """
     if len(tensors[0]) <= TRAINED_TOGETHER:
         return embed(*tensors)
     parts = zip(*(tensor.split(TRAINED_TOGETHER) for tensor in tensors), strict=True)

@@ -1,4 +1,4 @@
-"""The token table as words: vectors of words for Mix-Prompt, words for vectors for a human.
+"""The token table as words: vectors of words for Mix-Prompt, and words that label vectors.
 
 Shape suffixes: S styles, V vocabulary, L listed words, W token-embedding width.
 """
@@ -16,11 +16,11 @@ from dfkd_edge.errors import ConfigError
 from dfkd_edge.networks.teacher import Teacher
 
 MIN_LETTERS = 4
-"""Shorter tokens say nothing to a human."""
+"""Shorter words say nothing to a human."""
 
 
 def vocabulary_words(tokenizer: Any) -> dict[int, str]:
-    """List the tokens that are whole English words, by id; empty where a tokenizer has no list.
+    """Return the tokens that are whole English words, by id; none where a tokenizer has no list.
 
     Vocabularies mark a word by its end (`</w>`, CLIP's BPE), by its start (`▁` of sentencepiece,
     `Ġ` of byte-level BPE), or mark what is none (`##`, WordPiece).

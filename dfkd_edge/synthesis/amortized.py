@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dfkd_edge.config.settings import SynthesisConfig
+from dfkd_edge.config.settings import MINI, SynthesisConfig
 from dfkd_edge.drawings.memory import DrawingMemory, retrieve_drawings
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, Synthesizer
 from dfkd_edge.networks.memory import images_that_fit, made_in_parts
-from dfkd_edge.networks.teacher import MINI, Teacher
+from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.views import geometric_view
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import Decoder, LatentDecoder, load_decoder

@@ -23,10 +23,11 @@ from torch import Tensor, nn
 from train_decoder import checkpoint, resume, set_rate
 from train_image_tower import CLIP_MEAN, CLIP_STD, normalised, packed_tower
 
+from dfkd_edge.config.settings import MINI
 from dfkd_edge.distillation.losses import feature_distances, soft_target_loss
 from dfkd_edge.machine.process import keep_freed_memory
 from dfkd_edge.networks.mixed_precision import mixed_precision
-from dfkd_edge.networks.students import INPUT_MEAN, INPUT_STD, MINI, STUDENTS, Student
+from dfkd_edge.networks.students import INPUT_MEAN, INPUT_STD, STUDENTS, Student
 
 BANK_SCALE = 20.0
 """Sharpness of the distribution over the bank; the teacher's own is 32."""

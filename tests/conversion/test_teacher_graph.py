@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.config.settings import TeacherConfig
+from dfkd_edge.config.settings import MINI, TeacherConfig
 from dfkd_edge.conversion.teacher_graph import write_teacher
 from dfkd_edge.interfaces import Runner
 from dfkd_edge.networks.runners import TeacherNetwork, TorchRunner
-from dfkd_edge.networks.students import MINI, build_student
+from dfkd_edge.networks.students import build_student
 from dfkd_edge.networks.teacher import Teacher, load_teacher
 from dfkd_edge.results.ladder import TEACHER
 from dfkd_edge.runtime.timing import Latency

@@ -11,6 +11,7 @@ from onnx import helper
 from torch import nn
 
 from dfkd_edge.artifacts import SurrogateSet
+from dfkd_edge.config.settings import MINI
 from dfkd_edge.deployment import finetune as qat
 from dfkd_edge.deployment.finetune import (
     RoundedWeight,
@@ -20,7 +21,7 @@ from dfkd_edge.deployment.finetune import (
     rounding,
 )
 from dfkd_edge.distillation.losses import feature_distances
-from dfkd_edge.networks.students import MINI, Student, build_student
+from dfkd_edge.networks.students import Student, build_student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.target_profiles.profile import QuantizationSpec
