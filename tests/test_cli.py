@@ -22,49 +22,34 @@ QUICK_PLAN = ("--preset", "clip-b32", "--batch-size", "2", "--dry-run", "--json"
 """Counts most networks where others are timed."""
 
 
-def _run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dfkd_edge", *arguments], cwd=cwd, capture_output=True, text=True
-    )
+LIGHT_CALLS = {
+    "distill --help": 0,
+    "distill --classes nothing.txt": 2,
+    "export nothing": 2,
+    "check nothing": 2,
+    "benchmark nothing": 2,
+    "predict nothing picture.jpg": 2,
+    "report nothing": 2,
+    "inspect nothing": 2,
+}
+LIGHTLY = """
+import sys
+from dfkd_edge.cli import main
+for call, code in LIGHT_CALLS.items():
+    sys.argv = ["dfkd-edge", *call.split()]
+    try: main()
+    except SystemExit as stop: assert (stop.code or 0) == code, (call, stop.code)
+    heavy = {"torch", "open_clip", "timm", "diffusers", "numpy", "onnxruntime", "PIL"}
+    heavy &= set(sys.modules)
+    assert not heavy, (call, heavy)
+"""
 
 
-def test_help_loads_no_heavy_library() -> None:
-    code = (
-        "import sys; sys.argv = ['dfkd-edge', 'distill', '--help']\n"
-        "from dfkd_edge.cli import app\n"
-        "try: app()\n"
-        "except SystemExit: pass\n"
-        "heavy = {'torch', 'open_clip', 'timm', 'diffusers', 'numpy', 'onnxruntime'}\n"
-        "heavy &= set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        "distill --classes nothing.txt",
-        "export nothing",
-        "check nothing",
-        "benchmark nothing",
-        "predict nothing picture.jpg",
-        "report nothing",
-        "inspect nothing",
-    ],
-)
-def test_a_wrong_path_is_told_of_without_numpy(tmp_path: Path, call: str) -> None:
-    code = (
-        f"import sys; sys.argv = ['dfkd-edge', *{call.split()}]\n"
-        "from dfkd_edge.cli import main\n"
-        "try: main()\n"
-        "except SystemExit as stop: assert stop.code == 2, stop.code\n"
-        "assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)\n"
-    )
-    command = [sys.executable, "-c", code]
+def test_help_and_wrong_paths_are_answered_without_a_heavy_library(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", f"{LIGHT_CALLS = }\n{LIGHTLY}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "nothing" in done.stderr
+    assert done.stderr.count("nothing") >= len(LIGHT_CALLS) - 1
 
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]])
@@ -120,33 +105,15 @@ def test_errors_reach_main_as_one_tree(quickstart: Path) -> None:
     assert isinstance(missing.exception, ClassNamesError)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "fault"),
-    [
-        (["distill"], 2, "no class list"),
-        (["distill", "--classes", "missing.txt"], 2, "no such class list (missing.txt)"),
-        (["distill", "--no-such-flag"], 2, "no such option: --no-such-flag (dfkd-edge distill)"),
-        (["classes", "lint", "."], 2, "is a folder"),
-    ],
-)
-def test_bad_input_gets_one_clear_error_and_a_code(
-    tmp_path: Path, arguments: list[str], code: int, fault: str
-) -> None:
-    result = _run(*arguments, cwd=tmp_path)
-    assert result.returncode == code
-    assert fault in result.stderr
-    assert "Traceback" not in result.stderr
-    assert result.stdout == ""
-
-
-@pytest.mark.parametrize("arguments", [[], ["classes"], ["targets"], ["cache"]])
+@pytest.mark.parametrize("arguments", [[], ["cache"]])
 def test_a_group_without_a_command_shows_its_help_and_fails(
     tmp_path: Path, arguments: list[str]
 ) -> None:
-    result = _run(*arguments, cwd=tmp_path)
-    assert result.returncode == 2
-    assert " ".join(["Usage:", "dfkd-edge", *arguments]) in result.stdout + result.stderr
-    assert "error:" not in result.stderr
+    command = [sys.executable, "-m", "dfkd_edge", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert " ".join(["Usage:", "dfkd-edge", *arguments]) in done.stdout + done.stderr
+    assert "error:" not in done.stderr
 
 
 @pytest.mark.parametrize("exist_ok", [True, False])

@@ -177,11 +177,12 @@ def _finished(plan: DistillPlan) -> Distilled | None:
 
     Real pictures to learn from may have changed, which only the stages can tell.
     """
-    from dfkd_edge.results.distilled import read_distilled
     from dfkd_edge.runs.run_dir import holds_run, point_latest
 
     if not plan.resume or plan.pictures or not holds_run(plan.output, plan.key):
         return None
+    from dfkd_edge.results.distilled import read_distilled  # numpy, which a new run waits for
+
     found = read_distilled(plan.output, plan.config.data)
     if found:
         point_latest(plan.output.parent, plan.output)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_void_p
+from pathlib import Path
 
 from dfkd_edge.runtime.faults import LackingFault
 
@@ -18,6 +20,8 @@ LIBRARIES = (
 )
 """Without a number it comes with the development package alone; the others are JetPack 7 to 4."""
 FOLDERS = ("", "/usr/local/cuda/lib64/")
+IN_PACKAGES = "nvidia/*/lib/libcudart.so.*"
+"""Wheels of torch and TensorRT bring a runtime that the system's loader does not know."""
 HOST_TO_DEVICE, DEVICE_TO_HOST = 1, 2
 """Of cudaMemcpyKind."""
 ATTRIBUTE_MAJOR, ATTRIBUTE_MINOR = 75, 76
@@ -102,14 +106,15 @@ class Cuda:
 
 
 def _load() -> ctypes.CDLL:
-    for folder in FOLDERS:
-        for name in LIBRARIES:
-            try:
-                library = ctypes.CDLL(folder + name)
-            except OSError:
-                continue
-            library.cudaGetErrorString.restype = c_char_p
-            library.cudaGetErrorString.argtypes = [c_int]
-            library.cudaGetDeviceCount.argtypes = [POINTER(c_int)]
-            return library
+    places = [folder + name for folder in FOLDERS for name in LIBRARIES]
+    places += [str(file) for packages in sys.path for file in Path(packages).glob(IN_PACKAGES)]
+    for place in places:
+        try:
+            library = ctypes.CDLL(place)
+        except OSError:
+            continue
+        library.cudaGetErrorString.restype = c_char_p
+        library.cudaGetErrorString.argtypes = [c_int]
+        library.cudaGetDeviceCount.argtypes = [POINTER(c_int)]
+        return library
     raise LackingFault("no CUDA runtime library", "libcudart.so", TO_SEE)

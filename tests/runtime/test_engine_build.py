@@ -185,10 +185,18 @@ def test_where_cuda_is_what_lacks_nobody_is_told_to_install_tensorrt(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     monkeypatch.setattr(cuda_memory, "LIBRARIES", ("libno-such-cudart.so",))
+    monkeypatch.setattr(cuda_memory, "IN_PACKAGES", "nothing")
     with pytest.raises(LackingFault, match="no CUDA runtime library") as caught:
         open_session(SessionRequest(tmp_path / "model.onnx", backend="tensorrt"), print)
     sys.modules.pop("tensorrt")
     assert caught.value.hint == cuda_memory.TO_SEE
+
+
+def test_a_cuda_runtime_that_pip_installed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_memory, "FOLDERS", ())
+    if not any(any(Path(place).glob(cuda_memory.IN_PACKAGES)) for place in sys.path):
+        pytest.skip("torch is installed without CUDA")
+    assert cuda_memory._load()._name.startswith(tuple(filter(None, sys.path)))
 
 
 def test_every_call_exists_in_tensorrt_10_or_was_removed_before_it() -> None:
