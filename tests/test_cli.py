@@ -41,30 +41,22 @@ def test_help_loads_no_heavy_library() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        "distill --classes nothing.txt",
-        "export nothing",
-        "check nothing",
-        "benchmark nothing",
-        "predict nothing picture.jpg",
-        "report nothing",
-        "inspect nothing",
-    ],
-)
-def test_a_wrong_path_is_told_of_without_numpy(tmp_path: Path, call: str) -> None:
+def test_a_wrong_path_is_told_of_without_numpy(tmp_path: Path) -> None:
+    verbs = ("export", "check", "benchmark", "report", "inspect")
+    calls = ["distill --classes nothing", "predict nothing a.jpg", *(f"{v} nothing" for v in verbs)]
     code = (
-        f"import sys; sys.argv = ['dfkd-edge', *{call.split()}]\n"
+        "import sys\n"
         "from dfkd_edge.cli import main\n"
-        "try: main()\n"
-        "except SystemExit as stop: assert stop.code == 2, stop.code\n"
-        "assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)\n"
+        f"for call in {calls}:\n"
+        "    sys.argv = ['dfkd-edge', *call.split()]\n"
+        "    try: main()\n"
+        "    except SystemExit as stop: assert stop.code == 2, (call, stop.code)\n"
+        "    assert not {'torch', 'numpy', 'PIL'} & set(sys.modules), call\n"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "nothing" in done.stderr
+    assert done.stderr.count("nothing") == len(calls)
 
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]])
@@ -121,19 +113,17 @@ def test_errors_reach_main_as_one_tree(quickstart: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "fault"),
+    ("arguments", "fault"),
     [
-        (["distill"], 2, "no class list"),
-        (["distill", "--classes", "missing.txt"], 2, "no such class list (missing.txt)"),
-        (["distill", "--no-such-flag"], 2, "no such option: --no-such-flag (dfkd-edge distill)"),
-        (["classes", "lint", "."], 2, "is a folder"),
+        (["distill"], "no class list"),
+        (["distill", "--no-such-flag"], "no such option: --no-such-flag (dfkd-edge distill)"),
     ],
 )
 def test_bad_input_gets_one_clear_error_and_a_code(
-    tmp_path: Path, arguments: list[str], code: int, fault: str
+    tmp_path: Path, arguments: list[str], fault: str
 ) -> None:
     result = _run(*arguments, cwd=tmp_path)
-    assert result.returncode == code
+    assert result.returncode == 2
     assert fault in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
