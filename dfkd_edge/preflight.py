@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dfkd_edge.bundles.opening import find_bundle, open_bundle
 from dfkd_edge.class_names import ClassNames, read_class_names, slug
 from dfkd_edge.config.file import Settings, load_config
 from dfkd_edge.config.settings import RUNS, PipelineConfig
@@ -61,31 +62,21 @@ class DistillPlan:
     tensorboard: bool
 
 
-def read_request(config_path: Path | None, settings: Settings) -> tuple[PipelineConfig, ClassNames]:
-    """Read the settings of a run and its class list.
-
-    Raises:
-        ConfigError: a setting is wrong, or no class list is named.
-        UsageError: the list cannot be used.
-    """
-    config = load_config(config_path, settings)
-    if not config.classes:
-        raise ConfigError(
-            "no class list", where="--classes", hint="name a text file, one class a line"
-        )
-    return config, read_class_names(Path(config.classes))
-
-
 def plan_distill(request: DistillRequest) -> DistillPlan:
-    """Settle configuration and run directory, before any heavy library is imported.
+    """Settle configuration and run directory, and look at all that the run will need.
 
     Raises:
         UsageError: the request cannot be met.
         EnvironmentLackingError: the run directory cannot be written.
     """
     plan = plan_synthesize(request)
-    _refuse_early(plan.config, plan.class_names)
-    pictures = find_real_pictures(plan.config.few_shot, plan.config.data, plan.class_names.names)
+    config, names = plan.config, plan.class_names.names
+    require_teacher(config.teacher.name)
+    require_student(config.distillation.student)
+    chosen_precision(load_target(config.export.target), config.export)
+    if config.data:
+        require_pictures(Path(config.data), names)
+    pictures = find_real_pictures(config.few_shot, config.data, names)
     if request.tensorboard:
         require_tensorboard()
     require_writable(plan.output)
@@ -100,7 +91,11 @@ def plan_synthesize(request: DistillRequest) -> DistillPlan:
     Raises:
         UsageError: the request cannot be met.
     """
-    config, class_names = read_request(request.config_path, request.settings)
+    config = load_config(request.config_path, request.settings)
+    if not config.classes:
+        hint = "name a text file, one class a line"
+        raise ConfigError("no class list", where="--classes", hint=hint)
+    class_names = read_class_names(Path(config.classes))
     key = run_key(config, class_names)
     output = request.output or RUNS / run_name(config, class_names)
     if not request.exist_ok:
@@ -152,15 +147,6 @@ def run_name(config: PipelineConfig, class_names: ClassNames) -> str:
     return f"{slug(Path(config.classes).stem)}-{run_key(config, class_names)[:8]}"
 
 
-def _refuse_early(config: PipelineConfig, class_names: ClassNames) -> None:
-    """Find what cannot be met before a library is imported, let alone a student trained."""
-    require_teacher(config.teacher.name)
-    require_student(config.distillation.student)
-    chosen_precision(load_target(config.export.target), config.export)
-    if config.data:
-        require_pictures(Path(config.data), class_names.names)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportRequest:
     """What a user asks of `export`."""
@@ -192,9 +178,9 @@ class ExportPlan:
 
 
 def plan_export(request: ExportRequest) -> ExportPlan:
-    """Settle configuration, target and folder, before any heavy library is imported.
+    """Settle configuration, target and folder.
 
-    What no run can mend is judged before the run is looked for.
+    What is wrong with every run is refused before this one is looked for.
 
     Raises:
         UsageError: the request cannot be met.
@@ -217,6 +203,7 @@ def plan_export(request: ExportRequest) -> ExportPlan:
         raise shortage.error()
     if request.data:
         require_pictures(Path(request.data), read_class_names(run / "classes.txt").names)
+    # numpy, which the refusals above do not wait for
     from dfkd_edge.bundles.replacement import refuse_other_bundle, refuse_place_in_other_run
 
     folder = request.output or run / "bundles" / target.name
@@ -243,7 +230,7 @@ def _require_free(folder: Path) -> None:
 
 
 def plan_check(path: Path, data: str) -> Bundle:
-    """Find and verify the bundle that is to be measured, before any heavy library is imported.
+    """Find and verify the bundle that is to be measured.
 
     Args:
         path: a bundle, or a run with one.
@@ -253,8 +240,6 @@ def plan_check(path: Path, data: str) -> Bundle:
         UsageError: no bundle, or no picture of its classes.
         ArtifactError: the bundle is damaged.
     """
-    from dfkd_edge.bundles.opening import find_bundle, open_bundle
-
     bundle = open_bundle(find_bundle(path))
     if data:
         require_pictures(Path(data), bundle.classes)

@@ -19,185 +19,83 @@ from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.cli import app
 from dfkd_edge.errors import EnvironmentLackingError
 
-DISTILL = ("distill", "--classes")
-WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
-    "no list at all": (("distill",), 2, "no class list (--classes): name a text file"),
-    "missing list": ((*DISTILL, "no.txt"), 2, "no such class list (no.txt): write one class name"),
-    "folder as list": ((*DISTILL, "foreign"), 2, "class list is a folder (foreign): name a text"),
-    "empty list": ((*DISTILL, "empty.txt"), 2, "no class name in the list (empty.txt): list at"),
-    "binary list": ((*DISTILL, "binary.txt"), 2, "not UTF-8 text (binary.txt, line 1): save it"),
-    "10,000 classes": ((*DISTILL, "many.txt"), 2, "10000 class names in the list (many.txt): list"),
-    "name twice": (
-        (*DISTILL, "twice.txt"),
-        2,
-        "'Dog' is already on line 1 (twice.txt, line 3): re",
-    ),
-    "unknown teacher": (
-        (*DISTILL, "good.txt", "--teacher", "ViT-B32"),
-        2,
-        "unknown teacher 'ViT-B32' (--teacher): did you mean ViT-B-32",
-    ),
-    "unknown student": (
-        (*DISTILL, "good.txt", "--student", "resnet-18"),
-        2,
-        "unknown student 'resnet-18' (--student): did you mean resnet18",
-    ),
-    "unknown setting": (
-        (*DISTILL, "good.txt", "--set", "synthesis.num_image=9"),
-        2,
-        "unknown setting 'synthesis.num_image' (config): did you mean synthesis.num_images?",
-    ),
-    "unknown choice": (
-        (*DISTILL, "good.txt", "--prompts", "contrstive"),
-        2,
-        "(prompts.method (--prompts)): did you mean contrastive?",
-    ),
-    "setting out of range": (
-        (*DISTILL, "good.txt", "--batch-size", "1"),
-        2,
-        "1: Input should be greater than or equal to 2 (distillation.batch_size (--batch-size))",
-    ),
-    "precision that the target of the run lacks": (
-        (*DISTILL, "good.txt", "--set", "export.target=nano", "--set", "export.precision=int8"),
-        2,
-        "does not compute in int8 (--precision): ",
-    ),
-    "settings that are no TOML": (("run", "good.txt"), 2, "not a TOML file"),
-    "data without pictures": (
-        (*DISTILL, "good.txt", "--data", "foreign"),
-        2,
-        "no picture of any class (--data foreign): expected DIR/<domain>/<class>/*.jpg",
-    ),
-    "foreign folder as output": (
-        (*DISTILL, "good.txt", "-o", "foreign"),
-        2,
-        "folder is not empty and holds no run (foreign): choose another --output",
-    ),
-    "file as output": ((*DISTILL, "good.txt", "-o", "good.txt"), 2, "is a file, not a folder"),
-    "run of other settings": (
-        (*DISTILL, "good.txt", "-o", "other"),
-        2,
-        "folder holds a run with other settings or weights (other): choose another --output",
-    ),
-    "manifest that is not whole": (
-        (*DISTILL, "good.txt", "-o", "half"),
-        1,
-        "manifest cannot be read (half/manifest.json): use a new --output",
-    ),
-    "output below a file": (
-        (*DISTILL, "good.txt", "-o", "good.txt/run"),
-        4,
-        "good.txt is a file (good.txt/run): choose another --output",
-    ),
-    "export without a run": (
-        ("export", "foreign"),
-        2,
-        "no run here (foreign): other is unfinished",
-    ),
-    "export of half a run": (
-        ("export", "other"),
-        2,
-        "no finished student and no surrogates",
-    ),
-    "target with a near name": (
-        ("targets", "show", "jetsn"),
-        2,
-        "unknown target 'jetsn': did you mean jetson?",
-    ),
-    "target like no other": (
-        ("targets", "show", "zzzzqqqq"),
-        2,
-        "unknown target 'zzzzqqqq': dfkd-edge targets list shows all",
-    ),
-    "no bundle": (("predict", "foreign", "a.png"), 2, "folder holds no bundle (foreign): run dfkd"),
-    "damaged bundle": (("benchmark", "damaged"), 1, "model.int8.onnx): copy the bundle again"),
-    "bundle that was edited": (("inspect", "damaged"), 1, "1 file is not as it was written"),
-    "list as bundle": (
-        ("predict", "good.txt", "a.png"),
-        2,
-        "is a file, not a bundle (good.txt): name the folder of a bundle",
-    ),
-    "no picture": (("predict", "bundle", "no.png"), 2, "no picture to classify (no.png: no such"),
-    "precision that is not there": (
-        ("benchmark", "bundle", "--precision", "fp64"),
-        2,
-        "bundle holds no fp64 model (--precision): it holds fp32, int8",
-    ),
-    "neither run nor bundle": (("inspect", "foreign"), 2, "no run here (foreign)"),
-    "unknown cache": (("cache", "clean", "engine"), 2, "unknown cache 'engine' (cache clean): did"),
-    "nobody to ask": (("cache", "clean", "engines"), 2, "nobody to ask (cache clean): add --y"),
-    "undeletable cache": (("cache", "clean", "drawings", "--yes"), 4, "cannot delete"),
-    "unknown flag": (
-        (*DISTILL, "good.txt", "--stepz", "3"),
-        2,
-        "no such option: --stepz (dfkd-edge distill): did you mean --steps or ",
-    ),
-    "unknown flag of a group": (
-        ("classes", "lint", "good.txt", "--qqq"),
-        2,
-        "no such option: --qqq (dfkd-edge classes lint): dfkd-edge classes lint --help shows how",
-    ),
-    "flag without its value": (
-        (*DISTILL, "good.txt", "--steps"),
-        2,
-        "option '--steps' requires an argument (dfkd-edge distill): dfkd-edge distill --help",
-    ),
-    "value that is no number": (
-        (*DISTILL, "good.txt", "--steps", "many"),
-        2,
-        "invalid value for '--steps': ",
-    ),
-    "missing argument": (
-        ("predict", "bundle"),
-        2,
-        "missing argument 'IMAGE...' (dfkd-edge predict): dfkd-edge predict --help shows how",
-    ),
-    "missing argument of a group": (
-        ("targets", "show"),
-        2,
-        "missing argument 'NAME' (dfkd-edge targets show): dfkd-edge targets show --help",
-    ),
-    "one argument too many": (("export", "a", "b"), 2, "got unexpected extra argument(s) (b)"),
-    "list without its flag": (
-        ("distill", "good.txt"),
-        2,
-        "(dfkd-edge distill): did you mean dfkd-edge distill --classes good.txt?",
-    ),
-    "two lists without their flag": (
-        ("distill", "good.txt", "twice.txt"),
-        2,
-        "argument(s) (good.txt twice.txt) (dfkd-edge distill): dfkd-edge distill --help shows how",
-    ),
-    "list beside another": (
-        (*DISTILL, "good.txt", "twice.txt"),
-        2,
-        "argument(s) (twice.txt) (dfkd-edge distill): dfkd-edge distill --help shows how",
-    ),
-    "unknown command": (("exprot",), 2, "no such command 'exprot' (dfkd-edge): did you mean "),
-    "unknown command of a group": (
-        ("cache", "inof"),
-        2,
-        "no such command 'inof' (dfkd-edge cache): did you mean info?",
-    ),
-    "read-only output": ((*DISTILL, "good.txt", "-o", "sealed/run"), 4, "sealed is read-only"),
-    "full disk": (
-        (*DISTILL, "good.txt", "--dry-run", "--save-config", "full/run.toml"),
-        4,
-        "cannot write: No space left on device (full/run.toml): free some space",
-    ),
+WRONG: dict[int, dict[str, str]] = {
+    2: {
+        "distill": "no class list (--classes): name a text file",
+        "distill --classes no.txt": "no such class list (no.txt)",
+        "distill --classes foreign": "class list is a folder (foreign)",
+        "distill --classes empty.txt": "no class name in the list (empty.txt)",
+        "distill --classes binary.txt": "not UTF-8 text (binary.txt, line 1)",
+        "distill --classes many.txt": "10000 class names in the list (many.txt)",
+        "distill --classes twice.txt": "'Dog' is already on line 1 (twice.txt, line 3)",
+        "distill --classes good.txt --teacher ViT-B32": "(--teacher): did you mean ViT-B-32",
+        "distill --classes good.txt --student resnet-18": "(--student): did you mean resnet18",
+        "distill --classes good.txt --set synthesis.num_image=9": "did you mean synthesis.",
+        "distill --classes good.txt --prompts contrstive": "did you mean contrastive?",
+        "distill --classes good.txt --batch-size 1": "(distillation.batch_size (--batch-size))",
+        "distill --classes good.txt --set export.target=nano --set export.precision=int8": (
+            "does not compute in int8 (--precision): "
+        ),
+        "run good.txt": "not a TOML file",
+        "distill --classes good.txt --data foreign": (
+            "no picture of any class (--data foreign): expected DIR/<domain>/<class>/*.jpg"
+        ),
+        "distill --classes good.txt -o foreign": "holds no run (foreign): choose another --output",
+        "distill --classes good.txt -o good.txt": "is a file, not a folder",
+        "distill --classes good.txt -o other": "a run with other settings or weights (other)",
+        "export foreign": "no run here (foreign): other is unfinished",
+        "export other": "no finished student and no surrogates",
+        "export other --set seed=3": "'seed' is no setting of export (--set)",
+        "targets show jetsn": "unknown target 'jetsn': did you mean jetson?",
+        "targets show zzzzqqqq": "unknown target 'zzzzqqqq': dfkd-edge targets list shows all",
+        "predict foreign a.png": "folder holds no bundle (foreign): run dfkd-edge export",
+        "predict good.txt a.png": "is a file, not a bundle (good.txt): name the folder of a bundle",
+        "predict bundle no.png": "no picture to classify (no.png: ",
+        "benchmark bundle --precision fp64": "no fp64 model (--precision): it holds fp32, int8",
+        "inspect foreign": "no run here (foreign)",
+        "cache clean engine": "unknown cache 'engine' (cache clean): did you mean engines?",
+        "cache clean engines": "nobody to ask (cache clean): add --yes",
+        "distill --classes good.txt --stepz 3": "(dfkd-edge distill): did you mean --steps or ",
+        "classes lint good.txt --qqq": "(dfkd-edge classes lint): dfkd-edge classes lint --help",
+        "distill --classes good.txt --steps": "option '--steps' requires an argument (dfkd-edge",
+        "distill --classes good.txt --steps many": "invalid value for '--steps': ",
+        "predict bundle": "missing argument 'IMAGE...' (dfkd-edge predict): dfkd-edge",
+        "targets show": "missing argument 'NAME' (dfkd-edge targets show): dfkd-edge",
+        "export a b": "got unexpected extra argument(s) (b)",
+        "distill good.txt": "distill): did you mean dfkd-edge distill --classes good.txt?",
+        "distill good.txt twice.txt": "(good.txt twice.txt) (dfkd-edge distill): dfkd-edge",
+        "distill --classes good.txt twice.txt": "(twice.txt) (dfkd-edge distill): dfkd-edge",
+        "exprot": "no such command 'exprot' (dfkd-edge): did you mean ",
+        "cache inof": "no such command 'inof' (dfkd-edge cache): did you mean info?",
+    },
+    1: {
+        "distill --classes good.txt -o half": "manifest cannot be read (half/manifest.json): use",
+        "benchmark damaged": "model.int8.onnx): copy the bundle again",
+        "inspect damaged": "1 file is not as it was written",
+    },
+    4: {
+        "distill --classes good.txt -o good.txt/run": "good.txt is a file (good.txt/run): choose",
+        "cache clean drawings --yes": "cannot delete",
+        "distill --classes good.txt -o sealed/run": "sealed is read-only",
+        "distill --classes good.txt --dry-run --save-config full/run.toml": (
+            "cannot write: No space left on device (full/run.toml): free some space"
+        ),
+    },
 }
+"""What an exit code stands for: calls, and what they are told."""
+CALLS = {call: (code, said) for code, calls in WRONG.items() for call, said in calls.items()}
 NEED_MOUNTS = {
-    "read-only output": "sealed",
-    "full disk": "full",
-    "undeletable cache": "cache/dfkd-edge/drawings/inside",
+    "distill --classes good.txt -o sealed/run": "sealed",
+    "distill --classes good.txt --dry-run --save-config full/run.toml": "full",
+    "cache clean drawings --yes": "cache/dfkd-edge/drawings/inside",
 }
 
 DRIVER = """
 import contextlib, io, json, sys
 from dfkd_edge.cli import main
 results = {}
-for name, arguments in json.load(sys.stdin).items():
-    out, err, sys.argv = io.StringIO(), io.StringIO(), ["dfkd-edge", *arguments]
+for name in json.load(sys.stdin):
+    out, err, sys.argv = io.StringIO(), io.StringIO(), ["dfkd-edge", *name.split()]
     code, sys.stdin = 0, io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -258,12 +156,11 @@ def place(
 @pytest.fixture(scope="module")
 def answers(place: Path) -> dict[str, Any]:
     """What one process says to all of them; nothing that one leaves may confuse the next."""
-    requests = {name: arguments for name, (arguments, _, _) in WRONG.items()}
     hidden = ("HF_HOME", "HF_HUB_CACHE", "TORCH_HOME", "COLUMNS")
     environment = {k: v for k, v in os.environ.items() if k not in hidden}
     done = subprocess.run(
         [sys.executable, "-c", DRIVER],
-        input=json.dumps(requests),
+        input=json.dumps(list(CALLS)),
         cwd=place,
         env=environment | {"XDG_CACHE_HOME": str(place / "cache")},
         capture_output=True,
@@ -274,14 +171,14 @@ def answers(place: Path) -> dict[str, Any]:
     return document
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("call", CALLS)
 def test_a_wrong_input_gets_one_error_with_the_next_step(
-    name: str, answers: dict[str, Any], place: Path
+    call: str, answers: dict[str, Any], place: Path
 ) -> None:
-    if name in NEED_MOUNTS and not (place / NEED_MOUNTS[name]).is_mount():
+    if call in NEED_MOUNTS and not (place / NEED_MOUNTS[call]).is_mount():
         pytest.skip("this user may not mount a file system")
-    _, code, said = WRONG[name]
-    answer = answers["results"][name]
+    code, said = CALLS[call]
+    answer = answers["results"][call]
     assert (answer["code"], said in answer["err"]) == (code, True), answer
     assert "Traceback" not in answer["err"]
     assert code == 1 or not answer["out"]  # `inspect` shows what is damaged

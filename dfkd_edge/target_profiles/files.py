@@ -254,8 +254,9 @@ def _checked(kind: type[Checked], tree: Mapping[str, object], where: str) -> Che
     if not below and fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = TargetFile.model_fields if kind is TargetFile else QuantizationSpec.__annotations__
         raise _unknown_field(key, known, where, "unknown field")
-    place = ".".join([key, *below])
-    raise ConfigError(f"{fault['input']!r}: {fault['msg']}", where=f"{where}: {place}")
+    place, is_missing = ".".join([key, *below]), fault["type"] == "missing"
+    value = "" if is_missing else f"{fault['input']!r}: "  # it would show the whole table
+    raise ConfigError(f"{value}{fault['msg']}", where=f"{where}: {place}")
 
 
 def _fact(value: object, source: str | None, where: str) -> Fact:
