@@ -61,7 +61,9 @@ class TensorRtOracle:
         num_layers = parsed_layers(trt, path)
         request = SessionRequest(path, batch=batch, workspace_bytes=WORKSPACE_BYTES)
         try:
-            plan = build_engine(trt, request, _say_nothing, lambda config: for_sm86(trt, config))
+            plan = build_engine(
+                trt, request, _say_nothing, adjust=lambda config: for_sm86(trt, config)
+            )
         except Fault as fault:
             raise ConversionError(fault.what, where=str(path), hint=fault.hint) from fault
         return OracleReport(

@@ -76,7 +76,8 @@ def note_strangers(root: Path, class_names: tuple[str, ...], reporter: Reporter)
     strangers = [
         folder.path.relative_to(root).as_posix()
         + (f" (did you mean {folder.near}?)" if folder.near else "")
-        for folder in find_labelled(root, class_names).strangers
+        for folder in find_labelled(root, class_names).folders
+        if folder.label is None
     ]
     if strangers:
         reporter.note(f"  passed over, no class of the list: {first_few(strangers, 5)}")

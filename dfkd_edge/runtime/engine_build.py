@@ -12,7 +12,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,74 +95,42 @@ def keep_engine(cache: Path, key: EngineKey, plan: bytes) -> None:
         raise LackingFault(what, str(cache), "name a folder with --cache") from error
 
 
-def build_and_keep(
-    trt: Any,
-    request: SessionRequest,
-    key: EngineKey,
-    cache: Path,
-    say: Callable[[str], None],
-    adjust: Callable[[Any], None] | None = None,
-) -> bytes:
-    """Build an engine with what earlier builds have measured of kernels, and keep both.
+def load_timings(config: Any, path: Path) -> None:
+    """Let a build use what earlier ones measured of kernels: it is several times faster.
 
     Args:
-        trt: as in build_engine.
-        request: what to build.
-        key: of the engine.
-        cache: folder of engines and timings.
-        say: as in build_engine.
-        adjust: as in build_engine.
-
-    Raises:
-        Fault: as build_engine.
-        LackingFault: as build_engine, or the cache cannot be written.
+        config: of the builder; it collects what this build measures.
+        path: need not exist; timings of another device are passed over.
     """
-    timings = TimingCache(cache / f"timings-{key.tensorrt}-sm{key.sm}.cache")
-
-    def prepare(config: Any) -> None:
-        timings.attach(config)
-        if adjust:
-            adjust(config)
-
-    plan = build_engine(trt, request, say, prepare)
-    keep_engine(cache, key, plan)
-    with contextlib.suppress(OSError):  # the engine is kept; the next build is slower, no more
-        timings.save()
-    return plan
+    known = path.read_bytes() if path.is_file() else b""
+    with _without_rtx_warnings():
+        for content in (known, b""):
+            cache = config.create_timing_cache(content)
+            if cache is not None and config.set_timing_cache(cache, False):
+                return
 
 
-class TimingCache:
-    """What the builder has measured of kernels; makes the next build several times faster."""
+def save_timings(config: Any, path: Path) -> None:
+    """Write what a build has measured; where it cannot be written, the next build is slower."""
+    with _without_rtx_warnings(), contextlib.suppress(OSError):
+        cache = config.get_timing_cache()
+        if cache is not None:
+            write_atomically(path, bytes(cache.serialize()))
 
-    def __init__(self, path: Path) -> None:
-        """Name the file; it need not exist."""
-        self.path = path
-        self._config: Any = None
 
-    def attach(self, config: Any) -> None:
-        """Let a build use and extend the cache; one of another device is passed over."""
-        known = self.path.read_bytes() if self.path.is_file() else b""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # a no-op in TensorRT-RTX
-            for content in (known, b""):
-                cache = config.create_timing_cache(content)
-                if cache is not None and config.set_timing_cache(cache, False):
-                    self._config = config
-                    return
-
-    def save(self) -> None:
-        """Write what the last build left."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            cache = self._config.get_timing_cache() if self._config else None
-            if cache is not None:
-                write_atomically(self.path, bytes(cache.serialize()))
+@contextlib.contextmanager
+def _without_rtx_warnings() -> Iterator[None]:
+    """Silence TensorRT-RTX, which warns that its timing cache does nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def build_engine(
     trt: Any,
     request: SessionRequest,
     say: Callable[[str], None],
+    timings: Path | None = None,
     adjust: Callable[[Any], None] | None = None,
 ) -> bytes:
     """Build an engine and return it serialized.
@@ -171,6 +139,7 @@ def build_engine(
         trt: the `tensorrt` module, or one with its API.
         request: what to build.
         say: told about the progress, a line every few seconds.
+        timings: file of what builds have measured of kernels.
         adjust: may change the builder's config before the build.
 
     Raises:
@@ -196,10 +165,14 @@ def build_engine(
         _add_profile(builder, config, network, request)
         if hasattr(trt, "IProgressMonitor"):
             config.progress_monitor = _monitor(trt, say)
+        if timings:
+            load_timings(config, timings)
         if adjust:
             adjust(config)
         plan = builder.build_serialized_network(network, config)
         if plan is not None:
+            if timings:
+                save_timings(config, timings)
             return bytes(plan)
         say(f"build failed with {workspace_bytes >> 20} MiB of workspace")
     raise LackingFault(

@@ -18,10 +18,11 @@ from dfkd_edge.runtime.cuda_memory import DEVICE_TO_HOST, HOST_TO_DEVICE, Cuda
 from dfkd_edge.runtime.device import TO_INSTALL, jetpack_of, read_l4t
 from dfkd_edge.runtime.engine_build import (
     EngineKey,
-    build_and_keep,
+    build_engine,
     cached_engine,
     default_cache,
     flags_text,
+    keep_engine,
     workspace_for,
 )
 from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
@@ -110,7 +111,9 @@ def open_engine(request: SessionRequest, say: Callable[[str], None]) -> EngineSe
     engine = _deserialize(trt, plan) if plan else None
     if plan is None or engine is None:
         say(f"building an engine for TensorRT {key.tensorrt}, SM {key.sm}: some minutes, once")
-        plan = build_and_keep(trt, request, key, cache, say)
+        timings = cache / f"timings-{key.tensorrt}-sm{key.sm}.cache"
+        plan = build_engine(trt, request, say, timings)
+        keep_engine(cache, key, plan)
         engine = _deserialize(trt, plan)
     if engine is None:
         raise Fault("TensorRT cannot load the engine it has built", str(request.model))

@@ -82,11 +82,6 @@ class LabelledFolder:
         return sum(len(domain.files) for domain in self.domains)
 
     @property
-    def strangers(self) -> list[ClassFolder]:
-        """Folders that lie where classes are expected, and name none of the list."""
-        return [folder for folder in self.folders if folder.label is None]
-
-    @property
     def skipped(self) -> list[str]:
         """Folders that add no picture, one line each."""
         lines = []

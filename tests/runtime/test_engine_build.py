@@ -23,11 +23,11 @@ from dfkd_edge.runtime import cuda_memory, engine_build, engine_session
 from dfkd_edge.runtime.device import TO_INSTALL
 from dfkd_edge.runtime.engine_build import (
     EngineKey,
-    TimingCache,
-    build_and_keep,
     build_engine,
     cached_engine,
     keep_engine,
+    load_timings,
+    save_timings,
     workspace_for,
 )
 from dfkd_edge.runtime.engine_session import open_session
@@ -68,7 +68,8 @@ def test_an_engine_is_built_without_a_gpu_and_kept(
         config.set_compute_capability(trt.ComputeCapability.SM86, 0)
 
     request = SessionRequest(path, "int8" if quantized else "fp32")
-    plan = build_and_keep(trt, request, KEY, tmp_path / "cache", lambda _: None, for_ampere)
+    plan = build_engine(trt, request, lambda _: None, tmp_path / "timings", for_ampere)
+    keep_engine(tmp_path / "cache", KEY, plan)
     assert len(plan) > 10_000
     assert cached_engine(tmp_path / "cache", KEY) == plan
 
@@ -95,9 +96,9 @@ def test_timings_are_kept_for_the_next_build_and_those_of_another_device_passed_
 ) -> None:
     seen = []
     for device in (b"orin", b"orin", b"thor"):
-        timings, config = TimingCache(tmp_path / "timings"), Kernels(device)
-        timings.attach(config)
-        timings.save()
+        config = Kernels(device)
+        load_timings(config, tmp_path / "timings")
+        save_timings(config, tmp_path / "timings")
         seen.append(config.cache)
     assert seen == [b"", b"orin", b""]
     assert (tmp_path / "timings").read_bytes() == b"thor"

@@ -135,5 +135,5 @@ def test_no_more_names_are_compared_than_a_user_waits_for(
         find_pictures(tmp_path, CLASSES)
     assert len(compared) == MAX_COMPARED
     (tmp_path / "dog").mkdir()
-    assert len(read_layout(tmp_path, CLASSES).strangers) == MAX_COMPARED + 9
+    assert len(read_layout(tmp_path, CLASSES).folders) == MAX_COMPARED + 10
     assert len(compared) == 2 * MAX_COMPARED
