@@ -169,8 +169,7 @@ def test_workspace_follows_free_memory() -> None:
 
 
 def test_an_empty_package_is_no_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "tensorrt").mkdir()
-    (tmp_path / "tensorrt" / "__init__.py").touch()  # what type stubs leave behind
+    (tmp_path / "tensorrt").mkdir()  # what type stubs leave behind, a package without a module
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     assert str(engine_session.why_no_tensorrt()) == TO_GET_TENSORRT

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from dfkd_edge.runtime.caveats import FP16_IN_ENGINE, graph_notes, time_caveats
+from dfkd_edge.runtime.device import TO_INSTALL
 from dfkd_edge.runtime.timing import TimingRequest, measure
 
 
@@ -32,8 +33,19 @@ def test_times_that_differ_are_called_unsteady_and_equal_ones_are_not() -> None:
 def test_a_graph_meant_for_another_runtime_is_no_measure_of_its_precision(
     precision: str, backend: str, graph_for: str, in_float: bool, said: str | None
 ) -> None:
-    doubts = time_caveats(precision, backend, graph_for, in_float)
-    assert [doubt[: len(said or "")] for doubt in doubts] == ([said] if said else [])
+    caveats = time_caveats(precision, backend, graph_for, in_float)
+    assert [caveat[: len(said or "")] for caveat in caveats] == ([said] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("machine", "advice"), [("x86_64", "check.pyz on the device"), ("aarch64", TO_INSTALL)]
+)
+def test_how_to_get_to_the_time_that_counts_is_said(
+    monkeypatch: pytest.MonkeyPatch, machine: str, advice: str
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    (caveat,) = time_caveats("int8", "onnxruntime", "tensorrt", in_float=False)
+    assert advice in caveat
 
 
 def test_only_an_fp16_bundle_without_an_fp16_graph_has_fp16_in_the_engine_alone() -> None:
