@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from dfkd_edge.artifacts import SurrogateSet
+from dfkd_edge.config.settings import DistillationConfig
 from dfkd_edge.distillation.batches import draw_batch
-from dfkd_edge.distillation.losses import feature_distance, soft_target_loss
-from dfkd_edge.interfaces import Progress
+from dfkd_edge.distillation.losses import compare
+from dfkd_edge.distillation.optim import descend
 from dfkd_edge.networks.students import Student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.views import random_view
@@ -37,8 +38,8 @@ NUM_STEPS = 60
 """A repair, not a second training: about a minute on two cores (ours)."""
 BATCH_SIZE = 64
 LEARNING_RATE = 1e-4
-TEMPERATURE = 3.0
-FEATURE_WEIGHT = 4.0
+LOSS = DistillationConfig()
+"""Weights and temperature, as students are distilled with by default."""
 NUM_RANGE_IMAGES = 256
 MAX_VALUES = 1 << 16
 """Values of a tensor that a quantile is taken of."""
@@ -47,7 +48,7 @@ Range = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class QatReport:
+class FinetuneReport:
     """What the fine-tune did."""
 
     num_steps: int
@@ -57,10 +58,6 @@ class QatReport:
     last_loss: float
     """Means over the first and the last tenth of the steps."""
     seconds: float
-
-    def document(self) -> dict[str, Any]:
-        """For the manifest."""
-        return asdict(self)
 
 
 class RoundedWeight(nn.Module):
@@ -173,7 +170,7 @@ def finetune_quantized(
     spec: QuantizationSpec,
     percentile: float,
     context: StageContext,
-) -> QatReport:
+) -> FinetuneReport:
     """Fine-tune in place against the teacher on views of the surrogates it was trained on.
 
     Args:
@@ -202,36 +199,18 @@ def finetune_quantized(
             image_NCHW = draw_batch(surrogates, rows, step, BATCH_SIZE, context.seed)
             generator = stage_generator(context.seed, STAGE, step)
             view_NCHW = random_view(image_NCHW, size_px, generator).to(context.device)
-            losses.append(_step(student, teacher, view_NCHW, optimiser, progress))
+            with torch.no_grad():
+                teacher_ND = teacher.embed_images(view_NCHW)
+            distance = compare(student, student.embed(view_NCHW), teacher, teacher_ND, LOSS)
+            descend(distance.loss, student, optimiser)
+            losses.append(float(distance.loss.detach()))
+            progress.advance(1, f"agreement with teacher {distance.agreement:.2f}")
             schedule.step()
     tenth = max(1, len(losses) // 10)
-    return QatReport(
+    return FinetuneReport(
         num_steps=len(losses),
         num_layers=len(ranges),
         first_loss=float(np.mean(losses[:tenth])),
         last_loss=float(np.mean(losses[-tenth:])),
         seconds=time.monotonic() - begun,
     )
-
-
-def _step(
-    student: Student,
-    teacher: Teacher,
-    view_NCHW: Tensor,
-    optimiser: torch.optim.Optimizer,
-    progress: Progress,
-) -> float:
-    with torch.no_grad():
-        teacher_ND = teacher.embed_images(view_NCHW)
-        teacher_NK = teacher.logits(teacher_ND)
-    student_ND = student.embed(view_NCHW)
-    student_NK = student.logits(student_ND)
-    loss = soft_target_loss(student_NK, teacher_NK, TEMPERATURE)
-    loss = loss + FEATURE_WEIGHT * feature_distance(student_ND, teacher_ND)
-    optimiser.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
-    optimiser.step()
-    agreement = (student_NK.argmax(1) == teacher_NK.argmax(1)).float().mean()
-    progress.advance(1, f"agreement with teacher {float(agreement):.2f}")
-    return float(loss.detach())

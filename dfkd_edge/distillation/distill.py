@@ -18,8 +18,8 @@ from dfkd_edge.artifacts import StudentArtifact, StudentSettings, SurrogateSet
 from dfkd_edge.config.settings import DistillationConfig
 from dfkd_edge.distillation.averaging import WeightAverage
 from dfkd_edge.distillation.batches import STAGE, HardImages, draw_rows, pixels
-from dfkd_edge.distillation.losses import feature_distance, feature_distances, soft_target_loss
-from dfkd_edge.distillation.optim import learning_rate_at, make_optimiser
+from dfkd_edge.distillation.losses import compare
+from dfkd_edge.distillation.optim import descend, learning_rate_at, make_optimiser
 from dfkd_edge.files import atomic_write
 from dfkd_edge.networks.mixed_precision import depthwise_in_float32, mixed_precision
 from dfkd_edge.networks.students import Student, build_start, student_tensors
@@ -154,27 +154,18 @@ def _step(
     view_NCHW = view_NCHW.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         teacher_ND = teacher.embed_images(view_NCHW)
-        teacher_NK = teacher.logits(teacher_ND)
     for group in optimiser.param_groups:
         group["lr"] = learning_rate_at(step, config)
     set_training_mode(student, keep_statistics=config.student_init == "pretrained")
     with mixed_precision(view_NCHW.device.type):
         student_ND = student.embed(view_NCHW)
-    student_NK = student.logits(student_ND)
-    soft = soft_target_loss(student_NK, teacher_NK, config.temperature)
-    feature = feature_distance(student_ND, teacher_ND)
-    distance_N = feature_distances(student_ND, teacher_ND).detach()
-    loss = config.soft_target_weight * soft + config.feature_weight * feature
-    optimiser.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
-    optimiser.step()
-    agreement = (student_NK.argmax(1) == teacher_NK.argmax(1)).float().mean()
+    distance = compare(student, student_ND, teacher, teacher_ND, config)
+    descend(distance.loss, student, optimiser)
     values = {
-        "loss": float(loss.detach()),
-        "soft_target_loss": float(soft.detach()),
-        "feature_distance": float(feature.detach()),
-        "agreement": float(agreement),
+        "loss": float(distance.loss.detach()),
+        "soft_target_loss": float(distance.soft_target.detach()),
+        "feature_distance": float(distance.feature.detach()),
+        "agreement": distance.agreement,
         "learning_rate": learning_rate_at(step, config),
     }
-    return values, distance_N
+    return values, distance.feature_N

@@ -1,13 +1,15 @@
-"""AdamW with warm-up and a half cosine."""
+"""AdamW with warm-up and a half cosine, and a step of it."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dfkd_edge.config.settings import DistillationConfig
+
+MAX_GRADIENT_NORM = 5.0
 
 
 def make_optimiser(student: nn.Module, config: DistillationConfig) -> torch.optim.AdamW:
@@ -31,3 +33,11 @@ def learning_rate_at(step: int, config: DistillationConfig) -> float:
     return (
         config.peak_learning_rate * 0.5 * (1 + math.cos(math.pi * (step - num_warmup_steps) / span))
     )
+
+
+def descend(loss: Tensor, student: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Take one step down the gradient, which is cut at a norm of MAX_GRADIENT_NORM."""
+    optimiser.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(student.parameters(), MAX_GRADIENT_NORM)
+    optimiser.step()
