@@ -22,10 +22,7 @@ def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
 def test_the_mirror_shows_each_step_once_however_often_the_run_was_started(tmp_path: Path) -> None:
     run = tmp_path / "run"
     for start in (0, 2):
-        with (
-            open_run(run, "key", resume=True, exist_ok=False) as run_dir,
-            mirrored(run_dir),
-        ):
+        with open_run(run, "key", resume=True, exist_ok=False) as run_dir, mirrored(run_dir):
             for step in range(start, start + 3):
                 run_dir.append_metrics("student", step, {"loss": step / 2, "agreement": 0.5})
     assert scalars(run) == {
@@ -39,10 +36,7 @@ def test_a_stage_that_is_done_again_shows_its_new_values_and_the_others_their_ol
 ) -> None:
     run = tmp_path / "run"
     for key, first_step, loss in (("a", 1, 1.0), ("b", 2, 9.0)):
-        with (
-            open_run(run, key, resume=True, exist_ok=True) as run_dir,
-            mirrored(run_dir),
-        ):
+        with open_run(run, key, resume=True, exist_ok=True) as run_dir, mirrored(run_dir):
             if key == "a":
                 run_dir.append_metrics("prompts", 1, {"loss": 5.0})
             for step in range(first_step, 4):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,17 @@ import pytest
 from dfkd_edge.errors import ArtifactError, RunDirError
 from dfkd_edge.files import atomic_write
 from dfkd_edge.runs.lock import refuse_run_in_use
-from dfkd_edge.runs.run_dir import find_run, open_run, point_latest, require_stages
+from dfkd_edge.runs.run_dir import RunDir, find_run, open_run, point_latest, require_stages
+
+
+def _opened(
+    run: Path, key: str = "k", *, resume: bool = True, exist_ok: bool = False
+) -> AbstractContextManager[RunDir]:
+    return open_run(run, key, resume=resume, exist_ok=exist_ok)
 
 
 def _complete_stage(run: Path, key: str = "k", stage: str = "prompts") -> None:
-    with open_run(run, key, resume=True, exist_ok=False) as run_dir:
+    with _opened(run, key) as run_dir:
         file = run_dir.stage_dir(stage) / "a.txt"
         atomic_write(file, "content")
         run_dir.complete(stage, "stage key", [file])
@@ -27,7 +34,7 @@ def _finish(run: Path) -> None:
 
 def test_a_complete_stage_is_remembered_for_its_key_only(tmp_path: Path) -> None:
     _complete_stage(tmp_path / "run")
-    with open_run(tmp_path / "run", "k", resume=True, exist_ok=False) as run_dir:
+    with _opened(tmp_path / "run") as run_dir:
         assert run_dir.is_complete("prompts", "stage key")
         assert not run_dir.is_complete("prompts", "other key")
         assert not run_dir.is_complete("student", "stage key")
@@ -38,43 +45,31 @@ def test_a_changed_or_missing_file_undoes_its_stage(tmp_path: Path, damage: str 
     _complete_stage(tmp_path / "run")
     file = tmp_path / "run" / "prompts" / "a.txt"
     file.unlink() if damage is None else file.write_text(damage, encoding="utf-8")
-    with open_run(tmp_path / "run", "k", resume=True, exist_ok=False) as run_dir:
+    with _opened(tmp_path / "run") as run_dir:
         assert not run_dir.is_complete("prompts", "stage key")
 
 
 def test_another_run_needs_exist_ok(tmp_path: Path) -> None:
     _complete_stage(tmp_path / "run")
-    with (
-        pytest.raises(RunDirError, match="other settings"),
-        open_run(tmp_path / "run", "other", resume=True, exist_ok=False),
-    ):
+    with pytest.raises(RunDirError, match="other settings"), _opened(tmp_path / "run", "other"):
         pass
-    with open_run(tmp_path / "run", "other", resume=True, exist_ok=True) as run_dir:
+    with _opened(tmp_path / "run", "other", exist_ok=True) as run_dir:
         assert run_dir.is_complete("prompts", "stage key")
 
 
-def _interrupted_redo(run: Path) -> None:
-    """Two stages of one run, of which another one has redone the first alone."""
+def test_a_redo_that_was_interrupted_is_no_finished_run_and_loses_no_other_stage(
+    tmp_path: Path,
+) -> None:
     for key, stages in (("k", ("prompts", "student")), ("other", ("prompts",))):
-        with open_run(run, key, resume=True, exist_ok=True) as run_dir:
+        with _opened(tmp_path, key, exist_ok=True) as run_dir:
             for stage in stages:
                 file = run_dir.stage_dir(stage) / "a.txt"
                 atomic_write(file, key)
                 run_dir.complete(stage, f"{stage} {key}", [file])
-
-
-def test_a_redo_that_was_interrupted_is_no_finished_run(tmp_path: Path) -> None:
-    _interrupted_redo(tmp_path)
     require_stages(tmp_path, {"prompts"})
     with pytest.raises(RunDirError, match="no finished student"):
         require_stages(tmp_path, {"prompts", "student"})
-
-
-def test_a_stage_that_a_redo_has_not_reached_is_still_there_for_the_first_run(
-    tmp_path: Path,
-) -> None:
-    _interrupted_redo(tmp_path)
-    with open_run(tmp_path, "k", resume=True, exist_ok=True) as run_dir:
+    with _opened(tmp_path, exist_ok=True) as run_dir:
         assert not run_dir.is_complete("prompts", "prompts k")  # its file was written over
         assert run_dir.is_complete("student", "student k")
     require_stages(tmp_path, {"student"})
@@ -82,7 +77,7 @@ def test_a_stage_that_a_redo_has_not_reached_is_still_there_for_the_first_run(
 
 def test_processes_that_write_one_file_leave_it_whole(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from dfkd_edge.runs.run_dir import atomic_write\n"
+        "import sys; from pathlib import Path; from dfkd_edge.files import atomic_write\n"
         "for _ in range(300): atomic_write(Path(sys.argv[1]), sys.argv[2] * 1000)"
     )
     path = tmp_path / "file"
@@ -95,13 +90,13 @@ def test_processes_that_write_one_file_leave_it_whole(tmp_path: Path) -> None:
 def test_a_folder_from_before_the_first_write_is_taken_for_empty(tmp_path: Path) -> None:
     (tmp_path / ".lock").touch()
     (tmp_path / ".manifest.json.123.tmp").touch()
-    with open_run(tmp_path, "k", resume=True, exist_ok=False):
+    with _opened(tmp_path):
         assert find_run(tmp_path) == tmp_path.resolve()
 
 
 def test_no_resume_starts_over(tmp_path: Path) -> None:
     _complete_stage(tmp_path / "run")
-    with open_run(tmp_path / "run", "k", resume=False, exist_ok=False) as run_dir:
+    with _opened(tmp_path / "run", resume=False) as run_dir:
         assert not run_dir.is_complete("prompts", "stage key")
     assert not (tmp_path / "run" / "prompts").exists()
 
@@ -110,7 +105,7 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine", encoding="utf-8")
     with (
         pytest.raises(RunDirError, match="holds no run"),
-        open_run(tmp_path, "k", resume=False, exist_ok=True),
+        _opened(tmp_path, resume=False, exist_ok=True),
     ):
         pass
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
@@ -118,9 +113,9 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
 
 def test_two_processes_cannot_share_a_run(tmp_path: Path) -> None:
     with (
-        open_run(tmp_path / "run", "k", resume=True, exist_ok=False),
+        _opened(tmp_path / "run"),
         pytest.raises(RunDirError, match="in use"),
-        open_run(tmp_path / "run", "k", resume=True, exist_ok=False),
+        _opened(tmp_path / "run"),
     ):
         pass
 
@@ -131,7 +126,7 @@ def test_a_run_in_use_is_told_before_anything_is_loaded_with_its_holder_and_what
     run = tmp_path / "run"
     flags = ("distill", "--classes", quickstart, "-o", run)
     program = [sys.executable, "-m", "dfkd_edge", *map(str, flags), "--exist-ok"]
-    with open_run(run, "k", resume=True, exist_ok=False):
+    with _opened(run):
         done = subprocess.run(program, capture_output=True, text=True)
     holder = f"run is in use by process {os.getpid()} on "
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
@@ -145,7 +140,7 @@ def test_a_lock_that_a_kill_left_behind_holds_nobody_up(tmp_path: Path) -> None:
     for name in (".lock", ".lock.holder"):
         (tmp_path / name).write_text("process 1 on another\n", encoding="utf-8")
     refuse_run_in_use(tmp_path)
-    with open_run(tmp_path, "k", resume=True, exist_ok=False):
+    with _opened(tmp_path):
         assert str(os.getpid()) in (tmp_path / ".lock.holder").read_text(encoding="utf-8")
 
 
@@ -157,7 +152,7 @@ def test_a_damaged_manifest_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_step_that_ran_twice_counts_once(tmp_path: Path) -> None:
-    with open_run(tmp_path / "run", "k", resume=True, exist_ok=False) as run_dir:
+    with _opened(tmp_path / "run") as run_dir:
         for loss in (3.0, 2.0):
             run_dir.append_metrics("student", 10, {"loss": loss})
         with (run_dir.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
@@ -192,11 +187,11 @@ def test_a_mistyped_run_names_the_finished_one_of_a_like_name_and_none_that_is_i
     for mistyped in (runs / "garden-1", tmp_path / "garden-1a2b"):
         with pytest.raises(RunDirError, match=r"such as .*runs/garden-1a2b$"):
             find_run(mistyped)
-    with open_run(runs / "garden-1a2b", "k", resume=True, exist_ok=False):
+    with _opened(runs / "garden-1a2b"):
         with pytest.raises(RunDirError, match=r"such as .*runs/pets-3c4d$"):
             find_run(runs / "garden-1")
         with (
-            open_run(runs / "pets-3c4d", "k", resume=True, exist_ok=False),
+            _opened(runs / "pets-3c4d"),
             pytest.raises(RunDirError, match=rf"is unfinished: process {os.getpid()} on .* works"),
         ):
             find_run(runs / "garden-1")
