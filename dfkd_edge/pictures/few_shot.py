@@ -51,6 +51,7 @@ def join_pictures(
         [g if label is None else label for g, label in zip(guess_N, pictures.labels, strict=True)]
     )
     share = config.share
+    # share = copies * N / (surrogates + copies * N), solved for the copies
     copies = max(1, round(len(surrogates) * share / (1 - share) / len(label_N)))
     summary = FewShotSummary(
         num_pictures=len(label_N),

@@ -125,7 +125,7 @@ class BundleCheck:
         for fault in damage[:-1]:
             self.printer.fault(fault)
         if damage:
-            raise damage[-1]
+            raise damage[-1]  # main prints it
         self.printer.say(
             f"bundle for {manifest.target}, {manifest.precision}, "
             f"{len(manifest.classes)} classes: {len(manifest.files)} files verified"
@@ -188,7 +188,7 @@ class BundleCheck:
             manifest.int8_full_range,
             manifest.use_dla,
         )
-        memory_before_mib = device.peak_memory_mib()
+        memory_before_mib = device.peak_memory_mib()  # a peak never falls: what follows adds to it
         session = open_session(request, self.printer.say)
         is_onnx = session.backend == "onnxruntime"
         notes = graph_notes(bundle.precision, manifest.models) if is_onnx else []
@@ -281,7 +281,7 @@ def _load_frame(path: Path) -> NDArray[Any]:
     try:
         if path.stat().st_size > MAX_FRAME_BYTES:
             raise UsageFault("file is too large for one frame", f"--frame {path}")
-        frame = np.load(str(path), allow_pickle=False)
+        frame = np.load(str(path), allow_pickle=False)  # a pickle may run any code
     except (OSError, ValueError, EOFError) as error:
         raise UsageFault("no .npy file", f"--frame {path}", "write it with numpy.save") from error
     if not isinstance(frame, np.ndarray) or frame.dtype.kind not in "uif":

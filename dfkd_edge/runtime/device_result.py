@@ -65,6 +65,7 @@ class ModelResult:
 
     def to_json(self) -> dict[str, object]:
         """Return what result.json holds."""
+        # readers look whether `latency` and `data` are there
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 

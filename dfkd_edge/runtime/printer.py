@@ -30,7 +30,7 @@ class Printer:
             self._clear_tick()
             self._stream.write(text + "\n")
             self._stream.flush()
-            self._last = time.monotonic()
+            self._last = time.monotonic()  # a line breaks the silence as well
 
     def warn(self, text: str) -> None:
         """Write one line to standard error, always."""
@@ -47,7 +47,7 @@ class Printer:
         if self._quiet or now - self._last < self.TICK_EVERY_S:
             return
         self._last = now
-        self._is_ticking = sys.stderr.isatty()
+        self._is_ticking = sys.stderr.isatty()  # in a log, written over means one endless line
         shown = "\r" + text[:LINE_WIDTH].ljust(LINE_WIDTH) if self._is_ticking else text + "\n"
         sys.stderr.write(shown)
         sys.stderr.flush()

@@ -128,7 +128,7 @@ def _domain_score(
     top1 = float(right_N.mean())
     by_class = {
         classes[label]: float(right_N[label_N == label].mean())
-        for label in dict.fromkeys(label_N.tolist())
+        for label in dict.fromkeys(label_N.tolist())  # in the order of the folders
     }
     return DomainScore(
         num_images=num,

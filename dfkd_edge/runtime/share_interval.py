@@ -19,6 +19,7 @@ def wilson_interval(share: float, num: float) -> tuple[float, float]:
     middle = (share + square / (2 * num)) / (1 + square / num)
     half = math.sqrt(share * (1 - share) / num + square / (4 * num**2))
     half *= DEVIATIONS / (1 + square / num)
+    # at 0 and 1 an end equals the share but for rounding, which may put it on the wrong side
     return min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))
 
 
