@@ -59,11 +59,8 @@ def inspect(
 def _is_bundle(path: Path) -> bool:
     """Whether a folder is a bundle, an unfinished or damaged one too."""
     with contextlib.suppress(Fault):
-        if (
-            bundle_files.read_json(path / bundle_files.MANIFEST).get("marker")
-            == bundle_files.MARKER
-        ):
-            return True
+        manifest = bundle_files.read_json(path / bundle_files.MANIFEST)
+        return manifest.get("marker") == bundle_files.MARKER or bundle_files.was_bundle(path)
     return bundle_files.was_bundle(path)
 
 

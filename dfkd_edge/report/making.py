@@ -90,12 +90,7 @@ def pictures_section(sources: Sources) -> Section:
 
 
 def class_warnings(classes: Sequence[ClassCount], drawn: Sequence[DrawnClass]) -> list[str]:
-    """Name the classes whose images may not show them.
-
-    Args:
-        classes: entries of the summary of surrogates.
-        drawn: their drawings.
-    """
+    """Name the classes whose images may not show them."""
     undrawn = [entry.name for entry in classes if not entry.num_drawn]
     others = [f"{each.name} ({each.names()})" for each in drawn if each.is_of_others]
     unsure = [entry.name for entry in classes if entry.acceptance < 0.5]
@@ -114,7 +109,7 @@ def class_warnings(classes: Sequence[ClassCount], drawn: Sequence[DrawnClass]) -
 
 
 def _class_table(classes: Sequence[ClassCount], drawn: Sequence[DrawnClass]) -> Table:
-    """Count the images of each class, first of those whose drawings are of something else."""
+    """Count the images of each class; first come those whose drawings are of something else."""
     pairs = sorted(
         zip(classes, drawn, strict=True), key=lambda p: (not p[1].is_of_others, p[0].acceptance)
     )
@@ -127,7 +122,7 @@ def _class_table(classes: Sequence[ClassCount], drawn: Sequence[DrawnClass]) -> 
         counts = str(entry.num_images), str(entry.num_drawn), percent(entry.acceptance, 0)
         memory = (str(each.num_drawings), str(each.num_own), each.names() or "none")
         rows.append(text_row(entry.name, *counts, *(memory if has_memory else ())))
-    caption = "least recognised by the teacher; candidates are counted before the filter"
+    caption = "least recognised by the teacher first; candidates are counted before the filter"
     return Table(headings, rows, caption)
 
 
