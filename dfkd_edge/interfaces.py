@@ -1,11 +1,11 @@
 """The few Protocols, and what stages are given besides artifacts: where to write, whom to tell.
 
-Shape suffixes: N images, H rows, W columns, C = 3 channels, K classes, D embedding width.
+Shape suffixes: N images, S side, H rows, W columns, C = 3 channels, K classes, D embedding width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dfkd_edge.artifacts import ModelFile
+from dfkd_edge.artifacts import Bytes, Floats, ModelFile, StudentArtifact
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.target_profiles.profile import TargetProfile
 
@@ -120,10 +120,54 @@ class Synthesizer(Protocol):
         """Make one image a prompt."""
 
 
-class Exporter(Protocol):
-    """Converts one model file into the next."""
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Ranges of a graph's activations on calibration images, and how far they can be trusted."""
 
-    name: str
+    ranges: Mapping[str, tuple[float, float]]
+    """Tensor -> lowest and highest value that eight bits should tell apart."""
+    channel_means: Mapping[str, Floats]
+    """Tensor -> mean of each channel, which bias correction needs."""
+    method: str
+    """How the ranges follow from the values, such as `percentile 99.9`."""
+    num_images: int
+    sha256: str
+    """Of the images, over shape and pixels, in hex."""
+    half_difference: float
+    """Largest difference of a range between two disjoint halves of the images, relative."""
+    growth: Mapping[str, float]
+    """Number of images, fewer than all -> largest relative change of a range from them to all."""
+
+
+@dataclass(frozen=True, slots=True)
+class OracleReport:
+    """What a parser and builder made of a graph."""
+
+    num_layers: int
+    """Of the network as it was parsed."""
+    engine_bytes: int
+    seconds: float
+    version: str
+    """Of the library."""
+    parser: str
+    """What parsed and built, in words: no target's own TensorRT, and on no device."""
+
+
+class StudentExporter(Protocol):
+    """Student -> graph: writes the FP32 graph that all others are made of."""
+
+    def export(
+        self, student: StudentArtifact, target: TargetProfile, config: ExportConfig, path: Path
+    ) -> ModelFile:
+        """Write the graph to `path`.
+
+        Raises:
+            ConversionError: the student cannot be a graph that this target reads.
+        """
+
+
+class GraphExporter(Protocol):
+    """Graph -> graph: another precision or format; packages of others add this kind."""
 
     def export(
         self, model: ModelFile, target: TargetProfile, config: ExportConfig, path: Path
@@ -132,4 +176,89 @@ class Exporter(Protocol):
 
         Raises:
             ConversionError: the model cannot be converted for this target.
+        """
+
+
+class CastingExporter(GraphExporter, Protocol):
+    """Graph -> graph in half precision, for a target or to measure what FP16 costs."""
+
+    def cast(self, fp32: ModelFile, path: Path) -> ModelFile:
+        """Write the cast graph to `path`, whatever the target computes in.
+
+        Raises:
+            ConversionError: a weight is beyond the range of FP16.
+        """
+
+
+class QuantizingExporter(Protocol):
+    """Graph + calibration -> INT8 graph."""
+
+    def quantizable_nodes(self, fp32: ModelFile, target: TargetProfile) -> list[str]:
+        """Names of the layers that become INT8, in the graph's order.
+
+        Raises:
+            ConversionError: the target has no INT8.
+        """
+
+    def calibrate(
+        self, fp32: ModelFile, image_NSSC: Bytes, target: TargetProfile, config: ExportConfig
+    ) -> Calibration:
+        """Measure the ranges of all tensors that INT8 may concern.
+
+        Raises:
+            ConfigError: fewer images than the target needs.
+            ConversionError: the target has no INT8.
+        """
+
+    def export(
+        self,
+        fp32: ModelFile,
+        calibration: Calibration,
+        target: TargetProfile,
+        config: ExportConfig,
+        path: Path,
+        float_nodes: frozenset[str] = frozenset(),
+    ) -> ModelFile:
+        """Write the INT8 graph to `path`; layers named in `float_nodes` stay float.
+
+        Raises:
+            ConversionError: the target has no INT8, a layer is unknown, or no valid graph results.
+        """
+
+
+class GraphRunner(Runner, Protocol):
+    """Runs a converted model on the host."""
+
+    computes_in_float: bool
+    """Whether INT8 is computed in float, which says nothing of its speed."""
+
+
+class RunnerMaker(Protocol):
+    """Opens converted models."""
+
+    def __call__(self, model: ModelFile, num_threads: int, for_answers: bool) -> GraphRunner:
+        """Open a model.
+
+        Args:
+            model: the file, with its precision.
+            num_threads: of the CPU; 0 takes all cores.
+            for_answers: not to be timed: INT8 meant for other machines may be computed in float.
+
+        Raises:
+            ConversionError: the runtime refuses the file, or none here reads its format.
+        """
+
+
+class GraphOracle(Protocol):
+    """The parser and builder of a device's runtime, asked on the host."""
+
+    def available(self) -> bool:
+        """Whether it is installed."""
+
+    def build(self, path: Path, batch: tuple[int, int, int]) -> OracleReport:
+        """Parse a graph and build an engine of it, of the smallest, usual and largest batch.
+
+        Raises:
+            ConversionError: a node is refused, which is named, or the builder fails.
+            EnvironmentLackingError: it cannot be loaded.
         """

@@ -1,21 +1,35 @@
-"""Loads exporters by name, and names the entry points of exporters and targets.
-
-Both come through entry points, so the core names no backend and another package can add its own:
-`dfkd_edge.exporters` maps a name to a class or function, `dfkd_edge.targets` to a package that
-holds `modules/`, `jetpacks/`, `boards/` and `quantization/` with one TOML file each.
-"""
+"""Finds exporters by name, through entry points: the core names no backend, packages add theirs."""
 
 from __future__ import annotations
 
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Literal, overload
 
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError, did_you_mean
+from dfkd_edge.interfaces import (
+    CastingExporter,
+    GraphOracle,
+    QuantizingExporter,
+    RunnerMaker,
+    StudentExporter,
+)
 
 EXPORTERS = "dfkd_edge.exporters"
-TARGETS = "dfkd_edge.targets"
+"""Entry-point group: a name -> a class, or a function."""
 
 
+@overload
+def load_exporter(name: Literal["onnx"]) -> StudentExporter: ...
+@overload
+def load_exporter(name: Literal["fp16"]) -> CastingExporter: ...
+@overload
+def load_exporter(name: Literal["int8"]) -> QuantizingExporter: ...
+@overload
+def load_exporter(name: Literal["runner"]) -> RunnerMaker: ...
+@overload
+def load_exporter(name: Literal["oracle"]) -> GraphOracle: ...
+@overload
+def load_exporter(name: str) -> Any: ...  # most likely a GraphExporter; the package knows
 def load_exporter(name: str) -> Any:
     """Load one backend by name.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import helper
 
-from .graph_edit import GraphView
+from dfkd_edge.conversion.graph_view import GraphView
 
 CHAIN = ("Sub", "Mul", "Transpose", "Cast")
 """From the first layer back to the image."""
@@ -62,14 +62,12 @@ def find_direct_input(view: GraphView, readers: dict[str, set[str]]) -> DirectIn
 
 
 def _chain_back(view: GraphView, tensor: str) -> list[onnx.NodeProto] | None:
+    """Nodes of CHAIN that end in a tensor; only the last one's output may have several readers."""
     nodes: list[onnx.NodeProto] = []
     for op_type in CHAIN:
-        node = view.producer.get(tensor)
-        if node is None or node.op_type != op_type or len(view.consumers[node.output[0]]) != 1:
-            is_last_shared = node is not None and node.op_type == op_type and not nodes
-            if not is_last_shared:
-                return None
-        assert node is not None
+        node = view.made_by(tensor, op_type)
+        if node is None or (nodes and len(view.consumers[tensor]) != 1):
+            return None
         nodes.append(node)
         tensor = node.input[0]
     return nodes

@@ -15,11 +15,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.config.settings import ExportConfig
+from dfkd_edge.conversion.graph_view import WEIGHTED, GraphView
 from dfkd_edge.errors import ConversionError
-from dfkd_edge.files import atomic_write
 from dfkd_edge.target_profiles.profile import TargetProfile
 
-from .graph_edit import WEIGHTED, GraphView, serialise, set_precision
+from .graph_edit import write_checked
 from .onnx_graph import TEXT_HEAD
 
 MAX_FLOAT16 = float(np.finfo(np.float16).max)
@@ -27,8 +27,6 @@ MAX_FLOAT16 = float(np.finfo(np.float16).max)
 
 class Fp16Exporter:
     """Float32 graph to one that computes in float16."""
-
-    name = "fp16"
 
     def export(
         self, fp32: ModelFile, target: TargetProfile, config: ExportConfig, path: Path
@@ -57,10 +55,7 @@ class Fp16Exporter:
         inside = _between_weighted_layers(view)
         _cast_borders(view, inside)
         _cast_constants(view, inside)
-        del model.graph.value_info[:]
-        set_precision(model, "fp16")
-        onnx.checker.check_model(model, full_check=True)
-        atomic_write(path, serialise(model))
+        write_checked(model, "fp16", path)
         notes = {**fp32.notes, "num_fp16_nodes": len(inside), "num_nodes": len(model.graph.node)}
         return ModelFile(path, "onnx", "fp16", notes)
 
@@ -120,8 +115,7 @@ def _cast_borders(view: GraphView, inside: list[onnx.NodeProto]) -> None:
                 nodes.append(_cast(name, f"{name}_fp16", TensorProto.FLOAT16))
             if is_inside and name.removesuffix("_fp16") in leaving and name.endswith("_fp16"):
                 nodes.append(_cast(name, name.removesuffix("_fp16"), TensorProto.FLOAT))
-    del view.graph.node[:]
-    view.graph.node.extend(nodes)
+    view.replace_nodes(nodes)
     inside[:] = [node for node in view.graph.node if node.name in names]
 
 
@@ -141,7 +135,7 @@ def _cast_constants(view: GraphView, inside: list[onnx.NodeProto]) -> None:
     done: dict[str, str] = {}
     for node in inside:
         for index, name in enumerate(node.input):
-            tensor = view.initializers.get(name)
+            tensor = view.tensors.get(name)
             if tensor is None or tensor.data_type != TensorProto.FLOAT:
                 continue
             if name not in done:

@@ -1,78 +1,22 @@
-"""Small edits of ONNX graphs: who makes and reads a tensor, batch, names, opset."""
+"""Small edits of ONNX graphs: batch, names, opset; and how they are written."""
 
 from __future__ import annotations
 
-import itertools
-from collections import defaultdict
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+from dfkd_edge.conversion.graph_view import WEIGHTED, GraphView, attribute
+from dfkd_edge.errors import ConversionError
+from dfkd_edge.files import atomic_write
+from dfkd_edge.target_profiles.profile import Precision
+
+PRECISION_KEY = "dfkd_edge.precision"
 AXES_BECAME_INPUT = {
     "ReduceMean": 18, "ReduceMax": 18, "ReduceMin": 18, "ReduceL2": 18, "ReduceProd": 18,
 }  # fmt: skip
-
-
-class GraphView:
-    """A graph with its look-up tables; build a new one after editing nodes."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        """Index the graph."""
-        self.model, self.graph = model, model.graph
-        self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
-        self.producer = {name: node for node in self.graph.node for name in node.output}
-        self.consumers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
-        for node in self.graph.node:
-            for name in dict.fromkeys(node.input):
-                self.consumers[name].append(node)
-        self.outputs = {value.name for value in self.graph.output}
-        self._numbers = itertools.count()
-        self._taken = {*self.producer, *self.initializers, *self.consumers}
-
-    def constant(self, name: str) -> NDArray[Any] | None:
-        """Value of an initializer, or None."""
-        tensor = self.initializers.get(name)
-        return None if tensor is None else numpy_helper.to_array(tensor)
-
-    def is_activation(self, name: str) -> bool:
-        """Whether a tensor depends on the input."""
-        return bool(name) and name not in self.initializers
-
-    def add_initializer(self, name: str, value: NDArray[Any]) -> str:
-        """Add a constant under a free name and return it."""
-        free = self.free_name(name)
-        tensor = numpy_helper.from_array(np.asarray(value, order="C"), free)
-        self.graph.initializer.append(tensor)
-        self.initializers[free] = tensor
-        return free
-
-    def free_name(self, name: str) -> str:
-        """Find a name that nothing has yet."""
-        while name in self._taken:
-            name = f"{name}_{next(self._numbers)}"
-        self._taken.add(name)
-        return name
-
-    def depth(self) -> dict[str, int]:
-        """Longest path from the input to each tensor, in nodes."""
-        depth: dict[str, int] = defaultdict(int)
-        for node in self.graph.node:  # ONNX nodes lie in topological order
-            level = 1 + max((depth[name] for name in node.input), default=0)
-            for name in node.output:
-                depth[name] = level
-        return depth
-
-
-def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    """Value of an attribute."""
-    for item in node.attribute:
-        if item.name == name:
-            return helper.get_attribute_value(item)
-    return default
 
 
 def activation_bounds(node: onnx.NodeProto, view: GraphView) -> tuple[float, float] | None:
@@ -136,7 +80,7 @@ def name_by_weights(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         name = node.name or node.output[0]
         weight = node.input[1] if node.op_type in WEIGHTED else ""
-        if weight in view.initializers and weight.endswith(".weight"):
+        if weight in view.tensors and weight.endswith(".weight"):
             name = weight.removesuffix(".weight")
         while name in taken:
             name += "_again"
@@ -212,14 +156,20 @@ def _spell_hard_swish(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
     node.input.append(gate)
 
 
-def set_precision(model: onnx.ModelProto, precision: str) -> None:
-    """Write the precision where a reader of the file looks for it."""
+def write_checked(model: onnx.ModelProto, precision: Precision, path: Path) -> None:
+    """Stamp the precision where a reader of the file looks for it, check the graph and write it.
+
+    Raises:
+        ConversionError: it does not hold to the schemas of its opset.
+    """
     for item in model.metadata_props:
-        if item.key == "dfkd_edge.precision":
+        if item.key == PRECISION_KEY:
             item.value = precision
-
-
-def serialise(model: onnx.ModelProto) -> bytes:
-    """Serialise to one file's bytes."""
-    data: bytes = model.SerializeToString()
-    return data
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        line = str(error).strip().splitlines()[0]
+        raise ConversionError(
+            f"the {precision} graph is not valid: {line}", where=str(path)
+        ) from error
+    atomic_write(path, model.SerializeToString())

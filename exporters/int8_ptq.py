@@ -5,39 +5,31 @@ Shape suffixes: N images, S side, C = 3 channels (RGB).
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from dfkd_edge.artifacts import Bytes, ModelFile
 from dfkd_edge.config.settings import ExportConfig
-from dfkd_edge.errors import ConversionError
-from dfkd_edge.files import atomic_write
+from dfkd_edge.conversion.graph_view import GraphView
+from dfkd_edge.errors import ConfigError, ConversionError
+from dfkd_edge.interfaces import Calibration
+from dfkd_edge.runtime.session import open_graph
 from dfkd_edge.target_profiles.profile import QuantizationSpec, TargetProfile
 
-from .calibration import (
-    Calibration,
-    RangeObserver,
-    check_calibration_size,
-    image_hash,
-    largest_change,
-)
-from .graph_edit import GraphView, serialise, set_batch, set_precision
-from .quantization_plan import (
-    plan_quantization,
-    weighted_nodes,
-)
+from .graph_edit import set_batch, write_checked
+from .quantization_plan import plan_quantization, weighted_nodes
 from .quantize_graph import GraphQuantizer
-from .runners import make_session
+from .range_estimators import RangeObserver, largest_change
 
 INHERITED_NOTES = ("exporter", "opset", "ir_version", "batch")
 
 
 class Int8Exporter:
     """Float32 graph and calibration to INT8 graph."""
-
-    name = "int8"
 
     def quantizable_nodes(self, fp32: ModelFile, target: TargetProfile) -> list[str]:
         """Names of the layers that become INT8, in the graph's order.
@@ -57,14 +49,19 @@ class Int8Exporter:
             ConfigError: fewer images than the target needs.
             ConversionError: the target has no INT8.
         """
-        check_calibration_size(image_NSSC, target)
+        if len(image_NSSC) < target.min_calibration_images:
+            raise ConfigError(
+                f"{len(image_NSSC)} calibration images are too few for {target.name}",
+                where="--calib-size",
+                hint=f"{target.min_calibration_images} or more are needed",
+            )
         model = onnx.load(fp32.path)
         plan = plan_quantization(GraphView(model), _spec(target))
         observer = RangeObserver(list(plan.readers))
         del model.graph.output[:]
+        set_batch(model, (1,))  # images are fed one at a time, whatever the graph's batch is
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in observer.names)
-        set_batch_of_input(model)
-        session = make_session(serialise(model), config.num_threads)
+        session = open_graph(model.SerializeToString(), config.num_threads)
         snapshots = {}
         for number, image in enumerate(image_NSSC, start=1):
             observer.add(session.run(list(observer.names), {"image": image[None]}))
@@ -111,7 +108,7 @@ class Int8Exporter:
                 hint="calibrate again: the graph is another one",
             )
         GraphQuantizer(view, spec, plan, calibration).rewrite()
-        _stamp(model, path)
+        write_checked(model, "int8", path)
         notes: dict[str, Any] = {
             **{key: fp32.notes[key] for key in INHERITED_NOTES if key in fp32.notes},
             "quantization": spec.name,
@@ -122,12 +119,11 @@ class Int8Exporter:
         return ModelFile(path, "onnx", "int8", notes)
 
 
-def set_batch_of_input(model: onnx.ModelProto) -> None:
-    """Let calibration feed one image at a time, whatever the graph's batch is."""
-    outputs = list(model.graph.output)
-    del model.graph.output[:]
-    set_batch(model, (1,))
-    model.graph.output.extend(outputs)
+def image_hash(image_NSSC: Bytes) -> str:
+    """SHA-256 over shape and pixels, in hex."""
+    digest = hashlib.sha256(repr(image_NSSC.shape).encode())
+    digest.update(np.ascontiguousarray(image_NSSC).tobytes())
+    return digest.hexdigest()
 
 
 def _spec(target: TargetProfile) -> QuantizationSpec:
@@ -144,13 +140,3 @@ def _method(config: ExportConfig) -> str:
     if config.calibration_method == "percentile":
         return f"percentile {config.percentile:g}"
     return config.calibration_method
-
-
-def _stamp(model: onnx.ModelProto, path: Path) -> None:
-    set_precision(model, "int8")
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise ConversionError(f"the INT8 graph is not valid: {line}", where=str(path)) from error
-    atomic_write(path, serialise(model))

@@ -9,7 +9,6 @@ Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB), D embedding w
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,14 @@ from torch import Tensor, nn
 from dfkd_edge.artifacts import ModelFile, StudentArtifact, StudentSettings
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.errors import ConversionError
-from dfkd_edge.files import atomic_write
+from dfkd_edge.networks.runners import TorchRunner
 from dfkd_edge.networks.students import Student, load_student
 from dfkd_edge.runtime.preprocess import contract, min_usual_max
-from dfkd_edge.target_profiles.profile import Precision, TargetProfile
+from dfkd_edge.target_profiles.profile import TargetProfile
 from dfkd_edge.version import __version__
 
-from .graph_edit import name_by_weights, restamp, serialise, set_batch
-from .runners import OnnxRuntimeRunner, StudentRunner
+from .graph_edit import PRECISION_KEY, name_by_weights, restamp, set_batch, write_checked
+from .runners import make_runner
 from .silence import silenced
 
 INPUT, TEXT_HEAD = "image", "text_head"
@@ -78,8 +77,6 @@ class ExportedStudent(nn.Module):
 class OnnxExporter:
     """Writes the float32 graph from which every other format is made."""
 
-    name = "onnx"
-
     def export(
         self, student: StudentArtifact, target: TargetProfile, config: ExportConfig, path: Path
     ) -> ModelFile:
@@ -103,9 +100,8 @@ class OnnxExporter:
             try:
                 model = finished(trace(ExportedStudent(network).eval(), network, opset), config)
                 restamp(model, opset, target.max_ir)
-                onnx.checker.check_model(model, full_check=True)
-                describe(model, student.settings, config.batch, "fp32")
-                atomic_write(path, serialise(model))
+                describe(model, student.settings, config.batch)
+                write_checked(model, "fp32", path)
                 notes = _notes(exporter, model, config.batch)
                 file = ModelFile(path, "onnx", "fp32", notes)
                 notes["max_logit_difference"] = checked_parity(file, network)
@@ -175,9 +171,7 @@ def finished(model: onnx.ModelProto, config: ExportConfig) -> onnx.ModelProto:
     return slim
 
 
-def describe(
-    model: onnx.ModelProto, settings: StudentSettings, batch: tuple[int, ...], precision: Precision
-) -> None:
+def describe(model: onnx.ModelProto, settings: StudentSettings, batch: tuple[int, ...]) -> None:
     """Write what a reader of the file alone needs to know."""
     onnx.helper.set_model_props(
         model,
@@ -186,7 +180,7 @@ def describe(
             "dfkd_edge.preprocess": json.dumps(
                 contract(settings.image_size_px, min_usual_max(batch))
             ),
-            "dfkd_edge.precision": precision,
+            PRECISION_KEY: "fp32",
             "dfkd_edge.version": __version__,
         },
     )
@@ -197,10 +191,11 @@ def smooth_images(num: int, side_px: int, seed: int = 0) -> NDArray[np.uint8]:
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(num, 3, 6, 6, generator=generator)
     fine = torch.rand(num, 3, 24, 24, generator=generator)
-    resize: Callable[[Tensor], Tensor] = lambda x: nn.functional.interpolate(  # noqa: E731
-        x, size=(side_px, side_px), mode="bicubic", align_corners=False
+    coarse, fine = (
+        nn.functional.interpolate(grid, (side_px, side_px), mode="bicubic", align_corners=False)
+        for grid in (coarse, fine)
     )
-    image_NCHW = (0.75 * resize(coarse) + 0.25 * resize(fine)).clamp(0, 1) * 255
+    image_NCHW = (0.75 * coarse + 0.25 * fine).clamp(0, 1) * 255
     pixels: NDArray[np.uint8] = image_NCHW.permute(0, 2, 3, 1).round().to(torch.uint8).numpy()
     return pixels
 
@@ -212,8 +207,8 @@ def checked_parity(file: ModelFile, student: Student) -> float:
         ConversionError: they differ by more than float32 arithmetic does.
     """
     image_NHWC = smooth_images(NUM_PARITY_IMAGES, student.image_size_px)
-    given = OnnxRuntimeRunner(file, num_threads=1)(image_NHWC)
-    wanted = StudentRunner(student)(image_NHWC)
+    given = make_runner(file, num_threads=1)(image_NHWC)
+    wanted = TorchRunner("student", student)(image_NHWC)
     difference = np.abs(given.logits - wanted.logits)
     worst = float(difference.max())
     if not (difference <= ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * np.abs(wanted.logits)).all():

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 import onnx
 
+from dfkd_edge.conversion.graph_view import WEIGHTED, GraphView, is_too_narrow
 from dfkd_edge.target_profiles.profile import QuantizationSpec
 
-from .graph_edit import WEIGHTED, GraphView, attribute
 from .onnx_graph import TEXT_HEAD
 
 FUSED_ACTIVATIONS = ("Relu", "Clip")
@@ -25,7 +25,6 @@ SHAPE_ONLY = ("MaxPool", "Flatten", "Reshape", "Squeeze")
 CHAINED = ("Add", "GlobalAveragePool", "AveragePool", *SHAPE_ONLY)
 """Besides weighted layers, what ONNX Runtime computes in eight bits."""
 POOLS = ("GlobalAveragePool", "AveragePool")
-FEW_CHANNELS = 16
 
 
 @dataclass(slots=True)
@@ -50,10 +49,10 @@ def weighted_nodes(view: GraphView, spec: QuantizationSpec) -> list[onnx.NodePro
         node
         for node in view.graph.node
         if node.op_type in WEIGHTED
-        and node.input[1] in view.initializers
+        and node.input[1] in view.tensors
         and node.input[1] != TEXT_HEAD
         and view.is_activation(node.input[0])
-        and (spec.quantize_outputs or not _too_narrow(node, view))
+        and (spec.quantize_outputs or not is_too_narrow(node, view.tensors[node.input[1]].dims))
     ]
 
 
@@ -72,30 +71,13 @@ def plan_quantization(
     return plan
 
 
-def _too_narrow(node: onnx.NodeProto, view: GraphView) -> bool:
-    """ModelOpt's rule: below 16 channels tensor cores run half empty and Q/DQ costs more."""
-    if node.op_type != "Conv":
-        return False
-    dims = view.initializers[node.input[1]].dims
-    group = int(attribute(node, "group", 1))
-    outputs, inputs, kernel = dims[0], dims[1] * group, dims[2:]
-    if min(outputs, inputs) >= FEW_CHANNELS:
-        return False
-    if group > 1:
-        return not (outputs % 8 == 0 and min(kernel) >= 3)
-    is_first = inputs <= 4
-    wide_enough = is_first or max(outputs, inputs) >= FEW_CHANNELS
-    aligned = outputs % 8 == 0 or inputs % 8 == 0
-    return not (aligned and wide_enough and len(set(kernel)) == 1)
-
-
 def _shortcuts_and_pools(view: GraphView, plan: QuantizationPlan) -> None:
     depth = view.depth()
     quantized = {node.name for node in plan.weighted}
     for node in view.graph.node:
         if node.op_type == "Add" and all(view.is_activation(name) for name in node.input):
             main, shortcut = _branches(node, view, depth)
-            maker = view.producer.get(main)
+            maker = view.producers.get(main)
             if maker is not None and maker.name in quantized:
                 plan.read(shortcut, node)
         elif node.op_type in POOLS and _feeds(node, quantized, view):
@@ -109,7 +91,7 @@ def _branches(node: onnx.NodeProto, view: GraphView, depth: dict[str, int]) -> t
     """
 
     def rank(name: str) -> tuple[bool, int]:
-        maker = view.producer.get(name)
+        maker = view.producers.get(name)
         return maker is not None and maker.op_type in WEIGHTED, depth[name]
 
     shortcut, main = sorted(node.input, key=rank)

@@ -7,16 +7,16 @@ import onnx
 from onnx import helper
 
 from dfkd_edge.artifacts import Floats
+from dfkd_edge.conversion.graph_view import GraphView, channel_axis
+from dfkd_edge.interfaces import Calibration
 from dfkd_edge.target_profiles.profile import QuantizationSpec
 
-from .calibration import Calibration
 from .direct_input import find_direct_input
-from .graph_edit import GraphView, activation_bounds, drop_dead_nodes, drop_unused_initializers
+from .graph_edit import activation_bounds, drop_dead_nodes, drop_unused_initializers
 from .quantization_plan import QuantizationPlan
 from .quantized_weights import (
     QuantizedWeight,
     bias_of,
-    channel_axis,
     expected_shift,
     quantize_weight,
 )
@@ -58,11 +58,9 @@ class GraphQuantizer:
             nodes += [*before.get(node.name, ()), node]
             for name in node.output:
                 nodes += pairs.get(name, ())
-        del self.view.graph.node[:]
-        self.view.graph.node.extend(nodes)
+        self.view.replace_nodes(nodes)
         drop_dead_nodes(self.view.model)
         drop_unused_initializers(self.view.model)
-        del self.view.graph.value_info[:]
 
     def _pair(self, tensor: str) -> list[onnx.NodeProto]:
         """Q and DQ of an activation, one scale for the tensor."""
@@ -104,7 +102,7 @@ class GraphQuantizer:
         ONNX Runtime makes one QLinearConv only where nothing lies between layer and Q, and its own
         pass misses ranges that exceed a Clip by rounding.
         """
-        node = self.view.producer.get(tensor)
+        node = self.view.producers.get(tensor)
         if not self.spec.quantize_outputs or node is None or tensor in self.view.outputs:
             return tensor
         bounds = activation_bounds(node, self.view)

@@ -12,9 +12,8 @@ import onnx
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import Floats
+from dfkd_edge.conversion.graph_view import GraphView, attribute, channel_axis
 from dfkd_edge.target_profiles.profile import QuantizationSpec
-
-from .graph_edit import GraphView, attribute
 
 SHRINK_STEPS = np.linspace(1.0, 0.75, 26)
 """Scales that are tried, relative to the one that clips nothing."""
@@ -38,13 +37,6 @@ class QuantizedWeight:
             shape[self.axis] = -1
         result: Floats = self.value.astype(np.float32) * self.scale.reshape(shape)
         return result
-
-
-def channel_axis(node: onnx.NodeProto) -> int:
-    """Axis of the output channels in a layer's weights."""
-    if node.op_type == "Gemm":
-        return 0 if attribute(node, "transB", 0) else 1
-    return {"Conv": 0, "ConvTranspose": 1}.get(node.op_type, 1)
 
 
 def is_depthwise(node: onnx.NodeProto) -> bool:

@@ -1,6 +1,14 @@
-"""From the values of a tensor to the range that eight bits should cover."""
+"""From the values of a tensor to the range that eight bits should cover.
+
+Histograms grow by doubling their range, so one pass over the images is enough; odd and even images
+are counted apart, and the ranges of the two halves tell whether more images would change anything.
+
+Shape suffixes: C channels.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,9 +16,12 @@ from numpy.typing import NDArray
 from dfkd_edge.artifacts import Floats
 from dfkd_edge.config.settings import ExportConfig
 
+MAX_SAMPLES = 16_384
+"""Values of a tensor that one image adds to the histogram, evenly drawn; extremes are exact."""
 NUM_BINS = 8_192
 """Over (-limit, limit); zero is a bin border."""
 NUM_STEPS = 255
+"""Between the ends of a range of eight bits."""
 SHARES = np.linspace(1.0, 0.1, 91)
 """Of the range that was seen, which `mse` tries."""
 NUM_LEVELS = 128
@@ -26,13 +37,13 @@ class Histogram:
         self.limit = 0.0
         self.lowest, self.highest = np.inf, -np.inf
 
-    def add(self, value: Floats, max_samples: int, turn: int) -> None:
-        """Count values; of large tensors `max_samples`, evenly drawn from a start set by `turn`."""
+    def add(self, value: Floats, turn: int) -> None:
+        """Count values; of large tensors MAX_SAMPLES, evenly drawn from a start set by `turn`."""
         flat = value.reshape(-1)
         low, high = float(flat.min()), float(flat.max())
         self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
         self._reach(max(-low, high))
-        step = max(1, flat.size // max_samples) | 1  # odd: never in step with rows of even width
+        step = max(1, flat.size // MAX_SAMPLES) | 1  # odd: never in step with rows of even width
         sample = flat[turn % step :: step]
         scaled = (sample + np.float32(self.limit)) * np.float32(NUM_BINS / (2 * self.limit))
         index = np.minimum(scaled.astype(np.int32), NUM_BINS - 1)
@@ -73,6 +84,53 @@ class Histogram:
         half = NUM_BINS // 2
         folded: NDArray[np.float64] = self.count[half:] + self.count[:half][::-1]
         return folded
+
+
+class RangeObserver:
+    """Gathers histograms of many tensors, image by image."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Start empty histograms."""
+        self.names = tuple(names)
+        self.halves = tuple({name: Histogram() for name in names} for _ in range(2))
+        self._sums: dict[str, Floats] = {}
+        self._count = 0
+
+    def add(self, values: Sequence[Floats]) -> None:
+        """Count one image's tensors [1, C, ...], in the order of `names`."""
+        half = self.halves[self._count % 2]
+        self._count += 1
+        for name, value in zip(self.names, values, strict=True):
+            half[name].add(value, self._count)
+            mean = value.mean(axis=(0, *range(2, value.ndim)), dtype=np.float32)
+            self._sums[name] = self._sums.get(name, np.float32(0)) + mean
+
+    def channel_means(self) -> dict[str, Floats]:
+        """Mean of each channel over all images so far."""
+        return {name: total / np.float32(self._count) for name, total in self._sums.items()}
+
+    def ranges(self, config: ExportConfig) -> dict[str, tuple[float, float]]:
+        """Ranges over all images so far."""
+        both = ((name, self.halves[0][name].merged(self.halves[1][name])) for name in self.names)
+        return {name: clip_range(histogram, config) for name, histogram in both}
+
+    def half_difference(self, config: ExportConfig) -> float:
+        """Largest relative difference between the ranges of odd and of even images."""
+        first, second = (
+            {name: clip_range(half[name], config) for name in self.names} for half in self.halves
+        )
+        return largest_change(first, second)
+
+
+def largest_change(
+    before: Mapping[str, tuple[float, float]], after: Mapping[str, tuple[float, float]]
+) -> float:
+    """Largest change of a range's ends, relative to the range's width afterwards."""
+    changes = [0.0]
+    for name, (low, high) in after.items():
+        width = max(high - low, 1e-12)
+        changes.append(max(abs(before[name][0] - low), abs(before[name][1] - high)) / width)
+    return max(changes)
 
 
 def clip_range(histogram: Histogram, config: ExportConfig) -> tuple[float, float]:

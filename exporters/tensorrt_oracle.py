@@ -11,12 +11,12 @@ import ctypes
 import importlib
 import importlib.util
 import time
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from dfkd_edge.errors import ConversionError, EnvironmentLackingError
+from dfkd_edge.interfaces import OracleReport
 from dfkd_edge.runtime.engine_build import build_engine
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.session import SessionRequest
@@ -26,24 +26,8 @@ LIBRARY_FILES = ("libtensorrt_rtx.so.1", "libtensorrt_onnxparser_rtx.so.1")
 WORKSPACE_BYTES = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class OracleReport:
-    """What parsing and building gave."""
-
-    num_layers: int
-    """Of the network as it was parsed."""
-    engine_bytes: int
-    seconds: float
-    version: str
-    """Of TensorRT for RTX."""
-    parser: str
-    """What parsed and built, in words: no target's own TensorRT, and on no device."""
-
-
 class TensorRtOracle:
     """Parses and builds graphs for SM 86."""
-
-    name = "oracle"
 
     def available(self) -> bool:
         """Whether the extra is installed."""

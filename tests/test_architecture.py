@@ -20,11 +20,11 @@ FLOORS = (
     ("assets", "runtime", "seeding", "version"),
     ("errors",),
     ("files",),
-    ("class_names", "config", "machine", "plugins"),
+    ("class_names", "config", "machine"),
     ("console", "target_profiles"),
     ("artifacts",),
     ("interfaces",),
-    ("runs",),
+    ("plugins", "runs"),
     ("networks", "results"),
     ("drawings", "pictures"),
     ("bundles", "conversion", "distillation", "prompts", "synthesis"),
@@ -152,16 +152,16 @@ def test_the_core_names_no_exporter_and_no_target() -> None:
             assert not {"exporters", "targets"} & set(parts[:2]), path
 
 
-def test_only_plugins_looks_backends_and_targets_up() -> None:
-    groups = ("dfkd_edge.exporters", "dfkd_edge.targets")
-    for path in CORE.rglob("*.py"):
+def test_backends_and_targets_are_looked_up_in_one_place_each() -> None:
+    groups = {"dfkd_edge.exporters": "plugins", "dfkd_edge.targets": "target_profiles.lookup"}
+    for name, path in modules().items():
         texts = [
             node.value
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         ]
-        named = {text for text in texts if text.startswith(groups)}
-        assert named == (set(groups) if path.name == "plugins.py" else set()), path
+        named = {text for text in texts if text.startswith(tuple(groups))}
+        assert named == {group for group, owner in groups.items() if owner == name}, path
 
 
 def test_the_wheel_carries_every_file() -> None:

@@ -9,18 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dfkd_edge.artifacts import Bytes, SurrogateSet
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.conversion.calibration_need import find_shortage
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.pictures.labelled import image_digests, note_unreadable
 from dfkd_edge.pictures.real import pictures_below
-from dfkd_edge.plugins import load_exporter
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.finished import FinishedRun
 from dfkd_edge.runtime.faults import Fault
-from dfkd_edge.runtime.preprocess import read_picture
+from dfkd_edge.runtime.preprocess import read_picture, resized_images
 from dfkd_edge.target_profiles.profile import TargetProfile
 
 
@@ -28,7 +27,7 @@ from dfkd_edge.target_profiles.profile import TargetProfile
 class CalibrationSet:
     """Images that set activation ranges."""
 
-    images: NDArray[np.uint8]
+    images: Bytes
     """[N, S, S, C], as the model takes them."""
     description: str
     """Where they come from and how they were chosen."""
@@ -53,10 +52,40 @@ def calibration_set(
     shortage = find_shortage(run.surrogates.summary, config, target)
     if shortage:
         raise shortage.error()
-    chosen = load_exporter("calibration")(
-        run.surrogates, config.calibration_size, side_px, context.seed
+    return select_surrogates(run.surrogates, config.calibration_size, side_px, context.seed)
+
+
+def select_surrogates(
+    surrogates: SurrogateSet, num: int, side_px: int, seed: int
+) -> CalibrationSet:
+    """Draw images, balanced by class, and by style within each class.
+
+    Held-out images are never drawn: the ladder measures on them.
+
+    Args:
+        surrogates: what the student learnt from; they suffice.
+        num: how many images; they come interleaved, so that each half is balanced too.
+        side_px: the student's side; images of another size are resized as pictures are.
+        seed: of the draw.
+    """
+    labels, styles = surrogates.class_index, surrogates.style_index
+    pool = np.flatnonzero(~surrogates.is_heldout)
+    generator = np.random.default_rng(seed)
+    hands = []
+    for label in np.unique(labels[pool]):
+        rows = generator.permutation(pool[labels[pool] == label])
+        turn = np.empty(len(rows), np.int64)
+        for style in np.unique(styles[rows]):
+            of_style = np.flatnonzero(styles[rows] == style)
+            turn[of_style] = np.arange(len(of_style))
+        hands.append(rows[np.argsort(turn, kind="stable")])
+    dealt = [hand[i] for i in range(max(map(len, hands))) for hand in hands if i < len(hand)]
+    chosen = np.array(dealt[:num])
+    num_classes, num_styles = (len(np.unique(index[chosen])) for index in (labels, styles))
+    return CalibrationSet(
+        resized_images(surrogates.images[chosen], side_px),
+        f"{num} surrogate images of {num_classes} classes in {num_styles} styles, seed {seed}",
     )
-    return CalibrationSet(chosen.images, chosen.description)
 
 
 def _from_folder(
@@ -66,7 +95,7 @@ def _from_folder(
     root = Path(config.calibration_data)
     files = pictures_below(root)
     order = np.random.default_rng(context.seed).permutation(len(files))
-    images: list[NDArray[np.uint8]] = []
+    images: list[Bytes] = []
     unreadable: list[Path] = []
     wanted = min(config.calibration_size, len(files))
     with context.reporter.stage("reading calibration pictures", wanted) as progress:
@@ -79,7 +108,7 @@ def _from_folder(
             except Fault:
                 unreadable.append(files[index])
     note_unreadable(unreadable, context.reporter)
-    if len(images) < max(target.min_calibration_images, min(config.calibration_size, 1)):
+    if len(images) < max(target.min_calibration_images, 1):
         raise ConfigError(
             f"{len(images)} readable pictures to calibrate with, {target.name} needs "
             f"{target.min_calibration_images}",

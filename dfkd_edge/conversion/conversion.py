@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from dfkd_edge.artifacts import ModelFile, StudentArtifact
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.conversion.calibration_source import CalibrationSet
+from dfkd_edge.conversion.graph_view import LintFinding
 from dfkd_edge.conversion.lint import lint_model, refuse_errors
-from dfkd_edge.errors import ConfigError, EnvironmentLackingError
-from dfkd_edge.interfaces import Reporter
+from dfkd_edge.interfaces import Calibration, OracleReport, Reporter
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.target_profiles.profile import Precision, TargetProfile
@@ -27,8 +25,8 @@ class Graphs:
     fp32: ModelFile
     final: ModelFile
     """The graph of the recommended precision; the FP32 graph itself for fp32."""
-    calibration: Any = None
-    """Ranges, as the int8 exporter made them."""
+    calibration: Calibration | None = None
+    """Ranges that the INT8 graph was made with."""
 
     @property
     def models(self) -> tuple[ModelFile, ...]:
@@ -45,8 +43,8 @@ class Conversion:
     reporter: Reporter
     folder: Path
     """Graphs are written here."""
-    warnings: list[dict[str, str]] = field(default_factory=list)
-    """Lint findings that are no errors."""
+    warnings: list[LintFinding] = field(default_factory=list)
+    """What the lint found besides errors, each once."""
 
     def convert(
         self, student: StudentArtifact, precision: Precision, images: CalibrationSet | None
@@ -59,7 +57,7 @@ class Conversion:
             images: to calibrate on; needed for int8.
 
         Raises:
-            ConversionError: an exporter, the lint or the parser refuses.
+            ConversionError: an exporter or the lint refuses.
         """
         fp32 = self.to_onnx(student, "model.fp32.onnx")
         if precision == "fp32":
@@ -67,21 +65,22 @@ class Conversion:
         if precision == "fp16":
             with self._stage("casting to FP16"):
                 path = self.folder / "model.fp16.onnx"
-                fp16: ModelFile = load_exporter("fp16").export(fp32, self.target, self.config, path)
+                fp16 = load_exporter("fp16").export(fp32, self.target, self.config, path)
+            # a target of weak typing never sees the cast: there FP16 is a flag of the builder
             return Graphs(fp32, self.lint(fp16) if self.target.typing == "strong" else fp16)
         assert images is not None
         calibration = self.calibrate(fp32, images)
-        return Graphs(fp32, self.to_int8(fp32, calibration, "model.int8.onnx"), calibration)
+        int8 = self.quantize(fp32, calibration, "model.int8.onnx")
+        return Graphs(fp32, self.lint(int8), calibration)
 
     def to_onnx(self, student: StudentArtifact, name: str) -> ModelFile:
         """Write the FP32 graph; the exporter compares it with torch."""
         with self._stage("writing the ONNX graph"):
-            model: ModelFile = load_exporter("onnx").export(
-                student, self.target, self.config, self.folder / name
-            )
+            path = self.folder / name
+            model = load_exporter("onnx").export(student, self.target, self.config, path)
         return self.lint(model)
 
-    def calibrate(self, fp32: ModelFile, images: CalibrationSet) -> Any:
+    def calibrate(self, fp32: ModelFile, images: CalibrationSet) -> Calibration:
         """Measure the activation ranges and say how far more images would change them."""
         with self._stage(f"calibrating on {len(images.images)} images"):
             calibration = load_exporter("int8").calibrate(
@@ -93,24 +92,17 @@ class Conversion:
         )
         return calibration
 
-    def to_int8(
+    def quantize(
         self,
         fp32: ModelFile,
-        calibration: Any,
+        calibration: Calibration,
         name: str,
         float_nodes: frozenset[str] = frozenset(),
     ) -> ModelFile:
-        """Write an INT8 graph, linted."""
-        return self.lint(self.quantize(fp32, calibration, name, float_nodes))
-
-    def quantize(
-        self, fp32: ModelFile, calibration: Any, name: str, float_nodes: frozenset[str]
-    ) -> ModelFile:
-        """Write an INT8 graph that is only measured, without the lint."""
-        model: ModelFile = load_exporter("int8").export(
+        """Write an INT8 graph; one that ships must pass the lint, too."""
+        return load_exporter("int8").export(
             fp32, calibration, self.target, self.config, self.folder / name, float_nodes
         )
-        return model
 
     def lint(self, model: ModelFile) -> ModelFile:
         """Check a graph against the target and return it; warnings are kept.
@@ -120,37 +112,34 @@ class Conversion:
         """
         findings = lint_model(model.path, self.target)
         refuse_errors(findings, model.path)
-        known = [dataclasses.asdict(finding) for finding in findings]
-        self.warnings.extend(finding for finding in known if finding not in self.warnings)
+        self.warnings.extend(finding for finding in findings if finding not in self.warnings)
         return model
 
-    def consult_oracle(self, models: Sequence[ModelFile]) -> list[dict[str, Any]]:
-        """Let TensorRT-RTX's parser and builder read the graphs where they are installed.
+    def consult_oracle(self, models: Sequence[ModelFile]) -> dict[str, OracleReport]:
+        """Let TensorRT-RTX's parser and builder read the graphs where it is installed.
+
+        Returns:
+            File name -> report.
 
         Raises:
             ConversionError: it refuses one.
         """
         if self.target.backend != "tensorrt":
-            return []
-        try:
-            oracle = load_exporter("oracle")
-            is_there = oracle.available()
-        except (ConfigError, EnvironmentLackingError):
-            is_there = False
-        if not is_there:
+            return {}
+        oracle = load_exporter("oracle")
+        if not oracle.available():
             self.reporter.note(
-                "  TensorRT-RTX's parser was not asked: pip install 'dfkd-edge\\[oracle]' to have "
+                "  TensorRT-RTX's parser was not asked: pip install 'dfkd-edge[oracle]' to have "
                 "every graph parsed and built here, without a device"
             )
-            return []
-        reports = []
+            return {}
+        reports = {}
         with self.reporter.stage("asking TensorRT-RTX's parser", len(models)) as progress:
             for model in models:
-                batch = tuple(model.notes.get("batch", (1, 1, 1)))
-                report = dataclasses.asdict(oracle.build(model.path, batch))
-                reports.append({"model": model.path.name, **report})
+                low, usual, high = model.notes["batch"]
+                reports[model.path.name] = oracle.build(model.path, (low, usual, high))
                 progress.advance(1, model.path.name)
-        asked = ", ".join(sorted({report["parser"] for report in reports}))
+        asked = ", ".join(sorted({report.parser for report in reports.values()}))
         self.reporter.note(f"  {asked}: parses and builds {counted(len(reports), 'graph')}")
         return reports
 

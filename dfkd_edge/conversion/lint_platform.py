@@ -8,20 +8,27 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from dfkd_edge.conversion.graph_view import MODEL, WEIGHTED_OPS, GraphView, LintFinding, label
+from dfkd_edge.conversion.graph_view import (
+    MODEL,
+    GraphView,
+    LintFinding,
+    channel_axis,
+    label,
+)
 from dfkd_edge.target_profiles.profile import TargetProfile
 
 Findings = Iterator[LintFinding]
 PRECISION_KEY = "dfkd_edge.precision"
 FIRST_SPARSE_SM = 80
+"""Ampere brought tensor cores that skip the zeros of 2:4 pruned weights."""
 FIRST_INT64_TENSORRT = 9
-# NVIDIA/Deep-Learning-Accelerator-SW operators/README.md; the last line costs nothing there.
 DLA_OPS = {
     *("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Max", "AveragePool"),
     *("MaxPool", "BatchNormalization", "Clip", "Concat", "Relu", "LeakyRelu", "LRN", "Sigmoid"),
     *("Tanh", "Slice", "Split", "Softmax", "Transpose", "Resize"),
-    *("Constant", "Identity", "QuantizeLinear", "DequantizeLinear"),
+    *("Constant", "Identity", "QuantizeLinear", "DequantizeLinear"),  # no layers of an engine
 }
+"""From operators/README.md of NVIDIA/Deep-Learning-Accelerator-SW."""
 
 
 def check_opset(view: GraphView, target: TargetProfile) -> Findings:
@@ -46,7 +53,7 @@ def check_dla(view: GraphView, target: TargetProfile) -> Findings:
     if target.typing == "weak" and view.quantizers:
         what = "the DLA takes no Q/DQ before TensorRT 11: export FP16"
         yield LintFinding("dla", "error", label(view.quantizers[0]), what)
-    for node in view.nodes:
+    for node in view.graph.node:
         if node.op_type not in DLA_OPS:
             what = f"the DLA has no {node.op_type}: this node falls back to the GPU"
             yield LintFinding("dla", "warning", label(node), what)
@@ -75,7 +82,7 @@ def check_int64_border(view: GraphView, target: TargetProfile) -> Findings:
     """No INT64 at the border before TensorRT 9, which casts it to INT32."""
     if target.tensorrt is None or int(target.tensorrt.split(".")[0]) >= FIRST_INT64_TENSORRT:
         return
-    for info in (*view.inputs, *view.model.graph.output):
+    for info in (*view.inputs, *view.graph.output):
         if info.type.tensor_type.elem_type == TensorProto.INT64:
             what = f"{info.name} is INT64: TensorRT {target.tensorrt} makes it INT32"
             yield LintFinding("int64-border", "warning", MODEL, what)
@@ -85,8 +92,8 @@ def check_sparse_weights(view: GraphView, target: TargetProfile) -> Findings:
     """2:4 pruned weights pay off from sm_80 on only."""
     if target.backend == "tensorrt" and (target.sm or 0) >= FIRST_SPARSE_SM:
         return
-    for node in view.nodes:
-        if node.op_type in WEIGHTED_OPS and _is_2_4_sparse(view, node):
+    for node in view.graph.node:
+        if _is_2_4_sparse(view, node):
             what = "its weights are pruned 2:4, which cost accuracy and gain nothing on "
             yield LintFinding("sparse-weights", "warning", label(node), what + target.module)
 
@@ -112,7 +119,7 @@ def check_operators(view: GraphView, target: TargetProfile) -> Findings:
 
 def check_one_file(view: GraphView, target: TargetProfile) -> Findings:
     """Weights are in the file itself: a bundle carries one file a model."""
-    for tensor in view.model.graph.initializer:
+    for tensor in view.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL:
             yield LintFinding("one-file", "error", tensor.name, "the weight is in another file")
 
@@ -125,14 +132,11 @@ def _exists(op_type: str, opset: int) -> bool:
 
 
 def _is_2_4_sparse(view: GraphView, node: onnx.NodeProto) -> bool:
+    """Whether of every four weights along the input channels at least two are zero."""
     weight = view.weight(node)
     if weight is None or weight.ndim < 2 or not np.any(weight):
         return False
-    transposed = node.op_type == "MatMul" or (
-        node.op_type == "Gemm" and not view.attribute(node, "transB", 0)
-    )
-    axis = 0 if transposed or node.op_type == "ConvTranspose" else 1
-    if weight.shape[axis] % 4:
+    by_input = np.moveaxis(weight, 1 - channel_axis(node), -1)
+    if by_input.shape[-1] % 4:
         return False
-    groups = np.moveaxis(weight, axis, -1).reshape(-1, 4)
-    return bool(np.all(np.count_nonzero(groups, axis=1) <= 2))
+    return bool(np.all(np.count_nonzero(by_input.reshape(-1, 4), axis=1) <= 2))

@@ -16,18 +16,19 @@ from dfkd_edge.conversion.graph_view import (
     DEQUANTIZE,
     MODEL,
     QUANTIZE,
-    WEIGHTED_OPS,
+    WEIGHTED,
     GraphView,
     LintFinding,
+    argument,
+    attribute,
+    channel_axis,
+    is_too_narrow,
     label,
 )
 from dfkd_edge.target_profiles.profile import TargetProfile
 
 Findings = Iterator[LintFinding]
 Q_OPERATORS = {"ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "QGemm", "QAttention"}
-CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}
-NARROW = 16
-VECTOR = 8
 
 
 def check_qdq_format(view: GraphView, target: TargetProfile) -> Findings:
@@ -47,7 +48,7 @@ def check_zero_point(view: GraphView, target: TargetProfile) -> Findings:
     for node in view.quantizers:
         if _is_bias(view, node):
             continue
-        name = view.argument(node, 2)
+        name = argument(node, 2)
         zero_point = view.constant(name)
         if not name:
             yield LintFinding(
@@ -63,7 +64,7 @@ def check_zero_point(view: GraphView, target: TargetProfile) -> Findings:
 def check_scale(view: GraphView, target: TargetProfile) -> Findings:
     """Scales are constants above 0."""
     for node in view.quantizers:
-        scale = view.constant(view.argument(node, 1))
+        scale = view.constant(argument(node, 1))
         if scale is None:
             yield LintFinding("scale", "error", label(node), "the scale is no constant")
         elif not np.all(np.isfinite(scale) & (scale > 0)):
@@ -73,7 +74,7 @@ def check_scale(view: GraphView, target: TargetProfile) -> Findings:
 def check_activation_scales(view: GraphView, target: TargetProfile) -> Findings:
     """Activations have one scale a tensor; TensorRT's parser lets more pass, wrongly."""
     for node in view.quantizers:
-        scale = view.constant(view.argument(node, 1))
+        scale = view.constant(argument(node, 1))
         if scale is not None and scale.size != 1 and not view.weight_of(node):
             what = f"the activation has {scale.size} scales: one a tensor is all that runs"
             yield LintFinding("activation-scales", "error", label(node), what)
@@ -83,19 +84,19 @@ def check_weight_scales(view: GraphView, target: TargetProfile) -> Findings:
     """Per-channel weight scales: on the output channel's axis, one each."""
     for node in view.quantizers:
         weight = view.constant(view.weight_of(node))
-        scale = view.constant(view.argument(node, 1))
+        scale = view.constant(argument(node, 1))
         if weight is None or scale is None or scale.size == 1:
             continue
-        axis = view.attribute(node, "axis", 1)
+        axis = attribute(node, "axis", 1)
         axis += weight.ndim if axis < 0 else 0
         length = weight.shape[axis] if 0 <= axis < weight.ndim else 0
         if scale.size != length:
             what = f"{scale.size} scales on axis {axis}, which has {length} entries"
             yield LintFinding("weight-scales", "error", label(node), what)
-        for consumer in view.consumers[node.output[0]]:
-            wanted = _channel_axis(view, consumer)
-            if wanted is not None and axis != wanted and scale.size == length:
-                what = f"scales run along axis {axis}; {consumer.op_type} needs axis {wanted}"
+        for reader in view.consumers[node.output[0]]:
+            wanted = channel_axis(reader) if reader.op_type in WEIGHTED else axis
+            if axis != wanted and scale.size == length:
+                what = f"scales run along axis {axis}; {reader.op_type} needs axis {wanted}"
                 yield LintFinding("weight-scales", "error", label(node), what)
 
 
@@ -132,7 +133,7 @@ def check_residual_add(view: GraphView, target: TargetProfile) -> Findings:
     """Residual adds: quantize the shortcut alone, so that Conv, Add and ReLU fuse."""
     if not _places_for_tensorrt(target):
         return
-    for node in view.nodes:
+    for node in view.graph.node:
         if node.op_type != "Add" or any(name in view.tensors for name in node.input):
             continue
         is_branch = [view.is_quantized(_origin(view, name) or node) for name in node.input]
@@ -154,11 +155,11 @@ def check_concat_scales(view: GraphView, target: TargetProfile) -> Findings:
     """Inputs of a Concat share their scale, else each is requantized in a copy."""
     if not _places_for_tensorrt(target):
         return
-    for node in view.nodes:
+    for node in view.graph.node:
         if node.op_type != "Concat":
             continue
         fed = [view.made_by(name, DEQUANTIZE) for name in node.input]
-        scales = [view.constant(view.argument(dequantize, 1)) for dequantize in fed if dequantize]
+        scales = [view.constant(argument(dequantize, 1)) for dequantize in fed if dequantize]
         if len({scale.tobytes() for scale in scales if scale is not None}) > 1:
             what = "its inputs have different scales: give them the widest one"
             yield LintFinding("concat-scales", "warning", label(node), what)
@@ -168,15 +169,12 @@ def check_narrow_conv(view: GraphView, target: TargetProfile) -> Findings:
     """Narrow convolutions stay in float: INT8 kernels want 16 channels (as ModelOpt does)."""
     if not _places_for_tensorrt(target):
         return
-    for node in view.nodes:
-        weight = view.weight(node) if node.op_type == "Conv" else None
-        if weight is None or not view.is_quantized(node):
+    for node in view.graph.node:
+        weight = view.weight(node)
+        if weight is None or not view.is_quantized(node) or not is_too_narrow(node, weight.shape):
             continue
-        group = view.attribute(node, "group", 1)
-        num_out, num_in = weight.shape[0], weight.shape[1] * group
-        if min(num_out, num_in) >= NARROW or _fits_int8_kernels(view, node, weight.shape, group):
-            continue
-        what = f"{num_in} to {num_out} channels are too few for INT8: leave it in float"
+        num_in = weight.shape[1] * attribute(node, "group", 1)
+        what = f"{num_in} to {len(weight)} channels are too few for INT8: leave it in float"
         yield LintFinding("narrow-conv", "warning", label(node), what)
 
 
@@ -193,52 +191,28 @@ def _places_for_tensorrt(target: TargetProfile) -> bool:
 
 
 def _is_bias(view: GraphView, node: NodeProto) -> bool:
-    tensor = view.tensors.get(view.argument(node, 0))
+    tensor = view.tensors.get(argument(node, 0))
     return (
         node.op_type == DEQUANTIZE and tensor is not None and tensor.data_type == TensorProto.INT32
     )
 
 
 def _quantized_type(view: GraphView, node: NodeProto) -> int | None:
-    names = [view.argument(node, 2)] + ([node.input[0]] if node.op_type == DEQUANTIZE else [])
+    names = [argument(node, 2)] + ([node.input[0]] if node.op_type == DEQUANTIZE else [])
     for name in names:
         if name in view.tensors:
             return view.tensors[name].data_type
-    return view.attribute(node, "output_dtype") if node.op_type == QUANTIZE else None
-
-
-def _channel_axis(view: GraphView, consumer: NodeProto) -> int | None:
-    if consumer.op_type == "Gemm":
-        return 0 if view.attribute(consumer, "transB", 0) else 1
-    return CHANNEL_AXIS.get(consumer.op_type)
+    return attribute(node, "output_dtype") if node.op_type == QUANTIZE else None
 
 
 def _origin(view: GraphView, name: str) -> NodeProto | None:
     """What computed a tensor, seen through Q/DQ and the Add of a constant bias."""
     node = view.producers.get(name)
-    while node is not None:
-        if node.op_type in (QUANTIZE, DEQUANTIZE):
-            node = view.producers.get(node.input[0])
-        elif node.op_type == "Add" and any(n in view.tensors for n in node.input):
-            node = next((view.producers.get(n) for n in node.input if n not in view.tensors), None)
-        else:
-            return node
-    return None
-
-
-def _fits_int8_kernels(
-    view: GraphView, node: NodeProto, shape: tuple[int, ...], group: int
-) -> bool:
-    num_out, num_in, kernel = shape[0], shape[1] * group, shape[2:]
-    if group > 1:
-        return num_out % VECTOR == 0 and min(kernel, default=1) >= 3
-    is_wide = max(num_out, num_in) >= NARROW or _is_first(view, node)
-    is_aligned = num_out % VECTOR == 0 or num_in % VECTOR == 0
-    return is_wide and is_aligned and len(set(kernel)) == 1
-
-
-def _is_first(view: GraphView, node: NodeProto) -> bool:
-    above = view.producers.get(node.input[0])
-    while above is not None and above.op_type not in WEIGHTED_OPS:
-        above = view.producers.get(view.argument(above, 0))
-    return above is None
+    if node is None:
+        return None
+    if node.op_type in (QUANTIZE, DEQUANTIZE):
+        return _origin(view, node.input[0])
+    computed = [n for n in node.input if view.is_activation(n)]
+    if node.op_type == "Add" and len(computed) == 1:
+        return _origin(view, computed[0])
+    return node

@@ -96,8 +96,8 @@ def export_student(run: FinishedRun, plan: ExportPlan, work: Path, context: Stag
         **_provenance(run, config, context.seed, key),
         "folder": str(plan.folder.resolve()),
         "data": plan.data,
-        "lint_warnings": conversion.warnings,
-        "oracle": oracle,
+        "lint_warnings": [dataclasses.asdict(finding) for finding in conversion.warnings],
+        "oracle": [{"model": name, **dataclasses.asdict(r)} for name, r in oracle.items()],
         "rescue": proven.rescue,
         "seconds": round(time.monotonic() - begun, 1),
     }
@@ -288,12 +288,18 @@ def golden_set(surrogates: SurrogateSet, proof: Proof, side_px: int) -> GoldenSe
 
 
 def _calibration_document(graphs: Graphs, images: CalibrationSet | None) -> dict[str, Any] | None:
-    if images is None:
+    found = graphs.calibration
+    if images is None or found is None:
         return None
     return {
-        **graphs.calibration.summary(),
+        "method": found.method,
+        "num_images": found.num_images,
+        "sha256": found.sha256,
+        "num_tensors": len(found.ranges),
+        "half_difference": round(found.half_difference, 5),
+        "growth": {count: round(change, 5) for count, change in found.growth.items()},
         "images": images.description,
-        "ranges": {name: list(pair) for name, pair in graphs.calibration.ranges.items()},
+        "ranges": {name: list(ends) for name, ends in found.ranges.items()},
         "image_digests": sorted(images.digests),
     }
 

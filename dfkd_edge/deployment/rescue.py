@@ -123,12 +123,13 @@ class Rescuer:
     def _repair(
         self, graphs: Graphs, choosing: Choosing, drop_before: float
     ) -> tuple[RepairReport, Graphs]:
-        numbers = itertools.count()
+        assert graphs.calibration is not None
+        calibration, numbers = graphs.calibration, itertools.count()
         nodes = load_exporter("int8").quantizable_nodes(graphs.fp32, self.conversion.target)
 
         def quantize(float_nodes: frozenset[str]) -> ModelFile:
             name = f"repair-{next(numbers) % 2}.int8.onnx"
-            return self.conversion.quantize(graphs.fp32, graphs.calibration, name, float_nodes)
+            return self.conversion.quantize(graphs.fp32, calibration, name, float_nodes)
 
         image_NHWC = self._ranking_images()
         threads = self.conversion.config.num_threads
@@ -148,10 +149,8 @@ class Rescuer:
             self.context.reporter,
         )
         kept = frozenset(report.float_nodes)
-        final = self.conversion.quantize(
-            graphs.fp32, graphs.calibration, "repaired.int8.onnx", kept
-        )
-        return report, Graphs(graphs.fp32, final, graphs.calibration)
+        final = self.conversion.quantize(graphs.fp32, calibration, "repaired.int8.onnx", kept)
+        return report, Graphs(graphs.fp32, final, calibration)
 
     def _ranking_images(self) -> NDArray[np.uint8]:
         """Draw surrogate images that were not held out: proof and choice use those."""

@@ -1,4 +1,4 @@
-"""The first rungs of the ladder: networks in torch, run on uint8 images as every rung is.
+"""Everything that can be a rung of the ladder, run on uint8 images: networks, graphs, engines.
 
 Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB), D embedding width, K classes.
 """
@@ -16,6 +16,7 @@ from torch import Tensor
 from dfkd_edge.interfaces import ModelOutputs, Runner
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.runtime.preprocess import resized_images
+from dfkd_edge.runtime.session import Session
 
 
 class EmbeddingClassifier(Protocol):
@@ -64,6 +65,19 @@ class TorchRunner:
             logits_NK.softmax(1).cpu().numpy(),
             embedding_ND.float().cpu().numpy(),
         )
+
+
+class SessionRunner:
+    """Runs a converted model through a session of the device runtime: a graph or an engine."""
+
+    def __init__(self, name: str, session: Session) -> None:
+        """Take an open session and the name of its rung."""
+        self.name, self._session = name, session
+        self.computes_in_float = bool(session.settings.get("int8_in_float"))
+
+    def __call__(self, image_NHWC: NDArray[np.uint8]) -> ModelOutputs:
+        """Classify RGB images of the model's own size."""
+        return ModelOutputs(*self._session.run(np.ascontiguousarray(image_NHWC)))
 
 
 class SizedRunner:

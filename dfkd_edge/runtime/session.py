@@ -109,25 +109,23 @@ class OnnxSession:
 
     backend = "onnxruntime"
 
-    def __init__(self, request: SessionRequest) -> None:
+    def __init__(self, request: SessionRequest, in_float: bool | None = None) -> None:
         """Load the graph.
+
+        Args:
+            request: what to load.
+            in_float: whether INT8 is computed in float; None does so where 8-bit sums of this CPU
+                would saturate.
 
         Raises:
             LackingFault: onnxruntime is not installed.
             Fault: onnxruntime cannot load the graph.
         """
         onnxruntime = _import_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = request.num_threads
-        options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
-        in_float = request.precision == "int8" and request.full_range and cpu_saturates()
-        if in_float:
-            # keeps Q/DQ around float kernels: exact, where the kernels for INT8 would clip
-            options.add_session_config_entry("session.disable_quant_qdq", "1")
+        if in_float is None:
+            in_float = request.precision == "int8" and request.full_range and cpu_saturates()
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(request.model), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = open_graph(str(request.model), request.num_threads, in_float)
         except Exception as error:  # its exceptions share no public base
             reason = str(error).strip().splitlines()[0][:200]
             what = f"onnxruntime cannot load the model: {reason}"
@@ -157,6 +155,28 @@ class OnnxSession:
     def close(self) -> None:
         """Free the graph."""
         del self._session
+
+
+def open_graph(model: str | bytes, num_threads: int, in_float: bool = False) -> Any:
+    """Open any graph in onnxruntime on the CPU.
+
+    Args:
+        model: its path, or its content.
+        num_threads: 0 takes all cores.
+        in_float: compute between Q and DQ in float, as exact as 32-bit sums.
+
+    Raises:
+        LackingFault: onnxruntime is not installed.
+        Exception: onnxruntime refuses the graph; its errors share no public base class.
+    """
+    onnxruntime = _import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
+    if in_float:
+        # keeps Q/DQ around float kernels: exact, where the kernels for INT8 would clip
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _import_onnxruntime() -> Any:

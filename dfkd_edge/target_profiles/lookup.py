@@ -11,7 +11,6 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError, did_you_mean
-from dfkd_edge.plugins import TARGETS
 from dfkd_edge.target_profiles.files import (
     TargetFields,
     build_profile,
@@ -20,6 +19,9 @@ from dfkd_edge.target_profiles.files import (
 )
 from dfkd_edge.target_profiles.profile import Fact, QuantizationSpec, TargetProfile
 
+TARGETS = "dfkd_edge.targets"
+"""Entry-point group: packages with folders `modules/`, `jetpacks/`, `boards/`, `quantization/` of
+TOML files."""
 ALIASES = {"jetson": "orin-nano-8gb-super@jp6.2"}
 JOIN = "@jp"
 MAX_BASES = 8

@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import ModelFile, SurrogateSet
 from dfkd_edge.conversion.teacher_graph import write_teacher
 from dfkd_edge.errors import faults_as_errors
-from dfkd_edge.interfaces import ModelOutputs, Reporter, Runner
-from dfkd_edge.networks.runners import TeacherNetwork, TorchRunner
+from dfkd_edge.interfaces import GraphRunner, Reporter, Runner
+from dfkd_edge.networks.runners import SessionRunner, TeacherNetwork, TorchRunner
 from dfkd_edge.networks.students import Student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.pictures.labelled import note_strangers, note_unreadable
@@ -31,7 +30,7 @@ from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.caveats import time_caveats
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.engine_session import open_engine, why_no_tensorrt
-from dfkd_edge.runtime.session import Session, SessionRequest
+from dfkd_edge.runtime.session import SessionRequest
 from dfkd_edge.runtime.timing import Latency, TimingRequest, measure
 from dfkd_edge.validation.evaluation_images import EvaluationSet, labelled_pictures, surrogate_suite
 from dfkd_edge.validation.gate import judge
@@ -93,14 +92,9 @@ class Proof:
         )
 
 
-def open_runner(model: ModelFile, num_threads: int, for_answers: bool = True) -> Runner:
+def open_runner(model: ModelFile, num_threads: int, for_answers: bool = True) -> GraphRunner:
     """Open a converted model on this host, for its answers or to be timed."""
-    runner: Runner = load_exporter("runner")(model, num_threads, for_answers)
-    return runner
-
-
-def _computes_in_float(runner: Runner) -> bool:
-    return bool(getattr(runner, "computes_in_float", False))
+    return load_exporter("runner")(model, num_threads, for_answers)
 
 
 def one_image_latency(runner: Runner, side_px: int) -> Latency:
@@ -128,29 +122,15 @@ def model_rung(model: ModelFile, side_px: int, num_threads: int, backend: str) -
         backend: of the target that the graph was made for.
     """
     timed = runner = open_runner(model, num_threads)
-    if _computes_in_float(runner):
+    if runner.computes_in_float:
         timed = open_runner(model, num_threads, for_answers=False)
-    in_float = _computes_in_float(timed)
+    in_float = timed.computes_in_float
     caveats = tuple(time_caveats(model.precision, "onnxruntime", backend, in_float))
     name = f"onnx-{model.precision}"
     if in_float:
         return Rung(name, runner, side_px, model.size_bytes, latency_caveats=caveats)
     rung = timed_rung(name, timed, side_px, model.size_bytes)
     return replace(rung, runner=runner, latency_caveats=(*caveats, *rung.latency_caveats))
-
-
-class EngineRunner:
-    """The engine that TensorRT builds on this device, as check.pyz runs it."""
-
-    name = "engine"
-
-    def __init__(self, session: Session) -> None:
-        """Take an open session."""
-        self._session = session
-
-    def __call__(self, image_NHWC: NDArray[np.uint8]) -> ModelOutputs:
-        """Classify RGB images of the model's own size."""
-        return ModelOutputs(*self._session.run(np.ascontiguousarray(image_NHWC)))
 
 
 def engine_rungs(bundle: Bundle, reporter: Reporter) -> tuple[Rung, ...]:
@@ -173,7 +153,7 @@ def engine_rungs(bundle: Bundle, reporter: Reporter) -> tuple[Rung, ...]:
             path, bundle.precision, "tensorrt", batch=bundle.batch, use_dla=bundle.manifest.use_dla
         )
         session = open_engine(request, reporter.note)
-        runner = EngineRunner(session)
+        runner = SessionRunner("engine", session)
         rung = timed_rung("engine", runner, bundle.side_px, session.size_bytes)
         progress.advance()
     return (rung,)

@@ -15,8 +15,6 @@ from dfkd_edge.target_profiles.profile import TargetProfile
 class OrtMobileExporter:
     """Writes a `.ort` file of a graph of any precision."""
 
-    name = "ort-mobile"
-
     def export(
         self, model: ModelFile, target: TargetProfile, config: ExportConfig, path: Path
     ) -> ModelFile:

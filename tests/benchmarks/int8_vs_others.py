@@ -22,17 +22,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dfkd_edge.exporters.calibration import select_calibration
 from dfkd_edge.exporters.int8_ptq import Int8Exporter
 from dfkd_edge.exporters.onnx_graph import OnnxExporter
-from dfkd_edge.exporters.runners import OnnxRuntimeRunner, make_session
+from dfkd_edge.exporters.runners import make_runner
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.config.settings import ExportConfig
+from dfkd_edge.conversion.calibration_source import select_surrogates
 from dfkd_edge.pictures.labelled import find_labelled
 from dfkd_edge.runs.finished import open_finished_run
 from dfkd_edge.runtime.preprocess import read_picture
+from dfkd_edge.runtime.session import open_graph
 from dfkd_edge.target_profiles.lookup import load_target
 
 Images = NDArray[np.uint8]
@@ -97,7 +98,7 @@ def labelled(data: Path, classes: tuple[str, ...], side_px: int) -> Iterator[tup
 
 def latencies_ms(models: dict[str, ModelFile], image: Images, threads: int) -> dict[str, float]:
     """Median of interleaved single-image runs."""
-    sessions = {name: make_session(str(model.path), threads) for name, model in models.items()}
+    sessions = {name: open_graph(str(model.path), threads) for name, model in models.items()}
     times: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(40):
         for name, session in sessions.items():
@@ -125,7 +126,7 @@ def main() -> None:
     config = ExportConfig(num_threads=args.threads)
     side_px = run.student.settings.image_size_px
     fp32 = OnnxExporter().export(run.student, load_target("jetson"), config, work / "fp32.onnx")
-    images = select_calibration(run.surrogates, args.calib_size, side_px, 0).images
+    images = select_surrogates(run.surrogates, args.calib_size, side_px, 0).images
     models = {"fp32": fp32}
     for name, target_name in OURS.items():
         target = load_target(target_name)
@@ -136,7 +137,7 @@ def main() -> None:
     if args.modelopt_venv:
         python = modelopt_python(args.modelopt_venv)
         models["modelopt"] = modelopt_ptq(python, fp32.path, images, work / "modelopt.onnx")
-    runners = {name: OnnxRuntimeRunner(model, args.threads) for name, model in models.items()}
+    runners = {name: make_runner(model, args.threads) for name, model in models.items()}
     table: dict[str, dict[str, Any]] = {name: {"top1": {}, "agreement": {}} for name in models}
     classes = run.student.settings.classes
     for domain, pictures, label in labelled(args.data, classes, side_px):

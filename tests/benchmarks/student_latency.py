@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from dfkd_edge.exporters.runners import make_session
 from torch import Tensor, nn
 
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.settings import TeacherConfig
 from dfkd_edge.networks.students import build_student
 from dfkd_edge.networks.teacher import load_teacher
+from dfkd_edge.runtime.session import open_graph
 
 ROUNDS, RUNS = 60, 3
 
@@ -35,7 +35,7 @@ def onnx_run(model: nn.Module, image: Tensor, path: Path, threads: int) -> Calla
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(model, (image,), path, input_names=["image"], dynamo=False)
-    session, values = make_session(str(path), threads), image.contiguous().numpy()
+    session, values = open_graph(str(path), threads), image.contiguous().numpy()
     return lambda: session.run(None, {"image": values})
 
 

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from dfkd_edge.exporters import onnx_graph
 from dfkd_edge.exporters.onnx_graph import OnnxExporter, smooth_images
 from numpy.typing import NDArray
+from timm.models import register_model
+from timm.models._efficientnet_builder import decode_arch_def
+from timm.models.efficientnet import EfficientNet
+from torch import nn
 from torch.nn.functional import normalize
 
 from dfkd_edge.artifacts import ModelFile, StudentArtifact
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.files import atomic_write
-from dfkd_edge.interfaces import Reporter
 from dfkd_edge.networks.students import Student, student_tensors
 from dfkd_edge.target_profiles.profile import QuantizationSpec, TargetProfile
 from tests.fixtures.typed import student_settings
 
+DEPTHWISE, RESIDUAL = "tiny_mobilenet", "test_resnet"
+"""Two families in few layers: tracing takes most of the time of these tests."""
 CLASS_NAMES = ("dog", "house", "person")
 SPECS = {
     "tensorrt": QuantizationSpec(
@@ -42,6 +49,22 @@ SPECS = {
         quantize_outputs=True,
     ),
 }
+
+
+def tiny_mobilenet(pretrained: bool = False, **_: Any) -> EfficientNet:
+    """Depthwise convolutions, ReLU6 and linear bottlenecks, as MobileNetV2 has them."""
+    stages = ("ds_r1_k3_s1_e1_c16", "ir_r2_k3_s2_e4_c24", "ir_r2_k5_s2_e4_c32")
+    return EfficientNet(
+        block_args=decode_arch_def([[stage] for stage in stages]),
+        num_features=160,
+        stem_size=16,
+        fix_stem=True,
+        act_layer=nn.ReLU6,
+        num_classes=0,
+    )
+
+
+register_model(tiny_mobilenet)
 
 
 def make_target(spec: str, opset: int = 17) -> TargetProfile:
@@ -88,6 +111,25 @@ def save_student(timm_name: str, side_px: int, folder: Path, pretrain: bool = Tr
     )
     StudentArtifact(folder, settings).save_settings()
     return student
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_trace_a_student() -> Iterator[None]:
+    """Trace each student once an opset: batch and older opsets are set on the traced graph."""
+    traced: dict[tuple[str, int], onnx.ModelProto] = {}
+    trace = onnx_graph._trace_dynamo
+
+    def remembered(module: nn.Module, student: Student, opset: int) -> onnx.ModelProto:
+        key = (student.timm_name, max(opset, onnx_graph.DYNAMO_OPSET))
+        if key not in traced:
+            traced[key] = trace(module, student, opset)
+        copy = onnx.ModelProto()
+        copy.CopyFrom(traced[key])
+        return copy
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_graph, "_trace_dynamo", remembered)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -138,26 +180,3 @@ def exported(
         return made[key]
 
     return make
-
-
-class MarkedProgress:
-    """Adds up what a build reports."""
-
-    def advance(self, count: int = 1, note: str = "") -> None:
-        pass
-
-
-class SilentReporter:
-    """Shows nothing."""
-
-    @contextlib.contextmanager
-    def stage(self, name: str, total: int, done: int = 0) -> Iterator[MarkedProgress]:
-        yield MarkedProgress()
-
-    def note(self, text: str) -> None:
-        pass
-
-
-@pytest.fixture
-def silent_reporter() -> Reporter:
-    return SilentReporter()

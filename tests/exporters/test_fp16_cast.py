@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from dfkd_edge.exporters.fp16_cast import Fp16Exporter
-from dfkd_edge.exporters.runners import OnnxRuntimeRunner
+from dfkd_edge.exporters.runners import make_runner
 from numpy.typing import NDArray
 from onnx import TensorProto
 
@@ -18,7 +18,7 @@ from dfkd_edge.errors import ConversionError
 from dfkd_edge.target_profiles.profile import TargetProfile
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2_035", "resnet10t"])
+@pytest.mark.parametrize("name", ["tiny_mobilenet", "test_resnet"])
 def test_half_the_bytes_and_nearly_the_same_logits(
     name: str,
     exported: Callable[..., ModelFile],
@@ -28,7 +28,7 @@ def test_half_the_bytes_and_nearly_the_same_logits(
 ) -> None:
     fp32 = exported(name)
     fp16 = Fp16Exporter().export(fp32, target("tensorrt"), ExportConfig(), tmp_path / "m.onnx")
-    before, after = (OnnxRuntimeRunner(model, 1)(images[:8]).logits for model in (fp32, fp16))
+    before, after = (make_runner(model, 1)(images[:8]).logits for model in (fp32, fp16))
     np.testing.assert_allclose(before, after, atol=0.2)
     assert fp16.size_bytes < 0.6 * fp32.size_bytes
 
@@ -37,7 +37,7 @@ def test_normalising_and_the_text_head_stay_float32(
     exported: Callable[..., ModelFile], target: Callable[..., TargetProfile], tmp_path: Path
 ) -> None:
     file = Fp16Exporter().export(
-        exported("mobilenetv2_035"), target("tensorrt"), ExportConfig(), tmp_path / "m.onnx"
+        exported("tiny_mobilenet"), target("tensorrt"), ExportConfig(), tmp_path / "m.onnx"
     )
     model = onnx.load(file.path)
     types = {t.name: t.data_type for t in model.graph.initializer}
@@ -54,5 +54,5 @@ def test_a_target_without_fp16_is_refused(
     board = dataclasses.replace(target("x86"), precisions=("fp32", "int8"))
     with pytest.raises(ConversionError, match="does not compute in fp16"):
         Fp16Exporter().export(
-            exported("mobilenetv2_035"), board, ExportConfig(), tmp_path / "m.onnx"
+            exported("tiny_mobilenet"), board, ExportConfig(), tmp_path / "m.onnx"
         )

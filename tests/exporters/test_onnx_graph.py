@@ -9,17 +9,18 @@ import onnx
 import pytest
 from dfkd_edge.exporters import onnx_graph
 from dfkd_edge.exporters.onnx_graph import OnnxExporter
-from dfkd_edge.exporters.runners import OnnxRuntimeRunner, StudentRunner, make_runner
+from dfkd_edge.exporters.runners import make_runner
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import ModelFile, StudentArtifact
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.errors import ConversionError
+from dfkd_edge.networks.runners import TorchRunner
 from dfkd_edge.networks.students import load_student
 from dfkd_edge.target_profiles.profile import TargetProfile
 
-NAME = "mobilenetv2_035"
-SHORT_NAME = "resnet10t"
+NAME = "tiny_mobilenet"
+SHORT_NAME = "test_resnet"
 """Has fewer layers and is traced sooner."""
 
 
@@ -28,8 +29,8 @@ def test_the_graph_equals_torch_in_every_output(
     exported: Callable[..., ModelFile],
     images: NDArray[np.uint8],
 ) -> None:
-    given = OnnxRuntimeRunner(exported(NAME), 1)(images[:6])
-    wanted = StudentRunner(load_student(saved_student(NAME)))(images[:6])
+    given = make_runner(exported(NAME), 1)(images[:6])
+    wanted = TorchRunner("student", load_student(saved_student(NAME)))(images[:6])
     np.testing.assert_allclose(given.logits, wanted.logits, atol=1e-4)
     np.testing.assert_allclose(given.embedding, wanted.embedding, atol=1e-5)
     np.testing.assert_allclose(given.probabilities.sum(1), 1, atol=1e-5)
@@ -52,7 +53,7 @@ def test_the_text_head_is_a_named_initializer_that_decides_the_classes(
     head.CopyFrom(onnx.numpy_helper.from_array(swapped, "text_head"))
     onnx.save(model, tmp_path / "swapped.onnx")
     other = ModelFile(tmp_path / "swapped.onnx", "onnx", "fp32", {})
-    before, after = (OnnxRuntimeRunner(m, 1)(images[:4]).logits for m in (file, other))
+    before, after = (make_runner(m, 1)(images[:4]).logits for m in (file, other))
     np.testing.assert_allclose(np.roll(before, 1, axis=1), after, atol=1e-4)
 
 
@@ -74,7 +75,7 @@ def test_several_batch_sizes_leave_the_batch_open(
 ) -> None:
     file = exported(SHORT_NAME, 64, (1, 4, 8))
     assert file.notes["batch"] == [1, 4, 8]
-    one, many = (OnnxRuntimeRunner(exported(SHORT_NAME, 64, b), 1) for b in ((1,), (1, 4, 8)))
+    one, many = (make_runner(exported(SHORT_NAME, 64, b), 1) for b in ((1,), (1, 4, 8)))
     np.testing.assert_allclose(one(images[:7]).logits, many(images[:7]).logits, atol=1e-4)
 
 

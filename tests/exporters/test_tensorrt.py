@@ -47,7 +47,7 @@ def test_the_oracle_builds_a_small_student(
     target: Callable[..., TargetProfile],
     tmp_path: Path,
 ) -> None:
-    fp32 = exported("mobilenetv2_035")
+    fp32 = exported("tiny_mobilenet")
     model = converted(fp32, precision, target("tensorrt"), tmp_path, 64)
     report = TensorRtOracle().build(model.path)
     assert report.num_layers > 50
@@ -73,14 +73,14 @@ def test_the_oracle_builds_every_default_student_in_every_precision(
 
 
 def test_the_oracle_builds_a_dynamic_batch(exported: Callable[..., ModelFile]) -> None:
-    file = exported("mobilenetv2_035", 64, (1, 4, 8))
+    file = exported("test_resnet", 64, (1, 4, 8))
     assert TensorRtOracle().build(file.path, (1, 4, 8)).engine_bytes > 0
 
 
 def test_the_oracle_names_the_node_that_it_refuses(
     exported: Callable[..., ModelFile], tmp_path: Path
 ) -> None:
-    model = onnx.load(exported("mobilenetv2_035").path)
+    model = onnx.load(exported("tiny_mobilenet").path)
     pool = next(node for node in model.graph.node if node.op_type == "GlobalAveragePool")
     pool.op_type, pool.domain, pool.name = "Unheard", "elsewhere", "strange_pool"
     model.opset_import.append(onnx.helper.make_opsetid("elsewhere", 1))
