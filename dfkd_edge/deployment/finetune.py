@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ Range = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class QatReport:
+class FinetuneReport:
     """What the fine-tune did."""
 
     num_steps: int
@@ -57,10 +57,6 @@ class QatReport:
     last_loss: float
     """Means over the first and the last tenth of the steps."""
     seconds: float
-
-    def document(self) -> dict[str, Any]:
-        """For the manifest."""
-        return asdict(self)
 
 
 class RoundedWeight(nn.Module):
@@ -173,7 +169,7 @@ def finetune_quantized(
     spec: QuantizationSpec,
     percentile: float,
     context: StageContext,
-) -> QatReport:
+) -> FinetuneReport:
     """Fine-tune in place against the teacher on views of the surrogates it was trained on.
 
     Args:
@@ -207,7 +203,7 @@ def finetune_quantized(
             losses.append(made.loss)
             schedule.step()
     tenth = max(1, len(losses) // 10)
-    return QatReport(
+    return FinetuneReport(
         num_steps=len(losses),
         num_layers=len(ranges),
         first_loss=float(np.mean(losses[:tenth])),

@@ -5,7 +5,7 @@ nearer the class probabilities come to those of the FP32 student. Then the layer
 back, 1, 2, 4, ... of them, until the judge is content, and by halving the fewest that still content
 it. No label is needed.
 
-Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB), K classes.
+Shape suffixes: N images, K classes.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dfkd_edge.artifacts import ModelFile
+from dfkd_edge.artifacts import Floats
 from dfkd_edge.errors import ConversionError
-from dfkd_edge.interfaces import Reporter, Runner
+from dfkd_edge.interfaces import Reporter
 from dfkd_edge.results.gate import Gate
 from dfkd_edge.results.kept import WHERE_CHOSEN, why_none
 from dfkd_edge.validation.statistics import mean_divergence
@@ -34,11 +32,6 @@ AIM_SHARE = 0.5
 as the quickstart's did with seed 2 (the share is ours)."""
 MAX_FLOAT_SHARE = 1 / 3
 """With more layers in float, INT8 is hardly worth its name: then the student is fine-tuned."""
-
-Quantize = Callable[[frozenset[str]], ModelFile]
-"""Nodes that stay float -> INT8 graph."""
-Judge = Callable[[frozenset[str]], Gate]
-"""Nodes that stay float -> whether the graph loses little enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +61,7 @@ class RepairReport:
     num_graphs: int
     """Graphs that were judged."""
     seconds: float
+    """That the judging took."""
 
     def sentence(self) -> str:
         """Say it in one line, and that its figures are not the gate's."""
@@ -78,17 +72,11 @@ class RepairReport:
             f"{drops} {WHERE_CHOSEN}{why}"
         )
 
-    def document(self) -> dict[str, Any]:
-        """For the manifest."""
-        return asdict(self)
-
 
 def rank_sensitivities(
     nodes: Sequence[str],
-    quantize: Quantize,
-    open_runner: Callable[[ModelFile], Runner],
-    image_NHWC: NDArray[np.uint8],
-    reference_NK: NDArray[np.float32],
+    logits_with: Callable[[frozenset[str]], Floats],
+    reference_NK: Floats,
     reporter: Reporter,
 ) -> tuple[Sensitivity, ...]:
     """Put each layer alone back to float and rank them, those that spare most first.
@@ -97,9 +85,8 @@ def rank_sensitivities(
 
     Args:
         nodes: every layer that INT8 rounds.
-        quantize: makes the graphs.
-        open_runner: runs them.
-        image_NHWC: surrogate images, neither calibrated on nor measured on.
+        logits_with: nodes that stay float -> logits [N, K] of the INT8 graph, on surrogate images
+            that are neither calibrated on nor measured on.
         reference_NK: logits of the FP32 student.
         reporter: shows the bar.
     """
@@ -109,28 +96,31 @@ def rank_sensitivities(
         for node in (nodes[index] for index in spread):
             progress.advance(1, node)
             try:
-                graph = quantize(frozenset({node}))
+                logits_NK = logits_with(frozenset({node}))
             except ConversionError:
                 continue
-            logits_NK = open_runner(graph)(image_NHWC).logits
-            same_N = logits_NK.argmax(1) == reference_NK.argmax(1)
+            agreement = float((logits_NK.argmax(1) == reference_NK.argmax(1)).mean())
             divergence = mean_divergence(reference_NK, logits_NK)
-            found.append(
-                Sensitivity(
-                    node, float(same_N.mean()), math.inf if divergence is None else divergence
-                )
-            )
+            worst = math.inf if divergence is None else divergence
+            found.append(Sensitivity(node, agreement, worst))
     return tuple(sorted(found, key=lambda s: (s.divergence, -s.agreement)))
 
 
-def repair(
+def restore_layers(
     ranked: Sequence[Sensitivity],
     num_quantizable: int,
-    judge: Judge,
+    judge: Callable[[frozenset[str]], Gate],
     drop_before: float,
     reporter: Reporter,
 ) -> RepairReport:
     """Find the fewest layers whose return to float leaves a graph well below its judge's limit.
+
+    Args:
+        ranked: layers, those that spare most first.
+        num_quantizable: layers of the graph that INT8 rounds, ranked or not.
+        judge: nodes that stay float -> what the graph loses.
+        drop_before: loss with every layer in INT8.
+        reporter: shows the bar.
 
     Returns:
         What was found; `float_nodes` are those of the graph that reached AIM_SHARE of the limit, or
@@ -139,25 +129,22 @@ def repair(
     begun = time.monotonic()
     nodes = [s.node for s in ranked]
     limit = max(1, min(len(nodes), int(num_quantizable * MAX_FLOAT_SHARE)))
-    steps = limit.bit_length() * 2
     tried: dict[int, Gate] = {}
-    with reporter.stage("putting layers back to float", steps) as progress:
+    with reporter.stage("putting layers back to float", limit.bit_length() * 2) as progress:
 
         def reaches_aim(count: int) -> bool:
             try:
-                tried[count] = judge(frozenset(nodes[:count]))
+                gate = tried[count] = judge(frozenset(nodes[:count]))
             except ConversionError:
                 return False
-            verdict = tried[count]
-            drop = f"drop {verdict.drop * 100:.2f} points"
+            drop = f"drop {gate.drop * 100:.2f} points"
             progress.advance(1, f"{count} in float: {drop} {WHERE_CHOSEN}")
-            return verdict.drop <= AIM_SHARE * verdict.max_drop
+            return gate.drop <= AIM_SHARE * gate.max_drop
 
         count = _fewest(reaches_aim, limit) if nodes else None
-    drops = {0: drop_before, **{number: verdict.drop for number, verdict in tried.items()}}
-    within = [number for number, verdict in tried.items() if verdict.passed]
-    fallback = min(within) if within else min(drops, key=lambda n: (drops[n], n))
-    best = count or fallback
+    drops = {0: drop_before, **{number: gate.drop for number, gate in tried.items()}}
+    within = [number for number, gate in tried.items() if gate.passed]
+    best = count or (min(within) if within else min(drops, key=lambda n: (drops[n], n)))
     return RepairReport(
         passed=bool(within),
         float_nodes=tuple(nodes[:best]),

@@ -20,7 +20,7 @@ import dfkd_edge.deployment.finetune as qat
 from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.conversion.precision import chosen_precision
 from dfkd_edge.deployment.float_layers import MAX_FLOAT_SHARE, MAX_RANKED
-from dfkd_edge.deployment.rescue import CHOOSING_SIZE, NUM_RANKING_IMAGES
+from dfkd_edge.deployment.repair import CHOOSING_SIZE, NUM_RANKING_IMAGES
 from dfkd_edge.estimates.distill import kept_for_gradients
 from dfkd_edge.estimates.pass_times import PROBE_IMAGES, seconds_of
 from dfkd_edge.networks.students import Student, load_student

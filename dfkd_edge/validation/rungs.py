@@ -39,6 +39,7 @@ from dfkd_edge.validation.ladder import Predictions, Rung, climb, summarise
 LATENCY = TimingRequest(warmup_ms=50, duration_s=0.4, percentiles=(50.0,))
 """Short: the ladder compares rungs, `benchmark` measures."""
 BYTES_PER_FLOAT = 4
+ENGINE = "engine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,16 +148,28 @@ def engine_rungs(bundle: Bundle, reporter: Reporter) -> tuple[Rung, ...]:
             f"  no engine here ({lacking.what}): check.pyz builds and proves it on the device"
         )
         return ()
+    request = SessionRequest(
+        bundle.model_path(bundle.precision),
+        bundle.precision,
+        batch=bundle.batch,
+        use_dla=bundle.manifest.use_dla,
+    )
+    return (engine_rung(request, bundle.side_px, reporter),)
+
+
+def engine_rung(request: SessionRequest, side_px: int, reporter: Reporter) -> Rung:
+    """Build the engine on this machine, which has TensorRT, or take it from the cache.
+
+    Raises:
+        ArtifactError: TensorRT refuses the graph.
+        EnvironmentLackingError: there is too little memory, or no DLA.
+    """
     with faults_as_errors(), reporter.stage("opening the engine", 1) as progress:
-        path = bundle.model_path(bundle.precision)
-        request = SessionRequest(
-            path, bundle.precision, "tensorrt", batch=bundle.batch, use_dla=bundle.manifest.use_dla
-        )
         session = open_engine(request, reporter.note)
-        runner = SessionRunner("engine", session)
-        rung = timed_rung("engine", runner, bundle.side_px, session.size_bytes)
+        runner = SessionRunner(ENGINE, session)
+        rung = timed_rung(ENGINE, runner, side_px, session.size_bytes)
         progress.advance()
-    return (rung,)
+    return rung
 
 
 def teacher_graph_latency(teacher: Teacher, num_threads: int) -> Latency | None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.settings import ExportConfig, PipelineConfig
 from dfkd_edge.deployment import export
 from dfkd_edge.deployment.export import export_key
+from dfkd_edge.preflight import ExportPlan
 from dfkd_edge.runs.finished import FinishedRun
 
 
@@ -26,10 +26,17 @@ def test_another_picture_or_another_version_is_another_export(
     for folder in (measured, calibrated):
         folder.mkdir(parents=True)
         (folder / "a.png").write_bytes(b"a")
-    config = dataclasses.replace(ExportConfig(), calibration_data=str(calibrated))
+    plan = ExportPlan(
+        run=tmp_path,
+        config=PipelineConfig(export=ExportConfig(calibration_data=str(calibrated))),
+        target=tiny_contents.target,
+        folder=tmp_path / "bundle",
+        data=str(measured.parent),
+        exist_ok=False,
+    )
 
     def key() -> str:
-        return export_key(run, tiny_contents.target, config, str(measured.parent), 0)
+        return export_key(run, plan, 0)
 
     keys = [key()]
     assert key() == keys[0]

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from dfkd_edge.deployment.float_layers import Sensitivity, _fewest, repair
+from dfkd_edge.deployment.float_layers import (
+    RepairReport,
+    Sensitivity,
+    _fewest,
+    restore_layers,
+)
 from dfkd_edge.errors import ConversionError
 from dfkd_edge.interfaces import Progress
 from dfkd_edge.results.gate import Gate
@@ -48,44 +54,30 @@ def _judged(drop: float, max_drop: float) -> Gate:
 RANKED = tuple(Sensitivity(node, 1.0, -HARM[node]) for node in NODES)
 
 
-@pytest.mark.parametrize("fewest", range(1, 17))
-def test_doubling_and_halving_find_the_fewest_with_few_trials(fewest: int) -> None:
-    tried: list[int] = []
-
-    def passes(count: int) -> bool:
-        tried.append(count)
-        return count >= fewest
-
-    assert _fewest(passes, 16) == fewest
-    assert len(tried) == len(set(tried)) <= 8
+def restored(max_drop: float, reporter: Silence | None = None) -> RepairReport:
+    """Repair the graph that loses 28 images of 100."""
+    judge = functools.partial(_judge, max_drop=max_drop)
+    return restore_layers(RANKED, len(NODES), judge, 0.28, reporter or Silence())
 
 
-def test_nothing_passes_when_the_limit_does_not() -> None:
-    assert _fewest(lambda count: False, 5) is None
+def test_doubling_and_halving_find_the_fewest_with_few_trials() -> None:
+    for fewest in range(1, 18):
+        tried: list[int] = []
+
+        def passes(count: int, fewest: int = fewest, tried: list[int] = tried) -> bool:
+            tried.append(count)
+            return count >= fewest
+
+        assert _fewest(passes, 16) == (fewest if fewest <= 16 else None)
+        assert len(tried) == len(set(tried)) <= 8
 
 
 def test_the_fewest_layers_that_leave_half_of_the_limit_go_back_to_float() -> None:
-    report = repair(RANKED, len(NODES), lambda f: _judge(f, 0.15), 0.28, Silence())
+    listener = Silence()
+    report = restored(0.15, listener)
     assert report.passed
     assert report.float_nodes == ("a", "b", "c")
     assert report.drop_after == pytest.approx(0.07)
-
-
-def test_where_half_of_the_limit_is_out_of_reach_the_smallest_graph_within_it_is_taken() -> None:
-    report = repair(RANKED, len(NODES), lambda f: _judge(f, 0.05), 0.28, Silence())
-    assert report.passed
-    assert report.drop_after == pytest.approx(0.04)
-    wide = tuple(f"n{number}" for number in range(30))  # one layer suffices, more change nothing
-    ranked = tuple(Sensitivity(node, 1.0, 0.0) for node in wide)
-    harm = {frozenset[str](): 0.28}
-    report = repair(ranked, len(wide), lambda f: _judged(harm.get(f, 0.04), 0.05), 0.28, Silence())
-    assert report.passed
-    assert report.float_nodes == ("n0",)
-
-
-def test_figures_of_the_repair_say_that_they_are_not_the_gates() -> None:
-    listener = Silence()
-    report = repair(RANKED, len(NODES), lambda f: _judge(f, 0.15), 0.28, listener)
     said = [*listener.said, report.sentence()]
     assert said[-1].startswith(
         "repair: 3 of 12 layers back to float, drop 28.00 -> 7.00 points of "
@@ -94,27 +86,37 @@ def test_figures_of_the_repair_say_that_they_are_not_the_gates() -> None:
     assert all(line.endswith(" on views to choose by, not the gate's") for line in said)
 
 
+def test_where_half_of_the_limit_is_out_of_reach_the_smallest_graph_within_it_is_taken() -> None:
+    report = restored(0.05)
+    assert report.passed
+    assert report.drop_after == pytest.approx(0.04)
+    wide = tuple(f"n{number}" for number in range(30))  # one layer suffices, more change nothing
+    ranked = tuple(Sensitivity(node, 1.0, 0.0) for node in wide)
+    report = restore_layers(ranked, 30, lambda _: _judged(0.04, 0.05), 0.28, Silence())
+    assert report.passed
+    assert report.float_nodes == ("n0",)
+
+
 def test_a_third_of_the_layers_is_the_limit_and_the_best_graph_is_named() -> None:
-    report = repair(RANKED, len(NODES), lambda f: _judge(f, 0.0), 0.28, Silence())
+    report = restored(0.0)
     assert not report.passed
     assert len(report.float_nodes) == 4
     assert report.drop_after == pytest.approx(0.04)
-    assert report.document()["num_quantizable"] == 12
 
 
 def test_layers_that_cannot_be_left_in_float_end_no_repair() -> None:
     def judge(float_nodes: frozenset[str]) -> Gate:
         raise ConversionError("no such graph")
 
-    report = repair(RANKED, len(NODES), judge, 0.28, Silence())
+    report = restore_layers(RANKED, len(NODES), judge, 0.28, Silence())
     assert (report.passed, report.float_nodes, report.drop_after) == (False, (), 0.28)
-    nothing = repair((), len(NODES), judge, 0.28, Silence())
+    nothing = restore_layers((), len(NODES), judge, 0.28, Silence())
     assert nothing.num_graphs == 0
     assert nothing.sentence().endswith("no graph could be made with layers in float")
 
 
 def test_a_repair_that_puts_nothing_back_says_what_was_tried() -> None:
-    report = repair(RANKED, len(NODES), lambda f: _judged(0.3, 0.05), 0.28, Silence())
+    report = restore_layers(RANKED, len(NODES), lambda _: _judged(0.3, 0.05), 0.28, Silence())
     assert report.float_nodes == ()
     tried = f"none of the {report.num_graphs} graphs tried with layers in float loses less"
     assert report.sentence().endswith(tried)

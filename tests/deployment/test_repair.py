@@ -10,8 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import SurrogateSet
-from dfkd_edge.conversion.calibration_source import CalibrationSet
-from dfkd_edge.deployment.rescue import Rescuer
+from dfkd_edge.deployment.repair import make_chooser
 from dfkd_edge.interfaces import ModelOutputs
 from dfkd_edge.pictures.labelled import image_digests
 from dfkd_edge.runs.context import StageContext
@@ -74,12 +73,12 @@ def test_graphs_are_chosen_without_the_pictures_and_the_labels_of_the_proof(
     runners = {name: Colour() for name in ("teacher", "student", "onnx-fp32", "onnx-int8")}
     rungs = tuple(Rung(name, runner, SIDE_PX) for name, runner in runners.items())
     proof = Proof(rungs, Predictions("top1", {}), EvaluationSet((sealed,), "top1", "mine"))
-    run: Any = SimpleNamespace(surrogates=surrogates)
-    unused: Any = None
-    images = CalibrationSet(surrogates.images[~surrogates.is_heldout], "calibration")
-    choosing = Rescuer(run, unused, images, unused, context, proof)._choosing()
-    assert choosing.known.metric == "agreement"
-    assert choosing.known.rungs == ("teacher", "student", "onnx-int8")
+    calibrated = frozenset(image_digests(surrogates.images[~surrogates.is_heldout]))
+    run = SimpleNamespace(surrogates=surrogates)
+    material: Any = SimpleNamespace(run=run, context=context, calibrated=calibrated)
+    chooser = make_chooser(proof, material)
+    assert chooser.known.metric == "agreement"
+    assert chooser.known.rungs == ("teacher", "student", "onnx-int8")
     shown: set[str] = set()
     for source in surrogate_suite(surrogates, context.seed).sources:
         shown |= set(image_digests(next(source.batches(1000, [])).at(SIDE_PX)))
