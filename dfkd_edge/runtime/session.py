@@ -121,17 +121,16 @@ class OnnxSession:
             LackingFault: onnxruntime is not installed.
             Fault: onnxruntime cannot load the graph.
         """
+        onnxruntime = _import_onnxruntime()
         if in_float is None:
             in_float = request.precision == "int8" and request.full_range and cpu_saturates()
         try:
             self._session = open_graph(str(request.model), request.num_threads, in_float)
-        except LackingFault:
-            raise
         except Exception as error:  # its exceptions share no public base
             reason = str(error).strip().splitlines()[0][:200]
             what = f"onnxruntime cannot load the model: {reason}"
             raise Fault(what, str(request.model)) from error
-        self.version = str(_import_onnxruntime().__version__)
+        self.version = str(onnxruntime.__version__)
         self.size_bytes = request.model.stat().st_size
         self.settings: dict[str, object] = {
             "provider": "CPUExecutionProvider",
@@ -159,7 +158,7 @@ class OnnxSession:
 
 
 def open_graph(model: str | bytes, num_threads: int, in_float: bool = False) -> Any:
-    """Open a graph in onnxruntime on the CPU.
+    """Open any graph in onnxruntime on the CPU.
 
     Args:
         model: its path, or its content.
