@@ -82,10 +82,6 @@ def read_class_names(path: Path) -> ClassNames:
 def parse_class_names(text: str, where: str) -> ClassNames:
     """Parse the text of a class list.
 
-    Args:
-        text: the whole list.
-        where: how errors call it.
-
     Raises:
         ClassNamesError: see the module's rules.
     """

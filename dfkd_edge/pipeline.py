@@ -97,9 +97,6 @@ def distill(plan: DistillPlan, reporter: Reporter) -> DistillResult:
     """From class names to a working student in its run directory, which runs/latest then names.
 
     The directory is made, or an earlier one touched, once all that the run needs is known to serve.
-
-    Raises:
-        DfkdEdgeError: any error of the tree.
     """
     started = time.monotonic()
     config = plan.config
@@ -162,11 +159,7 @@ def synthesize(plan: DistillPlan, share: WorkShare, reporter: Reporter) -> Synth
 
 
 def export(plan: ExportPlan, reporter: Reporter) -> Bundle:
-    """From a finished student to a proven bundle; its status says whether the gate passed.
-
-    Raises:
-        DfkdEdgeError: any error of the tree but that of the gate.
-    """
+    """From a finished student to a proven bundle; its status says whether the gate passed."""
     with export_workplace(plan.run) as work:
         run = open_finished_run(plan.run)
         context = StageContext(RunDir(run.path), reporter, plan.config.seed, plan.config.device)
@@ -174,11 +167,7 @@ def export(plan: ExportPlan, reporter: Reporter) -> Bundle:
 
 
 def check(bundle: Bundle, data: str, max_drop: float | None, reporter: Reporter) -> Ladder:
-    """Climb the ladder on a bundle again, and keep what was measured in it.
-
-    Raises:
-        DfkdEdgeError: any error of the tree but that of the gate.
-    """
+    """Climb the ladder on a bundle again, and keep what was measured in it."""
     ladder = check_bundle(bundle, data, max_drop, reporter)
     keep_check(bundle.folder, ladder, reporter)
     return ladder

@@ -24,14 +24,7 @@ TAGS = ("image-classification", "data-free-distillation", "knowledge-distillatio
 def model_card(
     settings: StudentSettings, target: TargetProfile, precision: Precision, ladder: Ladder
 ) -> str:
-    """Write the card of a bundle.
-
-    Args:
-        settings: of the student.
-        target: what the bundle is for.
-        precision: of the model that ships.
-        ladder: what every conversion lost, with the gate.
-    """
+    """Write the card of a bundle."""
     assert ladder.gate, "only `export` writes cards, and it judges"
     front = "".join(
         f"{key}: {json.dumps(value, ensure_ascii=False)}\n"
@@ -114,11 +107,7 @@ def _table(ladder: Ladder) -> str:
 
 
 def licenses_text(settings: StudentSettings) -> str:
-    """State the licences that travel with a bundle.
-
-    Args:
-        settings: of the student.
-    """
+    """State the licences that travel with a bundle."""
     entry = STUDENTS.get(settings.student)
     terms = entry.license if entry else "see the model's page in timm"
     lines = [

@@ -16,10 +16,6 @@ from dfkd_edge.runtime.faults import Fault
 def open_bundle(folder: Path, verify: bool = True) -> Bundle:
     """Open a bundle.
 
-    Args:
-        folder: the bundle.
-        verify: compare every file with its hash.
-
     Raises:
         UsageError: the folder holds no bundle.
         ArtifactError: a file is missing, cut short, changed or swapped, or the manifest names

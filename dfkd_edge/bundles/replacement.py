@@ -25,12 +25,6 @@ SAME_NAME = ("target", "precision", "batch", "opset", "max_drop", "repair")
 def refuse_other_bundle(folder: Path, run: Path, config: PipelineConfig, data: str) -> None:
     """Stop when a finished bundle there was made otherwise, and say in what.
 
-    Args:
-        folder: where the bundle would be written.
-        run: that would be exported.
-        config: of the run, with this export's settings.
-        data: labelled pictures to measure on.
-
     Raises:
         RunDirError: it was.
     """
@@ -43,10 +37,6 @@ def refuse_other_bundle(folder: Path, run: Path, config: PipelineConfig, data: s
 
 def refuse_place_in_other_run(folder: Path, run: Path) -> None:
     """Keep the bundles of a run to its own: `check` and `report` take them for such.
-
-    Args:
-        folder: where the bundle would be written.
-        run: that would be exported, its real path.
 
     Raises:
         RunDirError: it lies among the bundles of another run.

@@ -32,14 +32,7 @@ def read_senses() -> dict[str, list[str]]:
 def find_ambiguous(
     teacher: Teacher, classes: ClassNames, head_KD: Tensor, scale: Scale
 ) -> list[Finding]:
-    """Find names of several senses without a prompt, and suggest one where the teacher misreads.
-
-    Args:
-        teacher: gives the text space.
-        classes: the list.
-        head_KD: its embeddings.
-        scale: what a cosine means in this text space.
-    """
+    """Find names of several senses without a prompt, and suggest one where the teacher misreads."""
     senses_of, whole_D, findings = read_senses(), head_KD.sum(0), []
     least = CLEAR_MARGIN * (scale.synonyms - scale.unrelated)
     for name, prompt, own_D in zip(classes.names, classes.prompts, head_KD, strict=True):

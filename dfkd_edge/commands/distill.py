@@ -131,11 +131,7 @@ def run_distill(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Check a request, run it and show the result; `run` calls it too.
-
-    Raises:
-        DfkdEdgeError: any error of the tree.
-    """
+    """Check a request, run it and show the result; `run` calls it too."""
     from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
     from dfkd_edge.files import atomic_write
     from dfkd_edge.machine.process import prepare_process

@@ -13,21 +13,12 @@ from dfkd_edge.runtime.bundle_files import MANIFEST, Bundle
 
 
 def bundle_step(bundle: str | Path) -> str:
-    """Say what a bundle is for.
-
-    Args:
-        bundle: as the user would name it here.
-    """
+    """Say what a bundle is for."""
     return f"copy {bundle}/ to the device and run there: python3 check.pyz"
 
 
 def run_step(run: Path, report: str) -> str:
-    """Say what comes after `distill`: the export, or what the run's newest bundle asks for.
-
-    Args:
-        run: finished.
-        report: path of its report.
-    """
+    """Say what comes after `distill`: the export, or what the run's newest bundle asks for."""
     bundle = newest_bundle(run)
     if bundle is None:
         earlier = bool(bundles_of(run))

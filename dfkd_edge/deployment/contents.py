@@ -54,14 +54,7 @@ def fitted_confidence(proof: Proof, material: Material) -> FittedConfidence:
 def bundle_contents(
     proven: Proven, material: Material, confidence: FittedConfidence, origin: dict[str, Any]
 ) -> BundleContents:
-    """Gather all files of a bundle.
-
-    Args:
-        proven: graphs, and what was measured on them.
-        material: what they were made of.
-        confidence: of the graph that ships.
-        origin: what the provenance says besides settings and run.
-    """
+    """Gather all files of a bundle."""
     run, target, config = material.run, material.target, material.config
     settings, names, precision = run.student.settings, run.class_names.names, material.precision
     models = {model.precision: model for model in material.shipped(proven.graphs)}

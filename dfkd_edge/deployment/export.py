@@ -28,12 +28,6 @@ from dfkd_edge.version import __version__
 def export_student(run: FinishedRun, plan: ExportPlan, work: Path, context: StageContext) -> Bundle:
     """Convert, prove, repair if need be, and bundle; a bundle of equal inputs is opened instead.
 
-    Args:
-        run: with its student and surrogate images.
-        plan: what is wanted, and where it goes.
-        work: graphs are made here; nothing of it is kept.
-        context: of the run.
-
     Returns:
         The bundle; its status is `failed` when the gate lost more than `config.max_drop`.
 

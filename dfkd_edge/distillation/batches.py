@@ -32,16 +32,7 @@ def draw_rows(
     seed: int,
     balanced_styles: bool = False,
 ) -> Rows:
-    """Draw the images of one step, rows of the surrogate set, with replacement.
-
-    Args:
-        surrogates: the images.
-        row_R: those to train on.
-        step: number of the step.
-        batch_size: images to draw.
-        seed: of the run.
-        balanced_styles: within a class, its styles are as likely as each other.
-    """
+    """Draw the images of one step, rows of the surrogate set, with replacement."""
     rng = np.random.default_rng(derived_seed(seed, STAGE, "rows", step))
     by_image_N = rng.choice(row_R, batch_size)
     label_R = surrogates.class_index[row_R]

@@ -90,13 +90,7 @@ def drawings_note(drawn: Sequence[DrawnClass]) -> str:
 
 
 def drawn_classes(memory: DrawingMemory, classes: ClassNames, head_KD: Tensor) -> list[DrawnClass]:
-    """Search the memory as synthesis does, and name what is found for each class.
-
-    Args:
-        memory: of the embedded teacher.
-        classes: the list.
-        head_KD: where the teacher sees it.
-    """
+    """Search the memory as synthesis does, and name what is found for each class."""
     found = memory.search(head_KD, classes)
     drawn = []
     for name, prompt, places in zip(classes.names, classes.prompts, found, strict=True):

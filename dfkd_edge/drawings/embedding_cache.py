@@ -37,12 +37,7 @@ DIGEST = "sha256"
 
 
 def cache_path(teacher: Teacher, name_text: str) -> Path:
-    """Name a teacher's file by everything that its embeddings follow from.
-
-    Args:
-        teacher: loaded by its settings.
-        name_text: the template of a drawing's name.
-    """
+    """Name a teacher's file by everything that its embeddings follow from."""
     config, device = teacher.config, teacher.device.type
     key = content_hash(
         (config.name, config.pretrained, teacher_content(config)),

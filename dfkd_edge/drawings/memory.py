@@ -157,10 +157,6 @@ class DrawingMemory:
         A small teacher sees "traffic light" near "traffic cone", so names that share only what
         qualifies a class are left out.
 
-        Args:
-            head_KD: the classes in the teacher's text space.
-            classes: their names, and which of them have a prompt of their own.
-
         Returns:
             For each class its drawings, nearest names first; may be none.
         """

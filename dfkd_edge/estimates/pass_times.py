@@ -114,11 +114,6 @@ def count_flops(run: Any, *inputs: Tensor) -> int:
 def time_passes(config: PipelineConfig, teacher_shapes: nn.Module, device: str) -> PassTimes:
     """Time or count one pass of each network of a run.
 
-    Args:
-        config: of the run.
-        teacher_shapes: the teacher on the meta device.
-        device: where to time.
-
     Raises:
         ConfigError: the student does not exist, or the decoder cannot make images of that size.
     """

@@ -56,12 +56,7 @@ class Check:
 
 
 def examine(root: Path = Path("/"), folder: Path = Path()) -> list[Check]:
-    """Look at everything.
-
-    Args:
-        root: where /proc, /sys and /etc lie.
-        folder: where runs would be written.
-    """
+    """Look at everything."""
     return [
         *_machine(root),
         *_processor(root),

@@ -35,12 +35,7 @@ def note_step(error: BaseException, step: str) -> None:
 
 
 def interrupted_line(stop: KeyboardInterrupt, arguments: list[str]) -> str:
-    """Say what was stopped, what is kept and how to go on.
-
-    Args:
-        stop: with what was noted on its way up.
-        arguments: of the command line.
-    """
+    """Say what was stopped, what is kept and how to go on."""
     notes = getattr(stop, "__notes__", [])
     stopped = " ".join(["stopped", *(note for note in notes if note.startswith("while "))])
     if arguments[:1] not in (["distill"], ["run"], ["synthesize"]):

@@ -51,14 +51,7 @@ def learn_styles(
     generator: torch.Generator,
     on_step: Callable[[int, dict[str, float]], None],
 ) -> Tensor:
-    """Learn the styles; returns [S, W].
-
-    Args:
-        prompts: the sentences with their slot.
-        config: number of styles and steps, and the rate.
-        generator: draws start vectors and pairs.
-        on_step: called with the number and both losses of each step.
-    """
+    """Learn the styles; returns [S, W]."""
     teacher = prompts.teacher
     table_VW = teacher.token_embedding.weight
     scale = float(table_VW.std())

@@ -155,11 +155,7 @@ class DeviceResult:
         return "" in answers
 
     def summary(self, known: Collection[str]) -> dict[str, object]:
-        """Describe it for `report --json` and `inspect --json`.
-
-        Args:
-            known: hashes of the manifests of the bundles that lie here.
-        """
+        """Describe it for `report --json` and `inspect --json`."""
         return {
             "device": self.name,
             "file": str(self.path),

@@ -109,12 +109,7 @@ WHERE_CHOSEN = "on views to choose by, not the gate's"
 
 
 def repair_text(provenance: Mapping[str, Any], model_notes: Mapping[str, Any]) -> str:
-    """Say how many layers of the INT8 graph that ships are in float, and why; empty if not mended.
-
-    Args:
-        provenance: of a bundle, see Manifest.
-        model_notes: of its graphs, by precision.
-    """
+    """Say how many layers of the shipped INT8 graph are in float, and why; empty without repair."""
     rescue = provenance.get("rescue")
     if not rescue:
         return ""
@@ -136,11 +131,7 @@ def repair_text(provenance: Mapping[str, Any], model_notes: Mapping[str, Any]) -
 
 
 def why_none(num_graphs: int) -> str:
-    """Say why a repair leaves all layers in INT8.
-
-    Args:
-        num_graphs: that were judged, each with some layers in float.
-    """
+    """Say why a repair leaves all layers in INT8."""
     if not num_graphs:
         return "no graph could be made with layers in float"
     graphs = f"none of the {num_graphs} graphs tried" if num_graphs > 1 else "the one graph tried"

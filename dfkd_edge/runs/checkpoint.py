@@ -30,16 +30,7 @@ def save_checkpoint(
     optimiser: torch.optim.Optimizer,
     more: Mapping[str, Tensor] = NOTHING,
 ) -> None:
-    """Write parameters, buffers and Adam's moments atomically, each in its own precision.
-
-    Args:
-        path: the file.
-        key: of the stage, which another training does not have.
-        step: the next one.
-        model: whose training is interrupted here.
-        optimiser: of that model, after its first step.
-        more: other tensors that the training goes on from.
-    """
+    """Write parameters, buffers and Adam's moments atomically, each in its own precision."""
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"more/{name}": value for name, value in more.items()}
     for number, parameter in _ordered(optimiser):

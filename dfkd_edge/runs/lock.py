@@ -24,11 +24,6 @@ PROBE_S = 1.0
 def locked(path: Path, wait_s: float = PROBE_S, hint: str = OR_ANOTHER_RUN) -> Iterator[None]:
     """Make a run directory and hold its lock.
 
-    Args:
-        path: the directory.
-        wait_s: how long another process may hold the lock.
-        hint: what to do about a process that holds it for longer.
-
     Raises:
         RunDirError: another process holds it for longer.
         EnvironmentLackingError: the folder cannot be used.

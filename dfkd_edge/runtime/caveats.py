@@ -18,12 +18,7 @@ FP16_IN_ENGINE = (
 
 
 def graph_notes(precision: str, held: Iterable[str]) -> list[str]:
-    """Say that the graphs of a bundle are of another precision than the bundle, where that is so.
-
-    Args:
-        precision: of the bundle.
-        held: precisions of the graphs that lie in it.
-    """
+    """Say that the graphs of a bundle are of another precision than it, where that is so."""
     return [FP16_IN_ENGINE] if precision == "fp16" and "fp16" not in held else []
 
 
@@ -52,12 +47,7 @@ def time_caveats(precision: str, backend: str, graph_for: str, in_float: bool) -
 
 
 def why_not_target(manifest: Manifest, backend: str) -> str:
-    """Say what makes this run another than one on the target; empty where it is one.
-
-    Args:
-        manifest: of the bundle.
-        backend: what ran the model here.
-    """
+    """Say what makes this run another than one on the target; empty where it is one."""
     is_other = backend != manifest.backend
     beside = f"{backend}, not the target's {manifest.backend}" if is_other else ""
     return why_no_target(manifest.machine) or beside

@@ -71,11 +71,7 @@ class State:
 
 
 def describe(root: Path = Path("/")) -> dict[str, str | int]:
-    """Tell what machine this is; what cannot be read is left out.
-
-    Args:
-        root: where /proc, /sys and /etc lie.
-    """
+    """Tell what machine this is; what cannot be read is left out."""
     l4t = read_l4t(root)
     facts: dict[str, str | int] = {
         "machine": machine_name(),

@@ -96,12 +96,7 @@ def keep_engine(cache: Path, key: EngineKey, plan: bytes) -> None:
 
 
 def load_timings(config: Any, path: Path) -> None:
-    """Let a build use what earlier ones measured of kernels: it is several times faster.
-
-    Args:
-        config: of the builder; it collects what this build measures.
-        path: need not exist; timings of another device are passed over.
-    """
+    """Let a build use what earlier ones measured of kernels: it is several times faster."""
     known = path.read_bytes() if path.is_file() else b""
     with _without_rtx_warnings():
         for content in (known, b""):

@@ -65,10 +65,6 @@ def why_no_tensorrt() -> LackingFault | None:
 def open_session(request: SessionRequest, say: Callable[[str], None]) -> Session:
     """Load a model; with TensorRT this may build an engine, which takes minutes the first time.
 
-    Args:
-        request: what to load.
-        say: told what happens, a line at a time.
-
     Raises:
         LackingFault: neither backend is usable here.
         Fault: the model cannot be loaded.

@@ -16,13 +16,7 @@ class Fault(Exception):
     exit_code = 1
 
     def __init__(self, what: str, where: str = "", hint: str = "") -> None:
-        """Compose the line.
-
-        Args:
-            what: the fault, in the user's words.
-            where: file or option.
-            hint: the next step.
-        """
+        """Compose the line."""
         self.what, self.where, self.hint = what, where, hint
         place = f" ({where})" if where else ""
         advice = f": {hint}" if hint else ""

@@ -27,13 +27,7 @@ class LatentNetwork(nn.Module):
     """Maps a prompt embedding and noise to a latent of a decoder."""
 
     def __init__(self, embed_dim: int, decoder: LatentDecoder, generator: torch.Generator) -> None:
-        """Draw every weight from the generator.
-
-        Args:
-            embed_dim: D of the teacher.
-            decoder: its start latents give shape, mean and deviation of the output.
-            generator: on the CPU.
-        """
+        """Draw every weight from the generator."""
         super().__init__()
         self.latent_shape = decoder.latent_shape
         num_channels, rows, columns = self.latent_shape

@@ -146,12 +146,7 @@ def benchmark_model(
 
 
 def with_slow_int8_told(rows: Sequence[ModelBenchmark], backend: str) -> list[ModelBenchmark]:
-    """Add to INT8's caveats that FP32 is as fast here; of TensorRT's graphs the runtime says why.
-
-    Args:
-        rows: models of one bundle.
-        backend: of the bundle's target.
-    """
+    """Add to INT8's caveats that FP32 is as fast here; for TensorRT the runtime says why."""
     first = {row.precision: next(iter(row.latency.percentile_ms.values())) for row in rows}
     found = []
     for row in rows:

@@ -142,10 +142,6 @@ def best_temperature(logits_NK: NDArray[np.generic], label_N: NDArray[np.int64])
 def unknown_auroc(logits_NK: NDArray[np.generic], label_N: NDArray[np.int64]) -> float | None:
     """Mean area under the curve of telling a left-out class from the others by confidence.
 
-    Args:
-        logits_NK: already divided by a temperature, if there is one.
-        label_N: the true classes.
-
     Returns:
         None with fewer than three classes: what is left would be one answer.
     """

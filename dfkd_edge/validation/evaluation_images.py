@@ -236,12 +236,7 @@ def _suite_shape(num_heldout: int, size: float) -> tuple[int, int]:
 
 
 def plan_suite(num_heldout: int, again: Sequence[str] = ()) -> tuple[DomainPlan, ...]:
-    """Tell what `surrogate_suite` makes of so many held-out images.
-
-    Args:
-        num_heldout: images that were held out.
-        again: domains that get the images of the second round, too.
-    """
+    """Tell what `surrogate_suite` makes of so many held-out images."""
     first, second = (math.prod(_suite_shape(num_heldout, size)) for size in (1, MORE))
     kinds: dict[str, tuple[str, ...]] = {VIEWS_DOMAIN: (), **GROUPS}
     views = (

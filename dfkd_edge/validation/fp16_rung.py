@@ -44,12 +44,7 @@ def measured_graphs(bundle: Bundle) -> Iterator[list[ModelFile]]:
 
 
 def as_in_bundle(rungs: tuple[Rung, ...], held: Collection[str]) -> tuple[Rung, ...]:
-    """Give the rung of a cast the size of the FP32 file, and no time: no such file is run.
-
-    Args:
-        rungs: of the ladder.
-        held: precisions of the graphs in the bundle.
-    """
+    """Give the rung of a cast the size of the FP32 file, and no time: no such file is run."""
     fp32 = next(rung for rung in rungs if rung.name == "onnx-fp32")
     return tuple(
         replace(rung, size_bytes=fp32.size_bytes, latency_ms=None, latency_caveats=())

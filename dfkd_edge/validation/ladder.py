@@ -312,14 +312,7 @@ def summarise(
     predictions: Predictions,
     temperature: float | None = None,
 ) -> Ladder:
-    """Turn what every rung said into figures, without the gate.
-
-    Args:
-        class_names: in the order of the logits.
-        rungs: in the order of the ladder.
-        predictions: of these rungs.
-        temperature: of the bundle; its effect on the confidences is measured too.
-    """
+    """Turn what every rung said into figures, without the gate."""
     names, listing = predictions.rungs, Listing(tuple(class_names), temperature)
     losses = [_step_loss(*pair, predictions) for pair in itertools.pairwise(names)]
     conversions = [loss for loss in losses if loss.rung not in (STUDENT, START) and loss.drop > 0]

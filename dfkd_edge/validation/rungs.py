@@ -74,14 +74,7 @@ class Proof:
         confidence: FittedConfidence | None = None,
         notes: Sequence[str] = (),
     ) -> Ladder:
-        """Sum up ladder and gate; what `check --json` prints.
-
-        Args:
-            class_names: in the order of the logits.
-            max_drop: of the gate.
-            confidence: temperature and reject threshold of the bundle.
-            notes: on the graphs, a sentence each, to be read with the ladder.
-        """
+        """Sum up ladder and gate; what `check --json` prints."""
         temperature = confidence.temperature if confidence else None
         return replace(
             summarise(class_names, self.rungs, self.predictions, temperature),

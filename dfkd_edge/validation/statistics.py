@@ -107,10 +107,6 @@ def share_interval(right_N: NDArray[np.bool_], picture_N: Integers | None = None
     Pictures shown once are independent: Wilson's interval says all, as check.pyz has it. Several
     views of a picture err together, which only resampling shows.
 
-    Args:
-        right_N: which images are right.
-        picture_N: as in bootstrap_interval.
-
     Raises:
         ValueError: there is no image.
     """
@@ -191,13 +187,6 @@ def paired_drop(
     Interval and test take pictures as independent, not their views. The interval is at least as
     wide as that of pictures shown once, so it may hold zero where the test, which sees how views
     of a picture change together, finds a difference: the test, which is exact, decides on zero.
-
-    Args:
-        before_N: which images the first rung got right.
-        after_N: the same of the second.
-        picture_N: as in bootstrap_interval.
-        domain_N: as in bootstrap_interval.
-        seed: as in bootstrap_interval.
     """
     lost_N = before_N.astype(np.int64) - after_N
     found = bootstrap_interval(lost_N, picture_N, domain_N, seed)
@@ -278,12 +267,7 @@ def answer_entropy(answer_N: Answers) -> float:
 
 
 def find_collapse(clean_N: Answers, domains: Mapping[str, Answers]) -> dict[str, OneAnswer]:
-    """Find the domains in which the answers are far less varied than on clean images.
-
-    Args:
-        clean_N: the teacher's answers on clean images.
-        domains: name -> its answers there, on the same pictures.
-    """
+    """Find the domains in which the answers are far less varied than on clean images."""
     least = COLLAPSE * answer_entropy(clean_N)
     found = {}
     for name, answer_N in domains.items():
