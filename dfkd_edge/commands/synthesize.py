@@ -97,9 +97,9 @@ def outcome(result: SynthesizeResult) -> str:
     if summary is None:
         made = result.num_shards - result.num_shards_missing
         return f"{made} of {result.num_shards} shards are in {run}; other jobs make the rest"
-    from dfkd_edge.results.kept import stand_ins_text
+    from dfkd_edge.results.kept import unrecognised_text
 
-    told = stand_ins_text(summary)
+    told = unrecognised_text(summary)
     kept = f"{summary.num_images:,} of {summary.num_candidates:,} images kept in {run}"
     kept += told and f" ({told})"
     return f"{kept}; dfkd-edge distill with the same flags goes on from there"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from dfkd_edge.artifacts import ClassCount
 from dfkd_edge.class_names import ClassNames, folded
-from dfkd_edge.drawings.memory import DrawingMemory
 from dfkd_edge.drawings.names import carries_name, is_kind_of
 from dfkd_edge.runtime.counting import MAX_LISTED, first_few
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dfkd_edge.drawings.memory import DrawingMemory
 
 FEW = 1
 """A class with at most so many drawings of its name has next to none (ours)."""

@@ -36,7 +36,7 @@ from dfkd_edge.report.pictures import MAX_CLASSES, MAX_STYLES, contact_sheet
 from dfkd_edge.report.sources import BundleSource, RunSource, Sources
 from dfkd_edge.report.svg import Point, number_text, percent
 from dfkd_edge.results.certainty import certainty_of, gain_text
-from dfkd_edge.results.kept import stand_ins_text
+from dfkd_edge.results.kept import unrecognised_text
 from dfkd_edge.runs.run_dir import distill_again, distill_like
 from dfkd_edge.runtime.counting import counted, duration_text, first_few
 
@@ -74,7 +74,7 @@ def pictures_section(sources: Sources) -> Section:
     sheet = contact_sheet(run.path / "surrogates", names, styles)
     num_drawn = sum(entry.num_drawn for entry in summary.classes)
     kept = f"{summary.num_images:,} of {summary.num_candidates:,} synthesized images were kept"
-    parts = (kept, f"{num_drawn:,} of them of drawings", stand_ins_text(summary))
+    parts = (kept, f"{num_drawn:,} of them of drawings", unrecognised_text(summary))
     lead = (
         f"{'; '.join(filter(None, parts))}. Images of a class differ by "
         f"{summary.mean_distance_within_class:.3f}, the mean of 1 - cosine between their "

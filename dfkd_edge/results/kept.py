@@ -1,7 +1,7 @@
 """Which candidates were kept as surrogate images: where it is written, and the words for it.
 
 *Recognised* is a candidate, before the filter, that the teacher gives the class asked for: the
-`acceptance` of a summary is their share. A *stand-in* is kept though it is not recognised.
+`acceptance` of a summary is their share. An unrecognised image may be kept all the same.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from dfkd_edge.artifacts import SurrogateSummary
 
 
-def stand_ins_text(summary: SurrogateSummary) -> str:
-    """Say how many of the kept images are stand-ins; empty where there are none.
+def unrecognised_text(summary: SurrogateSummary) -> str:
+    """Say how many of the kept images are unrecognised; empty where there are none.
 
     A class that the teacher hardly recognises keeps its likeliest images all the same.
     """
     num = summary.num_unrecognised
     if not num:
         return ""
-    return f"{num:,} of them stand-ins, which the teacher takes for another class"
+    return f"{num:,} of them unrecognised: the teacher takes them for another class"
 
 
 EVALUATION = "evaluation.json"

@@ -23,7 +23,7 @@ from dfkd_edge.drawings.memory import DrawingMemory
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.interfaces import Progress, SynthesisBatch, Synthesizer, WorkShare, tell_nobody
 from dfkd_edge.networks.teacher import Teacher
-from dfkd_edge.results.kept import stand_ins_text
+from dfkd_edge.results.kept import unrecognised_text
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.surrogates import has_shard, read_surrogates, shard_path, write_shard
 from dfkd_edge.runtime.counting import counted, duration_text
@@ -119,7 +119,7 @@ def synthesize(
     files = [selection, surrogates.summary.save(folder), sheet]
     files += [shard_path(folder, number) for number in range(setup.num_shards)]
     context.run_dir.complete(STAGE, key, files)
-    told = stand_ins_text(surrogates.summary)
+    told = unrecognised_text(surrogates.summary)
     context.reporter.note(
         f"  {len(surrogates):,} of {surrogates.summary.num_candidates:,} images kept"
         f"{told and f' ({told})'}, contact sheet: {sheet}"

@@ -91,7 +91,7 @@ def test_the_same_export_again_opens_the_bundle_and_another_needs_exist_ok(
     again = _invoke(*same)
     assert again.exit_code == 0
     assert "already exported" in again.stderr
-    assert " unknown     below " in again.stdout
+    assert " gate      " in again.stdout
 
 
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])

@@ -11,7 +11,7 @@ from PIL import Image
 from dfkd_edge.artifacts import ClassCount, load_tensors, save_tensors
 from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.results.kept import stand_ins_text
+from dfkd_edge.results.kept import unrecognised_text
 from dfkd_edge.runs.surrogates import (
     has_shard,
     mean_distance_within_class,
@@ -67,9 +67,9 @@ def test_shards_come_back_filtered_with_held_out_images_of_every_class(tmp_path:
     surrogates = read_surrogates(tmp_path, ("a", "b"), "key")
     assert len(surrogates) == 40 + 10
     assert set(surrogates.class_index[surrogates.is_heldout]) == {0, 1}
-    told = "10 of them stand-ins, which the teacher takes for another class"
-    assert stand_ins_text(surrogates.summary) == told
-    assert stand_ins_text(replace(surrogates.summary, num_unrecognised=0)) == ""
+    told = "10 of them unrecognised: the teacher takes them for another class"
+    assert unrecognised_text(surrogates.summary) == told
+    assert unrecognised_text(replace(surrogates.summary, num_unrecognised=0)) == ""
     drawn, other = surrogates.summary.classes
     assert drawn.num_drawn == 20
     assert other == ClassCount(name="b", num_images=10, num_drawn=0, acceptance=0.0)
