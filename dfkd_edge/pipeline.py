@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfkd_edge.artifacts import PromptSet, StudentArtifact, SurrogateSet, SurrogateSummary
-from dfkd_edge.bundles.bundle import export_workplace
+from dfkd_edge.bundles.scratch import export_scratch
 from dfkd_edge.class_lint.slips import note_slips
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.file import to_toml
@@ -160,7 +160,7 @@ def synthesize(plan: DistillPlan, share: WorkShare, reporter: Reporter) -> Synth
 
 def export(plan: ExportPlan, reporter: Reporter) -> Bundle:
     """From a finished student to a proven bundle; its status says whether the gate passed."""
-    with export_workplace(plan.run) as work:
+    with export_scratch(plan.run) as work:
         run = open_finished_run(plan.run)
         context = StageContext(RunDir(run.path), reporter, plan.config.seed, plan.config.device)
         return export_student(run, plan, work, context)

@@ -5,31 +5,25 @@ Shape suffixes: K classes, D embedding width.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from dfkd_edge.artifacts import Floats, ModelFile, StudentArtifact, save_tensors
-from dfkd_edge.bundles.of_run import BUNDLES
 from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.bundles.parts import GoldenSet, card_png, check_archive, golden_bytes
+from dfkd_edge.bundles.scratch import swapped_in, undo_swap
 from dfkd_edge.errors import EnvironmentLackingError, RunDirError
 from dfkd_edge.files import atomic_write, file_hash
-from dfkd_edge.runs.lock import WAIT_OR_STOP, locked
 from dfkd_edge.runtime import bundle_files, preprocess
 from dfkd_edge.runtime.bundle_files import CHECK, MANIFEST, Bundle
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.golden import TOLERANCE
 from dfkd_edge.target_profiles.profile import Precision, TargetProfile
 from dfkd_edge.version import __version__
-
-__all__ = ["BundleContents", "GoldenSet", "write_bundle"]
 
 CARD = "README.md"
 REPLACEABLE = (None, "incomplete", "damaged")
@@ -108,12 +102,11 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
     """
     refuse_foreign(folder)
     try:
-        swap = BundleSwap(folder)
-        swap.undo()
+        undo_swap(folder)
         if status_of(folder) in (None, "incomplete"):
             _fill(folder, contents)
         else:
-            with swap as fresh:
+            with swapped_in(folder) as fresh:
                 _fill(fresh, contents)
                 for kept in (*folder.glob(".*"), *folder.glob(bundle_files.DEVICES)):
                     _copy_of_user(kept, fresh / kept.name)
@@ -266,77 +259,3 @@ def _write_files(folder: Path, contents: BundleContents) -> list[str]:
 
 def _json(document: Mapping[str, Any]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-SWAP_PREFIX = ".bundle-"
-
-
-class BundleSwap:
-    """Puts a new bundle in the place of an old one, by two renames once the new one is whole.
-
-    Both lie in a hidden folder beside the bundle, named after it: what SIGKILL leaves there is
-    found again, and the old bundle goes back if the kill came between the renames.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        """Take the bundle's folder; a link to it is followed."""
-        self.folder = folder.resolve()
-        self._beside = self.folder.with_name(f"{SWAP_PREFIX}{self.folder.name}")
-        self._old, self._fresh = self._beside / "old", self._beside / "fresh"
-
-    def undo(self) -> None:
-        """Remove what a swap that was cut off left, and put the old bundle back if it is missing.
-
-        Raises:
-            OSError: it cannot be put back; it is still beside.
-        """
-        if self._old.exists() and not self.folder.exists():
-            self._old.rename(self.folder)
-        shutil.rmtree(self._beside, ignore_errors=True)
-
-    def __enter__(self) -> Path:
-        """Return the folder to write the new bundle into."""
-        return self._fresh
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Swap if all went well; however it ends, one whole bundle is there and nothing beside."""
-        try:
-            if kind is None:
-                self.folder.rename(self._old)
-                self._fresh.rename(self.folder)
-        finally:
-            self.undo()
-
-
-def undo_swaps(folder: Path) -> None:
-    """Undo all swaps that were cut off in a folder of bundles; nobody may work in it."""
-    for beside in folder.glob(f"{SWAP_PREFIX}*"):
-        BundleSwap(folder / beside.name.removeprefix(SWAP_PREFIX)).undo()
-
-
-EXPORT_PREFIX = ".export-"
-
-
-@contextlib.contextmanager
-def export_workplace(run: Path) -> Iterator[Path]:
-    """Hold the lock of a run and give a folder for graphs; what killed exports left is removed.
-
-    A run that this user cannot write into is not locked, and the folder is one of the system: its
-    owner may go on in it, and files that do not fit its manifest are refused when it is opened.
-
-    Raises:
-        RunDirError: another process works in the run.
-    """
-    if not os.access(run, os.W_OK):
-        with tempfile.TemporaryDirectory(prefix=EXPORT_PREFIX) as work:
-            yield Path(work)
-        return
-    with locked(run, hint=WAIT_OR_STOP):
-        bundles = run / BUNDLES
-        bundles.mkdir(exist_ok=True)
-        # whoever holds the lock knows that nobody works in what is there already
-        undo_swaps(bundles)
-        for left in bundles.glob(f"{EXPORT_PREFIX}*"):
-            shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=EXPORT_PREFIX, dir=bundles) as work:
-            yield Path(work)

@@ -8,14 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_edge.bundles.bundle import (
-    BundleContents,
-    BundleSwap,
-    export_workplace,
-    undo_swaps,
-    write_bundle,
-)
+from dfkd_edge.bundles import scratch
+from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.bundles.opening import open_bundle
+from dfkd_edge.bundles.scratch import export_scratch, undo_swap
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
 
@@ -50,7 +46,7 @@ def stop_at_rename(patch: pytest.MonkeyPatch, number: int, is_done: bool) -> Non
 def kill_between_renames(folder: Path, contents: BundleContents) -> None:
     """Leave what SIGKILL leaves there: nobody cleans up."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BundleSwap, "undo", lambda _: None)
+        patch.setattr(scratch, "undo_swap", lambda _: None)
         stop_at_rename(patch, 0, is_done=True)
         with pytest.raises(KeyboardInterrupt):
             write_bundle(folder, replace(contents, status="failed"))
@@ -88,7 +84,7 @@ def write_again(folder: Path, contents: BundleContents) -> None:
 
 
 def export_again(folder: Path, contents: BundleContents) -> None:
-    with export_workplace(folder.parents[1]):
+    with export_scratch(folder.parents[1]):
         assert_whole(folder, "passed")
 
 
@@ -113,5 +109,5 @@ def test_what_a_kill_left_beside_a_whole_bundle_goes(
 ) -> None:
     beside = tmp_path / f".bundle-{bundle.name}"
     (beside / "fresh" / "student").mkdir(parents=True)
-    undo_swaps(tmp_path)
+    undo_swap(bundle)
     assert_whole(bundle, "passed")

@@ -16,9 +16,9 @@ import pytest
 from filelock import FileLock
 from typer.testing import CliRunner
 
-from dfkd_edge.bundles.bundle import export_workplace
 from dfkd_edge.bundles.of_run import bundles_of
 from dfkd_edge.bundles.opening import open_bundle
+from dfkd_edge.bundles.scratch import export_scratch
 from dfkd_edge.cli import app
 from dfkd_edge.commands.inspect_folder import inspect
 from dfkd_edge.errors import RunDirError
@@ -29,12 +29,12 @@ from dfkd_edge.runs.run_dir import open_run
 EXPORT = """
 import os, sys
 from pathlib import Path
-from dfkd_edge.deployment.workplace import export_workplace
-from dfkd_edge.interruption import interrupt_on_sigterm
+from dfkd_edge.bundles.scratch import export_scratch
+from dfkd_edge.machine.interruption import interrupt_on_sigterm
 
 interrupt_on_sigterm()
-with export_workplace(Path(sys.argv[1])) as work:
-    (work / "check.pyz").touch()
+with export_scratch(Path(sys.argv[1])) as scratch:
+    (scratch / "check.pyz").touch()
     os.kill(os.getpid(), int(sys.argv[2]))
 """
 
@@ -58,8 +58,8 @@ def test_sigterm_leaves_nothing(run: Path) -> None:
 def test_what_sigkill_leaves_is_no_bundle_and_goes_with_the_next_export(run: Path) -> None:
     assert len(left_by(run, signal.SIGKILL)) == 1
     assert bundles_of(run) == []
-    with export_workplace(run) as work:
-        assert list((run / "bundles").iterdir()) == [work]
+    with export_scratch(run) as scratch:
+        assert list((run / "bundles").iterdir()) == [scratch]
     assert list((run / "bundles").iterdir()) == []
 
 
@@ -68,8 +68,8 @@ def test_an_export_waits_out_a_command_that_asks_who_works_there(run: Path) -> N
     probe.acquire()
     let_go = threading.Timer(0.1, probe.release)
     let_go.start()
-    with export_workplace(run) as work:
-        assert work.is_dir()
+    with export_scratch(run) as scratch:
+        assert scratch.is_dir()
     let_go.join()
 
 
@@ -80,10 +80,10 @@ def test_a_run_that_is_read_only_is_exported_elsewhere(
     run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
     read_only(run)
     there = sorted(run.rglob("*"))
-    with export_workplace(run) as work:
-        assert run not in work.parents
-        (work / "model.fp32.onnx").touch()
-    assert not work.exists()
+    with export_scratch(run) as scratch:
+        assert run not in scratch.parents
+        (scratch / "model.fp32.onnx").touch()
+    assert not scratch.exists()
     flags = ["--target", "x86-cpu", "--max-drop", "1", "--quiet", "-o", str(tmp_path / "bundle")]
     result = CliRunner().invoke(app, ["export", str(run), *flags])
     assert result.exit_code == 0, result.exception
@@ -95,10 +95,10 @@ def test_a_second_export_is_told_who_works_in_the_run(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     request = ExportRequest(run=run)
-    with export_workplace(run):
+    with export_scratch(run):
         with pytest.raises(RunDirError, match=f"in use by process {os.getpid()}.*wait for it"):
             plan_export(request)
-        with pytest.raises(RunDirError, match="in use"), export_workplace(run):
+        with pytest.raises(RunDirError, match="in use"), export_scratch(run):
             pass
         inspect(run)
     assert "wait for process" in capsys.readouterr().out
