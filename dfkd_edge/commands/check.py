@@ -21,7 +21,7 @@ def check(
     bundle: Annotated[
         Path,
         typer.Argument(
-            metavar="[BUNDLE]", help="Bundle, or run with one.", show_default="runs/latest"
+            metavar="[BUNDLE]", help="Bundle, or run with one.", show_default=str(LATEST)
         ),
     ] = LATEST,
     data: Data = None,

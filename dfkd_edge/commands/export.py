@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 def export(
     run: Annotated[
-        Path, typer.Argument(metavar="[RUN]", help="Run directory.", show_default="runs/latest")
+        Path, typer.Argument(metavar="[RUN]", help="Run directory.", show_default=str(LATEST))
     ] = LATEST,
     target: Annotated[
         Text, typer.Option(help="A name of `targets list` or a TOML file (default: jetson).")

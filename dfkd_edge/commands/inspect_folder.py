@@ -18,6 +18,7 @@ from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.commands.options import AsJson
 from dfkd_edge.config.file import load_config
+from dfkd_edge.config.settings import LATEST
 from dfkd_edge.errors import ArtifactError, DfkdEdgeError
 from dfkd_edge.files import read_json
 from dfkd_edge.runs import run_dir
@@ -38,8 +39,8 @@ Found = tuple[dict[str, Any], Iterable[tuple[str, str]]]
 
 def inspect(
     path: Annotated[
-        Path, typer.Argument(metavar="[PATH]", help="Run or bundle.", show_default="runs/latest")
-    ] = Path("runs/latest"),
+        Path, typer.Argument(metavar="[PATH]", help="Run or bundle.", show_default=str(LATEST))
+    ] = LATEST,
     as_json: AsJson = False,
 ) -> None:
     """Tell what a run or bundle holds, verify every file, and name the next command."""

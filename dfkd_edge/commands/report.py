@@ -19,7 +19,7 @@ def report(
         typer.Argument(
             metavar="[RUN] [RESULT.json]...",
             help="A run or bundle, and what check.pyz wrote on devices; the run keeps it.",
-            show_default="runs/latest",
+            show_default=str(LATEST),
         ),
     ] = None,
     output: Annotated[
