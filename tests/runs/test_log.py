@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,9 @@ def test_the_log_holds_each_stage_and_note_as_plain_text(tmp_path: Path) -> None
     with reporter.stage("drawing cats", 2) as progress:
         progress.advance(2)
     reporter.note("  kept 2 of 3 images of [cats]")
-    assert _lines(tmp_path) == ["drawing cats: 0 s", "kept 2 of 3 images of [cats]"]
+    stage, note = _lines(tmp_path)
+    assert re.fullmatch(r"drawing cats: \d+ s", stage)
+    assert note == "kept 2 of 3 images of [cats]"
     assert "drawing cats" in screen.getvalue()
     assert "kept 2 of 3 images of [cats]" in screen.getvalue()
 
