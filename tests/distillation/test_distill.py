@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.config.settings import DistillationConfig
 from dfkd_edge.distillation import distill
 from dfkd_edge.distillation.optim import learning_rate_at
+from dfkd_edge.distillation.step import StepFigures, take_step
 from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.runs.context import StageContext
@@ -22,7 +24,7 @@ from dfkd_edge.validation.evaluate import start_student
 from tests.fixtures.typed import surrogate_summary
 
 SHORT = DistillationConfig(
-    student_init="random", num_steps=6, batch_size=8, num_warmup_steps=2, image_size_px=64
+    student_init="random", num_steps=4, batch_size=8, num_warmup_steps=2, image_size_px=64
 )
 
 
@@ -76,33 +78,42 @@ def test_the_student_comes_closer_to_the_teacher(
     assert start.num_parameters == artifact.settings.num_parameters
 
 
-@pytest.mark.parametrize("config", [SHORT, EXTRAS], ids=["plain", "extras"])
 def test_a_stopped_run_ends_with_the_student_of_an_unbroken_one(
     teacher: Teacher,
     surrogates: SurrogateSet,
     context: StageContext,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    config: DistillationConfig,
 ) -> None:
     stage = sys.modules["dfkd_edge.distillation.distill"]  # the function has the same name
     monkeypatch.setattr(stage, "CHECKPOINT_INTERVAL_S", 0.0)
-    distill(teacher, surrogates, config, context)
+    distill(teacher, surrogates, EXTRAS, context)
+    calls: list[object] = []
+
+    def stops(*args: Any) -> StepFigures:
+        made = take_step(*args)
+        calls.append(made)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return made
+
+    monkeypatch.setattr(stage, "take_step", stops)
     with open_run(tmp_path / "broken", "key", resume=True, exist_ok=False) as run_dir:
-        broken = StageContext(run_dir, _Interrupting(stop_after=3), seed=0, device="cpu")
+        broken = dataclasses.replace(context, run_dir=run_dir)
         with pytest.raises(KeyboardInterrupt):
-            distill(teacher, surrogates, config, broken)
-        again = StageContext(run_dir, context.reporter, seed=0, device="cpu")
-        distill(teacher, surrogates, config, again)
+            distill(teacher, surrogates, EXTRAS, broken)
+        distill(teacher, surrogates, EXTRAS, broken)
+    assert len(calls) == 3 + EXTRAS.num_steps - 2  # the third step was not kept
     assert _weights(tmp_path / "broken") == _weights(context.run_dir.path)
 
 
 def test_another_seed_gives_another_student(
     teacher: Teacher, surrogates: SurrogateSet, context: StageContext, tmp_path: Path
 ) -> None:
-    distill(teacher, surrogates, SHORT, context)
+    config = dataclasses.replace(SHORT, num_steps=1)
+    distill(teacher, surrogates, config, context)
     with open_run(tmp_path / "other", "key", resume=True, exist_ok=False) as run_dir:
-        distill(teacher, surrogates, SHORT, StageContext(run_dir, context.reporter, 1, "cpu"))
+        distill(teacher, surrogates, config, StageContext(run_dir, context.reporter, 1, "cpu"))
     assert _weights(tmp_path / "other") != _weights(context.run_dir.path)
 
 
@@ -137,27 +148,3 @@ def test_the_averaged_weights_ship(
     # the first step's decay is 1 / 10
     assert torch.allclose(weights[1], 0.1 * start + 0.9 * weights[0], atol=1e-7)
     assert not torch.allclose(weights[1], weights[0], atol=1e-7)
-
-
-class _Interrupting:
-    """A console on which the user presses Ctrl-C after some steps."""
-
-    def __init__(self, stop_after: int) -> None:
-        self.left = stop_after
-
-    def stage(self, name: str, total: int, done: int = 0) -> _Interrupting:
-        return self
-
-    def __enter__(self) -> _Interrupting:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        return None
-
-    def advance(self, count: int = 1, note: str = "") -> None:
-        self.left -= count
-        if self.left < 0:
-            raise KeyboardInterrupt
-
-    def note(self, text: str) -> None:
-        pass

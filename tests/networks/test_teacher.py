@@ -39,12 +39,8 @@ def test_embeddings_are_unit_rows(teacher: Teacher) -> None:
         torch.testing.assert_close(encode_text(teacher.model, part).norm(dim=1), torch.ones(1))
 
 
-def test_no_text_gives_no_row(teacher: Teacher) -> None:
-    assert teacher.embed_texts([]).shape == (0, teacher.embed_dim)
-
-
 @pytest.mark.parametrize("kind", ["mini", "clip", "mobileclip", "siglip"])
-def test_a_text_is_embedded_as_by_the_tower_with_its_whole_context(
+def test_any_open_clip_class_is_a_teacher_and_embeds_a_text_as_with_its_whole_context(
     kind: str, teacher: Teacher, classes: ClassNames, small_tower: Callable[[str], Path]
 ) -> None:
     if kind != "mini":
@@ -53,6 +49,9 @@ def test_a_text_is_embedded_as_by_the_tower_with_its_whole_context(
     for texts in (["dog"], ["dog", "a photo of a big red house in the cold"], ["dog " * 90]):
         whole_ND = model.encode_text(teacher.tokenise(texts), normalize=True)
         torch.testing.assert_close(teacher.embed_texts(texts), whole_ND)
+    assert teacher.embed_texts([]).shape == (0, teacher.embed_dim)
+    image = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    assert teacher.logits(teacher.embed_images(image)).shape == (2, 3)
 
 
 def test_related_names_are_nearer_than_unrelated_ones(teacher: Teacher) -> None:
@@ -110,15 +109,6 @@ def test_a_name_without_weights_lists_its_tags(classes: ClassNames) -> None:
     for tag in ("", "laion2b_s34b_b97k"):
         with pytest.raises(ConfigError, match="laion2b_s34b_b79k"):
             load_teacher(TeacherConfig(name="ViT-B-32", pretrained=tag), classes)
-
-
-@pytest.mark.parametrize("kind", ["clip", "mobileclip", "siglip"])
-def test_a_folder_of_any_open_clip_class_is_a_teacher(
-    kind: str, small_tower: Callable[[str], Path], classes: ClassNames
-) -> None:
-    teacher = load_teacher(TeacherConfig(name=str(small_tower(kind))), classes)
-    image = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))
-    assert teacher.logits(teacher.embed_images(image)).shape == (2, 3)
 
 
 @pytest.mark.slow

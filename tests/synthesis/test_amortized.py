@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
-from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.settings import PromptConfig, SynthesisConfig
 from dfkd_edge.interfaces import SynthesisBatch
 from dfkd_edge.networks.teacher import Teacher
@@ -15,8 +15,9 @@ from dfkd_edge.synthesis.amortized import Refiner, offset_conditions
 from dfkd_edge.synthesis.decoder import load_decoder
 from dfkd_edge.synthesis.setup import STAGE
 from dfkd_edge.synthesis.synthesize import synthesize
+from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
 
-SMALL = SynthesisConfig(num_images=160, num_sampling_steps=4, num_refinement_steps=1)
+SMALL = SynthesisConfig(num_images=32, num_sampling_steps=2, num_refinement_steps=1)
 BASE = PromptConfig(method="base")
 
 
@@ -30,13 +31,13 @@ def test_conditions_stay_unit_and_near_their_prompt() -> None:
     torch.testing.assert_close(offset_conditions(target, 0.0, stage_generator(0, "x")), target)
 
 
-def test_refinement_raises_the_asked_class(teacher: Teacher, classes: ClassNames) -> None:
+def test_refinement_raises_the_asked_class(teacher: Teacher) -> None:
     decoder = load_decoder()
     generator = stage_generator(0, "x")
     label = torch.arange(3)
     batch = SynthesisBatch(teacher.head_KD[label], label, label * 0, generator)
     latent = torch.randn((3, *decoder.latent_shape), generator=generator)
-    config = SynthesisConfig(num_refinement_steps=6)
+    config = SynthesisConfig(num_refinement_steps=4)
     refined = Refiner(teacher, decoder, config).refined(latent, batch)
     with torch.no_grad():
         before, after = (
@@ -44,12 +45,12 @@ def test_refinement_raises_the_asked_class(teacher: Teacher, classes: ClassNames
             for x in (latent, refined)
         )
     assert float(after.mean()) > float(before.mean())
-    assert len(classes) == 3
 
 
 def test_surrogates_show_their_class_and_differ_and_a_lost_shard_comes_back_the_same(
-    teacher: Teacher, context: StageContext
+    teacher: Teacher, context: StageContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(SYNTHESIZERS["amortized"], "shard_size", 16)
     prompts = diversify_prompts(teacher, BASE, context)
     surrogates = synthesize(prompts, teacher, SMALL, context)
     assert surrogates.summary.acceptance > 0.5  # chance is a third
