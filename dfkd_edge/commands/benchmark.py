@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -48,7 +48,7 @@ def benchmark(
 
     opened = open_bundle(find_bundle(bundle))  # a wrong path is told of before numpy is loaded
     from dfkd_edge.runtime.timing import TimingRequest, parse_percentiles
-    from dfkd_edge.validation.benchmark import benchmark_bundle, plan_benchmark
+    from dfkd_edge.validation.benchmark import benchmark_bundle
 
     try:
         request = TimingRequest(warmup, duration, parse_percentiles(percentile))
@@ -57,7 +57,9 @@ def benchmark(
             f"'{percentile}' names no percentiles", where="--percentile", hint="such as 50,90,99"
         ) from error
     if dry_run:
-        _show_plan(plan_benchmark(opened, precision, request, threads), as_json)
+        from dfkd_edge.estimates.bundle import dry_benchmark
+
+        sys.stdout.write(dry_benchmark(opened, precision, request, threads).text(as_json))
         return
     # drawing a bar takes the time of the model that is measured
     reporter = ConsoleReporter(make_console(quiet), refreshes_per_s=1)
@@ -79,25 +81,6 @@ def benchmark(
             where=str(opened.folder),
             hint="python3 check.pyz names the cause",
         )
-
-
-def _show_plan(plan: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(plan, ensure_ascii=False) + "\n")
-        return
-    work = (
-        f"{plan['num_golden']} golden images, {plan['warmup_ms']:g} ms of warm-up, "
-        f"{plan['duration_s']:g} s of timing"
-    )
-    sizes = {row["precision"]: row["size_bytes"] / (1 << 20) for row in plan["models"]}
-    lines = [
-        f"{plan['bundle']} for {plan['target']}; nothing was run",
-        *(f"{name:<8}  {size_mib:.2f} MiB: {work}" for name, size_mib in sizes.items()),
-        f"how       {counted(plan['threads'], 'thread')}, batch {plan['batch']}",
-        f"time      {plan['min_seconds']:g} s, and the start of a process for each model",
-        *(f"note      {note}" for note in plan["notes"]),
-    ]
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 def _show_benchmark(rows: Sequence[ModelBenchmark]) -> None:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from dfkd_edge.commands.options import AsJson, Data, DryMeasurement, MaxDrop, Quiet, Verbose
 from dfkd_edge.config.settings import LATEST
-
-if TYPE_CHECKING:
-    from dfkd_edge.interfaces import Reporter
-    from dfkd_edge.runtime.bundle_files import Bundle
 
 
 def check(
@@ -41,7 +37,9 @@ def check(
     console = make_console(quiet)
     reporter = ConsoleReporter(console)
     if dry_run:
-        _show_plan(opened, pictures, max_drop, as_json, reporter)
+        from dfkd_edge.estimates.bundle import dry_check
+
+        sys.stdout.write(dry_check(opened, pictures, max_drop, reporter).text(as_json))
         return
     with loading_libraries(console):
         prepare_host()
@@ -60,16 +58,3 @@ def check(
         result_console().print(check_panel(opened, ladder, report))
     assert ladder.gate is not None  # a check is always judged
     ladder.gate.require_passed(opened.folder)
-
-
-def _show_plan(
-    bundle: Bundle, data: str, max_drop: float | None, as_json: bool, reporter: Reporter
-) -> None:
-    from dfkd_edge.commands.ladder_view import check_plan_lines
-    from dfkd_edge.estimates.check import plan_check
-
-    plan = plan_check(bundle, data, max_drop, reporter)
-    if as_json:
-        sys.stdout.write(json.dumps(plan, ensure_ascii=False) + "\n")
-    else:
-        sys.stdout.write("".join(f"{line}\n" for line in check_plan_lines(plan)))

@@ -204,30 +204,9 @@ def _show_plan(
     from dfkd_edge.machine.process import prepare_process
     from dfkd_edge.runs.run_dir import read_stages
 
-    config, class_names = planned.config, planned.class_names
     with loading_libraries(console):
         prepare_process("cpu", num_threads)
-        from dfkd_edge.estimates.distill import make_plan, with_drawings
-        from dfkd_edge.synthesis.amortized import uses_drawings
-
-    reporter = ConsoleReporter(console)
-    with reporter.stage("timing the networks", 1) as progress:
-        plan = make_plan(config, class_names)
-        progress.advance()
-    if uses_drawings(config.teacher.name, config.synthesis):
-        plan = with_drawings(plan, config, class_names, reporter)
+        from dfkd_edge.estimates.distill import dry_distill
     is_done = planned.resume and not planned.exist_ok and "student" in read_stages(planned.output)
-    if as_json:
-        document = {
-            "is_finished": is_done,
-            "classes": list(class_names.names),
-            "config": dataclasses.asdict(config),
-            "plan": plan.document(),
-        }
-        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
-        return
-    head = [f"{len(class_names)} classes; nothing was run"]
-    if is_done:
-        head.append(f"finished in {planned.output}: the same command shows it; made anew:")
-    head += plan.lines()
-    sys.stdout.write("".join(f"# {line}\n" for line in head) + to_toml(config))
+    dry_run = dry_distill(planned, is_done, ConsoleReporter(console))
+    sys.stdout.write(dry_run.text(as_json))

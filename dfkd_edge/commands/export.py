@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -24,8 +23,8 @@ from dfkd_edge.commands.options import (
     Text,
     Verbose,
 )
-from dfkd_edge.config.file import settings_of, to_toml
-from dfkd_edge.config.settings import LATEST, PipelineConfig
+from dfkd_edge.config.file import settings_of
+from dfkd_edge.config.settings import LATEST
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -139,30 +138,13 @@ def run_export(request: ExportRequest, *, as_json: bool, quiet: bool) -> None:
 
 def _show_plan(plan: ExportPlan, as_json: bool, console: Console) -> None:
     """Estimate time and memory, and print them with the settings."""
-    from dfkd_edge.console import loading_libraries
+    from dfkd_edge.console import ConsoleReporter, loading_libraries
     from dfkd_edge.machine.process import prepare_host
 
     with loading_libraries(console):
         prepare_host()
-        from dfkd_edge.estimates.export import estimate_export
-        from dfkd_edge.runs.finished import open_finished_run
-
-        run = open_finished_run(plan.run)
-        estimate = estimate_export(run, plan.config, plan.target, plan.data)
-    if as_json:
-        document = {
-            "run": str(plan.run),
-            "target": plan.target.name,
-            "bundle": str(plan.folder),
-            "estimate": estimate.document(),
-            "config": dataclasses.asdict(plan.config.export),
-        }
-        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
-        return
-    settings = to_toml(PipelineConfig(export=plan.config.export))
-    about = [f"{plan.run} -> {plan.folder} for {plan.target.name}; nothing was run"]
-    lines = "".join(f"# {line}\n" for line in (*about, *estimate.lines()))
-    sys.stdout.write(lines + settings[settings.index("[export]") :])
+        from dfkd_edge.estimates.export import dry_export
+    sys.stdout.write(dry_export(plan, ConsoleReporter(console)).text(as_json))
 
 
 def _batch(text: str | None) -> list[int] | None:

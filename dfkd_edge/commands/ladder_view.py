@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -16,8 +16,8 @@ from dfkd_edge.commands.panel import Row, closing_panel
 from dfkd_edge.console import result_console
 from dfkd_edge.results.gate import Gate, GateState
 from dfkd_edge.results.ladder import STUDENT, Ladder, MeasuredRung
-from dfkd_edge.results.wording import METRICS, UNITS, points_text
-from dfkd_edge.runtime.counting import counted, duration_text
+from dfkd_edge.results.wording import METRICS, points_text
+from dfkd_edge.runtime.counting import duration_text
 
 if TYPE_CHECKING:
     from dfkd_edge.runtime.bundle_files import Bundle
@@ -124,33 +124,3 @@ def check_panel(bundle: Bundle, ladder: Ladder, report: str) -> Panel:
     next_step = "python3 check.pyz in the bundle, on the device" if gate.passed else gate.advice
     rows = [*_rows(bundle, ladder, report), ("next", next_step)]
     return closing_panel(gate.headline(), rows, GATE_COLOURS.get(gate.state, "green"))
-
-
-def check_plan_lines(plan: dict[str, Any]) -> list[str]:
-    """Say what a check would measure, how often, and how long that takes."""
-    lines = [
-        f"{plan['bundle']} for {plan['target']}; nothing was run",
-        f"models    {', '.join(plan['rungs'])}",
-        f"images    {plan['images']}",
-    ]
-    for domain in plan["domains"]:
-        corrupted = (
-            f", corrupted by {', '.join(domain['corruptions'])}" if domain["corruptions"] else ""
-        )
-        lines.append(f"          {domain['name']}: {domain['num_images']}{corrupted}")
-    again = plan["more_if_unclear"]
-    more = f"; a larger loss within noise gets {again} times as many more" if again else ""
-    is_corrupted = any(domain["corruptions"] for domain in plan["domains"])
-    unit = "view" if is_corrupted else UNITS[plan["measure"]]
-    allowed = f"{METRICS[plan['measure']]} may fall by {points_text(plan['max_drop'])}"
-    is_off = plan["max_drop"] >= 1
-    gate = f"off ({f'limit {points_text(1)}'})" if is_off else f"{allowed} on the worst domain"
-    lines += [
-        f"how       every model sees each of {counted(plan['num_images'], unit)} once{more}",
-        f"gate      {gate}",
-    ]
-    if plan["seconds"] is None:
-        return [*lines, "time      no estimate, export timed no model"]
-    took = f"about {duration_text(plan['seconds'])} in the models, as export timed them on"
-    but = f", without {', '.join(plan['untimed'])}" if plan["untimed"] else ""
-    return [*lines, f"time      {took} {plan['timed_on']}{but}"]

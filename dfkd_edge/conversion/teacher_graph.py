@@ -1,7 +1,8 @@
-"""The teacher as an ONNX graph, for one purpose: its time in the runtime that students are run in.
+"""A teacher, or a student, as a quickly traced ONNX graph that is timed and never shipped.
 
 In torch the teacher computes in bfloat16 where the CPU can, and the student in float32: their times
-there compare two precisions.
+there compare two precisions. The graph of a student that ships takes the exporter ten times as
+long to write; a dry run needs one that computes the same.
 
 Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB), D embedding width, K classes.
 """
@@ -18,26 +19,27 @@ import torch
 from torch import Tensor, nn
 
 from dfkd_edge.artifacts import ModelFile
+from dfkd_edge.networks.students import Student
 from dfkd_edge.networks.teacher import Teacher
 
 OUTPUTS = ("logits", "probabilities", "embedding")
 
 
-class TeacherGraph(nn.Module):
-    """The image tower with the inputs and outputs of an exported student."""
+class TracedGraph(nn.Module):
+    """An image tower with the inputs and outputs of an exported student."""
 
     mean: Tensor
     std: Tensor
     head_KD: Tensor
 
-    def __init__(self, teacher: Teacher) -> None:
+    def __init__(self, tower: nn.Module, classifier: Teacher | Student) -> None:
         """Take the tower and the head; nothing is copied."""
         super().__init__()
-        self.tower: Any = teacher.model.visual
-        self.logit_scale = teacher.logit_scale
-        self.register_buffer("mean", teacher.mean)
-        self.register_buffer("std", teacher.std)
-        self.register_buffer("head_KD", teacher.head_KD)
+        self.tower = tower
+        self.logit_scale = classifier.logit_scale
+        self.register_buffer("mean", classifier.mean)
+        self.register_buffer("std", classifier.std)
+        self.register_buffer("head_KD", classifier.head_KD)
 
     def forward(self, image_NHWC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Classify RGB uint8 images: logits, probabilities [N, K], embedding [N, D]."""
@@ -54,15 +56,26 @@ def write_teacher(teacher: Teacher, folder: Path) -> ModelFile:
     Raises:
         Exception: whatever torch's tracer throws; some towers cannot be traced.
     """
-    side_px, path = teacher.image_size_px, folder / "teacher.fp32.onnx"
-    image_NHWC = torch.zeros(1, side_px, side_px, 3, dtype=torch.uint8, device=teacher.device)
+    model: Any = teacher.model
+    return _traced(model.visual, teacher, folder / "teacher.fp32.onnx")
+
+
+def write_quickly(student: Student, folder: Path) -> ModelFile:
+    """Write the graph of a student for one image; raises as `write_teacher` does."""
+    tower = nn.Sequential(student.backbone, student.projection)
+    return _traced(tower, student, folder / "quick.fp32.onnx")
+
+
+def _traced(tower: nn.Module, classifier: Teacher | Student, path: Path) -> ModelFile:
+    side_px, device = classifier.image_size_px, classifier.head_KD.device
+    image_NHWC = torch.zeros(1, side_px, side_px, 3, dtype=torch.uint8, device=device)
     is_fused = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # ONNX has no fused attention
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                TeacherGraph(teacher).eval(),
+                TracedGraph(tower, classifier).eval(),
                 (image_NHWC,),
                 path,
                 input_names=["image"],

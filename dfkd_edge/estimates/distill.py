@@ -1,240 +1,285 @@
-"""What a run would do: images, steps, an estimate of time and memory, and downloads.
+"""What `distill` takes: the whole line is run on few images and steps, and multiplied by counts.
 
-Time is arithmetic over the passes of each network, which `pass_times.py` takes on this machine.
-`tests/benchmarks/distill_seeds.py` prints a run's plan beside what it took.
+The student and the embedded networks are run themselves. The embedded ones also play a teacher or a
+decoder whose weights may have to be fetched: time grows as the operations of a pass do.
+`tests/benchmarks/distill_seeds.py` prints an estimate beside what the run took.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
-import timm
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from dfkd_edge import pipeline
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.config.settings import PipelineConfig
+from dfkd_edge.config.file import to_toml
+from dfkd_edge.config.settings import MINI, FewShotConfig, PipelineConfig, TeacherConfig
 from dfkd_edge.drawings.drawn_class import DrawnClass, drawings_text, drawn_classes
-from dfkd_edge.drawings.memory import DrawingMemory, distinct_names, read_sheets
+from dfkd_edge.drawings.memory import DrawingMemory
 from dfkd_edge.errors import EnvironmentLackingError
-from dfkd_edge.estimates.pass_times import PassTimes, image_size_px, time_passes
+from dfkd_edge.estimates.estimate import DryRun, Estimate, StageEstimate
+from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes, operations
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.machine.process import check_device
-from dfkd_edge.networks.students import student_entry
+from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import load_teacher, open_clip_name
-from dfkd_edge.networks.weights import HubWeights, shapes_of_teacher
-from dfkd_edge.preflight import needed_weights
+from dfkd_edge.networks.weights import shapes_of_teacher
+from dfkd_edge.preflight import DistillPlan, needed_weights
 from dfkd_edge.prompts.contrastive import MAX_CLASSES_PER_STEP
-from dfkd_edge.runtime.counting import duration_text
-from dfkd_edge.synthesis.amortized import uses_embedded_prior
+from dfkd_edge.runtime.device import peak_memory_mib
+from dfkd_edge.synthesis.amortized import REFINED_TOGETHER, uses_drawings, uses_embedded_prior
+from dfkd_edge.synthesis.decoder import load_decoder
+from dfkd_edge.synthesis.network_training import DRAWS
+from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
+from dfkd_edge.validation.evaluation_images import labelled_pictures
 
-REFINED_SHARE = 0.75
-"""Share of the images of the prior or network that the teacher does not recognise at once: three of
-four in the quickstart."""
-GUIDED = 2
-"""Cost of a step that takes gradients through frozen networks to what they were given, in forward
-passes: no gradients of weights are computed."""
-LIBRARIES_BYTES = int(0.75 * 2**30)
-"""Main memory of a process that has loaded torch, timm and open_clip and computed nothing, measured
-on x86-64 Linux; the memory of a GPU holds none of it."""
-PIPELINE_STEP_FLOPS, PIPELINE_DECODE_FLOPS = 8e11, 2.5e12
-"""A text-to-image pipeline (SD-Turbo's) at 512 px: a step of its UNet, its decoder; counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class StagePlan:
-    """One stage of the plan."""
-
-    name: str
-    work: str
-    """What it does, in numbers."""
-    seconds: float
-    """Estimated."""
+NUM_IMAGES, NUM_VIEWS = 32, 16
+"""Of the small run on a CPU, which they keep busy (ours); an accelerator gets whole batches."""
+SMALL_PX = 64
+"""Side of the images of a small run, unless the embedded prior samples them."""
+VQGAN_OPERATIONS, VQGAN_PX = 4.8e11, 256
+"""Counted in amused-256's decoder, which stands for all VQGANs; they grow with the pixels."""
+STEP_OPERATIONS, DECODE_OPERATIONS = 8e11, 2.5e12
+"""Counted in SD-Turbo, which stands for all pipelines: a step of its UNet, and its decoder."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunPlan:
-    """The whole plan."""
+class SmallRun:
+    """A run of few images and steps, and what the whole one follows from it."""
 
-    stages: tuple[StagePlan, ...]
-    downloads: tuple[HubWeights, ...]
-    memory_gib: float
-    """Estimated peak where the networks compute: libraries, weights, surrogate images, and what is
-    kept for gradients, by synthesis or by a training step, whichever is more."""
-    times: PassTimes
-    """What the estimates of time are made from."""
-    wanted_device: str = "cpu"
-    """Where the run would compute."""
-    drawn: tuple[DrawnClass, ...] = ()
-    """What the drawings of each class are named; empty where none are used."""
+    def __init__(self, plan: DistillPlan) -> None:
+        """Run it, in a folder that is not kept.
 
-    def document(self) -> dict[str, Any]:
-        """Return the plan as plain values."""
-        downloads = [
-            {
-                **asdict(weights),
-                "size_mb": weights.size_mb,
-                "cached": str(weights.path) if weights.path else None,
-            }
-            for weights in self.downloads
-        ]
-        return {
-            "stages": [asdict(stage) for stage in self.stages],
-            "seconds": sum(stage.seconds for stage in self.stages),
-            "memory_gib": self.memory_gib,
-            "estimated_from": self.times.sentence(),
-            "passes": asdict(self.times),
-            "device": self.times.device,
-            "downloads": downloads,
-            "drawings": {each.name: each.to_json() for each in self.drawn},
-        }
+        Raises:
+            ConfigError: the teacher or the student does not exist, or the decoder is incomplete.
+            EnvironmentLackingError: the teacher's architecture is on the hub and out of reach.
+        """
+        self.config, self.classes, self.small = plan.config, plan.class_names, _small(plan.config)
+        self.device, self.base_bytes = self.small.device, int(peak_memory_mib() * 2**20)
+        wanted, played = (
+            shapes_of_teacher(open_clip_name(c.teacher)[0]) for c in (self.config, self.small)
+        )
+        self.teacher_bytes = sum(4 * parameter.numel() for parameter in wanted.parameters())
+        self.side_px = self.config.synthesis.image_size_px or _side_px(wanted)
+        self.of_image, self.of_played = _of_image(wanted), _of_image(played)
+        names, prompts = self.classes.names, self.classes.prompts
+        few = slice(MAX_CLASSES_PER_STEP)
+        self.few, watch = ClassNames(names[few], prompts[few]), Stopwatch()
+        part = replace(plan, config=self.small, class_names=self.few, pictures=None)
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / "run"
+            result = pipeline.distill(replace(part, output=output, tensorboard=False), watch)
+            self.student = load_student(result.student).to(self.device)
+        self.laps_s, self.num_shown = watch.laps_s, result.surrogates.summary.num_heldout
+        self.view_s = self.laps_s["distilling the student"][1] / self.small.distillation.batch_size
+        self.shape = (3, self.student.image_size_px, self.student.image_size_px)
+        # a pass of the teacher, one of the student and two for its gradients
+        of_student = 3 * operations(self.student, self.shape, self.device)
+        self.of_view = self.of_played + of_student
+        self.times_view = (self.of_image + of_student) / self.of_view
 
-    def lines(self) -> list[str]:
-        """Return the plan for a human, a line each."""
-        rows = [
-            f"{stage.name:<10}  {stage.work}, about {duration_text(stage.seconds)}"
-            for stage in self.stages
-        ]
-        if self.drawn:
-            rows.append(f"{'drawings':<10}  {drawings_text(self.drawn)}")
-        rows.append(f"{'memory':<10}  about {self.memory_gib:.1f} GiB")
-        rows.append(f"{'estimated':<10}  from {self.times.sentence()}")
-        if self.wanted_device != self.times.device:
-            rows.append(
-                f"{'device':<10}  {self.wanted_device} is not here: a run would stop at once"
-            )
-        for weights in self.downloads:
-            size = f"{weights.size_mb} MB" if weights.size_mb else "size unknown"
-            place = f"here: {weights.path}" if weights.path else f"not here: {weights.command}"
-            rows.append(f"{'download':<10}  {weights.what}, {size}, {place}")
-        return rows
+    def estimate(self) -> Estimate:
+        """Multiply."""
+        synthesis = self.config.synthesis
+        drawer = synthesis.pipeline if synthesis.method == "diffusion" else synthesis.decoder
+        counted = [name for name in (self.config.teacher.name, drawer) if name != MINI]
+        made_from = f"a run of few images and steps on this machine's {self.device}"
+        if counted:
+            made_from += f"; operations of {' and '.join(counted)} counted"
+        stages = (self.prompts(), self.surrogates(), self.training(), self.evaluation())
+        return Estimate(stages, made_from)
+
+    def prompts(self) -> StageEstimate:
+        """Estimate all steps, and the prompts of all classes."""
+        config, times = self.config.prompts, len(self.classes) / len(self.few)
+        *steps_s, rest_s = self.laps_s[f"making {config.method} prompts"]
+        num_styles = 1 if config.method == "base" else config.num_styles
+        work = f"{len(self.classes)} classes x {num_styles} styles, {config.method}"
+        seconds = times * (sum(steps_s) + rest_s)
+        if config.method == "contrastive":
+            work += f", {config.num_iterations} steps"
+            seconds = config.num_iterations * steps_s[-1] + times * rest_s
+        # the text towers of two teachers differ about as much as their image towers
+        return self._stage("prompts", work, seconds * self.of_image / self.of_played)
+
+    def surrogates(self) -> StageEstimate:
+        """Estimate all images, and the training of a network that makes them."""
+        config, small = self.config.synthesis, self.small.synthesis
+        seconds = sum(self.laps_s["synthesizing images"]) * config.num_images / small.num_images
+        kept, work = config.memory_mib * 2**20, f"{config.num_images} images, {config.method}"
+        if config.method == "diffusion":
+            passes = config.num_sampling_steps * (2 if config.guidance_scale > 1 else 1)
+            of_picture = passes * STEP_OPERATIONS + DECODE_OPERATIONS
+            seconds = config.num_images * of_picture * self.view_s / self.of_view
+            kept, work = 0, f"{work}, pipeline {config.pipeline}"
+        elif config.method == "per-image":
+            seconds *= config.num_optimisation_steps * self._times(config.num_views)
+            work += f", {config.num_optimisation_steps} steps each, decoder {config.decoder}"
+        elif small.image_size_px:
+            seconds *= self._times(1)
+            step_s = self.laps_s["training the synthesizer"][1] * self._times(config.num_views)
+            steps = config.num_training_steps * config.training_batch_size
+            seconds += steps / small.training_batch_size * step_s
+            work += f", {config.num_training_steps} steps of training, decoder {config.decoder}"
+        else:
+            kept, work = REFINED_TOGETHER * self._refined_bytes(), f"{work}, decoder {MINI}"
+        return self._stage("surrogates", work, seconds, kept)
+
+    def training(self) -> StageEstimate:
+        """Estimate all steps of the student."""
+        config, num_images = self.config.distillation, self.config.synthesis.num_images
+        work = f"{config.student}, {config.student_init} start, {config.num_steps} steps"
+        seconds = config.num_steps * config.batch_size * self.view_s * self.times_view
+        # weights, gradients and both moments of AdamW; what a batch keeps; the images
+        kept = 16 * self.student.num_parameters + num_images * 3 * self.side_px**2
+        kept += config.batch_size * gradient_bytes(self.student, self.shape, self.device)
+        return self._stage("student", f"{work} of {config.batch_size} views", seconds, kept)
+
+    def evaluation(self) -> StageEstimate:
+        """Estimate the held-out images, and labelled pictures as if they were read already."""
+        config = self.config
+        num = round(config.synthesis.num_images * config.synthesis.heldout_share)
+        if config.data:
+            data, sides_px = Path(config.data), (self.student.image_size_px,)
+            num += labelled_pictures(data, self.classes.names, sides_px).num_images
+        image_s = sum(self.laps_s["evaluating"]) / self.num_shown * self.times_view
+        return self._stage("evaluation", f"{num} images", num * image_s)
+
+    def _times(self, num_views: int) -> float:
+        """Operations of an image, decoded and seen in views, relative to one of the small run."""
+        of_decoder = VQGAN_OPERATIONS * (self.side_px / VQGAN_PX) ** 2
+        if self.config.synthesis.decoder == MINI:
+            of_decoder = _of_decoder(self.side_px)
+        wanted = of_decoder + num_views * self.of_image
+        return wanted / (_of_decoder(SMALL_PX) + self.of_played)
+
+    def _refined_bytes(self) -> int:
+        """Bytes that a guided step keeps of an image: its way through decoder and teacher."""
+        teacher = load_teacher(self.small.teacher, self.few, self.device)
+        decoder = load_decoder(device=self.device)
+
+        def embed(latent_NLhw: Tensor) -> Tensor:
+            return teacher.embed_images(decoder.decode(latent_NLhw))
+
+        return gradient_bytes(embed, decoder.latent_shape, self.device)
+
+    def _stage(self, name: str, work: str, seconds: float, kept: int = 0) -> StageEstimate:
+        """Add libraries and teacher to what a stage keeps in memory."""
+        kept += self.teacher_bytes
+        if self.device == "cpu":
+            return StageEstimate(name, work, seconds, self.base_bytes + kept)
+        return StageEstimate(name, work, seconds, self.base_bytes, kept)
 
 
-def make_plan(config: PipelineConfig, class_names: ClassNames) -> RunPlan:
-    """Plan a run from times taken here.
-
-    Raises:
-        ConfigError: the teacher or the student does not exist.
-    """
-    teacher = shapes_of_teacher(open_clip_name(config.teacher)[0])
-    times = time_passes(config, teacher, _device_here(config.device))
-    return plan_with(config, class_names, teacher, times)
-
-
-def with_drawings(
-    plan: RunPlan, config: PipelineConfig, class_names: ClassNames, reporter: Reporter
-) -> RunPlan:
-    """Add what the memory of drawings holds for each class, of a run that starts from some.
-
-    Raises:
-        ConfigError: the memory is incomplete.
-    """
-    teacher = load_teacher(config.teacher, class_names)
-    memory = DrawingMemory(teacher, reporter)
-    return replace(plan, drawn=tuple(drawn_classes(memory, class_names, teacher.head_KD)))
-
-
-def plan_with(
-    config: PipelineConfig, class_names: ClassNames, teacher: nn.Module, times: PassTimes
-) -> RunPlan:
-    """Plan a run whose passes take so long; `teacher` is on the meta device."""
-    entry = student_entry(config.distillation.student, config.distillation.image_size_px or None)
-    with torch.device("meta"):
-        student = timm.create_model(entry.timm_name, num_classes=0)
-    stages = (
-        _prompt_plan(config, len(class_names), times),
-        _synthesis_plan(config, times),
-        _distillation_plan(config, times),
-    )
-    side_px = config.synthesis.image_size_px or image_size_px(teacher)
-    total = sum(p.numel() * 4 for p in (*teacher.parameters(), *student.parameters()))
-    total += 3 * sum(p.numel() * 4 for p in student.parameters())  # gradients, moments of AdamW
-    total += config.synthesis.num_images * 3 * side_px**2
-    step_bytes = config.distillation.batch_size * kept_for_gradients(student, entry.image_size_px)
-    total += max(config.synthesis.memory_mib * 2**20, step_bytes)
-    total += LIBRARIES_BYTES if times.device == "cpu" else 0
-    downloads = tuple(needed_weights(config))
-    return RunPlan(stages, downloads, total / 2**30, times, config.device)
-
-
-def kept_for_gradients(network: nn.Module, side_px: int) -> int:
-    """Bytes that a forward pass in training keeps of one image, in float32.
+def dry_distill(plan: DistillPlan, is_finished: bool, reporter: Reporter) -> DryRun:
+    """Tell what `distill` would do: its settings, what it starts from, and what it takes.
 
     Args:
-        network: on the meta device.
-        side_px: of the image.
+        plan: what is asked.
+        is_finished: whether it lies in the run directory already.
+        reporter: shows the bars.
+
+    Raises:
+        ConfigError: the teacher or the student does not exist, or the decoder is incomplete.
+        EnvironmentLackingError: the teacher's architecture is on the hub and out of reach.
     """
-    weights = {p.untyped_storage()._cdata for p in network.parameters()}
-    kept: dict[int, Tensor] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        if tensor.untyped_storage()._cdata not in weights:
-            kept[tensor.untyped_storage()._cdata] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network(torch.empty(2, 3, side_px, side_px, device="meta"))
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) // 2
-
-
-def _device_here(wanted: str) -> str:
-    """Where speed is measured: a plan may be made on another machine than the run."""
-    try:
-        check_device(wanted)
-    except EnvironmentLackingError:
-        return "cpu"
-    return wanted
-
-
-def _prompt_plan(config: PipelineConfig, num_classes: int, times: PassTimes) -> StagePlan:
-    prompts = config.prompts
-    num_styles = 1 if prompts.method == "base" else prompts.num_styles
-    work = f"{num_classes} classes x {num_styles} styles, {prompts.method}"
-    texts = num_classes * num_styles
-    if prompts.method == "contrastive":
-        pairs = max(num_styles, min(num_classes, MAX_CLASSES_PER_STEP))
-        texts += prompts.num_iterations * (num_styles + pairs) * GUIDED
-        work += f", {prompts.num_iterations} steps"
-    return StagePlan("prompts", work, texts * times.text_s)
-
-
-def _synthesis_plan(config: PipelineConfig, times: PassTimes) -> StagePlan:
-    synthesis, num = config.synthesis, config.synthesis.num_images
-    work = f"{num} images, {synthesis.method}"
-    if synthesis.method == "diffusion":
-        passes = synthesis.num_sampling_steps * (2 if synthesis.guidance_scale > 1 else 1)
-        drawn_s = times.counted_s(passes * PIPELINE_STEP_FLOPS + PIPELINE_DECODE_FLOPS)
-        seconds = num * (drawn_s + times.image_s)
-        return StagePlan("surrogates", f"{work}, pipeline {synthesis.pipeline}", seconds)
-    work += f", decoder {synthesis.decoder}"
-    seen_s = times.decode_s + times.image_s
-    guided_s = GUIDED * (times.decode_s + synthesis.num_views * times.image_s)  # of one image
-    if synthesis.method == "per-image":
-        work += f", {synthesis.num_optimisation_steps} steps each"
-        seconds = num * (synthesis.num_optimisation_steps * guided_s + seen_s)
-        return StagePlan("surrogates", work, seconds)
-    refined_s = synthesis.num_refinement_steps * GUIDED * seen_s + seen_s
-    made_s = seen_s + REFINED_SHARE * refined_s * bool(synthesis.num_refinement_steps)
-    if not uses_embedded_prior(config.teacher.name, synthesis):
-        work += f", {synthesis.num_training_steps} steps to train its network"
-        trained_s = synthesis.num_training_steps * synthesis.training_batch_size * guided_s
-        return StagePlan("surrogates", work, trained_s + num * made_s)
-    made_s += synthesis.num_sampling_steps * times.sample_s
-    seconds = num * made_s
-    if synthesis.exemplar_share:
-        drawn = round(num * synthesis.exemplar_share)
-        work += f", {drawn} of drawings if there are some of every class"
-        searched_s = len(distinct_names(read_sheets())) * times.text_s
-        seconds = searched_s + drawn * times.image_s + (num - drawn) * made_s
-    return StagePlan("surrogates", work, seconds)
-
-
-def _distillation_plan(config: PipelineConfig, times: PassTimes) -> StagePlan:
-    distillation = config.distillation
-    views = distillation.num_steps * distillation.batch_size
-    work = (
-        f"{distillation.student}, {distillation.student_init} start, {distillation.num_steps} "
-        f"steps of {distillation.batch_size} views"
+    config, classes, drawn = plan.config, plan.class_names, list[DrawnClass]()
+    if uses_drawings(config.teacher.name, config.synthesis):
+        teacher = load_teacher(config.teacher, classes)
+        drawn = drawn_classes(DrawingMemory(teacher, reporter), classes, teacher.head_KD)
+    with reporter.stage("running a small part of every stage", 1) as progress:
+        small, downloads = SmallRun(plan), needed_weights(config)
+        estimate, device = small.estimate(), small.device
+        progress.advance()
+    head = [f"{len(classes)} classes; nothing was run"]
+    if is_finished:
+        head.append(f"finished in {plan.output}: the same command shows it; made anew:")
+    head += [f"drawings    {drawings_text(drawn)}"] if drawn else []
+    if device != config.device:
+        head.append(f"device      {config.device} is not here: a run would stop at once")
+    for weights in downloads:
+        size = f"{weights.size_mb} MB" if weights.size_mb else "size unknown"
+        place = f"here: {weights.path}" if weights.path else f"not here: {weights.command}"
+        head.append(f"download    {weights.what}, {size}, {place}")
+    facts = {
+        "device": device,
+        "drawings": {each.name: each.to_json() for each in drawn},
+        "downloads": [
+            {**asdict(w), "size_mb": w.size_mb, "cached": str(w.path) if w.path else None}
+            for w in downloads
+        ],
+    }
+    return DryRun(
+        {
+            "is_finished": is_finished,
+            "classes": list(classes.names),
+            "config": asdict(config),
+            "plan": {**estimate.document(), **facts},
+        },
+        head,
+        estimate,
+        settings=to_toml(config),
     )
-    return StagePlan("student", work, views * (times.image_s + times.student_s))
+
+
+def _small(config: PipelineConfig) -> PipelineConfig:
+    """Settings of few images and steps, and of no networks but those of this package."""
+    synthesis, distillation, device = config.synthesis, config.distillation, config.device
+    try:
+        check_device(device)
+    except EnvironmentLackingError:
+        device = "cpu"  # the run may be planned for another machine
+    has_prior = synthesis.method != "per-image" and uses_embedded_prior(
+        config.teacher.name, synthesis
+    )
+    is_drawn, is_cpu = synthesis.method == "diffusion", device == "cpu"
+    return replace(
+        config,
+        device=device,
+        data="",
+        teacher=TeacherConfig(templates=config.teacher.templates),
+        prompts=replace(config.prompts, num_iterations=2),
+        synthesis=replace(
+            synthesis,
+            method="amortized" if is_drawn else synthesis.method,
+            decoder=MINI,
+            image_size_px=0 if has_prior else SMALL_PX,
+            num_images=NUM_IMAGES
+            if is_cpu
+            else max(NUM_IMAGES, SYNTHESIZERS[synthesis.method].shard_size),
+            num_training_steps=2,
+            training_batch_size=DRAWS if is_cpu else synthesis.training_batch_size,
+            num_optimisation_steps=1,
+            num_views=1,
+            heldout_share=0.5,
+        ),
+        few_shot=FewShotConfig(),
+        distillation=replace(
+            distillation,
+            num_steps=2,
+            batch_size=min(NUM_VIEWS, distillation.batch_size)
+            if is_cpu
+            else distillation.batch_size,
+            # other start weights may have to be fetched
+            student_init=distillation.student_init if distillation.student == MINI else "random",
+        ),
+    )
+
+
+def _side_px(teacher: Any) -> int:
+    size = teacher.visual.image_size
+    return int(size if isinstance(size, int) else size[0])
+
+
+def _of_image(teacher: Any) -> int:
+    """Operations of an image in a teacher on the meta device."""
+    return operations(teacher.encode_image, (3, _side_px(teacher), _side_px(teacher)), "meta")
+
+
+def _of_decoder(side_px: int) -> int:
+    """Operations of an image in the embedded decoder."""
+    decoder = load_decoder(device="meta", image_size_px=side_px)
+    return operations(decoder.autoencoder.decode, decoder.latent_shape, "meta")

@@ -1,163 +1,188 @@
-"""What an export takes on this machine: passes of its networks, timed, times the images they see.
+"""What `export` takes: its steps are run on few images, and multiplied by counts.
 
-Every converted graph is taken to cost as much as the student in torch: which of them is faster
-depends on the CPU. The constants here are fitted to what exports of the default student took on
-x86-64 Linux: `tests/benchmarks/export_seeds.py` prints that beside the estimate.
-
-Shape suffixes: N images, C = 3 channels, H rows, W columns.
+Writing the FP32 graph that ships cannot be cut into steps, and takes longer than a dry run should:
+it is not timed, and a graph that was traced quickly is calibrated, quantized and run in its place.
+`tests/benchmarks/export_seeds.py` prints an estimate beside what the export took.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import tempfile
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-import timm
+import numpy as np
 import torch
 
 import dfkd_edge.deployment.finetune as qat
+from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import PipelineConfig
+from dfkd_edge.conversion.calibration_source import CalibrationSet
+from dfkd_edge.conversion.conversion import Conversion
 from dfkd_edge.conversion.precision import chosen_precision
+from dfkd_edge.conversion.teacher_graph import write_quickly
 from dfkd_edge.deployment.float_layers import MAX_FLOAT_SHARE, MAX_RANKED
 from dfkd_edge.deployment.repair import CHOOSING_SIZE, NUM_RANKING_IMAGES
-from dfkd_edge.estimates.distill import kept_for_gradients
-from dfkd_edge.estimates.pass_times import PROBE_IMAGES, seconds_of
-from dfkd_edge.networks.students import Student, load_student
-from dfkd_edge.networks.teacher import Teacher, load_teacher
-from dfkd_edge.results.ladder import HELDOUT_DOMAIN
-from dfkd_edge.runs.finished import FinishedRun
-from dfkd_edge.runtime.counting import duration_text
-from dfkd_edge.runtime.timing import MIN_ITERATIONS
-from dfkd_edge.target_profiles.profile import TargetProfile
+from dfkd_edge.estimates.estimate import DryRun, Estimate, StageEstimate
+from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes
+from dfkd_edge.interfaces import Reporter, Runner
+from dfkd_edge.networks.runners import TeacherNetwork, TorchRunner
+from dfkd_edge.networks.students import load_student
+from dfkd_edge.networks.teacher import load_teacher
+from dfkd_edge.plugins import load_exporter
+from dfkd_edge.preflight import ExportPlan
+from dfkd_edge.runs.finished import open_finished_run
+from dfkd_edge.runtime.device import peak_memory_mib
+from dfkd_edge.runtime.preprocess import resized_images
 from dfkd_edge.validation.confidence import IMAGES_PER_DOMAIN
 from dfkd_edge.validation.evaluation_images import MORE, labelled_pictures, plan_suite
+from dfkd_edge.validation.ladder import BATCH_SIZE
+from dfkd_edge.validation.rungs import open_runner
 
-WRITING_S, GRAPH_S = 12.0, 0.2
-"""Seconds of one core: libraries, the FP32 graph and its comparison with torch; an INT8 graph made
-of it and opened. They grow slowly with the student's layers."""
-TEACHER_GRAPH_S, TEACHER_GRAPH_COPIES = 1.0, 2.5
-"""The teacher's own graph, traced and opened to be timed: seconds of the embedded one, and memory
-in copies of its weights (2.3 of ViT-B/32 and RN50), not all of which goes back to the system."""
-CALIBRATION_PASSES = 2
-"""Cost of an image that ranges are taken from, every tensor of it, in forward passes."""
-WORKING_BYTES = int(1.45 * 2**30)
-"""Main memory of an export of the default student less its weights and images, most of it torch,
-onnx, onnxruntime and what they keep for the next call."""
-BACKWARD = 2
-"""Cost of the gradients of a step, in forward passes."""
-ROUNDED = 2
-"""Memory of a training step with every activation rounded, relative to one without."""
+NUM_IMAGES = 16
+"""Calibrated on, and of a step of the fine-tune (ours)."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExportEstimate:
-    """Seconds and memory, with all that an export may have to do."""
+class SmallExport:
+    """Steps of an export on few images, and what the whole one follows from them."""
 
-    num_images: int
-    """That every rung sees."""
-    seconds: float
-    """Conversions, ladder and confidence."""
-    more_seconds: float
-    """Views that are added at most where a loss over the limit may be chance."""
-    repair_seconds: float
-    """Repair and fine-tune at most, where INT8 misses the gate; 0 where nothing is repaired."""
-    memory_gib: float
-    repair_memory_gib: float
-    """Peak where the fine-tune runs too."""
+    def __init__(self, plan: ExportPlan) -> None:
+        """Run them.
 
-    def document(self) -> dict[str, Any]:
-        """Return the estimate as plain values."""
-        return asdict(self)
+        Raises:
+            RunDirError: the run is not finished.
+            ArtifactError: a file of it is missing or damaged.
+            EnvironmentLackingError: the teacher's weights are not here.
+        """
+        self.plan, self.config, self.watch = plan, plan.config.export, Stopwatch()
+        self.run = open_finished_run(plan.run)
+        self.student, self.side = (
+            load_student(self.run.student),
+            self.run.student.settings.image_size_px,
+        )
+        self.is_int8 = chosen_precision(plan.target, self.config) == "int8"
+        with tempfile.TemporaryDirectory() as folder:
+            self.shown_s = self._shown_s(Path(folder))
+        self.tuned_bytes = self._tune() if self.is_int8 else 0
+        self.base_bytes = int(peak_memory_mib() * 2**20)
 
-    def lines(self) -> list[str]:
-        """Return the estimate for a human, a line each."""
-        lines = [f"time      about {duration_text(self.seconds)}, by passes timed on this machine"]
-        if self.more_seconds:
-            more = f"up to {duration_text(self.more_seconds)} more"
-            lines.append(f"          {more} where a loss over the limit may be chance")
-        if self.repair_seconds:
-            more = f"up to {duration_text(self.repair_seconds)} more"
-            lines.append(f"          {more} where INT8 misses the gate and is repaired")
-        memory = f"memory    about {self.memory_gib:.1f} GiB"
-        if self.repair_seconds:
-            memory += f", {self.repair_memory_gib:.1f} GiB with a fine-tune"
-        return [*lines, memory]
+    def _shown_s(self, folder: Path) -> list[float]:
+        """Seconds of an image in each rung; calibrates and quantizes on the way to INT8."""
+        images = self.run.surrogates.images
+        image_NHWC = np.resize(images, (BATCH_SIZE, *images.shape[1:]))
+        target = replace(self.plan.target, min_calibration_images=0)
+        graphs = [write_quickly(self.student, folder)]
+        if self.is_int8:
+            conversion = Conversion(target, self.config, self.watch, folder)
+            few_NHWC = resized_images(image_NHWC[:NUM_IMAGES], self.side)
+            calibration = conversion.calibrate(graphs[0], CalibrationSet(few_NHWC, ""))
+            self.num_layers = len(load_exporter("int8").quantizable_nodes(graphs[0], target))
+            with self.watch.stage("quantizing", 1):
+                graphs.append(conversion.quantize(graphs[0], calibration, "int8"))
+        teacher = load_teacher(self.run.config.teacher, self.run.class_names)
+        runners: list[tuple[Runner, int]] = [
+            (TorchRunner("teacher", TeacherNetwork(teacher)), teacher.image_size_px),
+            (TorchRunner("student", self.student), self.side),
+            *((open_runner(graph, self.config.num_threads), self.side) for graph in graphs),
+        ]
+        shown_s = []
+        for runner, side_px in runners:
+            with self.watch.stage("ladder", 2) as progress:
+                for _ in range(2):
+                    runner(resized_images(image_NHWC, side_px))
+                    progress.advance()
+            shown_s.append(self.watch.laps_s["ladder"][1] / BATCH_SIZE)
+        is_fp16 = chosen_precision(self.plan.target, self.config) == "fp16"
+        return shown_s + shown_s[-1:] * is_fp16  # a host runs the cast graph as it does FP32
+
+    def _tune(self) -> int:
+        """Take gradients of the student, rounded as in the fine-tune; returns bytes of a view."""
+        spec = self.plan.target.quantization
+        assert spec is not None
+        view_NCHW = torch.rand(NUM_IMAGES, 3, self.side, self.side)
+        ranges = qat.input_ranges(self.student, view_NCHW, self.config.percentile)
+        with qat.rounding(self.student, ranges, spec) as student:
+            with self.watch.stage("tuning", 2) as progress:
+                for _ in range(2):
+                    student(view_NCHW).sum().backward()
+                    progress.advance()
+            return gradient_bytes(student, (3, self.side, self.side), "cpu")
+
+    def estimate(self) -> tuple[Estimate, int]:
+        """Multiply; returns how many images every rung sees, too.
+
+        Raises:
+            ConfigError: the labelled pictures are of no class.
+        """
+        domains = plan_suite(int(self.run.surrogates.is_heldout.sum()))
+        num = sum(domain.num_images for domain in domains)
+        host_bytes = self.base_bytes + num * self.run.surrogates.images[0].nbytes
+        if self.plan.data:
+            names, data = self.run.class_names.names, Path(self.plan.data)
+            num = labelled_pictures(data, names, (self.side,)).num_images
+            host_bytes = self.base_bytes  # pictures are read batch by batch
+        ladder_s, is_gated = num * sum(self.shown_s), self.config.max_drop < 1
+        fitted_s = IMAGES_PER_DOMAIN * (len(domains) - 1) * self.shown_s[-1]
+        work = f"{num} images through {len(self.shown_s)} models"
+        stages = [
+            StageEstimate("graph", "FP32 graph", None, host_bytes),
+            StageEstimate("ladder", work, ladder_s + fitted_s, host_bytes),
+        ]
+        if self.is_int8:
+            images = f"{self.config.calibration_size} images"
+            stages.insert(1, StageEstimate("calibration", images, self._int8_s, host_bytes))
+        if is_gated and not self.plan.data:
+            why = "a loss over the limit may be chance"
+            again_s, work = MORE * ladder_s, f"at most {MORE * num} more views"
+            stages.append(StageEstimate("again", work, again_s, host_bytes, only_where=why))
+        if is_gated and self.is_int8 and self.config.repair:
+            tuned_bytes, why = qat.BATCH_SIZE * self.tuned_bytes, "INT8 misses the gate"
+            work, repair_s = "at most all layers ranked, and a fine-tune", self._repair_s(num)
+            most = host_bytes + tuned_bytes
+            stages.append(StageEstimate("repair", work, repair_s, most, only_where=why))
+        return Estimate(tuple(stages), "steps on few images, run on this machine"), num
+
+    @property
+    def _int8_s(self) -> float:
+        """Seconds of calibrating, and of an INT8 graph."""
+        image_s = sum(self.watch.laps_s[f"calibrating on {NUM_IMAGES} images"]) / NUM_IMAGES
+        return self.config.calibration_size * image_s + sum(self.watch.laps_s["quantizing"])
+
+    def _repair_s(self, num: int) -> float:
+        """Seconds of the longest way: all layers ranked, all choices judged, then the fine-tune."""
+        made_s, last_s = sum(self.watch.laps_s["quantizing"]), self.shown_s[-1]
+        num_judged = 2 * max(1, int(self.num_layers * MAX_FLOAT_SHARE)).bit_length()
+        ranked_s = min(self.num_layers, MAX_RANKED) * (NUM_RANKING_IMAGES * last_s + made_s)
+        chosen_s = num * CHOOSING_SIZE * (sum(self.shown_s) + num_judged * last_s)
+        view_s = self.shown_s[0] + self.watch.laps_s["tuning"][1] / NUM_IMAGES
+        tuned_s = qat.NUM_STEPS * qat.BATCH_SIZE * view_s + self._int8_s
+        return ranked_s + chosen_s + num_judged * made_s + tuned_s + num * last_s
 
 
-def estimate_export(
-    run: FinishedRun, config: PipelineConfig, target: TargetProfile, data: str
-) -> ExportEstimate:
-    """Time the teacher and the student here and count what an export shows them.
-
-    Args:
-        run: that would be exported.
-        config: its settings, with this export's.
-        target: of the bundle.
-        data: labelled pictures; empty takes the built-in suite.
+def dry_export(plan: ExportPlan, reporter: Reporter) -> DryRun:
+    """Tell what `export` would do: its settings, and what it takes.
 
     Raises:
-        ConfigError: `data` holds no picture of any class.
-        EnvironmentLackingError: the teacher's weights are not here.
+        DfkdEdgeError: the run, its teacher or the labelled pictures cannot be used.
     """
-    teacher, student = load_teacher(run.config.teacher, run.class_names), load_student(run.student)
-    teacher_s, student_s = _pass_times(teacher, student)
-    precision = chosen_precision(target, config.export)
-    num_images = _num_images(run, data)
-    ladder_s = num_images * (teacher_s + (2 + (precision != "fp32")) * student_s)
-    calibration_s = config.export.calibration_size * CALIBRATION_PASSES * student_s
-    seconds = WRITING_S + ladder_s + calibration_s * (precision == "int8")
-    seconds += TEACHER_GRAPH_S + 2 * MIN_ITERATIONS * teacher_s  # in torch, and as a graph
-    fitted_on = [domain for domain in plan_suite(1) if domain.name != HELDOUT_DOMAIN]
-    seconds += IMAGES_PER_DOMAIN * len(fitted_on) * student_s
-    is_repaired = precision == "int8" and config.export.repair and config.export.max_drop < 1
-    repair_s = calibration_s + num_images * student_s  # of what was tuned; the choice is proven
-    repair_s += _repair_s(run, student, teacher_s, student_s)
-    num_bytes = WORKING_BYTES + run.surrogates.images.nbytes
-    num_bytes += 0 if data else num_images * 3 * run.surrogates.images.shape[1] ** 2
-    num_teacher = int((1 + TEACHER_GRAPH_COPIES) * teacher.num_image_parameters)
-    num_bytes += 4 * (num_teacher + student.num_parameters)
-    return ExportEstimate(
-        num_images=num_images,
-        seconds=seconds,
-        more_seconds=MORE * ladder_s * (not data and config.export.max_drop < 1),
-        repair_seconds=repair_s if is_repaired else 0.0,
-        memory_gib=num_bytes / 2**30,
-        repair_memory_gib=(num_bytes + _step_bytes(student)) / 2**30,
+    with reporter.stage("running steps on few images", 1) as progress:
+        estimate, num_images = SmallExport(plan).estimate()
+        progress.advance()
+    settings = to_toml(PipelineConfig(export=plan.config.export))
+    return DryRun(
+        {
+            "run": str(plan.run),
+            "target": plan.target.name,
+            "bundle": str(plan.folder),
+            "config": asdict(plan.config.export),
+        },
+        [f"{plan.run} -> {plan.folder} for {plan.target.name}; nothing was run"],
+        estimate,
+        {
+            "num_images": num_images,
+            "more_seconds": estimate.seconds("again"),
+            "repair_seconds": estimate.seconds("repair"),
+            "repair_memory_gib": estimate.memory_gib(at_most=True),
+        },
+        settings[settings.index("[export]") :],
     )
-
-
-@torch.no_grad()
-def _pass_times(teacher: Teacher, student: Student) -> tuple[float, float]:
-    """Seconds of an image in the teacher's image tower, and in the student."""
-    sides = (teacher.image_size_px, student.image_size_px)
-    ours_NCHW, theirs_NCHW = (torch.rand((PROBE_IMAGES, 3, side, side)) for side in reversed(sides))
-    return (
-        seconds_of(lambda: teacher.embed_images(theirs_NCHW), PROBE_IMAGES),
-        seconds_of(lambda: student(ours_NCHW), PROBE_IMAGES),
-    )
-
-
-def _num_images(run: FinishedRun, data: str) -> int:
-    if data:
-        side_px = run.student.settings.image_size_px
-        return labelled_pictures(Path(data), run.class_names.names, (side_px,)).num_images
-    return sum(domain.num_images for domain in plan_suite(int(run.surrogates.is_heldout.sum())))
-
-
-def _repair_s(run: FinishedRun, student: Student, teacher_s: float, student_s: float) -> float:
-    """Seconds of the longest way: all layers ranked, all graphs judged, then the fine-tune."""
-    num_layers = sum(isinstance(m, qat.QUANTIZED_LAYERS) for m in student.modules())
-    num_judged = 2 * max(1, int(num_layers * MAX_FLOAT_SHARE)).bit_length() + 2  # two are tuned
-    num_choosing = _num_images(run, "") * CHOOSING_SIZE
-    ranked_s = min(num_layers, MAX_RANKED) * (NUM_RANKING_IMAGES * student_s + GRAPH_S)
-    judged_s = num_choosing * (teacher_s + 2 * student_s)
-    judged_s += num_judged * (num_choosing * student_s + GRAPH_S)
-    step_s = qat.BATCH_SIZE * (teacher_s + (1 + BACKWARD) * student_s)
-    return ranked_s + judged_s + qat.NUM_STEPS * step_s + WRITING_S
-
-
-def _step_bytes(student: Student) -> float:
-    with torch.device("meta"):
-        shapes = timm.create_model(student.timm_name, num_classes=0)
-    return ROUNDED * qat.BATCH_SIZE * kept_for_gradients(shapes, student.image_size_px)

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dfkd_edge.errors import ConversionError
 from dfkd_edge.results.benchmark import Benchmark, MeasuredLatency, ModelBenchmark
@@ -61,32 +61,6 @@ def benchmark_bundle(
     )
     keep_result(bundle.folder / BENCHMARK, to_json(benchmark), reporter)
     return benchmark
-
-
-def plan_benchmark(
-    bundle: Bundle, precision: str | None, request: TimingRequest, threads: int
-) -> dict[str, Any]:
-    """Tell what a benchmark would measure; the document of `benchmark --dry-run --json`.
-
-    Raises:
-        UsageError: the bundle holds no such model.
-    """
-    from dfkd_edge.runtime.caveats import graph_notes
-    from dfkd_edge.runtime.device import num_cores
-
-    names = _timed(bundle, precision)
-    sizes = {name: bundle.model_path(name).stat().st_size for name in names}
-    return {
-        "bundle": str(bundle.folder),
-        "target": bundle.manifest.target,
-        "models": [{"precision": name, "size_bytes": size} for name, size in sizes.items()],
-        "num_golden": len(bundle.golden()["images"]),
-        "threads": threads or num_cores(),
-        "batch": bundle.batch[0],
-        **dataclasses.asdict(request),
-        "notes": graph_notes(bundle.precision, bundle.manifest.models),
-        "min_seconds": len(names) * (request.warmup_ms / 1e3 + request.duration_s),
-    }
 
 
 def _timed(bundle: Bundle, precision: str | None) -> list[str]:

@@ -4,8 +4,7 @@ python tests/benchmarks/export_seeds.py RUN ... --data DIR [--target NAME] [--mo
 
 Each run is exported anew into a temporary folder (measured: seconds, CPU seconds and peak memory;
 beside them what `--dry-run` estimated), then its bundle is checked on the labelled pictures.
-Agreement is that of INT8 with FP32. The constants of `deployment/export_estimate.py` are set so
-that its estimates meet these figures.
+Agreement is that of INT8 with FP32.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def test_benchmark_and_the_plan_of_a_check_load_no_torch() -> None:
     code = (
         "import sys\n"
         "import dfkd_edge.commands.benchmark, dfkd_edge.validation.benchmark\n"
-        "import dfkd_edge.estimates.check, dfkd_edge.commands.export\n"
+        "import dfkd_edge.estimates.bundle, dfkd_edge.commands.export\n"
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

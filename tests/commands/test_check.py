@@ -210,7 +210,7 @@ def test_a_check_repeats_the_figures_of_the_export_and_shows_again_what_was_show
 
 
 def test_a_plan_needs_no_torch() -> None:
-    code = "import sys, dfkd_edge.estimates.check; assert 'torch' not in sys.modules"
+    code = "import sys, dfkd_edge.estimates.bundle; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

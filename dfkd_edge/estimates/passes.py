@@ -1,0 +1,60 @@
+"""Laps of the stages of a small run, operations of a pass, memory of its gradients."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from dfkd_edge.networks.memory import kept_bytes
+from dfkd_edge.networks.mixed_precision import mixed_precision
+
+
+class Stopwatch:
+    """A reporter that takes the laps of each stage: its steps, then what follows the last one."""
+
+    def __init__(self) -> None:
+        """Start without a stage."""
+        self.laps_s: dict[str, list[float]] = {}
+        self._of_stage: list[float] = []
+        self._last_s = 0.0
+
+    @contextlib.contextmanager
+    def stage(self, name: str, total: int, done: int = 0) -> Iterator[Stopwatch]:
+        """Take the laps of a stage."""
+        self._of_stage = self.laps_s[name] = []
+        self._last_s = time.perf_counter()
+        yield self
+        self.advance()
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """End a lap."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # a step that was only queued took no time yet
+        now_s = time.perf_counter()
+        self._of_stage.append(now_s - self._last_s)
+        self._last_s = now_s
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+
+def operations(run: Callable[[Tensor], object], shape: tuple[int, ...], device: str) -> int:
+    """Count the operations of a pass of one input without gradients; `meta` computes nothing."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        run(torch.zeros(1, *shape, device=device))
+    return int(counter.get_total_flops())
+
+
+def gradient_bytes(run: Callable[[Tensor], Tensor], shape: tuple[int, ...], device: str) -> int:
+    """Bytes that a pass of one input keeps for gradients; weights, which inputs share, left out."""
+
+    def loss_of(num: int) -> Tensor:
+        with mixed_precision(torch.device(device).type):
+            return run(torch.zeros(num, *shape, device=device, requires_grad=True)).sum()
+
+    return kept_bytes(loss_of, 2) - kept_bytes(loss_of, 1)
