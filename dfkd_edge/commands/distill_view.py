@@ -21,7 +21,7 @@ from dfkd_edge.results.class_answers import weak_classes
 from dfkd_edge.results.distilled import Distilled
 from dfkd_edge.results.kept import EVALUATION, read_ladder
 from dfkd_edge.results.ladder import START, STUDENT, TEACHER, Ladder
-from dfkd_edge.results.wording import METRICS, Metric
+from dfkd_edge.results.wording import Metric, shown_text
 from dfkd_edge.runtime.counting import duration_text, first_few
 
 MAX_NAMED = 3
@@ -69,10 +69,10 @@ def show_result(result: Distilled, report: str, seconds: float | None, gain: str
     settings = result.student.settings
     ratio = settings.teacher_num_parameters / settings.num_parameters
     took = f"; made in {duration_text(seconds)}" if seconds is not None else ""
-    size = f"{settings.num_parameters / 1e6:.2f} M parameters, {ratio:.1f} times fewer than the "
+    size = f"{settings.num_parameters / 1e6:.2f} M parameters, {ratio:.1f} times fewer than "
     rows = (
         accuracy_row(result.evaluation),
-        ("student", f"{settings.timm_name}: {size}teacher's image tower{took}"),
+        ("student", f"{settings.timm_name}: {size}its teacher{took}"),
         ("weak", weak_text(result.evaluation, result.surrogates.classes)),
         ("few-shot", gain),
         ("int8", _shortage_text(result.run_dir)),
@@ -87,10 +87,13 @@ def accuracy_row(ladder: Ladder) -> Row:
     """Say what the shipped rung reached, how sure that is, and how much of the teacher it keeps."""
     found = certainty_of(ladder)
     ends = f"{100 * found.low:.1f} to {100 * found.high:.1f}"
-    text = f"{100 * found.share:.1f}% {METRICS[found.metric]} ({ends}) on {found.images}"
+    is_labelled = found.metric == "top1"
+    noun = "labelled picture" if is_labelled else "surrogate image"
+    shown = shown_text(found.num_images, found.num_pictures, noun)
+    text = f"{100 * found.share:.1f}%{' top-1' * is_labelled} ({ends}) on {shown}"
     if found.is_too_wide:
         text += ": too few"
-    if ladder.metric == "agreement":
+    if not is_labelled:
         return "agreement", f"{text}; --data DIR measures top-1"
     teacher = ladder.mean(ladder.rung(TEACHER))
     kept = f", {found.share / teacher:.1%} of the teacher's" if teacher else ""

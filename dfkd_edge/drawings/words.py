@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 
-from timm.data import ImageNetInfo
-
 from dfkd_edge.class_names import folded
 
 PLURALS = (
@@ -20,6 +18,8 @@ MIN_LETTERS = 3
 @functools.lru_cache
 def things() -> tuple[tuple[str, ...], ...]:
     """Return the names of each thing, which are synonyms of each other."""
+    from timm.data import ImageNetInfo  # timm loads torch, which plain readers do not need
+
     wordnet = ImageNetInfo("imagenet-22k")
     return tuple(
         tuple(lemma.strip() for lemma in wordnet.index_to_description(number).split(","))

@@ -36,7 +36,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown student": (("--student", "resnet-18"), "unknown student"),
     "student without start weights": (("--student", "cs3darknet_s"), "no pretrained weights"),
     "unknown setting": (("--set", "synthesis.num_image=9"), "unknown setting"),
-    "value out of range": (("--set", "prompts.num_styles=0"), "must be 1 to 512"),
+    "value out of range": (("--set", "prompts.num_styles=0"), "greater than or equal to 1"),
     "unknown preset": (("--preset", "clip"), "unknown preset"),
     "preset out of reach": (("--preset", "clip-b32"), "out of its reach"),
     "no style words": (

@@ -238,7 +238,7 @@ def test_a_wrong_request_is_one_line_and_writes_nothing(
         (("--target", "jetsn"), "unknown target 'jetsn'"),
         (("--target", "nano", "--precision", "int8"), "does not compute in int8"),
         (("--precision", "fp64"), "'fp64'"),
-        (("--opset", "3"), "opset must be 13 to 25"),
+        (("--opset", "3"), "must be 0, or 13 to 25"),
         (("--set", "export.percentil=9"), "did you mean export.percentile?"),
         (("--data", "missing"), "no such folder (--data missing)"),
         (("--calib-data", "missing"), "no such folder (--calib-data missing)"),

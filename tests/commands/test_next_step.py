@@ -33,6 +33,7 @@ def run(tiny_workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """Return an exported run, in a copy of the user's folder; a row of a panel is one line."""
     monkeypatch.setenv("COLUMNS", "400")
     shutil.copytree(tiny_workspace, tmp_path / "folder", symlinks=True)
+    monkeypatch.chdir(tmp_path / "folder")
     return (tmp_path / "folder" / "runs" / "latest").resolve()
 
 
@@ -49,7 +50,8 @@ def bundle_of(run: Path) -> Path:
 
 def rows(text: str) -> dict[str, str]:
     """Rows of a panel by their heading."""
-    inside = [line.strip("│ ") for line in text.splitlines() if line.startswith("│")]
+    panel = text[text.index("╭") :]  # the tables above it have bars, too
+    inside = [line.strip("│ ") for line in panel.splitlines() if line.startswith("│")]
     return {line.split()[0]: line.partition(" ")[2].strip() for line in inside}
 
 
