@@ -67,12 +67,12 @@ def show_result(result: Distilled, report: str, seconds: float | None, gain: str
     for table in comparisons(result.evaluation, result.student.settings.init):
         result_console().print(table)
     settings = result.student.settings
-    ratio = settings.teacher_num_parameters / settings.num_parameters
+    own, teachers = settings.num_parameters / 1e6, settings.teacher_num_parameters / 1e6
     took = f"; made in {duration_text(seconds)}" if seconds is not None else ""
-    size = f"{settings.num_parameters / 1e6:.2f} M parameters, {ratio:.1f} times fewer than "
+    size = f"{own:.2f} M parameters (teacher {teachers:.2f} M)"
     rows = (
         accuracy_row(result.evaluation),
-        ("student", f"{settings.timm_name}: {size}its teacher{took}"),
+        ("student", f"{settings.timm_name}: {size}{took}"),
         ("weak", weak_text(result.evaluation, result.surrogates.classes)),
         ("few-shot", gain),
         ("int8", _shortage_text(result.run_dir)),
