@@ -64,7 +64,7 @@ def main() -> None:
     """Make all three of the newest bundle of a run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
-    run = parser.parse_args().run.resolve()
+    run = parser.parse_args().run
     PICTURES.mkdir(parents=True, exist_ok=True)
     save_panel(bundles_of(run)[0], "runs/latest/report.html")
     save_report(run / "report.html")
