@@ -118,6 +118,8 @@ class Teacher:
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Embed texts, TEXTS_TOGETHER at a time; returns as `embed_tokens`."""
+        if not texts:  # the tokenizer of SigLIP takes no empty list
+            return self.head_KD[:0]
         tokens_NT = self.tokenise(texts)
         return torch.cat([self.embed_tokens(part) for part in tokens_NT.split(TEXTS_TOGETHER)])
 

@@ -80,6 +80,7 @@ def test_the_doctor_says_whether_a_gpu_host_builds_engines(
     monkeypatch.setattr(doctor, "Cuda", Gpu)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)  # another test may have tried it
     if module:
         (tmp_path / "tensorrt.py").write_text(module, encoding="utf-8")
     checks = named(examine(tmp_path))
@@ -100,6 +101,7 @@ def test_two_onnx_runtimes_at_once_are_a_fault(
         "Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.20.0\n", encoding="utf-8"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)  # another test may have tried it
     after = examine(tmp_path)
     assert "pip uninstall -y onnxruntime onnxruntime-gpu" in named(after)["onnx runtimes"].advice
     assert worst(after) == "lacking"
