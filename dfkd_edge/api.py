@@ -13,8 +13,6 @@ Every function does what the command of its name does and returns what the comma
 `dfkd_edge.report` is a package. Errors are those of `dfkd_edge.errors`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path

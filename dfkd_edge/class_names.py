@@ -7,8 +7,6 @@ are errors.
 Names are text, never paths: `slugs` makes safe folder names from them.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The command line: parse, call one stage, print. Heavy imports stay inside the commands."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import sys

@@ -1,7 +1,5 @@
 """What the user sees while a run works: rich bars on a terminal, a few plain lines elsewhere."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys

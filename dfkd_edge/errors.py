@@ -11,8 +11,6 @@ DfkdEdgeError                    exit code 1   something failed; nothing that wa
 └── EnvironmentLackingError      exit code 4   weights, disk space or a device are not there
 """
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 from collections.abc import Iterable, Iterator

@@ -4,8 +4,6 @@ Commands and Python API check a request (`preflight.py`), then call what stands 
 through the typed artifacts that are passed from line to line.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import time

@@ -1,7 +1,5 @@
 """Finds exporters by name, through entry points: the core names no backend, packages add theirs."""
 
-from __future__ import annotations
-
 from importlib.metadata import entry_points
 from typing import Any, Literal, overload
 

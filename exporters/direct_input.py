@@ -5,8 +5,6 @@ the rounding of its zero point; that constant rest goes into the bias of the lay
 (borders, where padding is the zero point, keep it: half a grey level).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import onnx

@@ -5,8 +5,6 @@ it, and the norm, the text head and the softmax behind it stay float32: sums of 
 of 100 and more lose too much in float16.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Small edits of ONNX graphs: batch, names, opset; and how they are written."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

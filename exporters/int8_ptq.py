@@ -3,8 +3,6 @@
 Shape suffixes: N images, S side, C = 3 channels (RGB).
 """
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Any

@@ -6,8 +6,6 @@ natively), and proven twice: by the checker's schemas and by ONNX Runtime agains
 Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB), D embedding width, K classes.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

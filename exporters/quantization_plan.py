@@ -6,8 +6,6 @@ weighted layers stay float. ONNX Runtime makes a QLinearConv only where the outp
 too: there whole chains are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 

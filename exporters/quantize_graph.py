@@ -1,7 +1,5 @@
 """Writes a quantization plan into a graph: Q/DQ pairs, INT8 weights, biases."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 from onnx import helper

@@ -3,8 +3,6 @@
 Shape suffixes: O output channels, I input channels of a group, K = everything but O.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Runs converted graphs on the host as the device check does, with ONNX Runtime on the CPU."""
 
-from __future__ import annotations
-
 import platform
 
 import numpy as np

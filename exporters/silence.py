@@ -1,7 +1,5 @@
 """Keeps the chatter of exporters away from the user: their warnings, logs and prints."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging

@@ -5,8 +5,6 @@ for a named GPU generation. SM 86 stands for Orin's SM 87, which it does not kno
 a graph can be imported and built; not how fast or how accurate a Jetson will be.
 """
 
-from __future__ import annotations
-
 import ctypes
 import importlib
 import importlib.util

@@ -1,7 +1,5 @@
 """Real, small objects that tests share: the embedded teacher, a run directory, silence."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools

@@ -1,7 +1,5 @@
 """The Python API: the names of the command line, loaded late, on a run of a few images."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Who may import whom, read from the source with ast."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import graphlib

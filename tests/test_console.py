@@ -1,7 +1,5 @@
 """What a terminal, a pipe and an interrupted user see."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import os

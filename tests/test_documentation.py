@@ -5,8 +5,6 @@ replaced, and what cannot be run here and is only checked, is listed in the tabl
 an option, a file or a name that is no longer there fails.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """The whole line on a few images, as a user starts it."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import random

@@ -1,7 +1,5 @@
 """Wrong inputs as users give them: one error that says what, where and what next, and its code."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

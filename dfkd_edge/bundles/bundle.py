@@ -3,8 +3,6 @@
 Shape suffixes: K classes, D embedding width.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ The front matter is YAML; every value is written as JSON, which is YAML too, so 
 break it.
 """
 
-from __future__ import annotations
-
 import json
 import re
 

@@ -1,7 +1,5 @@
 """The bundles that lie in a run: finished, cut off or damaged ones."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Finding and opening a bundle; what a wrong path costs is what this module loads."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Where a bundle comes from: what it was made of, its run and images, its graphs; no torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Shape suffixes: G golden images, S side, C = 3 channels, K classes.
 """
 
-from __future__ import annotations
-
 import io
 import zipfile
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ Flags follow `samples/common/sampleOptions.cpp` of NVIDIA/TensorRT at v8.6.1, v1
 v11.1: a flag that was removed stops trtexec, so each command is made for one version.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass

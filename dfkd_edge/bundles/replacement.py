@@ -1,7 +1,5 @@
 """Whether a bundle that is already there is the one asked for, told before anything is loaded."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ Both use hidden folders beside the bundles, so that what a killed export leaves 
 the next one finds it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

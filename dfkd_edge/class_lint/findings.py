@@ -1,7 +1,5 @@
 """What the lint finds in a class list: typed, with the document of `classes lint --json`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

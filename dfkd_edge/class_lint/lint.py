@@ -5,8 +5,6 @@ Every threshold on a cosine is measured in the teacher at hand (`scale.py`).
 Shape suffixes: K classes, P pairs, T tokens, D embedding width.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Iterable
 

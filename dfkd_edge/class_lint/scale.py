@@ -6,8 +6,6 @@ spoon) and unrelated things are embedded by the teacher at hand.
 Shape suffixes: K words, D embedding width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Shape suffixes: K classes, S senses, D embedding width.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from importlib.resources import files

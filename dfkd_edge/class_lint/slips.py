@@ -3,8 +3,6 @@
 A line that can only be wrong is refused when the list is read (`class_names.py`).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Typos in class names: words that no list holds, and the known words that were probably meant."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The command `check`: the conversion ladder on a bundle, climbed again on this machine."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The tables and the panel that close `distill`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

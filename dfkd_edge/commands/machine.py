@@ -1,7 +1,5 @@
 """The commands `doctor` and `cache`: this machine, and what lies on it."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import sys

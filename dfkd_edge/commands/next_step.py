@@ -1,7 +1,5 @@
 """What to do after `distill` and `export`, in the last line of their panels."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from dfkd_edge.bundles.of_run import bundles_of, holds_student_of

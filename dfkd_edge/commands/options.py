@@ -1,7 +1,5 @@
 """Option types that several verbs share; Typer reads the annotations at run time."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Optional, get_args
 

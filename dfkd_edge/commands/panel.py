@@ -1,7 +1,5 @@
 """The panel that closes `distill`, `export` and `check`: a few rows; the report has all."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from rich.markup import escape

@@ -1,7 +1,5 @@
 """The command `run`: distill, then export, from one file."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from pathlib import Path

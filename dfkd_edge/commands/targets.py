@@ -1,7 +1,5 @@
 """The commands `targets list` and `targets show`."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from typing import Annotated, Any

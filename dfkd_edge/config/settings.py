@@ -4,8 +4,6 @@
 makes one itself is trusted. What no range can say is checked in `__post_init__`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal

@@ -3,8 +3,6 @@
 Shape suffixes: N images, S side, C = 3 channels (RGB).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Exporters, chained for one student and one target; every graph is linted before it counts."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """An ONNX graph with its look-up tables: lint rules read it, exporters edit through it."""
 
-from __future__ import annotations
-
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence

@@ -3,8 +3,6 @@
 Each rule is a function `(graph, target) -> findings`; its name is that of the table below.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Lint rules of opset, hardware, operators and files: what runtime and hardware take at all."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -5,8 +5,6 @@ placement follows NVIDIA's recommendations for explicit quantization. ONNX Runti
 uint8 activations with a zero point, and int32 biases.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The precision of a bundle, and what a target cannot give or needs."""
 
-from __future__ import annotations
-
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.target_profiles.profile import Precision, TargetProfile

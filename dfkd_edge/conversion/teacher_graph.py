@@ -7,8 +7,6 @@ long to write; a dry run needs one that computes the same.
 Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB), D embedding width, K classes.
 """
 
-from __future__ import annotations
-
 import io
 import warnings
 from contextlib import redirect_stdout

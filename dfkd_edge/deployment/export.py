@@ -1,7 +1,5 @@
 """The export stage: a finished run -> a bundle, its accuracy measured after every conversion."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from pathlib import Path

@@ -8,8 +8,6 @@ the exporter folds them into the weights, and a scale a channel makes that foldi
 Shape suffixes: N views, C = 3 channels, H rows, W columns, D embedding width, K classes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Iterator

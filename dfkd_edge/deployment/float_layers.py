@@ -8,8 +8,6 @@ it. No label is needed.
 Shape suffixes: N images, K classes.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Sequence

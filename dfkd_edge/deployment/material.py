@@ -1,7 +1,5 @@
 """What an export works with: gathered once, handed from step to step."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ What is kept is chosen on surrogates in other views and corruptions than those o
 never on the user's pictures or their labels; only the choice is proven, once.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The moving average of the student's weights, which ships where `ema_decay` is above 0."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

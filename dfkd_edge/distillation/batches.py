@@ -5,8 +5,6 @@ A batch depends on the seed, the step and, for hard images, on what the student 
 Shape suffixes: N images of a batch, R images to train on, C = 3 channels, H rows, W columns.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -6,8 +6,6 @@ number and what a checkpoint keeps, so a run that was stopped goes on as if it h
 Shape suffixes: N views, C = 3 channels, H rows, W columns, D embedding width, K classes.
 """
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

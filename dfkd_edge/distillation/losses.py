@@ -3,8 +3,6 @@
 Shape suffixes: N images, K classes, D embedding width.
 """
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 

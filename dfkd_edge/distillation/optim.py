@@ -1,7 +1,5 @@
 """AdamW with warm-up and a half cosine."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -3,8 +3,6 @@
 Shape suffixes: N views, C = 3 channels, H rows, W columns, D embedding width, K classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

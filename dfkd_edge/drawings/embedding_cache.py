@@ -6,8 +6,6 @@ lint`. A cache that cannot be read, is corrupted or cannot be written costs time
 Shape suffixes: M drawings, V distinct names, D embedding width.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 from collections.abc import Mapping

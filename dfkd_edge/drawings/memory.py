@@ -7,8 +7,6 @@ Shape suffixes: M drawings, V distinct names, K classes, D embedding width, P si
 pixels, C = 4 channels (RGBA).
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

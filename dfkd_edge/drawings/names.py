@@ -4,8 +4,6 @@ English compounds end in what the thing is: a traffic cone is a cone. Commas par
 ImageNet's class names. Words are compared in the singular.
 """
 
-from __future__ import annotations
-
 import re
 
 from dfkd_edge.class_names import folded

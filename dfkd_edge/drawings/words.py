@@ -1,7 +1,5 @@
 """WordNet's names of things, from the 21,841 classes of ImageNet that timm ships; singulars."""
 
-from __future__ import annotations
-
 import functools
 
 from dfkd_edge.class_names import folded

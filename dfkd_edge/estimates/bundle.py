@@ -3,8 +3,6 @@
 Pictures are read as the check reads them, so that what it refuses is refused here.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 

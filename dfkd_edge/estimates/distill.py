@@ -5,8 +5,6 @@ decoder whose weights may have to be fetched: time grows as the operations of a 
 `tests/benchmarks/distill_seeds.py` prints an estimate beside what the run took.
 """
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path

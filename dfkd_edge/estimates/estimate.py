@@ -1,7 +1,5 @@
 """What every dry run tells: the request, then time and memory of each stage."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field

@@ -5,8 +5,6 @@ it is not timed, and a graph that was traced quickly is calibrated, quantized an
 `tests/benchmarks/export_seeds.py` prints an estimate beside what the export took.
 """
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Our caches on this machine: what they hold, and how to empty them."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Versions are read from package metadata, and TensorRT is imported by a process o
 library must not take the doctor down with it.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import re

@@ -1,7 +1,5 @@
 """What a result was made with: machine, Python and the versions of the libraries that matter."""
 
-from __future__ import annotations
-
 from importlib.metadata import PackageNotFoundError, version
 
 from dfkd_edge.runtime.device import describe

@@ -4,8 +4,6 @@ Whoever knows one of these adds it to the KeyboardInterrupt as a note (PEP 678) 
 SIGTERM, which batch systems send, interrupts as Ctrl-C does.
 """
 
-from __future__ import annotations
-
 import signal
 from types import FrameType
 

@@ -1,7 +1,5 @@
 """Memory, threads and device of a process, settled before its first tensor; ranks of torchrun."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import platform

@@ -5,8 +5,6 @@ be inherited (TinyCLIP, Wu et al., ICCV 2023). ReLU6, no squeeze-and-excite, sym
 every layer has an INT8 kernel.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -4,8 +4,6 @@ The answer depends on shapes alone, not on what happens to be free, so a run tha
 resumed works in the same batches and makes the same images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -5,8 +5,6 @@ than in float32, so such CPUs stay in float32. One that has them lacks kernels f
 depthwise convolutions: those of the default student then take two thirds of a step.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from functools import partial

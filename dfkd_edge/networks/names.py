@@ -3,8 +3,6 @@
 Importing torch, open_clip and timm takes seconds; a wrong name is refused before.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import re
 from pathlib import Path

@@ -3,8 +3,6 @@
 Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB), D embedding width, K classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Protocol
 

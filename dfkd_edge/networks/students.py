@@ -6,8 +6,6 @@ Shape suffixes: N images, C = 3 channels, H rows, W columns, D embedding width, 
 F backbone features.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import timm

@@ -7,8 +7,6 @@ Shape suffixes: N images or texts, C = 3 channels, H rows, W columns, T tokens, 
 K classes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import logging

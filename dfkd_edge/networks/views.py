@@ -7,8 +7,6 @@ ICLR 2021, here on pixels.
 Shape suffixes: N images, C = 3 channels (RGB), H rows, W columns. Every image is float in [0, 1].
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

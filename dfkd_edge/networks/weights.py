@@ -4,8 +4,6 @@ A run that lacks some and cannot fetch them stops before its first stage, with t
 so elsewhere.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path

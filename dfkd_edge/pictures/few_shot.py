@@ -7,8 +7,6 @@ of pictures counts beside thousands of surrogates. None of them is ever measured
 Shape suffixes: N pictures, H rows, W columns, C = 3 channels (RGB), D embedding width.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """The real pictures of `--images` and `--calib-data`: found before any work, without torch."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path

@@ -7,8 +7,6 @@ Shape suffixes: S styles, K classes, N pairs of class and style drawn in a step,
 W token-embedding width, D embedding width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -3,8 +3,6 @@
 Shape suffixes: K classes, S styles, D embedding width, W token-embedding width, N prompts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

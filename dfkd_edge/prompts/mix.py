@@ -6,8 +6,6 @@ all. There a word is its first sub-token; here it is the mean of all of them (ou
 Shape suffixes: S styles, L listed words, W token-embedding width.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -7,8 +7,6 @@ the text tower has seen tokens.
 Shape suffixes: S styles, W token-embedding width.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

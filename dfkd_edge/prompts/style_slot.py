@@ -7,8 +7,6 @@ never its style.
 Shape suffixes: S styles, K classes, N pairs, T tokens, W token-embedding width, D embedding width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """The words that Mix-Prompt mixes: two lists of ours, or a text file of the user's."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from dfkd_edge.errors import ConfigError

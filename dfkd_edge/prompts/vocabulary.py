@@ -3,8 +3,6 @@
 Shape suffixes: S styles, V vocabulary, L listed words, W token-embedding width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

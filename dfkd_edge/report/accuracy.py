@@ -1,7 +1,5 @@
 """The section about accuracy: every rung of a ladder by domain, and what each step loses."""
 
-from __future__ import annotations
-
 import shlex
 
 from dfkd_edge.report.blocks import Block, Cell, Figures, Missing, Notes, Section, Table

@@ -1,7 +1,5 @@
 """What a section is made of; the template knows, by the name of the class, how each looks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

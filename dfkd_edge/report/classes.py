@@ -1,7 +1,5 @@
 """The section about classes: what the shipped rung answers for each, and which it confuses."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 

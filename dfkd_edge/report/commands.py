@@ -1,7 +1,5 @@
 """The commands that a page names; each works on what lies there now."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shlex

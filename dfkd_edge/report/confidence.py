@@ -1,7 +1,5 @@
 """The section about confidences: whether they keep their word, and what was fitted for them."""
 
-from __future__ import annotations
-
 from markupsafe import Markup
 
 from dfkd_edge.report.blocks import Block, Facts, Figures, Missing, Section

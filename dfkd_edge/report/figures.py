@@ -3,8 +3,6 @@
 Shape suffixes: N prompts, D embedding width.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Renders the page and writes it: the template, the policy that forbids any network, the place."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import sys

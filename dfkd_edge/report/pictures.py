@@ -3,8 +3,6 @@
 Shape suffixes: H rows, W columns, C = 3 channels (RGB).
 """
 
-from __future__ import annotations
-
 import base64
 import io
 from dataclasses import dataclass

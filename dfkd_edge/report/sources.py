@@ -1,7 +1,5 @@
 """What a report is made of: every file of a run, its bundles and its devices, as far as there."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 from collections.abc import Sequence

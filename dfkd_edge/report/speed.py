@@ -1,7 +1,5 @@
 """The section about speed and size: precisions against each other, and machines in one table."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dfkd_edge.report.blocks import (

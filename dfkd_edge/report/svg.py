@@ -3,8 +3,6 @@
 Every text that may come from a user is escaped here, so that a class name can never become markup.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What the page says first: what came out, how sure that is, and what fails."""
 
-from __future__ import annotations
-
 from dfkd_edge.artifacts import StudentSettings
 from dfkd_edge.report.blocks import NOTES_PLACE, Tile, VerdictView
 from dfkd_edge.report.commands import exporting

@@ -1,7 +1,5 @@
 """Latency, throughput and memory of a bundle's models on one machine."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from dfkd_edge.results.codec import JSON_KEYS

@@ -4,8 +4,6 @@ Resampling three pictures that are all right never gives a wrong one, so a boots
 them certain: no interval here is narrower than that of so many independent pictures.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

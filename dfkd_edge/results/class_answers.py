@@ -1,7 +1,5 @@
 """What the shipped rung answers by class, and the classes it fails on."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

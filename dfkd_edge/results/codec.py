@@ -4,8 +4,6 @@ What lies in a bundle or run may come from another machine, so it is checked whe
 library is imported when something is read or written, for it costs a tenth of a second.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, TypeVar
 

@@ -1,7 +1,5 @@
 """What was fitted for the confidences of a bundle: a temperature and a reject threshold."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ A run, or a bundle outside of one, keeps each result in `devices/`, a file a res
 counts the `result.json` that check.pyz wrote into a bundle that lies here.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

@@ -1,7 +1,5 @@
 """What `distill` left in a run, read without torch: enough to show a finished run again."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any

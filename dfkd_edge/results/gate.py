@@ -1,7 +1,5 @@
 """The gate: what was lost between the FP32 student and the last rung, and what follows."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The words for what is counted, the same in tables, panels, reports and errors."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from dfkd_edge.runtime.counting import counted

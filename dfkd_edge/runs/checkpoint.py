@@ -1,7 +1,5 @@
 """The checkpoint that continues a training bit for bit: a model and its optimiser's moments."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 

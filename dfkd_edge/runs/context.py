@@ -1,7 +1,5 @@
 """What every stage is given besides its inputs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from dfkd_edge.files import content_hash

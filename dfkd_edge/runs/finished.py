@@ -1,7 +1,5 @@
 """A finished run, opened again: what `export` and `check` need of it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

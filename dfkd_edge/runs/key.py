@@ -4,8 +4,6 @@ A name of the hub stands for its content. Files of this package change with its 
 user's may be replaced under the same path: what was made with the old ones must not pass for new.
 """
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The lock of a run directory: one process works in it at a time, and leaves its name."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import platform

@@ -1,7 +1,5 @@
 """Which shards of surrogate images one of several processes makes."""
 
-from __future__ import annotations
-
 import re
 
 from dfkd_edge.errors import ConfigError

@@ -9,8 +9,6 @@ Shape suffixes: N images, D embedding width, L latent channels, h, w latent rows
 C = 3 channels, H rows, W columns.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

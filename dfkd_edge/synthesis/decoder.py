@@ -8,8 +8,6 @@ Shape suffixes: N images, D = 256 embedding width, L latent channels, h, w laten
 H, W pixel rows and columns.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Finds decoders of latents by name, and says what they need from the hub."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -7,8 +7,6 @@ takes part in the filter alone.
 Shape suffixes: N images, T tokens, W text width, C = 3 channels, H rows, W columns.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Shape suffixes: N images, V views, D embedding width, C = 3 channels, H rows, W columns.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

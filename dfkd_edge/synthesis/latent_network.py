@@ -7,8 +7,6 @@ Shape suffixes: N images, D embedding width, T = h w latent cells, W network wid
 channels, Z noise channels.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

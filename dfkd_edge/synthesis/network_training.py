@@ -10,8 +10,6 @@ Shape suffixes: N = P M images, P prompts, M draws of each, V views, D embedding
 channels, H rows, W columns.
 """
 
-from __future__ import annotations
-
 import time
 
 import filelock

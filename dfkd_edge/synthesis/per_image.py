@@ -8,8 +8,6 @@ Shape suffixes: N images, D embedding width, L latent channels, h, w latent rows
 C = 3 channels, H rows, W columns.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -8,8 +8,6 @@ Shape suffixes: N images, M drawings, K classes, D embedding width, P side of a 
 C = 4 channels (RGBA), H rows, W columns.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -4,8 +4,6 @@ Shape suffixes: M candidates, N images kept, H rows, W columns, C = 3 channels, 
 K classes.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -6,8 +6,6 @@ contact sheet are here, the same for all.
 Shape suffixes: N images, K classes, S styles, D embedding width, C = 3 channels, H rows, W columns.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Sequence

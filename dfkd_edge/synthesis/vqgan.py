@@ -7,8 +7,6 @@ layers, and the sizes of the network follow from the shapes of its tensors.
 Shape suffixes: N images, L latent channels, h, w latent rows and columns, E codebook entries.
 """
 
-from __future__ import annotations
-
 import pickle
 import re
 import warnings

@@ -1,7 +1,5 @@
 """Finds targets by name and joins what their files say."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Mapping, Sequence

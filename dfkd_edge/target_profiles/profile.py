@@ -1,7 +1,5 @@
 """What a target can do: a module joined with a JetPack, or a CPU board; data only."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal

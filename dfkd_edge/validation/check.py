@@ -1,7 +1,5 @@
 """The ladder on a bundle: what `export` proved, proved again on this machine."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from pathlib import Path

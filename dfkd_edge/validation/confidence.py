@@ -7,8 +7,6 @@ pictures says that it helps.
 Shape suffixes: N images, K classes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -7,8 +7,6 @@ Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB). Images are ui
 float32 in [0, 1] inside.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from typing import Any

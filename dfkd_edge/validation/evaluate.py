@@ -1,7 +1,5 @@
 """Accuracy and agreement of the student beside its teacher, and beside its start weights."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path

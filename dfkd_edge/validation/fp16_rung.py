@@ -4,8 +4,6 @@ What FP16 costs is measured on the host all the same, by `export` and `check` al
 cast. The cast is no file of the bundle, so the rung has the size of what is.
 """
 
-from __future__ import annotations
-
 import contextlib
 import tempfile
 from collections.abc import Collection, Iterator

@@ -1,7 +1,5 @@
 """The gate: how much the last rung may lose against the FP32 student, in its worst domain."""
 
-from __future__ import annotations
-
 from dfkd_edge.results.gate import Gate
 from dfkd_edge.results.ladder import STUDENT
 from dfkd_edge.validation.ladder import Predictions

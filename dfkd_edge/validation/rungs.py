@@ -3,8 +3,6 @@
 `export` proves what it has just converted, `check` proves what lies in a bundle: one code.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections import Counter
 from collections.abc import Sequence

@@ -9,8 +9,6 @@ pictures.
 Shape suffixes: N images, P pictures, K classes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -5,8 +5,6 @@
 Each measurement is a process of its own; it prints the peak of its resident memory.
 """
 
-from __future__ import annotations
-
 import argparse
 import resource
 import subprocess

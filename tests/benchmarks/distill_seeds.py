@@ -3,8 +3,6 @@
 python tests/benchmarks/distill_seeds.py --classes LIST --data DIR --seeds 0 1 2 [-- more flags]
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -7,8 +7,6 @@ beside them what `--dry-run` estimated), then its bundle is checked on the label
 Agreement is that of INT8 with FP32.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -7,8 +7,6 @@ it is not there: nvidia-modelopt pins an onnx of its own. Latency is ONNX Runtim
 interleaved, so that a busy machine disturbs all alike; ModelOpt's graphs are meant for TensorRT.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging

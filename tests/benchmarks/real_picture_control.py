@@ -5,8 +5,6 @@ python tests/benchmarks/real_picture_control.py --photos photos.npy --classes LI
 `photos.npy` is what examples/embedded_teacher/pictures.py writes; the teacher alone labels it.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

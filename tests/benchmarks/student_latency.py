@@ -6,8 +6,6 @@ Interleaved single-image runs under ONNX Runtime (how a student is deployed) and
 each at its own resolution, random weights where the student has no start weights.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 import time

@@ -1,7 +1,5 @@
 """The model card of a bundle holds whatever names a user gives."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

@@ -1,7 +1,5 @@
 """Whether a bundle is of the run's student: one answer for every command."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from dfkd_edge.bundles.of_run import holds_student_of

@@ -1,7 +1,5 @@
 """Each TensorRT gets flags that it has, and none that it lost."""
 
-from __future__ import annotations
-
 import subprocess
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Replacing a bundle loses nothing, wherever it is stopped."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """An export has its run for itself and leaves nothing half, however it ends."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """Check as a user calls it, on the bundle of a small real run, and what its dry run promises."""
 
-from __future__ import annotations
-
 import hashlib
 import html
 import json

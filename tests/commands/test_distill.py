@@ -1,7 +1,5 @@
 """What `distill` refuses before anything is made, and how it heads what it measured."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

@@ -1,7 +1,5 @@
 """Export as a user calls it, on a small real run."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """What the panels of `distill` and `export` say of a run that is finished: time and next step."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Each rule finds the violation planted for it, alone; sound graphs pass."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

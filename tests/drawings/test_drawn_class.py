@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from dfkd_edge.class_names import parse_class_names

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from dfkd_edge.drawings.words import singulars

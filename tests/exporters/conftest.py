@@ -1,7 +1,5 @@
 """Small students with random weights and live statistics, and targets written by hand."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Graphs, tried on TensorRT for RTX: NVIDIA's parser and builder, without a GPU."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

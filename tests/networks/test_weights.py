@@ -1,7 +1,5 @@
 """Weights from the hub, without the hub."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

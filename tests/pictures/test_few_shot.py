@@ -1,7 +1,5 @@
 """A few real pictures among the surrogates."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which real pictures are taken to learn from."""
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from collections.abc import Callable

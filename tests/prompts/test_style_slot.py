@@ -1,7 +1,5 @@
 """The slot and the token table are found in every kind of text tower, not assumed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What Mix, Random and Contrastive draw."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A small run as `distill` leaves it, whose names try to become markup."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Pages as a browser reads them, and what goes onto them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from html.parser import HTMLParser

@@ -1,7 +1,5 @@
 """The report in headless Chromium: no complaint on the console, working script, fits a phone."""
 
-from __future__ import annotations
-
 import html
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Results of devices: on the page of a run, kept for later ones, and refused."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

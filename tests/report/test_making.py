@@ -1,7 +1,5 @@
 """What the page says of how a student was made: its images, its training, its conversion."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shlex

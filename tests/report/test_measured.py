@@ -1,7 +1,5 @@
 """What the page says beside a figure: by which reference it counts, and on what images."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from pathlib import Path

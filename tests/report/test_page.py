@@ -1,7 +1,5 @@
 """The report of a run, of a bundle, and of names that try to become markup."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

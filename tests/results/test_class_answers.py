@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from dfkd_edge.results.class_answers import weak_classes, weak_classes_sentence

@@ -1,7 +1,5 @@
 """run.log keeps what stayed on the screen."""
 
-from __future__ import annotations
-
 import io
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """check.pyz on real arm64 code: Debian's Python and numpy, and onnxruntime's wheel, under qemu."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

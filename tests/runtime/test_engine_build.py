@@ -2,8 +2,6 @@
 and its API against the stubs of TensorRT 10.
 """
 
-from __future__ import annotations
-
 import ast
 import ctypes
 import importlib

@@ -1,7 +1,5 @@
 """The layouts of the usual benchmarks, as folders of empty files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

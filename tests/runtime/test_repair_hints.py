@@ -1,7 +1,5 @@
 """What to do about a damaged bundle, wherever it lies and whoever finds it."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -1,7 +1,5 @@
 """How sure a counted share is."""
 
-from __future__ import annotations
-
 import pytest
 
 from dfkd_edge.runtime.share_interval import wilson_interval

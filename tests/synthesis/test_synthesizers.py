@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from typing import get_args
 
 from dfkd_edge.config.settings import SynthesisConfig, SynthesisMethod

@@ -1,7 +1,5 @@
 """The shipped target data, the names that lead to it, and boards of the user's own."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Named settings of whole runs, as TOML files: the base that a user's own settings lie on."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 from typing import Any
 
