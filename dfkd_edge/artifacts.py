@@ -114,12 +114,9 @@ class PromptSet:
 
     class_names: tuple[str, ...]
     style_labels: tuple[str, ...]
-    embeddings: Floats
-    """[N, D], unit rows."""
-    class_index: Ints
-    """[N]"""
-    style_index: Ints
-    """[N]"""
+    embeddings: Floats  # [N, D], unit rows
+    class_index: Ints  # [N]
+    style_index: Ints  # [N]
     diversity: Diversity
 
     def save(self, folder: Path) -> list[Path]:
@@ -164,18 +161,14 @@ class ClassCount:
     """What became of the candidates of one class."""
 
     name: str
-    num_images: int
-    """Kept, of which the student learns from those that are not held out."""
-    num_drawn: int
-    """Kept images that show a drawing."""
-    acceptance: float
-    """Share of the candidates that the teacher recognises."""
+    num_images: int  # Kept, of which the student learns from those that are not held out
+    num_drawn: int  # Kept images that show a drawing
+    acceptance: float  # Share of the candidates that the teacher recognises
     drawings: Mapping[str, int] | None = None
     """Name in the memory -> its drawings that images start from; None where no memory is used."""
     num_of_its_name: int = 0
     """Of these drawings, those that carry the name of the class or a synonym."""
-    num_of_its_kind: int = 0
-    """Of these drawings, others whose name is that of its kind."""
+    num_of_its_kind: int = 0  # Of these drawings, others whose name is that of its kind
 
     def to_json(self) -> dict[str, Any]:
         """Return an entry of `classes` in surrogates.json."""
@@ -191,15 +184,11 @@ class FewShotSummary:
     """The real pictures that joined the surrogate images."""
 
     num_pictures: int
-    num_copies: int
-    """Times that each of them stands among the training images."""
-    is_labelled: bool
-    """Whether their classes come from folders; otherwise from the teacher."""
+    num_copies: int  # Times that each of them stands among the training images
+    is_labelled: bool  # Whether their classes come from folders; otherwise from the teacher
     num_classes: int
-    teacher_agreement: float
-    """Share of the pictures whose class is the teacher's first answer."""
-    pictures: Mapping[str, str]
-    """Path -> SHA-256 in hex."""
+    teacher_agreement: float  # Share of the pictures whose class is the teacher's first answer
+    pictures: Mapping[str, str]  # Path -> SHA-256 in hex
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,14 +198,11 @@ class SurrogateSummary:
     content: str
     """Hash of all that the images depend on; of the real pictures too, where some joined."""
     num_candidates: int
-    num_images: int
-    """Kept."""
-    num_heldout: int
-    """Kept, and never trained on."""
+    num_images: int  # Kept
+    num_heldout: int  # Kept, and never trained on
     num_unrecognised: int
     """Kept though the teacher does not recognise them; `num_stand_ins` in the file."""
-    acceptance: float
-    """Share of the candidates that the teacher recognises, before the filter."""
+    acceptance: float  # Share of the candidates that the teacher recognises, before the filter
     mean_distance_within_class: float
     """Mean of 1 - cosine over pairs of kept images of a class, mean over classes."""
     classes: tuple[ClassCount, ...]
@@ -260,18 +246,12 @@ class SurrogateSummary:
 class SurrogateSet:
     """Surrogate images that passed the filter, with what the teacher sees in them."""
 
-    images: Bytes
-    """[N, H, W, C], RGB."""
-    class_index: Ints
-    """[N], the class that was asked for."""
-    style_index: Ints
-    """[N], the style that was asked for."""
-    drawing_index: Ints
-    """[N], which of its class's drawings an image shows; -1: none."""
-    embeddings: Floats
-    """[N, D], the teacher's, unit rows."""
-    is_heldout: NDArray[np.bool_]
-    """[N], never trained on."""
+    images: Bytes  # [N, H, W, C], RGB
+    class_index: Ints  # [N], the class that was asked for
+    style_index: Ints  # [N], the style that was asked for
+    drawing_index: Ints  # [N], which of its class's drawings an image shows; -1: none
+    embeddings: Floats  # [N, D], the teacher's, unit rows
+    is_heldout: NDArray[np.bool_]  # [N], never trained on
     summary: SurrogateSummary
 
     def __len__(self) -> int:
@@ -283,25 +263,17 @@ class SurrogateSet:
 class StudentSettings:
     """What student.json holds: all that is needed to build and feed the network, and its origin."""
 
-    student: str
-    """As it was asked for: a name of our table or of timm."""
-    timm_name: str
-    """Backbone."""
-    image_size_px: int
-    """Side of the input."""
+    student: str  # As it was asked for: a name of our table or of timm
+    timm_name: str  # Backbone
+    image_size_px: int  # Side of the input
     classes: tuple[str, ...]
-    logit_scale: float
-    """The teacher's: logits are this times the cosine with the text head."""
-    embed_dim: int
-    """D of the teacher."""
+    logit_scale: float  # The teacher's: logits are this times the cosine with the text head
+    embed_dim: int  # D of the teacher
     init: StudentInit
     num_steps: int
-    teacher: str
-    """Its name in the settings."""
-    num_parameters: int
-    """Of backbone and projection, without the text head."""
-    teacher_num_parameters: int
-    """Of the teacher's image tower."""
+    teacher: str  # Its name in the settings
+    num_parameters: int  # Of backbone and projection, without the text head
+    teacher_num_parameters: int  # Of the teacher's image tower
 
     @classmethod
     def load(cls, folder: Path) -> StudentSettings:
@@ -350,8 +322,7 @@ class ModelFile:
     """One converted model on disk: an ONNX graph, a TensorRT engine, or another format."""
 
     path: Path
-    format: str
-    """`onnx`, `engine`, or what an exporter from elsewhere makes."""
+    format: str  # `onnx`, `engine`, or what an exporter from elsewhere makes
     precision: Precision
     notes: dict[str, Any]
     """How it was made: exporter, opset, ir_version, batch, float_nodes, ..., for the manifest."""

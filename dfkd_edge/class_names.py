@@ -23,10 +23,8 @@ MAX_FILE_BYTES = 1 << 20
 class ClassNames:
     """The categories, in the order of the list."""
 
-    names: tuple[str, ...]
-    """As written, without surrounding spaces."""
-    prompts: tuple[str | None, ...]
-    """The class's own prompt, or None for the templates."""
+    names: tuple[str, ...]  # As written, without surrounding spaces
+    prompts: tuple[str | None, ...]  # The class's own prompt, or None for the templates
 
     def __len__(self) -> int:
         """Return the number of classes."""

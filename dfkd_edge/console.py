@@ -21,8 +21,7 @@ from rich.progress import (
 from dfkd_edge.machine.interruption import note_step
 from dfkd_edge.runtime.counting import duration_text
 
-PIPE_WIDTH = 200
-"""Columns of a table that is not shown on a terminal."""
+PIPE_WIDTH = 200  # Columns of a table that is not shown on a terminal
 BEAT_S = 30.0
 """Between two lines of a stage in a log: enough to see that it lives, few enough to read."""
 PACE_WINDOW_S = 30.0

@@ -43,12 +43,9 @@ class Reporter(Protocol):
 class ModelOutputs:
     """What every rung of the conversion ladder gives for a batch."""
 
-    logits: NDArray[np.float32]
-    """[N, K]"""
-    probabilities: NDArray[np.float32]
-    """[N, K], rows sum to 1."""
-    embedding: NDArray[np.float32]
-    """[N, D], unit rows."""
+    logits: NDArray[np.float32]  # [N, K]
+    probabilities: NDArray[np.float32]  # [N, K], rows sum to 1
+    embedding: NDArray[np.float32]  # [N, D], unit rows
 
 
 class Runner(Protocol):
@@ -68,14 +65,10 @@ def tell_nobody(share: float) -> None:
 class SynthesisBatch:
     """The prompts of some candidates, on the teacher's device."""
 
-    target_ND: Tensor
-    """Unit prompt embeddings."""
-    label_N: Tensor
-    """The asked class."""
-    style_N: Tensor
-    """The asked style."""
-    generator: Generator
-    """Every random number of these candidates."""
+    target_ND: Tensor  # Unit prompt embeddings
+    label_N: Tensor  # The asked class
+    style_N: Tensor  # The asked style
+    generator: Generator  # Every random number of these candidates
     tell: Callable[[float], None] = tell_nobody
     """Called as work goes on with the share of it done since the last call; at most 1 in all."""
 
@@ -105,10 +98,8 @@ class WorkShare:
 class SynthesizedImages(NamedTuple):
     """What a synthesizer makes of a batch, on the teacher's device."""
 
-    image_NCHW: Tensor
-    """RGB [N, 3, H, W] in [0, 1]."""
-    embedding_ND: Tensor
-    """The teacher's, unit rows."""
+    image_NCHW: Tensor  # RGB [N, 3, H, W] in [0, 1]
+    embedding_ND: Tensor  # The teacher's, unit rows
     drawing_N: Tensor | None = None
     """Which of its class's drawings an image shows, -1: none; None where no image shows one."""
 
@@ -128,11 +119,9 @@ class Calibration:
     """Tensor -> lowest and highest value that eight bits should tell apart."""
     channel_means: Mapping[str, Floats]
     """Tensor -> mean of each channel, which bias correction needs."""
-    method: str
-    """How the ranges follow from the values, such as `percentile 99.9`."""
+    method: str  # How the ranges follow from the values, such as `percentile 99.9`
     num_images: int
-    sha256: str
-    """Of the images, over shape and pixels, in hex."""
+    sha256: str  # Of the images, over shape and pixels, in hex
     half_difference: float
     """Largest difference of a range between two disjoint halves of the images, relative."""
     growth: Mapping[str, float]
@@ -143,14 +132,11 @@ class Calibration:
 class OracleReport:
     """What a parser and builder made of a graph."""
 
-    num_layers: int
-    """Of the network as it was parsed."""
+    num_layers: int  # Of the network as it was parsed
     engine_bytes: int
     seconds: float
-    version: str
-    """Of the library."""
-    parser: str
-    """What parsed and built, in words: no target's own TensorRT, and on no device."""
+    version: str  # Of the library
+    parser: str  # What parsed and built, in words: no target's own TensorRT, and on no device
 
 
 class StudentExporter(Protocol):
@@ -229,8 +215,7 @@ class QuantizingExporter(Protocol):
 class GraphRunner(Runner, Protocol):
     """Runs a converted model on the host."""
 
-    computes_in_float: bool
-    """Whether INT8 is computed in float, which says nothing of its speed."""
+    computes_in_float: bool  # Whether INT8 is computed in float, which says nothing of its speed
 
 
 class RunnerMaker(Protocol):

@@ -12,8 +12,7 @@ from dfkd_edge.interfaces import (
     StudentExporter,
 )
 
-EXPORTERS = "dfkd_edge.exporters"
-"""Entry-point group: a name -> a class, or a function."""
+EXPORTERS = "dfkd_edge.exporters"  # Entry-point group: a name -> a class, or a function
 
 
 @overload

@@ -36,10 +36,8 @@ class DistillRequest:
     """What a user asks of `distill` or `synthesize`."""
 
     config_path: Path | None = None
-    settings: Settings = field(default_factory=dict)
-    """What replaces those of the file."""
-    output: Path | None = None
-    """The run directory; None names it after list and settings."""
+    settings: Settings = field(default_factory=dict)  # What replaces those of the file
+    output: Path | None = None  # The run directory; None names it after list and settings
     resume: bool = True
     exist_ok: bool = False
     tensorboard: bool = False
@@ -52,11 +50,9 @@ class DistillPlan:
 
     config: PipelineConfig
     class_names: ClassNames
-    pictures: RealPictures | None
-    """Of `--images`."""
+    pictures: RealPictures | None  # Of `--images`
     key: str
-    output: Path
-    """The run directory."""
+    output: Path  # The run directory
     resume: bool
     exist_ok: bool
     tensorboard: bool
@@ -154,10 +150,8 @@ class ExportRequest:
     run: Path
     settings: Settings = field(default_factory=dict)
     """Below `export`; what is not named keeps the run's setting."""
-    data: str = ""
-    """Labelled pictures for the ladder; empty takes the built-in suite."""
-    output: Path | None = None
-    """The bundle; None puts it into the run."""
+    data: str = ""  # Labelled pictures for the ladder; empty takes the built-in suite
+    output: Path | None = None  # The bundle; None puts it into the run
     exist_ok: bool = False
     dry_run: bool = False
 
@@ -169,12 +163,9 @@ class ExportPlan:
     run: Path
     config: PipelineConfig
     target: TargetProfile
-    folder: Path
-    """The bundle itself."""
-    data: str
-    """Labelled pictures for the ladder; empty takes the built-in suite."""
-    exist_ok: bool
-    """Whether another bundle there may be replaced."""
+    folder: Path  # The bundle itself
+    data: str  # Labelled pictures for the ladder; empty takes the built-in suite
+    exist_ok: bool  # Whether another bundle there may be replaced
 
 
 def plan_export(request: ExportRequest) -> ExportPlan:

@@ -12,22 +12,19 @@ from onnx import helper
 
 from dfkd_edge.conversion.graph_view import GraphView
 
-CHAIN = ("Sub", "Mul", "Transpose", "Cast")
-"""From the first layer back to the image."""
+CHAIN = ("Sub", "Mul", "Transpose", "Cast")  # From the first layer back to the image
 
 
 @dataclass(frozen=True, slots=True)
 class DirectInput:
     """The normalised image as dequantized bytes."""
 
-    tensor: str
-    """The normalised image in the float graph."""
+    tensor: str  # The normalised image in the float graph
     image: str
     permutation: tuple[int, ...]
     scale: float
     zero_point: int
-    rest: float
-    """What the normalised value exceeds the dequantized one by."""
+    rest: float  # What the normalised value exceeds the dequantized one by
 
     def transpose(self, output: str) -> onnx.NodeProto:
         """Bring the bytes to the layout of the network."""

@@ -31,8 +31,7 @@ from .silence import silenced
 
 INPUT, TEXT_HEAD = "image", "text_head"
 OUTPUTS = ("logits", "probabilities", "embedding")
-DYNAMO_OPSET = 18
-"""The opset that torch.onnx writes without converting."""
+DYNAMO_OPSET = 18  # The opset that torch.onnx writes without converting
 ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE = 1e-4, 1e-5
 """Largest difference of logits between torch and ONNX Runtime: two float32 libraries differ by
 about 1e-6 of the logit scale."""

@@ -16,8 +16,7 @@ from dfkd_edge.target_profiles.profile import QuantizationSpec
 
 from .onnx_graph import TEXT_HEAD
 
-FUSED_ACTIVATIONS = ("Relu", "Clip")
-"""Runtimes fold them into the layer before; Q goes behind them."""
+FUSED_ACTIVATIONS = ("Relu", "Clip")  # Runtimes fold them into the layer before; Q goes behind them
 SHAPE_ONLY = ("MaxPool", "Flatten", "Reshape", "Squeeze")
 """Values pass unchanged: input and output share one range."""
 CHAINED = ("Add", "GlobalAveragePool", "AveragePool", *SHAPE_ONLY)
@@ -29,8 +28,7 @@ POOLS = ("GlobalAveragePool", "AveragePool")
 class QuantizationPlan:
     """The decisions for one graph."""
 
-    weighted: list[onnx.NodeProto] = field(default_factory=list)
-    """Layers whose weights become INT8."""
+    weighted: list[onnx.NodeProto] = field(default_factory=list)  # Layers whose weights become INT8
     readers: dict[str, set[str]] = field(default_factory=dict)
     """Quantized tensor to the names of the nodes that read it dequantized."""
     same_range: dict[str, str] = field(default_factory=dict)

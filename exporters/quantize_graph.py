@@ -22,10 +22,8 @@ from .quantized_weights import (
 LIMITS = {"int8": (-128, 127), "uint8": (0, 255)}
 DTYPES = {"int8": np.int8, "uint8": np.uint8}
 MIN_WIDTH = 1e-6
-ROUNDING = 1e-5
-"""Of a range's width: what float32 scales may miss an activation's bound by."""
-MAX_BIAS_LEVELS = 2.0**30
-"""Half of what int32 holds: the sum of products still needs room."""
+ROUNDING = 1e-5  # Of a range's width: what float32 scales may miss an activation's bound by
+MAX_BIAS_LEVELS = 2.0**30  # Half of what int32 holds: the sum of products still needs room
 
 
 class GraphQuantizer:

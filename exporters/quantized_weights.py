@@ -23,10 +23,8 @@ class QuantizedWeight:
     """INT8 weights with their scales."""
 
     value: NDArray[np.int8]
-    scale: NDArray[np.float32]
-    """[] or [O]"""
-    axis: int
-    """Axis of the output channels."""
+    scale: NDArray[np.float32]  # [] or [O]
+    axis: int  # Axis of the output channels
 
     def dequantized(self) -> Floats:
         """What the device will compute with."""

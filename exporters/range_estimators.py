@@ -18,14 +18,10 @@ from dfkd_edge.config.settings import ExportConfig
 
 MAX_SAMPLES = 16_384
 """Values of a tensor that one image adds to the histogram, evenly drawn; extremes are exact."""
-NUM_BINS = 8_192
-"""Over (-limit, limit); zero is a bin border."""
-NUM_STEPS = 255
-"""Between the ends of a range of eight bits."""
-SHARES = np.linspace(1.0, 0.1, 91)
-"""Of the range that was seen, which `mse` tries."""
-NUM_LEVELS = 128
-"""Magnitudes that INT8 tells apart, for `entropy`."""
+NUM_BINS = 8_192  # Over (-limit, limit); zero is a bin border
+NUM_STEPS = 255  # Between the ends of a range of eight bits
+SHARES = np.linspace(1.0, 0.1, 91)  # Of the range that was seen, which `mse` tries
+NUM_LEVELS = 128  # Magnitudes that INT8 tells apart, for `entropy`
 
 
 class Histogram:

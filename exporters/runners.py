@@ -16,8 +16,7 @@ from dfkd_edge.target_profiles.profile import REDUCED_RANGE
 
 from .quantized_weights import is_depthwise
 
-MAX_BATCH = 64
-"""Images in one call where the graph leaves the batch open; bounds memory."""
+MAX_BATCH = 64  # Images in one call where the graph leaves the batch open; bounds memory
 
 
 def make_runner(model: ModelFile, num_threads: int = 0, for_answers: bool = False) -> SessionRunner:

@@ -48,38 +48,26 @@ OWN_NAMES = MODEL_NAMES | frozenset(
 class BundleContents:
     """All that goes into a bundle."""
 
-    target: TargetProfile
-    """What the bundle is for."""
+    target: TargetProfile  # What the bundle is for
     precision: Precision
     """The recommended one; `fp16` without a graph of its own is a flag on the FP32 graph."""
     models: Mapping[Precision, ModelFile]
     """The graphs; `fp32` is always there. They may lie in the bundle's folder already."""
-    class_names: tuple[str, ...]
-    """In the order of the logits."""
-    student: StudentArtifact
-    """Weights and settings, copied into `student/`."""
-    text_head: Floats
-    """[D, K], unit columns, without the scale: what a swap of classes replaces."""
-    golden: GoldenSet
-    """Golden images and logits."""
+    class_names: tuple[str, ...]  # In the order of the logits
+    student: StudentArtifact  # Weights and settings, copied into `student/`
+    text_head: Floats  # [D, K], unit columns, without the scale: what a swap of classes replaces
+    golden: GoldenSet  # Golden images and logits
     batch: tuple[int, ...] = (1,)
     """As in ExportConfig: one number is static, several are smallest, usual, largest."""
-    calibration: Mapping[str, Any] | None = None
-    """Summary of the calibration, calibration.json."""
-    validation: Mapping[str, Any] | None = None
-    """The conversion ladder, validation.json."""
-    recipe: str = ""
-    """How to build the engine by hand, recipe.md."""
-    build_script: str = ""
-    """trtexec in a shell script, build.sh; empty for CPU targets."""
-    card: str = ""
-    """The model card, README.md."""
-    licenses: str = ""
-    """Licences of everything inside, LICENSES.txt."""
+    calibration: Mapping[str, Any] | None = None  # Summary of the calibration, calibration.json
+    validation: Mapping[str, Any] | None = None  # The conversion ladder, validation.json
+    recipe: str = ""  # How to build the engine by hand, recipe.md
+    build_script: str = ""  # trtexec in a shell script, build.sh; empty for CPU targets
+    card: str = ""  # The model card, README.md
+    licenses: str = ""  # Licences of everything inside, LICENSES.txt
     confidence: Mapping[str, Any] | None = None
     """Temperature, reject threshold and how they were found; validation.confidence."""
-    status: Literal["passed", "failed"] = "passed"
-    """What the gate said."""
+    status: Literal["passed", "failed"] = "passed"  # What the gate said
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Run, teacher, seeds, hashes: where it all comes from."""
     tolerance: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: dict(TOLERANCE))

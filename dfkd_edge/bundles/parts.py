@@ -22,12 +22,9 @@ from dfkd_edge.target_profiles.profile import Precision
 class GoldenSet:
     """Images whose logits the device must reproduce."""
 
-    images: Bytes
-    """[G, S, S, C], RGB at the student's side."""
-    teacher_logits: Floats
-    """[G, K]"""
-    student_logits: Floats
-    """[G, K], of the FP32 graph."""
+    images: Bytes  # [G, S, S, C], RGB at the student's side
+    teacher_logits: Floats  # [G, K]
+    student_logits: Floats  # [G, K], of the FP32 graph
     precision_logits: Mapping[Precision, Floats] = field(default_factory=dict)
     """[G, K] of each converted graph, such as `int8`."""
 

@@ -29,10 +29,8 @@ class EngineBuild:
 
     target: TargetProfile
     precision: Precision
-    batch: tuple[int, ...]
-    """One number: static; several: of a dynamic batch, in any order."""
-    image_size_px: int
-    """Side of the student's input."""
+    batch: tuple[int, ...]  # One number: static; several: of a dynamic batch, in any order
+    image_size_px: int  # Side of the student's input
 
     def __post_init__(self) -> None:
         """Refuse what the target cannot do."""

@@ -29,10 +29,8 @@ class Finding:
     """One thing to look at in a class list."""
 
     rule: Rule
-    names: tuple[str, ...]
-    """The class, or the two of a pair."""
-    text: str
-    """What is the matter and what to do, to be read after the names."""
+    names: tuple[str, ...]  # The class, or the two of a pair
+    text: str  # What is the matter and what to do, to be read after the names
     is_fine: bool = False
     """Good to know, but no change of the list is called for: `--strict` does not count it."""
     better_line: tuple[str, str] | None = None

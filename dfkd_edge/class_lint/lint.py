@@ -26,8 +26,7 @@ from dfkd_edge.networks.teacher import Teacher, load_teacher
 MAX_ENSEMBLE = 200
 """Longer lists are embedded with the first template only: a thousand names stay a few seconds."""
 MAX_PAIRS = 50
-CHUNK = 64
-"""Names that are embedded between two steps of the progress bar."""
+CHUNK = 64  # Names that are embedded between two steps of the progress bar
 LONGEST_FRAME = "a painting of a {} in a style"
 """Stands for the longest sentence that a name is put into."""
 MIN_LETTERS_A_TOKEN = 2.0

@@ -29,12 +29,10 @@ SCALE_WORDS = tuple(dict.fromkeys(word for pair in SYNONYMS + SIBLINGS for word 
 class Scale:
     """Cosines of pairs of everyday words in one teacher."""
 
-    synonyms: float
-    """Lower quartile of synonyms: from here on two names count as one."""
+    synonyms: float  # Lower quartile of synonyms: from here on two names count as one
     siblings: float
     """Median of siblings; halfway to synonyms two classes are expected to be mixed up."""
-    unrelated: float
-    """Median of unrelated words."""
+    unrelated: float  # Median of unrelated words
 
     @property
     def confusing(self) -> float:

@@ -13,8 +13,7 @@ from dfkd_edge.drawings.words import singulars
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.prompts.vocabulary import vocabulary_words
 
-MIN_LETTERS = 5
-"""Shorter words sound like another by chance."""
+MIN_LETTERS = 5  # Shorter words sound like another by chance
 MIN_LETTERS_OF_A_SLIP = 6
 """Shorter words have a neighbour one letter away by chance: crimp and crisp. Swaps count still."""
 MAX_SUGGESTIONS = 2
@@ -28,10 +27,8 @@ class KnownWords:
 
     usual: frozenset[str]
     """Names of drawings and words that the tokenizer holds whole: the teacher has seen these."""
-    things: frozenset[str]
-    """Names of things in one word; suggestions are taken from here."""
-    listed: frozenset[str]
-    """All of these, and the words of WordNet's longer names."""
+    things: frozenset[str]  # Names of things in one word; suggestions are taken from here
+    listed: frozenset[str]  # All of these, and the words of WordNet's longer names
 
     def corrections(self, name: str) -> list[str]:
         """Rewrite a name with the known words nearest to its unknown ones; empty without any."""

@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 
 classes_app = typer.Typer(help="Work with class lists.", no_args_is_help=True)
 
-SHOWN = 12
-"""Findings in the table; `--json` has all."""
-GOOD_TO_KNOW = " (fine)"
-"""Marks what --strict does not count: the dim style is lost in a pipe."""
+SHOWN = 12  # Findings in the table; `--json` has all
+GOOD_TO_KNOW = " (fine)"  # Marks what --strict does not count: the dim style is lost in a pipe
 
 
 @classes_app.command()

@@ -22,8 +22,7 @@ from dfkd_edge.results.ladder import START, STUDENT, TEACHER, Ladder
 from dfkd_edge.results.wording import Metric, shown_text
 from dfkd_edge.runtime.counting import duration_text, first_few
 
-MAX_NAMED = 3
-"""Classes named in a row of the panel."""
+MAX_NAMED = 3  # Classes named in a row of the panel
 
 
 def comparisons(evaluation: Ladder, init: str) -> Iterator[Table]:

@@ -7,10 +7,8 @@ from rich.panel import Panel
 
 MAX_ROWS, MAX_CHARACTERS = 8, 100
 HEADING_WIDTH = 10
-MORE = " ... (report)"
-"""Ends a row that the report finishes."""
-Row = tuple[str, str]
-"""Heading and text."""
+MORE = " ... (report)"  # Ends a row that the report finishes
+Row = tuple[str, str]  # Heading and text
 PATHS = frozenset({"report", "bundle", "weights", "next"})
 """Rows to copy from: they are never cut, however long a folder's name is."""
 

@@ -23,20 +23,16 @@ if TYPE_CHECKING:
 
 SPARE = 1.1
 """Candidates asked for, relative to those that would just do: acceptance varies by seed (ours)."""
-CANDIDATES_STEP = 100
-"""Candidates are asked for in round numbers."""
+CANDIDATES_STEP = 100  # Candidates are asked for in round numbers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CalibrationShortage:
     """A run whose images are too few for INT8."""
 
-    num_images: int
-    """To learn from; held-out ones measure and never calibrate."""
-    num_candidates: int
-    """That were synthesized for them."""
-    num_wanted: int
-    """That INT8 calibrates on."""
+    num_images: int  # To learn from; held-out ones measure and never calibrate
+    num_candidates: int  # That were synthesized for them
+    num_wanted: int  # That INT8 calibrates on
     target: TargetProfile
 
     @property

@@ -25,10 +25,8 @@ from dfkd_edge.target_profiles.profile import TargetProfile
 class CalibrationSet:
     """Images that set activation ranges."""
 
-    images: Bytes
-    """[N, S, S, C], as the model takes them."""
-    description: str
-    """Where they come from and how they were chosen."""
+    images: Bytes  # [N, S, S, C], as the model takes them
+    description: str  # Where they come from and how they were chosen
 
     @property
     def digests(self) -> frozenset[str]:

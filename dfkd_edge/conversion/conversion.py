@@ -21,10 +21,8 @@ class Graphs:
     """The graphs of one student."""
 
     fp32: ModelFile
-    final: ModelFile
-    """The graph of the recommended precision; the FP32 graph itself for fp32."""
-    calibration: Calibration | None = None
-    """Ranges that the INT8 graph was made with."""
+    final: ModelFile  # The graph of the recommended precision; the FP32 graph itself for fp32
+    calibration: Calibration | None = None  # Ranges that the INT8 graph was made with
 
     @property
     def models(self) -> tuple[ModelFile, ...]:
@@ -39,8 +37,7 @@ class Conversion:
     target: TargetProfile
     config: ExportConfig
     reporter: Reporter
-    folder: Path
-    """Graphs are written here."""
+    folder: Path  # Graphs are written here
     warnings: list[LintFinding] = field(default_factory=list)
     """What the lint found besides errors, each once."""
 

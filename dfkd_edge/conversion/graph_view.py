@@ -26,14 +26,11 @@ MODEL = "(model)"
 class LintFinding:
     """One place where a graph breaks a rule of its target."""
 
-    rule: str
-    """A name of `lint.RULES`."""
+    rule: str  # A name of `lint.RULES`
     severity: Literal["error", "warning"]
     """An error will not run on the target, or runs wrongly; a warning costs speed."""
-    node: str
-    """The node, or `(model)`."""
-    message: str
-    """What is wrong and what to do."""
+    node: str  # The node, or `(model)`
+    message: str  # What is wrong and what to do
 
 
 def read_model(path: Path) -> ModelProto:

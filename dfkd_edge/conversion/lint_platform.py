@@ -17,8 +17,7 @@ from dfkd_edge.target_profiles.profile import TargetProfile
 
 Findings = Iterator[LintFinding]
 PRECISION_KEY = "dfkd_edge.precision"
-FIRST_SPARSE_SM = 80
-"""Ampere brought tensor cores that skip the zeros of 2:4 pruned weights."""
+FIRST_SPARSE_SM = 80  # Ampere brought tensor cores that skip the zeros of 2:4 pruned weights
 FIRST_INT64_TENSORRT = 9
 DLA_OPS = {
     *("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Max", "AveragePool"),

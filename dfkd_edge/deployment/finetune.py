@@ -31,15 +31,13 @@ from dfkd_edge.seeding import stage_generator
 from dfkd_edge.target_profiles.profile import QuantizationSpec
 
 STAGE = "qat"
-NUM_STEPS = 60
-"""A repair, not a second training: about a minute on two cores (ours)."""
+NUM_STEPS = 60  # A repair, not a second training: about a minute on two cores (ours)
 BATCH_SIZE = 64
 LEARNING_RATE = 1e-4
 LOSSES = DistillationConfig()
 """Temperature and weights of the losses, as distillation has them by default."""
 NUM_RANGE_IMAGES = 256
-MAX_VALUES = 1 << 16
-"""Values of a tensor that a quantile is taken of."""
+MAX_VALUES = 1 << 16  # Values of a tensor that a quantile is taken of
 QUANTIZED_LAYERS = (nn.Conv2d, nn.Linear)
 Range = tuple[float, float]
 
@@ -49,11 +47,9 @@ class FinetuneReport:
     """What the fine-tune did."""
 
     num_steps: int
-    num_layers: int
-    """Layers that were rounded."""
+    num_layers: int  # Layers that were rounded
     first_loss: float
-    last_loss: float
-    """Means over the first and the last tenth of the steps."""
+    last_loss: float  # Means over the first and the last tenth of the steps
     seconds: float
 
 

@@ -37,8 +37,7 @@ class Sensitivity:
     """What putting one layer alone back to float leaves of the harm."""
 
     node: str
-    agreement: float
-    """Share of the surrogate images whose class is that of the FP32 student."""
+    agreement: float  # Share of the surrogate images whose class is that of the FP32 student
     divergence: float
     """KL of the class probabilities from the FP32 student's, in nats; less is better."""
 
@@ -48,18 +47,13 @@ class RepairReport:
     """What the repair did."""
 
     passed: bool
-    float_nodes: tuple[str, ...]
-    """Put back to float, those that spare most first."""
+    float_nodes: tuple[str, ...]  # Put back to float, those that spare most first
     num_quantizable: int
     drop_before: float
-    drop_after: float
-    """In the worst domain."""
-    sensitivities: tuple[Sensitivity, ...]
-    """Those that spare most first."""
-    num_graphs: int
-    """Graphs that were judged."""
-    seconds: float
-    """That the judging took."""
+    drop_after: float  # In the worst domain
+    sensitivities: tuple[Sensitivity, ...]  # Those that spare most first
+    num_graphs: int  # Graphs that were judged
+    seconds: float  # That the judging took
 
     def sentence(self) -> str:
         """Say it in one line, and that its figures are not the gate's."""

@@ -30,14 +30,11 @@ class Material:
     """The run, its networks and the images, for one target."""
 
     run: FinishedRun
-    conversion: Conversion
-    """Target, settings, and where graphs are made."""
+    conversion: Conversion  # Target, settings, and where graphs are made
     teacher: Teacher
     student: Student
-    evaluation: EvaluationSet
-    """What every rung is shown."""
-    calibration: CalibrationSet | None
-    """What INT8 calibrates on; None for another precision."""
+    evaluation: EvaluationSet  # What every rung is shown
+    calibration: CalibrationSet | None  # What INT8 calibrates on; None for another precision
     context: StageContext
 
     @property

@@ -26,10 +26,8 @@ from dfkd_edge.validation.gate import judge
 from dfkd_edge.validation.ladder import Predictions, Rung, climb
 from dfkd_edge.validation.rungs import Proof, open_runner
 
-NUM_RANKING_IMAGES = 96
-"""A layer's harm shows in the class probabilities of few images (ours)."""
-CHOOSING_SIZE = 0.5
-"""Images to choose by, as a share of those of the proof (ours)."""
+NUM_RANKING_IMAGES = 96  # A layer's harm shows in the class probabilities of few images (ours)
+CHOOSING_SIZE = 0.5  # Images to choose by, as a share of those of the proof (ours)
 INT8 = "onnx-int8"
 
 
@@ -45,8 +43,7 @@ class Chooser:
     """Judges INT8 graphs by images that the proof does not show; agreement needs no labels."""
 
     suite: EvaluationSet
-    known: Predictions
-    """Of teacher, student and the graph that failed, on these images."""
+    known: Predictions  # Of teacher, student and the graph that failed, on these images
     material: Material
 
     def judge(self, int8: ModelFile) -> Gate:

@@ -14,10 +14,8 @@ from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.seeding import derived_seed
 
 STAGE = "student"
-CLASS_SHARE = 0.5
-"""Half of a batch is drawn evenly over classes, half evenly over images."""
-HARD_POOL = 0.1
-"""Hard images are drawn evenly from this share of the images seen so far (ours)."""
+CLASS_SHARE = 0.5  # Half of a batch is drawn evenly over classes, half evenly over images
+HARD_POOL = 0.1  # Hard images are drawn evenly from this share of the images seen so far (ours)
 
 Rows = NDArray[np.int64]
 

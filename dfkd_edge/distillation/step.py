@@ -14,8 +14,7 @@ from dfkd_edge.distillation.losses import feature_distances, soft_target_loss
 from dfkd_edge.networks.students import Student
 from dfkd_edge.networks.teacher import Teacher
 
-MAX_GRADIENT_NORM = 5.0
-"""Longer gradients are shortened to it (ours)."""
+MAX_GRADIENT_NORM = 5.0  # Longer gradients are shortened to it (ours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +23,8 @@ class StepFigures:
 
     loss: float
     soft_target_loss: float
-    distance_N: Tensor
-    """Feature distance of each view."""
-    agreement: float
-    """Share of the views with the teacher's top-1."""
+    distance_N: Tensor  # Feature distance of each view
+    agreement: float  # Share of the views with the teacher's top-1
 
 
 def take_step(

@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 
     from dfkd_edge.drawings.memory import DrawingMemory
 
-FEW = 1
-"""A class with at most so many drawings of its name has next to none (ours)."""
-MAX_NAMES = 3
-"""Names of drawings that are listed for a class in a line."""
+FEW = 1  # A class with at most so many drawings of its name has next to none (ours)
+MAX_NAMES = 3  # Names of drawings that are listed for a class in a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +25,9 @@ class DrawnClass:
     """A class and the drawings that its images may start from."""
 
     name: str
-    named: Mapping[str, int]
-    """Name in the memory -> drawings of that name, nearest names first."""
-    num_own: int
-    """Drawings that carry the name of the class, a synonym, or what its prompt says."""
-    num_of_kind: int = 0
-    """Others whose name is that of its kind: "elephant" for "African elephant"."""
+    named: Mapping[str, int]  # Name in the memory -> drawings of that name, nearest names first
+    num_own: int  # Drawings that carry the name of the class, a synonym, or what its prompt says
+    num_of_kind: int = 0  # Others whose name is that of its kind: "elephant" for "African elephant"
 
     @property
     def num_drawings(self) -> int:

@@ -28,8 +28,7 @@ from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.runs.key import content_of, teacher_content
 from dfkd_edge.version import __version__
 
-Place = tuple[int, int]
-"""A drawing: number of its sheet, number in the sheet."""
+Place = tuple[int, int]  # A drawing: number of its sheet, number in the sheet
 DIGEST = "sha256"
 """Where the file's metadata hold the hash of its tensors: safetensors has none of its own."""
 

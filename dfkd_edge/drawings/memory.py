@@ -34,12 +34,9 @@ MIN_SIMILARITY = 0.7
 MIN_SIMILARITY_TO_PROMPT = 0.95
 """The same where a class has a prompt of its own, which tells that its name alone misleads: "a
 photo of a computer mouse" takes "computer mouse", "a crane, a bird" nothing of the name "crane"."""
-MAX_RANK = 10
-"""The class is among the so many names of the memory that fit a drawing best."""
-MAX_DRAWINGS = 40
-"""Of a class, nearest names first."""
-BATCH_SIZE = 64
-"""Texts or drawings that the teacher reads together."""
+MAX_RANK = 10  # The class is among the so many names of the memory that fit a drawing best
+MAX_DRAWINGS = 40  # Of a class, nearest names first
+BATCH_SIZE = 64  # Texts or drawings that the teacher reads together
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +44,7 @@ class Sheet:
     """One picture of many drawings in rows, of one icon set."""
 
     path: Path
-    names: tuple[str, ...]
-    """Of each drawing, in reading order."""
+    names: tuple[str, ...]  # Of each drawing, in reading order
     side_px: int
     num_columns: int
 

@@ -9,8 +9,7 @@ PLURALS = (
     *((f"{end}es", end) for end in ("s", "x", "z", "ch", "sh", "o")),
 )
 """Endings and what stands for them in the singular; several may fit a word."""
-MIN_LETTERS = 3
-"""Shorter forms are no words but the rest of one: `bu` of bus, `to` of toes."""
+MIN_LETTERS = 3  # Shorter forms are no words but the rest of one: `bu` of bus, `to` of toes
 
 
 @functools.lru_cache

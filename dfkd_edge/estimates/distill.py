@@ -37,8 +37,7 @@ from dfkd_edge.validation.evaluation_images import labelled_pictures
 
 NUM_IMAGES, NUM_VIEWS = 32, 16
 """Of the small run on a CPU, which they keep busy (ours); an accelerator gets whole batches."""
-SMALL_PX = 64
-"""Side of the images of a small run, unless the embedded prior samples them."""
+SMALL_PX = 64  # Side of the images of a small run, unless the embedded prior samples them
 VQGAN_OPERATIONS, VQGAN_PX = 4.8e11, 256
 """Counted in amused-256's decoder, which stands for all VQGANs; they grow with the pixels."""
 STEP_OPERATIONS, DECODE_OPERATIONS = 8e11, 2.5e12

@@ -12,18 +12,12 @@ class StageEstimate:
     """One stage of a command."""
 
     name: str
-    work: str
-    """What it does, in numbers."""
-    seconds: float | None
-    """None where no small part of it tells how long it takes."""
-    host_bytes: int = 0
-    """Peak of main memory; 0 where it is not known, as below."""
-    device_bytes: int = 0
-    """Peak of an accelerator's memory."""
-    disk_bytes: int = 0
-    """What it leaves on disk."""
-    only_where: str = ""
-    """When it runs at all; empty: always."""
+    work: str  # What it does, in numbers
+    seconds: float | None  # None where no small part of it tells how long it takes
+    host_bytes: int = 0  # Peak of main memory; 0 where it is not known, as below
+    device_bytes: int = 0  # Peak of an accelerator's memory
+    disk_bytes: int = 0  # What it leaves on disk
+    only_where: str = ""  # When it runs at all; empty: always
 
     def text(self) -> str:
         """Say what it does, how long that takes, and when."""
@@ -37,8 +31,7 @@ class Estimate:
     """All stages of a command."""
 
     stages: tuple[StageEstimate, ...]
-    made_from: str
-    """What was measured, in words."""
+    made_from: str  # What was measured, in words
 
     def seconds(self, *names: str) -> float:
         """Of the stages of these names; without names, of all that always run."""
@@ -75,15 +68,11 @@ class Estimate:
 class DryRun:
     """What a command would do."""
 
-    facts: Mapping[str, object]
-    """Of `--dry-run --json`, beside `estimate`."""
-    head: Sequence[str]
-    """The same in lines."""
+    facts: Mapping[str, object]  # Of `--dry-run --json`, beside `estimate`
+    head: Sequence[str]  # The same in lines
     estimate: Estimate
-    more: Mapping[str, object] = field(default_factory=dict)
-    """What this command adds to `estimate`."""
-    settings: str = ""
-    """TOML that is shown below, of which the other lines are comments."""
+    more: Mapping[str, object] = field(default_factory=dict)  # What this command adds to `estimate`
+    settings: str = ""  # TOML that is shown below, of which the other lines are comments
 
     def text(self, as_json: bool) -> str:
         """Write one JSON document, or lines."""

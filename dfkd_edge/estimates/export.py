@@ -37,8 +37,7 @@ from dfkd_edge.validation.evaluation_images import MORE, labelled_pictures, plan
 from dfkd_edge.validation.ladder import BATCH_SIZE
 from dfkd_edge.validation.rungs import open_runner
 
-NUM_IMAGES = 16
-"""Calibrated on, and of a step of the fine-tune (ours)."""
+NUM_IMAGES = 16  # Calibrated on, and of a step of the fine-tune (ours)
 
 
 class SmallExport:

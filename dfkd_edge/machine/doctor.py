@@ -47,10 +47,8 @@ class Check:
 
     name: str
     status: Status
-    value: str
-    """What was found."""
-    advice: str = ""
-    """What to do, or what it means."""
+    value: str  # What was found
+    advice: str = ""  # What to do, or what it means
 
 
 def examine(root: Path = Path("/"), folder: Path = Path()) -> list[Check]:

@@ -7,8 +7,7 @@ import sys
 
 from dfkd_edge.errors import EnvironmentLackingError
 
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
-"""Of glibc's malloc.h."""
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # Of glibc's malloc.h
 
 
 def keep_freed_memory() -> None:

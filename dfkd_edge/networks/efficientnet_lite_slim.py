@@ -24,8 +24,7 @@ STAGES = (
 )
 """Block type, number of blocks, kernel, stride, expansion and output channels of each stage; the
 tower has 1, 3, 3, 4, 4 and 5 of these blocks, and one more stage."""
-NUM_FEATURES = 640
-"""Channels behind the last convolution; the tower has 1,280."""
+NUM_FEATURES = 640  # Channels behind the last convolution; the tower has 1,280
 
 
 def efficientnet_lite1_slim(pretrained: bool = False, **options: Any) -> EfficientNet:

@@ -30,8 +30,7 @@ from dfkd_edge.networks.names import require_teacher
 from dfkd_edge.runs.key import teacher_content
 
 _MINI_CONFIG = "dfkd-mini"
-TEXTS_TOGETHER = 256
-"""Texts embedded at a time: 0.2 GB in the text tower of ViT-B/32."""
+TEXTS_TOGETHER = 256  # Texts embedded at a time: 0.2 GB in the text tower of ViT-B/32
 CPU_IMAGES_TOGETHER = 32
 """Images that a CPU embeds at a time where no gradient flows: more do not fit into its caches."""
 

@@ -29,14 +29,10 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 class HubWeights:
     """Weights that lie in a repository of the Hugging Face hub."""
 
-    what: str
-    """What they are for, in the user's words."""
-    repo: str
-    """owner/name."""
-    folder: str
-    """Folder inside the repository; empty for its root."""
-    files: tuple[str, ...]
-    """Names that the weight file may have; one is enough."""
+    what: str  # What they are for, in the user's words
+    repo: str  # owner/name
+    folder: str  # Folder inside the repository; empty for its root
+    files: tuple[str, ...]  # Names that the weight file may have; one is enough
     num_parameters: int | None
     """Parameters of the model, where its architecture is known; a parameter takes 4 bytes."""
     pattern: str

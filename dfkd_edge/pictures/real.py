@@ -16,10 +16,8 @@ class RealPictures:
     """The pictures of `--images`."""
 
     files: tuple[Path, ...]
-    hashes: tuple[str, ...]
-    """SHA-256 of each file."""
-    labels: tuple[int | None, ...]
-    """Index into the class list; None without class folders."""
+    hashes: tuple[str, ...]  # SHA-256 of each file
+    labels: tuple[int | None, ...]  # Index into the class list; None without class folders
 
 
 def pictures_below(root: Path) -> list[Path]:

@@ -13,8 +13,7 @@ from torch import Tensor
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.networks.teacher import Teacher
 
-MIN_LETTERS = 4
-"""Shorter words say nothing to a human."""
+MIN_LETTERS = 4  # Shorter words say nothing to a human
 
 
 def vocabulary_words(tokenizer: Any) -> dict[int, str]:

@@ -15,14 +15,10 @@ class Cell(NamedTuple):
     """One cell of a table."""
 
     text: str
-    note: str = ""
-    """Said smaller, below."""
-    shade: float | None = None
-    """0 to 1: how strongly the cell is tinted."""
-    tone: str = ""
-    """`good` or `bad`."""
-    hint: str = ""
-    """Said on hover."""
+    note: str = ""  # Said smaller, below
+    shade: float | None = None  # 0 to 1: how strongly the cell is tinted
+    tone: str = ""  # `good` or `bad`
+    hint: str = ""  # Said on hover
 
 
 class Table(NamedTuple):
@@ -44,8 +40,7 @@ class Sheet(NamedTuple):
     """The contact sheet."""
 
     sheet: ContactSheet
-    note: str
-    """What its columns are."""
+    note: str  # What its columns are
 
 
 class StyleMap(NamedTuple):
@@ -53,8 +48,7 @@ class StyleMap(NamedTuple):
 
     figure: Markup
     styles: tuple[str, ...]
-    note: str
-    """What a style is."""
+    note: str  # What a style is
 
 
 class Code(NamedTuple):
@@ -108,17 +102,13 @@ class Tile(NamedTuple):
 class VerdictView(NamedTuple):
     """What the page says first."""
 
-    state: str
-    """`open`, or that of a gate: `off`, `failed`, `doubtful`, `passed` or `proven`."""
+    state: str  # `open`, or that of a gate: `off`, `failed`, `doubtful`, `passed` or `proven`
     headline: str
     sentence: str
     tiles: Sequence[Tile] = ()
-    certainty: str = ""
-    """How many pictures stand behind the figures, and their interval."""
-    weak_classes: str = ""
-    """Those that the student fails on."""
-    is_doubtful: bool = False
-    """Whether the pictures are too few to tell."""
+    certainty: str = ""  # How many pictures stand behind the figures, and their interval
+    weak_classes: str = ""  # Those that the student fails on
+    is_doubtful: bool = False  # Whether the pictures are too few to tell
 
 
 def text_row(*texts: str) -> tuple[Cell, ...]:

@@ -13,8 +13,7 @@ from dfkd_edge.results.wording import METRICS
 
 MAX_MATRIX, MAX_CLASS_ROWS, MAX_PAIRS = 25, 60, 8
 """Classes of a confusion matrix, rows by class and pairs: more than that nobody reads."""
-Answers = Mapping[str, Counter[str]]
-"""Expected class -> answer -> images."""
+Answers = Mapping[str, Counter[str]]  # Expected class -> answer -> images
 
 
 def classes_section(sources: Sources) -> Section:

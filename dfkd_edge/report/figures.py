@@ -16,15 +16,12 @@ from dfkd_edge.artifacts import PromptSet
 from dfkd_edge.report.svg import Point, Scale, Svg, number_text, percent, short
 from dfkd_edge.results.confidence import Reliability
 
-WIDTH = 316
-"""Of a figure: three beside each other on a desk, one on a phone."""
+WIDTH = 316  # Of a figure: three beside each other on a desk, one on a phone
 LEFT, TOP = 44, 24
-LETTER_PX = 6.6
-"""About the width of a letter of a label."""
+LETTER_PX = 6.6  # About the width of a letter of a label
 LINE_PX = 13
 ROW_PX = 26
-MAX_PROMPTS = 1_500
-"""Points of the map: more make a page of megabytes and cover each other."""
+MAX_PROMPTS = 1_500  # Points of the map: more make a page of megabytes and cover each other
 MAX_NAMED_CLASSES = 24
 whole_percent = functools.partial(percent, digits=0)
 

@@ -44,8 +44,7 @@ if TYPE_CHECKING:
     from dfkd_edge.drawings.drawn_class import DrawnClass
 
 MAX_WIDEST = 8
-MAX_LISTED = 40
-"""Classes of a table."""
+MAX_LISTED = 40  # Classes of a table
 STYLE_NOTE = (
     "A style is a made-up word, a vector, in the place of the dots in the prompt “a … style of a "
     "{name}”, the same for every class; its name is the real words nearest to that vector in the "

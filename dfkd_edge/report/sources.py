@@ -34,20 +34,17 @@ from dfkd_edge.runtime.bundle_files import (
 )
 from dfkd_edge.runtime.faults import Fault
 
-Curves = dict[tuple[str, str], list[Point]]
-"""Stage and metric -> steps and values."""
+Curves = dict[tuple[str, str], list[Point]]  # Stage and metric -> steps and values
 
 
 @dataclass(frozen=True, slots=True)
 class Climb:
     """A ladder and what climbed it."""
 
-    command: str
-    """`distill`, `export` or `check`."""
+    command: str  # `distill`, `export` or `check`
     ladder: Ladder
     target: str = ""
-    bundle: Path | None = None
-    """The one that was measured; `distill` measures none."""
+    bundle: Path | None = None  # The one that was measured; `distill` measures none
 
     @property
     def origin(self) -> str:
@@ -88,8 +85,7 @@ class ExportRecord:
     """What a manifest says of the export that made the bundle."""
 
     run: str = ""
-    data: str = ""
-    """Folder of labelled pictures; empty without."""
+    data: str = ""  # Folder of labelled pictures; empty without
     config: dict[str, object] = field(default_factory=dict)
     """Settings by their names in ExportConfig."""
     lint_warnings: tuple[LintWarning, ...] = ()
@@ -101,8 +97,7 @@ class Calibration:
     """What INT8 was calibrated on, calibration.json."""
 
     method: str
-    images: str
-    """In words."""
+    images: str  # In words
     ranges: dict[str, Point]
     """Quantized tensor -> lowest and highest value, in the order of the graph."""
 
@@ -113,13 +108,10 @@ class BundleSource:
 
     bundle: Bundle
     record: ExportRecord
-    validation: Ladder | None
-    """Of `export`."""
-    checks: tuple[Ladder, ...]
-    """Of the last `check` on labelled pictures, and of the last without."""
+    validation: Ladder | None  # Of `export`
+    checks: tuple[Ladder, ...]  # Of the last `check` on labelled pictures, and of the last without
     calibration: Calibration | None
-    benchmark: Benchmark | None
-    """Of `dfkd-edge benchmark`, on the host."""
+    benchmark: Benchmark | None  # Of `dfkd-edge benchmark`, on the host
 
     @property
     def folder(self) -> Path:
@@ -174,8 +166,7 @@ class RealPictures:
 
     num_pictures: int
     num_classes: int
-    num_copies: int
-    """Times that each stands among the training images."""
+    num_copies: int  # Times that each stands among the training images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,33 +179,27 @@ class RunSource:
     evaluation: Ladder | None = None
     zero_shot: Ladder | None = None
     """Evaluation of the same run without real pictures, where that lies beside this one."""
-    surrogates: SurrogateSummary | None = None
-    """The images are read one shard at a time."""
+    surrogates: SurrogateSummary | None = None  # The images are read one shard at a time
     real: RealPictures | None = None
     prompts: PromptSet | None = None
-    curves: Curves = field(default_factory=dict)
-    """Of metrics.jsonl."""
+    curves: Curves = field(default_factory=dict)  # Of metrics.jsonl
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
     """All that a report shows."""
 
-    path: Path
-    """The run or the bundle that the report is about."""
+    path: Path  # The run or the bundle that the report is about
     run: RunSource | None
-    bundles: tuple[BundleSource, ...]
-    """The newest first."""
-    devices: tuple[DeviceResult, ...]
-    """Of bundles that the page shows."""
+    bundles: tuple[BundleSource, ...]  # The newest first
+    devices: tuple[DeviceResult, ...]  # Of bundles that the page shows
     other_devices: tuple[DeviceResult, ...] = ()
     """Of bundles that it does not show: earlier ones, or those of another run."""
     stale: tuple[BundleSource, ...] = ()
     """Bundles in the run that hold an earlier student: what they prove is not the run's."""
     sent: tuple[DeviceResult, ...] = ()
     """Of `devices` and `other_devices`, what was given: it is not kept yet."""
-    unread: tuple[DfkdEdgeError, ...] = ()
-    """Why results that lie here cannot be read."""
+    unread: tuple[DfkdEdgeError, ...] = ()  # Why results that lie here cannot be read
 
     @property
     def classes(self) -> tuple[str, ...]:

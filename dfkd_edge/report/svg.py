@@ -12,8 +12,7 @@ from markupsafe import Markup
 NUM_TICKS = 4
 NOTHING = "-"
 TIMES = "\N{MULTIPLICATION SIGN}"
-Point = tuple[float, float]
-"""x and y in pixels, from the left and from the top."""
+Point = tuple[float, float]  # x and y in pixels, from the left and from the top
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,23 +13,18 @@ class MeasuredLatency:
 
     batch: int
     num_iterations: int
-    percentile_ms: dict[str, float]
-    """`p50`, `p90`, `p99`: milliseconds."""
+    percentile_ms: dict[str, float]  # `p50`, `p90`, `p99`: milliseconds
     mean_ms: float
     min_ms: float
     max_ms: float
-    variation: float
-    """Standard deviation over mean."""
-    throughput_per_s: float
-    """Images a second, one after the other."""
+    variation: float  # Standard deviation over mean
+    throughput_per_s: float  # Images a second, one after the other
     warmup_ms: float
     duration_s: float
-    peak_memory_mib: float
-    """Of the whole process: Python, the runtime, the model and its buffers."""
+    peak_memory_mib: float  # Of the whole process: Python, the runtime, the model and its buffers
     state: dict[str, object] = field(default_factory=dict)
     """Clocks, power mode and temperature where the machine tells them."""
-    caveats: tuple[str, ...] = ()
-    """Why it may not be repeatable, a sentence each."""
+    caveats: tuple[str, ...] = ()  # Why it may not be repeatable, a sentence each
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,21 +34,14 @@ class ModelBenchmark:
     __pydantic_config__ = JSON_KEYS
 
     precision: str
-    size_bytes: int
-    """Of the ONNX file."""
-    backend: str
-    """Runtime and its version."""
-    threads: int
-    """CPU threads of the runtime."""
+    size_bytes: int  # Of the ONNX file
+    backend: str  # Runtime and its version
+    threads: int  # CPU threads of the runtime
     latency: MeasuredLatency
-    peak_memory_mib: float
-    """Of the whole process: Python, the runtime, the model and its buffers."""
-    model_memory_mib: float
-    """What the process grew by from loading the model on."""
-    is_golden: bool
-    """Whether the golden logits were reproduced before anything was timed."""
-    cpu: str
-    """Name of the processor."""
+    peak_memory_mib: float  # Of the whole process: Python, the runtime, the model and its buffers
+    model_memory_mib: float  # What the process grew by from loading the model on
+    is_golden: bool  # Whether the golden logits were reproduced before anything was timed
+    cpu: str  # Name of the processor
     in_float: bool
     """Whether INT8 was computed in float, since this CPU's 8-bit sums saturate: no measure."""
 

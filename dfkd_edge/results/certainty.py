@@ -26,12 +26,9 @@ class Certainty:
     share: float
     low: float
     high: float
-    num_images: int
-    """Shown, in all domains and views."""
-    num_pictures: int
-    """Different ones among these."""
-    is_corrupted: bool = False
-    """Whether corrupted images are among them, in domains of their own."""
+    num_images: int  # Shown, in all domains and views
+    num_pictures: int  # Different ones among these
+    is_corrupted: bool = False  # Whether corrupted images are among them, in domains of their own
 
     @property
     def is_too_wide(self) -> bool:

@@ -9,8 +9,7 @@ from dfkd_edge.results.wording import CLEAN_AND_CORRUPTED, Metric
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.share_interval import wilson_interval
 
-WEAK_SHARE = 0.5
-"""A class is weak where fewer than half of its images are answered right (ours)."""
+WEAK_SHARE = 0.5  # A class is weak where fewer than half of its images are answered right (ours)
 MAX_NAMED = 5
 REFERENCES: dict[Metric, str] = {
     "top1": "the true classes",
@@ -24,14 +23,10 @@ class WeakClass:
     """A class that a rung fails on."""
 
     name: str
-    share: float
-    """Answered right, over all domains."""
-    num_images: int
-    """Independent ones."""
-    num_shown: int
-    """In all domains and views."""
-    taken_for: str
-    """The most frequent wrong answer."""
+    share: float  # Answered right, over all domains
+    num_images: int  # Independent ones
+    num_shown: int  # In all domains and views
+    taken_for: str  # The most frequent wrong answer
 
 
 def pooled_answers(rung: MeasuredRung, domains: Sequence[str]) -> dict[str, Counter[str]]:

@@ -15,10 +15,8 @@ class Reliability:
     """Confidence beside the share of right answers, bin by bin (Guo et al., ICML 2017)."""
 
     temperature: float
-    ece: float | None
-    """Expected calibration error; None without an image."""
-    bins: tuple[Bin, ...]
-    """Ten of equal width from 0 to 1."""
+    ece: float | None  # Expected calibration error; None without an image
+    bins: tuple[Bin, ...]  # Ten of equal width from 0 to 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,24 +31,17 @@ class FittedConfidence:
 
     temperature: float
     """Logits are divided by it; 1 where the fitted one does not lower both errors."""
-    fitted_temperature: float
-    """The one with the least log-loss on all pictures."""
-    reject_threshold: float
-    """Probability of the first class below which the answer is "unknown"."""
-    ece_before: float | None
-    """Expected calibration error at temperature 1."""
-    ece_after: float | None
-    """The same, each picture at the temperature fitted on others."""
+    fitted_temperature: float  # The one with the least log-loss on all pictures
+    reject_threshold: float  # Probability of the first class below which the answer is "unknown"
+    ece_before: float | None  # Expected calibration error at temperature 1
+    ece_after: float | None  # The same, each picture at the temperature fitted on others
     log_loss_before: float | None
     """Mean negative log-likelihood of the class asked for, at temperature 1."""
-    log_loss_after: float | None
-    """The same, each picture at the temperature fitted on others."""
+    log_loss_after: float | None  # The same, each picture at the temperature fitted on others
     unknown_auroc: float | None
     """Known against unknown pictures by confidence, each class left out in turn; 0.5 is chance."""
-    num_images: int
-    """Surrogate images, clean and corrupted."""
-    num_pictures: int
-    """Different ones among these."""
+    num_images: int  # Surrogate images, clean and corrupted
+    num_pictures: int  # Different ones among these
 
     @property
     def is_kept(self) -> bool:

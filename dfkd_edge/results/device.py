@@ -45,11 +45,9 @@ Share = Annotated[float, FromZero(1)]
 class DeviceFacts:
     """What the device says of itself."""
 
-    board: str = ""
-    """As the device tree names it."""
+    board: str = ""  # As the device tree names it
     cpu: str = ""
-    machine: str = ""
-    """Architecture, such as `aarch64`."""
+    machine: str = ""  # Architecture, such as `aarch64`
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +57,12 @@ class _CheckedBundle:
 
 @dataclass(frozen=True, slots=True)
 class _Golden:
-    passed: bool = False
-    """Whether the logits of the golden images are those of the host."""
+    passed: bool = False  # Whether the logits of the golden images are those of the host
 
 
 @dataclass(frozen=True, slots=True)
 class _Labelled:
-    mean_top1: Share | None = None
-    """On labelled pictures that lie there."""
+    mean_top1: Share | None = None  # On labelled pictures that lie there
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +85,9 @@ class DeviceLatency:
     percentile_ms: dict[str, Measured] = field(default_factory=dict)
     """`p50`, `p90`, `p99`, or those that `--percentile` asked for."""
     throughput_per_s: Measured | None = None
-    peak_memory_mib: Measured | None = None
-    """Of the whole process."""
+    peak_memory_mib: Measured | None = None  # Of the whole process
     state: _DeviceState = _DeviceState()
-    caveats: tuple[str, ...] = ()
-    """Why it may not be repeatable, a sentence each."""
+    caveats: tuple[str, ...] = ()  # Why it may not be repeatable, a sentence each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +101,7 @@ class DeviceModel:
     settings: _Settings = _Settings()
     notes: tuple[str, ...] = ()
     golden: _Golden = _Golden()
-    latency: DeviceLatency = DeviceLatency()
-    """Without percentiles where nothing was timed."""
+    latency: DeviceLatency = DeviceLatency()  # Without percentiles where nothing was timed
     data: _Labelled = _Labelled()
 
     @property
@@ -122,12 +115,10 @@ class DeviceResult:
     """A result.json that check.pyz wrote."""
 
     path: Path
-    text: str
-    """The document as JSON, as it is kept: equal content, equal text."""
+    text: str  # The document as JSON, as it is kept: equal content, equal text
     device: DeviceFacts
     bundle: _CheckedBundle = _CheckedBundle()
-    models: dict[str, DeviceModel]
-    """By precision."""
+    models: dict[str, DeviceModel]  # By precision
     faults: tuple[str, ...] = ()
     not_target: str = ""
     """As of a model, where every model is of another; also where none could be opened."""

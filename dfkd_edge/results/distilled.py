@@ -17,8 +17,7 @@ class Distilled:
 
     run_dir: Path
     student: StudentArtifact
-    diversity: Diversity
-    """Of the prompts."""
+    diversity: Diversity  # Of the prompts
     surrogates: SurrogateSummary
     evaluation: Ladder
 

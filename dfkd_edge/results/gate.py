@@ -14,15 +14,11 @@ from dfkd_edge.runtime.share_interval import is_too_wide
 class GateState(StrEnum):
     """What a gate's pictures allow to say."""
 
-    OFF = "off"
-    """The limit is so large that nothing can fail."""
+    OFF = "off"  # The limit is so large that nothing can fail
     FAILED = "failed"
-    DOUBTFUL = "doubtful"
-    """Passed, but so few pictures tell nothing."""
-    PASSED = "passed"
-    """The measured loss is within the limit; its interval reaches beyond."""
-    PROVEN = "proven"
-    """All of the interval is within the limit."""
+    DOUBTFUL = "doubtful"  # Passed, but so few pictures tell nothing
+    PASSED = "passed"  # The measured loss is within the limit; its interval reaches beyond
+    PROVEN = "proven"  # All of the interval is within the limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +30,12 @@ class Gate:
     passed: bool
     is_off: bool
     """Whether nothing can fail: the FP32 student has no more to lose than the limit allows."""
-    max_drop: float
-    """Largest loss that passes, a share."""
-    drop: float
-    """Loss in the worst domain, a share; negative is a gain."""
+    max_drop: float  # Largest loss that passes, a share
+    drop: float  # Loss in the worst domain, a share; negative is a gain
     interval: tuple[float, float]
     domain: str
     rung: str
-    reference: str
-    """The rung that it is compared with."""
+    reference: str  # The rung that it is compared with
     metric: Metric
     num_lost: int
     num_won: int

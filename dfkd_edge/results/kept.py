@@ -39,8 +39,7 @@ def unrecognised_text(summary: SurrogateSummary) -> str:
     return f"{num:,} of them unrecognised: the teacher takes them for another class"
 
 
-EVALUATION = "evaluation.json"
-"""The ladder of `distill`, in the run."""
+EVALUATION = "evaluation.json"  # The ladder of `distill`, in the run
 
 
 def keep_result(path: Path, document: dict[str, Any], reporter: Reporter) -> None:

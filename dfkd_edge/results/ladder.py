@@ -17,14 +17,12 @@ from dfkd_edge.results.confidence import FittedConfidence, Reliability, error_te
 from dfkd_edge.results.gate import Gate
 from dfkd_edge.results.wording import UNITS, Metric, shown_text
 
-SCHEMA = 1
-"""Version of the JSON; a reader refuses a newer one."""
+SCHEMA = 1  # Version of the JSON; a reader refuses a newer one
 TEACHER, START, STUDENT = "teacher", "student-start", "student"
 HELDOUT_DOMAIN = "held-out surrogates"
 """Surrogate images shown whole; on them there is agreement alone, for the filter kept those that
 the teacher recognises: its own top-1 says nothing."""
-Ends = tuple[float, float]
-"""Low and high end of a 95% interval."""
+Ends = tuple[float, float]  # Low and high end of a 95% interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,19 +31,15 @@ class DomainFigures:
 
     __pydantic_config__ = JSON_KEYS
 
-    num_images: int
-    """Shown, views included."""
-    num_pictures: int
-    """Different ones among these."""
+    num_images: int  # Shown, views included
+    num_pictures: int  # Different ones among these
     top1: float
     top1_interval: Ends
-    agreement: float
-    """Share of images with the teacher's answer."""
+    agreement: float  # Share of images with the teacher's answer
     agreement_interval: Ends
     kl_to_previous: float | None
     """KL divergence from the rung before, in nats; None for the teacher."""
-    num_nan: int
-    """Images with a logit that is not finite."""
+    num_nan: int  # Images with a logit that is not finite
     confusion: dict[str, dict[str, int]]
     """Expected class -> answer -> images; expected is the label, or the teacher's answer."""
     reliability: Reliability
@@ -69,13 +63,11 @@ class MeasuredRung:
 
     name: str
     domains: dict[str, DomainFigures]
-    mean_top1: float | None
-    """Over the domains that count; None where nothing is labelled."""
+    mean_top1: float | None  # Over the domains that count; None where nothing is labelled
     mean_agreement: float
     worst_domain: str
     size_bytes: int | None = None
-    latency_ms: float | None = None
-    """Median, one image, on the machine that measured."""
+    latency_ms: float | None = None  # Median, one image, on the machine that measured
     onnx_latency_ms: float | None = None
     """Of the teacher: the same as an FP32 graph in ONNX Runtime."""
     latency_caveats: tuple[str, ...] = ()
@@ -104,8 +96,7 @@ class StepLoss:
     interval: Ends
     worst_domain: str
     worst_drop: float
-    num_lost: int
-    """Images that were right before and wrong after."""
+    num_lost: int  # Images that were right before and wrong after
     num_won: int
     p_value: float
     is_within_noise: bool
@@ -115,10 +106,8 @@ class StepLoss:
 class Collapse:
     """A domain in which the teacher hardly tells classes apart, so agreement says little."""
 
-    answer: str
-    """Its most frequent class."""
-    share: float
-    """Of the images."""
+    answer: str  # Its most frequent class
+    share: float  # Of the images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,13 +125,10 @@ class Ladder:
     charged_to: str | None = None
     """The conversion that lost most in the mean; None when none lost anything."""
     num_unreadable: int = 0
-    mean_over: tuple[str, ...]
-    """The domains that count in every mean."""
+    mean_over: tuple[str, ...]  # The domains that count in every mean
     collapsed: dict[str, Collapse]
-    notes: tuple[str, ...] = ()
-    """On the graphs, a sentence each."""
-    images: str = ""
-    """What was shown, in words."""
+    notes: tuple[str, ...] = ()  # On the graphs, a sentence each
+    images: str = ""  # What was shown, in words
     measured_again: tuple[str, ...] = ()
     """Domains that were shown more images, since their loss was over the limit but within noise."""
     gate: Gate | None = None
@@ -150,12 +136,10 @@ class Ladder:
     environment: dict[str, str]
     retention: float | None = None
     """Of `distill` on labelled pictures: the student's mean top-1 over the teacher's."""
-    truth: Metric | None = None
-    """The metric once more, as evaluation.json names it."""
+    truth: Metric | None = None  # The metric once more, as evaluation.json names it
     key: str = ""
     """Of `distill`: hash of student and pictures; an equal one need not be measured again."""
-    bundle: str = ""
-    """Of `check`: the folder, the hash of its manifest, the pictures, and when."""
+    bundle: str = ""  # Of `check`: the folder, the hash of its manifest, the pictures, and when
     bundle_sha256: str | None = None
     data: str = ""
     time: str = ""

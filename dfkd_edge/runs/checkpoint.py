@@ -12,8 +12,7 @@ from dfkd_edge.artifacts import read_metadata
 from dfkd_edge.files import atomic_write
 
 NOTHING: Mapping[str, Tensor] = {}
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""Of Adam and AdamW, a parameter each."""
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # Of Adam and AdamW, a parameter each
 
 
 def _ordered(optimiser: torch.optim.Optimizer) -> Iterable[tuple[int, Tensor]]:

@@ -17,8 +17,7 @@ class FinishedRun:
     """The artifacts of `distill`."""
 
     path: Path
-    config: PipelineConfig
-    """As the run was made."""
+    config: PipelineConfig  # As the run was made
     class_names: ClassNames
     student: StudentArtifact
     surrogates: SurrogateSet

@@ -38,10 +38,8 @@ ANOTHER_OUTPUT = "choose another --output"
 class StageRecord(TypedDict):
     """A stage that is done."""
 
-    key: str
-    """Hash of all that its result depends on."""
-    files: dict[str, str]
-    """SHA-256 of each file by its path in the run."""
+    key: str  # Hash of all that its result depends on
+    files: dict[str, str]  # SHA-256 of each file by its path in the run
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,7 @@ MARKER, FORMAT = "dfkd-edge bundle", 1
 MANIFEST = "manifest.json"
 CLASSES, PREPROCESS, GOLDEN = "classes.txt", "preprocess.json", "golden.npz"
 CHECK = "check.pyz"
-VALIDATION = "validation.json"
-"""The ladder and the gate of `export`."""
+VALIDATION = "validation.json"  # The ladder and the gate of `export`
 REPORT, DEVICE_RESULT, BENCHMARK = "report.html", "result.json", "benchmark.json"
 CHECK_RESULT, LABELLED_CHECK = "check.json", "check.labelled.json"
 """These five are written into a finished bundle and are no part of it: the manifest has no hash."""
@@ -118,46 +117,32 @@ def safe_path(folder: Path, name: object) -> Path:
 class FileEntry(NamedTuple):
     """What the manifest promises of a file."""
 
-    sha256: str
-    """In hex."""
-    bytes: int
-    """Its size."""
+    sha256: str  # In hex
+    bytes: int  # Its size
 
 
 @dataclass(frozen=True)
 class Manifest:
     """manifest.json, as `export` writes it; every key is required."""
 
-    version: str
-    """Of the program that exported the bundle."""
-    target: str
-    """Name of the target profile."""
-    backend: str
-    """Runtime of the target: `tensorrt` or `onnxruntime`."""
-    machine: str
-    """Processor architecture of the target, as Linux spells it."""
-    precision: str
-    """The recommended one: `fp32`, `fp16` or `int8`."""
-    status: str
-    """What the gate said on the host: `passed` or `failed`."""
-    int8_full_range: bool
-    """Whether INT8 weights use all eight bits."""
-    use_dla: bool
-    """Whether the engine is for the DLA."""
-    classes: tuple[str, ...]
-    """Class names, in the order of the logits."""
-    models: dict[str, str]
-    """Precision -> file of its graph."""
-    model_notes: dict[str, dict[str, Any]]
-    """Precision -> what the conversion noted of its graph."""
+    version: str  # Of the program that exported the bundle
+    target: str  # Name of the target profile
+    backend: str  # Runtime of the target: `tensorrt` or `onnxruntime`
+    machine: str  # Processor architecture of the target, as Linux spells it
+    precision: str  # The recommended one: `fp32`, `fp16` or `int8`
+    status: str  # What the gate said on the host: `passed` or `failed`
+    int8_full_range: bool  # Whether INT8 weights use all eight bits
+    use_dla: bool  # Whether the engine is for the DLA
+    classes: tuple[str, ...]  # Class names, in the order of the logits
+    models: dict[str, str]  # Precision -> file of its graph
+    model_notes: dict[str, dict[str, Any]]  # Precision -> what the conversion noted of its graph
     confidence: dict[str, Any] | None
     """What `export` fitted, see `read_confidence`; None where it fitted nothing."""
     tolerance: dict[str, dict[str, float]]
     """Precision -> how far the device's logits may be, as golden.TOLERANCE."""
     provenance: dict[str, Any]
     """Run, teacher, settings, seed: JSON of the host, which the device does not read."""
-    files: dict[str, FileEntry]
-    """Name -> what it must be."""
+    files: dict[str, FileEntry]  # Name -> what it must be
 
 
 @dataclass(frozen=True)
@@ -166,10 +151,8 @@ class Bundle:
 
     folder: Path
     manifest: Manifest
-    side_px: int
-    """Side of the square input."""
-    batch: tuple[int, int, int]
-    """Smallest, usual and largest batch."""
+    side_px: int  # Side of the square input
+    batch: tuple[int, int, int]  # Smallest, usual and largest batch
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 UNKNOWN = "unknown"
-FITTED_ON = "clean held-out surrogate images"
-"""What export reads the reject threshold off."""
+FITTED_ON = "clean held-out surrogate images"  # What export reads the reject threshold off
 SHARE_REJECTED = 0.05
 """Of the right answers on those, so many lie below the threshold that export fits (ours)."""
 
@@ -28,8 +27,7 @@ SHARE_REJECTED = 0.05
 class Confidence:
     """Temperature and threshold that export fitted; the defaults change nothing."""
 
-    temperature: float = 1.0
-    """Logits are divided by it (Guo et al., ICML 2017)."""
+    temperature: float = 1.0  # Logits are divided by it (Guo et al., ICML 2017)
     reject_threshold: float = 0.0
     """Below this probability of the first class, the answer is "unknown"."""
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-MAX_LISTED = 12
-"""Named in a line."""
+MAX_LISTED = 12  # Named in a line
 
 
 def counted(num: int, noun: str) -> str:

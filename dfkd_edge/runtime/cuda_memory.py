@@ -22,8 +22,7 @@ LIBRARIES = (
 FOLDERS = ("", "/usr/local/cuda/lib64/")
 IN_PACKAGES = "nvidia/*/lib/libcudart.so.*"
 """Wheels of torch and TensorRT bring a runtime that the system's loader does not know."""
-HOST_TO_DEVICE, DEVICE_TO_HOST = 1, 2
-"""Of cudaMemcpyKind."""
+HOST_TO_DEVICE, DEVICE_TO_HOST = 1, 2  # Of cudaMemcpyKind
 ATTRIBUTE_MAJOR, ATTRIBUTE_MINOR = 75, 76
 """Of cudaDeviceAttr: the two halves of the compute capability."""
 

@@ -51,19 +51,14 @@ def machine_name() -> str:
 class State:
     """Clocks, power and heat at one moment; empty or 0 where it cannot be read."""
 
-    power_mode: str = ""
-    """Of nvpmodel, such as `MAXN`."""
-    cpu_mhz: int = 0
-    """Of the fastest core."""
+    power_mode: str = ""  # Of nvpmodel, such as `MAXN`
+    cpu_mhz: int = 0  # Of the fastest core
     cpu_max_mhz: int = 0
-    governor: str = ""
-    """What sets the CPU's clock."""
+    governor: str = ""  # What sets the CPU's clock
     gpu_mhz: int = 0
     gpu_max_mhz: int = 0
-    temperature_c: dict[str, float] = field(default_factory=dict)
-    """By thermal zone."""
-    power_mw: dict[str, int] = field(default_factory=dict)
-    """By rail."""
+    temperature_c: dict[str, float] = field(default_factory=dict)  # By thermal zone
+    power_mw: dict[str, int] = field(default_factory=dict)  # By rail
 
     def to_json(self) -> dict[str, object]:
         """Return what could be read."""

@@ -26,12 +26,9 @@ MARKER = "dfkd-edge device result"
 class PreprocessResult:
     """Whether pictures are prepared here as for the training."""
 
-    by: str = ""
-    """What made the model's input of the test card: `Pillow`, or the user's file."""
-    cause: str = ""
-    """What differs; empty where nothing does."""
-    reason: str = ""
-    """Why it was not tried; empty where it was."""
+    by: str = ""  # What made the model's input of the test card: `Pillow`, or the user's file
+    cause: str = ""  # What differs; empty where nothing does
+    reason: str = ""  # Why it was not tried; empty where it was
 
     def to_json(self) -> dict[str, object]:
         """Return what result.json holds."""
@@ -44,24 +41,16 @@ class PreprocessResult:
 class ModelResult:
     """What a check found of one model."""
 
-    memory_before_mib: float
-    """Peak memory of the process before the model was loaded."""
+    memory_before_mib: float  # Peak memory of the process before the model was loaded
     backend: str
-    version: str
-    """Of the backend."""
-    settings: dict[str, object]
-    """As Session.settings."""
-    notes: list[str]
-    """How the graph differs from the bundle's precision, a sentence each."""
-    not_target: str
-    """Why this run is not one on the target; empty where it is."""
-    size_bytes: int
-    """Of the file that runs."""
+    version: str  # Of the backend
+    settings: dict[str, object]  # As Session.settings
+    notes: list[str]  # How the graph differs from the bundle's precision, a sentence each
+    not_target: str  # Why this run is not one on the target; empty where it is
+    size_bytes: int  # Of the file that runs
     golden: GoldenResult
-    latency: DeviceLatency | None
-    """None where none was asked for."""
-    data: FolderScore | None
-    """None without labelled pictures."""
+    latency: DeviceLatency | None  # None where none was asked for
+    data: FolderScore | None  # None without labelled pictures
 
     def to_json(self) -> dict[str, object]:
         """Return what result.json holds."""
@@ -75,8 +64,7 @@ class CheckResult:
 
     bundle: Bundle
     preprocess: PreprocessResult = field(default_factory=PreprocessResult)
-    models: dict[str, ModelResult] = field(default_factory=dict)
-    """By precision."""
+    models: dict[str, ModelResult] = field(default_factory=dict)  # By precision
     faults: list[Fault] = field(default_factory=list)
     time: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     """Of the start, in UTC."""

@@ -32,10 +32,8 @@ class EngineKey:
     """All that an engine depends on; another value of any of them needs another engine."""
 
     onnx_sha256: str
-    tensorrt: str
-    """Version: engines of another one do not load."""
-    sm: int
-    """Compute capability, 87 for 8.7: kernels are chosen for it."""
+    tensorrt: str  # Version: engines of another one do not load
+    sm: int  # Compute capability, 87 for 8.7: kernels are chosen for it
     jetpack: str
     flags: str
 

@@ -37,8 +37,7 @@ class ClassFolder:
 
     path: Path
     domain: str
-    label: int | None
-    """Index into the class list; None when the folder names no class of it."""
+    label: int | None  # Index into the class list; None when the folder names no class of it
     near: str
     """Class that the name of an unlabelled folder may mean, if that has no folder beside it."""
     pictures: tuple[Path, ...]
@@ -50,8 +49,7 @@ class Domain:
 
     name: str
     files: tuple[Path, ...]
-    labels: tuple[int, ...]
-    """Index into the class list, one a file."""
+    labels: tuple[int, ...]  # Index into the class list, one a file
 
 
 @dataclass(frozen=True)
@@ -60,8 +58,7 @@ class LabelledFolder:
 
     root: Path
     folders: tuple[ClassFolder, ...]
-    description: str
-    """How the folder was read, in one line."""
+    description: str  # How the folder was read, in one line
 
     @property
     def domains(self) -> list[Domain]:

@@ -35,18 +35,13 @@ class GoldenResult:
     """How the logits of this machine compare with the host's."""
 
     num_images: int
-    relative: float
-    """Root mean square difference over the standard deviation of the golden logits."""
-    max_abs: float
-    """Largest difference of a logit."""
-    agreement: float
-    """Share of images with the same first class."""
-    num_nan: int
-    """Logits that are no number, or infinite."""
+    relative: float  # Root mean square difference over the standard deviation of the golden logits
+    max_abs: float  # Largest difference of a logit
+    agreement: float  # Share of images with the same first class
+    num_nan: int  # Logits that are no number, or infinite
     tolerance: dict[str, float]
     passed: bool
-    cause: str = ""
-    """The likely cause of a mismatch."""
+    cause: str = ""  # The likely cause of a mismatch
 
 
 def read_golden(path: Path, side_px: int, num_classes: int) -> dict[str, NDArray[Any]]:

@@ -15,8 +15,7 @@ LINE_WIDTH = 79
 class Printer:
     """Tells the user what happens; standard output is kept for --json."""
 
-    TICK_EVERY_S = 1.5
-    """More than two seconds of silence look like a crash."""
+    TICK_EVERY_S = 1.5  # More than two seconds of silence look like a crash
 
     def __init__(self, quiet: bool, to_stderr: bool) -> None:
         """Write lines to standard error instead of standard output where `to_stderr`."""

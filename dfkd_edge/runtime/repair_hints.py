@@ -10,8 +10,7 @@ from dfkd_edge.runtime.faults import Fault
 
 COPY_AGAIN = "copy the bundle again from the host that exported it, or export it again there"
 EXPORT_AGAIN = "run the same dfkd-edge export again"
-MANIFEST = "manifest.json"
-"""Of a bundle, and of a run."""
+MANIFEST = "manifest.json"  # Of a bundle, and of a run
 
 
 def damage(what: str, path: Path) -> Fault:

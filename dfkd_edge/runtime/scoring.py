@@ -35,14 +35,10 @@ class DomainScore:
 
     num_images: int
     top1: float
-    classes: dict[str, float]
-    """Top-1 of the pictures of each class."""
-    top1_interval: tuple[float, float]
-    """95% interval of `top1`."""
-    answered: float
-    """Share of pictures whose answer is above the reject threshold."""
-    top1_answered: float | None
-    """Top-1 of these; None where there are none."""
+    classes: dict[str, float]  # Top-1 of the pictures of each class
+    top1_interval: tuple[float, float]  # 95% interval of `top1`
+    answered: float  # Share of pictures whose answer is above the reject threshold
+    top1_answered: float | None  # Top-1 of these; None where there are none
 
 
 @dataclass(frozen=True)
@@ -50,11 +46,9 @@ class FolderScore:
     """Shares of the pictures of a folder, by domain."""
 
     domains: dict[str, DomainScore]
-    mean_top1: float
-    """Mean over the domains."""
+    mean_top1: float  # Mean over the domains
     worst_domain: str
-    skipped: list[str]
-    """What was passed over, one line each."""
+    skipped: list[str]  # What was passed over, one line each
 
     def lines(self) -> Iterator[str]:
         """Write the score in the words and percents of `dfkd-edge check`.

@@ -23,25 +23,18 @@ if TYPE_CHECKING:
 class Outputs(NamedTuple):
     """What the model says about a batch."""
 
-    logits: NDArray[np.float32]
-    """[N, K]"""
-    probabilities: NDArray[np.float32]
-    """[N, K]"""
-    embedding: NDArray[np.float32]
-    """[N, D]"""
+    logits: NDArray[np.float32]  # [N, K]
+    probabilities: NDArray[np.float32]  # [N, K]
+    embedding: NDArray[np.float32]  # [N, D]
 
 
 class Session(Protocol):
     """A loaded model."""
 
-    backend: str
-    """`tensorrt` or `onnxruntime`."""
-    version: str
-    """Version of the backend."""
-    settings: dict[str, object]
-    """Threads, provider, engine flags: what a latency depends on."""
-    size_bytes: int
-    """Of the file that runs: the graph or the engine."""
+    backend: str  # `tensorrt` or `onnxruntime`
+    version: str  # Version of the backend
+    settings: dict[str, object]  # Threads, provider, engine flags: what a latency depends on
+    size_bytes: int  # Of the file that runs: the graph or the engine
 
     def run(self, images_NHWC: NDArray[np.uint8]) -> Outputs:
         """Classify any number of RGB images of the model's own size."""
@@ -54,18 +47,14 @@ class Session(Protocol):
 class SessionRequest:
     """Which model to run, and how."""
 
-    model: Path
-    """ONNX graph."""
+    model: Path  # ONNX graph
     precision: str = "fp32"
     """What it is computed in: `fp32`, `fp16` or `int8`. TensorRT 11 reads it from the graph."""
-    backend: str = "auto"
-    """`auto` takes TensorRT where it works."""
-    num_threads: int = 0
-    """CPU threads of onnxruntime; 0 takes all cores."""
+    backend: str = "auto"  # `auto` takes TensorRT where it works
+    num_threads: int = 0  # CPU threads of onnxruntime; 0 takes all cores
     batch: tuple[int, int, int] = (1, 1, 1)
     """Smallest, usual and largest batch of an engine, where the graph's is dynamic."""
-    cache: Path | None = None
-    """Folder of built engines; None takes the user's cache."""
+    cache: Path | None = None  # Folder of built engines; None takes the user's cache
     full_range: bool = False
     """Whether INT8 weights use all eight bits; x86 without VNNI then computes in float."""
     use_dla: bool = False

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-DEVIATIONS = 1.96
-"""Half the width of a 95% interval, in standard deviations."""
-TOO_WIDE = 0.10
-"""An interval wider than this tells little: ten points (ours)."""
+DEVIATIONS = 1.96  # Half the width of a 95% interval, in standard deviations
+TOO_WIDE = 0.10  # An interval wider than this tells little: ten points (ours)
 TOO_FEW = "too few pictures to tell"
 TOO_FEW_WITHIN = f"{TOO_FEW} within {100 * TOO_WIDE:.0f} points"
 

@@ -16,12 +16,9 @@ MAX_VARIATION = 0.1
 class TimingRequest:
     """How to measure; the defaults are those of trtexec."""
 
-    warmup_ms: float = 200.0
-    """Clocks ramp up and caches fill before anything counts."""
-    duration_s: float = 3.0
-    """How long to measure; at least 20 inferences are timed."""
-    percentiles: tuple[float, ...] = (50.0, 90.0, 99.0)
-    """Which percentiles to state."""
+    warmup_ms: float = 200.0  # Clocks ramp up and caches fill before anything counts
+    duration_s: float = 3.0  # How long to measure; at least 20 inferences are timed
+    percentiles: tuple[float, ...] = (50.0, 90.0, 99.0)  # Which percentiles to state
 
 
 @dataclass(frozen=True)
@@ -30,15 +27,13 @@ class Latency:
 
     batch: int
     num_iterations: int
-    percentile_ms: dict[str, float]
-    """`p50`, `p90`, `p99`: milliseconds."""
+    percentile_ms: dict[str, float]  # `p50`, `p90`, `p99`: milliseconds
     mean_ms: float
     min_ms: float
     max_ms: float
     variation: float
     """Standard deviation over mean; above MAX_VARIATION the clocks or the load were unsteady."""
-    throughput_per_s: float
-    """Images a second, one after the other."""
+    throughput_per_s: float  # Images a second, one after the other
     warmup_ms: float
     duration_s: float
 
@@ -54,12 +49,10 @@ class Latency:
 class DeviceLatency(Latency):
     """A latency with the conditions it was measured under, for result.json."""
 
-    state: dict[str, object]
-    """As device.State."""
+    state: dict[str, object]  # As device.State
     doubts: list[str]
     """Why the time may not be repeatable, or says nothing of the precision: a sentence each."""
-    peak_memory_mib: float
-    """Of the whole process."""
+    peak_memory_mib: float  # Of the whole process
 
 
 def measure(

@@ -24,13 +24,11 @@ from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import tell_nobody
 from dfkd_edge.networks.mixed_precision import mixed_precision
 
-SCALE_SUFFIX = "/scale"
-"""Marks the scales of weights that are stored as int8."""
+SCALE_SUFFIX = "/scale"  # Marks the scales of weights that are stored as int8
 LATENT_LIMIT = 4.0
 """Latents that are optimised stay within so many deviations of the prior's (ours)."""
 
-LatentShape = tuple[int, int, int]
-"""L, h, w."""
+LatentShape = tuple[int, int, int]  # L, h, w
 
 
 def latent_shape_of(num_channels: int, cell_px: int, image_size_px: int) -> LatentShape:

@@ -10,10 +10,8 @@ from torch import Tensor
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.views import colour_jitter, geometric_view, uniform
 
-CLASS_ANCHOR_WEIGHT = 1.0
-"""The best coefficient in Wei et al., ICLR 2025."""
-VIEW_NOISE = 0.1
-"""Largest deviation of the noise on a view, of pixels in [0, 1] (VQGAN-CLIP)."""
+CLASS_ANCHOR_WEIGHT = 1.0  # The best coefficient in Wei et al., ICLR 2025
+VIEW_NOISE = 0.1  # Largest deviation of the noise on a view, of pixels in [0, 1] (VQGAN-CLIP)
 
 
 def matching_loss(embedding_ND: Tensor, target_ND: Tensor) -> Tensor:

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from dfkd_edge.synthesis.decoder import LatentDecoder
 
 WIDTH, DEPTH, NUM_NOISE = 256, 6, 8
-STATISTICS_OF = 64
-"""Start latents whose mean and deviation scale the output."""
+STATISTICS_OF = 64  # Start latents whose mean and deviation scale the output
 
 
 class LatentNetwork(nn.Module):

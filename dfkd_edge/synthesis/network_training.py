@@ -23,11 +23,9 @@ from dfkd_edge.synthesis.guidance import augmented_views, guidance_loss, total_v
 from dfkd_edge.synthesis.latent_network import LatentNetwork
 from dfkd_edge.synthesis.setup import STAGE, SynthesisSetup
 
-DRAWS = 4
-"""Pictures of each prompt in a step: their mean distance needs pairs."""
+DRAWS = 4  # Pictures of each prompt in a step: their mean distance needs pairs
 CHECKPOINT_INTERVAL_S = 10.0
-MEMORY_OF_DIFFICULTY = 0.9
-"""Weight of the past in the moving average of a prompt's difficulty."""
+MEMORY_OF_DIFFICULTY = 0.9  # Weight of the past in the moving average of a prompt's difficulty
 
 
 def mean_distance_of_draws(embedding_VPMD: Tensor) -> Tensor:

@@ -22,10 +22,8 @@ from dfkd_edge.runs.surrogates import selection_path, shard_path
 MIN_SHARE_KEPT = 0.25
 """At least this share of each class's candidates is kept, the likeliest first: a class that the
 teacher hardly recognises still has pictures (ours)."""
-SHEET_LINE_PX = 17
-"""Height of a line of text beside a row of the contact sheet."""
-SEVERAL_DRAWINGS = 8
-"""A class with fewer drawings trains on all of them (ours)."""
+SHEET_LINE_PX = 17  # Height of a line of text beside a row of the contact sheet
+SEVERAL_DRAWINGS = 8  # A class with fewer drawings trains on all of them (ours)
 
 
 def kept_candidates(

@@ -26,8 +26,7 @@ STAGE = "surrogates"
 class SynthesizerEntry(ABC):
     """All that the program knows of a synthesizer; as written here, one with a latent decoder."""
 
-    shard_size = 128
-    """Candidates a shard, and so what a kill may cost: seconds to minutes of work."""
+    shard_size = 128  # Candidates a shard, and so what a kill may cost: seconds to minutes of work
 
     def content(self, config: SynthesisConfig) -> str:
         """Hash the local files that the images depend on; empty for a name of the hub."""
@@ -68,8 +67,7 @@ class SynthesisSetup:
     config: SynthesisConfig
     context: StageContext
     entry: SynthesizerEntry
-    memory: DrawingMemory | None = None
-    """Of drawings, where it is open already."""
+    memory: DrawingMemory | None = None  # Of drawings, where it is open already
 
     @property
     def key(self) -> str:

@@ -31,8 +31,7 @@ from dfkd_edge.synthesis.selection import write_contact_sheet, write_selection
 from dfkd_edge.synthesis.setup import STAGE, SynthesisSetup
 from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
 
-POLL_S = 0.5
-"""How often the run directory is searched for shards of other processes."""
+POLL_S = 0.5  # How often the run directory is searched for shards of other processes
 
 
 def synthesis_setup(

@@ -104,14 +104,11 @@ class TargetFile(BaseModel, extra="forbid"):
 class TargetFields:
     """The fields of one file, or of several laid over each other."""
 
-    where: str
-    """The file, for messages."""
-    values: Mapping[str, Any]
-    """As TargetFile has them; what no file states is left out."""
+    where: str  # The file, for messages
+    values: Mapping[str, Any]  # As TargetFile has them; what no file states is left out
     facts: Mapping[str, Fact]
     power_modes: tuple[PowerMode, ...] = ()
-    base: str = ""
-    """Name of what this file builds on; its own fields win."""
+    base: str = ""  # Name of what this file builds on; its own fields win
 
     def over(self, base: TargetFields) -> TargetFields:
         """Lay these fields over those of the file that they build on."""

@@ -17,12 +17,9 @@ of 255 * 64 just fit the 16-bit sums of x86 without VNNI."""
 class PowerMode:
     """One nvpmodel mode."""
 
-    id: int
-    """nvpmodel's number."""
-    name: str
-    """nvpmodel's name."""
-    is_default: bool = False
-    """Whether the board boots in it."""
+    id: int  # nvpmodel's number
+    name: str  # nvpmodel's name
+    is_default: bool = False  # Whether the board boots in it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,20 +28,14 @@ class QuantizationSpec:
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-    name: str
-    """`tensorrt-qdq`, `ort-x86-u8s8`, `ort-arm-u8s8`."""
-    activation_dtype: Literal["int8", "uint8"]
-    """Type of quantized activations, one scale a tensor."""
-    activation_symmetric: bool
-    """Whether the zero point is 0."""
-    weight_dtype: Literal["int8", "uint8"] = "int8"
-    """Type of quantized weights, symmetric."""
-    per_channel: bool = True
-    """One weight scale an output channel."""
+    name: str  # `tensorrt-qdq`, `ort-x86-u8s8`, `ort-arm-u8s8`
+    activation_dtype: Literal["int8", "uint8"]  # Type of quantized activations, one scale a tensor
+    activation_symmetric: bool  # Whether the zero point is 0
+    weight_dtype: Literal["int8", "uint8"] = "int8"  # Type of quantized weights, symmetric
+    per_channel: bool = True  # One weight scale an output channel
     bias_dtype: Literal["float32", "int32"] = "float32"
     """int32 biases behind a DequantizeLinear are rejected by TensorRT."""
-    quantize_outputs: bool = False
-    """Whether outputs of weighted layers get Q/DQ of their own."""
+    quantize_outputs: bool = False  # Whether outputs of weighted layers get Q/DQ of their own
     reduce_range: bool = False
     """7-bit weights, where 8-bit products saturate 16-bit sums (x86 without VNNI)."""
 
@@ -66,50 +57,29 @@ class Fact:
 class TargetProfile:
     """Module x JetPack, or a CPU board: what the exporters, the lint and the device check obey."""
 
-    name: str
-    """`orin-nano-8gb-super@jp6.2`, `x86-cpu`."""
-    module: str
-    """Name of the module or board."""
-    jetpack: str | None
-    """`6.2`; None for CPU boards."""
-    family: str
-    """`nano`, `tx2`, `xavier`, `orin`, `thor`, `x86`, `arm`."""
-    backend: Backend
-    """Runtime that executes the model on the device."""
-    sm: int | None = None
-    """CUDA compute capability, 87 = 8.7."""
-    ram_gib: float | None = None
-    """Memory of the module, shared by CPU and GPU on a Jetson."""
-    tensorrt: str | None = None
-    """TensorRT version of the JetPack, `10.3.0.30`."""
-    python: str | None = None
-    """Python version on the device."""
-    max_onnxruntime: str | None = None
-    """Newest onnxruntime wheel for that Python."""
-    recommended_opset: int
-    """ONNX opset that export writes."""
-    max_opset: int
-    """Newest opset that the parser knows."""
-    max_ir: int
-    """Newest ONNX IR version that is safe."""
-    precisions: tuple[Precision, ...]
-    """What the hardware computes in, best last."""
-    typing: Typing | None = None
-    """TensorRT typing: `strong` needs the precision in the graph."""
+    name: str  # `orin-nano-8gb-super@jp6.2`, `x86-cpu`
+    module: str  # Name of the module or board
+    jetpack: str | None  # `6.2`; None for CPU boards
+    family: str  # `nano`, `tx2`, `xavier`, `orin`, `thor`, `x86`, `arm`
+    backend: Backend  # Runtime that executes the model on the device
+    sm: int | None = None  # CUDA compute capability, 87 = 8.7
+    ram_gib: float | None = None  # Memory of the module, shared by CPU and GPU on a Jetson
+    tensorrt: str | None = None  # TensorRT version of the JetPack, `10.3.0.30`
+    python: str | None = None  # Python version on the device
+    max_onnxruntime: str | None = None  # Newest onnxruntime wheel for that Python
+    recommended_opset: int  # ONNX opset that export writes
+    max_opset: int  # Newest opset that the parser knows
+    max_ir: int  # Newest ONNX IR version that is safe
+    precisions: tuple[Precision, ...]  # What the hardware computes in, best last
+    typing: Typing | None = None  # TensorRT typing: `strong` needs the precision in the graph
     use_dla: bool = False
     """Whether the model shall run on the deep learning accelerator instead of the GPU."""
-    unsupported_ops: tuple[str, ...] = ()
-    """ONNX operators that this TensorRT's parser refuses."""
-    quantization: QuantizationSpec | None = None
-    """None where INT8 does not exist."""
-    no_int8_reason: str = ""
-    """Why there is no INT8, for the user."""
-    min_calibration_images: int = 500
-    """Fewer are refused."""
-    power_modes: tuple[PowerMode, ...] = ()
-    """nvpmodel modes."""
-    caveats: tuple[str, ...] = ()
-    """Known faults of this combination."""
+    unsupported_ops: tuple[str, ...] = ()  # ONNX operators that this TensorRT's parser refuses
+    quantization: QuantizationSpec | None = None  # None where INT8 does not exist
+    no_int8_reason: str = ""  # Why there is no INT8, for the user
+    min_calibration_images: int = 500  # Fewer are refused
+    power_modes: tuple[PowerMode, ...] = ()  # nvpmodel modes
+    caveats: tuple[str, ...] = ()  # Known faults of this combination
     facts: Mapping[str, Fact] = field(default_factory=dict)
     """Every field of the data files with its source, for `targets show`."""
 

@@ -20,15 +20,11 @@ from dfkd_edge.runtime.confidence import SHARE_REJECTED, Confidence
 from dfkd_edge.validation.evaluation_images import VIEWS_DOMAIN, EvaluationSet
 from dfkd_edge.validation.statistics import log_softmax
 
-IMAGES_PER_DOMAIN = 240
-"""Of the clean and of each corrupted domain: a few seconds on a CPU (ours)."""
+IMAGES_PER_DOMAIN = 240  # Of the clean and of each corrupted domain: a few seconds on a CPU (ours)
 MAX_TEMPERATURE = 20.0
-NUM_FOLDS = 5
-"""Groups of pictures; each is measured at the temperature that all others ask for."""
-MAX_LEFT_OUT = 50
-"""Classes that are left out in turn to measure how strangers are told apart."""
-SEARCH_STEPS = 30
-"""Bisections of its logarithm: the last interval is 1e-8 of the value wide."""
+NUM_FOLDS = 5  # Groups of pictures; each is measured at the temperature that all others ask for
+MAX_LEFT_OUT = 50  # Classes that are left out in turn to measure how strangers are told apart
+SEARCH_STEPS = 30  # Bisections of its logarithm: the last interval is 1e-8 of the value wide
 
 
 def fit_confidence(runner: Runner, side_px: int, suite: EvaluationSet) -> FittedConfidence:
@@ -166,8 +162,7 @@ def _area(known_N: NDArray[np.float64], unknown_M: NDArray[np.float64]) -> float
     return float(below.mean() / 2 / len(unknown_M))
 
 
-NUM_BINS = 10
-"""Bins of equal width from 0 to 1, as in Guo et al., "On Calibration", ICML 2017."""
+NUM_BINS = 10  # Bins of equal width from 0 to 1, as in Guo et al., "On Calibration", ICML 2017
 
 
 def confusion(

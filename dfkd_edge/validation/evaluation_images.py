@@ -49,8 +49,7 @@ CORRUPTED = "noise, blur, weather and digital corruptions"
 class Batch:
     """A few images at their own size and their classes."""
 
-    at: Callable[[int], Images]
-    """Side in pixels -> uint8 [N, side, side, 3]."""
+    at: Callable[[int], Images]  # Side in pixels -> uint8 [N, side, side, 3]
     labels: NDArray[np.int64]
     pictures: NDArray[np.int64]
     """Number of the picture that each image is a view of, the same in all domains."""
@@ -62,8 +61,7 @@ class DomainPlan:
 
     name: str
     num_images: int
-    corruptions: tuple[str, ...] = ()
-    """What corrupts its images, in turn."""
+    corruptions: tuple[str, ...] = ()  # What corrupts its images, in turn
 
 
 class ImageSource(Protocol):
@@ -85,8 +83,7 @@ class EvaluationSet:
     sources: tuple[ImageSource, ...]
     metric: Metric
     """`top1` where labels are true, `agreement` with the teacher where there are none."""
-    description: str
-    """For the user."""
+    description: str  # For the user
     more: Callable[[], EvaluationSet] | None = None
     """Fresh images for the domains of views, MORE times as many; None where the images are all
     there are. A drop within noise is measured again with them, once."""

@@ -4,8 +4,7 @@ from dfkd_edge.results.gate import Gate
 from dfkd_edge.results.ladder import STUDENT
 from dfkd_edge.validation.ladder import Predictions
 
-ROUNDING = 1e-9
-"""A drop of exactly the limit passes, whatever binary fractions make of it."""
+ROUNDING = 1e-9  # A drop of exactly the limit passes, whatever binary fractions make of it
 
 
 def judge(predictions: Predictions, max_drop: float) -> Gate:

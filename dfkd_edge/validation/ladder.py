@@ -58,17 +58,14 @@ class Rung:
 
     name: str
     runner: Runner
-    side_px: int
-    """Side of the images that the runner is given."""
+    side_px: int  # Side of the images that the runner is given
     size_bytes: int | None = None
-    latency_ms: float | None = None
-    """Median, one image."""
+    latency_ms: float | None = None  # Median, one image
     latency_caveats: tuple[str, ...] = ()
     """Why that time may mislead, or why there is none; a sentence each."""
     onnx_latency_ms: float | None = None
     """Of the teacher, which is no conversion: the same as an FP32 graph in ONNX Runtime."""
-    onnx_latency_caveats: tuple[str, ...] = ()
-    """Why that one may mislead."""
+    onnx_latency_caveats: tuple[str, ...] = ()  # Why that one may mislead
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +73,16 @@ class Listing:
     """What is needed to list a rung's answers."""
 
     class_names: tuple[str, ...]
-    temperature: float | None
-    """Fitted for the bundle's logits; None where there is none."""
+    temperature: float | None  # Fitted for the bundle's logits; None where there is none
 
 
 @dataclass(frozen=True, slots=True)
 class DomainPredictions:
     """What every rung said about the images of one domain."""
 
-    labels: NDArray[np.int64]
-    """[N]"""
-    pictures: NDArray[np.int64]
-    """[N], the picture that each image is a view of."""
-    logits: dict[str, Logits]
-    """Rung -> [N, K], in the order of the ladder."""
+    labels: NDArray[np.int64]  # [N]
+    pictures: NDArray[np.int64]  # [N], the picture that each image is a view of
+    logits: dict[str, Logits]  # Rung -> [N, K], in the order of the ladder
 
     def extended(self, other: DomainPredictions) -> DomainPredictions:
         """Add the images of another part of the domain."""

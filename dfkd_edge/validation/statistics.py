@@ -20,8 +20,7 @@ from dfkd_edge.runtime.share_interval import DEVIATIONS, mean_interval, wilson_i
 
 NUM_RESAMPLES = 2_000
 CONFIDENCE = 0.95
-SIGNIFICANCE = 0.05
-"""A p-value at or above this is called noise."""
+SIGNIFICANCE = 0.05  # A p-value at or above this is called noise
 WEIGHT_STEPS = 60
 """Domains of unequal size weigh in whole steps of the largest weight, for the test counts exactly:
 so many, or as many as give each domain one."""
@@ -41,16 +40,11 @@ class Interval:
 class PairedDrop:
     """What is lost from one rung to another on the same images."""
 
-    drop: Interval
-    """Share of images right before minus share right after; positive is a loss."""
-    num_lost: int
-    """Right before, wrong after."""
-    num_won: int
-    """Wrong before, right after."""
-    num_images: int
-    """Images shown; several may be views of one picture."""
-    num_pictures: int
-    """Independent pictures among them."""
+    drop: Interval  # Share of images right before minus share right after; positive is a loss
+    num_lost: int  # Right before, wrong after
+    num_won: int  # Wrong before, right after
+    num_images: int  # Images shown; several may be views of one picture
+    num_pictures: int  # Independent pictures among them
     p_value: float
     """Two-sided sign-flip test over pictures; McNemar's where each picture is shown once."""
 
@@ -252,10 +246,8 @@ Answers = NDArray[np.int64]
 class OneAnswer:
     """What a collapsed teacher answers."""
 
-    answer: int
-    """Its most frequent class."""
-    share: float
-    """Of the images."""
+    answer: int  # Its most frequent class
+    share: float  # Of the images
 
 
 def answer_entropy(answer_N: Answers) -> float:
