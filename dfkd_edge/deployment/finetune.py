@@ -192,7 +192,7 @@ def finetune_quantized(
             image_NCHW = draw_batch(surrogates, rows, step, BATCH_SIZE, context.seed)
             generator = stage_generator(context.seed, STAGE, step)
             view_NCHW = random_view(image_NCHW, size_px, generator).to(context.device)
-            made = take_step(student.embed, student, teacher, view_NCHW, optimiser, LOSSES)
+            made = take_step(student.embed_images, student, teacher, view_NCHW, optimiser, LOSSES)
             progress.advance(1, f"agreement with teacher {made.agreement:.2f}")
             losses.append(made.loss)
             schedule.step()

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from dfkd_edge.artifacts import StudentArtifact, StudentSettings, SurrogateSet
 from dfkd_edge.config.settings import DistillationConfig
-from dfkd_edge.distillation.averaging import WeightAverage
 from dfkd_edge.distillation.batches import STAGE, HardImages, draw_rows, pixels
-from dfkd_edge.distillation.optim import learning_rate_at, make_optimiser
+from dfkd_edge.distillation.optim import WeightAverage, learning_rate_at, make_optimiser
 from dfkd_edge.distillation.step import take_step
 from dfkd_edge.files import atomic_write
 from dfkd_edge.networks.mixed_precision import depthwise_in_float32, mixed_precision
@@ -101,7 +100,7 @@ def _train(
 
     def embed(view_NCHW: Tensor) -> Tensor:
         with mixed_precision(view_NCHW.device.type):
-            return student.embed(view_NCHW)
+            return student.embed_images(view_NCHW)
 
     saved_at = time.monotonic()
     step = start

@@ -1,9 +1,9 @@
-"""AdamW with warm-up and a half cosine."""
+"""How weights move: AdamW with warm-up and a half cosine, and the moving average of the weights."""
 
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dfkd_edge.config.settings import DistillationConfig
 
@@ -22,10 +22,44 @@ def make_optimiser(student: nn.Module, config: DistillationConfig) -> torch.opti
 
 def learning_rate_at(step: int, config: DistillationConfig) -> float:
     """Rate of a step: linear warm-up to the peak, then a half cosine towards zero."""
-    num_warmup_steps = min(config.num_warmup_steps, config.num_steps // 4)
+    num_warmup_steps = min(config.num_warmup_steps, config.num_steps // 4)  # short runs decay too
     if step < num_warmup_steps:
         return config.peak_learning_rate * (step + 1) / num_warmup_steps
-    span = config.num_steps - num_warmup_steps
-    return (
-        config.peak_learning_rate * 0.5 * (1 + math.cos(math.pi * (step - num_warmup_steps) / span))
-    )
+    angle = math.pi * (step - num_warmup_steps) / (config.num_steps - num_warmup_steps)
+    return config.peak_learning_rate * 0.5 * (1 + math.cos(angle))
+
+
+class WeightAverage:
+    """Exponential moving average of every float of a network, BatchNorm's statistics included.
+
+    It is what ships where `ema_decay` is above 0.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        """Start at the network's weights; a decay of 0 averages nothing."""
+        self._decay = decay
+        state = network.state_dict() if decay else {}
+        self.tensors: dict[str, Tensor] = {
+            f"average/{name}": value.detach().clone() for name, value in state.items()
+        }
+        """For the checkpoint."""
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Fold the weights after one step into the running average."""
+        if not self._decay:
+            return
+        # as TensorFlow's ExponentialMovingAverage: the random start is soon forgotten
+        decay = min(self._decay, (1 + step) / (10 + step))
+        for name, value in network.state_dict().items():
+            average = self.tensors[f"average/{name}"]
+            if average.is_floating_point():
+                average.lerp_(value, 1 - decay)
+            else:  # BatchNorm's counter of batches
+                average.copy_(value)
+
+    def copy_to(self, network: nn.Module) -> None:
+        """Give the network the averaged weights, where there are some."""
+        state = {name.removeprefix("average/"): value for name, value in self.tensors.items()}
+        if state:
+            network.load_state_dict(state)

@@ -1,5 +1,7 @@
 """One step of a student towards the teacher, for distillation and for the INT8 fine-tune.
 
+The student is asked to match softened class probabilities and the teacher's features.
+
 Shape suffixes: N views, C = 3 channels, H rows, W columns, D embedding width, K classes.
 """
 
@@ -7,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd_edge.config.settings import DistillationConfig
-from dfkd_edge.distillation.losses import feature_distances, soft_target_loss
 from dfkd_edge.networks.students import Student
 from dfkd_edge.networks.teacher import Teacher
 
@@ -25,6 +27,27 @@ class StepFigures:
     soft_target_loss: float
     distance_N: Tensor  # Feature distance of each view
     agreement: float  # Share of the views with the teacher's top-1
+
+
+def soft_target_loss(student_NK: Tensor, teacher_NK: Tensor, temperature: float) -> Tensor:
+    """KL divergence of softened probabilities (Hinton et al., 2015), mean over images.
+
+    Args:
+        student_NK: logits.
+        teacher_NK: logits.
+        temperature: divides both; the loss is multiplied by its square, so that the size of the
+            gradient does not depend on it.
+    """
+    student_log_NK = (student_NK / temperature).log_softmax(1)
+    teacher_log_NK = (teacher_NK / temperature).log_softmax(1)
+    # "mean" would divide by the number of classes too
+    divergence = F.kl_div(student_log_NK, teacher_log_NK, reduction="batchmean", log_target=True)
+    return divergence * temperature**2
+
+
+def feature_distances(student_ND: Tensor, teacher_ND: Tensor) -> Tensor:
+    """1 - cosine of unit embeddings (CLIP-KD's feature mimicry), [N], 0 to 2."""
+    return 1 - (student_ND * teacher_ND).sum(1)
 
 
 def take_step(

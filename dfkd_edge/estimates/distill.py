@@ -27,11 +27,11 @@ from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import load_teacher, open_clip_name
 from dfkd_edge.networks.weights import shapes_of_teacher
 from dfkd_edge.preflight import DistillPlan, needed_weights
-from dfkd_edge.prompts.contrastive import MAX_CLASSES_PER_STEP
+from dfkd_edge.prompts.styles import MAX_CLASSES_PER_STEP
 from dfkd_edge.runtime.device import peak_memory_mib
 from dfkd_edge.synthesis.amortized import REFINED_TOGETHER, uses_drawings, uses_embedded_prior
 from dfkd_edge.synthesis.decoder import load_decoder
-from dfkd_edge.synthesis.network_training import DRAWS
+from dfkd_edge.synthesis.latent_network import DRAWS
 from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
 from dfkd_edge.validation.evaluation_images import labelled_pictures
 

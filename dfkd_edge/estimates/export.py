@@ -24,7 +24,7 @@ from dfkd_edge.deployment.repair import CHOOSING_SIZE, NUM_RANKING_IMAGES
 from dfkd_edge.estimates.estimate import DryRun, Estimate, StageEstimate
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes
 from dfkd_edge.interfaces import Reporter, Runner
-from dfkd_edge.networks.runners import TeacherNetwork, TorchRunner
+from dfkd_edge.networks.runners import TorchRunner
 from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import load_teacher
 from dfkd_edge.plugins import load_exporter
@@ -78,7 +78,7 @@ class SmallExport:
                 graphs.append(conversion.quantize(graphs[0], calibration, "int8"))
         teacher = load_teacher(self.run.config.teacher, self.run.class_names)
         runners: list[tuple[Runner, int]] = [
-            (TorchRunner("teacher", TeacherNetwork(teacher)), teacher.image_size_px),
+            (TorchRunner("teacher", teacher), teacher.image_size_px),
             (TorchRunner("student", self.student), self.side),
             *((open_runner(graph, self.config.num_threads), self.side) for graph in graphs),
         ]

@@ -1,31 +1,72 @@
 """Compact students: a timm network, a projection into the teacher's space, text vectors as head.
 
 The head is the matrix of class text vectors (PromptKD): classes can be swapped without retraining.
+The default student's network is EfficientNet-Lite1 with fewer blocks, which is registered with timm
+here. Each block has the shape of a block of the embedded teacher's image tower, so that its weights
+can be inherited (TinyCLIP, Wu et al., ICCV 2023). ReLU6, no squeeze-and-excite, symmetric padding:
+every layer has an INT8 kernel.
 
 Shape suffixes: N images, C = 3 channels, H rows, W columns, D embedding width, K classes,
 F backbone features.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import timm
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from timm.models import register_model
+from timm.models._efficientnet_builder import decode_arch_def
+from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 
 from dfkd_edge import assets
 from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.config.settings import MINI, DistillationConfig
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
-from dfkd_edge.networks import efficientnet_lite_slim
-from dfkd_edge.networks.names import require_student
+from dfkd_edge.networks.names import MINI_BACKBONE, require_student
 from dfkd_edge.seeding import derived_seed
 
 INPUT_MEAN = (0.5, 0.5, 0.5)
 INPUT_STD = (0.25, 0.25, 0.25)
 """The same for every student: normalisation is inside the exported graph."""
+STAGES = (
+    ("ds", 1, 3, 1, 1, 16),
+    ("ir", 1, 3, 2, 6, 24),
+    ("ir", 2, 5, 2, 6, 40),
+    ("ir", 2, 3, 2, 6, 80),
+    ("ir", 2, 5, 1, 6, 112),
+    ("ir", 2, 5, 2, 6, 192),
+)
+"""Block type, number of blocks, kernel, stride, expansion and output channels of each stage of
+MINI_BACKBONE; the tower has 1, 3, 3, 4, 4 and 5 of these blocks, and one more stage."""
+NUM_FEATURES = 640  # Channels behind its last convolution; the tower has 1,280
+
+
+def efficientnet_lite1_slim(pretrained: bool = False, **options: Any) -> EfficientNet:
+    """Build the backbone; `pretrained` is refused, `build_student` loads start weights."""
+    if pretrained:
+        raise ValueError(f"{MINI_BACKBONE} has no weights on a hub")
+    for name in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
+        options.pop(name, None)  # timm passes them to every builder; the class refuses them
+    return EfficientNet(
+        block_args=decode_arch_def(
+            [[f"{kind}_r{n}_k{k}_s{s}_e{e}_c{c}"] for kind, n, k, s, e, c in STAGES]
+        ),
+        num_features=NUM_FEATURES,
+        stem_size=32,
+        fix_stem=True,
+        act_layer=nn.ReLU6,
+        norm_layer=partial(nn.BatchNorm2d, eps=1e-3),  # TensorFlow's, of which the tower's are
+        **options,
+    )
+
+
+register_model(efficientnet_lite1_slim)
 
 
 @dataclass(frozen=True)
@@ -33,16 +74,16 @@ class StudentEntry:
     """A student of the curated table."""
 
     timm_name: str
-    image_size_px: int
-    license: str
+    image_size_px: int = 224
+    license: str = "Apache-2.0"
 
 
 STUDENTS: dict[str, StudentEntry] = {
-    MINI: StudentEntry(efficientnet_lite_slim.NAME, 96, "Apache-2.0"),
-    "resnet18": StudentEntry("resnet18", 224, "Apache-2.0"),
-    "mobilenetv2_100": StudentEntry("mobilenetv2_100", 224, "Apache-2.0"),
-    "mobilenetv4_conv_small": StudentEntry("mobilenetv4_conv_small", 224, "Apache-2.0"),
-    "mobilenetv3_small_100": StudentEntry("mobilenetv3_small_100", 224, "Apache-2.0"),
+    MINI: StudentEntry(MINI_BACKBONE, 96),
+    "resnet18": StudentEntry("resnet18"),
+    "mobilenetv2_100": StudentEntry("mobilenetv2_100"),
+    "mobilenetv4_conv_small": StudentEntry("mobilenetv4_conv_small"),
+    "mobilenetv3_small_100": StudentEntry("mobilenetv3_small_100"),
 }
 
 
@@ -54,14 +95,7 @@ class Student(nn.Module):
     std: Tensor
 
     def __init__(self, timm_name: str, image_size_px: int, head_KD: Tensor, logit_scale: float):
-        """Build with random weights.
-
-        Args:
-            timm_name: backbone.
-            image_size_px: side of the input; other sizes are resized to it.
-            head_KD: unit class text vectors.
-            logit_scale: the teacher's, so that logits compare.
-        """
+        """Build with random weights; logits compare with a teacher's of the same scale."""
         super().__init__()
         self.timm_name = timm_name
         self.image_size_px = image_size_px
@@ -78,8 +112,8 @@ class Student(nn.Module):
         """Parameters of backbone and projection; the head is a buffer."""
         return sum(p.numel() for p in self.parameters())
 
-    def embed(self, image_NCHW: Tensor) -> Tensor:
-        """Embed RGB images in [0, 1]; returns unit embeddings [N, D], float32."""
+    def embed_images(self, image_NCHW: Tensor) -> Tensor:
+        """Embed RGB images in [0, 1] of any size; returns unit embeddings [N, D], float32."""
         side = self.image_size_px
         if image_NCHW.shape[-2:] != (side, side):
             image_NCHW = F.interpolate(
@@ -95,7 +129,7 @@ class Student(nn.Module):
 
     def forward(self, image_NCHW: Tensor) -> Tensor:
         """Class logits [N, K] of RGB images in [0, 1]."""
-        return self.logits(self.embed(image_NCHW))
+        return self.logits(self.embed_images(image_NCHW))
 
 
 def student_entry(name: str, image_size_px: int | None) -> StudentEntry:
@@ -104,26 +138,18 @@ def student_entry(name: str, image_size_px: int | None) -> StudentEntry:
     Raises:
         ConfigError: no such student, with the nearest names.
     """
-    entry = STUDENTS.get(name)
-    if entry is None:
+    if name not in STUDENTS:
         require_student(name)
-        entry = StudentEntry(name, 224, "see timm")
-    if image_size_px:
-        entry = StudentEntry(entry.timm_name, image_size_px, entry.license)
-    return entry
+    entry = STUDENTS.get(name, StudentEntry(name, license="see timm"))
+    return replace(entry, image_size_px=image_size_px or entry.image_size_px)
 
 
 def build_student(
     name: str, init: str, head_KD: Tensor, logit_scale: float, image_size_px: int | None = None
 ) -> Student:
-    """Build a student and set its start weights.
+    """Build a student of the table or of timm, at its own side unless another one is given.
 
-    Args:
-        name: a name of the table or of timm.
-        init: `pretrained` or `random` (drawn from torch's global generator).
-        head_KD: unit class text vectors.
-        logit_scale: the teacher's.
-        image_size_px: None takes the entry's.
+    Start weights are `pretrained`, or `random` ones from torch's global generator.
 
     Raises:
         ConfigError: unknown name.
@@ -133,11 +159,10 @@ def build_student(
     student = Student(entry.timm_name, entry.image_size_px, head_KD, logit_scale)
     if init == "pretrained" and name == MINI:
         weights = {k: v.float() for k, v in load_file(assets.START_WEIGHTS).items()}
-        if weights["projection.weight"].shape[0] == head_KD.shape[1]:
-            student.load_state_dict(weights, strict=False)
-        else:  # another teacher's space: keep the backbone, learn the projection
-            kept = {k: v for k, v in weights.items() if k.startswith("backbone.")}
-            student.load_state_dict(kept, strict=False)
+        if weights["projection.weight"].shape[0] != head_KD.shape[1]:
+            # another teacher's space: keep the backbone, learn the projection
+            weights = {k: v for k, v in weights.items() if k.startswith("backbone.")}
+        student.load_state_dict(weights, strict=False)
     elif init == "pretrained":
         try:
             source = timm.create_model(entry.timm_name, pretrained=True, num_classes=0)
@@ -172,10 +197,8 @@ def build_start(
 
 def student_tensors(student: Student) -> bytes:
     """Serialise the weights, text head included, as safetensors."""
-    state = {
-        name: value.detach().cpu().contiguous() for name, value in student.state_dict().items()
-    }
-    return save(state)
+    state = student.state_dict()  # channels last in memory, which safetensors does not hold
+    return save({name: value.detach().cpu().contiguous() for name, value in state.items()})
 
 
 def load_student(artifact: StudentArtifact) -> Student:

@@ -25,16 +25,13 @@ from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import Decoder, LatentDecoder, load_decoder
 from dfkd_edge.synthesis.decoders import load_latent_decoder
 from dfkd_edge.synthesis.guidance import guidance_loss
-from dfkd_edge.synthesis.latent_network import LatentNetwork
-from dfkd_edge.synthesis.network_training import trained_network
+from dfkd_edge.synthesis.latent_network import LatentNetwork, trained_network
 from dfkd_edge.synthesis.retrieval import RetrievalSynthesizer
 from dfkd_edge.synthesis.setup import SynthesisSetup
 
-REFINED_TOGETHER = 32
-"""Images refined at a time: what their gradients keep is the peak of the run's memory."""
-SAMPLING_SHARE, DECODING_SHARE = 0.5, 0.3
-"""Of the prior's work, about this share is sampling; of the rest, decoding before refinement. Only
-the progress bar uses them."""
+REFINED_TOGETHER = 32  # Images: what their gradients keep is the peak of the run's memory
+SAMPLING_SHARE = 0.5  # Of the prior's work, for the progress bar alone
+DECODING_SHARE = 0.3  # Of what follows sampling, before any refinement; for the bar, too
 
 
 def offset_conditions(target_ND: Tensor, length: float, generator: torch.Generator) -> Tensor:
@@ -91,13 +88,13 @@ class Refiner:
         return latent_NLhw
 
 
+@dataclass(frozen=True, slots=True)
 class PriorSynthesizer:
     """Samples the embedded prior, which is conditioned on the embedded teacher's space."""
 
-    def __init__(self, teacher: Teacher, decoder: Decoder, config: SynthesisConfig) -> None:
-        """Use networks that are loaded already."""
-        self.decoder, self.config = decoder, config
-        self.refine = Refiner(teacher, decoder, config)
+    teacher: Teacher
+    decoder: Decoder
+    config: SynthesisConfig
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Sample a latent near each prompt, then refine."""
@@ -110,7 +107,8 @@ class PriorSynthesizer:
             config.guidance_scale,
             batch.of_rows(slice(None), SAMPLING_SHARE).tell,
         )
-        return self.refine(latent_NLhw, batch.of_rows(slice(None), 1 - SAMPLING_SHARE))
+        refine = Refiner(self.teacher, self.decoder, config)
+        return refine(latent_NLhw, batch.of_rows(slice(None), 1 - SAMPLING_SHARE))
 
 
 class NetworkSynthesizer:
@@ -121,17 +119,16 @@ class NetworkSynthesizer:
         self.network, self.refine = network, refine
         teacher, decoder = refine.teacher, refine.decoder
 
-        def loss_of(num: int) -> Tensor:
+        def loss_of(num: int) -> Tensor:  # the graph of `refined` without its loss, which is small
             generator = stage_generator(0, "memory", device=teacher.device)
             latent = decoder.start(num, decoder.latent_shape[1], generator).to(teacher.device)
             return teacher.embed_images(decoder.decode(latent.requires_grad_())).sum()
 
-        memory_mib = refine.config.memory_mib
-        self.images_together = images_that_fit(loss_of, memory_mib, REFINED_TOGETHER)
+        self.together = images_that_fit(loss_of, refine.config.memory_mib, REFINED_TOGETHER)
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Map each prompt and some noise to a latent, then refine."""
-        return made_in_parts(batch, self.images_together, self._make)
+        return made_in_parts(batch, self.together, self._make)
 
     def _make(self, batch: SynthesisBatch) -> SynthesizedImages:
         noise_NTZ = self.network.draw_noise(len(batch.label_N), batch.generator)

@@ -70,11 +70,8 @@ class Decoder:
     ) -> None:
         """Freeze both networks.
 
-        Args:
-            autoencoder: pixels in [0, 1] to latents and back.
-            prior: predicts the flow's velocity; its class embedding takes the condition.
-            image_size_px: side of the images that the prior samples.
-            scale: of the prior's latents, whose deviation is 1, to the autoencoder's.
+        The prior predicts the flow's velocity in images of side `image_size_px`; `scale` takes its
+        latents, whose deviation is 1, to the autoencoder's.
         """
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.prior = prior.eval().requires_grad_(False)
@@ -132,17 +129,14 @@ class Decoder:
         guidance_scale: float = 2.0,
         tell: Callable[[float], None] = tell_nobody,
     ) -> Tensor:
-        """Integrate from noise to latents with Euler steps and classifier-free guidance.
+        """Integrate from noise to latents [N, L, h, w] of unit embeddings, with Euler steps.
 
         Args:
             condition_ND: unit embeddings.
             generator: draws the noise.
             num_steps: of Euler; each calls the network twice, or once if guidance_scale is 1.
-            guidance_scale: 1 follows the condition as it was learnt; more exaggerates it.
+            guidance_scale: classifier-free; 1 follows the condition as learnt, more exaggerates it.
             tell: called with the share of each step when it is done.
-
-        Returns:
-            Latents [N, L, h, w].
         """
         num = len(condition_ND)
         latent_NLhw = self.start(num, self.latent_shape[1], generator)
@@ -180,10 +174,8 @@ def load_decoder(
 ) -> Decoder:
     """Load a decoder folder: decoder.json, autoencoder.safetensors, prior.safetensors.
 
-    Args:
-        folder: where it lies.
-        device: torch device.
-        image_size_px: side of optimised images; 0 takes the prior's, the only one it samples.
+    Images that are optimised may have a side `image_size_px`; 0 takes the prior's, the only one
+    that it samples.
 
     Raises:
         ConfigError: a file is missing, or the autoencoder cannot make images of that size.

@@ -1,16 +1,49 @@
-"""Finds decoders of latents by name, and says what they need from the hub."""
+"""Decoders of latents by name: the embedded one, or a VQGAN, diffusers' `VQModel`.
 
-from collections.abc import Iterator
+Latents of a VQGAN are continuous; decoding takes the nearest codebook entry of each vector and lets
+the gradient pass as if it had not (VQGAN-CLIP). A taming-transformers checkpoint has other names
+for the same layers, and the sizes of the network follow from the shapes of its tensors.
+
+Shape suffixes: N images, L latent channels, h, w latent rows and columns, E codebook entries.
+"""
+
+import pickle
+import re
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import VQModel
+from torch import Tensor
 
 from dfkd_edge.config.settings import MINI, SynthesisConfig
+from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
+from dfkd_edge.networks.mixed_precision import mixed_precision
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.weights import HubWeights
-from dfkd_edge.synthesis.decoder import LatentDecoder, load_decoder
+from dfkd_edge.synthesis.decoder import LatentDecoder, LatentShape, latent_shape_of, load_decoder
 
 KNOWN_DECODERS = {"amused/amused-256/vqvae": 146_244_675}
 """Parameters of decoders that presets name; counted from their published configuration."""
 DECODER_FILES = ("diffusion_pytorch_model.safetensors",)
+TAMING_SUFFIXES = (".ckpt", ".pt", ".pth", ".safetensors")
+_RENAMED = (
+    (r"^quantize\.embed\.", "quantize.embedding."),  # the Gumbel variant's name
+    (r"\.(down|up)\.(\d+)\.block\.", r".\1_blocks.\2.resnets."),
+    (r"\.(down|up)\.(\d+)\.attn\.", r".\1_blocks.\2.attentions."),
+    (r"\.(down|up)\.(\d+)\.\1sample\.", r".\1_blocks.\2.\1samplers.0."),
+    (r"\.mid\.block_1\.", ".mid_block.resnets.0."),
+    (r"\.mid\.block_2\.", ".mid_block.resnets.1."),
+    (r"\.mid\.attn_1\.", ".mid_block.attentions.0."),
+    (r"\.norm_out\.", ".conv_norm_out."),
+    (r"\.nin_shortcut\.", ".conv_shortcut."),
+    (r"(attentions\.\d+)\.norm\.", r"\1.group_norm."),
+    (r"(attentions\.\d+)\.([qkv])\.", r"\1.to_\2."),
+    (r"(attentions\.\d+)\.proj_out\.", r"\1.to_out.0."),
+)
+"""Patterns of taming-transformers' names -> diffusers' names, applied in this order."""
 
 
 def load_latent_decoder(config: SynthesisConfig, teacher: Teacher) -> LatentDecoder:
@@ -24,8 +57,6 @@ def load_latent_decoder(config: SynthesisConfig, teacher: Teacher) -> LatentDeco
     device = str(teacher.device)
     if config.decoder == MINI:
         return load_decoder(device=device, image_size_px=config.image_size_px)
-    from dfkd_edge.synthesis.vqgan import VqganDecoder, load_vq_model
-
     model = load_vq_model(config.decoder)
     return VqganDecoder(model.to(device), config.image_size_px or teacher.image_size_px)
 
@@ -43,3 +74,176 @@ def decoder_weights(name: str) -> Iterator[HubWeights]:
         num_parameters=KNOWN_DECODERS.get(name),
         pattern="/".join((*folder, "*")),
     )
+
+
+class VqganDecoder:
+    """A VQ autoencoder as a decoder of latents; its encoder is not used."""
+
+    def __init__(self, model: VQModel, image_size_px: int) -> None:
+        """Freeze the model.
+
+        Raises:
+            ConfigError: the side is no multiple of a latent cell's.
+        """
+        self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        config: Any = model.config
+        codebook: Any = model.quantize.embedding
+        self._codebook_EL: Tensor = codebook.weight.detach()
+        self._low = self._codebook_EL.amin(0)[:, None, None]
+        self._high = self._codebook_EL.amax(0)[:, None, None]
+        cell_px = 2 ** (len(config.block_out_channels) - 1)  # every level but the last halves
+        self.image_size_px = image_size_px
+        self.latent_shape: LatentShape = latent_shape_of(
+            self._codebook_EL.shape[1], cell_px, image_size_px
+        )
+
+    def start(self, num: int, side: int, generator: torch.Generator) -> Tensor:
+        """Draw codebook entries at random: [N, L, side, side]."""
+        entry_Nhw = torch.randint(
+            len(self._codebook_EL), (num, side, side), generator=generator, device=generator.device
+        )
+        latent_NhwL = self._codebook_EL[entry_Nhw.to(self._codebook_EL.device)]
+        return latent_NhwL.permute(0, 3, 1, 2).contiguous()
+
+    def clamp(self, latent_NLhw: Tensor) -> Tensor:
+        """Keep each channel within the codebook's range."""
+        return latent_NLhw.maximum(self._low).minimum(self._high)
+
+    def decode(self, latent_NLhw: Tensor) -> Tensor:
+        """Decode to RGB images [N, 3, H, W] in [0, 1]; clipped pixels keep their gradient."""
+        with mixed_precision(latent_NLhw.device.type):
+            image_NCHW = self.model.decode(latent_NLhw).sample
+        image_NCHW = image_NCHW.float() / 2 + 0.5  # from [-1, 1]
+        clipped: Tensor = image_NCHW + (image_NCHW.clamp(0, 1) - image_NCHW).detach()
+        return clipped
+
+
+def load_vq_model(name: str) -> VQModel:
+    """Load a `VQModel` from a diffusers folder, `owner/name[/subfolder]`, or a taming checkpoint.
+
+    Raises:
+        ArtifactError: a file is damaged, of another kind, or holds more than tensors.
+        EnvironmentLackingError: the weights are not here and cannot be fetched.
+    """
+    path = Path(name)
+    if path.suffix in TAMING_SUFFIXES:
+        return from_taming(read_checkpoint(path))
+    place, subfolder = name, ""
+    if not path.is_dir():
+        place, subfolder = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:])
+    try:
+        with warnings.catch_warnings(action="ignore"):  # diffusers passes the hub outdated names
+            model: VQModel = VQModel.from_pretrained(
+                place, subfolder=subfolder or None, use_safetensors=True, low_cpu_mem_usage=False
+            )
+    except (OSError, ValueError) as error:
+        raise EnvironmentLackingError(
+            f"decoder '{name}' cannot be loaded: {str(error).splitlines()[0]}",
+            where="synthesis.decoder",
+            hint=f"where there is network: hf download {place} --local-dir vqgan; copy the folder "
+            f"here and use --set synthesis.decoder={'/'.join(filter(None, ('vqgan', subfolder)))}",
+        ) from error
+    return model
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a taming checkpoint; pickled code in it is refused, not run.
+
+    Raises:
+        ArtifactError: the file is damaged, or holds more than tensors.
+        EnvironmentLackingError: there is no such file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise EnvironmentLackingError(
+            "no such checkpoint",
+            where=f"synthesis.decoder = {path}",
+            hint="where there is network, fetch a VQGAN listed at "
+            "https://github.com/CompVis/taming-transformers#overview-of-pretrained-models "
+            "and copy last.ckpt here",
+        ) from error
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+        raise ArtifactError(
+            "checkpoint is damaged or holds more than tensors",
+            where=str(path),
+            hint="where you trust the file, save only its 'state_dict' with safetensors, and name "
+            "that file",
+        ) from error
+    state: Mapping[str, Any] = content.get("state_dict", content)
+    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def from_taming(state: Mapping[str, Tensor]) -> VQModel:
+    """Build the `VQModel` of a taming-transformers VQGAN.
+
+    Raises:
+        ArtifactError: the tensors are not those of a VQGAN.
+    """
+    state = {k.removeprefix("first_stage_model."): v for k, v in state.items()}
+    try:
+        config = taming_config(state)
+        mapped = renamed(state, len(config["block_out_channels"]))
+        model = VQModel(**config)
+        model.load_state_dict(mapped)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ArtifactError(
+            f"not a taming-transformers VQGAN: {str(error).splitlines()[0]}",
+            where="synthesis.decoder",
+            hint="a checkpoint of taming-transformers with a codebook, or a diffusers VQModel",
+        ) from error
+    return model
+
+
+def taming_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Infer the sizes of a VQGAN from its tensors; returns the arguments of `VQModel`."""
+
+    def count(pattern: str) -> int:
+        found = [int(m[1]) for key in state if (m := re.match(pattern, key))]
+        return max(found) + 1 if found else 0
+
+    num_levels = count(r"encoder\.down\.(\d+)\.")
+    num_layers = count(r"encoder\.down\.0\.block\.(\d+)\.")
+    with_attention = [f"encoder.down.{i}.attn.0.q.weight" in state for i in range(num_levels)]
+    codebook = state.get("quantize.embedding.weight", state.get("quantize.embed.weight"))
+    if codebook is None:
+        raise KeyError("it has no codebook")
+    return {
+        "down_block_types": tuple(
+            "AttnDownEncoderBlock2D" if has else "DownEncoderBlock2D" for has in with_attention
+        ),
+        "up_block_types": tuple(
+            "AttnUpDecoderBlock2D" if has else "UpDecoderBlock2D" for has in with_attention[::-1]
+        ),
+        "block_out_channels": tuple(
+            state[f"encoder.down.{i}.block.0.conv2.weight"].shape[0] for i in range(num_levels)
+        ),
+        "layers_per_block": num_layers,
+        "latent_channels": state["decoder.conv_in.weight"].shape[1],
+        "num_vq_embeddings": codebook.shape[0],
+        "vq_embed_dim": codebook.shape[1],
+    }
+
+
+def renamed(state: Mapping[str, Tensor], num_levels: int) -> dict[str, Tensor]:
+    """Give a VQGAN's tensors diffusers' names; the loss's networks are left out."""
+    parts = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "quantize.emb")
+    mapped = {}
+    for key, tensor in state.items():
+        if not key.startswith(parts):
+            continue
+        name = re.sub(
+            r"^(decoder\.up)\.(\d+)\.",  # taming counts levels from the picture, diffusers from z
+            lambda m: f"{m[1]}.{num_levels - 1 - int(m[2])}.",
+            key,
+        )
+        for pattern, replacement in _RENAMED:
+            name = re.sub(pattern, replacement, name)
+        is_projection = re.search(r"attentions\.\d+\.to_.*weight$", name)
+        mapped[name] = tensor[:, :, 0, 0] if is_projection else tensor  # 1 x 1 kernel to matrix
+    return mapped

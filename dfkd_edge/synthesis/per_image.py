@@ -17,20 +17,17 @@ from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
 from dfkd_edge.networks.memory import images_that_fit, made_in_parts
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.seeding import stage_generator
-from dfkd_edge.synthesis.decoder import LatentDecoder
 from dfkd_edge.synthesis.decoders import load_latent_decoder
 from dfkd_edge.synthesis.guidance import augmented_views, guidance_loss, total_variation
-from dfkd_edge.synthesis.setup import SynthesisSetup
 
 
 class PerImageSynthesizer:
     """Optimises latents, as many at a time as fit into memory."""
 
-    def __init__(
-        self, teacher: Teacher, decoder: LatentDecoder, config: SynthesisConfig, limit: int
-    ) -> None:
-        """Find how many images are optimised together, at most `limit`."""
-        self.teacher, self.decoder, self.config = teacher, decoder, config
+    def __init__(self, teacher: Teacher, config: SynthesisConfig, limit: int) -> None:
+        """Load the decoder and find how many images are optimised together, at most `limit`."""
+        self.teacher, self.config = teacher, config
+        self.decoder = decoder = load_latent_decoder(config, teacher)
 
         def loss_of(num: int) -> Tensor:
             generator = stage_generator(0, "memory", device=teacher.device)
@@ -95,9 +92,3 @@ class PerImageSynthesizer:
         loss = loss + config.total_variation_weight * total_variation(image_NCHW)
         l2_weight = config.latent_l2_weight / (2 * step + 1) / 2  # decays as in VQGAN-CLIP
         return len(latent_NLhw) * (loss + l2_weight * latent_NLhw.square().mean())
-
-
-def load_per_image(setup: SynthesisSetup) -> PerImageSynthesizer:
-    """Load the decoder and find the batch size."""
-    decoder = load_latent_decoder(setup.config, setup.teacher)
-    return PerImageSynthesizer(setup.teacher, decoder, setup.config, setup.entry.shard_size)

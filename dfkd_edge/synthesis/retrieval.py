@@ -8,6 +8,8 @@ Shape suffixes: N images, M drawings, K classes, D embedding width, P side of a 
 C = 4 channels (RGBA), H rows, W columns.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,25 +19,17 @@ from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.views import uniform
 
 ENOUGH_DRAWINGS = 8
-"""A class with fewer has proportionally fewer images of them: the student would learn them by
-heart."""
-MIN_SIZE, MAX_ANGLE = 0.6, 0.26
-"""Smallest side of a placed drawing, relative to the picture's; largest turn, in radians (15
-degrees)."""
-WHITE_SHARE, INKED_SHARE = 0.45, 0.6
-"""Shares of the backgrounds that are white, and of the symbols that get a colour, not black."""
+"""With fewer a class has proportionally fewer images of them: the student would memorise them."""
+MIN_SIZE = 0.6  # Smallest side of a placed drawing, relative to the picture's
+MAX_ANGLE = 0.26  # Largest turn, in radians: 15 degrees
+WHITE_SHARE = 0.45  # Of the backgrounds; the others are graded
+INKED_SHARE = 0.6  # Of the symbols in one colour: these get another colour, the rest are black
 
 
 def placed(rgba_NCPP: Tensor, side_px: int, generator: torch.Generator) -> Tensor:
     """Shrink, turn, flip and shift each drawing at random, with transparency around it.
 
-    Args:
-        rgba_NCPP: float in [0, 1], not premultiplied.
-        side_px: of what is returned.
-        generator: draws size, place and angle.
-
-    Returns:
-        RGBA [N, C, side_px, side_px] in [0, 1], not premultiplied.
+    RGBA floats in [0, 1], not premultiplied, come in and go out, [N, C, side_px, side_px].
     """
     num = len(rgba_NCPP)
     stretch_N = 1 / uniform((num,), MIN_SIZE, 1, generator)
@@ -59,13 +53,7 @@ def on_background(rgba_NCPP: Tensor, generator: torch.Generator) -> Tensor:
     """Lay drawings on white or vertically graded backgrounds, and give plain symbols a colour.
 
     A symbol in one colour, often black on nothing, would else be the same picture every time.
-
-    Args:
-        rgba_NCPP: float in [0, 1], not premultiplied.
-        generator: draws colours.
-
-    Returns:
-        RGB images [N, 3, P, P] in [0, 1].
+    RGBA floats in [0, 1], not premultiplied, become RGB images [N, 3, P, P] in [0, 1].
     """
     colour, alpha = rgba_NCPP[:, :3], rgba_NCPP[:, 3:]
     num, side = len(rgba_NCPP), rgba_NCPP.shape[-1]
@@ -83,26 +71,15 @@ def on_background(rgba_NCPP: Tensor, generator: torch.Generator) -> Tensor:
     return colour * alpha + background * (1 - alpha)
 
 
+@dataclass(frozen=True, slots=True)
 class RetrievalSynthesizer:
     """Makes a share of the images of drawings, and those in which the teacher misses the class."""
 
-    def __init__(
-        self, inner: Synthesizer, drawings: tuple[Tensor, ...], teacher: Teacher, share: float,
-        image_size_px: int,
-    ) -> None:  # fmt: skip
-        """Find how many images of each class may be of drawings.
-
-        Args:
-            inner: makes the other images, of side image_size_px.
-            drawings: of each class, uint8 [M, C, P, P].
-            teacher: embeds what is made.
-            share: of the images of a class that has enough drawings.
-            image_size_px: side of the images.
-        """
-        self.inner, self.drawings, self.teacher, self.share = inner, drawings, teacher, share
-        self.image_size_px = image_size_px
-        count_K = torch.tensor([len(drawn) for drawn in drawings])
-        self.enough_K = (count_K / ENOUGH_DRAWINGS).clamp(max=1)
+    inner: Synthesizer  # Makes the other images
+    drawings: tuple[Tensor, ...]  # Of each class, uint8 [M, C, P, P]
+    teacher: Teacher  # Embeds what is made
+    share: float  # Of the images of a class that has enough drawings
+    image_size_px: int  # Side of the images, those of `inner` among them
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Draw a share, make the rest by the inner synthesizer, and draw its misses anew."""
@@ -130,7 +107,9 @@ class RetrievalSynthesizer:
     def _chosen(self, batch: SynthesisBatch, share: float) -> Tensor:
         """Choose a share of the rows at random, a smaller one of classes with few drawings."""
         luck_N = uniform((len(batch.label_N),), 0, 1, batch.generator)
-        return luck_N < share * self.enough_K.to(luck_N)[batch.label_N]
+        count_K = torch.tensor([len(drawn) for drawn in self.drawings])
+        enough_K = (count_K / ENOUGH_DRAWINGS).clamp(max=1)
+        return luck_N < share * enough_K.to(luck_N)[batch.label_N]
 
     def _draw(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Make an image of a random drawing of each class."""

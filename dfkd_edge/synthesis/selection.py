@@ -4,24 +4,20 @@ Shape suffixes: M candidates, N images kept, H rows, W columns, C = 3 channels, 
 K classes.
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfkd_edge.artifacts import (
-    ClassCount,
-    SurrogateSet,
-    load_tensors,
-    read_metadata,
-    save_tensors,
-)
+from dfkd_edge.artifacts import ClassCount, SurrogateSet, load_tensors, read_metadata, save_tensors
 from dfkd_edge.files import atomic_write
 from dfkd_edge.runs.surrogates import selection_path, shard_path
 
 MIN_SHARE_KEPT = 0.25
 """At least this share of each class's candidates is kept, the likeliest first: a class that the
 teacher hardly recognises still has pictures (ours)."""
+SHEET_COLUMNS, SHEET_ROWS = 12, 40  # Images and classes of the contact sheet, at most
 SHEET_LINE_PX = 17  # Height of a line of text beside a row of the contact sheet
 SEVERAL_DRAWINGS = 8  # A class with fewer drawings trains on all of them (ours)
 
@@ -108,31 +104,24 @@ def row_text(entry: ClassCount) -> tuple[str, ...]:
     """Write the lines beside the images of a class: name, recognised candidates, number kept."""
     name = entry.name.encode("latin-1", "replace").decode("latin-1")  # all that PIL's font has
     drawn = f", {entry.num_drawn} drawn" if entry.num_drawn else ""
-    return (
-        name[:18],
-        f"{entry.acceptance:.0%} recognised",
-        f"{entry.num_images} kept{drawn}",
-    )
+    return name[:18], f"{entry.acceptance:.0%} recognised", f"{entry.num_images} kept{drawn}"
 
 
-def write_contact_sheet(
-    folder: Path, surrogates: SurrogateSet, num_columns: int = 12, max_rows: int = 40
-) -> Path:
+def write_contact_sheet(folder: Path, surrogates: SurrogateSet) -> Path:
     """Write contact_sheet.png: one row of images a class, named on the left; returns its path."""
-    import io
-
     from PIL import Image, ImageDraw
 
-    classes = surrogates.summary.classes[:max_rows]
+    classes = surrogates.summary.classes[:SHEET_ROWS]
     side, margin = surrogates.images.shape[1], 140
     height = max(side, 4 * SHEET_LINE_PX)  # three lines of text, and the margins
-    sheet = Image.new("RGB", (margin + num_columns * side, len(classes) * height), "white")
+    sheet = Image.new("RGB", (margin + SHEET_COLUMNS * side, len(classes) * height), "white")
     draw = ImageDraw.Draw(sheet)
     for row, entry in enumerate(classes):
         for line, text in enumerate(row_text(entry)):
             place = (6, row * height + 8 + line * SHEET_LINE_PX)
             draw.text(place, text, fill="grey" if line else "black")
-        for column, index in enumerate(np.flatnonzero(surrogates.class_index == row)[:num_columns]):
+        of_class = np.flatnonzero(surrogates.class_index == row)
+        for column, index in enumerate(of_class[:SHEET_COLUMNS]):
             picture = Image.fromarray(surrogates.images[index])
             sheet.paste(picture, (margin + column * side, row * height))
     buffer = io.BytesIO()

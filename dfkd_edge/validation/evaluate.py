@@ -7,7 +7,7 @@ from pathlib import Path
 from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.files import atomic_write
-from dfkd_edge.networks.runners import TeacherNetwork, TorchRunner
+from dfkd_edge.networks.runners import TorchRunner
 from dfkd_edge.networks.students import Student, build_start, load_student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.pictures.labelled import note_unreadable
@@ -66,7 +66,7 @@ def evaluate(
     names = artifact.settings.classes
     side_px = student.image_size_px
     rungs = (
-        Rung(TEACHER, TorchRunner(TEACHER, TeacherNetwork(teacher)), teacher.image_size_px),
+        Rung(TEACHER, TorchRunner(TEACHER, teacher), teacher.image_size_px),
         Rung(START, TorchRunner(START, start_student(artifact, teacher, context.seed)), side_px),
         Rung(STUDENT, TorchRunner(STUDENT, student), side_px),
     )

@@ -15,7 +15,7 @@ from dfkd_edge.artifacts import ModelFile, SurrogateSet
 from dfkd_edge.conversion.teacher_graph import write_teacher
 from dfkd_edge.errors import faults_as_errors
 from dfkd_edge.interfaces import GraphRunner, Reporter, Runner
-from dfkd_edge.networks.runners import SessionRunner, TeacherNetwork, TorchRunner
+from dfkd_edge.networks.runners import SessionRunner, TorchRunner
 from dfkd_edge.networks.students import Student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.pictures.labelled import note_strangers, note_unreadable
@@ -199,7 +199,7 @@ def build_rungs(
     """
     side_px = student.image_size_px
     networks = (
-        (TEACHER, TeacherNetwork(teacher), teacher.image_size_px, teacher.num_image_parameters),
+        (TEACHER, teacher, teacher.image_size_px, teacher.num_image_parameters),
         (STUDENT, student, side_px, student.num_parameters),
     )
     rungs = [

@@ -24,7 +24,7 @@ from train_decoder import checkpoint, resume, set_rate
 from train_image_tower import CLIP_MEAN, CLIP_STD, normalised, packed_tower
 
 from dfkd_edge.config.settings import MINI
-from dfkd_edge.distillation.losses import feature_distances, soft_target_loss
+from dfkd_edge.distillation.step import feature_distances, soft_target_loss
 from dfkd_edge.machine.process import keep_freed_memory
 from dfkd_edge.networks.mixed_precision import mixed_precision
 from dfkd_edge.networks.students import INPUT_MEAN, INPUT_STD, STUDENTS, Student
@@ -45,7 +45,7 @@ class AsTower(nn.Module):
         """Undo CLIP's normalisation and embed."""
         zero = normalised(torch.zeros(1, 3, 1, 1))
         one = normalised(torch.ones(1, 3, 1, 1))
-        return self.student.embed((normal_NCHW - zero) / (one - zero))
+        return self.student.embed_images((normal_NCHW - zero) / (one - zero))
 
 
 @torch.no_grad()
@@ -120,7 +120,7 @@ def main() -> None:
         set_rate(optimiser, args.lr, step, args.steps)
         image, teacher_ND = views.draw(step, args.batch, student.image_size_px)
         with mixed_precision("cpu"):
-            student_ND = student.embed(image)
+            student_ND = student.embed_images(image)
         feature = feature_distances(student_ND, teacher_ND).mean()
         soft = soft_target_loss(
             BANK_SCALE * student_ND @ bank_VD.T, BANK_SCALE * teacher_ND @ bank_VD.T, 1.0

@@ -26,7 +26,7 @@ from dfkd_edge.distillation import distill
 from dfkd_edge.errors import RunDirError
 from dfkd_edge.files import atomic_write, content_hash
 from dfkd_edge.interfaces import Reporter
-from dfkd_edge.networks.runners import EmbeddingClassifier, TeacherNetwork, TorchRunner
+from dfkd_edge.networks.runners import TorchRunner
 from dfkd_edge.networks.students import Student, build_student, load_student
 from dfkd_edge.networks.teacher import Teacher, load_teacher
 from dfkd_edge.pipeline import make_prompts, open_teacher
@@ -244,7 +244,7 @@ def paced(config: PipelineConfig, cell: Cell, output: Path) -> PipelineConfig:
 class Made:
     """What a cell measures."""
 
-    network: EmbeddingClassifier
+    network: Teacher | Student
     side_px: int
     facts: dict[str, Any]
     """About the prompts and pictures that it learnt from."""
@@ -268,7 +268,7 @@ def _make(
     else:
         teacher = load_teacher(config.teacher, read_class_names(request.classes), config.device)
         if kind == "teacher":
-            return Made(TeacherNetwork(teacher), teacher.image_size_px, {})
+            return Made(teacher, teacher.image_size_px, {})
         if kind == "start":
             start = _start(config, teacher)
             return Made(start, start.image_size_px, {})

@@ -10,7 +10,7 @@ from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.settings import MINI, TeacherConfig
 from dfkd_edge.conversion.teacher_graph import write_teacher
 from dfkd_edge.interfaces import Runner
-from dfkd_edge.networks.runners import TeacherNetwork, TorchRunner
+from dfkd_edge.networks.runners import TorchRunner
 from dfkd_edge.networks.students import build_student
 from dfkd_edge.networks.teacher import Teacher, load_teacher
 from dfkd_edge.results.ladder import TEACHER
@@ -50,7 +50,7 @@ def test_the_graph_answers_as_the_teacher_does(
     graph = write_teacher(teacher, tmp_path)
     side_px = teacher.image_size_px
     image_NHWC = np.random.default_rng(0).integers(0, 256, (1, side_px, side_px, 3), np.uint8)
-    wanted = TorchRunner("teacher", TeacherNetwork(teacher))(image_NHWC).embedding
+    wanted = TorchRunner("teacher", teacher)(image_NHWC).embedding
     given = open_runner(graph, 1)(image_NHWC).embedding
     assert float((wanted * given).sum()) > 0.99  # the teacher may compute in bfloat16
 

@@ -18,7 +18,7 @@ from dfkd_edge.deployment.finetune import (
     rounded_input,
     rounding,
 )
-from dfkd_edge.distillation.losses import feature_distances
+from dfkd_edge.distillation.step import feature_distances
 from dfkd_edge.networks.students import Student, build_student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.runs.context import StageContext
@@ -121,7 +121,7 @@ def test_the_fine_tune_brings_the_rounded_student_closer_and_keeps_statistics(
 
     def distance() -> float:
         with torch.no_grad(), rounding(student, input_ranges(student, image, 99.99), SYMMETRIC):
-            return float(feature_distances(student.embed(image), teacher_embedding).mean())
+            return float(feature_distances(student.embed_images(image), teacher_embedding).mean())
 
     before, start = distance(), copy.deepcopy(student.state_dict())
     report = finetune_quantized(student, teacher, surrogates, SYMMETRIC, 99.99, context)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from dfkd_edge.distillation.averaging import WeightAverage
+from dfkd_edge.distillation.optim import WeightAverage
 
 
 def test_the_average_is_what_the_formula_says_and_counters_are_the_last() -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dfkd_edge.distillation.losses import feature_distances, soft_target_loss
+from dfkd_edge.distillation.step import feature_distances, soft_target_loss
 
 
 def test_losses_vanish_when_both_agree_and_opposite_features_are_at_two() -> None:

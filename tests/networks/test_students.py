@@ -1,12 +1,15 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 
 from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.errors import ArtifactError, ConfigError
 from dfkd_edge.files import atomic_write
+from dfkd_edge.networks.names import MINI_BACKBONE
 from dfkd_edge.networks.students import build_student, load_student, student_tensors
 from dfkd_edge.networks.teacher import Teacher
 from tests.fixtures.typed import student_settings
@@ -25,7 +28,8 @@ def test_start_weights_already_agree_with_the_teacher(teacher: Teacher) -> None:
     with torch.no_grad():
         for init in ("pretrained", "random"):
             student = build_student("mini", init, teacher.head_KD, teacher.logit_scale).eval()
-            cosine[init] = float((student.embed(image) * teacher.embed_images(image)).sum(1).mean())
+            student_ND, teacher_ND = student.embed_images(image), teacher.embed_images(image)
+            cosine[init] = float((student_ND * teacher_ND).sum(1).mean())
     assert cosine["pretrained"] > cosine["random"] + 0.3
 
 
@@ -57,3 +61,19 @@ def test_damaged_weights_are_reported(teacher: Teacher, tmp_path: Path) -> None:
 def test_an_unknown_student_gets_the_nearest_name(teacher: Teacher) -> None:
     with pytest.raises(ConfigError, match="resnet18"):
         build_student("resnet-18", "random", teacher.head_KD, 1.0)
+
+
+def test_the_default_network_has_blocks_of_the_teachers_shapes_and_needs_no_pad_node(
+    teacher: Teacher,
+) -> None:
+    network = timm.create_model(MINI_BACKBONE, num_classes=0)
+    visual: Any = teacher.model.visual
+    source = visual.trunk.state_dict()
+    for name, value in network.state_dict().items():
+        if name.startswith(("conv_stem", "bn1", "blocks")):
+            assert source[name].shape == value.shape, name
+    paddings = [m.padding for m in network.modules() if type(m) is torch.nn.Conv2d]
+    assert paddings
+    assert all(isinstance(padding, tuple) for padding in paddings)  # symmetric ones
+    with pytest.raises((ValueError, RuntimeError)):
+        timm.create_model(MINI_BACKBONE, pretrained=True)

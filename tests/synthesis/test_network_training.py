@@ -9,8 +9,8 @@ from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.amortized import NetworkSynthesizer, load_amortized
 from dfkd_edge.synthesis.decoders import load_latent_decoder
-from dfkd_edge.synthesis.latent_network import LatentNetwork
-from dfkd_edge.synthesis.network_training import (
+from dfkd_edge.synthesis.latent_network import (
+    LatentNetwork,
     NetworkTraining,
     mean_distance_of_draws,
     trained_network,
@@ -42,7 +42,7 @@ def test_the_distance_of_draws_is_none_for_equal_ones_and_one_for_a_right_angle(
 def test_a_training_that_was_stopped_ends_with_the_same_network(
     vqgan_folder: Path, make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dfkd_edge.synthesis.network_training.CHECKPOINT_INTERVAL_S", 0)
+    monkeypatch.setattr("dfkd_edge.synthesis.latent_network.CHECKPOINT_INTERVAL_S", 0)
     whole = make_setup(config_with(vqgan_folder), "whole")
     decoder = load_latent_decoder(whole.config, whole.teacher)
     expected = trained_network(decoder, whole)

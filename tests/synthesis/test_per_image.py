@@ -10,7 +10,6 @@ from dfkd_edge.interfaces import SynthesisBatch
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import LATENT_LIMIT
-from dfkd_edge.synthesis.decoders import load_latent_decoder
 from dfkd_edge.synthesis.per_image import PerImageSynthesizer
 
 QUICK = SynthesisConfig(
@@ -26,7 +25,7 @@ LIMIT = 16
 
 
 def per_image(teacher: Teacher, config: SynthesisConfig) -> PerImageSynthesizer:
-    return PerImageSynthesizer(teacher, load_latent_decoder(config, teacher), config, LIMIT)
+    return PerImageSynthesizer(teacher, config, LIMIT)
 
 
 def batch_of(teacher: Teacher, num: int = 3) -> SynthesisBatch:

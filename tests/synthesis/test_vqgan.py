@@ -10,8 +10,7 @@ from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.errors import ArtifactError, ConfigError, EnvironmentLackingError
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.seeding import stage_generator
-from dfkd_edge.synthesis.decoders import load_latent_decoder
-from dfkd_edge.synthesis.vqgan import VqganDecoder, load_vq_model
+from dfkd_edge.synthesis.decoders import VqganDecoder, load_latent_decoder, load_vq_model
 
 
 def taming_layout(model: VQModel) -> dict[str, Tensor]:
