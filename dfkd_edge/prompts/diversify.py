@@ -3,8 +3,6 @@
 Shape suffixes: K classes, S styles, D embedding width, W token-embedding width, N prompts.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,27 +10,17 @@ from torch import Tensor
 from dfkd_edge.artifacts import Diversity, PromptSet
 from dfkd_edge.config.settings import PromptConfig
 from dfkd_edge.networks.teacher import Teacher
-from dfkd_edge.prompts.contrastive import learn_styles
-from dfkd_edge.prompts.mix import mix_styles
-from dfkd_edge.prompts.random_draw import random_styles
 from dfkd_edge.prompts.style_slot import StyledPrompts
-from dfkd_edge.prompts.style_words import read_style_words
-from dfkd_edge.prompts.vocabulary import nearest_words, word_vectors
+from dfkd_edge.prompts.styles import learn_styles, mix_styles, random_styles
+from dfkd_edge.prompts.vocabulary import nearest_words, read_style_words, word_vectors
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.seeding import stage_generator
 
 STAGE = "prompts"
 BASE = "a photo of a"
 """Base-Prompt: one sentence a class, the control that every diversification must beat."""
-OnStep = Callable[[int, dict[str, float]], None]
-StyleMaker = Callable[[StyledPrompts, PromptConfig, torch.Generator, OnStep], Tensor]
-
-STYLE_MAKERS: dict[str, StyleMaker] = {
-    "mix": lambda prompts, config, draws, _: mix_styles(prompts.teacher, config, draws),
-    "random": lambda prompts, config, draws, _: random_styles(prompts.teacher, config, draws),
-    "contrastive": learn_styles,
-}
-"""Each gives style vectors [S, W]; `base` has none."""
+DRAWN_STYLES = {"mix": mix_styles, "random": random_styles}
+"""Methods that draw their style vectors [S, W] in one go; `base` has none."""
 
 
 def base_prompts(teacher: Teacher) -> Tensor:
@@ -95,7 +83,10 @@ def diversify_prompts(teacher: Teacher, config: PromptConfig, context: StageCont
         else:
             generator = stage_generator(context.seed, STAGE)
             sentences = StyledPrompts(teacher)
-            style_SW = STYLE_MAKERS[config.method](sentences, config, generator, on_step)
+            if config.method == "contrastive":
+                style_SW = learn_styles(sentences, config, generator, on_step)
+            else:
+                style_SW = DRAWN_STYLES[config.method](teacher, config, generator)
             embedding_KSD = sentences.embed_all(style_SW)
             labels = nearest_words(teacher, style_SW)
         if config.method != "contrastive":

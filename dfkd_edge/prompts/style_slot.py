@@ -7,8 +7,6 @@ never its style.
 Shape suffixes: S styles, K classes, N pairs, T tokens, W token-embedding width, D embedding width.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -46,19 +44,16 @@ class StyledPrompts:
         Raises:
             ConfigError: the tokenizer hides the slot.
         """
-        self.teacher = teacher
-        sentences = [STYLE_TEMPLATE, *class_sentences(teacher.classes)]
-        words = min(SLOT_WORDS, key=lambda pair: int(self._tokenise(sentences[:1], pair)[1].sum()))
-        tokens, mask = self._tokenise(sentences, words)
-        if not bool(mask.any(1).all()):
+        self.teacher, self.num_classes = teacher, len(teacher.classes.names)
+        sentences = [*class_sentences(teacher.classes), STYLE_TEMPLATE]  # no class is row -1
+        words = min(SLOT_WORDS, key=lambda pair: int(self._tokenise(sentences[-1:], pair)[1].sum()))
+        self._tokens_NT, self._mask_NT = self._tokenise(sentences, words)
+        if not bool(self._mask_NT.any(1).all()):
             raise ConfigError(
                 f"the tokenizer reads '{words[0]}' and '{words[1]}' as the same",
                 where=f"--teacher {teacher.name}",
                 hint="use --prompts base",
             )
-        self._style_1T, self._style_mask_1T = tokens[:1], mask[:1]
-        self._class_KT, self._class_mask_KT = tokens[1:], mask[1:]
-        self.num_classes = len(self._class_KT)
 
     def _tokenise(self, sentences: list[str], words: tuple[str, str]) -> tuple[Tensor, Tensor]:
         """Token ids with the first word in the slot, and the mask of the slot; both [N, T]."""
@@ -70,45 +65,27 @@ class StyledPrompts:
 
     def embed_styles(self, style_SW: Tensor) -> Tensor:
         """Embed "a S style of a" for every style; returns [S, D], differentiable."""
-
-        def embed(style_NW: Tensor) -> Tensor:
-            tokens_NT = self._style_1T.expand(len(style_NW), -1)
-            mask_NT = self._style_mask_1T.expand(len(style_NW), -1)
-            return self.teacher.embed_tokens(tokens_NT, mask_NT, style_NW)
-
-        return _in_parts(embed, style_SW)
+        no_class_S = torch.full((len(style_SW),), -1, device=style_SW.device)
+        return self.embed_pairs(no_class_S, style_SW)
 
     def embed_pairs(self, class_N: Tensor, style_NW: Tensor) -> Tensor:
         """Embed "a S style of a class" for pairs; returns [N, D], differentiable in the styles."""
-        return _in_parts(self._embed_pairs, class_N, style_NW)
+        if len(class_N) <= TRAINED_TOGETHER:
+            return self._embed(class_N, style_NW)
+        parts = zip(class_N.split(TRAINED_TOGETHER), style_NW.split(TRAINED_TOGETHER), strict=True)
+        # the backward pass computes each part again, so that one part's activations are kept
+        return torch.cat([checkpoint(self._embed, *part, use_reentrant=False) for part in parts])
 
-    def _embed_pairs(self, class_N: Tensor, style_NW: Tensor) -> Tensor:
-        return self.teacher.embed_tokens(
-            self._class_KT[class_N], self._class_mask_KT[class_N], style_NW
-        )
+    def _embed(self, class_N: Tensor, style_NW: Tensor) -> Tensor:
+        return self.teacher.embed_tokens(self._tokens_NT[class_N], self._mask_NT[class_N], style_NW)
 
     @torch.no_grad()
     def embed_all(self, style_SW: Tensor) -> Tensor:
         """Embed every class in every style, TEXTS_TOGETHER at a time; returns [K, S, D]."""
-        num_styles = len(style_SW)
-        class_N = torch.arange(self.num_classes, device=style_SW.device)
-        class_N = class_N.repeat_interleave(num_styles)
-        style_N = torch.arange(num_styles, device=style_SW.device).repeat(self.num_classes)
+        classes, styles = torch.arange(self.num_classes), torch.arange(len(style_SW))
+        pair_N2 = torch.cartesian_prod(classes, styles).to(style_SW.device)
         parts = [
-            self._embed_pairs(part_N, style_SW[part_style_N])
-            for part_N, part_style_N in zip(
-                class_N.split(TEXTS_TOGETHER), style_N.split(TEXTS_TOGETHER), strict=True
-            )
+            self._embed(class_N, style_SW[style_N])
+            for class_N, style_N in (part_N2.unbind(1) for part_N2 in pair_N2.split(TEXTS_TOGETHER))
         ]
-        return torch.cat(parts).view(self.num_classes, num_styles, -1)
-
-
-def _in_parts(embed: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """Embed many texts, keeping the activations of TRAINED_TOGETHER.
-
-    Gradient checkpointing: the backward pass computes each part again.
-    """
-    if len(tensors[0]) <= TRAINED_TOGETHER:
-        return embed(*tensors)
-    parts = zip(*(tensor.split(TRAINED_TOGETHER) for tensor in tensors), strict=True)
-    return torch.cat([checkpoint(embed, *part, use_reentrant=False) for part in parts])
+        return torch.cat(parts).view(self.num_classes, len(style_SW), -1)

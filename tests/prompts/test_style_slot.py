@@ -10,8 +10,8 @@ from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.config.settings import PromptConfig, TeacherConfig
 from dfkd_edge.networks.teacher import TEXTS_TOGETHER, Teacher, load_teacher
 from dfkd_edge.prompts import style_slot
-from dfkd_edge.prompts.contrastive import learn_styles
 from dfkd_edge.prompts.style_slot import StyledPrompts
+from dfkd_edge.prompts.styles import learn_styles
 from dfkd_edge.prompts.vocabulary import nearest_words, word_vectors
 
 DESCRIBED = "dog\njaguar\ta photo of a jaguar, a big cat\n{brace}\n"

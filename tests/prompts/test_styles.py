@@ -8,11 +8,20 @@ import torch
 from dfkd_edge.config.settings import PromptConfig
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.networks.teacher import Teacher
-from dfkd_edge.prompts.contrastive import draw_pairs, instance_loss
-from dfkd_edge.prompts.mix import mix_styles, mixing_weights
-from dfkd_edge.prompts.random_draw import random_styles
-from dfkd_edge.prompts.style_words import DOMAINS, NEUTRAL, read_style_words
-from dfkd_edge.prompts.vocabulary import nearest_words, word_vectors
+from dfkd_edge.prompts.styles import (
+    draw_pairs,
+    instance_loss,
+    mix_styles,
+    mixing_weights,
+    random_styles,
+)
+from dfkd_edge.prompts.vocabulary import (
+    DOMAINS,
+    NEUTRAL,
+    nearest_words,
+    read_style_words,
+    word_vectors,
+)
 
 TEST_DOMAINS = """photo photograph real realistic art painting painted cartoon sketch drawing
 clipart product infograph infographic quickdraw doodle synthetic render rendering webcam dslr amazon
