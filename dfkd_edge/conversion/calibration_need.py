@@ -28,46 +28,12 @@ CANDIDATES_STEP = 100  # Candidates are asked for in round numbers
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CalibrationShortage:
-    """A run whose images are too few for INT8."""
+    """A run whose images are too few for INT8, in words."""
 
-    num_images: int  # To learn from; held-out ones measure and never calibrate
-    num_candidates: int  # That were synthesized for them
-    num_wanted: int  # That INT8 calibrates on
-    target: TargetProfile
-
-    @property
-    def what(self) -> str:
-        """Say what is missing."""
-        return (
-            f"{self.num_images} images to learn from, and INT8 for {self.target.name} calibrates "
-            f"on {self.num_wanted}"
-        )
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """Flags of `export`, each of which works; the first one asks for nothing else."""
-        enough = self.num_images >= self.target.min_calibration_images
-        other = [precision for precision in self.target.precisions if precision != "int8"]
-        return (
-            *([f"--calib-size {self.num_images}"] if enough else []),
-            *(f"--precision {precision}" for precision in other[-1:]),
-            "--calib-data DIR",
-        )
-
-    @property
-    def more(self) -> str:
-        """Flag of `distill` that gives images enough, where as large a share is kept."""
-        candidates = self.num_wanted * SPARE * self.num_candidates / max(self.num_images, 1)
-        num = math.ceil(candidates / CANDIDATES_STEP) * CANDIDATES_STEP
-        return f"--set synthesis.num_images={num}"
-
-    @property
-    def ways(self) -> str:
-        """Say what helps."""
-        return (
-            f"export with {' or '.join(self.flags)} of real pictures, or distill with {self.more} "
-            f"(here {self.num_candidates} candidates gave {self.num_images})"
-        )
+    what: str  # What is missing
+    flags: tuple[str, ...]  # Of `export`, each of which works; the first one asks for nothing else
+    more: str  # Flag of `distill` that gives images enough, where as large a share is kept
+    ways: str  # What helps
 
     def error(self) -> ConfigError:
         """Return the refusal of an export."""
@@ -82,16 +48,22 @@ def find_shortage(
     Raises:
         ConfigError: the target does not compute in the precision.
     """
-    num = summary.num_learning
-    if chosen_precision(target, config) != "int8" or config.calibration_data:
+    num, num_wanted = summary.num_learning, config.calibration_size  # held-out ones only measure
+    is_needed = chosen_precision(target, config) == "int8" and not config.calibration_data
+    if not is_needed or num >= num_wanted:
         return None
-    if num >= config.calibration_size:
-        return None
+    other = [f"--precision {precision}" for precision in target.precisions if precision != "int8"]
+    fewer = [f"--calib-size {num}"] if num >= target.min_calibration_images else []
+    flags = (*fewer, *other[-1:], "--calib-data DIR")
+    candidates = num_wanted * SPARE * summary.num_candidates / max(num, 1)
+    num_more = math.ceil(candidates / CANDIDATES_STEP) * CANDIDATES_STEP
+    more = f"--set synthesis.num_images={num_more}"
     return CalibrationShortage(
-        num_images=num,
-        num_candidates=summary.num_candidates,
-        num_wanted=config.calibration_size,
-        target=target,
+        what=f"{num} images to learn from, and INT8 for {target.name} calibrates on {num_wanted}",
+        flags=flags,
+        more=more,
+        ways=f"export with {' or '.join(flags)} of real pictures, or distill with {more} "
+        f"(here {summary.num_candidates} candidates gave {num})",
     )
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from dfkd_edge.artifacts import ModelFile, StudentArtifact
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.conversion.calibration_source import CalibrationSet
-from dfkd_edge.conversion.graph_view import LintFinding
-from dfkd_edge.conversion.lint import lint_model, refuse_errors
+from dfkd_edge.conversion.lint import LintFinding, lint_model, refuse_errors
 from dfkd_edge.interfaces import Calibration, OracleReport, Reporter
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.runtime.counting import counted

@@ -3,7 +3,6 @@
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,17 +19,11 @@ QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 FEW_CHANNELS, VECTOR = 16, 8
 """INT8 kernels of tensor cores take channels by 16; vectorised ones of CUDA cores by 8."""
 MODEL = "(model)"
-
-
-@dataclass(frozen=True, slots=True)
-class LintFinding:
-    """One place where a graph breaks a rule of its target."""
-
-    rule: str  # A name of `lint.RULES`
-    severity: Literal["error", "warning"]
-    """An error will not run on the target, or runs wrongly; a warning costs speed."""
-    node: str  # The node, or `(model)`
-    message: str  # What is wrong and what to do
+PRECISION_KEY = "dfkd_edge.precision"  # Of the metadata: what the exporter promises
+Severity = Literal["error", "warning"]
+"""An error will not run on the target, or runs wrongly; a warning costs speed."""
+Violations = Iterator[tuple[Severity, str, str]]
+"""What a lint rule gives: the severity, the node or `(model)`, and what is wrong and what to do."""
 
 
 def read_model(path: Path) -> ModelProto:

@@ -5,8 +5,6 @@ placement follows NVIDIA's recommendations for explicit quantization. ONNX Runti
 uint8 activations with a zero point, and int32 biases.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 from onnx import NodeProto, TensorProto
 
@@ -16,7 +14,7 @@ from dfkd_edge.conversion.graph_view import (
     QUANTIZE,
     WEIGHTED,
     GraphView,
-    LintFinding,
+    Violations,
     argument,
     attribute,
     channel_axis,
@@ -25,21 +23,20 @@ from dfkd_edge.conversion.graph_view import (
 )
 from dfkd_edge.target_profiles.profile import TargetProfile
 
-Findings = Iterator[LintFinding]
 Q_OPERATORS = {"ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "QGemm", "QAttention"}
 
 
-def check_qdq_format(view: GraphView, target: TargetProfile) -> Findings:
+def check_qdq_format(view: GraphView, target: TargetProfile) -> Violations:
     """No QOperator format: TensorRT reads Q/DQ pairs only."""
     if target.backend != "tensorrt":
         return
     for node in view.every_node():
         if node.op_type in Q_OPERATORS or node.op_type.startswith("QLinear"):
             what = f"TensorRT does not read {node.op_type}: quantize with Q/DQ pairs"
-            yield LintFinding("qdq-format", "error", label(node), what)
+            yield "error", label(node), what
 
 
-def check_zero_point(view: GraphView, target: TargetProfile) -> Findings:
+def check_zero_point(view: GraphView, target: TargetProfile) -> Violations:
     """Zero points exist and are 0: ONNX takes a missing one as uint8, TensorRT as int8."""
     spec = target.quantization
     symmetric_activations = spec is None or spec.activation_symmetric
@@ -49,36 +46,33 @@ def check_zero_point(view: GraphView, target: TargetProfile) -> Findings:
         name = argument(node, 2)
         zero_point = view.constant(name)
         if not name:
-            yield LintFinding(
-                "zero-point", "error", label(node), "the zero point is left out: write it"
-            )
+            yield "error", label(node), "the zero point is left out: write it"
         elif zero_point is None:
-            yield LintFinding("zero-point", "error", label(node), "the zero point is no constant")
+            yield "error", label(node), "the zero point is no constant"
         elif (symmetric_activations or view.weight_of(node)) and np.any(zero_point != 0):
-            what = "the zero point is not 0: quantize symmetrically"
-            yield LintFinding("zero-point", "error", label(node), what)
+            yield "error", label(node), "the zero point is not 0: quantize symmetrically"
 
 
-def check_scale(view: GraphView, target: TargetProfile) -> Findings:
+def check_scale(view: GraphView, target: TargetProfile) -> Violations:
     """Scales are constants above 0."""
     for node in view.quantizers:
         scale = view.constant(argument(node, 1))
         if scale is None:
-            yield LintFinding("scale", "error", label(node), "the scale is no constant")
+            yield "error", label(node), "the scale is no constant"
         elif not np.all(np.isfinite(scale) & (scale > 0)):
-            yield LintFinding("scale", "error", label(node), "the scale is not a number above 0")
+            yield "error", label(node), "the scale is not a number above 0"
 
 
-def check_activation_scales(view: GraphView, target: TargetProfile) -> Findings:
+def check_activation_scales(view: GraphView, target: TargetProfile) -> Violations:
     """Activations have one scale a tensor; TensorRT's parser lets more pass, wrongly."""
     for node in view.quantizers:
         scale = view.constant(argument(node, 1))
         if scale is not None and scale.size != 1 and not view.weight_of(node):
             what = f"the activation has {scale.size} scales: one a tensor is all that runs"
-            yield LintFinding("activation-scales", "error", label(node), what)
+            yield "error", label(node), what
 
 
-def check_weight_scales(view: GraphView, target: TargetProfile) -> Findings:
+def check_weight_scales(view: GraphView, target: TargetProfile) -> Violations:
     """Per-channel weight scales: on the output channel's axis, one each."""
     for node in view.quantizers:
         weight = view.constant(view.weight_of(node))
@@ -90,26 +84,24 @@ def check_weight_scales(view: GraphView, target: TargetProfile) -> Findings:
         length = weight.shape[axis] if 0 <= axis < weight.ndim else 0
         if scale.size != length:
             what = f"{scale.size} scales on axis {axis}, which has {length} entries"
-            yield LintFinding("weight-scales", "error", label(node), what)
+            yield "error", label(node), what
         for reader in view.consumers[node.output[0]]:
             wanted = channel_axis(reader) if reader.op_type in WEIGHTED else axis
             if axis != wanted and scale.size == length:
                 what = f"scales run along axis {axis}; {reader.op_type} needs axis {wanted}"
-                yield LintFinding("weight-scales", "error", label(node), what)
+                yield "error", label(node), what
 
 
-def check_int32_bias(view: GraphView, target: TargetProfile) -> Findings:
+def check_int32_bias(view: GraphView, target: TargetProfile) -> Violations:
     """No int32 bias behind a DequantizeLinear: TensorRT's parser rejects it."""
     if target.quantization is not None and target.quantization.bias_dtype == "int32":
         return
     for node in view.quantizers:
         if _is_bias(view, node):
-            yield LintFinding(
-                "int32-bias", "error", label(node), "int32 bias: keep biases in float32"
-            )
+            yield "error", label(node), "int32 bias: keep biases in float32"
 
 
-def check_quantized_type(view: GraphView, target: TargetProfile) -> Findings:
+def check_quantized_type(view: GraphView, target: TargetProfile) -> Violations:
     """Quantized types are int8; uint8 too where ONNX Runtime runs the model."""
     on_tensorrt = target.backend == "tensorrt"
     allowed = {TensorProto.INT8} | (set() if on_tensorrt else {TensorProto.UINT8})
@@ -118,16 +110,16 @@ def check_quantized_type(view: GraphView, target: TargetProfile) -> Findings:
         if data_type not in {*allowed, None} and not _is_bias(view, node):
             name = TensorProto.DataType.Name(data_type)
             what = f"quantizes to {name}: {target.backend} on {target.module} takes INT8"
-            yield LintFinding("quantized-type", "error", label(node), what)
+            yield "error", label(node), what
     for info in view.inputs if on_tensorrt else ():
         if info.type.tensor_type.elem_type == TensorProto.UINT8:
             for node in view.consumers[info.name]:
                 if node.op_type != "Cast":
                     what = f"{node.op_type} of a UINT8 input: Cast it to float first"
-                    yield LintFinding("quantized-type", "error", label(node), what)
+                    yield "error", label(node), what
 
 
-def check_residual_add(view: GraphView, target: TargetProfile) -> Findings:
+def check_residual_add(view: GraphView, target: TargetProfile) -> Violations:
     """Residual adds: quantize the shortcut alone, so that Conv, Add and ReLU fuse."""
     if not _places_for_tensorrt(target):
         return
@@ -146,10 +138,10 @@ def check_residual_add(view: GraphView, target: TargetProfile) -> Findings:
             what = "the Conv's branch is quantized instead of the shortcut"
         else:
             continue
-        yield LintFinding("residual-add", "warning", label(node), what)
+        yield "warning", label(node), what
 
 
-def check_concat_scales(view: GraphView, target: TargetProfile) -> Findings:
+def check_concat_scales(view: GraphView, target: TargetProfile) -> Violations:
     """Inputs of a Concat share their scale, else each is requantized in a copy."""
     if not _places_for_tensorrt(target):
         return
@@ -160,10 +152,10 @@ def check_concat_scales(view: GraphView, target: TargetProfile) -> Findings:
         scales = [view.constant(argument(dequantize, 1)) for dequantize in fed if dequantize]
         if len({scale.tobytes() for scale in scales if scale is not None}) > 1:
             what = "its inputs have different scales: give them the widest one"
-            yield LintFinding("concat-scales", "warning", label(node), what)
+            yield "warning", label(node), what
 
 
-def check_narrow_conv(view: GraphView, target: TargetProfile) -> Findings:
+def check_narrow_conv(view: GraphView, target: TargetProfile) -> Violations:
     """Narrow convolutions stay in float: INT8 kernels want 16 channels (as ModelOpt does)."""
     if not _places_for_tensorrt(target):
         return
@@ -173,15 +165,15 @@ def check_narrow_conv(view: GraphView, target: TargetProfile) -> Findings:
             continue
         num_in = weight.shape[1] * attribute(node, "group", 1)
         what = f"{num_in} to {len(weight)} channels are too few for INT8: leave it in float"
-        yield LintFinding("narrow-conv", "warning", label(node), what)
+        yield "warning", label(node), what
 
 
-def check_no_int8_hardware(view: GraphView, target: TargetProfile) -> Findings:
+def check_no_int8_hardware(view: GraphView, target: TargetProfile) -> Violations:
     """No Q/DQ at all where the hardware has no INT8."""
     if "int8" in target.precisions or target.use_dla or not view.quantizers:
         return
     what = f"{len(view.quantizers)} Q/DQ nodes, first {label(view.quantizers[0])}"
-    yield LintFinding("no-int8-hardware", "error", MODEL, f"{what}; {target.no_int8_reason}")
+    yield "error", MODEL, f"{what}; {target.no_int8_reason}"
 
 
 def _places_for_tensorrt(target: TargetProfile) -> bool:

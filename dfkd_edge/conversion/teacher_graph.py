@@ -70,8 +70,8 @@ def _traced(tower: nn.Module, classifier: Teacher | Student, path: Path) -> Mode
     is_fused = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # ONNX has no fused attention
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
-            warnings.simplefilter("ignore")
+        ignored = warnings.catch_warnings(action="ignore")
+        with ignored, redirect_stdout(io.StringIO()), torch.no_grad():
             torch.onnx.export(
                 TracedGraph(tower, classifier).eval(),
                 (image_NHWC,),
