@@ -20,8 +20,6 @@ from dfkd_edge.target_profiles.profile import TargetProfile
 from .graph_edit import write_checked
 from .onnx_graph import TEXT_HEAD
 
-MAX_FLOAT16 = float(np.finfo(np.float16).max)
-
 
 class Fp16Exporter:
     """Float32 graph to one that computes in float16."""
@@ -29,11 +27,7 @@ class Fp16Exporter:
     def export(
         self, fp32: ModelFile, target: TargetProfile, config: ExportConfig, path: Path
     ) -> ModelFile:
-        """Write the graph with its casts.
-
-        Raises:
-            ConversionError: the target has no FP16, or a weight is beyond its range.
-        """
+        """Write the graph with its casts, for a target that computes in FP16."""
         if "fp16" not in target.precisions:
             raise ConversionError(
                 f"{target.name} does not compute in fp16",
@@ -43,11 +37,7 @@ class Fp16Exporter:
         return self.cast(fp32, path)
 
     def cast(self, fp32: ModelFile, path: Path) -> ModelFile:
-        """Write the graph with its casts, for whatever target.
-
-        Raises:
-            ConversionError: a weight is beyond the range of FP16.
-        """
+        """Write the graph with its casts, for whatever target."""
         model = onnx.load(fp32.path)
         view = GraphView(model)
         inside = _between_weighted_layers(view)
@@ -60,67 +50,45 @@ class Fp16Exporter:
 
 def _between_weighted_layers(view: GraphView) -> list[onnx.NodeProto]:
     """Nodes from the first weighted layer to the last, without side inputs."""
-    is_weighted = {
-        id(node)
-        for node in view.graph.node
-        if node.op_type in WEIGHTED and node.input[1] != TEXT_HEAD
-    }
+    nodes = view.graph.node
+    weighted = {n.name for n in nodes if n.op_type in WEIGHTED and n.input[1] != TEXT_HEAD}
     after: set[str] = set()
-    for node in view.graph.node:
-        if id(node) in is_weighted or after.intersection(node.input):
+    for node in nodes:
+        if node.name in weighted or after.intersection(node.input):
             after.update(node.output)
     before: set[str] = set()
-    for node in reversed(view.graph.node):
-        if id(node) in is_weighted or before.intersection(node.output):
+    for node in reversed(nodes):
+        if node.name in weighted or before.intersection(node.output):
             before.update(node.input)
-    return [
-        node
-        for node in view.graph.node
-        if id(node) in is_weighted
-        or (after.intersection(node.output) and before.intersection(node.output))
-    ]
+    both = after & before
+    return [node for node in nodes if node.name in weighted or both.intersection(node.output)]
 
 
 def _cast_borders(view: GraphView, inside: list[onnx.NodeProto]) -> None:
     """Cast what enters to float16, and what leaves back."""
     names = {node.name for node in inside}
     made = {name for node in inside for name in node.output}
-    entering = {
-        name
-        for node in inside
-        for name in node.input
-        if view.is_activation(name) and name not in made
-    }
+    read = {name for node in inside for name in node.input if view.is_activation(name)}
+    entering = read - made
     leaving = {
         name
         for name in made
         if name in view.outputs or any(r.name not in names for r in view.consumers[name])
     }
+    half = {name: f"{name}_fp16" for name in entering | leaving}
     nodes: list[onnx.NodeProto] = []
     for node in view.graph.node:
-        is_inside = node.name in names
-        for index, name in enumerate(node.input):
-            if is_inside and name in entering:
-                node.input[index] = f"{name}_fp16"
-        for index, name in enumerate(node.output):
-            if is_inside and name in leaving:
-                node.output[index] = f"{name}_fp16"
-                for reader in inside:
-                    _replace(reader.input, name, f"{name}_fp16")
         nodes.append(node)
-        for name in list(node.output):
-            if not is_inside and name in entering:
-                nodes.append(_cast(name, f"{name}_fp16", TensorProto.FLOAT16))
-            if is_inside and name.removesuffix("_fp16") in leaving and name.endswith("_fp16"):
-                nodes.append(_cast(name, name.removesuffix("_fp16"), TensorProto.FLOAT))
+        for name in node.output:
+            if name in entering:
+                nodes.append(_cast(name, half[name], TensorProto.FLOAT16))
+            elif name in leaving:
+                nodes.append(_cast(half[name], name, TensorProto.FLOAT))
+        if node.name in names:
+            node.input[:] = [half.get(name, name) for name in node.input]
+            node.output[:] = [half.get(name, name) for name in node.output]
     view.replace_nodes(nodes)
     inside[:] = [node for node in view.graph.node if node.name in names]
-
-
-def _replace(names: list[str], old: str, new: str) -> None:
-    for index, name in enumerate(names):
-        if name == old:
-            names[index] = new
 
 
 def _cast(source: str, result: str, to: int) -> onnx.NodeProto:
@@ -136,14 +104,14 @@ def _cast_constants(view: GraphView, inside: list[onnx.NodeProto]) -> None:
             tensor = view.tensors.get(name)
             if tensor is None or tensor.data_type != TensorProto.FLOAT:
                 continue
-            if name not in done:
+            if name not in done:  # a tensor that two nodes share is cast once
                 done[name] = _halve(view, tensor, names)
             node.input[index] = done[name]
 
 
 def _halve(view: GraphView, tensor: onnx.TensorProto, inside: set[str]) -> str:
     value = numpy_helper.to_array(tensor)
-    if np.abs(value).max(initial=0) > MAX_FLOAT16:
+    if np.abs(value).max(initial=0) > np.finfo(np.float16).max:
         raise ConversionError(
             f"weight '{tensor.name}' is beyond float16's range", hint="export in fp32"
         )

@@ -6,15 +6,13 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from dfkd_edge.conversion.graph_view import WEIGHTED, GraphView, attribute
+from dfkd_edge.conversion.graph_view import PRECISION_KEY, WEIGHTED, GraphView, attribute
 from dfkd_edge.errors import ConversionError
 from dfkd_edge.files import atomic_write
 from dfkd_edge.target_profiles.profile import Precision
 
-PRECISION_KEY = "dfkd_edge.precision"
-AXES_BECAME_INPUT = {
-    "ReduceMean": 18, "ReduceMax": 18, "ReduceMin": 18, "ReduceL2": 18, "ReduceProd": 18,
-}  # fmt: skip
+FIRST_WITH_AXES_INPUT = 18  # Before, these operators have their axes as an attribute
+REDUCTIONS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceProd")
 
 
 def activation_bounds(node: onnx.NodeProto, view: GraphView) -> tuple[float, float] | None:
@@ -40,24 +38,18 @@ def remove_attribute(node: onnx.NodeProto, name: str) -> None:
     node.attribute.extend(kept)
 
 
-def drop_dead_nodes(model: onnx.ModelProto) -> None:
-    """Remove nodes from which no output of the graph can be reached."""
+def drop_unread(model: onnx.ModelProto) -> None:
+    """Remove nodes from which no output of the graph can be reached, and what nobody reads."""
     needed = {value.name for value in model.graph.output}
-    kept = []
+    nodes = []
     for node in reversed(model.graph.node):
         if needed.intersection(node.output):
             needed.update(node.input)
-            kept.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(reversed(kept))
-
-
-def drop_unused_initializers(model: onnx.ModelProto) -> None:
-    """Remove constants that no node reads."""
-    used = {name for node in model.graph.node for name in node.input}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+            nodes.append(node)
+    tensors = [tensor for tensor in model.graph.initializer if tensor.name in needed]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(reversed(nodes))
+    model.graph.initializer.extend(tensors)
 
 
 def set_batch(model: onnx.ModelProto, batch: tuple[int, ...]) -> None:
@@ -81,7 +73,7 @@ def name_by_weights(model: onnx.ModelProto) -> None:
         if weight in view.tensors and weight.endswith(".weight"):
             name = weight.removesuffix(".weight")
         while name in taken:
-            name += "_again"
+            name += "_again"  # nodes that share a weight
         taken.add(name)
         node.name = name
 
@@ -92,56 +84,50 @@ def restamp(model: onnx.ModelProto, opset: int, max_ir: int) -> None:
     Only operators that exist in the opset with the same meaning may remain: the caller checks the
     result against the opset's schemas and against the network.
     """
-    _pool_globally(model)
+    view = GraphView(model)
     for node in list(model.graph.node):
-        del node.metadata_props[:]
-        if node.op_type == "Reshape" and _keeps_meaning_without_allowzero(model, node):
+        del node.metadata_props[:]  # torch's stack traces, with paths of this host
+        if node.op_type == "ReduceMean" and _is_over_rows_and_columns(node, view):
+            del node.attribute[:], node.input[1:]
+            node.op_type = "GlobalAveragePool"  # which INT8 kernels know
+        if node.op_type == "Reshape" and _keeps_meaning_without_allowzero(node, view):
             remove_attribute(node, "allowzero")  # opset 13 has none
-        if opset < AXES_BECAME_INPUT.get(node.op_type, 0):
-            _axes_to_attribute(model, node)
+        if node.op_type in REDUCTIONS and opset < FIRST_WITH_AXES_INPUT:
+            _axes_to_attribute(node, view)
         if node.op_type == "HardSwish" and opset < 14:
             _spell_hard_swish(model, node)
     for owner in (*model.graph.input, *model.graph.output, *model.graph.initializer, model.graph):
         del owner.metadata_props[:]
-    drop_unused_initializers(model)
+    drop_unread(model)
     del model.opset_import[:], model.functions[:]
     model.opset_import.append(helper.make_opsetid("", opset))
     del model.graph.value_info[:]
     oldest = helper.find_min_ir_version_for(list(model.opset_import))
-    model.ir_version = max(min(max_ir, 10), oldest)
+    model.ir_version = max(min(max_ir, 10), oldest)  # ONNX Runtime 1.19 reads up to IR 10
     model.producer_name, model.producer_version = "dfkd-edge", ""
     model.CopyFrom(onnx.shape_inference.infer_shapes(model, strict_mode=True))
 
 
-def _pool_globally(model: onnx.ModelProto) -> None:
-    """Write means over rows and columns as GlobalAveragePool, which INT8 kernels know."""
-    view = GraphView(model)
-    for node in model.graph.node:
-        if node.op_type != "ReduceMean" or not attribute(node, "keepdims", 1):
-            continue
-        axes = attribute(node, "axes", None)
-        if axes is None and len(node.input) > 1:
-            constant = view.constant(node.input[1])
-            axes = None if constant is None else constant.tolist()
-        if axes is not None and sorted(axes) in ([-2, -1], [2, 3]):
-            data = node.input[0]
-            del node.attribute[:], node.input[:]
-            node.input.append(data)
-            node.op_type = "GlobalAveragePool"
+def _is_over_rows_and_columns(node: onnx.NodeProto, view: GraphView) -> bool:
+    axes = attribute(node, "axes")
+    if axes is None and len(node.input) > 1:
+        constant = view.constant(node.input[1])
+        axes = None if constant is None else constant.tolist()
+    keeps = attribute(node, "keepdims", 1)
+    return bool(keeps and axes is not None and sorted(axes) in ([-2, -1], [2, 3]))
 
 
-def _keeps_meaning_without_allowzero(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
-    shape = GraphView(model).constant(node.input[1])
+def _keeps_meaning_without_allowzero(node: onnx.NodeProto, view: GraphView) -> bool:
+    shape = view.constant(node.input[1])
     return not attribute(node, "allowzero", 0) or (shape is not None and bool(shape.all()))
 
 
-def _axes_to_attribute(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
+def _axes_to_attribute(node: onnx.NodeProto, view: GraphView) -> None:
     remove_attribute(node, "noop_with_empty_axes")
-    if len(node.input) > 1:
-        axes = GraphView(model).constant(node.input[1])
-        if axes is not None:
-            del node.input[1:]
-            node.attribute.append(helper.make_attribute("axes", axes.tolist()))
+    axes = view.constant(node.input[1]) if len(node.input) > 1 else None
+    if axes is not None:
+        del node.input[1:]
+        node.attribute.append(helper.make_attribute("axes", axes.tolist()))
 
 
 def _spell_hard_swish(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
@@ -150,7 +136,7 @@ def _spell_hard_swish(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
         "HardSigmoid", [node.input[0]], [gate], name=f"{node.name}_gate", alpha=1 / 6, beta=0.5
     )
     model.graph.node.insert(list(model.graph.node).index(node), sigmoid)
-    node.op_type = "Mul"
+    node.op_type = "Mul"  # x * HardSigmoid(x): opset 14 brought HardSwish itself
     node.input.append(gate)
 
 

@@ -30,23 +30,14 @@ class Int8Exporter:
     """Float32 graph and calibration to INT8 graph."""
 
     def quantizable_nodes(self, fp32: ModelFile, target: TargetProfile) -> list[str]:
-        """Names of the layers that become INT8, in the graph's order.
-
-        Raises:
-            ConversionError: the target has no INT8.
-        """
+        """Names of the layers that become INT8, in the graph's order."""
         view = GraphView(onnx.load(fp32.path))
         return [node.name for node in weighted_nodes(view, _spec(target))]
 
     def calibrate(
         self, fp32: ModelFile, image_NSSC: Bytes, target: TargetProfile, config: ExportConfig
     ) -> Calibration:
-        """Measure the ranges of all tensors that INT8 may concern.
-
-        Raises:
-            ConfigError: fewer images than the target needs.
-            ConversionError: the target has no INT8.
-        """
+        """Measure the ranges of all tensors that INT8 may concern."""
         if len(image_NSSC) < target.min_calibration_images:
             raise ConfigError(
                 f"{len(image_NSSC)} calibration images are too few for {target.name}",
@@ -85,12 +76,7 @@ class Int8Exporter:
         path: Path,
         float_nodes: frozenset[str] = frozenset(),
     ) -> ModelFile:
-        """Write the INT8 graph; layers named in `float_nodes` stay float.
-
-        Raises:
-            ConversionError: the target has no INT8, a layer is unknown, or the result is no valid
-                graph.
-        """
+        """Write the INT8 graph; layers named in `float_nodes` stay float."""
         spec = _spec(target)
         model = onnx.load(fp32.path)
         view = GraphView(model)
@@ -135,6 +121,5 @@ def _spec(target: TargetProfile) -> QuantizationSpec:
 
 
 def _method(config: ExportConfig) -> str:
-    if config.calibration_method == "percentile":
-        return f"percentile {config.percentile:g}"
-    return config.calibration_method
+    method = config.calibration_method
+    return f"{method} {config.percentile:g}" if method == "percentile" else method

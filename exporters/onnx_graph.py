@@ -6,7 +6,12 @@ natively), and proven twice: by the checker's schemas and by ONNX Runtime agains
 Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB), D embedding width, K classes.
 """
 
+import contextlib
+import io
 import json
+import logging
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,7 @@ from torch import Tensor, nn
 
 from dfkd_edge.artifacts import ModelFile, StudentArtifact, StudentSettings
 from dfkd_edge.config.settings import ExportConfig
+from dfkd_edge.conversion.graph_view import PRECISION_KEY
 from dfkd_edge.errors import ConversionError
 from dfkd_edge.networks.runners import TorchRunner
 from dfkd_edge.networks.students import Student, load_student
@@ -25,9 +31,8 @@ from dfkd_edge.runtime.preprocess import contract, min_usual_max
 from dfkd_edge.target_profiles.profile import TargetProfile
 from dfkd_edge.version import __version__
 
-from .graph_edit import PRECISION_KEY, name_by_weights, restamp, set_batch, write_checked
+from .graph_edit import name_by_weights, restamp, set_batch, write_checked
 from .runners import make_runner
-from .silence import silenced
 
 INPUT, TEXT_HEAD = "image", "text_head"
 OUTPUTS = ("logits", "probabilities", "embedding")
@@ -36,7 +41,7 @@ ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE = 1e-4, 1e-5
 """Largest difference of logits between torch and ONNX Runtime: two float32 libraries differ by
 about 1e-6 of the logit scale."""
 NUM_PARITY_IMAGES = 4
-MIN_NORM = 1e-12
+MIN_NORM = 1e-12  # As torch's normalize: an embedding of zeros stays one, not NaN
 
 
 class ExportedStudent(nn.Module):
@@ -47,16 +52,12 @@ class ExportedStudent(nn.Module):
     text_head: Tensor
 
     def __init__(self, student: Student) -> None:
-        """Take the student's layers; the text head is transposed to [D, K]."""
         super().__init__()
         self.backbone, self.projection = student.backbone, student.projection
         self.logit_scale = student.logit_scale
-        mean, std = student.mean.flatten(), student.std.flatten()
-        same = bool((mean == mean[0]).all() and (std == std[0]).all())
-        shape = () if same else (1, 3, 1, 1)
-        count = 1 if same else 3
-        self.register_buffer("scale", (1 / (255 * std))[:count].reshape(shape))
-        self.register_buffer("shift", (mean / std)[:count].reshape(shape))
+        mean, std = student.mean.flatten()[0], student.std.flatten()[0]  # alike in every channel
+        self.register_buffer("scale", 1 / (255 * std))
+        self.register_buffer("shift", mean / std)
         self.register_buffer("text_head", student.head_KD.T.contiguous())
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -104,7 +105,7 @@ class OnnxExporter:
                 notes["max_logit_difference"] = checked_parity(file, network)
             except Exception as error:  # whatever a tracer or checker throws, the next may do
                 faults.append(f"{exporter}: {_first_line(error)}")
-                path.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)  # what fails the parity check must not ship
             else:
                 notes |= {"fallback_from": faults} if faults else {}
                 return file
@@ -113,6 +114,18 @@ class OnnxExporter:
             where=f"opset {opset}",
             hint="choose another student or opset",
         )
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Run a library without its warnings, logs and prints; errors pass."""
+    sink, ignored = io.StringIO(), warnings.catch_warnings(action="ignore")
+    logging.disable(logging.ERROR)
+    try:
+        with ignored, contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _trace_dynamo(module: nn.Module, student: Student, opset: int) -> onnx.ModelProto:
@@ -134,8 +147,6 @@ def _trace_dynamo(module: nn.Module, student: Student, opset: int) -> onnx.Model
 
 
 def _trace_torchscript(module: nn.Module, student: Student, opset: int) -> onnx.ModelProto:
-    import io
-
     file = io.BytesIO()
     with silenced(), torch.no_grad():
         torch.onnx.export(
@@ -144,7 +155,7 @@ def _trace_torchscript(module: nn.Module, student: Student, opset: int) -> onnx.
             file,  # type: ignore[arg-type]  # its stubs forget file objects
             input_names=[INPUT],
             output_names=list(OUTPUTS),
-            opset_version=min(opset, 20),
+            opset_version=min(opset, 20),  # the newest that this exporter writes
             dynamic_axes={name: {0: "N"} for name in (INPUT, *OUTPUTS)},
             dynamo=False,
         )
@@ -186,11 +197,10 @@ def describe(model: onnx.ModelProto, settings: StudentSettings, batch: tuple[int
 def smooth_images(num: int, side_px: int, seed: int = 0) -> NDArray[np.uint8]:
     """Draw pictures that are smooth as surrogate images are, [N, H, W, C]."""
     generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(num, 3, 6, 6, generator=generator)
-    fine = torch.rand(num, 3, 24, 24, generator=generator)
+    grids = [torch.rand(num, 3, cells, cells, generator=generator) for cells in (6, 24)]
     coarse, fine = (
         nn.functional.interpolate(grid, (side_px, side_px), mode="bicubic", align_corners=False)
-        for grid in (coarse, fine)
+        for grid in grids
     )
     image_NCHW = (0.75 * coarse + 0.25 * fine).clamp(0, 1) * 255
     pixels: NDArray[np.uint8] = image_NCHW.permute(0, 2, 3, 1).round().to(torch.uint8).numpy()
@@ -224,5 +234,4 @@ def _notes(exporter: str, model: onnx.ModelProto, batch: tuple[int, ...]) -> dic
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

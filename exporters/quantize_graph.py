@@ -1,7 +1,13 @@
-"""Writes a quantization plan into a graph: Q/DQ pairs, INT8 weights, biases."""
+"""Writes a quantization plan into a graph: Q/DQ pairs, INT8 weights, biases.
+
+An asymmetric uint8 graph is fed the image's own bytes instead of normalising them first.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper
 
 from dfkd_edge.artifacts import Floats
@@ -9,21 +15,74 @@ from dfkd_edge.conversion.graph_view import GraphView, channel_axis
 from dfkd_edge.interfaces import Calibration
 from dfkd_edge.target_profiles.profile import QuantizationSpec
 
-from .direct_input import find_direct_input
-from .graph_edit import activation_bounds, drop_dead_nodes, drop_unused_initializers
+from .graph_edit import activation_bounds, drop_unread
 from .quantization_plan import QuantizationPlan
-from .quantized_weights import (
-    QuantizedWeight,
-    bias_of,
-    expected_shift,
-    quantize_weight,
-)
+from .quantized_weights import QuantizedWeight, bias_of, expected_shift, quantize_weight
 
 LIMITS = {"int8": (-128, 127), "uint8": (0, 255)}
 DTYPES = {"int8": np.int8, "uint8": np.uint8}
 MIN_WIDTH = 1e-6
 ROUNDING = 1e-5  # Of a range's width: what float32 scales may miss an activation's bound by
 MAX_BIAS_LEVELS = 2.0**30  # Half of what int32 holds: the sum of products still needs room
+CHAIN = ("Sub", "Mul", "Transpose", "Cast")  # From the first layer back to the image
+
+
+@dataclass(frozen=True, slots=True)
+class DirectInput:
+    """The normalised image as dequantized bytes."""
+
+    tensor: str  # The normalised image in the float graph
+    image: str
+    permutation: tuple[int, ...]
+    scale: float
+    zero_point: int
+    rest: float  # What the normalised value exceeds the dequantized one by
+
+    def transpose(self, output: str) -> onnx.NodeProto:
+        """Bring the bytes to the layout of the network."""
+        return helper.make_node(
+            "Transpose", [self.image], [output], f"{output}_Transpose", perm=self.permutation
+        )
+
+
+def find_direct_input(view: GraphView, readers: dict[str, set[str]]) -> DirectInput | None:
+    """Find the normalised image where convolutions alone read it; None where it differs.
+
+    Normalisation with one mean and deviation is x * scale - shift, which is DequantizeLinear up to
+    the rounding of its zero point; that constant rest goes into the bias of the layers behind it
+    (borders, where padding is the zero point, keep it: half a grey level).
+    """
+    image = view.graph.input[0].name
+    for tensor, names in readers.items():
+        chain = _chain_back(view, tensor)
+        if chain is None or chain[-1].input[0] != image:
+            continue
+        scale, shift = view.constant(chain[1].input[1]), view.constant(chain[0].input[1])
+        conv_only = {node.op_type for node in view.consumers[tensor]} == {"Conv"}
+        complete = names == {node.name for node in view.consumers[tensor]}
+        if scale is None or shift is None or scale.size != 1 or shift.size != 1:
+            return None
+        if not (conv_only and complete):
+            return None
+        zero_point = round(float(shift.item() / scale.item()))
+        if not 0 <= zero_point <= 255:
+            return None
+        permutation = helper.get_attribute_value(chain[2].attribute[0])
+        rest = float(scale.item()) * zero_point - float(shift.item())
+        return DirectInput(tensor, image, tuple(permutation), float(scale.item()), zero_point, rest)
+    return None
+
+
+def _chain_back(view: GraphView, tensor: str) -> list[onnx.NodeProto] | None:
+    """Nodes of CHAIN that end in a tensor; only the last one's output may have several readers."""
+    nodes: list[onnx.NodeProto] = []
+    for op_type in CHAIN:
+        node = view.made_by(tensor, op_type)
+        if node is None or (nodes and len(view.consumers[tensor]) != 1):
+            return None
+        nodes.append(node)
+        tensor = node.input[0]
+    return nodes
 
 
 class GraphQuantizer:
@@ -36,7 +95,6 @@ class GraphQuantizer:
         plan: QuantizationPlan,
         calibration: Calibration,
     ) -> None:
-        """Take what was decided and measured."""
         self.view, self.spec, self.plan, self.calibration = view, spec, plan, calibration
         self._scales: dict[str, float] = {}
         takes_bytes = spec.activation_dtype == "uint8" and not spec.activation_symmetric
@@ -55,8 +113,7 @@ class GraphQuantizer:
             for name in node.output:
                 nodes += pairs.get(name, ())
         self.view.replace_nodes(nodes)
-        drop_dead_nodes(self.view.model)
-        drop_unused_initializers(self.view.model)
+        drop_unread(self.view.model)
 
     def _pair(self, tensor: str) -> list[onnx.NodeProto]:
         """Q and DQ of an activation, one scale for the tensor."""
@@ -65,10 +122,7 @@ class GraphQuantizer:
         if self._direct and self._direct.tensor == tensor:
             constants = self._constants(tensor, self._direct.scale, self._direct.zero_point)
             return [self._direct.transpose(middle), _dequantize([middle, *constants], end, None)]
-        source = tensor
-        while source in self.plan.same_range:
-            source = self.plan.same_range[source]
-        scale, zero_point = self._scale(*self.calibration.ranges[source])
+        scale, zero_point = self._scale(*self.calibration.ranges[self._measured(tensor)])
         constants = self._constants(tensor, scale, zero_point)
         inputs = [self._before_activation(tensor, scale, zero_point), *constants]
         quantize = helper.make_node("QuantizeLinear", inputs, [middle], f"{tensor}_QuantizeLinear")
@@ -89,7 +143,7 @@ class GraphQuantizer:
         if self.spec.activation_symmetric:
             reach = max(-low, high)
             return float(np.float32(reach / ((last - first) // 2))), (first + last + 1) // 2
-        scale = float(np.float32((high - low) / (last - first)))
+        scale = float(np.float32((high - low) / (last - first)))  # as the graph will hold it
         return scale, int(np.clip(round(first - low / scale), first, last))
 
     def _before_activation(self, tensor: str, scale: float, zero_point: int) -> str:
@@ -118,12 +172,12 @@ class GraphQuantizer:
         num_outputs = weight.shape[channel_axis(node)]
         bias = bias_of(node, self.view, num_outputs)
         input_scale = self._scales[node.input[0]]
-        least = np.abs(bias) / (MAX_BIAS_LEVELS * input_scale)
+        least = np.abs(bias) / (MAX_BIAS_LEVELS * input_scale)  # so that an int32 bias fits
         quantized = quantize_weight(node, weight, self.spec, least.astype(np.float32))
         means = self.calibration.channel_means.get(self._measured(node.input[0]))
         if means is not None:
             difference = quantized.dequantized() - weight
-            bias = bias - expected_shift(node, difference, means)
+            bias = bias - expected_shift(node, difference, means)  # Nagel et al., ICCV 2019
         if self._direct and self._direct.tensor == node.input[0]:
             bias = bias + self._direct.rest * weight.reshape(num_outputs, -1).sum(1)
         nodes = [self._weight_node(node, quantized)]
@@ -134,32 +188,33 @@ class GraphQuantizer:
         return nodes
 
     def _measured(self, tensor: str) -> str:
-        """The tensor whose channel means stand for this one's; pools and reshapes keep means."""
+        """The tensor whose range and channel means stand for this one's: pools and reshapes."""
         while tensor in self.plan.same_range:
             tensor = self.plan.same_range[tensor]
         return tensor
 
     def _weight_node(self, node: onnx.NodeProto, weight: QuantizedWeight) -> onnx.NodeProto:
-        name = node.input[1]
-        zero_point = np.zeros(weight.scale.shape, np.int8)
-        inputs = [
-            self.view.add_initializer(f"{name}_quantized", weight.value),
-            self.view.add_initializer(f"{name}_scale", weight.scale),
-            self.view.add_initializer(f"{name}_zero_point", zero_point),
-        ]
-        node.input[1] = self.view.free_name(f"{name}_dequantized")
-        return _dequantize(inputs, node.input[1], weight.axis if weight.scale.ndim else None)
+        dequantize = self._stored(node.input[1], weight.value, weight.scale, weight.axis)
+        node.input[1] = dequantize.output[0]
+        return dequantize
 
     def _integer_bias(self, node: onnx.NodeProto, bias: Floats, scale: Floats) -> onnx.NodeProto:
-        name = f"{node.name}.bias"
+        value = np.rint(bias / scale).astype(np.int32)
+        dequantize = self._stored(f"{node.name}.bias", value, np.asarray(scale, np.float32), 0)
+        self._set_bias(node, dequantize.output[0])
+        return dequantize
+
+    def _stored(
+        self, name: str, value: NDArray[np.integer], scale: Floats, axis: int
+    ) -> onnx.NodeProto:
+        """Add quantized constants with their scales and no zero points; returns their DQ node."""
         inputs = [
-            self.view.add_initializer(f"{name}_quantized", np.rint(bias / scale).astype(np.int32)),
-            self.view.add_initializer(f"{name}_scale", np.asarray(scale, np.float32)),
-            self.view.add_initializer(f"{name}_zero_point", np.zeros(np.shape(scale), np.int32)),
+            self.view.add_initializer(f"{name}_quantized", value),
+            self.view.add_initializer(f"{name}_scale", scale),
+            self.view.add_initializer(f"{name}_zero_point", np.zeros(scale.shape, value.dtype)),
         ]
         output = self.view.free_name(f"{name}_dequantized")
-        self._set_bias(node, output)
-        return _dequantize(inputs, output, 0 if np.ndim(scale) else None)
+        return _dequantize(inputs, output, axis if scale.ndim else None)
 
     def _set_bias(self, node: onnx.NodeProto, name: str) -> None:
         if node.op_type == "MatMul":  # it has no bias input

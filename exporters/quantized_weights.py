@@ -28,10 +28,8 @@ class QuantizedWeight:
 
     def dequantized(self) -> Floats:
         """What the device will compute with."""
-        shape = [1] * self.value.ndim
-        if self.scale.ndim:
-            shape[self.axis] = -1
-        result: Floats = self.value.astype(np.float32) * self.scale.reshape(shape)
+        scale = _along(self.scale, self.axis, self.value.ndim)
+        result: Floats = self.value.astype(np.float32) * scale
         return result
 
 
@@ -45,11 +43,7 @@ def quantize_weight(
 ) -> QuantizedWeight:
     """Quantize a layer's weights symmetrically.
 
-    Args:
-        node: the layer.
-        weight: its float weights.
-        spec: range and granularity.
-        least_scale: [O] or []; scales are not made smaller, so that int32 biases cannot overflow.
+    Scales are not made smaller than `least_scale` [O] or [], so that int32 biases cannot overflow.
     """
     axis = channel_axis(node)
     top = spec.weight_limit(is_depthwise(node))
@@ -58,11 +52,14 @@ def quantize_weight(
         rows_OK = rows_OK.reshape(1, -1)
     scale = np.maximum(_best_scale(rows_OK, top), np.maximum(least_scale, MIN_SCALE))
     scale = scale.astype(np.float32) if spec.per_channel else scale.max().astype(np.float32)
-    shape = [1] * weight.ndim
-    if spec.per_channel:
-        shape[axis] = -1
-    value = np.clip(np.rint(weight / scale.reshape(shape)), -top, top).astype(np.int8)
+    steps = np.rint(weight / _along(scale, axis, weight.ndim))
+    value = np.clip(steps, -top, top).astype(np.int8)
     return QuantizedWeight(value, scale, axis)
+
+
+def _along(scale: NDArray[np.float32], axis: int, num_axes: int) -> NDArray[np.float32]:
+    """Lay scales [O] along an axis of weights; one scale [] is laid over all."""
+    return scale.reshape([-1 if number == axis else 1 for number in range(num_axes)])
 
 
 def _best_scale(rows_OK: Floats, top: int) -> NDArray[np.float64]:

@@ -6,8 +6,6 @@ are counted apart, and the ranges of the two halves tell whether more images wou
 Shape suffixes: C channels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -28,9 +26,8 @@ class Histogram:
     """Counts of values between -limit and limit; the limit doubles when a value lies outside."""
 
     def __init__(self) -> None:
-        """Start without a limit: the first values set it."""
         self.count: NDArray[np.float64] = np.zeros(NUM_BINS)
-        self.limit = 0.0
+        self.limit = 0.0  # The first values set it
         self.lowest, self.highest = np.inf, -np.inf
 
     def add(self, value: Floats, turn: int) -> None:
@@ -38,26 +35,21 @@ class Histogram:
         flat = value.reshape(-1)
         low, high = float(flat.min()), float(flat.max())
         self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
-        self._reach(max(-low, high))
+        magnitude = max(-low, high)
+        if self.limit == 0:
+            self.limit = max(magnitude * 1.25, 1e-6)  # some room, so that it seldom doubles
+        while magnitude > self.limit:
+            inner: NDArray[np.float64] = self.count[0::2] + self.count[1::2]
+            self.count = np.zeros(NUM_BINS)
+            self.count[NUM_BINS // 4 : NUM_BINS - NUM_BINS // 4] = inner
+            self.limit *= 2
         step = max(1, flat.size // MAX_SAMPLES) | 1  # odd: never in step with rows of even width
         sample = flat[turn % step :: step]
         scaled = (sample + np.float32(self.limit)) * np.float32(NUM_BINS / (2 * self.limit))
         index = np.minimum(scaled.astype(np.int32), NUM_BINS - 1)
         self.count += np.bincount(index, minlength=NUM_BINS)
 
-    def _reach(self, magnitude: float) -> None:
-        if self.limit == 0:
-            self.limit = max(magnitude * 1.25, 1e-6)
-        while magnitude > self.limit:
-            self._double()
-
-    def _double(self) -> None:
-        inner: NDArray[np.float64] = self.count[0::2] + self.count[1::2]
-        self.count = np.zeros(NUM_BINS)
-        self.count[NUM_BINS // 4 : NUM_BINS - NUM_BINS // 4] = inner
-        self.limit *= 2
-
-    def merged(self, other: Histogram) -> Histogram:
+    def merged(self, other: "Histogram") -> "Histogram":
         """Add two histograms of one tensor; bins of different width are matched by their middle."""
         both = Histogram()
         both.lowest = min(self.lowest, other.lowest)
@@ -86,7 +78,6 @@ class RangeObserver:
     """Gathers histograms of many tensors, image by image."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        """Start empty histograms."""
         self.names = tuple(names)
         self.halves = tuple({name: Histogram() for name in names} for _ in range(2))
         self._sums: dict[str, Floats] = {}
@@ -151,7 +142,7 @@ def _least_error(histogram: Histogram) -> tuple[float, float]:
     for share in SHARES:
         low, high = histogram.lowest * share, histogram.highest * share
         clipped = float(np.square(middle - np.clip(middle, low, high)) @ histogram.count / total)
-        rounded = ((high - low) / NUM_STEPS) ** 2 / 12
+        rounded = ((high - low) / NUM_STEPS) ** 2 / 12  # variance of a uniform rounding error
         if clipped + rounded < least:
             best, least = (low, high), clipped + rounded
     return best

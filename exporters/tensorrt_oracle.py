@@ -9,7 +9,7 @@ import ctypes
 import importlib
 import importlib.util
 import time
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,29 +32,17 @@ class TensorRtOracle:
         return all(importlib.util.find_spec(name) for name in (BINDINGS, LIBRARIES))
 
     def build(self, path: Path, batch: tuple[int, int, int] = (1, 1, 1)) -> OracleReport:
-        """Parse a graph and build an engine of it.
-
-        Raises:
-            ConversionError: the parser refuses a node, which is named, or the builder fails.
-            EnvironmentLackingError: the extra is not installed or cannot be loaded.
-        """
+        """Parse a graph and build an engine of it."""
         trt = load_trt()
         start = time.monotonic()
         num_layers = parsed_layers(trt, path)
         request = SessionRequest(path, batch=batch, workspace_bytes=WORKSPACE_BYTES)
-        try:
-            plan = build_engine(
-                trt, request, _say_nothing, adjust=lambda config: for_sm86(trt, config)
-            )
+        try:  # it takes seconds: its progress is not told
+            plan = build_engine(trt, request, lambda _: None, adjust=partial(for_sm86, trt))
         except Fault as fault:
             raise ConversionError(fault.what, where=str(path), hint=fault.hint) from fault
-        return OracleReport(
-            num_layers,
-            len(plan),
-            round(time.monotonic() - start, 2),
-            str(trt.__version__),
-            parser_name(trt),
-        )
+        seconds = round(time.monotonic() - start, 2)
+        return OracleReport(num_layers, len(plan), seconds, str(trt.__version__), parser_name(trt))
 
 
 @cache
@@ -90,11 +78,7 @@ def for_sm86(trt: Any, config: Any) -> None:
 
 
 def parsed_layers(trt: Any, path: Path) -> int:
-    """Parse a graph and count the layers of the network.
-
-    Raises:
-        ConversionError: the parser refuses it; node and reason are named.
-    """
+    """Parse a graph and count the layers of the network; a refusal names node and reason."""
     logger = _quiet_logger(trt)
     builder = trt.Builder(logger)
     network = builder.create_network(0)
@@ -118,7 +102,3 @@ def _quiet_logger(trt: Any) -> Any:
             """Take a message."""
 
     return QuietLogger()
-
-
-def _say_nothing(text: str) -> None:
-    """Progress of some seconds needs no words."""

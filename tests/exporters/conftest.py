@@ -1,5 +1,7 @@
 """Small students with random weights and live statistics, and targets written by hand."""
 
+import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,26 +29,22 @@ from tests.fixtures.typed import student_settings
 DEPTHWISE, RESIDUAL = "tiny_mobilenet", "test_resnet"
 """Two families in few layers: tracing takes most of the time of these tests."""
 CLASS_NAMES = ("dog", "house", "person")
+ARM = QuantizationSpec(
+    name="ort-arm-u8s8",
+    activation_dtype="uint8",
+    activation_symmetric=False,
+    bias_dtype="int32",
+    quantize_outputs=True,
+)
 SPECS = {
     "tensorrt": QuantizationSpec(
         name="tensorrt-qdq", activation_dtype="int8", activation_symmetric=True
     ),
-    "x86": QuantizationSpec(
-        name="ort-x86-u8s8-avx2",
-        activation_dtype="uint8",
-        activation_symmetric=False,
-        bias_dtype="int32",
-        quantize_outputs=True,
-        reduce_range=True,
-    ),
-    "arm": QuantizationSpec(
-        name="ort-arm-u8s8",
-        activation_dtype="uint8",
-        activation_symmetric=False,
-        bias_dtype="int32",
-        quantize_outputs=True,
-    ),
+    "x86": dataclasses.replace(ARM, name="ort-x86-u8s8-avx2", reduce_range=True),
+    "arm": ARM,
 }
+Exported = Callable[..., ModelFile]
+SavedStudent = Callable[..., StudentArtifact]
 
 
 def tiny_mobilenet(pretrained: bool = False, **_: Any) -> EfficientNet:
@@ -65,7 +63,7 @@ def tiny_mobilenet(pretrained: bool = False, **_: Any) -> EfficientNet:
 register_model(tiny_mobilenet)
 
 
-def make_target(spec: str, opset: int = 17) -> TargetProfile:
+def make_target(spec: str) -> TargetProfile:
     is_tensorrt = spec == "tensorrt"
     return TargetProfile(
         name=f"test-{spec}",
@@ -78,7 +76,7 @@ def make_target(spec: str, opset: int = 17) -> TargetProfile:
         tensorrt="10.3" if is_tensorrt else None,
         python="3.10",
         max_onnxruntime="1.23.2",
-        recommended_opset=opset,
+        recommended_opset=17,
         max_opset=20,
         max_ir=10,
         precisions=("fp32", "fp16", "int8"),
@@ -88,16 +86,18 @@ def make_target(spec: str, opset: int = 17) -> TargetProfile:
     )
 
 
-def save_student(timm_name: str, side_px: int, folder: Path, pretrain: bool = True) -> Student:
+TENSORRT = make_target("tensorrt")
+
+
+def save_student(timm_name: str, side_px: int, folder: Path) -> None:
     """Random weights; the batch norms have seen pictures, so that activations live."""
     torch.manual_seed(0)
     head_KD = normalize(torch.randn(len(CLASS_NAMES), 64), dim=1)
     student = Student(timm_name, side_px, head_KD, 50.0)
-    if pretrain:
-        image_NHWC = torch.from_numpy(smooth_images(16, side_px, seed=1))
-        with torch.no_grad():
-            for _ in range(12):
-                student.train()(image_NHWC.permute(0, 3, 1, 2) / 255)
+    image_NHWC = torch.from_numpy(smooth_images(16, side_px, seed=1))
+    with torch.no_grad():
+        for _ in range(12):
+            student.train()(image_NHWC.permute(0, 3, 1, 2) / 255)
     student.eval()
     atomic_write(folder / "student.safetensors", student_tensors(student))
     settings = student_settings(
@@ -108,22 +108,19 @@ def save_student(timm_name: str, side_px: int, folder: Path, pretrain: bool = Tr
         logit_scale=50.0,
     )
     StudentArtifact(folder, settings).save_settings()
-    return student
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_trace_a_student() -> Iterator[None]:
     """Trace each student once an opset: batch and older opsets are set on the traced graph."""
-    traced: dict[tuple[str, int], onnx.ModelProto] = {}
+    traced: dict[tuple[str, int], bytes] = {}
     trace = onnx_graph._trace_dynamo
 
     def remembered(module: nn.Module, student: Student, opset: int) -> onnx.ModelProto:
         key = (student.timm_name, max(opset, onnx_graph.DYNAMO_OPSET))
         if key not in traced:
-            traced[key] = trace(module, student, opset)
-        copy = onnx.ModelProto()
-        copy.CopyFrom(traced[key])
-        return copy
+            traced[key] = trace(module, student, opset).SerializeToString()
+        return onnx.load_from_string(traced[key])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnx_graph, "_trace_dynamo", remembered)
@@ -137,44 +134,25 @@ def images() -> NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="session")
-def target() -> Callable[..., TargetProfile]:
-    return make_target
-
-
-@pytest.fixture(scope="session")
-def saved_student(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[str, int], StudentArtifact]:
-    made: dict[tuple[str, int], StudentArtifact] = {}
-
+def saved_student(tmp_path_factory: pytest.TempPathFactory) -> SavedStudent:
+    @functools.cache
     def make(timm_name: str, side_px: int = 64) -> StudentArtifact:
-        key = (timm_name, side_px)
-        if key not in made:
-            folder = tmp_path_factory.mktemp("student")
-            save_student(timm_name, side_px, folder)
-            made[key] = StudentArtifact.load(folder)
-        return made[key]
+        folder = tmp_path_factory.mktemp("student")
+        save_student(timm_name, side_px, folder)
+        return StudentArtifact.load(folder)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def exported(
-    saved_student: Callable[[str, int], StudentArtifact], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., ModelFile]:
+def exported(saved_student: SavedStudent, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Float32 graphs, each made once; tests must not change the files."""
-    made: dict[tuple[str, int, tuple[int, ...]], ModelFile] = {}
 
+    @functools.cache
     def make(timm_name: str, side_px: int = 64, batch: tuple[int, ...] = (1,)) -> ModelFile:
-        key = (timm_name, side_px, batch)
-        if key not in made:
-            path = tmp_path_factory.mktemp("onnx") / "model.fp32.onnx"
-            made[key] = OnnxExporter().export(
-                saved_student(timm_name, side_px),
-                make_target("tensorrt"),
-                ExportConfig(batch=batch),
-                path,
-            )
-        return made[key]
+        path = tmp_path_factory.mktemp("onnx") / "model.fp32.onnx"
+        args = (saved_student(timm_name, side_px), TENSORRT, ExportConfig(batch=batch), path)
+        file: ModelFile = OnnxExporter().export(*args)
+        return file
 
     return make

@@ -1,5 +1,4 @@
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,34 +9,21 @@ from dfkd_edge.exporters.runners import make_runner
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.errors import ConversionError
-from dfkd_edge.target_profiles.profile import TargetProfile
+from tests.exporters.conftest import DEPTHWISE, RESIDUAL, TENSORRT, Exported, make_target
 
 
-@pytest.mark.parametrize("name", ["tiny_mobilenet", "test_resnet"])
-def test_half_the_bytes_and_nearly_the_same_logits(
-    name: str,
-    exported: Callable[..., ModelFile],
-    target: Callable[..., TargetProfile],
-    images: NDArray[np.uint8],
-    tmp_path: Path,
+@pytest.mark.parametrize("name", [DEPTHWISE, RESIDUAL])
+def test_half_the_bytes_and_nearly_the_same_logits_normalising_and_text_head_in_float32(
+    name: str, exported: Exported, images: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     fp32 = exported(name)
-    fp16 = Fp16Exporter().export(fp32, target("tensorrt"), ExportConfig(), tmp_path / "m.onnx")
+    fp16 = Fp16Exporter().export(fp32, TENSORRT, ExportConfig(), tmp_path / "m.onnx")
     before, after = (make_runner(model, 1)(images[:8]).logits for model in (fp32, fp16))
     np.testing.assert_allclose(before, after, atol=0.2)
     assert fp16.size_bytes < 0.6 * fp32.size_bytes
-
-
-def test_normalising_and_the_text_head_stay_float32(
-    exported: Callable[..., ModelFile], target: Callable[..., TargetProfile], tmp_path: Path
-) -> None:
-    file = Fp16Exporter().export(
-        exported("tiny_mobilenet"), target("tensorrt"), ExportConfig(), tmp_path / "m.onnx"
-    )
-    model = onnx.load(file.path)
+    model = onnx.load(fp16.path)
     types = {t.name: t.data_type for t in model.graph.initializer}
     convs = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
     assert {types[node.input[1]] for node in convs} == {TensorProto.FLOAT16}
@@ -46,11 +32,7 @@ def test_normalising_and_the_text_head_stay_float32(
     assert properties["dfkd_edge.precision"] == "fp16"
 
 
-def test_a_target_without_fp16_is_refused(
-    exported: Callable[..., ModelFile], target: Callable[..., TargetProfile], tmp_path: Path
-) -> None:
-    board = dataclasses.replace(target("x86"), precisions=("fp32", "int8"))
+def test_a_target_without_fp16_is_refused(exported: Exported, tmp_path: Path) -> None:
+    board = dataclasses.replace(make_target("x86"), precisions=("fp32", "int8"))
     with pytest.raises(ConversionError, match="does not compute in fp16"):
-        Fp16Exporter().export(
-            exported("tiny_mobilenet"), board, ExportConfig(), tmp_path / "m.onnx"
-        )
+        Fp16Exporter().export(exported(DEPTHWISE), board, ExportConfig(), tmp_path / "m.onnx")

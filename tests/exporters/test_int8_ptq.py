@@ -13,6 +13,7 @@ from dfkd_edge.exporters import runners
 from dfkd_edge.exporters.int8_ptq import Int8Exporter
 from dfkd_edge.exporters.runners import make_runner
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.config.settings import ExportConfig
@@ -20,34 +21,38 @@ from dfkd_edge.conversion.graph_view import DEQUANTIZE, QUANTIZE, GraphView, att
 from dfkd_edge.errors import ConfigError, ConversionError
 from dfkd_edge.interfaces import Calibration
 from dfkd_edge.runtime.session import open_graph
-from dfkd_edge.target_profiles.profile import TargetProfile
+from tests.exporters.conftest import DEPTHWISE, RESIDUAL, TENSORRT, Exported, make_target
 
-DEPTHWISE, RESIDUAL = NAMES = ("tiny_mobilenet", "test_resnet")
+NAMES = (DEPTHWISE, RESIDUAL)
 CONFIG = ExportConfig(num_threads=1)
 Make = Callable[..., tuple[ModelFile, ModelFile]]
 
 
 @pytest.fixture(scope="module")
+def calibrated(exported: Exported, images: NDArray[np.uint8]) -> Callable[..., Calibration]:
+    @functools.cache
+    def calibrate(name: str, spec: str) -> Calibration:
+        args = (exported(name), images, make_target(spec), CONFIG)
+        found: Calibration = Int8Exporter().calibrate(*args)
+        return found
+
+    return calibrate
+
+
+@pytest.fixture(scope="module")
 def quantized(
-    exported: Callable[..., ModelFile],
-    target: Callable[..., TargetProfile],
-    images: NDArray[np.uint8],
+    exported: Exported,
+    calibrated: Callable[..., Calibration],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Make:
-    exporter = Int8Exporter()
-
-    @functools.cache
-    def calibrated(name: str, spec: str) -> Calibration:
-        found: Calibration = exporter.calibrate(exported(name), images, target(spec), CONFIG)
-        return found
 
     @functools.cache
     def make(
         name: str, spec: str, float_nodes: frozenset[str] = frozenset()
     ) -> tuple[ModelFile, ModelFile]:
         path = tmp_path_factory.mktemp("int8") / "model.int8.onnx"
-        args = (calibrated(name, spec), target(spec), CONFIG, path, float_nodes)
-        return exported(name), exporter.export(exported(name), *args)
+        args = (calibrated(name, spec), make_target(spec), CONFIG, path, float_nodes)
+        return exported(name), Int8Exporter().export(exported(name), *args)
 
     return make
 
@@ -62,6 +67,9 @@ def test_int8_embeds_like_float32_in_half_of_the_bytes(
     assert (before.embedding * after.embedding).sum(1).mean() > 0.97
     assert int8.size_bytes < 0.5 * fp32.size_bytes  # tiny networks: names and scales weigh more
     assert not np.isnan(after.logits).any()
+    graph = onnx.load(int8.path).graph  # the text head stays float and named
+    assert {t.name: t.data_type for t in graph.initializer}["text_head"] == TensorProto.FLOAT
+    assert any("text_head" in node.input for node in graph.node)
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="kernels of x86")
@@ -94,12 +102,9 @@ def test_tensorrt_graphs_hold_to_its_rules(name: str, quantized: Make) -> None:
     for node in model.graph.node:
         if node.op_type not in (QUANTIZE, DEQUANTIZE):
             continue
-        zero_point = view.constant(node.input[2])
-        assert zero_point is not None
+        scale, zero_point = (np.asarray(view.constant(name)) for name in node.input[1:])
         assert zero_point.dtype == np.int8
         assert not zero_point.any()
-        scale = view.constant(node.input[1])
-        assert scale is not None
         assert (scale > 0).all()
         weight = view.constant(node.input[0])
         if weight is None:
@@ -109,31 +114,13 @@ def test_tensorrt_graphs_hold_to_its_rules(name: str, quantized: Make) -> None:
             assert weight.min() >= -127
             assert scale.shape == (weight.shape[0],)
     for node in model.graph.node:
-        if node.op_type == "Add":
-            sources = [view.producers[name].op_type for name in node.input]
-            assert Counter(sources)[DEQUANTIZE] == 1, node.name
+        if node.op_type == "Add":  # its shortcut alone is quantized
+            (main,) = (m for n in node.input if (m := view.producers[n]).op_type != DEQUANTIZE)
+            assert main.op_type == "Conv"
+            assert ".downsample" not in main.name
         if node.op_type == "Conv":
             assert view.producers[node.input[0]].op_type == DEQUANTIZE
-            bias = view.constant(node.input[2])
-            assert bias is not None
-            assert bias.dtype == np.float32
-
-
-def test_only_the_shortcut_of_a_residual_add_is_quantized(quantized: Make) -> None:
-    view = GraphView(onnx.load(quantized(RESIDUAL, "tensorrt")[1].path))
-    for node in view.graph.node:
-        if node.op_type == "Add":
-            main = next(n for n in node.input if view.producers[n].op_type != DEQUANTIZE)
-            assert view.producers[main].op_type == "Conv"
-            assert ".downsample" not in view.producers[main].name
-
-
-def test_the_text_head_stays_float_and_named(quantized: Make) -> None:
-    for spec in ("tensorrt", "x86"):
-        model = onnx.load(quantized(DEPTHWISE, spec)[1].path)
-        head = next(t for t in model.graph.initializer if t.name == "text_head")
-        assert head.data_type == onnx.TensorProto.FLOAT
-        assert any("text_head" in node.input for node in model.graph.node)
+            assert np.asarray(view.constant(node.input[2])).dtype == np.float32
 
 
 def optimised(model: ModelFile, folder: Path) -> Counter[str]:
@@ -162,16 +149,14 @@ def test_weights_of_the_x86_graph_cannot_saturate_sixteen_bits(quantized: Make) 
     view = GraphView(onnx.load(quantized(DEPTHWISE, "x86")[1].path))
     for node in view.graph.node:
         if node.op_type == "Conv" and attribute(node, "group", 1) == 1:
-            weight = view.constant(view.producers[node.input[1]].input[0])
-            assert weight is not None
+            weight = np.asarray(view.constant(view.producers[node.input[1]].input[0]))
             assert np.abs(weight.astype(int)).max() <= 64
 
 
 def test_a_graph_for_wider_sums_is_judged_without_this_cpus_saturation(
     quantized: Make, images: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, arm = quantized(DEPTHWISE, "arm")
-    _, x86 = quantized(DEPTHWISE, "x86")
+    arm, x86 = (quantized(DEPTHWISE, spec)[1] for spec in ("arm", "x86"))
     monkeypatch.setattr(runners, "cpu_saturates", lambda: True)
     assert [runners.saturates_here(GraphView(onnx.load(m.path))) for m in (arm, x86)] == [1, 0]
     session = open_graph(str(arm.path), 1, in_float=True)
@@ -180,11 +165,8 @@ def test_a_graph_for_wider_sums_is_judged_without_this_cpus_saturation(
     np.testing.assert_array_equal(given, exact)
 
 
-def test_layers_named_float_stay_float(
-    quantized: Make, target: Callable[..., TargetProfile]
-) -> None:
-    fp32, _ = quantized(DEPTHWISE, "tensorrt")
-    nodes = Int8Exporter().quantizable_nodes(fp32, target("tensorrt"))
+def test_layers_named_float_stay_float(quantized: Make, exported: Exported) -> None:
+    nodes = Int8Exporter().quantizable_nodes(exported(DEPTHWISE), TENSORRT)
     chosen = frozenset(nodes[2:4])
     _, int8 = quantized(DEPTHWISE, "tensorrt", chosen)
     view = GraphView(onnx.load(int8.path))
@@ -196,61 +178,46 @@ def test_layers_named_float_stay_float(
 
 @pytest.mark.parametrize("spec", ["tensorrt", "x86"])
 def test_one_calibration_serves_whatever_layer_stays_float(
-    spec: str, quantized: Make, target: Callable[..., TargetProfile]
+    spec: str, quantized: Make, exported: Exported
 ) -> None:
-    fp32, _ = quantized(RESIDUAL, spec)
     stem, head, block = "backbone.conv1.0", "projection", "backbone.layer2.0"
     names = (stem, *(f"{block}.{layer}" for layer in ("conv1", "conv2", "downsample.1")), head)
-    assert set(names) <= set(Int8Exporter().quantizable_nodes(fp32, target(spec)))
+    nodes = Int8Exporter().quantizable_nodes(exported(RESIDUAL), make_target(spec))
+    assert set(names) <= set(nodes)
     for name in names:
         _, int8 = quantized(RESIDUAL, spec, frozenset({name}))
         assert int8.notes["float_nodes"] == [name]
 
 
 def test_bias_correction_brings_the_embedding_nearer(
-    exported: Callable[..., ModelFile],
-    target: Callable[..., TargetProfile],
+    quantized: Make,
+    calibrated: Callable[..., Calibration],
     images: NDArray[np.uint8],
     tmp_path: Path,
 ) -> None:
-    fp32, profile = exported(DEPTHWISE), target("tensorrt")
-    with_means = Int8Exporter().calibrate(fp32, images, profile, CONFIG)
-    without = dataclasses.replace(with_means, channel_means={})
-    wanted = make_runner(fp32, 1)(images).embedding
-    distance = []
-    for number, calibration in enumerate((with_means, without)):
-        path = tmp_path / f"{number}.onnx"
-        model = Int8Exporter().export(fp32, calibration, profile, CONFIG, path)
-        distance.append(1 - (make_runner(model, 1)(images).embedding * wanted).sum(1).mean())
-    assert distance[0] < distance[1]
+    fp32, with_means = quantized(DEPTHWISE, "tensorrt")
+    without = dataclasses.replace(calibrated(DEPTHWISE, "tensorrt"), channel_means={})
+    worse = Int8Exporter().export(fp32, without, TENSORRT, CONFIG, tmp_path / "m.onnx")
+    wanted, near, far = (make_runner(m, 1)(images).embedding for m in (fp32, with_means, worse))
+    assert (near * wanted).sum(1).mean() > (far * wanted).sum(1).mean()
 
 
-def test_a_target_without_int8_says_why(
-    exported: Callable[..., ModelFile],
-    target: Callable[..., TargetProfile],
-    images: NDArray[np.uint8],
+def test_a_target_without_int8_and_too_few_images_are_refused(
+    exported: Exported, images: NDArray[np.uint8]
 ) -> None:
-    nano = dataclasses.replace(
-        target("tensorrt"), quantization=None, no_int8_reason="Maxwell has no INT8"
-    )
-    with pytest.raises(ConversionError, match="Maxwell has no INT8"):
+    reason = "Maxwell has no INT8"
+    nano = dataclasses.replace(TENSORRT, quantization=None, no_int8_reason=reason)
+    with pytest.raises(ConversionError, match=reason):
         Int8Exporter().calibrate(exported(DEPTHWISE), images, nano, CONFIG)
-
-
-def test_too_few_images_are_refused(
-    exported: Callable[..., ModelFile],
-    target: Callable[..., TargetProfile],
-    images: NDArray[np.uint8],
-) -> None:
     with pytest.raises(ConfigError, match="too few"):
-        Int8Exporter().calibrate(exported(DEPTHWISE), images[:10], target("tensorrt"), CONFIG)
+        Int8Exporter().calibrate(exported(DEPTHWISE), images[:10], TENSORRT, CONFIG)
 
 
 def test_unknown_layers_and_foreign_calibrations_are_refused(
-    exported: Callable[..., ModelFile], target: Callable[..., TargetProfile], tmp_path: Path
+    exported: Exported, tmp_path: Path
 ) -> None:
     empty = Calibration({}, {}, "minmax", 64, "", 0.0, {})
-    args = (exported(DEPTHWISE), empty, target("tensorrt"), CONFIG, tmp_path / "m.onnx")
+    args = (exported(DEPTHWISE), empty, TENSORRT, CONFIG, tmp_path / "m.onnx")
     with pytest.raises(ConversionError, match="no such INT8 layer: nowhere"):
         Int8Exporter().export(*args, frozenset({"nowhere"}))
     with pytest.raises(ConversionError, match="calibration lacks"):

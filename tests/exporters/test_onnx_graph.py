@@ -1,5 +1,4 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,41 +9,47 @@ from dfkd_edge.exporters.onnx_graph import OnnxExporter
 from dfkd_edge.exporters.runners import make_runner
 from numpy.typing import NDArray
 
-from dfkd_edge.artifacts import ModelFile, StudentArtifact
+from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.errors import ConversionError
 from dfkd_edge.networks.runners import TorchRunner
 from dfkd_edge.networks.students import load_student
-from dfkd_edge.target_profiles.profile import TargetProfile
-
-NAME = "tiny_mobilenet"
-SHORT_NAME = "test_resnet"
-"""Has fewer layers and is traced sooner."""
+from tests.exporters.conftest import DEPTHWISE, RESIDUAL, TENSORRT, Exported, SavedStudent
 
 
 def test_the_graph_equals_torch_in_every_output(
-    saved_student: Callable[..., StudentArtifact],
-    exported: Callable[..., ModelFile],
+    saved_student: SavedStudent,
+    exported: Exported,
     images: NDArray[np.uint8],
 ) -> None:
-    given = make_runner(exported(NAME), 1)(images[:6])
-    wanted = TorchRunner("student", load_student(saved_student(NAME)))(images[:6])
+    given = make_runner(exported(DEPTHWISE), 1)(images[:6])
+    wanted = TorchRunner("student", load_student(saved_student(DEPTHWISE)))(images[:6])
     np.testing.assert_allclose(given.logits, wanted.logits, atol=1e-4)
     np.testing.assert_allclose(given.embedding, wanted.embedding, atol=1e-5)
     np.testing.assert_allclose(given.probabilities.sum(1), 1, atol=1e-5)
 
 
-def test_batch_norms_are_folded_and_pools_are_global(exported: Callable[..., ModelFile]) -> None:
-    model = onnx.load(exported(NAME).path)
+def test_the_file_alone_says_what_it_is_batch_norms_are_folded_and_pools_are_global(
+    exported: Exported,
+) -> None:
+    model = onnx.load(exported(DEPTHWISE).path)
     operators = {node.op_type for node in model.graph.node}
     assert {"Conv", "GlobalAveragePool", "Clip"} <= operators
     assert not operators & {"BatchNormalization", "ReduceMean", "Shape", "Gather"}
+    properties = {item.key: item.value for item in model.metadata_props}
+    assert json.loads(properties["dfkd_edge.classes"]) == ["dog", "house", "person"]
+    assert json.loads(properties["dfkd_edge.preprocess"])["input"]["layout"] == "NHWC"
+    assert properties["dfkd_edge.precision"] == "fp32"
+    assert model.opset_import[0].version == 17
+    assert model.ir_version <= 10
+    shape = model.graph.input[0].type.tensor_type.shape
+    assert [dim.dim_value for dim in shape.dim] == [1, 64, 64, 3]
 
 
 def test_the_text_head_is_a_named_initializer_that_decides_the_classes(
-    exported: Callable[..., ModelFile], images: NDArray[np.uint8], tmp_path: Path
+    exported: Exported, images: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    file = exported(NAME)
+    file = exported(DEPTHWISE)
     model = onnx.load(file.path)
     head = next(t for t in model.graph.initializer if t.name == "text_head")
     swapped = np.roll(onnx.numpy_helper.to_array(head), 1, axis=1)
@@ -55,38 +60,24 @@ def test_the_text_head_is_a_named_initializer_that_decides_the_classes(
     np.testing.assert_allclose(np.roll(before, 1, axis=1), after, atol=1e-4)
 
 
-def test_the_file_alone_says_what_it_is(exported: Callable[..., ModelFile]) -> None:
-    model = onnx.load(exported(NAME).path)
-    properties = {item.key: item.value for item in model.metadata_props}
-    assert json.loads(properties["dfkd_edge.classes"]) == ["dog", "house", "person"]
-    assert json.loads(properties["dfkd_edge.preprocess"])["input"]["layout"] == "NHWC"
-    assert properties["dfkd_edge.precision"] == "fp32"
-    assert model.opset_import[0].version == 17
-    assert model.ir_version <= 10
-    assert [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim] == [
-        1, 64, 64, 3,
-    ]  # fmt: skip
-
-
 def test_several_batch_sizes_leave_the_batch_open(
-    exported: Callable[..., ModelFile], images: NDArray[np.uint8]
+    exported: Exported, images: NDArray[np.uint8]
 ) -> None:
-    file = exported(SHORT_NAME, 64, (1, 4, 8))
+    file = exported(RESIDUAL, 64, (1, 4, 8))
     assert file.notes["batch"] == [1, 4, 8]
-    one, many = (make_runner(exported(SHORT_NAME, 64, b), 1) for b in ((1,), (1, 4, 8)))
+    one, many = (make_runner(exported(RESIDUAL, 64, b), 1) for b in ((1,), (1, 4, 8)))
     np.testing.assert_allclose(one(images[:7]).logits, many(images[:7]).logits, atol=1e-4)
 
 
 @pytest.mark.parametrize("opset", [13, 20])
 def test_an_older_or_newer_opset_is_checked_not_only_stamped(
     opset: int,
-    saved_student: Callable[..., StudentArtifact],
-    target: Callable[..., TargetProfile],
+    saved_student: SavedStudent,
     tmp_path: Path,
 ) -> None:
     file = OnnxExporter().export(
-        saved_student(SHORT_NAME),
-        target("tensorrt"),
+        saved_student(RESIDUAL),
+        TENSORRT,
         ExportConfig(opset=opset),
         tmp_path / "m.onnx",
     )
@@ -96,8 +87,7 @@ def test_an_older_or_newer_opset_is_checked_not_only_stamped(
 
 
 def test_the_second_exporter_takes_over_and_is_named(
-    saved_student: Callable[..., StudentArtifact],
-    target: Callable[..., TargetProfile],
+    saved_student: SavedStudent,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -107,7 +97,7 @@ def test_the_second_exporter_takes_over_and_is_named(
 
     monkeypatch.setattr(onnx_graph, "_trace_dynamo", refuse)
     file = OnnxExporter().export(
-        saved_student(NAME), target("tensorrt"), ExportConfig(), tmp_path / "m.onnx"
+        saved_student(DEPTHWISE), TENSORRT, ExportConfig(), tmp_path / "m.onnx"
     )
     assert file.notes["exporter"] == "torchscript"
     assert file.notes["fallback_from"][0].startswith("dynamo: ")
@@ -115,13 +105,12 @@ def test_the_second_exporter_takes_over_and_is_named(
 
 
 def test_an_opset_beyond_the_target_is_refused(
-    saved_student: Callable[..., StudentArtifact],
-    target: Callable[..., TargetProfile],
+    saved_student: SavedStudent,
     tmp_path: Path,
 ) -> None:
     with pytest.raises(ConversionError, match="opset 20 at most"):
         OnnxExporter().export(
-            saved_student(NAME), target("tensorrt"), ExportConfig(opset=21), tmp_path / "m.onnx"
+            saved_student(DEPTHWISE), TENSORRT, ExportConfig(opset=21), tmp_path / "m.onnx"
         )
 
 
