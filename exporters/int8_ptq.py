@@ -51,7 +51,7 @@ class Int8Exporter:
         set_batch(model, (1,))  # images are fed one at a time, whatever the graph's batch is
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in observer.names)
         session = open_graph(model.SerializeToString(), config.num_threads)
-        snapshots = {}
+        snapshots = {}  # Of a quarter and a half: would more images change anything?
         for number, image in enumerate(image_NSSC, start=1):
             observer.add(session.run(list(observer.names), {"image": image[None]}))
             if number in (len(image_NSSC) // 4, len(image_NSSC) // 2):

@@ -173,6 +173,7 @@ def finished(model: onnx.ModelProto, config: ExportConfig) -> onnx.ModelProto:
 
     with silenced():
         slim: onnx.ModelProto = onnxslim.slim(model)
+    # classes are swapped by swapping this tensor: a slimmer must neither rename nor fold it
     assert TEXT_HEAD in {tensor.name for tensor in slim.graph.initializer}
     set_batch(slim, config.batch)
     name_by_weights(slim)

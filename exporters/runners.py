@@ -20,16 +20,7 @@ MAX_BATCH = 64  # Images in one call where the graph leaves the batch open; boun
 
 
 def make_runner(model: ModelFile, num_threads: int = 0, for_answers: bool = False) -> SessionRunner:
-    """Open a graph such that it answers as it does on its target.
-
-    Args:
-        model: the file, with its precision.
-        num_threads: 0 takes all cores.
-        for_answers: not to be timed: INT8 meant for other machines may be computed in float.
-
-    Raises:
-        ConversionError: ONNX Runtime refuses the file.
-    """
+    """Open a graph such that it answers as it does on its target; as `interfaces.RunnerMaker`."""
     in_float = False
     if model.precision == "int8":
         view = GraphView(onnx.load(model.path))

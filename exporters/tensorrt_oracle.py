@@ -57,6 +57,7 @@ def load_trt() -> Any:
         if libraries is None or not libraries.submodule_search_locations:
             raise ImportError(f"no module {LIBRARIES}")
         folder = Path(libraries.submodule_search_locations[0])
+        # in the global table of symbols, where the bindings find what they link to
         for name in LIBRARY_FILES:
             ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
         return importlib.import_module(BINDINGS)

@@ -54,15 +54,10 @@ def calibration_set(
 def select_surrogates(
     surrogates: SurrogateSet, num: int, side_px: int, seed: int
 ) -> CalibrationSet:
-    """Draw images, balanced by class, and by style within each class.
+    """Draw images, balanced by class, and by style within each class; there must be enough.
 
-    Held-out images are never drawn: the ladder measures on them.
-
-    Args:
-        surrogates: what the student learnt from; they suffice.
-        num: how many images; they come interleaved, so that each half is balanced too.
-        side_px: the student's side; images of another size are resized as pictures are.
-        seed: of the draw.
+    They come interleaved, so that each half is balanced too. Held-out images are never drawn: the
+    ladder measures on them. Images of another side than the student's are resized as pictures are.
     """
     labels, styles = surrogates.class_index, surrogates.style_index
     pool = np.flatnonzero(~surrogates.is_heldout)
@@ -74,7 +69,7 @@ def select_surrogates(
         for style in np.unique(styles[rows]):
             of_style = np.flatnonzero(styles[rows] == style)
             turn[of_style] = np.arange(len(of_style))
-        hands.append(rows[np.argsort(turn, kind="stable")])
+        hands.append(rows[np.argsort(turn, kind="stable")])  # styles in turn, random within
     dealt = [hand[i] for i in range(max(map(len, hands))) for hand in hands if i < len(hand)]
     chosen = np.array(dealt[:num])
     num_classes, num_styles = (len(np.unique(index[chosen])) for index in (labels, styles))
@@ -102,7 +97,7 @@ def _from_folder(
                 images.append(read_picture(files[index], side_px))
                 progress.advance()
             except Fault:
-                unreadable.append(files[index])
+                unreadable.append(files[index])  # the next one of the permutation takes its place
     note_unreadable(unreadable, context.reporter)
     if len(images) < max(target.min_calibration_images, 1):
         raise ConfigError(

@@ -43,12 +43,7 @@ class Conversion:
     def convert(
         self, student: StudentArtifact, precision: Precision, images: CalibrationSet | None
     ) -> Graphs:
-        """Student to FP32 graph, and on to the precision.
-
-        Args:
-            student: weights and settings.
-            precision: of the final graph.
-            images: to calibrate on; needed for int8.
+        """Student to FP32 graph, and on to the precision; INT8 needs images to calibrate on.
 
         Raises:
             ConversionError: an exporter or the lint refuses.
@@ -62,7 +57,7 @@ class Conversion:
                 fp16 = load_exporter("fp16").export(fp32, self.target, self.config, path)
             # a target of weak typing never sees the cast: there FP16 is a flag of the builder
             return Graphs(fp32, self.lint(fp16) if self.target.typing == "strong" else fp16)
-        assert images is not None
+        assert images is not None  # for int8 they were gathered
         calibration = self.calibrate(fp32, images)
         int8 = self.quantize(fp32, calibration, "model.int8.onnx")
         return Graphs(fp32, self.lint(int8), calibration)
@@ -110,10 +105,7 @@ class Conversion:
         return model
 
     def consult_oracle(self, models: Sequence[ModelFile]) -> dict[str, OracleReport]:
-        """Let TensorRT-RTX's parser and builder read the graphs where it is installed.
-
-        Returns:
-            File name -> report.
+        """Let TensorRT-RTX's parser and builder read graphs where it is installed: name -> report.
 
         Raises:
             ConversionError: it refuses one.

@@ -60,7 +60,7 @@ def argument(node: NodeProto, index: int) -> str:
 def channel_axis(node: NodeProto) -> int:
     """Axis of the output channels in the weights of a weighted node."""
     is_transposed = node.op_type == "Gemm" and attribute(node, "transB", 0)
-    return 0 if node.op_type == "Conv" or is_transposed else 1
+    return 0 if node.op_type == "Conv" or is_transposed else 1  # ConvTranspose: inputs come first
 
 
 def is_too_narrow(node: NodeProto, weight_shape: Sequence[int]) -> bool:
@@ -126,6 +126,7 @@ class GraphView:
     def constant(self, name: str) -> NDArray[Any] | None:
         """Value of a tensor that is known before the model runs."""
         tensor = self.tensors.get(name)
+        # of a large model the weights may lie in files of their own, which are not read
         if tensor is None or tensor.data_location == TensorProto.EXTERNAL:
             return None
         return np.asarray(numpy_helper.to_array(tensor))

@@ -52,7 +52,7 @@ def check_opset(view: GraphView, target: TargetProfile) -> Violations:
     opset, ir = view.opsets.get("ai.onnx", 1), view.model.ir_version
     if opset > target.max_opset:
         yield "error", MODEL, f"opset {opset}: {target.name} reads up to {target.max_opset}"
-    if ir > target.max_ir:
+    if ir > target.max_ir:  # ONNX Runtime refuses newer ones; TensorRT's parser only logs them
         yield "error", MODEL, f"IR version {ir}: {target.name} reads up to {target.max_ir}"
 
 
@@ -116,7 +116,7 @@ def check_operators(view: GraphView, target: TargetProfile) -> Violations:
     is_tensorrt = target.backend == "tensorrt"
     local = {(function.domain, function.name) for function in view.model.functions}
     for node in view.every_node():
-        if node.domain not in ("", "ai.onnx"):
+        if node.domain not in ("", "ai.onnx"):  # two names of the standard domain
             known = node.domain == "com.microsoft" or (node.domain, node.op_type) in local
             if is_tensorrt or not known:
                 what = f"{target.backend} does not know {node.domain}.{node.op_type}"
@@ -135,7 +135,7 @@ def check_one_file(view: GraphView, target: TargetProfile) -> Violations:
 
 
 def _exists(op_type: str, opset: int) -> bool:
-    try:
+    try:  # the registry keeps what later opsets dropped, as Upsample, marked deprecated
         return not onnx.defs.get_schema(op_type, opset, "").deprecated
     except onnx.defs.SchemaError:
         return False

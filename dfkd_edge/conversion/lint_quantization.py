@@ -79,7 +79,7 @@ def check_weight_scales(view: GraphView, target: TargetProfile) -> Violations:
         scale = view.constant(argument(node, 1))
         if weight is None or scale is None or scale.size == 1:
             continue
-        axis = attribute(node, "axis", 1)
+        axis = attribute(node, "axis", 1)  # ONNX's default
         axis += weight.ndim if axis < 0 else 0
         length = weight.shape[axis] if 0 <= axis < weight.ndim else 0
         if scale.size != length:
@@ -114,7 +114,7 @@ def check_quantized_type(view: GraphView, target: TargetProfile) -> Violations:
     for info in view.inputs if on_tensorrt else ():
         if info.type.tensor_type.elem_type == TensorProto.UINT8:
             for node in view.consumers[info.name]:
-                if node.op_type != "Cast":
+                if node.op_type != "Cast":  # TensorRT refuses a Transpose of uint8, for one
                     what = f"{node.op_type} of a UINT8 input: Cast it to float first"
                     yield "error", label(node), what
 

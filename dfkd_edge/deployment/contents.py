@@ -65,7 +65,7 @@ def bundle_contents(
         models=models,
         class_names=names,
         student=run.student,
-        text_head=load_tensors(run.student.weights)["head_KD"].T,
+        text_head=load_tensors(run.student.weights)["head_KD"].T,  # [D, K], as the graph multiplies
         golden=golden_set(run.surrogates, proven.proof, settings.image_size_px),
         batch=config.batch,
         calibration=_calibration_document(proven.graphs.calibration, material.calibration),

@@ -12,7 +12,6 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -57,12 +56,11 @@ class RoundedWeight(nn.Module):
     """Weights as INT8 holds them: symmetric, in the range of the target, a scale a channel."""
 
     def __init__(self, limit: int, per_channel: bool) -> None:
-        """Take the largest magnitude of a quantized weight, and the granularity of scales."""
         super().__init__()
         self.limit, self.per_channel = limit, per_channel
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Round."""
+        """Round to multiples of a scale, the largest magnitude to `limit` of them."""
         peak = weight.detach().flatten(1).abs().amax(1).clamp(min=1e-8)
         if not self.per_channel:
             peak = peak.amax().expand(len(peak))
@@ -74,17 +72,11 @@ class RoundedWeight(nn.Module):
 
 
 def rounded_input(value: Tensor, limits: Range, spec: QuantizationSpec) -> Tensor:
-    """Round an activation as the target does.
-
-    Args:
-        value: any shape.
-        limits: calibrated range; what lies outside is cut off.
-        spec: symmetric int8, or uint8 with a zero point.
-    """
+    """Round an activation as the target does; what lies outside its calibrated range is cut off."""
     low, high = min(limits[0], 0.0), max(limits[1], 0.0)
     if spec.activation_symmetric:
         scale = max(-low, high, 1e-8) / 127
-        return torch.fake_quantize_per_tensor_affine(value, scale, 0, -128, 127)
+        return torch.fake_quantize_per_tensor_affine(value, scale, 0, -128, 127)  # as TensorRT
     scale = max(high - low, 1e-8) / 255
     bottom = 0 if spec.activation_dtype == "uint8" else -128
     zero_point = min(max(round(-low / scale), 0), 255) + bottom
@@ -97,36 +89,30 @@ def _layers(student: Student) -> dict[str, nn.Module]:
 
 @torch.no_grad()
 def input_ranges(student: Student, image_NCHW: Tensor, percentile: float) -> dict[str, Range]:
-    """Range of the input of every layer that INT8 rounds.
+    """Range of the input of every layer that INT8 rounds, of images in [0, 1].
 
-    Args:
-        student: in evaluation mode.
-        image_NCHW: calibration images in [0, 1].
-        percentile: share of the values inside, in percent.
+    `percentile` is the share of the values inside, in percent; the student is in evaluation mode.
     """
     tail = (100 - percentile) / 100
-    found: dict[str, list[Range]] = {}
+    found: dict[str, Range] = {}
+    handles = []
+    for name, module in _layers(student).items():
 
-    def watch(name: str) -> Any:
-        def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        def hook(_module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
             values = args[0].flatten()
             values = values[:: max(1, len(values) // MAX_VALUES)][:MAX_VALUES]
-            low, high = values.quantile(tail), values.quantile(1 - tail)
-            found.setdefault(name, []).append((float(low), float(high)))
+            low, high = float(values.quantile(tail)), float(values.quantile(1 - tail))
+            seen = found.get(name, (low, high))
+            found[name] = min(low, seen[0]), max(high, seen[1])
 
-        return hook
-
-    handles = [m.register_forward_pre_hook(watch(name)) for name, m in _layers(student).items()]
+        handles.append(module.register_forward_pre_hook(hook))
     try:
         for part_NCHW in image_NCHW.split(BATCH_SIZE):
             student(part_NCHW)
     finally:
         for handle in handles:
             handle.remove()
-    return {
-        name: (min(low for low, _ in seen), max(high for _, high in seen))
-        for name, seen in found.items()
-    }
+    return found
 
 
 @contextlib.contextmanager
@@ -153,6 +139,7 @@ def rounding(
         for handle in handles:
             handle.remove()
         for module in layers.values():
+            # the weights that were trained are kept, not what they were rounded to
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
 
 
@@ -164,17 +151,11 @@ def finetune_quantized(
     percentile: float,
     context: StageContext,
 ) -> FinetuneReport:
-    """Fine-tune in place against the teacher on views of the surrogates it was trained on.
+    """Fine-tune the FP32 student in place, on views of the surrogates that it was trained on.
 
-    Args:
-        student: the FP32 student; its BatchNorm statistics are left alone.
-        teacher: labels every view.
-        surrogates: held-out images are not used.
-        spec: how the target rounds.
-        percentile: of the activation ranges.
-        context: device, seed and progress.
+    The teacher labels every view; `percentile` is that of the activation ranges.
     """
-    student.eval()
+    student.eval()  # BatchNorm's statistics are left alone
     rows = np.flatnonzero(~surrogates.is_heldout)
     size_px = max(student.image_size_px, teacher.image_size_px)
     image_NCHW = draw_batch(surrogates, rows, 0, NUM_RANGE_IMAGES, context.seed)

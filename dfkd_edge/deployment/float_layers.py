@@ -120,7 +120,7 @@ def restore_layers(
     """
     begun = time.monotonic()
     nodes = [s.node for s in ranked]
-    limit = max(1, min(len(nodes), int(num_quantizable * MAX_FLOAT_SHARE)))
+    limit = max(1, min(len(nodes), int(num_quantizable * MAX_FLOAT_SHARE)))  # one at least
     tried: dict[int, Gate] = {}
     with reporter.stage("putting layers back to float", limit.bit_length() * 2) as progress:
 

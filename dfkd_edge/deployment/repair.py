@@ -50,16 +50,14 @@ class Chooser:
         """Judge one graph in the place of the one that failed."""
         runner = open_runner(int8, self.material.config.num_threads)
         rung = Rung(INT8, runner, self.material.student.image_size_px)
-        seen = climb([rung], self.suite, frozenset(), Unseen())
+        seen = climb([rung], self.suite, frozenset(), Unseen())  # leakage was checked for `known`
         return judge(self.known.with_rung(INT8, seen), self.material.config.max_drop)
 
 
 def repair(failed: Proven, material: Material) -> Proven:
     """Put layers back to float, and fine-tune if that is not enough.
 
-    Args:
-        failed: INT8 graphs that miss the gate; what their proof says of all other rungs is reused.
-        material: of the export.
+    What the failed graphs' proof says of all other rungs is reused.
 
     Returns:
         The INT8 graph that loses least on the images for choosing, of few layers in float, proven;
@@ -74,7 +72,7 @@ def repair(failed: Proven, material: Material) -> Proven:
     if not report.passed:
         tuning, tuned = _finetune(failed.graphs.fp32, report, material)
         candidates += [(chooser.judge(graphs.final).drop, graphs) for graphs in tuned]
-    best = min(candidates, key=lambda candidate: candidate[0])[1]
+    best = min(candidates, key=lambda candidate: candidate[0])[1]  # a tie: the repair
     material.conversion.lint(best.final)
     document: dict[str, Any] = {
         "chosen_on": f"other views and corruptions: {chooser.suite.description}",
@@ -137,13 +135,9 @@ def _finetune(
     assert spec is not None
     assert images is not None
     student = load_student(material.run.student).to(context.device)
+    run, percentile = material.run, material.config.percentile
     tuning = finetune_quantized(
-        student,
-        material.teacher,
-        material.run.surrogates,
-        spec,
-        material.config.percentile,
-        context,
+        student, material.teacher, run.surrogates, spec, percentile, context
     )
     context.reporter.note(
         f"  fine-tune: {tuning.num_steps} steps, loss {tuning.first_loss:.3f} -> "
@@ -166,10 +160,9 @@ def _prove_again(proof: Proof, graphs: Graphs, material: Material) -> Proof:
     """Run what was chosen on the images of the proof; all other rungs are known."""
     rungs, predictions = material.last_rungs(graphs), proof.predictions
     names = {rung.name for rung in rungs}
-    with material.context.reporter.stage(
-        "proving the choice", proof.evaluation.num_images
-    ) as progress:
-        seen = climb(rungs, proof.evaluation, frozenset(), progress)
+    reporter, num_images = material.context.reporter, proof.evaluation.num_images
+    with reporter.stage("proving the choice", num_images) as progress:
+        seen = climb(rungs, proof.evaluation, frozenset(), progress)  # checked in the first proof
     for name in names:
         predictions = predictions.with_rung(name, seen)
     known = tuple(rung for rung in proof.rungs if rung.name not in names)

@@ -48,7 +48,7 @@ def distill(
     atomic_write(artifact.weights, student_tensors(student))
     files = [artifact.weights, artifact.save_settings()]
     context.run_dir.complete(STAGE, key, files)
-    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)  # only a stopped run needs it
     return artifact
 
 
@@ -116,6 +116,7 @@ def _train(
                     pixels(surrogates, row_N), size_px, generator, config.style_probability
                 ).to(context.device, memory_format=torch.channels_last)
                 rate = learning_rate_at(step, config)
+                # set anew at each step: a run that was stopped needs no scheduler's state
                 for group in optimiser.param_groups:
                     group["lr"] = rate
                 made = take_step(embed, student, teacher, view_NCHW, optimiser, config)

@@ -32,11 +32,8 @@ class StepFigures:
 def soft_target_loss(student_NK: Tensor, teacher_NK: Tensor, temperature: float) -> Tensor:
     """KL divergence of softened probabilities (Hinton et al., 2015), mean over images.
 
-    Args:
-        student_NK: logits.
-        teacher_NK: logits.
-        temperature: divides both; the loss is multiplied by its square, so that the size of the
-            gradient does not depend on it.
+    The temperature divides the logits of both; the loss is multiplied by its square, so that the
+    size of the gradient does not depend on it.
     """
     student_log_NK = (student_NK / temperature).log_softmax(1)
     teacher_log_NK = (teacher_NK / temperature).log_softmax(1)
@@ -58,15 +55,9 @@ def take_step(
     optimiser: torch.optim.Optimizer,
     config: DistillationConfig,
 ) -> StepFigures:
-    """Move the student's weights once; the teacher labels the views themselves.
+    """Move the student's weights once; the teacher labels the views, in [0, 1], themselves.
 
-    Args:
-        embed: the student's, in the precision wanted.
-        student: has the weights and the text head.
-        teacher: is matched.
-        view_NCHW: in [0, 1].
-        optimiser: of the student's weights.
-        config: temperature, and weights of the losses.
+    `embed` is the student's `embed_images`, in the precision wanted.
     """
     with torch.no_grad():
         teacher_ND = teacher.embed_images(view_NCHW)

@@ -46,6 +46,7 @@ def depthwise_in_float32(network: nn.Module, device_type: str) -> Iterator[None]
     depthwise = [
         module
         for module in network.modules()
+        # not of timm's subclasses, whose own forward pads
         if is_slow and type(module) is nn.Conv2d and module.groups == module.in_channels > 1
     ]
     for module in depthwise:

@@ -22,6 +22,7 @@ class TorchRunner:
     @torch.inference_mode()
     def __call__(self, image_NHWC: NDArray[np.uint8]) -> ModelOutputs:
         """Classify RGB images."""
+        # torch takes no array with negative strides, as a flipped picture has
         pixels = torch.from_numpy(np.ascontiguousarray(image_NHWC)).to(self._network.head_KD.device)
         embedding_ND = self._network.embed_images(pixels.permute(0, 3, 1, 2).float() / 255)
         logits_NK = self._network.logits(embedding_ND).float()

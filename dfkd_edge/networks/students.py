@@ -101,7 +101,7 @@ class Student(nn.Module):
         self.image_size_px = image_size_px
         self.logit_scale = logit_scale
         self.backbone = timm.create_model(timm_name, pretrained=False, num_classes=0)
-        num_features = int(self.backbone.head_hidden_size)
+        num_features = int(self.backbone.head_hidden_size)  # behind a head convolution, too
         self.projection = nn.Linear(num_features, head_KD.shape[1])
         self.register_buffer("head_KD", head_KD.clone())
         self.register_buffer("mean", torch.tensor(INPUT_MEAN).view(1, 3, 1, 1), persistent=False)
@@ -121,7 +121,7 @@ class Student(nn.Module):
             )
         normal_NCHW = (image_NCHW - self.mean) / self.std
         feature_NF = self.backbone(normal_NCHW.contiguous(memory_format=torch.channels_last))
-        return F.normalize(self.projection(feature_NF).float(), dim=1)
+        return F.normalize(self.projection(feature_NF).float(), dim=1)  # out of bfloat16 first
 
     def logits(self, embedding_ND: Tensor) -> Tensor:
         """Class logits [N, K] of unit embeddings."""
@@ -162,7 +162,7 @@ def build_student(
         if weights["projection.weight"].shape[0] != head_KD.shape[1]:
             # another teacher's space: keep the backbone, learn the projection
             weights = {k: v for k, v in weights.items() if k.startswith("backbone.")}
-        student.load_state_dict(weights, strict=False)
+        student.load_state_dict(weights, strict=False)  # the head is the class list's own
     elif init == "pretrained":
         try:
             source = timm.create_model(entry.timm_name, pretrained=True, num_classes=0)

@@ -41,7 +41,6 @@ class Teacher:
     def __init__(
         self, model: nn.Module, tokenizer: Any, config: TeacherConfig, classes: ClassNames
     ) -> None:
-        """Freeze an open_clip model and embed the class names with its tokenizer."""
         self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.tokenizer = tokenizer
         self.config = config
@@ -53,6 +52,7 @@ class Teacher:
         preprocess = open_clip.get_model_preprocess_cfg(model)
         self.mean = torch.tensor(preprocess["mean"], device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(preprocess["std"], device=self.device).view(1, 3, 1, 1)
+        # CLIP learns the logarithm of its scale
         self.logit_scale = float(torch.as_tensor(model.logit_scale).exp())
         self.head_KD = self.zero_shot_head(classes, config.templates)
 
@@ -80,12 +80,13 @@ class Teacher:
     def zero_shot_head(self, classes: ClassNames, templates: Sequence[str]) -> Tensor:
         """Mean embedding of each class over the templates, or of its own prompt; [K, D]."""
         groups = [
+            # replace, not format: a name may hold braces of its own
             [prompt] if prompt else [template.replace("{}", name) for template in templates]
             for name, prompt in zip(classes.names, classes.prompts, strict=True)
         ]
         embedding_ND = self.embed_texts([text for group in groups for text in group])
         rows = embedding_ND.split([len(group) for group in groups])
-        return F.normalize(torch.stack([row.mean(0) for row in rows]), dim=1)
+        return F.normalize(torch.stack([row.mean(0) for row in rows]), dim=1)  # CLIP's ensemble
 
     def embed_images(self, image_NCHW: Tensor) -> Tensor:
         """Embed RGB images in [0, 1] of any size; differentiable in the images.
@@ -105,7 +106,7 @@ class Teacher:
         with mixed_precision(self.device.type):
             model: Any = self.model
             embedding_ND = torch.cat([model.encode_image(part) for part in parts])
-        return F.normalize(embedding_ND.float(), dim=1)
+        return F.normalize(embedding_ND.float(), dim=1)  # out of bfloat16 first
 
     def tokenise(self, texts: Sequence[str]) -> Tensor:
         """Token ids of texts on the teacher's device; returns [N, T]."""

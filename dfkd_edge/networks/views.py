@@ -26,19 +26,16 @@ def geometric_view(
 ) -> Tensor:
     """Crop, stretch, rotate (up to 15 degrees) and flip each image at random; differentiable.
 
-    Args:
-        image_NCHW: of any size; what falls outside is reflected.
-        size_px: side of the views.
-        generator: draws everything.
-        min_scale: smallest area of a crop, as a share of the image.
+    Images may have any size, and what falls outside is reflected; views have the side `size_px`.
+    The smallest area of a crop is `min_scale`, as a share of the image.
     """
     num = image_NCHW.shape[0]
     side_N = uniform((num,), min_scale, 1.0, generator).sqrt()
-    aspect_N = torch.exp(uniform((num,), -0.25, 0.25, generator))
+    aspect_N = torch.exp(uniform((num,), -0.25, 0.25, generator))  # as often wider as higher
     width_N = (side_N * aspect_N).clamp(max=1.1)
     height_N = (side_N / aspect_N).clamp(max=1.1)
     flip_N = torch.where(uniform((num,), 0, 1, generator) < 0.5, -1.0, 1.0)
-    angle_N = uniform((num,), -0.26, 0.26, generator)
+    angle_N = uniform((num,), -0.26, 0.26, generator)  # radians: 15 degrees
     shift_x_N = uniform((num,), -1, 1, generator) * (1 - width_N).clamp(min=0)
     shift_y_N = uniform((num,), -1, 1, generator) * (1 - height_N).clamp(min=0)
     cos_N, sin_N = angle_N.cos(), angle_N.sin()
@@ -52,10 +49,7 @@ def geometric_view(
 
 
 def colour_jitter(
-    image_NCHW: Tensor,
-    generator: torch.Generator,
-    strength: float = 0.4,
-    min_saturation: float = 0.0,
+    image_NCHW: Tensor, generator: torch.Generator, strength: float = 0.4, min_saturation: float = 0
 ) -> Tensor:
     """Change saturation, contrast, brightness and the colour balance of each image."""
     num = image_NCHW.shape[0]
@@ -119,6 +113,7 @@ def posterise(image_NCHW: Tensor, generator: torch.Generator) -> Tensor:
 def random_convolution(image_NCHW: Tensor, generator: torch.Generator) -> Tensor:
     """Filter all images with one random 1 x 1 to 5 x 5 kernel and restore each one's range."""
     side = int(torch.randint(0, 3, (1,), generator=generator)) * 2 + 1
+    # so large that an output of as many independent inputs would have the variance of one
     kernel = torch.randn((3, 3, side, side), generator=generator) / (3**0.5 * side)
     filtered_NCHW = F.conv2d(
         F.pad(image_NCHW, (side // 2,) * 4, mode="replicate"), kernel.to(image_NCHW)
@@ -149,10 +144,8 @@ def grey(image_NCHW: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(hard_N111, ink_N1HW, grey_N1HW).expand(-1, 3, -1, -1)
 
 
-STYLE_OPERATIONS: tuple[StyleOperation, ...] = (
-    *(sketch, cartoon, posterise),
-    *(random_convolution, mix_statistics, grey),
-)
+STYLE_OPERATIONS: tuple[StyleOperation, ...]
+STYLE_OPERATIONS = (sketch, cartoon, posterise, random_convolution, mix_statistics, grey)
 
 
 def style_view(image_NCHW: Tensor, generator: torch.Generator, probability: float) -> Tensor:

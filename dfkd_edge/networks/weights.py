@@ -50,7 +50,7 @@ class HubWeights:
             found = huggingface_hub.try_to_load_from_cache(
                 self.repo, f"{self.folder}/{name}".lstrip("/")
             )
-            if isinstance(found, str):
+            if isinstance(found, str):  # a sentinel object stands for "known to be absent"
                 return Path(found)
         return None
 

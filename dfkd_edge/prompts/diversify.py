@@ -38,7 +38,7 @@ def diversity(embedding_KSD: Tensor, head_KD: Tensor) -> Diversity:
     off_diagonal_K = embedding_KSD.sum(1).square().sum(1) - num_styles
     cosine = float((off_diagonal_K / max(num_styles * (num_styles - 1), 1)).mean())
     centred_ND = (embedding_KSD - embedding_KSD.mean(1, keepdim=True)).view(-1, width).double()
-    energy_D = torch.linalg.eigvalsh(centred_ND.T @ centred_ND).clamp(min=0)
+    energy_D = torch.linalg.eigvalsh(centred_ND.T @ centred_ND).clamp(min=0)  # rounding
     share_D = energy_D / energy_D.sum().clamp(min=1e-12)
     rank = float(torch.exp(-(share_D * share_D.clamp(min=1e-12).log()).sum()))
     right = sum(

@@ -32,7 +32,7 @@ def mixing_weights(num_styles: int, num_words: int, generator: torch.Generator) 
     """Draw Beta(0.1, 0.1) weights, normalised over the words; returns [S, L] on the CPU."""
     seed = int(torch.randint(2**62, (1,), generator=generator))  # torch's Beta takes no generator
     beta_SL = np.random.default_rng(seed).beta(BETA, BETA, (num_styles, num_words))
-    weight_SL = torch.from_numpy(beta_SL).float().clamp(min=1e-6)
+    weight_SL = torch.from_numpy(beta_SL).float().clamp(min=1e-6)  # a row may be all zeros
     return weight_SL / weight_SL.sum(1, keepdim=True)
 
 

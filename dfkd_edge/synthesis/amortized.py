@@ -115,7 +115,6 @@ class NetworkSynthesizer:
     """Runs a network that was trained on the prompts."""
 
     def __init__(self, network: LatentNetwork, refine: Refiner) -> None:
-        """Find how many images fit into memory while they are refined."""
         self.network, self.refine = network, refine
         teacher, decoder = refine.teacher, refine.decoder
 

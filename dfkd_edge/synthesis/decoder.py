@@ -142,7 +142,7 @@ class Decoder:
         latent_NLhw = self.start(num, self.latent_shape[1], generator)
         latent_NLhw = latent_NLhw.to(condition_ND.device, memory_format=torch.channels_last)
         for step in range(num_steps):
-            time_N = torch.full((num,), step / num_steps, device=condition_ND.device)
+            time_N = torch.full((num,), step / num_steps, device=condition_ND.device)  # 0 is noise
             velocity = self.velocity(latent_NLhw, time_N, condition_ND)
             if guidance_scale != 1:
                 free = self.velocity(latent_NLhw, time_N, torch.zeros_like(condition_ND))

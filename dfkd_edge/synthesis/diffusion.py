@@ -51,9 +51,8 @@ class DiffusionSynthesizer:
     """Draws pictures by a pipeline, a few at a time."""
 
     def __init__(self, pipeline: Any, setup: SynthesisSetup) -> None:
-        """Switch the pipeline's own bar off, and choose the size of the stored images."""
         self.pipeline, self.setup = pipeline, setup
-        pipeline.set_progress_bar_config(disable=True)
+        pipeline.set_progress_bar_config(disable=True)  # the stage has a bar of its own
         wanted_px = round(setup.teacher.image_size_px * STORED_OVER_INPUT)
         self.image_size_px = setup.config.image_size_px or wanted_px
 
@@ -181,7 +180,9 @@ def load_diffusion(setup: SynthesisSetup) -> DiffusionSynthesizer:
         logging.disable_progress_bar()
         with warnings.catch_warnings(action="ignore"):  # diffusers passes the hub outdated names
             pipeline = AutoPipelineForText2Image.from_pretrained(
-                name, use_safetensors=True, low_cpu_mem_usage=False
+                name,
+                use_safetensors=True,
+                low_cpu_mem_usage=False,  # True needs accelerate
             )
     except ImportError as error:
         raise _lacks(error.name or str(error)) from error

@@ -88,13 +88,13 @@ class NetworkTraining:
     def __init__(
         self, network: LatentNetwork, decoder: LatentDecoder, setup: SynthesisSetup
     ) -> None:
-        """Put the prompts on the teacher's device; prompts that were not seen yet are hardest."""
         self.network, self.decoder, self.setup = network, decoder, setup
         device = setup.teacher.device
         self.target_PD = torch.from_numpy(setup.prompts.embeddings).to(device)
         self.label_P = torch.from_numpy(setup.prompts.class_index).to(device)
         self.difficulty_P = torch.ones(len(self.target_PD), device=device)
-        """1 - probability of the class, averaged over draws, views and visits; a checkpoint's."""
+        """1 - probability of the class, averaged over draws, views and visits; a checkpoint's.
+        Prompts that were not seen yet are hardest."""
 
     def draw_prompts(self, step: int, generator: torch.Generator) -> Tensor:
         """Take the prompts in turn, and hard ones again for `replay_share` of the places.
@@ -103,7 +103,7 @@ class NetworkTraining:
         """
         config, num = self.setup.config, len(self.target_PD)
         places = config.training_batch_size // DRAWS
-        num_replayed = min(round(places * config.replay_share), places - 1)
+        num_replayed = min(round(places * config.replay_share), places - 1)  # the turn goes on
         in_turn = places - num_replayed
         turn, begin = divmod(step * in_turn, num)
         orders: list[Tensor] = []

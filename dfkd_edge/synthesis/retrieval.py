@@ -46,7 +46,7 @@ def placed(rgba_NCPP: Tensor, side_px: int, generator: torch.Generator) -> Tenso
     premultiplied = torch.cat((rgba_NCPP[:, :3] * alpha, alpha), 1)
     moved = F.grid_sample(premultiplied, grid, mode="bilinear", align_corners=False)
     colour, alpha = moved[:, :3], moved[:, 3:]
-    return torch.cat(((colour / alpha.clamp(min=1e-3)).clamp(0, 1), alpha), 1)
+    return torch.cat(((colour / alpha.clamp(min=1e-3)).clamp(0, 1), alpha), 1)  # 0 / 0 outside
 
 
 def on_background(rgba_NCPP: Tensor, generator: torch.Generator) -> Tensor:

@@ -77,7 +77,7 @@ def held_out(
     Returns:
         [N], True for at least one image.
     """
-    every = max(2, round(1 / share))
+    every = max(2, round(1 / share))  # half of a class still teaches
     heldout_N = np.zeros(len(label_N), np.bool_)
     is_drawn_N = drawing_N >= 0
     small = np.zeros(0, np.int64)

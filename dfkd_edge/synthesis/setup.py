@@ -84,7 +84,7 @@ class SynthesisSetup:
     @property
     def num_shards(self) -> int:
         """Shards of all candidates."""
-        return -(-self.config.num_images // self.entry.shard_size)
+        return -(-self.config.num_images // self.entry.shard_size)  # rounded up
 
     def size_of_shard(self, number: int) -> int:
         """Candidates of a shard; the last one may have fewer."""

@@ -50,11 +50,8 @@ def make_candidates(
 ) -> dict[str, np.ndarray]:
     """Make the candidates of one shard. Classes take turns; styles are drawn, or take turns too.
 
-    Args:
-        number: of the shard; with the seed it decides all that is drawn.
-        setup: of the stage.
-        synthesizer: makes the images.
-        tell: called as the work goes on with the share of it that was done since the last call.
+    The shard's number and the seed decide all that is drawn; `tell` is called as the work goes on
+    with the share of it that was done since the last call.
 
     Returns:
         images uint8 [N, H, W, C], class_index, style_index, drawing_index [N], embeddings [N, D],
@@ -159,10 +156,9 @@ def await_shards(setup: SynthesisSetup, numbers: Sequence[int], patience_s: floa
 
 
 class ShardProgress:
-    """Turns shares of a shard's work into whole images for the bar."""
+    """Turns shares of a shard's work into whole images for the bar, with a note beside it."""
 
     def __init__(self, progress: Progress, size: int, note: str) -> None:
-        """Start a shard of `size` images; `note` stays beside the bar until it is done."""
         self._progress, self._size, self._note = progress, size, note
         self._share, self._shown = 0.0, 0
 
@@ -186,7 +182,7 @@ def make_shards(setup: SynthesisSetup, share: WorkShare) -> None:
     wanted = [n for n in missing_shards(setup) if n in ours]
     if not wanted:
         return
-    synthesizer = setup.entry.load(setup)
+    synthesizer = setup.entry.load(setup)  # which may train a network: only where shards are wanted
     total, left = (sum(map(setup.size_of_shard, numbers)) for numbers in (ours, wanted))
     with context.reporter.stage("synthesizing images", total, total - left) as progress:
         recognised, made, note = 0, 0, ""

@@ -1,4 +1,5 @@
 import torch
+from torch import Tensor
 
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
 from dfkd_edge.networks.teacher import Teacher
@@ -46,31 +47,39 @@ class Plain:
         return SynthesizedImages(grey, self.head_KD[batch.label_N])
 
 
+LABEL_N = torch.arange(3).repeat(100)
+MANY = torch.zeros(12, 4, 64, 64, dtype=torch.uint8)
+
+
+def made(
+    inner: Plain, num: int, share: float, teacher: Teacher, seed: int = 0
+) -> tuple[SynthesizedImages, Tensor, list[int]]:
+    """Make 100 images a class, of 12, `num` and no drawings; tell which are grey, and how many."""
+    synthesizer = RetrievalSynthesizer(inner, (MANY, MANY[:num], MANY[:0]), teacher, share, 32)
+    target_ND = teacher.head_KD[LABEL_N]
+    images = synthesizer(
+        SynthesisBatch(target_ND, LABEL_N, LABEL_N * 0, stage_generator(seed, "x"))
+    )
+    is_grey = (images.image_NCHW == 0.5).flatten(1).all(1)
+    assert images.drawing_N is not None
+    assert torch.equal(is_grey, images.drawing_N == -1)
+    return images, is_grey, torch.bincount(LABEL_N[~is_grey], minlength=3).tolist()
+
+
 def test_a_share_of_the_images_comes_from_drawings_and_the_seed_decides_which(
     teacher: Teacher,
 ) -> None:
-    many = torch.zeros(12, 4, 64, 64, dtype=torch.uint8)
-    drawings = (many, many[:2], many[:0])
-    label_N = torch.arange(3).repeat(100)
     images = []
     for seed in (0, 0, 1):
         inner = Plain(teacher)
-        synthesizer = RetrievalSynthesizer(inner, drawings, teacher, 0.5, 32)
-        generator = stage_generator(seed, "x")
-        batch = SynthesisBatch(
-            teacher.head_KD[label_N], label_N, torch.zeros_like(label_N), generator
-        )
-        image, embedding, drawing = synthesizer(batch)
-        is_grey = (image == 0.5).flatten(1).all(1)
+        (image, embedding, drawing), is_grey, counts = made(inner, 2, 0.5, teacher, seed)
         assert drawing is not None
-        assert torch.equal(is_grey, drawing == -1)
-        assert set(drawing[label_N == 1].tolist()) == {-1, 0, 1}
-        counts = [int((~is_grey & (label_N == label)).sum()) for label in range(3)]
+        assert set(drawing[LABEL_N == 1].tolist()) == {-1, 0, 1}
         assert 35 <= counts[0] <= 65  # the share
         assert 4 <= counts[1] <= 25  # two of eight drawings: a quarter of the share
         assert counts[2] == 0
-        assert inner.labels == label_N[is_grey].tolist()
-        torch.testing.assert_close(embedding[is_grey], teacher.head_KD[label_N[is_grey]])
+        assert inner.labels == LABEL_N[is_grey].tolist()
+        torch.testing.assert_close(embedding[is_grey], teacher.head_KD[LABEL_N[is_grey]])
         images.append(image)
     assert torch.equal(images[0], images[1])
     assert not torch.equal(images[0], images[2])
@@ -79,19 +88,9 @@ def test_a_share_of_the_images_comes_from_drawings_and_the_seed_decides_which(
 def test_what_the_teacher_misses_is_drawn_where_there_are_enough_drawings(
     teacher: Teacher,
 ) -> None:
-    many = torch.zeros(12, 4, 64, 64, dtype=torch.uint8)
     inner = Plain(teacher, shift=1)
-    synthesizer = RetrievalSynthesizer(inner, (many, many[:4], many[:0]), teacher, 0.0, 32)
-    label_N = torch.arange(3).repeat(100)
-    batch = SynthesisBatch(
-        teacher.head_KD[label_N], label_N, torch.zeros_like(label_N), stage_generator(0, "x")
-    )
-    image, _, drawing = synthesizer(batch)
-    is_grey = (image == 0.5).flatten(1).all(1)
-    assert drawing is not None
-    assert torch.equal(is_grey, drawing == -1)
+    _, _, counts = made(inner, 4, 0.0, teacher)
     assert len(inner.labels) == 300
-    drawn = [int((~is_grey & (label_N == label)).sum()) for label in range(3)]
-    assert drawn[0] == 100
-    assert 35 <= drawn[1] <= 65
-    assert drawn[2] == 0
+    assert counts[0] == 100
+    assert 35 <= counts[1] <= 65
+    assert counts[2] == 0

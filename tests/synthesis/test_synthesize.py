@@ -4,12 +4,13 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from dfkd_edge.config.settings import PromptConfig, SynthesisConfig
+from dfkd_edge.config.settings import PromptConfig, SynthesisConfig, SynthesisMethod
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, WorkShare
 from dfkd_edge.networks.teacher import Teacher
@@ -160,3 +161,8 @@ def test_a_process_that_makes_nothing_any_more_is_not_awaited_for_ever(
     write_shard(setup.folder, 0, setup.key, make_candidates(0, setup, PlainColours()))
     with pytest.raises(ArtifactError, match=r"2 shards missing \(.*shard-00002.*the same command"):
         await_shards(setup, [0, 2, 3], patience_s=0)
+
+
+def test_the_settings_name_the_synthesizers_of_the_table() -> None:
+    assert get_args(SynthesisMethod) == tuple(SYNTHESIZERS)
+    assert next(iter(SYNTHESIZERS)) == SynthesisConfig().method  # as the help of --synthesis says

@@ -19,17 +19,19 @@ from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.synthesize import make_candidates
 
 SHORT = SynthesisConfig(
-    num_images=32,
-    num_training_steps=4,
-    num_views=1,
-    num_refinement_steps=1,
-    replay_share=0.5,
+    num_images=32, num_training_steps=4, num_views=1, num_refinement_steps=1, replay_share=0.5
 )
 MakeSetup = Callable[..., SynthesisSetup]
 
 
 def config_with(vqgan_folder: Path, **changes: float) -> SynthesisConfig:
     return dataclasses.replace(SHORT, decoder=str(vqgan_folder), **changes)  # type: ignore[arg-type]
+
+
+def untrained(setup: SynthesisSetup) -> NetworkTraining:
+    decoder = load_latent_decoder(setup.config, setup.teacher)
+    network = LatentNetwork(setup.teacher.embed_dim, decoder, stage_generator(0, "network"))
+    return NetworkTraining(network, decoder, setup)
 
 
 def test_the_distance_of_draws_is_none_for_equal_ones_and_one_for_a_right_angle() -> None:
@@ -68,12 +70,8 @@ def test_following_the_gradient_lowers_the_loss_of_the_same_draw(
     vqgan_folder: Path, make_setup: MakeSetup
 ) -> None:
     setup = make_setup(config_with(vqgan_folder, diversity_weight=0))
-    decoder = load_latent_decoder(setup.config, setup.teacher)
-    network = LatentNetwork(
-        setup.teacher.embed_dim, decoder, stage_generator(0, "surrogates", "network")
-    )
-    training = NetworkTraining(network, decoder, setup)
-    adam = torch.optim.Adam(network.parameters(), lr=setup.config.training_rate)
+    training = untrained(setup)
+    adam = torch.optim.Adam(training.network.parameters(), lr=setup.config.training_rate)
     losses = []
     for _ in range(6):
         loss = training.loss(torch.arange(3), stage_generator(0, "judge"))
@@ -88,9 +86,7 @@ def test_every_prompt_comes_once_a_turn_and_hard_ones_are_replayed(
     vqgan_folder: Path, make_setup: MakeSetup
 ) -> None:
     setup = make_setup(config_with(vqgan_folder, training_batch_size=12, replay_share=0.4))
-    decoder = load_latent_decoder(setup.config, setup.teacher)
-    generator = stage_generator(0, "x")
-    training = NetworkTraining(LatentNetwork(24, decoder, generator), decoder, setup)
+    generator, training = stage_generator(0, "x"), untrained(setup)
     training.difficulty_P = torch.tensor([1e-9, 1.0, 1e-9])
     drawn = [training.draw_prompts(step, generator).tolist() for step in range(3)]
     assert sorted(prompt for row in drawn for prompt in row[:2]) == [0, 0, 1, 1, 2, 2]
