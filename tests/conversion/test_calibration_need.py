@@ -6,9 +6,15 @@ import pytest
 from dfkd_edge.artifacts import SurrogateSummary
 from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import ExportConfig, PipelineConfig
-from dfkd_edge.conversion.calibration_need import export_command, find_shortage, shortage_of
+from dfkd_edge.conversion.calibration_need import (
+    CalibrationShortage,
+    export_command,
+    find_shortage,
+    shortage_of,
+)
 from dfkd_edge.files import atomic_write
 from dfkd_edge.target_profiles.lookup import load_target
+from dfkd_edge.target_profiles.profile import TargetProfile
 from tests.fixtures.typed import surrogate_summary
 
 
@@ -22,28 +28,29 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_images_suffice_from_the_number_that_int8_calibrates_on() -> None:
-    jetson, default = load_target("jetson"), ExportConfig()
-    assert find_shortage(summary(512), default, jetson) is None
-    assert find_shortage(summary(511), default, jetson) is not None
-    fewer = replace(default, calibration_size=500)
-    assert find_shortage(summary(511), fewer, jetson) is None
+JETSON, DEFAULT = load_target("jetson"), ExportConfig()
 
 
-def test_nothing_is_short_where_no_surrogate_calibrates() -> None:
-    jetson, nano, default = load_target("jetson"), load_target("nano"), ExportConfig()
-    assert find_shortage(summary(8), default, nano) is None
-    for own in (replace(default, precision="fp16"), replace(default, calibration_data="pictures")):
-        assert find_shortage(summary(8), own, jetson) is None
+def shortage(num: int, target: TargetProfile = JETSON) -> CalibrationShortage:
+    found = find_shortage(summary(num), DEFAULT, target)
+    assert found is not None
+    return found
+
+
+def test_images_suffice_from_the_number_that_int8_calibrates_on_where_surrogates_do() -> None:
+    assert find_shortage(summary(512), DEFAULT, JETSON) is None
+    assert shortage(511)
+    assert find_shortage(summary(511), replace(DEFAULT, calibration_size=500), JETSON) is None
+    assert find_shortage(summary(8), DEFAULT, load_target("nano")) is None
+    for own in (replace(DEFAULT, precision="fp16"), replace(DEFAULT, calibration_data="pictures")):
+        assert find_shortage(summary(8), own, JETSON) is None
 
 
 def test_a_shortage_says_one_number_what_works_and_what_gives_more() -> None:
-    jetson = load_target("jetson")
-    found = find_shortage(summary(448), ExportConfig(), jetson)
-    assert found is not None
+    found = shortage(448)
     error = str(found.error())
-    assert f"448 images to learn from, and INT8 for {jetson.name} calibrates on 512" in error
-    assert str(jetson.min_calibration_images) not in error
+    assert f"448 images to learn from, and INT8 for {JETSON.name} calibrates on 512" in error
+    assert str(JETSON.min_calibration_images) not in error
     assert found.flags == ("--precision fp16", "--calib-data DIR")
     num_candidates = int(found.more.partition("num_images=")[2])
     assert num_candidates * 448 / 800 >= 512
@@ -51,14 +58,9 @@ def test_a_shortage_says_one_number_what_works_and_what_gives_more() -> None:
 
 
 def test_fewer_images_are_offered_where_the_target_takes_them() -> None:
-    jetson = load_target("jetson")
-    found = find_shortage(summary(505), ExportConfig(), jetson)
-    assert found is not None
-    assert found.flags[0] == "--calib-size 505"
-    no_fp16 = replace(jetson, precisions=("fp32", "int8"))
-    found = find_shortage(summary(499), ExportConfig(), no_fp16)
-    assert found is not None
-    assert found.flags[0] == "--precision fp32"
+    assert shortage(505).flags[0] == "--calib-size 505"
+    no_fp16 = replace(JETSON, precisions=("fp32", "int8"))
+    assert shortage(499, no_fp16).flags[0] == "--precision fp32"
 
 
 @pytest.mark.parametrize(("num", "flags"), [(448, " --precision fp16"), (600, "")])
@@ -67,5 +69,5 @@ def test_the_export_that_a_run_names_has_the_images_it_needs(
 ) -> None:
     summary(num).save(run / "surrogates")
     assert export_command(run) == f"dfkd-edge export {run} --target jetson{flags}"
-    chosen = ExportConfig(precision="fp16") if flags else ExportConfig()
+    chosen = replace(DEFAULT, precision="fp16") if flags else DEFAULT
     assert shortage_of(run, chosen) is None

@@ -3,22 +3,17 @@ import pytest
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.conversion.calibration_source import select_surrogates
-from tests.fixtures.typed import surrogate_summary
+from tests.fixtures.typed import surrogate_set
 
 
 @pytest.fixture
 def surrogates() -> SurrogateSet:
     generator = np.random.default_rng(0)
     num = 1200
-    return SurrogateSet(
-        generator.integers(0, 256, (num, 8, 8, 3), dtype=np.uint8),
-        np.sort(generator.integers(0, 4, num)),
-        generator.integers(0, 5, num),
-        np.full(num, -1),
-        np.zeros((num, 4), np.float32),
-        np.arange(num) % 10 == 0,
-        surrogate_summary(),
-    )
+    images = generator.integers(0, 256, (num, 8, 8, 3), dtype=np.uint8)
+    labels = np.sort(generator.integers(0, 4, num))
+    fields = {"style_index": generator.integers(0, 5, num), "is_heldout": np.arange(num) % 10 == 0}
+    return surrogate_set(images, labels, **fields)
 
 
 def test_images_are_balanced_by_class_and_style_and_never_held_out(

@@ -16,6 +16,7 @@ from dfkd_edge.target_profiles.lookup import load_target
 from dfkd_edge.target_profiles.profile import TargetProfile
 
 NetBuilder = Callable[..., ModelProto]
+Plant = Callable[[ModelProto], None]
 JETSON = load_target("jetson")
 NANO = load_target("nano@jp4.6.6")
 XAVIER = load_target("xavier-nx-8gb@jp5.1.6")
@@ -44,6 +45,39 @@ def lint(model: ModelProto, target: TargetProfile, folder: Path) -> list[tuple[s
     return [(f.rule, f.severity, f.node) for f in lint_model(path, target)]
 
 
+def constant_input(name: str, index: int, value: NDArray[np.generic]) -> Plant:
+    def plant(model: ModelProto) -> None:
+        set_tensor(model, "planted", value)
+        node(model, name).input[index] = "planted"
+
+    return plant
+
+
+def appended(op_type: str, inputs: list[str], *outputs: str, axis: int | None = None) -> Plant:
+    extra = helper.make_node(op_type, inputs, outputs, outputs[0], axis=axis)
+    return lambda model: model.graph.node.append(extra)
+
+
+def changed_relu(field: str, value: str) -> Plant:
+    return lambda model: setattr(node(model, "Relu_relu1"), field, value)
+
+
+SUM_Q, SUM_DQ = "QuantizeLinear_sum_q", "DequantizeLinear_sum_dq"
+WEIGHT_DQ = "DequantizeLinear_conv2_weight_dq"
+ONE_SCALE = np.array(0.05, np.float32)
+nonzero_zero_point = constant_input(SUM_Q, 2, np.array(3, np.int8))
+zero_scale = constant_input(SUM_DQ, 1, ONE_SCALE * 0)
+wrong_length = constant_input(WEIGHT_DQ, 1, ONE_SCALE.repeat(3))
+uint8_quantize = constant_input(SUM_Q, 2, np.array(0, np.uint8))
+HALF_ZEROS = np.tile(np.array([0, 1], np.float32), (16, 8))[..., None, None]
+pruned = constant_input("Conv_conv2", 1, HALF_ZEROS)
+qoperator = appended("DynamicQuantizeLinear", ["features"], "dynamic", "scale", "zero")
+unsupported_op = appended("LayerNormalization", ["features", "conv2_bias"], "norm")
+unknown_op = changed_relu("op_type", "Reloo")
+op_of_a_later_opset = changed_relu("op_type", "Gelu")
+custom_op = changed_relu("domain", "com.acme")
+
+
 def newer_opset(model: ModelProto) -> None:
     model.opset_import[0].version = 21
 
@@ -52,60 +86,31 @@ def newer_ir(model: ModelProto) -> None:
     model.ir_version = 14
 
 
-def qoperator(model: ModelProto) -> None:
-    names = ["quantized", "quantized_scale", "quantized_zero"]
-    extra = helper.make_node("DynamicQuantizeLinear", ["features"], names, "dynamic")
-    model.graph.node.append(extra)
-
-
 def missing_zero_point(model: ModelProto) -> None:
-    del node(model, "QuantizeLinear_sum_q").input[2]
-
-
-def nonzero_zero_point(model: ModelProto) -> None:
-    set_tensor(model, "moved", np.array(3, np.int8))
-    node(model, "QuantizeLinear_sum_q").input[2] = "moved"
-
-
-def zero_scale(model: ModelProto) -> None:
-    set_tensor(model, "nothing", np.array(0, np.float32))
-    node(model, "DequantizeLinear_sum_dq").input[1] = "nothing"
+    del node(model, SUM_Q).input[2]
 
 
 def computed_scale(model: ModelProto) -> None:
     model.graph.node.insert(0, helper.make_node("Abs", ["sum_scale"], ["computed"], "abs"))
-    node(model, "QuantizeLinear_sum_q").input[1] = "computed"
+    node(model, SUM_Q).input[1] = "computed"
 
 
 def per_channel_activation(model: ModelProto) -> None:
-    set_tensor(model, "many", np.full(16, 0.05, np.float32))
-    set_tensor(model, "zeros", np.zeros(16, np.int8))
-    quantize = node(model, "QuantizeLinear_sum_q")
-    quantize.input[1], quantize.input[2] = "many", "zeros"
+    constant_input(SUM_Q, 1, ONE_SCALE.repeat(16))(model)
+    set_tensor(model, "sum_zero", np.zeros(16, np.int8))
 
 
 def wrong_axis(model: ModelProto) -> None:
-    node(model, "DequantizeLinear_conv2_weight_dq").attribute[0].i = 1
-
-
-def wrong_length(model: ModelProto) -> None:
-    set_tensor(model, "few", np.full(3, 0.05, np.float32))
-    node(model, "DequantizeLinear_conv2_weight_dq").input[1] = "few"
+    node(model, WEIGHT_DQ).attribute[0].i = 1
 
 
 def int32_bias(model: ModelProto) -> None:
     set_tensor(model, "conv2_bias", np.zeros(16, np.int32))
-    set_tensor(model, "bias_scale", np.full(16, 1e-3, np.float32))
-    bias = helper.make_node(
-        "DequantizeLinear", ["conv2_bias", "bias_scale"], ["bias_dq"], "bias_dq", axis=0
-    )
+    set_tensor(model, "bias_scale", ONE_SCALE.repeat(16))
+    inputs = ["conv2_bias", "bias_scale"]
+    bias = helper.make_node("DequantizeLinear", inputs, ["bias_dq"], "bias_dq", axis=0)
     model.graph.node.insert(0, bias)
     node(model, "Conv_conv2").input[2] = "bias_dq"
-
-
-def uint8_quantize(model: ModelProto) -> None:
-    set_tensor(model, "unsigned", np.array(0, np.uint8))
-    node(model, "QuantizeLinear_sum_q").input[2] = "unsigned"
 
 
 def uint8_transpose(model: ModelProto) -> None:
@@ -119,9 +124,8 @@ def shortcut_in_float(model: ModelProto) -> None:
 
 
 def concat_of_two_scales(model: ModelProto) -> None:
-    concat = helper.make_node("Concat", ["relu1_dq", "nchw_dq"], ["joined"], "concat", axis=1)
-    set_tensor(model, "nchw_scale", np.array(0.5, np.float32))
-    model.graph.node.append(concat)
+    appended("Concat", ["relu1_dq", "nchw_dq"], "concat", axis=1)(model)
+    set_tensor(model, "nchw_scale", ONE_SCALE * 10)
 
 
 def dynamic_batch(model: ModelProto) -> None:
@@ -129,31 +133,8 @@ def dynamic_batch(model: ModelProto) -> None:
 
 
 def int64_output(model: ModelProto) -> None:
-    model.graph.node.append(helper.make_node("ArgMax", ["logits"], ["top1"], "argmax", axis=1))
+    appended("ArgMax", ["logits"], "top1", axis=1)(model)
     model.graph.output.append(helper.make_tensor_value_info("top1", TensorProto.INT64, [1, 1]))
-
-
-def pruned(model: ModelProto) -> None:
-    weight = np.ones((16, 16, 1, 1), np.float32)
-    weight[:, ::2] = 0
-    set_tensor(model, "conv2_weight", weight)
-
-
-def unknown_op(model: ModelProto) -> None:
-    node(model, "Relu_relu1").op_type = "Reloo"
-
-
-def op_of_a_later_opset(model: ModelProto) -> None:
-    node(model, "Relu_relu1").op_type = "Gelu"
-
-
-def custom_op(model: ModelProto) -> None:
-    node(model, "Relu_relu1").domain = "com.acme"
-
-
-def unsupported_op(model: ModelProto) -> None:
-    normed = ["features", "conv2_bias"]
-    model.graph.node.append(helper.make_node("LayerNormalization", normed, ["normed"], "norm"))
 
 
 def weights_elsewhere(model: ModelProto) -> None:
@@ -164,7 +145,7 @@ def weights_elsewhere(model: ModelProto) -> None:
     entry.key, entry.value = "location", "weights.bin"
 
 
-def promises(precision: str) -> Callable[[ModelProto], None]:
+def promises(precision: str) -> Plant:
     return lambda model: helper.set_model_props(model, {"dfkd_edge.precision": precision})
 
 
@@ -174,30 +155,26 @@ def nothing(model: ModelProto) -> None:
 
 FP32: dict[str, bool] = {}
 INT8 = {"int8": True}
+QUANTIZED_BRANCH = INT8 | {"quantized_branch": True}
 MODEL = "(model)"
-PLANTED: list[
-    tuple[dict[str, bool], Callable[[ModelProto], None], TargetProfile, str, str, str]
-] = [
+PLANTED: list[tuple[dict[str, bool], Plant, TargetProfile, str, str, str]] = [
     (FP32, newer_opset, JETSON, "opset", "error", MODEL),
     (FP32, newer_ir, JETSON, "opset", "error", MODEL),
     (FP32, qoperator, JETSON, "qdq-format", "error", "dynamic"),
-    (INT8, missing_zero_point, JETSON, "zero-point", "error", "QuantizeLinear_sum_q"),
-    (INT8, missing_zero_point, X86, "zero-point", "error", "QuantizeLinear_sum_q"),
-    (INT8, nonzero_zero_point, JETSON, "zero-point", "error", "QuantizeLinear_sum_q"),
-    (INT8, zero_scale, JETSON, "scale", "error", "DequantizeLinear_sum_dq"),
-    (INT8, computed_scale, JETSON, "scale", "error", "QuantizeLinear_sum_q"),
-    (INT8, per_channel_activation, JETSON, "activation-scales", "error", "QuantizeLinear_sum_q"),
-    (INT8, wrong_axis, JETSON, "weight-scales", "error", "DequantizeLinear_conv2_weight_dq"),
-    (INT8, wrong_length, JETSON, "weight-scales", "error", "DequantizeLinear_conv2_weight_dq"),
+    (INT8, missing_zero_point, JETSON, "zero-point", "error", SUM_Q),
+    (INT8, missing_zero_point, X86, "zero-point", "error", SUM_Q),
+    (INT8, nonzero_zero_point, JETSON, "zero-point", "error", SUM_Q),
+    (INT8, zero_scale, JETSON, "scale", "error", SUM_DQ),
+    (INT8, computed_scale, JETSON, "scale", "error", SUM_Q),
+    (INT8, per_channel_activation, JETSON, "activation-scales", "error", SUM_Q),
+    (INT8, wrong_axis, JETSON, "weight-scales", "error", WEIGHT_DQ),
+    (INT8, wrong_length, JETSON, "weight-scales", "error", WEIGHT_DQ),
     (INT8, int32_bias, JETSON, "int32-bias", "error", "bias_dq"),
-    (INT8, uint8_quantize, JETSON, "quantized-type", "error", "QuantizeLinear_sum_q"),
+    (INT8, uint8_quantize, JETSON, "quantized-type", "error", SUM_Q),
     (FP32, uint8_transpose, JETSON, "quantized-type", "error", "Transpose_nchw"),
     (INT8, shortcut_in_float, JETSON, "residual-add", "warning", "Add_sum"),
-    (INT8 | {"quantized_branch": True}, nothing, JETSON, "residual-add", "warning", "Add_sum"),
-    (
-        *(INT8 | {"quantized_branch": True}, shortcut_in_float),
-        *(JETSON, "residual-add", "warning", "Add_sum"),
-    ),
+    (QUANTIZED_BRANCH, nothing, JETSON, "residual-add", "warning", "Add_sum"),
+    (QUANTIZED_BRANCH, shortcut_in_float, JETSON, "residual-add", "warning", "Add_sum"),
     (INT8, concat_of_two_scales, JETSON, "concat-scales", "warning", "concat"),
     (INT8 | {"narrow": True}, nothing, JETSON, "narrow-conv", "warning", "Conv_narrower"),
     (INT8, nothing, NANO, "no-int8-hardware", "error", MODEL),
@@ -223,7 +200,7 @@ def test_a_planted_violation_is_found_by_its_rule_alone(
     tmp_path: Path,
     small_net: NetBuilder,
     options: dict[str, bool],
-    plant: Callable[[ModelProto], None],
+    plant: Plant,
     target: TargetProfile,
     rule: str,
     severity: str,
@@ -274,11 +251,8 @@ def test_onnx_runtime_takes_asymmetric_activations_and_int32_biases(
     int32_bias(int32)
     assert not lint(asymmetric, X86, tmp_path)
     assert not lint(int32, X86, tmp_path)
-    assert {rule for rule, *_ in lint(asymmetric, JETSON, tmp_path)} == {
-        "zero-point",
-        "quantized-type",
-        "residual-add",
-    }
+    broken = {rule for rule, *_ in lint(asymmetric, JETSON, tmp_path)}
+    assert broken == {"zero-point", "quantized-type", "residual-add"}
 
 
 def test_weights_may_be_stored_quantized(tmp_path: Path, small_net: NetBuilder) -> None:
@@ -308,12 +282,10 @@ def test_a_file_that_is_no_model_is_refused_in_one_line(
     path = tmp_path / "model.onnx"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ConversionError) as caught:
+    with pytest.raises(ConversionError, match=rf"^.*\({path}\)$"):
         lint_model(path, JETSON)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_the_small_graphs_are_valid_onnx(small_net: NetBuilder) -> None:
-    for options in (FP32, INT8, INT8 | {"asymmetric": True}, INT8 | {"quantized_branch": True}):
+    for options in (FP32, INT8, INT8 | {"asymmetric": True}, QUANTIZED_BRANCH):
         onnx.checker.check_model(small_net(**options), full_check=True)

@@ -8,7 +8,6 @@ from dfkd_edge.exporters.quantized_weights import quantize_weight
 from onnx import helper
 from torch import nn
 
-from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.config.settings import MINI
 from dfkd_edge.deployment import finetune as qat
 from dfkd_edge.deployment.finetune import (
@@ -23,7 +22,7 @@ from dfkd_edge.networks.students import Student, build_student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.target_profiles.profile import QuantizationSpec
-from tests.fixtures.typed import surrogate_summary
+from tests.fixtures.typed import blocks, surrogate_set
 
 SYMMETRIC = QuantizationSpec(name="s8s8", activation_dtype="int8", activation_symmetric=True)
 UNSIGNED = QuantizationSpec(name="u8s8", activation_dtype="uint8", activation_symmetric=False)
@@ -34,38 +33,20 @@ def student(teacher: Teacher) -> Student:
     return build_student(MINI, "pretrained", teacher.head_KD, teacher.logit_scale, 64).eval()
 
 
-@pytest.fixture
-def surrogates() -> SurrogateSet:
-    rng = np.random.default_rng(0)
-    images = np.repeat(np.repeat(rng.integers(0, 256, (24, 8, 8, 3), dtype=np.uint8), 8, 1), 8, 2)
-    labels = np.arange(24) % 3
-    embeddings = np.zeros((24, 4), np.float32)
-    heldout = np.arange(24) % 6 == 5
-    return SurrogateSet(
-        images, labels, labels * 0, labels * 0 - 1, embeddings, heldout, surrogate_summary()
-    )
-
-
-def test_weights_are_rounded_to_255_levels_a_channel_and_scaling_a_channel_changes_nothing() -> (
-    None
-):
+def test_weights_take_255_levels_a_channel_and_scaling_a_channel_changes_nothing() -> None:
     weight = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
-    rounding_weight = RoundedWeight(127, per_channel=True)
-    rounded = rounding_weight(weight)
+    round_weight = RoundedWeight(127, per_channel=True)
+    rounded = round_weight(weight)
     levels = rounded / (weight.flatten(1).abs().amax(1)[:, None, None, None] / 127)
     assert torch.allclose(levels, levels.round(), atol=1e-3)
     scale = torch.tensor([0.1, 1.0, 3.0, -20.0])[:, None, None, None]
-    assert torch.allclose(
-        RoundedWeight(127, per_channel=True)(weight * scale), rounded * scale, atol=1e-5
-    )
+    assert torch.allclose(round_weight(weight * scale), rounded * scale, atol=1e-5)
 
 
 def test_the_student_learns_with_the_range_that_the_exporter_will_use(student: Student) -> None:
     reduced = dataclasses.replace(UNSIGNED, reduce_range=True)
     image = torch.rand((2, 3, 64, 64), generator=torch.Generator().manual_seed(0))
     ranges = input_ranges(student, image, 100.0)
-    nodes = {True: helper.make_node("Conv", ["x"], ["y"], group=8)}
-    nodes[False] = helper.make_node("Conv", ["x"], ["y"])
     seen = set()
     with rounding(student, ranges, reduced):
         for module in student.modules():
@@ -73,9 +54,8 @@ def test_the_student_learns_with_the_range_that_the_exporter_will_use(student: S
                 continue
             weight = module.weight.detach().numpy()
             levels = max(len(np.unique(channel)) for channel in weight) // 2
-            exported = quantize_weight(
-                nodes[module.groups > 1], weight, reduced, np.zeros(len(weight), np.float32)
-            )
+            node = helper.make_node("Conv", ["x"], ["y"], group=module.groups)
+            exported = quantize_weight(node, weight, reduced, np.zeros(len(weight), np.float32))
             limit = int(np.abs(exported.value).max())
             assert levels <= limit
             seen.add((module.groups > 1, limit))
@@ -107,15 +87,13 @@ def test_rounding_changes_the_logits_a_little_and_leaves_no_trace(student: Stude
 
 
 def test_the_fine_tune_brings_the_rounded_student_closer_and_keeps_statistics(
-    student: Student,
-    teacher: Teacher,
-    surrogates: SurrogateSet,
-    context: StageContext,
-    monkeypatch: pytest.MonkeyPatch,
+    student: Student, teacher: Teacher, context: StageContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"NUM_STEPS": 10, "BATCH_SIZE": 8, "NUM_RANGE_IMAGES": 16}.items():
+    few = {"NUM_STEPS": 10, "BATCH_SIZE": 8, "NUM_RANGE_IMAGES": 16, "LEARNING_RATE": 1e-3}
+    for name, value in few.items():
         monkeypatch.setattr(qat, name, value)
-    monkeypatch.setattr(qat, "LEARNING_RATE", 1e-3)
+    number = np.arange(24)
+    surrogates = surrogate_set(blocks(24, 8), number % 3, is_heldout=number % 6 == 5)
     image = torch.from_numpy(surrogates.images[:8]).permute(0, 3, 1, 2) / 255
     teacher_embedding = teacher.embed_images(image)
 

@@ -21,7 +21,7 @@ from dfkd_edge.validation.evaluation_images import (
 )
 from dfkd_edge.validation.ladder import Predictions, Rung
 from dfkd_edge.validation.rungs import Proof
-from tests.fixtures.typed import surrogate_summary
+from tests.fixtures.typed import blocks, surrogate_set
 
 SIDE_PX = 64
 
@@ -50,18 +50,8 @@ class Colour:
 @pytest.fixture
 def surrogates(monkeypatch: pytest.MonkeyPatch) -> SurrogateSet:
     monkeypatch.setattr(evaluation_images, "WANTED_IMAGES", 30)
-    images = np.random.default_rng(0).integers(0, 256, (20, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
-    labels = np.arange(20) % 3
-    embeddings = np.zeros((20, 4), np.float32)
-    return SurrogateSet(
-        images,
-        labels,
-        labels * 0,
-        labels * 0 - 1,
-        embeddings,
-        np.arange(20) % 2 == 0,
-        surrogate_summary(),
-    )
+    number = np.arange(20)
+    return surrogate_set(blocks(20, SIDE_PX // 8), number % 3, is_heldout=number % 2 == 0)
 
 
 def test_graphs_are_chosen_without_the_pictures_and_the_labels_of_the_proof(

@@ -4,7 +4,7 @@ import torch
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.distillation.batches import HardImages, draw_rows
-from tests.fixtures.typed import surrogate_summary
+from tests.fixtures.typed import surrogate_set
 
 
 @pytest.fixture
@@ -12,16 +12,7 @@ def uneven() -> SurrogateSet:
     """Class 0 has 90 images in style 0 and 10 in style 5, class 1 has 20 in style 3."""
     label = np.repeat([0, 0, 1], [90, 10, 20])
     style = np.repeat([0, 5, 3], [90, 10, 20])
-    images = np.zeros((120, 2, 2, 3), np.uint8)
-    return SurrogateSet(
-        images,
-        label,
-        style,
-        label * 0 - 1,
-        np.zeros((120, 4), np.float32),
-        label < 0,
-        surrogate_summary(),
-    )
+    return surrogate_set(np.zeros((120, 2, 2, 3), np.uint8), label, style_index=style)
 
 
 def _drawn(surrogates: SurrogateSet, rows: np.ndarray, *, balance: bool) -> np.ndarray:

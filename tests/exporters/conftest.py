@@ -1,4 +1,4 @@
-"""Small students with random weights and live statistics, and targets written by hand."""
+"""Small students with random weights and live statistics; targets that take fewer images."""
 
 import dataclasses
 import functools
@@ -23,26 +23,14 @@ from dfkd_edge.artifacts import ModelFile, StudentArtifact
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.files import atomic_write
 from dfkd_edge.networks.students import Student, student_tensors
-from dfkd_edge.target_profiles.profile import QuantizationSpec, TargetProfile
+from dfkd_edge.target_profiles.lookup import load_target
+from dfkd_edge.target_profiles.profile import TargetProfile
 from tests.fixtures.typed import student_settings
 
 DEPTHWISE, RESIDUAL = "tiny_mobilenet", "test_resnet"
 """Two families in few layers: tracing takes most of the time of these tests."""
 CLASS_NAMES = ("dog", "house", "person")
-ARM = QuantizationSpec(
-    name="ort-arm-u8s8",
-    activation_dtype="uint8",
-    activation_symmetric=False,
-    bias_dtype="int32",
-    quantize_outputs=True,
-)
-SPECS = {
-    "tensorrt": QuantizationSpec(
-        name="tensorrt-qdq", activation_dtype="int8", activation_symmetric=True
-    ),
-    "x86": dataclasses.replace(ARM, name="ort-x86-u8s8-avx2", reduce_range=True),
-    "arm": ARM,
-}
+BOARDS = {"tensorrt": "jetson", "x86": "x86-cpu", "arm": "raspberry-pi-5"}
 Exported = Callable[..., ModelFile]
 SavedStudent = Callable[..., StudentArtifact]
 
@@ -64,26 +52,7 @@ register_model(tiny_mobilenet)
 
 
 def make_target(spec: str) -> TargetProfile:
-    is_tensorrt = spec == "tensorrt"
-    return TargetProfile(
-        name=f"test-{spec}",
-        module=spec,
-        jetpack="6.2" if is_tensorrt else None,
-        family="orin" if is_tensorrt else spec,
-        backend="tensorrt" if is_tensorrt else "onnxruntime",
-        sm=87 if is_tensorrt else None,
-        ram_gib=8.0,
-        tensorrt="10.3" if is_tensorrt else None,
-        python="3.10",
-        max_onnxruntime="1.23.2",
-        recommended_opset=17,
-        max_opset=20,
-        max_ir=10,
-        precisions=("fp32", "fp16", "int8"),
-        typing="weak" if is_tensorrt else None,
-        quantization=SPECS[spec],
-        min_calibration_images=64,
-    )
+    return dataclasses.replace(load_target(BOARDS[spec]), min_calibration_images=64)
 
 
 TENSORRT = make_target("tensorrt")

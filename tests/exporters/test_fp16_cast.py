@@ -1,4 +1,3 @@
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +32,6 @@ def test_half_the_bytes_and_nearly_the_same_logits_normalising_and_text_head_in_
 
 
 def test_a_target_without_fp16_is_refused(exported: Exported, tmp_path: Path) -> None:
-    board = dataclasses.replace(make_target("x86"), precisions=("fp32", "int8"))
+    args = (exported(DEPTHWISE), make_target("x86"), ExportConfig(), tmp_path / "m.onnx")
     with pytest.raises(ConversionError, match="does not compute in fp16"):
-        Fp16Exporter().export(exported(DEPTHWISE), board, ExportConfig(), tmp_path / "m.onnx")
+        Fp16Exporter().export(*args)

@@ -18,9 +18,7 @@ from tests.exporters.conftest import DEPTHWISE, RESIDUAL, TENSORRT, Exported, Sa
 
 
 def test_the_graph_equals_torch_in_every_output(
-    saved_student: SavedStudent,
-    exported: Exported,
-    images: NDArray[np.uint8],
+    saved_student: SavedStudent, exported: Exported, images: NDArray[np.uint8]
 ) -> None:
     given = make_runner(exported(DEPTHWISE), 1)(images[:6])
     wanted = TorchRunner("student", load_student(saved_student(DEPTHWISE)))(images[:6])
@@ -71,15 +69,10 @@ def test_several_batch_sizes_leave_the_batch_open(
 
 @pytest.mark.parametrize("opset", [13, 20])
 def test_an_older_or_newer_opset_is_checked_not_only_stamped(
-    opset: int,
-    saved_student: SavedStudent,
-    tmp_path: Path,
+    opset: int, saved_student: SavedStudent, tmp_path: Path
 ) -> None:
     file = OnnxExporter().export(
-        saved_student(RESIDUAL),
-        TENSORRT,
-        ExportConfig(opset=opset),
-        tmp_path / "m.onnx",
+        saved_student(RESIDUAL), TENSORRT, ExportConfig(opset=opset), tmp_path / "m.onnx"
     )
     assert onnx.load(file.path).opset_import[0].version == opset
     assert file.notes["exporter"] == "dynamo"
@@ -104,10 +97,7 @@ def test_the_second_exporter_takes_over_and_is_named(
     assert capfd.readouterr().out == ""
 
 
-def test_an_opset_beyond_the_target_is_refused(
-    saved_student: SavedStudent,
-    tmp_path: Path,
-) -> None:
+def test_an_opset_beyond_the_target_is_refused(saved_student: SavedStudent, tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="opset 20 at most"):
         OnnxExporter().export(
             saved_student(DEPTHWISE), TENSORRT, ExportConfig(opset=21), tmp_path / "m.onnx"

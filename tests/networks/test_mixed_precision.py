@@ -23,7 +23,10 @@ def test_depthwise_convolutions_of_a_cpu_stay_in_float32_and_are_as_before_after
     image = torch.rand(2, 3, 9, 9)
     seen: list[torch.dtype] = []
     depthwise.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    with depthwise_in_float32(network, "cuda"):  # only CPUs with bfloat16 need it
+        assert "forward" not in vars(depthwise)
     with depthwise_in_float32(network, "cpu"), mixed_precision("cpu"):
+        assert ("forward" in vars(depthwise)) is has_fast_bfloat16("cpu")
         kept = network(image)
         kept.sum().backward()
     assert seen == [torch.float32]
@@ -31,11 +34,3 @@ def test_depthwise_convolutions_of_a_cpu_stay_in_float32_and_are_as_before_after
     assert list(network.state_dict()) == names
     assert "forward" not in vars(depthwise)
     torch.testing.assert_close(kept, network(image), rtol=0.02, atol=0.02)
-
-
-def test_only_cpus_with_bfloat16_need_it() -> None:
-    depthwise = nn.Conv2d(8, 8, 3, groups=8)
-    with depthwise_in_float32(depthwise, "cuda"):
-        assert "forward" not in vars(depthwise)
-    with depthwise_in_float32(depthwise, "cpu"):
-        assert ("forward" in vars(depthwise)) is has_fast_bfloat16("cpu")

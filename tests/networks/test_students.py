@@ -51,15 +51,12 @@ def test_a_saved_student_gives_the_same_logits(teacher: Teacher, tmp_path: Path)
         torch.testing.assert_close(loaded(image), student(image))
 
 
-def test_damaged_weights_are_reported(teacher: Teacher, tmp_path: Path) -> None:
+def test_damaged_weights_and_unknown_names_are_reported(teacher: Teacher, tmp_path: Path) -> None:
     artifact = StudentArtifact(tmp_path, student_settings(timm_name="resnet18"))
     artifact.weights.write_bytes(b"cut short")
     with pytest.raises(ArtifactError, match="student cannot be read"):
         load_student(artifact)
-
-
-def test_an_unknown_student_gets_the_nearest_name(teacher: Teacher) -> None:
-    with pytest.raises(ConfigError, match="resnet18"):
+    with pytest.raises(ConfigError, match="resnet18"):  # the nearest name
         build_student("resnet-18", "random", teacher.head_KD, 1.0)
 
 

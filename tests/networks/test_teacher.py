@@ -14,7 +14,7 @@ from safetensors.torch import save_model
 
 from dfkd_edge.class_names import ClassNames, parse_class_names
 from dfkd_edge.config.settings import PromptConfig, TeacherConfig
-from dfkd_edge.errors import ConfigError, EnvironmentLackingError
+from dfkd_edge.errors import ConfigError, DfkdEdgeError, EnvironmentLackingError
 from dfkd_edge.networks.teacher import Teacher, encode_text, load_teacher
 from dfkd_edge.prompts import diversify_prompts
 from dfkd_edge.runs.context import StageContext
@@ -92,21 +92,20 @@ def test_a_local_open_clip_folder_gives_the_embedded_teacher(
     torch.testing.assert_close(local.head_KD, teacher.head_KD)
 
 
-def test_an_unknown_teacher_gets_the_nearest_name(classes: ClassNames) -> None:
-    with pytest.raises(ConfigError, match="ViT-B-32"):
-        load_teacher(TeacherConfig(name="ViT-B-23"), classes)
-
-
-def test_missing_weights_are_an_environment_fault(classes: ClassNames, tmp_path: Path) -> None:
-    missing = str(tmp_path / "missing.safetensors")
-    with pytest.raises(EnvironmentLackingError, match="missing"):
-        load_teacher(TeacherConfig(name="RN50", pretrained=missing), classes)
-
-
-def test_a_name_without_weights_lists_its_tags(classes: ClassNames) -> None:
-    for tag in ("", "laion2b_s34b_b97k"):
-        with pytest.raises(ConfigError, match="laion2b_s34b_b79k"):
-            load_teacher(TeacherConfig(name="ViT-B-32", pretrained=tag), classes)
+@pytest.mark.parametrize(
+    ("name", "pretrained", "error", "said"),
+    [
+        ("ViT-B-23", "", ConfigError, "ViT-B-32"),  # the nearest name
+        ("ViT-B-32", "", ConfigError, "laion2b_s34b_b79k"),  # the tags that there are
+        ("ViT-B-32", "laion2b_s34b_b97k", ConfigError, "laion2b_s34b_b79k"),
+        ("RN50", "missing.safetensors", EnvironmentLackingError, "missing"),
+    ],
+)
+def test_a_teacher_that_cannot_be_loaded_is_refused_with_what_there_is(
+    name: str, pretrained: str, error: type[DfkdEdgeError], said: str, classes: ClassNames
+) -> None:
+    with pytest.raises(error, match=said):
+        load_teacher(TeacherConfig(name=name, pretrained=pretrained), classes)
 
 
 @pytest.mark.slow

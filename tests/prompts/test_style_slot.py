@@ -56,10 +56,8 @@ def test_a_thousand_classes_are_embedded_a_bounded_number_at_a_time(
     small_tower: Callable[[str], Path],
 ) -> None:
     names = "\n".join(f"thing {number}" for number in range(1000))
-    teacher = load_teacher(
-        TeacherConfig(name=str(small_tower("clip")), templates=("{}",)),
-        parse_class_names(names, "many"),
-    )
+    config = TeacherConfig(name=str(small_tower("clip")), templates=("{}",))
+    teacher = load_teacher(config, parse_class_names(names, "many"))
     sizes: list[int] = []
     table = teacher.token_embedding
     handle = table.register_forward_hook(lambda _, args, __: sizes.append(len(args[0])))
@@ -70,12 +68,8 @@ def test_a_thousand_classes_are_embedded_a_bounded_number_at_a_time(
 
 
 def test_styles_learnt_in_parts_are_those_learnt_at_once(
-    small_tower: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teacher = load_teacher(
-        TeacherConfig(name=str(small_tower("clip"))), parse_class_names("dog\nhouse\n", "two")
-    )
-
     def learn() -> torch.Tensor:
         generator = torch.Generator().manual_seed(0)
         config = PromptConfig(num_styles=7, num_iterations=2)

@@ -14,8 +14,7 @@ from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import SCALE_SUFFIX, from_eight_bits, load_decoder
 from dfkd_edge.synthesis.decoders import VqganDecoder, load_latent_decoder, load_vq_model
 
-
-FILES = {"decoder.json", "autoencoder.safetensors", "prior.safetensors"}
+FILES = ("decoder.json", "autoencoder.safetensors", "prior.safetensors")
 
 
 def test_eight_bit_weights_come_back_within_half_a_step() -> None:
@@ -31,7 +30,7 @@ def test_eight_bit_weights_come_back_within_half_a_step() -> None:
 
 @pytest.mark.parametrize("lost", FILES)
 def test_a_missing_file_is_one_clear_error(tmp_path: Path, lost: str) -> None:
-    for name in FILES - {lost}:
+    for name in set(FILES) - {lost}:
         (tmp_path / name).symlink_to(assets.DECODER / name)
     with pytest.raises(ConfigError, match="incomplete"):
         load_decoder(tmp_path)

@@ -85,9 +85,7 @@ def test_a_share_of_the_images_comes_from_drawings_and_the_seed_decides_which(
     assert not torch.equal(images[0], images[2])
 
 
-def test_what_the_teacher_misses_is_drawn_where_there_are_enough_drawings(
-    teacher: Teacher,
-) -> None:
+def test_what_the_teacher_misses_is_drawn_where_there_are_enough_drawings(teacher: Teacher) -> None:
     inner = Plain(teacher, shift=1)
     _, _, counts = made(inner, 4, 0.0, teacher)
     assert len(inner.labels) == 300

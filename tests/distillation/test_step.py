@@ -1,0 +1,67 @@
+"""What a step is made of: losses, rate and the average of the weights."""
+
+import pytest
+import torch
+from torch import nn
+
+from dfkd_edge.config.settings import DistillationConfig
+from dfkd_edge.distillation.optim import WeightAverage, learning_rate_at
+from dfkd_edge.distillation.step import feature_distances, soft_target_loss
+
+
+@pytest.mark.parametrize(("num_steps", "num_warmup_steps"), [(100, 10), (40, 10), (1, 0)])
+def test_the_rate_warms_up_then_falls_in_a_short_run_too(
+    num_steps: int, num_warmup_steps: int
+) -> None:
+    config = DistillationConfig(num_steps=num_steps, num_warmup_steps=10, learning_rate=1.0)
+    rates = [learning_rate_at(step, config) for step in range(num_steps)]
+    rising = [(step + 1) / num_warmup_steps for step in range(num_warmup_steps)]
+    assert rates[:num_warmup_steps] == pytest.approx(rising)
+    assert rates[num_warmup_steps:] == sorted(rates[num_warmup_steps:], reverse=True)
+    assert max(rates) == 1.0
+    assert rates[-1] < 0.01 or num_steps == 1
+
+
+def test_losses_vanish_when_both_agree_and_opposite_features_are_at_two() -> None:
+    logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    unit = torch.nn.functional.normalize(logits, dim=1)
+    assert float(soft_target_loss(logits, logits, 3.0)) == pytest.approx(0, abs=1e-6)
+    assert feature_distances(unit, unit).tolist() == pytest.approx([0] * 4, abs=1e-6)
+    assert feature_distances(unit, -unit).tolist() == pytest.approx([2] * 4)
+
+
+def test_soft_target_loss_is_the_mean_kl_of_an_image_times_temperature_squared() -> None:
+    student, teacher = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.0]])
+    p, q = (teacher / 2).softmax(1), (student / 2).softmax(1)
+    expected = 4 * float((p * (p / q).log()).sum())
+    assert float(soft_target_loss(student, teacher, 2.0)) == pytest.approx(expected, rel=1e-5)
+    twice = torch.cat((student, student)), torch.cat((teacher, teacher))
+    assert float(soft_target_loss(*twice, 2.0)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_average_is_what_the_formula_says_and_counters_are_the_last() -> None:
+    network = nn.BatchNorm1d(1)
+    average = WeightAverage(network, decay=0.2)
+    weight, mean = 1.0, 0.0  # where BatchNorm starts
+    for step, value in enumerate((3.0, -1.0, 5.0)):
+        state = {name: torch.full_like(old, value) for name, old in network.state_dict().items()}
+        network.load_state_dict({**state, "num_batches_tracked": torch.tensor(step)})
+        average.update(network, step)
+        decay = min(0.2, (1 + step) / (10 + step))
+        weight = decay * weight + (1 - decay) * value
+        mean = decay * mean + (1 - decay) * value
+    average.copy_to(network)
+    averaged = network.state_dict()
+    assert averaged["weight"].item() == pytest.approx(weight)
+    assert averaged["running_mean"].item() == pytest.approx(mean)
+    assert averaged["num_batches_tracked"].item() == 2
+
+
+def test_a_decay_of_zero_leaves_the_network_and_keeps_nothing() -> None:
+    network = nn.Linear(2, 2)
+    before = network.weight.detach().clone()
+    average = WeightAverage(network, decay=0.0)
+    average.update(network, 0)
+    average.copy_to(network)
+    assert average.tensors == {}
+    assert torch.equal(network.weight, before)
