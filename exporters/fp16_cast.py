@@ -96,7 +96,7 @@ def _cast(source: str, result: str, to: int) -> onnx.NodeProto:
 
 
 def _cast_constants(view: GraphView, inside: list[onnx.NodeProto]) -> None:
-    """Give the float16 nodes float16 constants; those that float32 nodes read too are copied."""
+    """Convert the constants of float16 nodes; those that float32 nodes read too are copied."""
     names = {node.name for node in inside}
     done: dict[str, str] = {}
     for node in inside:

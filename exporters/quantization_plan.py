@@ -35,7 +35,7 @@ class QuantizationPlan:
     """Tensor to the tensor whose range it takes."""
 
     def read(self, tensor: str, node: onnx.NodeProto) -> None:
-        """Let a node read a tensor dequantized."""
+        """Note that a node reads a tensor through Q/DQ."""
         self.readers.setdefault(tensor, set()).add(node.name)
 
 

@@ -21,7 +21,7 @@ from .quantized_weights import QuantizedWeight, bias_of, expected_shift, quantiz
 
 LIMITS = {"int8": (-128, 127), "uint8": (0, 255)}
 DTYPES = {"int8": np.int8, "uint8": np.uint8}
-MIN_WIDTH = 1e-6
+MIN_WIDTH = 1e-6  # Of a range; a dead layer's is narrower
 ROUNDING = 1e-5  # Of a range's width: what float32 scales may miss an activation's bound by
 MAX_BIAS_LEVELS = 2.0**30  # Half of what int32 holds: the sum of products still needs room
 CHAIN = ("Sub", "Mul", "Transpose", "Cast")  # From the first layer back to the image
@@ -57,19 +57,20 @@ def find_direct_input(view: GraphView, readers: dict[str, set[str]]) -> DirectIn
         chain = _chain_back(view, tensor)
         if chain is None or chain[-1].input[0] != image:
             continue
-        scale, shift = view.constant(chain[1].input[1]), view.constant(chain[0].input[1])
-        conv_only = {node.op_type for node in view.consumers[tensor]} == {"Conv"}
-        complete = names == {node.name for node in view.consumers[tensor]}
-        if scale is None or shift is None or scale.size != 1 or shift.size != 1:
+        factor, offset = view.constant(chain[1].input[1]), view.constant(chain[0].input[1])
+        consumers = view.consumers[tensor]
+        conv_only = {node.op_type for node in consumers} == {"Conv"}  # whose biases take the rest
+        if not conv_only or names != {node.name for node in consumers}:
             return None
-        if not (conv_only and complete):
+        if factor is None or offset is None or factor.size != 1 or offset.size != 1:
             return None
-        zero_point = round(float(shift.item() / scale.item()))
+        scale, shift = float(factor.item()), float(offset.item())
+        zero_point = round(shift / scale)
         if not 0 <= zero_point <= 255:
             return None
         permutation = helper.get_attribute_value(chain[2].attribute[0])
-        rest = float(scale.item()) * zero_point - float(shift.item())
-        return DirectInput(tensor, image, tuple(permutation), float(scale.item()), zero_point, rest)
+        rest = scale * zero_point - shift
+        return DirectInput(tensor, image, tuple(permutation), scale, zero_point, rest)
     return None
 
 

@@ -58,7 +58,7 @@ def quantize_weight(
 
 
 def _along(scale: NDArray[np.float32], axis: int, num_axes: int) -> NDArray[np.float32]:
-    """Lay scales [O] along an axis of weights; one scale [] is laid over all."""
+    """Reshape scales [O], or one scale [], to broadcast along an axis of the weights."""
     return scale.reshape([-1 if number == axis else 1 for number in range(num_axes)])
 
 

@@ -73,7 +73,7 @@ def parser_name(trt: Any) -> str:
 
 
 def for_sm86(trt: Any, config: Any) -> None:
-    """Let the builder work for SM 86, without asking for a GPU."""
+    """Make the builder target SM 86; it then needs no GPU."""
     config.num_compute_capabilities = 1
     config.set_compute_capability(trt.ComputeCapability.SM86, 0)
 
@@ -97,9 +97,9 @@ def parsed_layers(trt: Any, path: Path) -> int:
 
 def _quiet_logger(trt: Any) -> Any:
     class QuietLogger(trt.ILogger):  # type: ignore[misc]  # the base is known at run time only
-        """Drops messages: the parser's errors are read from the parser."""
+        """Prints nothing: the parser's errors are read from the parser."""
 
         def log(self, severity: Any, message: str) -> None:
-            """Take a message."""
+            """Drop a message."""
 
     return QuietLogger()

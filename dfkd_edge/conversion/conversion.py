@@ -105,7 +105,7 @@ class Conversion:
         return model
 
     def consult_oracle(self, models: Sequence[ModelFile]) -> dict[str, OracleReport]:
-        """Let TensorRT-RTX's parser and builder read graphs where it is installed: name -> report.
+        """Parse and build graphs with TensorRT-RTX, where it is installed: file name -> report.
 
         Raises:
             ConversionError: it refuses one.

@@ -191,6 +191,6 @@ class GraphView:
         return free
 
     def replace_nodes(self, nodes: Sequence[NodeProto]) -> None:
-        """Put other nodes, in topological order, in the place of all; shapes are forgotten."""
+        """Replace all nodes by others, in topological order; inferred shapes are dropped."""
         del self.graph.node[:], self.graph.value_info[:]
         self.graph.node.extend(nodes)

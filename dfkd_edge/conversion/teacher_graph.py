@@ -31,7 +31,6 @@ class TracedGraph(nn.Module):
     head_KD: Tensor
 
     def __init__(self, tower: nn.Module, classifier: Teacher | Student) -> None:
-        """Take the tower and the head; nothing is copied."""
         super().__init__()
         self.tower = tower
         self.logit_scale = classifier.logit_scale

@@ -64,7 +64,7 @@ def export_student(run: FinishedRun, plan: ExportPlan, work: Path, context: Stag
 
 
 def _prove(graphs: Graphs, material: Material) -> Proof:
-    """Show teacher, student, every graph and, where it can be built here, the engine the images."""
+    """Run all images through teacher, student, every graph and, if it can be built, the engine."""
     config, reporter = material.config, material.context.reporter
     with reporter.stage("opening every rung", 1) as progress:
         rungs = build_rungs(

@@ -119,7 +119,7 @@ def input_ranges(student: Student, image_NCHW: Tensor, percentile: float) -> dic
 def rounding(
     student: Student, ranges: dict[str, Range], spec: QuantizationSpec
 ) -> Iterator[Student]:
-    """Let the student compute as its INT8 graph will; restored afterwards, trained weights kept."""
+    """Make the student compute as its INT8 graph will; undone afterwards, trained weights kept."""
     layers = _layers(student)
     handles = []
     for name, module in layers.items():

@@ -56,7 +56,7 @@ class RepairReport:
     seconds: float  # That the judging took
 
     def sentence(self) -> str:
-        """Say it in one line, and that its figures are not the gate's."""
+        """Summarise the repair in one line, which says that its figures are not the gate's."""
         drops = f"{self.drop_before * 100:.2f} -> {self.drop_after * 100:.2f} points of agreement"
         why = "" if self.float_nodes else f"; {why_none(self.num_graphs)}"
         return (

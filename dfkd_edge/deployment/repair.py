@@ -35,7 +35,7 @@ class Unseen:
     """Progress that another bar already shows."""
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """Say nothing."""
+        """Show nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def repair(failed: Proven, material: Material) -> Proven:
 
 
 def make_chooser(proof: Proof, material: Material) -> Chooser:
-    """Show the rungs that are compared what graphs will be chosen by."""
+    """Run teacher, student and the failed graph on the images that candidates are chosen by."""
     suite = surrogate_suite(
         material.run.surrogates, material.context.seed, CHOOSING_ROUND, CHOOSING_SIZE
     )

@@ -84,7 +84,7 @@ class HardImages:
         """For the checkpoint: the last feature distance of each image, -1 where unseen."""
 
     def replace(self, row_N: Rows, step: int) -> Rows:
-        """Put hard images in the place of the first ones of a batch, once some were seen."""
+        """Replace the first images of a batch by hard ones, once some images were seen."""
         if not self.share:
             return row_N
         disagreement = self.tensors["disagreement"].numpy()

@@ -59,7 +59,7 @@ class WeightAverage:
                 average.copy_(value)
 
     def copy_to(self, network: nn.Module) -> None:
-        """Give the network the averaged weights, where there are some."""
+        """Load the averaged weights into the network, if there is an average."""
         state = {name.removeprefix("average/"): value for name, value in self.tensors.items()}
         if state:
             network.load_state_dict(state)

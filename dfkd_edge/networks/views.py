@@ -126,7 +126,7 @@ def random_convolution(image_NCHW: Tensor, generator: torch.Generator) -> Tensor
 
 
 def mix_statistics(image_NCHW: Tensor, generator: torch.Generator) -> Tensor:
-    """Give each image the channel mean and deviation of another one of the batch."""
+    """Replace the channel means and deviations of each image by those of another in the batch."""
     order_N = torch.randperm(image_NCHW.shape[0], generator=generator)
     mean_NC11 = image_NCHW.mean((2, 3), keepdim=True)
     deviation_NC11 = image_NCHW.std((2, 3), keepdim=True).clamp(min=0.02)

@@ -87,7 +87,7 @@ def shapes_of_teacher(name: str) -> nn.Module:
 
 
 def teacher_weights(config: TeacherConfig) -> Iterator[HubWeights]:
-    """Give the weights of a teacher, and its tokenizer where that is a file of its own."""
+    """Yield the weights of a teacher, and its tokenizer if that is a download of its own."""
     if config.name.startswith("hf-hub:"):
         repo = config.name.removeprefix("hf-hub:")
         yield HubWeights(f"teacher {repo}", repo, "", OPEN_CLIP_FILES, None, "*")
@@ -109,7 +109,7 @@ def teacher_weights(config: TeacherConfig) -> Iterator[HubWeights]:
 
 
 def start_weights(config: DistillationConfig) -> Iterator[HubWeights]:
-    """Give the weights that a student starts from; ours are in this package."""
+    """Yield the weights that a student starts from; the embedded one's are in this package."""
     if config.student == MINI or config.student_init == "random":
         return
     name = student_entry(config.student, None).timm_name

@@ -88,7 +88,7 @@ class Decoder:
         return int(config.block_out_channels[0]) * 4
 
     def resize(self, image_size_px: int) -> None:
-        """Take latents of another size, for optimisation alone.
+        """Accept latents of another size, for optimisation only.
 
         The autoencoder is convolutional; the prior samples the size that it was trained on.
 

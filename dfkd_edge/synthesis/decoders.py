@@ -62,7 +62,7 @@ def load_latent_decoder(config: SynthesisConfig, teacher: Teacher) -> LatentDeco
 
 
 def decoder_weights(name: str) -> Iterator[HubWeights]:
-    """Give the weights of a decoder that `owner/name[/subfolder]` names on the hub."""
+    """Yield the weights of a decoder of the hub, `owner/name[/subfolder]`."""
     if name == MINI or Path(name).exists() or not name.count("/"):
         return
     owner, repo, *folder = name.split("/")
@@ -231,7 +231,7 @@ def taming_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def renamed(state: Mapping[str, Tensor], num_levels: int) -> dict[str, Tensor]:
-    """Give a VQGAN's tensors diffusers' names; the loss's networks are left out."""
+    """Rename a VQGAN's tensors as in diffusers; the networks of its loss are left out."""
     parts = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "quantize.emb")
     mapped = {}
     for key, tensor in state.items():

@@ -41,7 +41,7 @@ PIPELINE_FILES = tuple(
 
 
 def prompt_text(class_name: str, own_prompt: str | None, style: str, num_styles: int) -> str:
-    """Say class and style in words; a prompt of the class's own takes the place of its name."""
+    """Write class and style as a text; a prompt of the class's own replaces its name."""
     if num_styles == 1:  # prompts.method = base: the style is "a photo of a"
         return own_prompt or f"{style} {class_name}"
     return f"{own_prompt or f'a {class_name}'}, {style} style"
@@ -131,7 +131,7 @@ class HubPipeline(HubWeights):
 
 
 def pipeline_weights(name: str) -> Iterator[HubWeights]:
-    """Give the weights of a pipeline that is no folder here."""
+    """Yield the weights of a pipeline, unless it is a local folder."""
     if not Path(name).exists():
         yield HubPipeline(f"pipeline {name}", name, "", PIPELINE_FILES, None, "*")
 

@@ -97,7 +97,7 @@ class NetworkTraining:
         Prompts that were not seen yet are hardest."""
 
     def draw_prompts(self, step: int, generator: torch.Generator) -> Tensor:
-        """Take the prompts in turn, and hard ones again for `replay_share` of the places.
+        """Draw the prompts of a step in turn, and hard ones again for `replay_share` of the places.
 
         Each pass over all prompts has a random order that the seed and its number decide.
         """
