@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from dfkd_edge.bundles.recipe import build_script
+from dfkd_edge.bundles.recipe import EngineBuild, build_script
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.cli import INTERRUPTED, TERMINATED, app
 from dfkd_edge.config.file import load_config, to_toml
@@ -135,7 +135,10 @@ def check_script(guide: Path, words: list[str]) -> None:
         return
     name = next(word for word in words if word.endswith((".py", ".sh")))
     if name == "build.sh":  # a file of the bundle
-        assert build_script(load_target("jetson"), "int8", (1,), 96)
+        target = load_target("jetson")
+        assert build_script(
+            EngineBuild(target=target, precision="int8", batch=(1,), image_size_px=96)
+        )
         return
     script = next((p for p in (guide.parent / name, ROOT / name) if p.is_file()), None)
     assert script, f"no {name}"

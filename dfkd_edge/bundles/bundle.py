@@ -24,22 +24,15 @@ from dfkd_edge.target_profiles.profile import Precision, TargetProfile
 from dfkd_edge.version import __version__
 
 CARD = "README.md"
-REPLACEABLE = (None, "incomplete", "damaged")
-"""Statuses of what nobody can use: it is written again without being asked for."""
-LATER_NAMES = (
-    bundle_files.REPORT,
-    bundle_files.DEVICE_RESULT,
-    bundle_files.CHECK_RESULT,
-    bundle_files.LABELLED_CHECK,
-    bundle_files.BENCHMARK,
-)
+REPLACEABLE = (None, "incomplete", "damaged")  # Nobody can use these: replaced without asking
 MODEL_NAMES = frozenset(f"model.{precision}.onnx" for precision in ("fp32", "fp16", "int8"))
 OWN_NAMES = MODEL_NAMES | frozenset(
     {
-        *(MANIFEST, bundle_files.CLASSES, bundle_files.PREPROCESS),
-        *(bundle_files.GOLDEN, CHECK, "test_card.png", "text_head.safetensors", *LATER_NAMES),
-        *("calibration.json", bundle_files.VALIDATION, "recipe.md", "build.sh", "LICENSES.txt"),
-        *("student", CARD, bundle_files.DEVICES),
+        *(MANIFEST, bundle_files.CLASSES, bundle_files.PREPROCESS, bundle_files.GOLDEN, CHECK),
+        *("test_card.png", "text_head.safetensors", "calibration.json", bundle_files.VALIDATION),
+        *("recipe.md", "build.sh", "LICENSES.txt", "student", CARD, bundle_files.DEVICES),
+        *(bundle_files.REPORT, bundle_files.DEVICE_RESULT, bundle_files.BENCHMARK),
+        *(bundle_files.CHECK_RESULT, bundle_files.LABELLED_CHECK),
     }
 )
 
@@ -106,23 +99,20 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
 def _fill(folder: Path, contents: BundleContents) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / MANIFEST, _json({"marker": bundle_files.MARKER, "status": "incomplete"}))
-    models = {precision: _place(folder, m) for precision, m in contents.models.items()}
+    models = {precision: f"model.{precision}.onnx" for precision in contents.models}
+    copied = {name: contents.models[precision].path for precision, name in models.items()}
     for path in (contents.student.weights, contents.student.folder / "student.json"):
-        _copy(path, folder / "student" / path.name)
-    written = _write_files(folder, contents)
-    weights = f"student/{contents.student.weights.name}"
-    names = sorted({*models.values(), *written, weights, "student/student.json"})
-    _remove_stale(folder, set(names))
-    manifest = _manifest(contents, models) | {
-        "files": {
-            name: {
-                "sha256": file_hash(folder / name),
-                "bytes": (folder / name).stat().st_size,
-            }
-            for name in names
-        }
+        copied[f"student/{path.name}"] = path
+    for name, path in copied.items():
+        _copy(path, folder / name)
+    names = sorted({*copied, *_write_files(folder, contents)})
+    for name in OWN_NAMES - {*names, MANIFEST, "student", bundle_files.DEVICES}:
+        (folder / name).unlink(missing_ok=True)  # of an unfinished bundle
+    files = {
+        name: {"sha256": file_hash(folder / name), "bytes": (folder / name).stat().st_size}
+        for name in names
     }
-    atomic_write(folder / MANIFEST, _json(manifest))
+    atomic_write(folder / MANIFEST, _json(_manifest(contents, models) | {"files": files}))
 
 
 def _manifest(contents: BundleContents, models: Mapping[Precision, str]) -> dict[str, Any]:
@@ -187,15 +177,9 @@ def status_of(folder: Path) -> str | None:
     return str(manifest.get("status", "damaged"))
 
 
-def _place(folder: Path, model: ModelFile) -> str:
-    name = f"model.{model.precision}.onnx"
-    _copy(model.path, folder / name)
-    return name
-
-
 def _copy(source: Path, target: Path) -> None:
     if source.resolve() == target.resolve():
-        return
+        return  # a graph that was exported right into the bundle
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.copyfile(source, temporary)
@@ -207,12 +191,6 @@ def _copy_of_user(source: Path, target: Path) -> None:
         shutil.copytree(source, target, symlinks=True)
     else:
         shutil.copy2(source, target, follow_symlinks=False)
-
-
-def _remove_stale(folder: Path, names: set[str]) -> None:
-    """What an unfinished bundle left must not stay beside the new files."""
-    for name in OWN_NAMES - names - {MANIFEST, "student", bundle_files.DEVICES}:
-        (folder / name).unlink(missing_ok=True)
 
 
 def _write_files(folder: Path, contents: BundleContents) -> list[str]:
@@ -229,14 +207,13 @@ def _write_files(folder: Path, contents: BundleContents) -> list[str]:
         "recipe.md": contents.recipe,
         CHECK: check_archive(),
     }
-    if contents.build_script:
-        texts["build.sh"] = contents.build_script
-    if contents.card:
-        texts[CARD] = contents.card
-    if contents.calibration is not None:
-        texts["calibration.json"] = _json(contents.calibration)
-    if contents.validation is not None:
-        texts[bundle_files.VALIDATION] = _json(contents.validation)
+    optional = {"build.sh": contents.build_script, CARD: contents.card}
+    documents = {
+        "calibration.json": contents.calibration,
+        bundle_files.VALIDATION: contents.validation,
+    }
+    optional |= {name: _json(d) for name, d in documents.items() if d is not None}
+    texts |= {name: text for name, text in optional.items() if text}
     for name, text in texts.items():
         atomic_write(folder / name, text)
     save_tensors(folder / "text_head.safetensors", {"text_head": contents.text_head})

@@ -69,9 +69,11 @@ def escaped(text: str) -> str:
 def _front_matter(
     settings: StudentSettings, target: TargetProfile, precision: Precision, ladder: Ladder
 ) -> dict[str, object]:
-    is_ours = settings.student == MINI and settings.teacher == MINI
     front: dict[str, object] = {"license": "apache-2.0"}
-    if not is_ours:  # the teacher's terms apply to what was learnt from it
+    if (settings.student, settings.teacher) != (
+        MINI,
+        MINI,
+    ):  # the teacher's terms apply to what was learnt from it
         front = {"license": "other", "license_name": "mixed", "license_link": "LICENSES.txt"}
     front |= {
         "library_name": "onnx",
@@ -93,10 +95,8 @@ def _front_matter(
 
 def _table(ladder: Ladder) -> str:
     heading = METRICS[ladder.metric]
-    lines = [
-        f"| {heading} | " + " | ".join(escaped(rung.name) for rung in ladder.rungs) + " |",
-        "|---" * (len(ladder.rungs) + 1) + "|",
-    ]
+    names = " | ".join(escaped(rung.name) for rung in ladder.rungs)
+    lines = [f"| {heading} | {names} |", "|---" * (len(ladder.rungs) + 1) + "|"]
     for domain, first in ladder.rungs[0].domains.items():
         shares = (rung.domains[domain].share(ladder.metric) for rung in ladder.rungs)
         figures = " | ".join(f"{share:.1%}" for share in shares)
@@ -108,23 +108,17 @@ def licenses_text(settings: StudentSettings) -> str:
     """State the licences that travel with a bundle."""
     entry = STUDENTS.get(settings.student)
     terms = entry.license if entry else "see the model's page in timm"
-    lines = [
-        "What is in this bundle and under which terms.",
-        "",
-        f"check.pyz and the graphs' input and output layers: dfkd-edge {__version__}, Apache-2.0",
-        f"network: timm {settings.timm_name}, {terms}",
-    ]
-    if settings.init == "pretrained":
-        source = (
-            "dfkd-edge's own, Apache-2.0; their training pictures have terms of their own and are "
-            "not contained"
-            if settings.student == MINI
-            else f"timm's pretrained weights, {terms}; ImageNet's terms may apply to their use"
-        )
-        lines.append(f"start weights: {source}")
-    lines += [
-        f"teacher of the student: {settings.teacher}; its licence applies to what was learnt",
-        "golden images: synthesized; those that show drawings of icon sets are left out",
-        "",
-    ]
-    return "\n".join(lines)
+    source = (
+        "dfkd-edge's own, Apache-2.0; their training pictures have terms of their own and are "
+        "not contained"
+        if settings.student == MINI
+        else f"timm's pretrained weights, {terms}; ImageNet's terms may apply to their use"
+    )
+    start = f"start weights: {source}\n" if settings.init == "pretrained" else ""
+    return f"""What is in this bundle and under which terms.
+
+check.pyz and the graphs' input and output layers: dfkd-edge {__version__}, Apache-2.0
+network: timm {settings.timm_name}, {terms}
+{start}teacher of the student: {settings.teacher}; its licence applies to what was learnt
+golden images: synthesized; those that show drawings of icon sets are left out
+"""

@@ -1,14 +1,32 @@
 """Finding and opening a bundle; what a wrong path costs is what this module loads."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from dfkd_edge.bundles.of_run import bundles_of
 from dfkd_edge.errors import UsageError, faults_as_errors
+from dfkd_edge.files import file_hash
 from dfkd_edge.runs.run_dir import is_run
 from dfkd_edge.runtime import bundle_files
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.faults import Fault
+
+BUNDLES = "bundles"
+
+
+def bundles_of(run: Path) -> list[Path]:
+    """List them by name; what works on one has hidden folders beside them, which are none."""
+    folders = (run / BUNDLES).glob("*")
+    return sorted(f for f in folders if f.name[0] != "." and bundle_files.may_be_bundle(f))
+
+
+def holds_student_of(run: Path, provenance: Mapping[str, Any]) -> bool:
+    """Whether a bundle, by its provenance, is of the student in a run; of none if it names none."""
+    from dfkd_edge.artifacts import student_weights  # loads numpy, which a wrong path need not
+
+    weights, named = student_weights(run / "student"), provenance.get("student_sha256")
+    return named is not None and weights.is_file() and file_hash(weights) == named
 
 
 def open_bundle(folder: Path, verify: bool = True) -> Bundle:
@@ -33,9 +51,9 @@ def find_bundle(path: Path) -> Path:
         UsageError: the run holds none or several.
     """
     found = bundles_of(path)
-    if not found and not is_run(path):
-        return path
     if not found:
+        if not is_run(path):
+            return path
         raise UsageError(
             "the run has no bundle yet",
             where=str(path),

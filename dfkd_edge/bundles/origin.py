@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfkd_edge.artifacts import ModelFile
-from dfkd_edge.bundles.of_run import holds_student_of
+from dfkd_edge.artifacts import ModelFile, student_weights
+from dfkd_edge.bundles.opening import holds_student_of
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.settings import ExportConfig, TeacherConfig
 from dfkd_edge.errors import ArtifactError, faults_as_errors
@@ -45,21 +45,6 @@ def read_origin(bundle: Bundle) -> Origin:
         ) from error
 
 
-def run_of(bundle: Bundle) -> Path:
-    """Find the run that made a bundle.
-
-    Raises:
-        ArtifactError: it is gone, or has another student by now.
-    """
-    run = Path(bundle.manifest.provenance["run"])
-    weights = run / "student" / "student.safetensors"
-    if not weights.is_file():
-        raise ArtifactError("no student there", where=str(run))
-    if not holds_student_of(run, bundle.manifest.provenance):
-        raise ArtifactError("the run has another student by now", where=str(run))
-    return run
-
-
 def run_with_surrogates(bundle: Bundle) -> Path:
     """Find the run that made a bundle, its surrogate images as they were written.
 
@@ -67,7 +52,11 @@ def run_with_surrogates(bundle: Bundle) -> Path:
         DfkdEdgeError: the run is gone or has another student, or a file of it is damaged.
         OSError: a file cannot be opened.
     """
-    run = run_of(bundle)
+    run = Path(bundle.manifest.provenance["run"])
+    if not student_weights(run / "student").is_file():
+        raise ArtifactError("no student there", where=str(run))
+    if not holds_student_of(run, bundle.manifest.provenance):
+        raise ArtifactError("the run has another student by now", where=str(run))
     require_stages(run, {"surrogates", "student"})
     damaged = damaged_files(run, {"surrogates": read_stages(run)["surrogates"]})
     if damaged:
@@ -77,26 +66,21 @@ def run_with_surrogates(bundle: Bundle) -> Path:
 
 def calibrated_images(bundle: Bundle) -> frozenset[str]:
     """Digests of the images that set activation ranges; none in a bundle without INT8."""
-    path = bundle.folder / "calibration.json"
-    if not path.is_file():
-        return frozenset()
-    return frozenset(read_json(path).get("image_digests", ()))
+    return frozenset(_listed(bundle.folder / "calibration.json", "image_digests"))
 
 
 def measured_again(bundle: Bundle) -> list[str]:
     """Domains that `export` showed more images, if it measured on surrogates."""
-    path = bundle.folder / VALIDATION
-    if not path.is_file():
-        return []
-    return list(read_json(path).get("measured_again", ()))
+    return _listed(bundle.folder / VALIDATION, "measured_again")
+
+
+def _listed(path: Path, key: str) -> list[str]:
+    return list(read_json(path).get(key, ())) if path.is_file() else []
 
 
 def graphs(bundle: Bundle) -> list[ModelFile]:
     """List the graphs of a bundle, in the order of conversion."""
-    notes = bundle.manifest.model_notes
-    held = bundle.manifest.models
+    held, notes = bundle.manifest.models, bundle.manifest.model_notes
     order = [name for name in ("fp32", "fp16", "int8") if name in held]
     with faults_as_errors():
-        return [
-            ModelFile(bundle.model_path(name), "onnx", name, notes.get(name, {})) for name in order
-        ]
+        return [ModelFile(bundle.model_path(n), "onnx", n, notes.get(n, {})) for n in order]

@@ -41,13 +41,12 @@ def golden_bytes(golden: GoldenSet, side_px: int) -> bytes:
     }
     for precision, logits in golden.precision_logits.items():
         arrays[f"{precision}_logits"] = logits.astype(np.float32)
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for key, array in arrays.items():
-            raw = io.BytesIO()
-            np.lib.format.write_array(raw, np.ascontiguousarray(array), allow_pickle=False)
-            archive.writestr(_entry(f"{key}.npy"), raw.getvalue())
-    return stream.getvalue()
+    files = {}
+    for key, array in arrays.items():  # numpy.savez would write the time of day into the archive
+        raw = io.BytesIO()
+        np.lib.format.write_array(raw, np.ascontiguousarray(array), allow_pickle=False)
+        files[f"{key}.npy"] = raw.getvalue()
+    return _zipped(files)
 
 
 def card_png(side_px: int) -> bytes:
@@ -68,15 +67,16 @@ def check_archive() -> bytes:
     }
     sources["dfkd_edge/__init__.py"] = b""  # the real one imports what no device has
     sources["__main__.py"] = (core / "runtime" / "__main__.py").read_bytes()
+    # a zip is read from its end, so a line for the shell may stand before it (PEP 441)
+    return b"#!/usr/bin/env python3\n" + _zipped(dict(sorted(sources.items())))
+
+
+def _zipped(files: Mapping[str, bytes]) -> bytes:
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(sources):
-            archive.writestr(_entry(name), sources[name])
-    return b"#!/usr/bin/env python3\n" + stream.getvalue()
-
-
-def _entry(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, date_time=(2020, 1, 1, 0, 0, 0))
-    entry.compress_type = zipfile.ZIP_DEFLATED
-    entry.external_attr = 0o644 << 16
-    return entry
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name, date_time=(2020, 1, 1, 0, 0, 0))  # equal bytes each time
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16  # The upper half holds Unix permissions
+            archive.writestr(entry, content)
+    return stream.getvalue()

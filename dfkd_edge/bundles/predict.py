@@ -6,12 +6,14 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfkd_edge.errors import UsageError
+from dfkd_edge.errors import UsageError, faults_as_errors
 from dfkd_edge.runtime.confidence import FITTED_ON, UNKNOWN
+from dfkd_edge.runtime.faults import PictureFault
 
 if TYPE_CHECKING:
     from dfkd_edge.runtime.bundle_files import Bundle
     from dfkd_edge.runtime.confidence import Confidence
+    from dfkd_edge.runtime.session import OnnxSession
 
 
 def classify_pictures(
@@ -22,11 +24,11 @@ def classify_pictures(
     threads: int,
     reject_threshold: float | None,
 ) -> dict[str, Any]:
-    """Classify pictures and folders of pictures with the recommended model of a bundle.
+    """Classify pictures with a model of a bundle.
 
     Args:
         bundle: a bundle, or a run with one.
-        images: pictures and folders.
+        images: pictures and folders of pictures.
         top: classes to name.
         precision: of the model; None takes the recommended one.
         threads: of the CPU; 0 takes all cores.
@@ -42,7 +44,6 @@ def classify_pictures(
     from dfkd_edge.bundles.opening import find_bundle, held_precision, open_bundle
 
     opened = open_bundle(find_bundle(bundle))  # a wrong path is told of before numpy is loaded
-    from dfkd_edge.errors import faults_as_errors
     from dfkd_edge.runtime.caveats import graph_notes
     from dfkd_edge.runtime.session import OnnxSession, SessionRequest
 
@@ -54,16 +55,16 @@ def classify_pictures(
     files, skipped = _pictures(images)
     with faults_as_errors():
         name = held_precision(opened, precision) if precision else opened.precision
-        request = SessionRequest(
-            opened.model_path(name),
-            name,
-            "onnxruntime",
-            threads,
-            full_range=opened.manifest.int8_full_range,
+        path, full_range = opened.model_path(name), opened.manifest.int8_full_range
+        session = OnnxSession(
+            SessionRequest(path, name, "onnxruntime", threads, full_range=full_range)
         )
-        session = OnnxSession(request)
-        answers = (_classify(session, opened, confidence, file, top, skipped) for file in files)
-        rows = [row for row in answers if row]
+        rows = []
+        for file in files:
+            try:
+                rows.append(_classify(session, opened, confidence, file, top))
+            except PictureFault as fault:  # the others are classified all the same
+                skipped.append(f"{fault.where}: {fault.what}")
     fitted = opened.confidence.reject_threshold
     return {
         "bundle": str(opened.folder),
@@ -77,11 +78,7 @@ def classify_pictures(
 
 
 def _pictures(paths: list[Path]) -> tuple[list[Path], list[str]]:
-    """Expand folders, and name what is not there.
-
-    Raises:
-        UsageError: nothing is left.
-    """
+    """Expand folders, and name what is not there."""
     from dfkd_edge.runtime.folder_layouts import PICTURE_SUFFIXES
 
     files: list[Path] = []
@@ -99,19 +96,11 @@ def _pictures(paths: list[Path]) -> tuple[list[Path], list[str]]:
 
 
 def _classify(
-    session: Any, bundle: Bundle, confidence: Confidence, file: Path, top: int, skipped: list[str]
-) -> dict[str, Any] | None:
-    from dfkd_edge.runtime.faults import Fault, LackingFault
+    session: OnnxSession, bundle: Bundle, confidence: Confidence, file: Path, top: int
+) -> dict[str, Any]:
     from dfkd_edge.runtime.preprocess import read_picture
 
-    try:
-        image_HWC = read_picture(file, bundle.side_px)
-    except LackingFault:
-        raise
-    except Fault as fault:
-        skipped.append(f"{fault.where}: {fault.what}")
-        return None
-    logits_NK = session.run(image_HWC[None]).logits
+    logits_NK = session.run(read_picture(file, bundle.side_px)[None]).logits
     score_K = confidence.probabilities(logits_NK)[0]
     best = score_K.argsort()[::-1][:top]
     is_known = bool(confidence.is_known(logits_NK)[0])

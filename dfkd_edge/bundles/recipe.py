@@ -9,18 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dfkd_edge.errors import ConfigError
+from dfkd_edge.runtime.preprocess import min_usual_max
 from dfkd_edge.target_profiles.profile import Precision, TargetProfile
 
-INPUT = "image"
-MIN_CHECK_PYTHON = (3, 8)
-MAX_WORKSPACE_MIB = 4096
-MIB_PER_GIB = 1024
-WORKSPACE_SHARE = 4
-FIRST_MEMORY_POOLS = (8, 4)
-FIRST_SKIP_INFERENCE = (8, 6)
-FIRST_PERCENTILES = (8, 6)
-FIRST_STRONG = (11, 0)
-FIRST_TF32_SM = 80
+FIRST_STRONG = (11, 0)  # TensorRT that reads precisions from the graph alone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,45 +57,27 @@ class EngineBuild:
     @property
     def workspace_mib(self) -> int:
         """Scratch memory: a quarter of the RAM, which CPU and GPU share, within bounds."""
-        ram_mib = int((self.target.ram_gib or 4) * MIB_PER_GIB)
-        return min(ram_mib // WORKSPACE_SHARE, MAX_WORKSPACE_MIB)
+        return min(int((self.target.ram_gib or 4) * 1024) // 4, 4096)
 
     def shape(self, batch: int) -> str:
         """Write the input's shape as trtexec reads it."""
-        return f"{INPUT}:{batch}x{self.image_size_px}x{self.image_size_px}x3"
+        return f"image:{batch}x{self.image_size_px}x{self.image_size_px}x3"
 
 
-def build_recipe(
-    target: TargetProfile, precision: Precision, batch: Sequence[int], image_size_px: int
-) -> str:
-    """Write recipe.md for a target.
-
-    Raises:
-        ConfigError: the target does not compute in this precision, or not in a dynamic batch.
-    """
-    build = EngineBuild(
-        target=target, precision=precision, batch=tuple(batch), image_size_px=image_size_px
-    )
+def build_recipe(build: EngineBuild) -> str:
+    """Write recipe.md."""
+    target = build.target
     on_tensorrt = target.backend == "tensorrt"
-    parts = [f"# {precision.upper()} on {target.name}", _device(target), _check(target)]
+    parts = [f"# {build.precision.upper()} on {target.name}", _device(target), _check(target)]
     parts += [_trtexec(build), _power(target)] if on_tensorrt else [_onnxruntime(target)]
-    caveats = [*target.caveats, *([target.no_int8_reason] if target.no_int8_reason else [])]
-    if caveats:
+    if caveats := [*target.caveats, *filter(None, [target.no_int8_reason])]:
         parts.append("## Known limits\n\n" + "\n".join(f"- {caveat}" for caveat in caveats))
     return "\n\n".join(parts) + "\n"
 
 
-def build_script(
-    target: TargetProfile, precision: Precision, batch: Sequence[int], image_size_px: int
-) -> str:
-    """Write build.sh; empty where there is no TensorRT.
-
-    Raises:
-        ConfigError: as of `build_recipe`.
-    """
-    build = EngineBuild(
-        target=target, precision=precision, batch=tuple(batch), image_size_px=image_size_px
-    )
+def build_script(build: EngineBuild) -> str:
+    """Write build.sh; empty where there is no TensorRT."""
+    target = build.target
     if target.backend != "tensorrt":
         return ""
     return f"""#!/bin/sh
@@ -122,41 +96,35 @@ fi
 
 def build_arguments(build: EngineBuild) -> list[str]:
     """Flags of trtexec that build the engine, for the target's TensorRT."""
-    version = build.version
-    arguments = [f"--onnx={build.graph}", f"--saveEngine={build.engine}"]
-    arguments += _precision_flags(build)
+    arguments = [f"--onnx={build.graph}", f"--saveEngine={build.engine}", *_precision_flags(build)]
     if len(build.batch) > 1:
-        ordered = sorted(build.batch)
-        sizes = (ordered[0], ordered[len(ordered) // 2], ordered[-1])
-        names = ("--minShapes", "--optShapes", "--maxShapes")
-        pairs = zip(names, sizes, strict=True)
-        arguments += [f"{name}={build.shape(size)}" for name, size in pairs]
-    has_pools = version >= FIRST_MEMORY_POOLS
-    memory = "--memPoolSize=workspace:" if has_pools else "--workspace="
-    arguments.append(f"{memory}{build.workspace_mib}")
-    arguments.append("--timingCacheFile=model.timing.cache")
+        pairs = zip(("min", "opt", "max"), min_usual_max(build.batch), strict=True)
+        arguments += [f"--{name}Shapes={build.shape(size)}" for name, size in pairs]
+    # 8.4 brought memory pools; 10 dropped the old flag, and --buildOnly too
+    memory = "--memPoolSize=workspace:" if build.version >= (8, 4) else "--workspace="
+    arguments += [f"{memory}{build.workspace_mib}", "--timingCacheFile=model.timing.cache"]
     if build.target.use_dla:
-        arguments += ["--useDLACore=0", "--allowGPUFallback"]
-    return [*arguments, "--skipInference" if version >= FIRST_SKIP_INFERENCE else "--buildOnly"]
+        arguments += ["--useDLACore=0", "--allowGPUFallback"]  # a DLA lacks some layers
+    return [*arguments, "--skipInference" if build.version >= (8, 6) else "--buildOnly"]
 
 
 def timing_arguments(build: EngineBuild) -> list[str]:
     """Flags of trtexec that time the engine, the same measure in every version."""
     arguments = [f"--loadEngine={build.engine}", "--warmUp=500", "--duration=10"]
     if len(build.batch) > 1:
-        arguments.append(f"--shapes={build.shape(sorted(build.batch)[len(build.batch) // 2])}")
+        arguments.append(f"--shapes={build.shape(min_usual_max(build.batch)[1])}")
     if build.target.use_dla:
         arguments.append("--useDLACore=0")
     if build.version < FIRST_STRONG:  # 11 does these by default
         arguments += ["--useCudaGraph", "--noDataTransfers", "--useSpinWait"]
-    several = build.version >= FIRST_PERCENTILES
+    several = build.version >= (8, 6)  # older ones read a single number
     return [*arguments, "--percentile=50,90,99" if several else "--percentile=99"]
 
 
 def _precision_flags(build: EngineBuild) -> list[str]:
     if build.precision == "fp32":
-        # golden logits are compared to FP32's, and TF32 keeps 10 bits of them
-        return ["--noTF32"] if (build.target.sm or 0) >= FIRST_TF32_SM else []
+        # golden logits are compared to FP32's; TF32 keeps 10 bits of them, from Ampere (SM 8.0) on
+        return ["--noTF32"] if (build.target.sm or 0) >= 80 else []
     if build.target.typing == "strong":
         return []
     return ["--int8", "--fp16"] if build.precision == "int8" else ["--fp16"]
@@ -186,7 +154,7 @@ def _check(target: TargetProfile) -> str:
         )
     else:
         text += "It runs the model with ONNX Runtime, reproduces the golden logits and times it."
-    if target.python and _numbers(target.python) < MIN_CHECK_PYTHON:
+    if target.python and _numbers(target.python) < (3, 8):
         text += (
             f"\n\ncheck.pyz needs Python 3.8 or later; this JetPack has {target.python}, and "
             "TensorRT's Python module belongs\nto that one. Use trtexec below, and run check.pyz "
@@ -233,29 +201,25 @@ def _trtexec(build: EngineBuild) -> str:
 def _power(target: TargetProfile) -> str:
     if not target.power_modes:
         return "## Power\n\nSet the power mode and clocks that you deploy with before timing."
-    lines = [
-        f"| {mode.id} | {mode.name}{' (default)' if mode.is_default else ''} |"
-        for mode in target.power_modes
-    ]
     fastest = next((m for m in target.power_modes if m.name.startswith("MAXN")), None)
     mode = fastest or target.power_modes[0]
-    return "\n".join(
-        [
-            "## Power",
-            "",
-            "Latency depends on the power mode more than on the model. State both with a number.",
-            "",
-            "```sh",
-            "sudo nvpmodel -q          # which mode is on",
-            f"sudo nvpmodel -m {mode.id:<2}       # {mode.name}; may ask for a reboot",
-            "sudo jetson_clocks        # else short runs never reach full clocks",
-            "```",
-            "",
-            "| mode | name |",
-            "|---|---|",
-            *lines,
-        ]
+    rows = "\n".join(
+        f"| {mode.id} | {mode.name}{' (default)' if mode.is_default else ''} |"
+        for mode in target.power_modes
     )
+    return f"""## Power
+
+Latency depends on the power mode more than on the model. State both with a number.
+
+```sh
+sudo nvpmodel -q          # which mode is on
+sudo nvpmodel -m {mode.id:<2}       # {mode.name}; may ask for a reboot
+sudo jetson_clocks        # else short runs never reach full clocks
+```
+
+| mode | name |
+|---|---|
+{rows}"""
 
 
 def _onnxruntime(target: TargetProfile) -> str:

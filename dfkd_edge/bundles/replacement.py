@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_edge.bundles.bundle import REPLACEABLE, status_of
-from dfkd_edge.bundles.of_run import BUNDLES, holds_student_of
+from dfkd_edge.bundles.opening import BUNDLES, holds_student_of
 from dfkd_edge.config.file import flag_of
 from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.errors import RunDirError

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from dfkd_edge.bundles.of_run import BUNDLES
+from dfkd_edge.bundles.opening import BUNDLES
 from dfkd_edge.runs.lock import WAIT_OR_STOP, locked
 
 EXPORT_PREFIX, SWAP_PREFIX = ".export-", ".bundle-"

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dfkd_edge.bundles.of_run import bundles_of
-from dfkd_edge.bundles.opening import open_bundle
+from dfkd_edge.bundles.opening import bundles_of, open_bundle
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.commands.options import AsJson
 from dfkd_edge.config.file import load_config

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from dfkd_edge.bundles.of_run import bundles_of, holds_student_of
-from dfkd_edge.bundles.opening import open_bundle
+from dfkd_edge.bundles.opening import bundles_of, holds_student_of, open_bundle
 from dfkd_edge.conversion.calibration_need import export_command
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.results.kept import proof_of

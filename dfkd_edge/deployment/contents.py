@@ -12,7 +12,7 @@ from dfkd_edge.artifacts import Floats, SurrogateSet, load_tensors
 from dfkd_edge.bundles.bundle import BundleContents
 from dfkd_edge.bundles.model_card import licenses_text, model_card
 from dfkd_edge.bundles.parts import GoldenSet
-from dfkd_edge.bundles.recipe import build_recipe, build_script
+from dfkd_edge.bundles.recipe import EngineBuild, build_recipe, build_script
 from dfkd_edge.conversion.calibration_source import CalibrationSet
 from dfkd_edge.deployment.material import Material, Proven
 from dfkd_edge.files import file_hash
@@ -58,7 +58,12 @@ def bundle_contents(
     models = {model.precision: model for model in material.shipped(proven.graphs)}
     notes = ladder_notes_of(precision, models)
     ladder = proven.proof.ladder(names, config.max_drop, confidence, notes)
-    build = (target, precision, config.batch, settings.image_size_px)
+    build = EngineBuild(
+        target=target,
+        precision=precision,
+        batch=config.batch,
+        image_size_px=settings.image_size_px,
+    )
     return BundleContents(
         target=target,
         precision=precision,
@@ -70,8 +75,8 @@ def bundle_contents(
         batch=config.batch,
         calibration=_calibration_document(proven.graphs.calibration, material.calibration),
         validation=ladder.to_json(),
-        recipe=build_recipe(*build),
-        build_script=build_script(*build),
+        recipe=build_recipe(build),
+        build_script=build_script(build),
         card=model_card(settings, target, precision, ladder),
         licenses=licenses_text(settings),
         confidence=to_json(confidence),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_edge.artifacts import PromptSet, StudentSettings, SurrogateSummary
-from dfkd_edge.bundles.of_run import bundles_of, holds_student_of
+from dfkd_edge.bundles.opening import bundles_of, holds_student_of
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.config.file import load_config
 from dfkd_edge.config.settings import FewShotConfig, PipelineConfig

@@ -16,8 +16,7 @@ from pathlib import Path
 from PIL import Image
 from rich.console import Console
 
-from dfkd_edge.bundles.of_run import bundles_of
-from dfkd_edge.bundles.opening import open_bundle
+from dfkd_edge.bundles.opening import bundles_of, open_bundle
 from dfkd_edge.commands.ladder_view import bundle_panel
 from dfkd_edge.results.kept import proof_of
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dfkd_edge.bundles.of_run import holds_student_of
+from dfkd_edge.bundles.opening import holds_student_of
 from dfkd_edge.files import atomic_write, file_hash
 
 

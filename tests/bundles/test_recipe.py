@@ -19,6 +19,7 @@ from dfkd_edge.target_profiles.profile import Precision
 
 NANO, XAVIER, JETSON = "nano@jp4.6.6", "xavier-nx-8gb@jp5.1.6", "jetson"
 STOCK, TENSORRT_11 = "agx-orin-64gb@jp7.2.2", "agx-orin-64gb@jp7.2.2-trt11"
+TIMINGS = "--timingCacheFile=model.timing.cache"
 REMOVED_IN_11 = ("--fp16", "--int8", "--best", "--calib", "--precisionConstraints")
 REMOVED_IN_10 = ("--workspace", "--buildOnly", "--explicitBatch", "--maxBatch", "--batch")
 
@@ -30,46 +31,21 @@ def engine(name: str, precision: Precision, *batch: int) -> EngineBuild:
 
 
 @pytest.mark.parametrize(
-    ("name", "precision", "expected"),
+    ("name", "precision", "graph", "flags"),
     [
-        (
-            *(NANO, "fp16"),
-            (
-                "--onnx=model.fp32.onnx --saveEngine=model.fp16.engine --fp16 --workspace=1024 "
-                "--timingCacheFile=model.timing.cache --buildOnly"
-            ),
-        ),
-        (
-            *(XAVIER, "int8"),
-            (
-                "--onnx=model.int8.onnx --saveEngine=model.int8.engine --int8 --fp16 "
-                "--memPoolSize=workspace:2048 --timingCacheFile=model.timing.cache --buildOnly"
-            ),
-        ),
-        (
-            *(JETSON, "int8"),
-            (
-                "--onnx=model.int8.onnx --saveEngine=model.int8.engine --int8 --fp16 "
-                "--memPoolSize=workspace:2048 --timingCacheFile=model.timing.cache --skipInference"
-            ),
-        ),
-        (
-            *(TENSORRT_11, "fp16"),
-            (
-                "--onnx=model.fp16.onnx --saveEngine=model.fp16.engine "
-                "--memPoolSize=workspace:4096 --timingCacheFile=model.timing.cache --skipInference"
-            ),
-        ),
-        (
-            *(JETSON, "fp32"),
-            (
-                "--onnx=model.fp32.onnx --saveEngine=model.fp32.engine --noTF32 "
-                "--memPoolSize=workspace:2048 --timingCacheFile=model.timing.cache --skipInference"
-            ),
-        ),
+        (NANO, "fp16", "fp32", "--fp16 --workspace=1024 {timings} --buildOnly"),
+        (XAVIER, "int8", "int8", "--int8 --fp16 {workspace}2048 {timings} --buildOnly"),
+        (JETSON, "int8", "int8", "--int8 --fp16 {workspace}2048 {timings} --skipInference"),
+        (TENSORRT_11, "fp16", "fp16", "{workspace}4096 {timings} --skipInference"),
+        (JETSON, "fp32", "fp32", "--noTF32 {workspace}2048 {timings} --skipInference"),
     ],
 )
-def test_the_build_command_fits_the_version(name: str, precision: Precision, expected: str) -> None:
+def test_the_build_command_fits_the_version(
+    name: str, precision: Precision, graph: str, flags: str
+) -> None:
+    shared = {"workspace": "--memPoolSize=workspace:", "timings": TIMINGS}
+    files = f"--onnx=model.{graph}.onnx --saveEngine=model.{precision}.engine"
+    expected = f"{files} {flags.format(**shared)}"
     assert " ".join(build_arguments(engine(name, precision))) == expected
 
 
@@ -111,42 +87,41 @@ def test_the_dla_is_asked_for_by_flag_and_refuses_a_dynamic_batch() -> None:
 
 def test_a_precision_that_the_target_lacks_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"nano@jp4\.6\.6 does not compute in int8"):
-        build_recipe(load_target(NANO), "int8", (1,), 128)
+        engine(NANO, "int8")
 
 
 def test_the_recipe_says_what_this_device_needs() -> None:
-    jetson = build_recipe(load_target(JETSON), "int8", (1,), 128)
+    jetson = build_recipe(engine(JETSON, "int8"))
     assert "python3 check.pyz" in jetson
     assert "--skipInference" in jetson
     assert "| TensorRT | 10.3.0.30 |" in jetson
     assert "sudo nvpmodel -m 2" in jetson
     assert "attention" in jetson
-    nano = build_recipe(load_target(NANO), "fp16", (1,), 128)
+    nano = build_recipe(engine(NANO, "fp16"))
     assert "check.pyz needs Python 3.8 or later; this JetPack has 3.6.9" in nano
     assert "Maxwell" in nano
-    newer = build_recipe(load_target(TENSORRT_11), "fp16", (1,), 128)
+    newer = build_recipe(engine(TENSORRT_11, "fp16"))
     assert "strongly typed" in newer
     assert "--fp16" not in newer
 
 
 def test_a_cpu_board_gets_onnxruntime_and_no_engine() -> None:
-    board = load_target("raspberry-pi-5")
-    recipe = build_recipe(board, "int8", (1,), 128)
+    board = engine("raspberry-pi-5", "int8")
+    recipe = build_recipe(board)
     assert "'onnxruntime<=1.32.0'" in recipe
     assert "trtexec" not in recipe
-    assert build_script(board, "int8", (1,), 128) == ""
+    assert build_script(board) == ""
 
 
 def test_the_script_passes_every_flag_to_trtexec_and_stops_without_it(tmp_path: Path) -> None:
-    target = load_target(JETSON)
+    build = engine(JETSON, "int8", 1, 8)
     script = tmp_path / "a folder" / "build.sh"
     script.parent.mkdir()
-    script.write_text(build_script(target, "int8", (1, 8), 128), encoding="utf-8")
+    script.write_text(build_script(build), encoding="utf-8")
     recorder = tmp_path / "trtexec"
     recorder.write_text(f'#!/bin/sh\nprintf "%s\\n" "$PWD" "$@" >> {tmp_path}/calls\n', "utf-8")
     recorder.chmod(0o755)
     subprocess.run(["sh", str(script)], env={"TRTEXEC": str(recorder)}, check=True)
-    build = engine(JETSON, "int8", 1, 8)
     here = str(script.parent)
     calls = [here, *build_arguments(build), here, *timing_arguments(build)]
     assert (tmp_path / "calls").read_text("utf-8").splitlines() == calls

@@ -14,8 +14,7 @@ import pytest
 from filelock import FileLock
 from typer.testing import CliRunner
 
-from dfkd_edge.bundles.of_run import bundles_of
-from dfkd_edge.bundles.opening import open_bundle
+from dfkd_edge.bundles.opening import bundles_of, open_bundle
 from dfkd_edge.bundles.scratch import export_scratch
 from dfkd_edge.cli import app
 from dfkd_edge.commands.inspect_folder import inspect
