@@ -70,10 +70,7 @@ def _front_matter(
     settings: StudentSettings, target: TargetProfile, precision: Precision, ladder: Ladder
 ) -> dict[str, object]:
     front: dict[str, object] = {"license": "apache-2.0"}
-    if (settings.student, settings.teacher) != (
-        MINI,
-        MINI,
-    ):  # the teacher's terms apply to what was learnt from it
+    if (settings.student, settings.teacher) != (MINI, MINI):  # a teacher's terms reach its student
         front = {"license": "other", "license_name": "mixed", "license_link": "LICENSES.txt"}
     front |= {
         "library_name": "onnx",

@@ -55,10 +55,8 @@ def classify_pictures(
     files, skipped = _pictures(images)
     with faults_as_errors():
         name = held_precision(opened, precision) if precision else opened.precision
-        path, full_range = opened.model_path(name), opened.manifest.int8_full_range
-        session = OnnxSession(
-            SessionRequest(path, name, "onnxruntime", threads, full_range=full_range)
-        )
+        path, in_full = opened.model_path(name), opened.manifest.int8_full_range
+        session = OnnxSession(SessionRequest(path, name, num_threads=threads, full_range=in_full))
         rows = []
         for file in files:
             try:
