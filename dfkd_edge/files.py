@@ -17,6 +17,8 @@ from dfkd_edge.runtime.faults import Fault
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
+file_hash = bundle_files.file_sha256
+
 
 def atomic_write(path: Path, content: bytes | str) -> None:
     """Write a file so that it is whole or not there; folders above it are made.
@@ -34,11 +36,7 @@ def atomic_write(path: Path, content: bytes | str) -> None:
 
 
 def read_json(path: Path, hint: str = "") -> dict[str, Any]:
-    """Read a JSON object.
-
-    Args:
-        path: the file.
-        hint: what to do when it is damaged; empty takes the repair hint of a bundle's files.
+    """Read a JSON object; `hint` says what to do about a damaged one, else that of a bundle does.
 
     Raises:
         ArtifactError: it is missing, larger than any of ours, damaged, or holds no object.
@@ -61,12 +59,6 @@ def read_toml(path: Path | Traversable) -> dict[str, Any]:
         raise ConfigError("no such TOML file", where=str(path)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"not a TOML file: {error}", where=str(path)) from error
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def folder_stamp(folder: str) -> list[tuple[str, int, int]]:

@@ -25,8 +25,7 @@ from dfkd_edge.runs.lock import holder_of
 from dfkd_edge.runtime import bundle_files
 from dfkd_edge.runtime.caveats import graph_notes
 from dfkd_edge.runtime.counting import counted, first_few
-from dfkd_edge.runtime.faults import Fault
-from dfkd_edge.runtime.repair_hints import repair_hint
+from dfkd_edge.runtime.faults import Fault, repair_hint
 
 if TYPE_CHECKING:
     from dfkd_edge.report.sources import BundleSource

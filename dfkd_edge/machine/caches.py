@@ -8,8 +8,7 @@ from pathlib import Path
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError, did_you_mean
 from dfkd_edge.runtime.engine_build import default_cache
 
-NAMES = ("engines", "drawings")
-"""Built engines, and the teachers' embeddings of the decoder's drawings."""
+NAMES = ("engines", "drawings")  # The latter: the teachers' embeddings of the decoder's drawings
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +32,11 @@ def find_caches(names: Sequence[str] = NAMES) -> list[Cache]:
     Raises:
         ConfigError: there is no such cache; the nearest name is suggested.
     """
-    for name in names:
+    found = []
+    for name in dict.fromkeys(names):
         if name not in NAMES:
             hint = did_you_mean(name, NAMES)
             raise ConfigError(f"unknown cache '{name}'", where="cache clean", hint=hint)
-    found = []
-    for name in dict.fromkeys(names):
         sizes = [path.stat().st_size for path in own_cache(name).rglob("*") if path.is_file()]
         found.append(Cache(name, own_cache(name), len(sizes), sum(sizes)))
     return found

@@ -1,4 +1,4 @@
-"""What this machine offers and lacks, each with what to do; imports no heavy library.
+"""What this machine is, offers and lacks, each with what to do; imports no heavy library.
 
 Versions are read from package metadata, and TensorRT is imported by a process of its own: a broken
 library must not take the doctor down with it.
@@ -28,8 +28,7 @@ from dfkd_edge.version import __version__
 Status = Literal["ok", "note", "warning", "lacking"]
 ORDER: tuple[Status, ...] = ("ok", "note", "warning", "lacking")
 GIB = 1 << 30
-MIN_FREE_MEMORY_GIB, MIN_FREE_DISK_GIB = 3.0, 2.0
-"""Room for `distill` with the defaults, for a run and its bundles (ours)."""
+MIN_FREE_MEMORY_GIB, MIN_FREE_DISK_GIB = 3.0, 2.0  # Of `distill` with the defaults (ours)
 SHOWN_PACKAGES = ("torch", "onnxruntime", "open_clip_torch", "timm")
 CPU_FLAGS = {
     "AVX2": ("avx2", "training and INT8 are slow without it"),
@@ -37,8 +36,21 @@ CPU_FLAGS = {
     "bfloat16": ("bf16", "training runs in float32"),
 }
 TENSORRT_EXTRA = "pip install 'dfkd-edge[tensorrt]', and export builds and measures engines here"
+# a folder of type stubs imports too, but has no Builder
 TRY_TENSORRT = "import tensorrt; tensorrt.Builder; print(tensorrt.__version__)"
-"""A folder of type stubs imports too, but has no Builder."""
+LIBRARIES = ("torch", "timm", "open_clip_torch", "onnx", "onnxruntime", "numpy", "pillow")
+
+
+def describe_environment() -> dict[str, str]:
+    """Name machine and versions; what is not installed is left out."""
+    facts = {"dfkd-edge": __version__}
+    facts |= {key: str(value) for key, value in device.describe().items()}
+    for name in LIBRARIES:
+        try:
+            facts[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return facts
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,25 +2,14 @@
 
 from dataclasses import dataclass, field
 
-from dfkd_edge.results.codec import JSON_KEYS
+from dfkd_edge.results.codec import Documented
+from dfkd_edge.runtime.timing import Latency
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MeasuredLatency:
-    """What check.pyz timed, end to end: from images in memory to results in memory."""
+class MeasuredLatency(Documented, Latency):
+    """What check.pyz timed, as result.json holds it."""
 
-    __pydantic_config__ = JSON_KEYS
-
-    batch: int
-    num_iterations: int
-    percentile_ms: dict[str, float]  # `p50`, `p90`, `p99`: milliseconds
-    mean_ms: float
-    min_ms: float
-    max_ms: float
-    variation: float  # Standard deviation over mean
-    throughput_per_s: float  # Images a second, one after the other
-    warmup_ms: float
-    duration_s: float
     peak_memory_mib: float  # Of the whole process: Python, the runtime, the model and its buffers
     state: dict[str, object] = field(default_factory=dict)
     """Clocks, power mode and temperature where the machine tells them."""
@@ -31,26 +20,21 @@ class MeasuredLatency:
 class ModelBenchmark:
     """What one model of a bundle costs here."""
 
-    __pydantic_config__ = JSON_KEYS
-
     precision: str
     size_bytes: int  # Of the ONNX file
     backend: str  # Runtime and its version
     threads: int  # CPU threads of the runtime
     latency: MeasuredLatency
-    peak_memory_mib: float  # Of the whole process: Python, the runtime, the model and its buffers
+    peak_memory_mib: float  # As of `latency`
     model_memory_mib: float  # What the process grew by from loading the model on
     is_golden: bool  # Whether the golden logits were reproduced before anything was timed
     cpu: str  # Name of the processor
-    in_float: bool
-    """Whether INT8 was computed in float, since this CPU's 8-bit sums saturate: no measure."""
+    in_float: bool  # Whether INT8 was computed in float, since this CPU's 8-bit sums saturate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Benchmark:
     """What `benchmark --json` prints."""
-
-    __pydantic_config__ = JSON_KEYS
 
     bundle: str
     target: str

@@ -9,12 +9,8 @@ from dataclasses import dataclass
 
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.results.wording import CLEAN_AND_CORRUPTED, METRICS, Metric, shown_text
-from dfkd_edge.runtime.share_interval import (
-    TOO_FEW_WITHIN,
-    interval_text,
-    is_too_wide,
-    mean_interval,
-)
+from dfkd_edge.runtime import share_interval
+from dfkd_edge.runtime.share_interval import TOO_FEW_WITHIN, interval_text, mean_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +29,7 @@ class Certainty:
     @property
     def is_too_wide(self) -> bool:
         """Whether so few pictures tell little; agreement on surrogates claims no accuracy."""
-        return self.metric == "top1" and is_too_wide(self.low, self.high)
+        return self.metric == "top1" and share_interval.is_too_wide(self.low, self.high)
 
     @property
     def images(self) -> str:
@@ -43,33 +39,21 @@ class Certainty:
         kind = CLEAN_AND_CORRUPTED if self.is_corrupted else "clean"
         return shown_text(self.num_images, self.num_pictures, "surrogate image", kind)
 
-    @property
-    def interval(self) -> str:
-        """The interval in words."""
-        return interval_text(self.low, self.high)
-
     def sentence(self) -> str:
         """Say all of it in one line."""
         figure = f"{self.rung} {100 * self.share:.1f}% {METRICS[self.metric]}"
         warning = f": {TOO_FEW_WITHIN}" if self.is_too_wide else ""
-        return f"{figure}, {self.interval}, on {self.images}{warning}"
+        return f"{figure}, {interval_text(self.low, self.high)}, on {self.images}{warning}"
 
 
 def certainty_of(ladder: Ladder) -> Certainty:
     """Sum up what the last rung reached: the one that is shipped."""
     metric = ladder.metric
     figures = [(part.share(metric), *part.interval(metric)) for part in ladder.counted]
-    mean, low, high = mean_interval(figures, is_shared=metric == "agreement")
-    return Certainty(
-        ladder.shipped.name,
-        metric,
-        mean,
-        low,
-        high,
-        ladder.num_images,
-        ladder.num_pictures,
-        ladder.is_corrupted,
-    )
+    # surrogates are shown in every domain: their errors do not cancel out in the mean
+    mean_and_ends = mean_interval(figures, is_shared=metric == "agreement")
+    shown = (ladder.num_images, ladder.num_pictures, ladder.is_corrupted)
+    return Certainty(ladder.shipped.name, metric, *mean_and_ends, *shown)
 
 
 def whole_text(ladder: Ladder) -> str:

@@ -11,10 +11,7 @@ from dfkd_edge.runtime.share_interval import wilson_interval
 
 WEAK_SHARE = 0.5  # A class is weak where fewer than half of its images are answered right (ours)
 MAX_NAMED = 5
-REFERENCES: dict[Metric, str] = {
-    "top1": "the true classes",
-    "agreement": "the teacher's answers",
-}
+REFERENCES: dict[Metric, str] = {"top1": "the true classes", "agreement": "the teacher's answers"}
 """What the answers of a rung are held against."""
 
 
@@ -49,7 +46,7 @@ def weak_classes(ladder: Ladder) -> list[WeakClass]:
     seen = {name: answered for name, answered in answers.items() if answered.total()}
     shares = {name: answered[name] / answered.total() for name, answered in seen.items()}
     mean = sum(shares.values()) / max(len(shares), 1)
-    independent = ladder.num_pictures / ladder.num_images
+    independent = ladder.num_pictures / ladder.num_images  # views of one image err together
     found = []
     for name, share in sorted(shares.items(), key=lambda item: item[1]):
         num_images = max(1, round(seen[name].total() * independent))

@@ -5,7 +5,7 @@ library is imported when something is read or written, for it costs a tenth of a
 """
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from dfkd_edge.errors import ArtifactError
 
@@ -19,17 +19,17 @@ KEYS = {
     "caveats": "doubts",
 }
 """Fields whose documented JSON key is another word."""
-
-
-def _key(name: str) -> str:
-    return KEYS.get(name, name)
-
-
-JSON_KEYS: dict[str, Any] = {"alias_generator": _key, "populate_by_name": True}
-"""The `__pydantic_config__` of every result."""
-
-
 _ADAPTERS: dict[type[Any], Any] = {}
+
+
+class Documented:
+    """Base of the results that have such a field."""
+
+    __slots__ = ()
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "alias_generator": lambda name: KEYS.get(name, name),
+        "populate_by_name": True,
+    }
 
 
 def _adapter(result: type[Any]) -> Any:

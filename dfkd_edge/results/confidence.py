@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dfkd_edge.results.codec import JSON_KEYS
 from dfkd_edge.results.wording import CLEAN_AND_CORRUPTED, shown_text
 
 Bin = tuple[int, float | None, float | None]
@@ -27,8 +26,6 @@ class FittedConfidence:
     cross-validated: each picture is measured at a temperature fitted on others.
     """
 
-    __pydantic_config__ = JSON_KEYS
-
     temperature: float
     """Logits are divided by it; 1 where the fitted one does not lower both errors."""
     fitted_temperature: float  # The one with the least log-loss on all pictures
@@ -51,18 +48,16 @@ class FittedConfidence:
     @property
     def fitted_on(self) -> str:
         """On what it was fitted, in words."""
-        return shown_text(
-            self.num_images, self.num_pictures, "surrogate image", CLEAN_AND_CORRUPTED
-        )
+        kind = CLEAN_AND_CORRUPTED
+        return shown_text(self.num_images, self.num_pictures, "surrogate image", kind)
 
     def sentence(self) -> str:
         """Say which temperature a bundle uses and why."""
         if self.ece_before is None or self.ece_after is None:
             return "temperature 1: there was no image to fit it on"
         error = f"calibration error {error_text(self.ece_before, self.ece_after)}"
-        where = (
-            f"by the class asked for, on {self.fitted_on}, each at a temperature fitted on others"
-        )
+        others = "each at a temperature fitted on others"
+        where = f"by the class asked for, on {self.fitted_on}, {others}"
         if self.is_kept:
             return f"temperature {self.temperature:.2f}: {error}, {where}"
         loss = f"{self.log_loss_before:.3f} before, {self.log_loss_after:.3f} after"
@@ -74,9 +69,8 @@ class FittedConfidence:
 
     def unknown_sentence(self) -> str:
         """Say when a bundle answers "unknown", and how well that tells strangers apart."""
-        below = "no answer is unknown"
-        if self.reject_threshold:
-            below = f'below {self.reject_threshold:.3f} the answer is "unknown"'
+        limit = self.reject_threshold
+        below = f'below {limit:.3f} the answer is "unknown"' if limit else "no answer is unknown"
         if self.unknown_auroc is None:
             return f"{below}; how well that tells strangers apart was not measured"
         return (
@@ -97,11 +91,10 @@ def pooled(parts: Sequence[Reliability | None]) -> Reliability | None:
         if not count:
             bins.append((0, None, None))
             continue
-        confidence, right = (
-            sum(row[0] * (row[column] or 0.0) for row in rows) / count for column in (1, 2)
-        )
+        means = (sum(row[0] * (row[column] or 0.0) for row in rows) / count for column in (1, 2))
+        confidence, right = means
         bins.append((count, confidence, right))
-        error += count / total * abs(confidence - right)
+        error += count / total * abs(confidence - right)  # ECE weighs a bin by its images
     return Reliability(whole[0].temperature, error, tuple(bins))
 
 

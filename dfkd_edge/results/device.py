@@ -15,13 +15,12 @@ from typing import Annotated
 from dfkd_edge.class_names import slug
 from dfkd_edge.errors import ArtifactError, DfkdEdgeError, UsageError
 from dfkd_edge.files import atomic_write, file_hash, read_json
-from dfkd_edge.results.codec import JSON_KEYS, from_json
+from dfkd_edge.results.codec import Documented, from_json
 from dfkd_edge.runtime.bundle_files import DEVICE_RESULT, DEVICES, MANIFEST, was_bundle
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.device_result import MARKER
 
-OF_ANOTHER = "of an earlier or another bundle"
-"""Said of a result whose bundle does not lie here: a hash tells no more."""
+OF_ANOTHER = "of an earlier or another bundle"  # The hash of one that is not here tells no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +66,7 @@ class _Labelled:
 
 @dataclass(frozen=True, slots=True)
 class _Settings:
-    int8_in_float: bool = False
-    """Whether INT8 was computed in float, since 8-bit sums saturate there: no measure."""
+    int8_in_float: bool = False  # Whether 8-bit sums saturate there: its time is no measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +75,8 @@ class _DeviceState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceLatency:
+class DeviceLatency(Documented):
     """One image from memory to result."""
-
-    __pydantic_config__ = JSON_KEYS
 
     percentile_ms: dict[str, Measured] = field(default_factory=dict)
     """`p50`, `p90`, `p99`, or those that `--percentile` asked for."""
@@ -196,15 +192,13 @@ def _instead(path: Path) -> str:
 
 
 def keep_results(folder: Path, results: Sequence[DeviceResult]) -> None:
-    """Copy results into `devices/` of a run or bundle, for every later page.
-
-    A file is named after the device and its content: the same result is kept once, and two boards
-    of a kind, which tell no serial number, do not replace each other.
+    """Copy results into `devices/` of a run or bundle, for every later page; equal ones once.
 
     Raises:
         EnvironmentLackingError: the disk is full or not writable.
     """
     for result in results:
+        # boards tell no serial number: by their names alone, two of a kind would replace each other
         digest = hashlib.sha256(result.text.encode()).hexdigest()[:8]
         name = f"{slug(result.name)}-{digest}.json"
         atomic_write(folder / DEVICES / name, result.text)
@@ -221,7 +215,8 @@ def kept_results(
     written = [bundle / DEVICE_RESULT for bundle in bundles]
     found: list[DeviceResult] = []
     unread: list[DfkdEdgeError] = []
-    for path in (*filter(Path.is_file, written), *_kept_files(folder)):
+    kept = sorted(path for path in (folder / DEVICES).glob("*.json") if path.name[0] != ".")
+    for path in (*filter(Path.is_file, written), *kept):
         try:
             found.append(read_result(path))
         except DfkdEdgeError as error:
@@ -244,7 +239,3 @@ def distinct(results: Iterable[DeviceResult]) -> list[DeviceResult]:
     for result in results:
         found.setdefault(result.text, result)
     return list(found.values())
-
-
-def _kept_files(folder: Path) -> list[Path]:
-    return sorted(path for path in (folder / DEVICES).glob("*.json") if path.name[0] != ".")

@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from dfkd_edge.errors import GateFailedError
-from dfkd_edge.results.codec import JSON_KEYS
+from dfkd_edge.results.codec import Documented
 from dfkd_edge.results.wording import METRICS, UNITS, Metric, points_text, shown_text
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.share_interval import is_too_wide
@@ -22,10 +22,8 @@ class GateState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
+class Gate(Documented):
     """The verdict on the last rung, in the domain where it loses most."""
-
-    __pydantic_config__ = JSON_KEYS
 
     passed: bool
     is_off: bool

@@ -1,8 +1,4 @@
-"""Which candidates were kept as surrogate images: where it is written, and the words for it.
-
-*Recognised* is a candidate, before the filter, that the teacher gives the class asked for: the
-`acceptance` of a summary is their share. An unrecognised image may be kept all the same.
-"""
+"""Results that are kept in a run or bundle: written, read again, and what they say in words."""
 
 from __future__ import annotations
 
@@ -15,31 +11,25 @@ from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.files import atomic_write, file_hash, read_json
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.results.ladder import Ladder
-from dfkd_edge.runtime.bundle_files import (
-    CHECK_RESULT,
-    LABELLED_CHECK,
-    MANIFEST,
-    VALIDATION,
-    Bundle,
-)
+from dfkd_edge.runtime import bundle_files
+from dfkd_edge.runtime.bundle_files import CHECK_RESULT, LABELLED_CHECK, Bundle
 from dfkd_edge.runtime.counting import counted
 
 if TYPE_CHECKING:
     from dfkd_edge.artifacts import SurrogateSummary
 
+EVALUATION = "evaluation.json"  # The ladder of `distill`, in the run
+WHERE_CHOSEN = "on views to choose by, not the gate's"  # Figures of the repair, beside the gate's
+
 
 def unrecognised_text(summary: SurrogateSummary) -> str:
-    """Say how many of the kept images are unrecognised; empty where there are none.
+    """Say how many kept images the teacher gives another class than asked; empty for none.
 
     A class that the teacher hardly recognises keeps its likeliest images all the same.
     """
     num = summary.num_unrecognised
-    if not num:
-        return ""
-    return f"{num:,} of them unrecognised: the teacher takes them for another class"
-
-
-EVALUATION = "evaluation.json"  # The ladder of `distill`, in the run
+    text = f"{num:,} of them unrecognised: the teacher takes them for another class"
+    return text if num else ""
 
 
 def keep_result(path: Path, document: dict[str, Any], reporter: Reporter) -> None:
@@ -75,7 +65,7 @@ def proof_of(bundle: Bundle) -> Ladder:
     Raises:
         ArtifactError: it is missing or damaged.
     """
-    path = bundle.folder / VALIDATION
+    path = bundle.folder / bundle_files.VALIDATION
     return Ladder.from_json(read_json(path), path)
 
 
@@ -86,7 +76,7 @@ def require_passed(bundle: Bundle) -> None:
         GateFailedError: it has.
     """
     gate = proof_of(bundle).gate
-    assert gate is not None  # an export is always judged
+    assert gate  # an export is always judged
     gate.require_passed(bundle.folder)
 
 
@@ -98,13 +88,9 @@ def kept_checks(folder: Path) -> tuple[Ladder, ...]:
     Raises:
         ArtifactError: one is damaged.
     """
-    sha256 = file_hash(folder / MANIFEST)
+    sha256 = file_hash(folder / bundle_files.MANIFEST)
     found = (read_ladder(folder / name) for name in (LABELLED_CHECK, CHECK_RESULT))
     return tuple(one for one in found if one and one.bundle_sha256 in (None, sha256))
-
-
-WHERE_CHOSEN = "on views to choose by, not the gate's"
-"""Said of every figure of the repair: the gate's stand beside them."""
 
 
 def repair_text(provenance: Mapping[str, Any], model_notes: Mapping[str, Any]) -> str:
@@ -122,16 +108,15 @@ def repair_text(provenance: Mapping[str, Any], model_notes: Mapping[str, Any]) -
     if not tuned:
         return text
     steps = counted(tuned["num_steps"], "step")
-    return text + (
-        f"; fine-tuned for {steps}"
-        if notes.get("finetuned")
-        else f"; a fine-tune of {steps} lost no less {WHERE_CHOSEN}"
-    )
+    if notes.get("finetuned"):
+        return f"{text}; fine-tuned for {steps}"
+    return f"{text}; a fine-tune of {steps} lost no less {WHERE_CHOSEN}"
 
 
 def why_none(num_graphs: int) -> str:
     """Say why a repair leaves all layers in INT8."""
     if not num_graphs:
         return "no graph could be made with layers in float"
-    graphs = f"none of the {num_graphs} graphs tried" if num_graphs > 1 else "the one graph tried"
-    return f"{graphs} with layers in float {'loses' if num_graphs > 1 else 'does not lose'} less"
+    if num_graphs == 1:
+        return "the one graph tried with layers in float does not lose less"
+    return f"none of the {num_graphs} graphs tried with layers in float loses less"

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.results.codec import JSON_KEYS, from_json, to_json
+from dfkd_edge.results.codec import Documented, from_json, to_json
 from dfkd_edge.results.confidence import FittedConfidence, Reliability, error_text, pooled
 from dfkd_edge.results.gate import Gate
-from dfkd_edge.results.wording import UNITS, Metric, shown_text
+from dfkd_edge.results.wording import UNITS, Metric
+from dfkd_edge.runtime.counting import counted
 
 SCHEMA = 1  # Version of the JSON; a reader refuses a newer one
 TEACHER, START, STUDENT = "teacher", "student-start", "student"
@@ -28,8 +29,6 @@ Ends = tuple[float, float]  # Low and high end of a 95% interval
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainFigures:
     """What one rung answered in one domain."""
-
-    __pydantic_config__ = JSON_KEYS
 
     num_images: int  # Shown, views included
     num_pictures: int  # Different ones among these
@@ -56,10 +55,8 @@ class DomainFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MeasuredRung:
+class MeasuredRung(Documented):
     """One model of the ladder, in every domain."""
-
-    __pydantic_config__ = JSON_KEYS
 
     name: str
     domains: dict[str, DomainFigures]
@@ -85,10 +82,8 @@ class MeasuredRung:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepLoss:
+class StepLoss(Documented):
     """What one step of the ladder lost, in the mean over domains; negative is a gain."""
-
-    __pydantic_config__ = JSON_KEYS
 
     rung: str
     previous: str
@@ -111,10 +106,8 @@ class Collapse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ladder:
+class Ladder(Documented):
     """Everything that one climb measured."""
-
-    __pydantic_config__ = JSON_KEYS
 
     schema: int = SCHEMA
     classes: tuple[str, ...]
@@ -203,9 +196,8 @@ class Ladder:
     def label_with_count(self, domain: str) -> str:
         """The label and how much of it was shown."""
         part = self.shipped.domains[domain]
-        is_repeated = part.num_pictures < part.num_images
-        noun = "view" if is_repeated else UNITS[self.metric]
-        return f"{self.label(domain)}, {shown_text(part.num_images, part.num_images, noun)}"
+        noun = "view" if part.num_pictures < part.num_images else UNITS[self.metric]
+        return f"{self.label(domain)}, {counted(part.num_images, noun)}"
 
     def reliability(self, rung: MeasuredRung, scaled: bool = False) -> Reliability | None:
         """Bins of all domains that count; None where not measured, such as after no temperature."""
@@ -231,15 +223,10 @@ class Ladder:
 
     def caveats(self) -> list[str]:
         """What must be read with the figures: on domains, graphs, and times of rungs."""
-        times = [
-            f"{rung.name}{where}: {caveat}"
-            for rung in self.rungs
-            for where, caveats in (
-                ("", rung.latency_caveats),
-                (" as an FP32 graph", rung.onnx_latency_caveats),
-            )
-            for caveat in caveats
-        ]
+        times: list[str] = []
+        for rung in self.rungs:
+            times += [f"{rung.name}: {caveat}" for caveat in rung.latency_caveats]
+            times += [f"{rung.name} as an FP32 graph: {c}" for c in rung.onnx_latency_caveats]
         return [*self.collapse_notes(), *self.notes, *times]
 
     def collapse_notes(self) -> list[str]:

@@ -14,8 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dfkd_edge.runtime.confidence import Confidence, read_confidence
-from dfkd_edge.runtime.faults import Fault, UsageFault
-from dfkd_edge.runtime.repair_hints import EXPORT_AGAIN, damage, repair_hint
+from dfkd_edge.runtime.faults import EXPORT_AGAIN, Fault, UsageFault, damage, repair_hint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

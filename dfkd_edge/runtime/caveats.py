@@ -48,19 +48,14 @@ def time_caveats(precision: str, backend: str, graph_for: str, in_float: bool) -
 
 def why_not_target(manifest: Manifest, backend: str) -> str:
     """Say what makes this run another than one on the target; empty where it is one."""
-    is_other = backend != manifest.backend
-    beside = f"{backend}, not the target's {manifest.backend}" if is_other else ""
-    return why_no_target(manifest.machine) or beside
+    beside = f"{backend}, not the target's {manifest.backend}"
+    return why_no_target(manifest.machine) or (beside if backend != manifest.backend else "")
 
 
 def why_no_target(machine: str) -> str:
-    """Say what makes this machine another than the target; empty where it may be one.
-
-    Arm targets are boards with Linux: a Mac has their processor's architecture and is none.
-    """
+    """Say what makes this machine another than the target; empty where it may be one."""
     here, system = machine_name(), platform.system()
     if here != machine:
         return f"{here} host, not the target"
-    if here == "aarch64" and system != "Linux":
-        return f"{here} host with {system}, not the target"
-    return ""
+    is_mac = here == "aarch64" and system != "Linux"  # Arm targets are boards with Linux
+    return f"{here} host with {system}, not the target" if is_mac else ""

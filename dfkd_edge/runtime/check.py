@@ -61,11 +61,7 @@ class OneLineParser(argparse.ArgumentParser):
     """Refuses in one line, without the usage above it."""
 
     def error(self, message: str) -> NoReturn:
-        """Refuse.
-
-        Raises:
-            UsageFault: always.
-        """
+        """Raise a UsageFault, which `main` prints."""
         raise UsageFault(message, self.prog, "--help lists the options")
 
 
@@ -156,10 +152,8 @@ class BundleCheck:
         if expected_SSC is None:
             return PreprocessResult(reason="golden.npz holds no test card")
         try:
-            if frame:
-                seen = _load_frame(frame)
-            else:
-                seen = preprocess.read_picture(self.bundle.folder / "test_card.png", side_px)
+            card = self.bundle.folder / "test_card.png"
+            seen = _load_frame(frame) if frame else preprocess.read_picture(card, side_px)
         except LackingFault as fault:
             self.printer.say(f"preprocessing not checked: {fault}")
             return PreprocessResult(reason=str(fault))
@@ -169,9 +163,8 @@ class BundleCheck:
         by = str(frame) if frame else "Pillow"
         cause = preprocess.name_fault(seen, preprocess.test_card(side_px), expected_SSC)
         if cause:
-            what = f"preprocessing differs from training: {cause}"
-            where = str(frame or "test_card.png")
-            self._keep(ProofFault(what, where, "preprocess.json is the contract"))
+            what, where = f"preprocessing differs from training: {cause}", frame or "test_card.png"
+            self._keep(ProofFault(what, str(where), "preprocess.json is the contract"))
         else:
             self.printer.say(f"preprocessing as in training (test card, {by})")
         return PreprocessResult(by, cause)
@@ -239,7 +232,7 @@ class BundleCheck:
             lambda seconds: printer.tick(f"timing {precision}: {seconds:.0f} of {total_s:.0f} s"),
         )
         after = device.state()
-        caveats = [*device.caveats(before, after), *latency.caveats]
+        caveats = [*device.caveats(before, after), *latency.unsteadiness]
         if precision in manifest.models:
             in_float = bool(session.settings.get("int8_in_float"))
             caveats[:0] = time_caveats(precision, session.backend, manifest.backend, in_float)
@@ -272,9 +265,9 @@ def _keep_result(result: CheckResult, options: argparse.Namespace, printer: Prin
     if kept:
         printer.say(result.verdict)
         printer.warn(kept)  # with --quiet too: what lies there is not of this run
-    else:
-        result.write(path)
-        printer.say(f"{result.verdict}, written to {path}")
+        return
+    result.write(path)
+    printer.say(f"{result.verdict}, written to {path}")
 
 
 def _load_frame(path: Path) -> NDArray[Any]:

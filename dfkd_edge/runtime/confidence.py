@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfkd_edge.runtime.repair_hints import damage
+from dfkd_edge.runtime.faults import damage
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,21 +10,12 @@ from pathlib import Path
 from dfkd_edge.runtime.faults import LackingFault
 
 TO_SEE = "install JetPack's CUDA; a container is started with --runtime nvidia"
-"""What to do where CUDA is not seen."""
-LIBRARIES = (
-    "libcudart.so",
-    "libcudart.so.13",
-    "libcudart.so.12",
-    "libcudart.so.11.0",
-    "libcudart.so.10.2",
-)
-"""Without a number it comes with the development package alone; the others are JetPack 7 to 4."""
-FOLDERS = ("", "/usr/local/cuda/lib64/")
-IN_PACKAGES = "nvidia/*/lib/libcudart.so.*"
-"""Wheels of torch and TensorRT bring a runtime that the system's loader does not know."""
+# without a number it comes with the development package alone; the others are JetPack 7 to 4
+LIBRARIES = tuple(f"libcudart.so{number}" for number in ("", ".13", ".12", ".11.0", ".10.2"))
+FOLDERS = ("", "/usr/local/cuda/lib64/")  # The loader's own search path first
+IN_PACKAGES = "nvidia/*/lib/libcudart.so.*"  # Of wheels, which the system's loader does not search
 HOST_TO_DEVICE, DEVICE_TO_HOST = 1, 2  # Of cudaMemcpyKind
-ATTRIBUTE_MAJOR, ATTRIBUTE_MINOR = 75, 76
-"""Of cudaDeviceAttr: the two halves of the compute capability."""
+ATTRIBUTE_MAJOR, ATTRIBUTE_MINOR = 75, 76  # Of cudaDeviceAttr: compute capability, by halves
 
 
 class Cuda:
@@ -75,23 +66,10 @@ class Cuda:
         self._call("cudaStreamDestroy", c_void_p(stream))
 
     def copy(self, to: int, source: int, num_bytes: int, kind: int, stream: int) -> None:
-        """Copy between two addresses, in the order of the stream.
-
-        Args:
-            to: address of the first byte to write.
-            source: address of the first byte to read.
-            num_bytes: how many.
-            kind: HOST_TO_DEVICE or DEVICE_TO_HOST.
-            stream: as `stream` made it.
-        """
-        self._call(
-            "cudaMemcpyAsync",
-            c_void_p(to),
-            c_void_p(source),
-            c_size_t(num_bytes),
-            c_int(kind),
-            c_void_p(stream),
-        )
+        """Copy between two addresses in the order of the stream; the kind is one of the above."""
+        # ctypes passes a plain Python int as 32 bits, which would cut an address
+        where, to_copy = (c_void_p(to), c_void_p(source)), (c_size_t(num_bytes), c_int(kind))
+        self._call("cudaMemcpyAsync", *where, *to_copy, c_void_p(stream))
 
     def wait(self, stream: int) -> None:
         """Wait until the stream is done."""

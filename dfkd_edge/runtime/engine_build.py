@@ -57,7 +57,7 @@ def flags_text(trt: Any, request: SessionRequest) -> str:
 
 def workspace_for(free_bytes: int) -> int:
     """Choose the builder's scratch memory: half of what is free, within bounds."""
-    # half: the CPU of a Jetson takes from the same memory
+    # half, since the CPU of a Jetson takes from the same memory
     return max(MIN_WORKSPACE_BYTES, min(free_bytes // 2, MAX_WORKSPACE_BYTES))
 
 
@@ -93,30 +93,30 @@ def keep_engine(cache: Path, key: EngineKey, plan: bytes) -> None:
         raise LackingFault(what, str(cache), "name a folder with --cache") from error
 
 
+@contextlib.contextmanager
+def _without_rtx_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():  # TensorRT-RTX warns that its timing cache does nothing
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+@_without_rtx_warnings()
 def load_timings(config: Any, path: Path) -> None:
     """Let a build use what earlier ones measured of kernels: it is several times faster."""
     known = path.read_bytes() if path.is_file() else b""
-    with _without_rtx_warnings():
-        for content in (known, b""):
-            cache = config.create_timing_cache(content)
-            if cache is not None and config.set_timing_cache(cache, False):
-                return
+    for content in (known, b""):  # what another device measured is refused
+        cache = config.create_timing_cache(content)
+        if cache is not None and config.set_timing_cache(cache, False):
+            return
 
 
+@_without_rtx_warnings()
 def save_timings(config: Any, path: Path) -> None:
     """Write what a build has measured; where it cannot be written, the next build is slower."""
-    with _without_rtx_warnings(), contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
         cache = config.get_timing_cache()
         if cache is not None:
             write_atomically(path, bytes(cache.serialize()))
-
-
-@contextlib.contextmanager
-def _without_rtx_warnings() -> Iterator[None]:
-    """Silence TensorRT-RTX, which warns that its timing cache does nothing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield
 
 
 def build_engine(
@@ -131,7 +131,7 @@ def build_engine(
     Args:
         trt: the `tensorrt` module, or one with its API.
         request: what to build.
-        say: told about the progress, a line every few seconds.
+        say: told a line every few seconds.
         timings: file of what builds have measured of kernels.
         adjust: may change the builder's config before the build.
 
@@ -140,7 +140,7 @@ def build_engine(
         LackingFault: the builder fails twice, mostly for want of memory.
     """
     logger = trt.Logger(trt.Logger.ERROR)
-    for share in (1, 4):
+    for share in (1, 4):  # a Jetson's free memory may be gone once the build needs it
         workspace_bytes = max(request.workspace_bytes // share, MIN_WORKSPACE_BYTES)
         builder = trt.Builder(logger)
         if request.is_for_dla and not getattr(builder, "num_DLA_cores", 0):
@@ -168,11 +168,8 @@ def build_engine(
                 save_timings(config, timings)
             return bytes(plan)
         say(f"build failed with {workspace_bytes >> 20} MiB of workspace")
-    raise LackingFault(
-        "TensorRT builds no engine of this graph",
-        str(request.model),
-        "free some memory or add swap, and see its messages above",
-    )
+    hint = "free some memory or add swap, and see its messages above"
+    raise LackingFault("TensorRT builds no engine of this graph", str(request.model), hint)
 
 
 def _configure(trt: Any, config: Any, request: SessionRequest, workspace_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""What can go wrong on the device; each fault is one line and has an exit code.
+"""What can go wrong on the device; each fault is one line, has an exit code and says what to do.
 
 Fault             exit code 1   a file of the bundle is missing, cut short or changed
 ├── UsageFault    exit code 2   the request itself cannot be met
@@ -8,6 +8,14 @@ Fault             exit code 1   a file of the bundle is missing, cut short or ch
 """
 
 from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+COPY_AGAIN = "copy the bundle again from the host that exported it, or export it again there"
+EXPORT_AGAIN = "run the same dfkd-edge export again"
+MANIFEST = "manifest.json"  # Of a bundle, and of a run
 
 
 class Fault(Exception):
@@ -43,3 +51,31 @@ class LackingFault(Fault):
 
 class PictureFault(Fault):
     """A picture cannot be read."""
+
+
+def damage(what: str, path: Path) -> Fault:
+    """Make the fault of a damaged bundle, or of a file of it, with its repair hint."""
+    return Fault(what, str(path), repair_hint(path))
+
+
+def repair_hint(path: Path) -> str:
+    """Name the next step for a damaged bundle, or a file of it.
+
+    Below `bundles/` of a run it can be made again, and so it can where `export --output` put it;
+    one that lies elsewhere was copied there.
+    """
+    real = Path(os.path.realpath(str(path)))  # unlike resolve(), raises nothing on a loop of links
+    for folder in (real, *real.parents):
+        is_in_run = folder.parent.name == "bundles" and (folder.parents[1] / MANIFEST).is_file()
+        if is_in_run or _was_exported_here(folder):
+            return EXPORT_AGAIN
+    return COPY_AGAIN
+
+
+def _was_exported_here(folder: Path) -> bool:
+    try:  # the manifest names this very folder, and a run that is still here
+        document = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        made = document["provenance"]
+        return bool(made["folder"] == str(folder) and (Path(made["run"]) / MANIFEST).is_file())
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfkd_edge.runtime.repair_hints import damage
+from dfkd_edge.runtime.faults import damage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

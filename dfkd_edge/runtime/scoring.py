@@ -99,29 +99,23 @@ def score_folder(
             labels.append(label)
             logits.append(session.run(image_HWC[None]).logits[0])
         if labels:
-            label_N, logits_NK = np.array(labels), np.stack(logits)
-            right_N = logits_NK.argmax(axis=1) == label_N
-            known_N = bundle.confidence.is_known(logits_NK)
-            domains[domain.name] = _domain_score(label_N, right_N, known_N, bundle.classes)
+            domains[domain.name] = _domain_score(np.array(labels), np.stack(logits), bundle)
     if not domains:
-        raise UsageFault(
-            "no picture can be read", f"--data {folder.root}", f"such as {skipped[-1]}"
-        )
+        what, example = "no picture can be read", f"such as {skipped[-1]}"
+        raise UsageFault(what, f"--data {folder.root}", example)
     top1 = {name: score.top1 for name, score in domains.items()}
     worst = min(top1, key=lambda name: top1[name])
     return FolderScore(domains, sum(top1.values()) / len(top1), worst, skipped)
 
 
 def _domain_score(
-    label_N: NDArray[np.int64],
-    right_N: NDArray[np.bool_],
-    known_N: NDArray[np.bool_],
-    classes: tuple[str, ...],
+    label_N: NDArray[np.int64], logits_NK: NDArray[np.float32], bundle: Bundle
 ) -> DomainScore:
-    num, num_known = len(label_N), int(known_N.sum())
-    top1 = float(right_N.mean())
+    right_N = logits_NK.argmax(axis=1) == label_N
+    known_N = bundle.confidence.is_known(logits_NK)
+    num, top1 = len(label_N), float(right_N.mean())
     by_class = {
-        classes[label]: float(right_N[label_N == label].mean())
+        bundle.classes[label]: float(right_N[label_N == label].mean())
         for label in dict.fromkeys(label_N.tolist())  # in the order of the folders
     }
     return DomainScore(
@@ -129,6 +123,6 @@ def _domain_score(
         top1=top1,
         classes=by_class,
         top1_interval=wilson_interval(top1, num),
-        answered=num_known / num,
-        top1_answered=float(right_N[known_N].mean()) if num_known else None,
+        answered=float(known_N.mean()),
+        top1_answered=float(right_N[known_N].mean()) if known_N.any() else None,
     )

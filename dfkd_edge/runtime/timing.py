@@ -38,7 +38,7 @@ class Latency:
     duration_s: float
 
     @property
-    def caveats(self) -> list[str]:
+    def unsteadiness(self) -> list[str]:
         """Why it may not be repeatable: no line where the inferences took much the same time."""
         if self.variation <= MAX_VARIATION:
             return []

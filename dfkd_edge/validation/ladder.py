@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.interfaces import Progress, Runner
-from dfkd_edge.machine.environment import describe_environment
+from dfkd_edge.machine.doctor import describe_environment
 from dfkd_edge.pictures.labelled import no_readable_picture
 from dfkd_edge.results.ladder import (
     HELDOUT_DOMAIN,

@@ -99,7 +99,7 @@ def timed_rung(name: str, runner: Runner, side_px: int, size_bytes: int) -> Rung
     """Make a rung with its median latency here."""
     latency = one_image_latency(runner, side_px)
     p50_ms = latency.percentile_ms["p50"]
-    return Rung(name, runner, side_px, size_bytes, p50_ms, tuple(latency.caveats))
+    return Rung(name, runner, side_px, size_bytes, p50_ms, tuple(latency.unsteadiness))
 
 
 def model_rung(model: ModelFile, side_px: int, num_threads: int, backend: str) -> Rung:
@@ -208,7 +208,7 @@ def build_rungs(
     ]
     latency = teacher_graph_latency(teacher, num_threads)
     if latency:
-        p50_ms, caveats = latency.percentile_ms["p50"], tuple(latency.caveats)
+        p50_ms, caveats = latency.percentile_ms["p50"], tuple(latency.unsteadiness)
         rungs[0] = replace(rungs[0], onnx_latency_ms=p50_ms, onnx_latency_caveats=caveats)
     return (*rungs, *(model_rung(model, side_px, num_threads, backend) for model in models))
 

@@ -19,7 +19,7 @@ from arms import ARMS, PICTURES
 from numpy.typing import NDArray
 
 from dfkd_edge.files import atomic_write
-from dfkd_edge.machine.environment import describe_environment
+from dfkd_edge.machine.doctor import describe_environment
 from dfkd_edge.validation.statistics import bootstrap_interval
 
 Document = dict[str, Any]

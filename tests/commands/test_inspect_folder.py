@@ -22,7 +22,7 @@ from dfkd_edge.runs.lock import locked
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.device_result import MARKER
-from dfkd_edge.runtime.repair_hints import EXPORT_AGAIN
+from dfkd_edge.runtime.faults import EXPORT_AGAIN
 from tests.fixtures.ladders import gate, ladder
 from tests.fixtures.typed import surrogate_summary
 

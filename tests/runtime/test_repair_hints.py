@@ -15,7 +15,7 @@ from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.cli import app
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.runtime.repair_hints import COPY_AGAIN, EXPORT_AGAIN, repair_hint
+from dfkd_edge.runtime.faults import COPY_AGAIN, EXPORT_AGAIN, repair_hint
 
 RunCheck = Callable[..., tuple[int, str, dict[str, Any]]]
 DAMAGES: dict[str, Callable[[Path], object]] = {

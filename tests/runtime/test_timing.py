@@ -12,9 +12,9 @@ def test_times_that_differ_are_called_unsteady_and_equal_ones_are_not() -> None:
     pauses_s = iter([0.0, *[0.0, 0.004] * 20])
     request = TimingRequest(warmup_ms=0, duration_s=0, percentiles=(50.0,))
     latency = measure(lambda: time.sleep(next(pauses_s)), 1, request)
-    (doubt,) = latency.caveats
+    (doubt,) = latency.unsteadiness
     assert doubt == f"unsteady: deviation is {latency.variation:.2f} of the mean"
-    assert dataclasses.replace(latency, variation=0.1).caveats == []
+    assert dataclasses.replace(latency, variation=0.1).unsteadiness == []
 
 
 @pytest.mark.parametrize(
