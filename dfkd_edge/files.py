@@ -30,9 +30,8 @@ def atomic_write(path: Path, content: bytes | str) -> None:
     try:
         bundle_files.write_atomically(path, raw)
     except OSError as error:
-        raise EnvironmentLackingError(
-            f"cannot write: {error.strerror}", where=str(path), hint="free some space, run again"
-        ) from error
+        what, hint = f"cannot write: {error.strerror}", "free some space, run again"
+        raise EnvironmentLackingError(what, where=str(path), hint=hint) from error
 
 
 def read_json(path: Path, hint: str = "") -> dict[str, Any]:
@@ -88,7 +87,5 @@ def require_writable(path: Path) -> None:
     """
     there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        what = "is read-only" if there.is_dir() else "is a file"
-        raise EnvironmentLackingError(
-            f"cannot write: {there} {what}", where=str(path), hint="choose another --output"
-        )
+        what = f"cannot write: {there} {'is read-only' if there.is_dir() else 'is a file'}"
+        raise EnvironmentLackingError(what, where=str(path), hint="choose another --output")

@@ -90,9 +90,8 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
                 for kept in (*folder.glob(".*"), *folder.glob(bundle_files.DEVICES)):
                     _copy_of_user(kept, fresh / kept.name)
     except OSError as error:
-        raise EnvironmentLackingError(
-            f"cannot write: {error.strerror}", where=str(folder), hint="free some space, run again"
-        ) from error
+        what, hint = f"cannot write: {error.strerror}", "free some space, run again"
+        raise EnvironmentLackingError(what, where=str(folder), hint=hint) from error
     return open_bundle(folder, verify=False)
 
 
@@ -148,11 +147,8 @@ def refuse_foreign(folder: Path) -> None:
     allowed = OWN_NAMES if status_of(folder) else MODEL_NAMES
     for child in sorted(folder.iterdir()) if folder.exists() else ():
         if child.name not in allowed and not child.name.startswith("."):
-            raise RunDirError(
-                f"folder holds what is no bundle's: {child.name}",
-                where=str(folder),
-                hint="choose another --output",
-            )
+            what = f"folder holds what is no bundle's: {child.name}"
+            raise RunDirError(what, where=str(folder), hint="choose another --output")
 
 
 def status_of(folder: Path) -> str | None:
@@ -166,11 +162,11 @@ def status_of(folder: Path) -> str | None:
     except Fault as fault:
         cause = fault.__cause__
         if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
-            raise EnvironmentLackingError(
+            what, hint = (
                 f"cannot be read: {cause.strerror}",
-                where=str(folder / MANIFEST),
-                hint="mend that, or choose another --output",
-            ) from fault
+                "mend that, or choose another --output",
+            )
+            raise EnvironmentLackingError(what, where=fault.where, hint=hint) from fault
         return "damaged" if bundle_files.was_bundle(folder) else None
     if manifest.get("marker") != bundle_files.MARKER:
         return None

@@ -60,16 +60,13 @@ def find_bundle(path: Path) -> Path:
             hint=f"dfkd-edge export {shlex.quote(str(path))} makes one",
         )
     if len(found) > 1:
+        names = [f.name if _is_readable(f) else f"{f.name} (damaged)" for f in found]
         raise UsageError(
-            f"the run has {len(found)} bundles: {', '.join(map(_told, found))}",
+            f"the run has {len(found)} bundles: {', '.join(names)}",
             where=str(path),
             hint=f"name one, such as {next(filter(_is_readable, found), found[0])}",
         )
     return found[0]
-
-
-def _told(bundle: Path) -> str:
-    return bundle.name if _is_readable(bundle) else f"{bundle.name} (damaged)"
 
 
 def _is_readable(bundle: Path) -> bool:
@@ -88,9 +85,6 @@ def held_precision(bundle: Bundle, precision: str) -> str:
         UsageError: it holds none.
     """
     if precision not in bundle.precisions:
-        raise UsageError(
-            f"bundle holds no {precision} model",
-            where="--precision",
-            hint=f"it holds {', '.join(bundle.precisions)}",
-        )
+        held = f"it holds {', '.join(bundle.precisions)}"
+        raise UsageError(f"bundle holds no {precision} model", where="--precision", hint=held)
     return precision

@@ -10,7 +10,7 @@ from dfkd_edge.config.settings import ExportConfig, TeacherConfig
 from dfkd_edge.errors import ArtifactError, faults_as_errors
 from dfkd_edge.files import read_json
 from dfkd_edge.runs.run_dir import damaged_files, read_stages, require_stages
-from dfkd_edge.runtime.bundle_files import VALIDATION, Bundle
+from dfkd_edge.runtime.bundle_files import MANIFEST, VALIDATION, Bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,8 @@ def read_origin(bundle: Bundle) -> Origin:
             int(origin["seed"]),
         )
     except (KeyError, TypeError) as error:
-        raise ArtifactError(
-            "bundle does not say where it comes from",
-            where=str(bundle.folder / "manifest.json"),
-            hint="export it again",
-        ) from error
+        what, where = "bundle does not say where it comes from", bundle.folder / MANIFEST
+        raise ArtifactError(what, where=str(where), hint="export it again") from error
 
 
 def run_with_surrogates(bundle: Bundle) -> Path:

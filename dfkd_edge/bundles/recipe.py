@@ -34,9 +34,8 @@ class EngineBuild:
                 hint=f"it does in {', '.join(target.precisions)}",
             )
         if target.use_dla and len(self.batch) > 1:
-            raise ConfigError(
-                "the DLA needs a static batch", where="--batch", hint="name one number"
-            )
+            what = "the DLA needs a static batch"
+            raise ConfigError(what, where="--batch", hint="name one number")
 
     @property
     def version(self) -> tuple[int, ...]:

@@ -51,6 +51,5 @@ def empty_cache(cache: Cache) -> None:
     try:
         shutil.rmtree(cache.path)
     except OSError as error:
-        raise EnvironmentLackingError(
-            f"cannot delete: {error.strerror}", where=str(error.filename or cache.path)
-        ) from error
+        where = str(error.filename or cache.path)
+        raise EnvironmentLackingError(f"cannot delete: {error.strerror}", where=where) from error

@@ -26,15 +26,11 @@ def keep_freed_memory() -> None:
 def prepare_host() -> None:
     """Settle what must be settled before torch is imported."""
     keep_freed_memory()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep: none spins on a core
 
 
 def prepare_process(device: str, num_threads: int | None) -> None:
-    """Settle memory, threads and device, also of one of torchrun's processes.
-
-    Args:
-        device: torch device.
-        num_threads: CPU threads; None takes all cores.
+    """Settle memory, threads (None takes all cores) and device, also of torchrun's processes.
 
     Raises:
         EnvironmentLackingError: the device cannot be used.
@@ -64,11 +60,8 @@ def check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # an assertion where torch lacks CUDA
-        raise EnvironmentLackingError(
-            f"device '{device}' cannot be used: {str(error).splitlines()[0]}",
-            where="--device",
-            hint="use --device cpu",
-        ) from error
+        what = f"device '{device}' cannot be used: {str(error).splitlines()[0]}"
+        raise EnvironmentLackingError(what, where="--device", hint="use --device cpu") from error
 
 
 def rank() -> int:

@@ -68,7 +68,6 @@ def from_json(
         errors = error.errors() if isinstance(error, ValidationError) else []
         path = ".".join(str(part) for part in errors[0]["loc"]) if errors else "too deep"
         what = errors[0]["msg"].lower() if errors else "nested without end"
-        raise ArtifactError(
-            f"file is damaged ({path}: {what})", where=str(where), hint=hint
-        ) from error
+        damage = f"file is damaged ({path}: {what})"
+        raise ArtifactError(damage, where=str(where), hint=hint) from error
     return found

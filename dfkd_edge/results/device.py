@@ -168,9 +168,8 @@ def read_result(path: Path) -> DeviceResult:
     """
     hint = _instead(path)
     if not path.exists():
-        raise UsageError(
-            "no such file", where=str(path), hint="name a result.json that check.pyz wrote"
-        )
+        example = "name a result.json that check.pyz wrote"
+        raise UsageError("no such file", where=str(path), hint=example)
     document = read_json(path, hint)
     if document.get("marker") != MARKER:
         raise ArtifactError("is no result of check.pyz", where=str(path), hint=hint)

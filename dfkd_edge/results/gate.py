@@ -95,9 +95,8 @@ class Gate(Documented):
             return f"gate off{whose}: {self.off_reason}"
         if self.state is GateState.FAILED:
             return f"gate failed{whose}"
-        if self.state is GateState.PROVEN:
-            return f"conversion proven{whose}"
-        return f"gate passed{whose}, {self.doubt}"
+        is_proven = self.state is GateState.PROVEN
+        return f"conversion proven{whose}" if is_proven else f"gate passed{whose}, {self.doubt}"
 
     def sentence(self) -> str:
         """Say all of it in one line."""
@@ -130,8 +129,5 @@ class Gate(Documented):
             GateFailedError: it has; the bundle is kept and named.
         """
         if not self.passed:
-            raise GateFailedError(
-                f"gate failed: {self.sentence()}",
-                where=str(bundle),
-                hint=f"the bundle is kept, marked failed; {self.advice}",
-            )
+            hint = f"the bundle is kept, marked failed; {self.advice}"
+            raise GateFailedError(f"gate failed: {self.sentence()}", where=str(bundle), hint=hint)

@@ -256,7 +256,6 @@ class Ladder(Documented):
         """
         ladder = from_json(cls, document, where)
         if ladder.schema > SCHEMA or not ladder.rungs or not ladder.mean_over:
-            raise ArtifactError(
-                "ladder is empty or of a newer version", where=str(where), hint="measure it again"
-            )
+            what = "ladder is empty or of a newer version"
+            raise ArtifactError(what, where=str(where), hint="measure it again")
         return ladder

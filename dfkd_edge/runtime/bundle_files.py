@@ -27,16 +27,15 @@ VALIDATION = "validation.json"  # The ladder and the gate of `export`
 REPORT, DEVICE_RESULT, BENCHMARK = "report.html", "result.json", "benchmark.json"
 CHECK_RESULT, LABELLED_CHECK = "check.json", "check.labelled.json"
 """These five are written into a finished bundle and are no part of it: the manifest has no hash."""
-DEVICES = "devices"
-"""Folder of the results that devices sent, in a run, or in a bundle outside of one; not hashed."""
+DEVICES = "devices"  # Folder of what devices sent, in a run, or a bundle outside of one; not hashed
+# types of what a manifest must hold
 MANIFEST_KINDS = {
     **dict.fromkeys(("version", "target", "backend", "machine", "precision", "status"), str),
     **dict.fromkeys(("int8_full_range", "use_dla"), bool),
     **dict.fromkeys(("models", "model_notes", "tolerance", "provenance", "files"), dict),
     "classes": list,
 }
-"""Types of what a manifest must hold."""
-MAX_TEXT_BYTES = 16 << 20
+MAX_TEXT_BYTES = 16 << 20  # Of a JSON file: a hostile one must not fill a device's memory
 
 
 def file_sha256(path: Path) -> str:
@@ -63,8 +62,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())  # else a power cut may keep the new name of an empty file
         temporary.replace(path)
     finally:
-        if temporary.exists():
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -95,8 +93,7 @@ def safe_path(folder: Path, name: object) -> Path:
     parts = PurePosixPath(name).parts if isinstance(name, str) else ()
     is_plain = (
         isinstance(name, str)
-        and bool(parts)
-        and "/".join(parts) == name
+        and "/".join(parts) == name != ""
         and not name.startswith("/")
         and ".." not in parts
         and not any(c in name for c in "\\:\0\n\r")  # `\\` and `:` lead elsewhere on Windows
@@ -107,7 +104,7 @@ def safe_path(folder: Path, name: object) -> Path:
     path = folder
     for part in parts:
         path = path / part
-        if path.is_symlink():
+        if path.is_symlink():  # it may lead out of the bundle, and nothing copies it as a file
             what = "file is a symbolic link, a bundle holds plain files"
             raise Fault(what, str(path), repair_hint(folder))
     return path
@@ -185,8 +182,7 @@ class Bundle:
             UsageFault: the bundle holds no such model.
         """
         models = self.manifest.models
-        # TensorRT up to 10 makes an FP16 engine of the FP32 graph, by a builder flag
-        is_flag = precision == "fp16" == self.precision
+        is_flag = precision == "fp16" == self.precision  # of TensorRT up to 10, on the FP32 graph
         name = models.get(precision) or (models.get("fp32") if is_flag else None)
         if name is None:
             held = f"it holds {', '.join(self.precisions)}"

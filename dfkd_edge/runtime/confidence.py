@@ -49,11 +49,7 @@ class Confidence:
 
 
 def read_confidence(fitted: Mapping[str, Any] | None, manifest: Path) -> Confidence:
-    """Read what `export` fitted.
-
-    Args:
-        fitted: `temperature` and `reject_threshold`; with None, every picture gets an answer.
-        manifest: where it stands, for the message.
+    """Read temperature and threshold; where none was fitted, every picture gets an answer.
 
     Raises:
         Fault: the values are no numbers in range.

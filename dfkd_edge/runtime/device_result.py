@@ -125,15 +125,10 @@ class CheckResult:
 
 
 def _holds_model(path: Path, manifest_sha256: str) -> bool:
-    """Whether a file is the result of this very bundle, with a model that was run."""
     try:
         earlier = read_json(path)
     except Fault:
         return False
     bundle = earlier.get("bundle")
-    return (
-        earlier.get("marker") == MARKER
-        and bool(earlier.get("models"))
-        and isinstance(bundle, dict)
-        and bundle.get("manifest_sha256") == manifest_sha256
-    )
+    is_of_it = isinstance(bundle, dict) and bundle.get("manifest_sha256") == manifest_sha256
+    return earlier.get("marker") == MARKER and bool(earlier.get("models")) and is_of_it

@@ -26,13 +26,7 @@ from dfkd_edge.runtime.engine_build import (
     workspace_for,
 )
 from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
-from dfkd_edge.runtime.session import (
-    OnnxSession,
-    Outputs,
-    Session,
-    SessionRequest,
-    in_batches,
-)
+from dfkd_edge.runtime.session import OnnxSession, Outputs, Session, SessionRequest, in_batches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -19,15 +19,12 @@ from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.faults import UsageFault
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
-SPLITS = ("full", "test", "val", "validation", "crossval", "train", "images")
-"""Folders that part or hold the pictures of one domain."""
+SPLITS = ("full", "test", "val", "validation", "crossval", "train", "images")  # Of one domain
+# lines of a WordNet id and its names: `n02084071 dog, domestic dog`
 MAPPING_FILES = ("LOC_synset_mapping.txt", "synset_words.txt", "words.txt")
-"""Lines of a WordNet id and its names: `n02084071 dog, domestic dog`."""
-NEAR = 0.75
-"""Likeness from which a name may be meant: `dogs` is near to `dog`, `cat` is not near to `car`."""
-MAX_COMPARED = 100
-"""Folders that are compared with the class names: one against 1,000 classes takes 4 ms (ours)."""
-MAX_NEAR = 3
+NEAR = 0.75  # Likeness of names that may mean the same: `dogs` and `dog`, but not `cat` and `car`
+MAX_COMPARED = 100  # Folders: to compare one with 1,000 class names takes 4 ms (ours)
+MAX_NEAR = 3  # Suggestions in one message
 EXPECTED = "expected DIR/<domain>/<class>/*.jpg or DIR/<class>/*.jpg with the classes of the list"
 
 
@@ -116,30 +113,23 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def _content(folder: Path) -> list[Path]:
-    """List a folder, sorted.
-
-    Raises:
-        UsageFault: it cannot be read.
-    """
     try:
         return sorted(folder.iterdir())
     except OSError as error:
-        raise UsageFault(
-            f"folder cannot be read: {error.strerror}", str(folder), "make it readable"
-        ) from error
+        what = f"folder cannot be read: {error.strerror}"
+        raise UsageFault(what, str(folder), "make it readable") from error
 
 
+@dataclass(frozen=True)
 class ClassFinder:
     """Finds the class that a folder's name means."""
 
-    def __init__(self, labels: Mapping[str, int]) -> None:
-        """Take the index of each class by `class_key` of what a folder of it may be named."""
-        self._labels = labels
+    labels: Mapping[str, int]  # `class_key` of what a folder may be named -> index of the class
 
     def label(self, folder: Path) -> int | None:
         """Return the index of the class that the folder names, or None."""
         key = class_key(folder.name)
-        return self._labels.get(key, self._labels.get(key.replace(" ", "")))
+        return self.labels.get(key, self.labels.get(key.replace(" ", "")))
 
     def parents(self, domain: Path) -> list[Path]:
         """List the folders that hold the class folders of a domain: itself, or its splits."""
@@ -186,11 +176,7 @@ def _finders(classes: Sequence[str], root: Path) -> dict[str, ClassFinder]:
 
 
 def _wordnet_names(root: Path) -> dict[str, list[str]]:
-    """Read the names of each WordNet id from the mapping file that ImageNet comes with.
-
-    Raises:
-        UsageFault: it is damaged.
-    """
+    """Read the names of each WordNet id from the mapping file that ImageNet comes with."""
     names: dict[str, list[str]] = {}
     for file in (root / name for name in MAPPING_FILES):
         if file.is_file():
@@ -203,9 +189,8 @@ def _wordnet_names(root: Path) -> dict[str, list[str]]:
             pairs = json.loads(index.read_text(encoding="utf-8")).values()
             names.update({str(wnid): [str(name)] for wnid, name in pairs})
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise UsageFault(
-                "is no list of WordNet ids and names", str(index), "mend or remove it"
-            ) from error
+            what = "is no list of WordNet ids and names"
+            raise UsageFault(what, str(index), "mend or remove it") from error
     return names
 
 

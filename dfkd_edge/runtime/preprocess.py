@@ -16,8 +16,7 @@ from dfkd_edge.runtime.faults import LackingFault, PictureFault
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SAME_LEVELS = 2.0
-"""Two pictures count as the same below this mean difference, in grey levels of 255."""
+SAME_LEVELS = 2.0  # Pictures are the same up to this mean difference, in grey levels of 255 (ours)
 IMAGENET = ("ImageNet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ("CLIP", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
@@ -152,15 +151,13 @@ def _wrong_geometries(card_HWC: NDArray[np.uint8], side_px: int) -> dict[str, ND
     left = (width - height) // 2
     right_SSC = triangle_resize(card_HWC, side_px, antialias=True)
     step_S = ((np.arange(side_px) + 0.5) / side_px * np.array([[height], [width]])).astype(int)
-    padded = np.zeros((width, width, 3), np.uint8)
-    padded[left : left + height] = card_HWC
+    cropped, padded = card_HWC[:, left : left + height], np.zeros((width, width, 3), np.uint8)
+    padded[left : left + height] = card_HWC  # the card is wider than high
     return {
         "": right_SSC,
         "resized without antialiasing": triangle_resize(card_HWC, side_px, antialias=False),
         "resized with nearest neighbour": card_HWC[step_S[0]][:, step_S[1]].astype(np.float64),
-        "cropped instead of squeezed": triangle_resize(
-            card_HWC[:, left : left + height], side_px, antialias=True
-        ),
+        "cropped instead of squeezed": triangle_resize(cropped, side_px, antialias=True),
         "padded instead of squeezed": triangle_resize(padded, side_px, antialias=True),
         "mirrored": right_SSC[:, ::-1],
         "upside down": right_SSC[::-1],
@@ -184,15 +181,12 @@ def _as_levels(seen_SSC: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
 def name_fault(
     seen: NDArray[Any], card_HWC: NDArray[np.uint8], expected_SSC: NDArray[np.uint8]
 ) -> str:
-    """Compare a preprocessed test card with the expected one and name the likely fault.
+    """Compare a preprocessed test card with what training would have seen; name the likely fault.
 
     Args:
         seen: what another pipeline makes of the card: [S, S, C], [1, S, S, C] or channels first.
         card_HWC: the test card.
-        expected_SSC: what training would have seen.
-
-    Returns:
-        An empty text where they are the same.
+        expected_SSC: what training would have seen; an empty text says that both are the same.
     """
     side = expected_SSC.shape[0]
     seen = seen[0] if seen.ndim == 4 and len(seen) == 1 else seen

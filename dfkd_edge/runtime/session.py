@@ -74,14 +74,7 @@ def in_batches(
     max_batch: int,
     run_batch: Callable[[NDArray[np.uint8]], Outputs],
 ) -> Outputs:
-    """Cut any number of images into batches that the model takes.
-
-    Args:
-        images_NHWC: at least one image.
-        fixed_batch: the only batch that the model takes, or 0; the last one is filled up.
-        max_batch: the largest one that it takes.
-        run_batch: runs one batch.
-    """
+    """Run at least one image in batches of `max_batch`; the last is filled up to a fixed batch."""
     if len(images_NHWC) == max_batch:
         return run_batch(images_NHWC)  # as when timed: nothing is copied
     parts = []
@@ -99,12 +92,7 @@ class OnnxSession:
     backend = "onnxruntime"
 
     def __init__(self, request: SessionRequest, in_float: bool | None = None) -> None:
-        """Load the graph.
-
-        Args:
-            request: what to load.
-            in_float: whether INT8 is computed in float; None does so where 8-bit sums of this CPU
-                would saturate.
+        """Load the graph; None computes INT8 in float where 8-bit sums of this CPU saturate.
 
         Raises:
             LackingFault: onnxruntime is not installed.
@@ -116,8 +104,7 @@ class OnnxSession:
         try:
             self._session = open_graph(str(request.model), request.num_threads, in_float)
         except Exception as error:  # its exceptions share no public base
-            reason = str(error).strip().splitlines()[0][:200]
-            what = f"onnxruntime cannot load the model: {reason}"
+            what = f"onnxruntime cannot load the model: {str(error).strip().splitlines()[0][:200]}"
             raise Fault(what, str(request.model)) from error
         self.version = str(onnxruntime.__version__)
         self.size_bytes = request.model.stat().st_size
@@ -152,7 +139,7 @@ def open_graph(model: str | bytes, num_threads: int, in_float: bool = False) -> 
     Args:
         model: its path, or its content.
         num_threads: 0 takes all cores.
-        in_float: compute between Q and DQ in float, as exact as 32-bit sums.
+        in_float: compute in float what is between DQ and Q, as exact as 32-bit sums.
 
     Raises:
         LackingFault: onnxruntime is not installed.
@@ -175,11 +162,10 @@ def _import_onnxruntime() -> Any:
         # the newest on PyPI for aarch64 and the Python of JetPack 5 and 6
         newest = {(3, 8): "==1.19.2", (3, 9): "==1.19.2", (3, 10): "==1.23.2"}
         pin = newest.get(sys.version_info[:2], "")
-        raise LackingFault(
-            "neither TensorRT nor onnxruntime can be imported",
-            "Python {}.{}".format(*sys.version_info[:2]),
-            f"{TO_INSTALL} (Jetson), or pip install 'onnxruntime{pin}'",
-        ) from error
+        here = "Python {}.{}".format(*sys.version_info[:2])
+        hint = f"{TO_INSTALL} (Jetson), or pip install 'onnxruntime{pin}'"
+        what = "neither TensorRT nor onnxruntime can be imported"
+        raise LackingFault(what, here, hint) from error
     return onnxruntime
 
 

@@ -59,7 +59,7 @@ def measure(
     infer: Callable[[], object],
     batch: int,
     request: TimingRequest,
-    tell: Callable[[float], None] | None = None,
+    tell: Callable[[float], None] = lambda _: None,
 ) -> Latency:
     """Time a function that runs one batch.
 
@@ -73,20 +73,16 @@ def measure(
     infer()  # the first one loads kernels: some seconds on a Xavier
     while (time.perf_counter() - begun) * 1e3 < request.warmup_ms:
         infer()
-        if tell:
-            tell(time.perf_counter() - begun)
+        tell(time.perf_counter() - begun)
     times_ms: list[float] = []
-    start = time.perf_counter()
+    start = before = time.perf_counter()
     end = start + request.duration_s
-    before = start
     while (before < end or len(times_ms) < MIN_ITERATIONS) and len(times_ms) < MAX_ITERATIONS:
         infer()
         after = time.perf_counter()
         times_ms.append((after - before) * 1e3)
-        before = after
-        if tell:
-            tell(after - begun)
-            before = time.perf_counter()  # what it took counts for no inference
+        tell(after - begun)
+        before = time.perf_counter()  # what it took counts for no inference
     taken_ms = np.asarray(times_ms)
     return Latency(
         batch=batch,
