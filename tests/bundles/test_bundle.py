@@ -7,22 +7,27 @@ import pytest
 
 from dfkd_edge.artifacts import ModelFile, load_tensors
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
-from dfkd_edge.bundles.opening import find_bundle, open_bundle
+from dfkd_edge.bundles.opening import find_bundle, holds_student_of, open_bundle
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError, RunDirError, UsageError
+from dfkd_edge.files import atomic_write, file_hash
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.target_profiles.profile import Precision
 
 
-def test_what_was_written_is_what_is_opened(
-    tiny_bundle: Bundle, tiny_contents: BundleContents
+def edit_manifest(bundle: Bundle, **changes: object) -> None:
+    path = bundle.folder / "manifest.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(document | changes), encoding="utf-8")
+
+
+def test_what_was_written_is_what_is_opened_and_the_same_bytes_each_time(
+    tiny_bundle: Bundle, tiny_contents: BundleContents, tmp_path: Path
 ) -> None:
     bundle = open_bundle(tiny_bundle.folder)
     assert bundle.classes == tiny_contents.class_names
-    assert bundle.precision == "int8"
-    assert bundle.precisions == ("fp32", "int8")
-    assert bundle.side_px == 16
-    assert bundle.batch == (1, 1, 1)
+    assert (bundle.precision, bundle.precisions) == ("int8", ("fp32", "int8"))
+    assert (bundle.side_px, bundle.batch) == (16, (1, 1, 1))
     fp32 = tiny_contents.models["fp32"]
     assert bundle.model_path("fp32").read_bytes() == fp32.path.read_bytes()
     golden = bundle.golden()
@@ -31,13 +36,7 @@ def test_what_was_written_is_what_is_opened(
     assert np.array_equal(head, tiny_contents.text_head)
     names = {f.relative_to(bundle.folder).as_posix() for f in bundle.folder.rglob("*.*")}
     assert names == {*bundle.manifest.files, "manifest.json"}
-
-
-def test_the_same_contents_make_the_same_bytes(
-    tiny_bundle: Bundle, tiny_contents: BundleContents, tmp_path: Path
-) -> None:
-    again = write_bundle(tmp_path / "again", tiny_contents)
-    assert again.sha256 == tiny_bundle.sha256
+    assert write_bundle(tmp_path / "again", tiny_contents).sha256 == bundle.sha256
 
 
 def test_a_newer_bundle_replaces_every_file_of_the_older(
@@ -63,27 +62,18 @@ def test_a_write_that_fails_leaves_the_older_bundle_whole(
     assert [f.name for f in tiny_bundle.folder.parent.iterdir()] == [tiny_bundle.folder.name]
 
 
-def test_hidden_files_of_others_outlive_the_older_bundle(
-    tiny_bundle: Bundle, tiny_contents: BundleContents
-) -> None:
-    (tiny_bundle.folder / ".gitignore").write_text("*.onnx")
-    write_bundle(tiny_bundle.folder, replace(tiny_contents, status="failed"))
-    assert (tiny_bundle.folder / ".gitignore").read_text() == "*.onnx"
-
-
 @pytest.mark.parametrize("status", ["passed", "incomplete"])
-def test_what_devices_sent_outlives_the_older_bundle_and_stale_files_do_not(
+def test_results_of_devices_and_hidden_files_outlive_the_older_bundle_and_stale_ones_do_not(
     tiny_bundle: Bundle, tiny_contents: BundleContents, status: str
 ) -> None:
     folder = tiny_bundle.folder
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    manifest["status"] = status
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    for name in ("result.json", "devices/board.json"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text("{}", encoding="utf-8")
+    edit_manifest(tiny_bundle, status=status)
+    kept = (folder / "devices" / "board.json", folder / ".gitignore")
+    for path in (folder / "result.json", *kept):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}", encoding="utf-8")
     write_bundle(folder, tiny_contents)
-    assert (folder / "devices" / "board.json").read_text(encoding="utf-8") == "{}"
+    assert [path.read_text(encoding="utf-8") for path in kept] == ["{}", "{}"]
     assert not (folder / "result.json").exists()
 
 
@@ -104,15 +94,14 @@ def test_models_that_lie_in_the_folder_already_stay(
 def test_a_bundle_whose_manifest_is_damaged_is_written_again(
     tiny_bundle: Bundle, tiny_contents: BundleContents, manifest: bytes | None
 ) -> None:
-    path = tiny_bundle.folder / "manifest.json"
-    if manifest is None:
-        path.unlink()
-    else:
+    path, foreign = tiny_bundle.folder / "manifest.json", tiny_bundle.folder / "thesis.doc"
+    path.unlink()
+    if manifest is not None:
         path.write_bytes(manifest)
-    (tiny_bundle.folder / "thesis.doc").write_text("precious")
+    foreign.write_text("precious")
     with pytest.raises(RunDirError, match="thesis"):
         write_bundle(tiny_bundle.folder, tiny_contents)
-    (tiny_bundle.folder / "thesis.doc").unlink()
+    foreign.unlink()
     assert write_bundle(tiny_bundle.folder, tiny_contents).manifest == tiny_bundle.manifest
     open_bundle(tiny_bundle.folder)
 
@@ -129,21 +118,16 @@ def test_a_folder_of_others_is_left_alone(
     assert [f.name for f in folder.iterdir()] == [name]
 
 
-def test_a_bundle_that_was_not_finished_is_none(tiny_bundle: Bundle) -> None:
-    manifest = tiny_bundle.folder / "manifest.json"
-    document = {"marker": "dfkd-edge bundle", "status": "incomplete"}
-    manifest.write_text(json.dumps(document), encoding="utf-8")
-    with pytest.raises(ArtifactError, match="never finished"):
-        open_bundle(tiny_bundle.folder)
-
-
-def test_a_changed_file_is_an_artifact_error_and_a_foreign_folder_a_usage_error(
+def test_a_changed_file_or_half_a_bundle_is_an_artifact_error_a_foreign_folder_a_usage_error(
     tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
     (tiny_bundle.folder / "recipe.md").write_text("changed")
     with pytest.raises(ArtifactError, match=r"recipe\.md"):
         open_bundle(tiny_bundle.folder)
     open_bundle(tiny_bundle.folder, verify=False)
+    edit_manifest(tiny_bundle, status="incomplete")
+    with pytest.raises(ArtifactError, match="never finished"):
+        open_bundle(tiny_bundle.folder)
     with pytest.raises(UsageError, match="holds no bundle"):
         open_bundle(tmp_path)
 
@@ -159,16 +143,28 @@ def test_fp16_may_lie_in_the_fp32_graph(tmp_path: Path, tiny_contents: BundleCon
 
 
 def test_the_only_bundle_of_a_run_is_found(tmp_path: Path, tiny_contents: BundleContents) -> None:
-    first = write_bundle(tmp_path / "run" / "bundles" / "a", tiny_contents)
-    assert find_bundle(tmp_path / "run") == first.folder
-    assert find_bundle(first.folder) == first.folder
-    write_bundle(tmp_path / "run" / "bundles" / "b", tiny_contents)
-    with pytest.raises(UsageError, match=r"has 2 bundles: a, b .*name one, such as \S+/bundles/a$"):
-        find_bundle(tmp_path / "run")
-
-
-def test_a_run_without_a_bundle_is_sent_to_export(tmp_path: Path) -> None:
     with open_run(tmp_path / "run", "key", resume=True, exist_ok=False) as run:
-        (run.path / "bundles" / ".export-left").mkdir(parents=True)
+        bundles = run.path / "bundles"
+    (bundles / ".export-left").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"no bundle yet .*: dfkd-edge export \S+/run makes one$"):
-        find_bundle(tmp_path / "run")
+        find_bundle(run.path)
+    first = write_bundle(bundles / "a", tiny_contents)
+    assert find_bundle(run.path) == find_bundle(first.folder) == first.folder
+    write_bundle(bundles / "b", tiny_contents)
+    with pytest.raises(UsageError, match=r"has 2 bundles: a, b .*name one, such as \S+/bundles/a$"):
+        find_bundle(run.path)
+
+
+def test_a_bundle_is_of_the_student_that_lies_in_the_run_now_and_that_it_names(
+    tmp_path: Path,
+) -> None:
+    assert not holds_student_of(tmp_path, {})
+    weights = tmp_path / "student" / "student.safetensors"
+    atomic_write(weights, b"weights")
+    made = {"student_sha256": file_hash(weights)}
+    assert holds_student_of(tmp_path, made)
+    assert not holds_student_of(tmp_path, {})
+    atomic_write(weights, b"other weights")
+    assert not holds_student_of(tmp_path, made)
+    weights.unlink()
+    assert not holds_student_of(tmp_path, made)

@@ -1,18 +1,15 @@
 """The model card of a bundle holds whatever names a user gives."""
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml  # type: ignore[import-untyped]  # comes with huggingface_hub
 
 from dfkd_edge.artifacts import StudentSettings
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.bundles.model_card import escaped, model_card
-from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.results.wording import Metric
 from dfkd_edge.target_profiles.lookup import load_target
@@ -44,9 +41,12 @@ def front_matter(card: str) -> dict[str, Any]:
     return document
 
 
+def card_of(ladder: Ladder, **changes: Any) -> str:
+    return model_card(settings(**changes), load_target("jetson"), "int8", ladder)
+
+
 def test_the_front_matter_holds_what_the_hub_reads() -> None:
-    target = load_target("jetson")
-    front = front_matter(model_card(settings(), target, "int8", measured()))
+    front = front_matter(card_of(measured()))
     assert front["license"] == "apache-2.0"
     assert front["library_name"] == "onnx"
     assert front["pipeline_tag"] == "image-classification"
@@ -54,23 +54,18 @@ def test_the_front_matter_holds_what_the_hub_reads() -> None:
     (result,) = front["model-index"][0]["results"]
     assert result["dataset"]["name"] == EVIL
     assert result["metrics"][0]["value"] == 0.5
+    for changed in ("student", "teacher"):  # weights of others have terms of their own
+        assert front_matter(card_of(measured(), **{changed: "other"}))["license"] == "other"
 
 
 def test_agreement_is_not_pushed_as_accuracy() -> None:
-    card = model_card(settings(), load_target("jetson"), "int8", measured("agreement"))
+    card = card_of(measured("agreement"))
     assert "model-index" not in front_matter(card)
     assert "75.0%" in card
 
 
-@pytest.mark.parametrize("changed", ["student", "teacher"])
-def test_foreign_weights_have_terms_of_their_own(changed: str) -> None:
-    card = model_card(settings(**{changed: "other"}), load_target("jetson"), "int8", measured())
-    assert front_matter(card)["license"] == "other"
-
-
 def test_names_cannot_become_markup() -> None:
-    card = model_card(settings(), load_target("jetson"), "int8", measured())
-    body = card.split("\n---\n", 1)[1]
+    body = card_of(measured()).split("\n---\n", 1)[1]
     assert "<script>" not in body.replace("\\<", "")
     assert "\n---" not in body
     assert "\n# d" not in body
@@ -78,9 +73,7 @@ def test_names_cannot_become_markup() -> None:
 
 
 def test_the_card_is_a_file_of_the_bundle(tmp_path: Path, tiny_contents: BundleContents) -> None:
-    write_bundle(tmp_path / "b", dataclasses.replace(tiny_contents, card="# one\n"))
-    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text(encoding="utf-8"))
-    assert "README.md" in manifest["files"]
-    write_bundle(tmp_path / "b", dataclasses.replace(tiny_contents, card=""))
-    assert open_bundle(tmp_path / "b").manifest.files.keys().isdisjoint({"README.md"})
-    assert not (tmp_path / "b" / "README.md").exists()
+    for card in ("# one\n", ""):
+        bundle = write_bundle(tmp_path / "b", dataclasses.replace(tiny_contents, card=card))
+        assert ("README.md" in bundle.manifest.files) is bool(card)
+        assert (bundle.folder / "README.md").exists() is bool(card)

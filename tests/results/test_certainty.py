@@ -21,6 +21,16 @@ def test_the_interval_of_a_share_is_wilsons(right: int, num: int, low: float, hi
     assert wilson_interval(right / num, num) == pytest.approx((low, high), abs=0.001)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+def test_an_interval_holds_its_share_and_narrows_with_more_pictures(share: float) -> None:
+    widths = []
+    for num in (3, 30, 300):
+        low, high = wilson_interval(share, num)
+        assert 0 <= low <= share <= high <= 1
+        widths.append(high - low)
+    assert widths[0] > widths[1] > widths[2] > 0
+
+
 def test_three_pictures_all_right_are_not_certain_and_three_thousand_are() -> None:
     few, many = certainty_of(measured(1, 3)), certainty_of(measured(0.9, 3_000))
     assert (few.low < 0.5, few.high, few.is_too_wide, many.is_too_wide) == (True, 1, True, False)

@@ -1,15 +1,12 @@
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 
 from dfkd_edge.runtime import check
 from dfkd_edge.runtime.bundle_files import Bundle
-
-RunCheck = Callable[..., tuple[int, str, dict[str, Any]]]
+from tests.runtime.conftest import RunCheck
 
 
 def save_picture(path: Path, colour: tuple[int, int, int]) -> None:

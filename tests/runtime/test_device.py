@@ -30,15 +30,11 @@ def orin(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_jetson_is_recognised(orin: Path) -> None:
-    facts = device.describe(orin)
+def test_a_jetson_is_recognised_with_its_clocks_temperature_and_power(orin: Path) -> None:
+    facts, state = device.describe(orin), device.state(orin)
     assert facts["board"] == "NVIDIA Jetson Orin Nano Developer Kit"
     assert (facts["l4t"], facts["jetpack"]) == ("36.4.3", "6.2")
     assert facts["memory_mib"] == 7620
-
-
-def test_clocks_temperature_and_power_are_read(orin: Path) -> None:
-    state = device.state(orin)
     assert (state.gpu_mhz, state.gpu_max_mhz) == (306, 1020)
     assert state.cpu_mhz == 1728
     assert state.temperature_c == {"cpu-thermal": 91.5}
@@ -53,10 +49,12 @@ def test_low_clocks_and_heat_raise_caveats(orin: Path) -> None:
     assert "power mode changed" in " ".join(device.caveats(device.State("15W"), state))
 
 
-def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_left_out_and_this_machine_described(tmp_path: Path) -> None:
     assert device.state(tmp_path).to_json() == {}
     assert "jetpack" not in device.describe(tmp_path)
     assert device.caveats(device.State(), device.State()) == []
+    assert device.describe()["num_cores"] == device.num_cores() >= 1
+    assert device.peak_memory_mib() > 1
 
 
 @pytest.mark.parametrize(
@@ -65,8 +63,3 @@ def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
 )
 def test_jetpacks_follow_from_l4t(l4t: str, jetpack: str) -> None:
     assert device.jetpack_of(l4t) == jetpack
-
-
-def test_this_machine_is_described() -> None:
-    assert device.describe()["num_cores"] == device.num_cores() >= 1
-    assert device.peak_memory_mib() > 1

@@ -52,15 +52,12 @@ def test_each_usual_fault_is_named(side_px: int) -> None:
         assert fault_of(seen, side_px) == said
 
 
-def test_faults_are_told_together() -> None:
+def test_faults_are_told_together_and_so_are_a_wrong_shape_and_an_unknown_one() -> None:
     seen = expected(64)[..., ::-1].astype(np.float32) / 255
     assert fault_of(seen.transpose(2, 0, 1), 64) == (
         "channels come first (NCHW), not last (NHWC); channels are BGR, not RGB; "
         "values are in 0 to 1, not 0 to 255"
     )
-
-
-def test_a_wrong_shape_and_an_unknown_fault_are_told() -> None:
     assert fault_of(expected(32), 64) == "shape is [32, 32, 3], not [64, 64, 3]"
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     assert "for a reason not known here" in fault_of(noise, 64)

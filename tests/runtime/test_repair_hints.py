@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -16,8 +15,8 @@ from dfkd_edge.cli import app
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.faults import COPY_AGAIN, EXPORT_AGAIN, repair_hint
+from tests.runtime.conftest import RunCheck
 
-RunCheck = Callable[..., tuple[int, str, dict[str, Any]]]
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "cut": lambda folder: os.truncate(folder / "model.int8.onnx", 9),
     "edited": lambda folder: (folder / "classes.txt").write_text("dog\n"),
@@ -33,13 +32,14 @@ def in_run(tmp_path: Path, tiny_bundle: Bundle) -> Path:
         return Path(shutil.copytree(tiny_bundle.folder, tmp_path / "run" / "bundles" / "board"))
 
 
-def said_by(*arguments: object) -> str:
+def told_by(*arguments: object) -> tuple[str, str]:
+    """What a command prints, and its last word."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    return str(result.exception)
+    return result.stdout, str(result.exception)
 
 
-def shown_by(*arguments: object) -> str:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments]).stdout
+def said_by(*arguments: object) -> str:
+    return told_by(*arguments)[1]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -79,20 +79,15 @@ def test_a_bundle_that_was_exported_elsewhere_on_this_host_is_exported_again(
 def test_a_bundle_that_lost_its_manifest_is_listed_by_its_run(in_run: Path, damage: str) -> None:
     DAMAGES[damage](in_run)
     run = in_run.parents[1]
-    assert "bundle board damaged" in " ".join(shown_by("inspect", run).split())
-    assert said_by("check", run).endswith(f"manifest.json): {EXPORT_AGAIN}")
-    shutil.copytree(in_run, in_run.parent / "other")
-    assert "2 bundles: board (damaged), other (damaged)" in said_by("check", run)
-
-
-def test_a_run_names_a_damaged_bundle_by_its_file_and_says_what_to_do(in_run: Path) -> None:
-    (in_run / "manifest.json").write_bytes(b"")
-    run = in_run.parents[1]
-    result = CliRunner().invoke(app, ["inspect", str(run), "--json"])
-    document = json.loads(result.stdout)
+    assert "bundle board damaged" in " ".join(told_by("inspect", run)[0].split())
+    printed, error = told_by("inspect", run, "--json")
+    document = json.loads(printed)
     assert document["damaged"] == [str(run.resolve() / "bundles" / "board" / "manifest.json")]
     assert document["mend"] == document["next"] == EXPORT_AGAIN
-    assert str(result.exception).endswith(f"manifest.json): {EXPORT_AGAIN}")
+    for said in (error, said_by("check", run)):
+        assert said.endswith(f"manifest.json): {EXPORT_AGAIN}")
+    shutil.copytree(in_run, in_run.parent / "other")
+    assert "2 bundles: board (damaged), other (damaged)" in said_by("check", run)
 
 
 def test_a_bundle_of_a_run_is_known_through_links_and_from_within(

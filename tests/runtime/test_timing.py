@@ -50,3 +50,22 @@ def test_only_an_fp16_bundle_without_an_fp16_graph_has_fp16_in_the_engine_alone(
     assert graph_notes("fp16", ("fp32",)) == [FP16_IN_ENGINE]
     assert graph_notes("fp16", ("fp32", "fp16")) == []
     assert graph_notes("int8", ("fp32", "int8")) == []
+
+
+def test_what_is_told_while_timing_counts_for_no_inference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, told = [0.0], []
+    monkeypatch.setattr("dfkd_edge.runtime.timing.time.perf_counter", lambda: clock[0])
+
+    def infer() -> None:
+        clock[0] += 0.01
+
+    def tell(seconds: float) -> None:
+        told.append(seconds)
+        clock[0] += 5
+
+    latency = measure(infer, 2, TimingRequest(warmup_ms=0, duration_s=0), tell)
+    assert len(told) == latency.num_iterations == 20
+    assert latency.max_ms == pytest.approx(10)
+    assert latency.throughput_per_s == pytest.approx(200)
