@@ -18,6 +18,7 @@ from dfkd_edge.target_profiles.lookup import list_targets, load_target
 from dfkd_edge.target_profiles.profile import Precision
 
 NANO, XAVIER, JETSON = "nano@jp4.6.6", "xavier-nx-8gb@jp5.1.6", "jetson"
+BOARD = "raspberry-pi-5"
 STOCK, TENSORRT_11 = "agx-orin-64gb@jp7.2.2", "agx-orin-64gb@jp7.2.2-trt11"
 TIMINGS = "--timingCacheFile=model.timing.cache"
 REMOVED_IN_11 = ("--fp16", "--int8", "--best", "--calib", "--precisionConstraints")
@@ -63,11 +64,10 @@ def test_no_target_gets_a_flag_that_its_trtexec_lost() -> None:
 
 
 def test_a_dynamic_batch_states_its_smallest_usual_and_largest_shape() -> None:
-    arguments = build_arguments(engine(JETSON, "int8", 1, 8, 4))
-    assert "--minShapes=image:1x128x128x3" in arguments
-    assert "--optShapes=image:4x128x128x3" in arguments
-    assert "--maxShapes=image:8x128x128x3" in arguments
-    assert "--shapes=image:4x128x128x3" in timing_arguments(engine(JETSON, "int8", 1, 8, 4))
+    build = engine(JETSON, "int8", 1, 8, 4)
+    for flag in ("--minShapes=image:1x", "--optShapes=image:4x", "--maxShapes=image:8x"):
+        assert f"{flag}128x128x3" in build_arguments(build)
+    assert "--shapes=image:4x128x128x3" in timing_arguments(build)
     assert not any("Shapes" in a for a in build_arguments(engine(JETSON, "int8", 4)))
 
 
@@ -77,40 +77,32 @@ def test_timings_mean_the_same_before_and_after_tensorrt_11() -> None:
     assert not asked & set(timing_arguments(engine(TENSORRT_11, "int8")))
 
 
-def test_the_dla_is_asked_for_by_flag_and_refuses_a_dynamic_batch() -> None:
-    target = replace(load_target("orin-nx-16gb@jp6.2"), use_dla=True)
-    build = EngineBuild(target=target, precision="fp16", batch=(1,), image_size_px=128)
+def test_the_dla_is_asked_for_by_flag_and_what_the_target_lacks_is_refused() -> None:
+    plain = engine("orin-nx-16gb@jp6.2", "fp16")
+    build = replace(plain, target=replace(plain.target, use_dla=True))
     assert {"--useDLACore=0", "--allowGPUFallback"} <= set(build_arguments(build))
     with pytest.raises(ConfigError, match="static batch"):
-        EngineBuild(target=target, precision="fp16", batch=(1, 4), image_size_px=128)
-
-
-def test_a_precision_that_the_target_lacks_is_refused() -> None:
+        replace(build, batch=(1, 4))
     with pytest.raises(ConfigError, match=r"nano@jp4\.6\.6 does not compute in int8"):
         engine(NANO, "int8")
 
 
+NEEDS: dict[tuple[str, Precision], list[str]] = {
+    (JETSON, "int8"): ["python3 check.pyz", "--skipInference", "| TensorRT | 10.3.0.30 |"],
+    (JETSON, "fp32"): ["sudo nvpmodel -m 2", "attention"],
+    (NANO, "fp16"): ["needs Python 3.8 or later; this JetPack has 3.6.9", "Maxwell"],
+    (TENSORRT_11, "fp16"): ["strongly typed"],
+    (BOARD, "int8"): ["'onnxruntime<=1.32.0'"],
+}
+
+
 def test_the_recipe_says_what_this_device_needs() -> None:
-    jetson = build_recipe(engine(JETSON, "int8"))
-    assert "python3 check.pyz" in jetson
-    assert "--skipInference" in jetson
-    assert "| TensorRT | 10.3.0.30 |" in jetson
-    assert "sudo nvpmodel -m 2" in jetson
-    assert "attention" in jetson
-    nano = build_recipe(engine(NANO, "fp16"))
-    assert "check.pyz needs Python 3.8 or later; this JetPack has 3.6.9" in nano
-    assert "Maxwell" in nano
-    newer = build_recipe(engine(TENSORRT_11, "fp16"))
-    assert "strongly typed" in newer
-    assert "--fp16" not in newer
-
-
-def test_a_cpu_board_gets_onnxruntime_and_no_engine() -> None:
-    board = engine("raspberry-pi-5", "int8")
-    recipe = build_recipe(board)
-    assert "'onnxruntime<=1.32.0'" in recipe
-    assert "trtexec" not in recipe
-    assert build_script(board) == ""
+    for (name, precision), needs in NEEDS.items():
+        recipe = build_recipe(engine(name, precision))
+        assert all(need in recipe for need in needs), name
+    assert "--fp16" not in build_recipe(engine(TENSORRT_11, "fp16"))
+    assert "trtexec" not in build_recipe(engine(BOARD, "int8"))
+    assert build_script(engine(BOARD, "int8")) == ""
 
 
 def test_the_script_passes_every_flag_to_trtexec_and_stops_without_it(tmp_path: Path) -> None:
@@ -125,8 +117,7 @@ def test_the_script_passes_every_flag_to_trtexec_and_stops_without_it(tmp_path: 
     here = str(script.parent)
     calls = [here, *build_arguments(build), here, *timing_arguments(build)]
     assert (tmp_path / "calls").read_text("utf-8").splitlines() == calls
-    missing = subprocess.run(
-        ["sh", str(script)], env={"TRTEXEC": "/none"}, capture_output=True, text=True, check=False
-    )
+    none = {"TRTEXEC": "/none"}
+    missing = subprocess.run(["sh", str(script)], env=none, capture_output=True, text=True)
     assert missing.returncode == 4
     assert "set TRTEXEC" in missing.stderr

@@ -1,6 +1,5 @@
 """Replacing a bundle loses nothing, wherever it is stopped."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,16 +40,6 @@ def stop_at_rename(patch: pytest.MonkeyPatch, number: int, is_done: bool) -> Non
     patch.setattr(Path, "rename", stopped)
 
 
-def kill_between_renames(folder: Path, contents: BundleContents) -> None:
-    """Leave what SIGKILL leaves there: nobody cleans up."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scratch, "undo_swap", lambda _: None)
-        stop_at_rename(patch, 0, is_done=True)
-        with pytest.raises(KeyboardInterrupt):
-            write_bundle(folder, replace(contents, status="failed"))
-    assert not folder.exists()
-
-
 def assert_whole(folder: Path, status: str) -> None:
     """Nothing but one whole bundle is there, with what a device said."""
     assert open_bundle(folder).manifest.status == status
@@ -77,28 +66,25 @@ def test_a_replacement_stopped_anywhere_leaves_one_whole_bundle_with_its_results
     assert_whole(bundle, status)
 
 
-def write_again(folder: Path, contents: BundleContents) -> None:
-    write_bundle(folder, contents)
-
-
-def export_again(folder: Path, contents: BundleContents) -> None:
-    with export_scratch(folder.parents[1]):
-        assert_whole(folder, "passed")
-
-
-@pytest.mark.parametrize("go_on", [write_again, export_again])
+@pytest.mark.parametrize("is_exported_again", [True, False])
 def test_a_bundle_that_a_kill_took_away_is_put_back(
-    bundle: Path,
-    tiny_contents: BundleContents,
-    tmp_path: Path,
-    go_on: Callable[[Path, BundleContents], None],
+    bundle: Path, tiny_contents: BundleContents, tmp_path: Path, is_exported_again: bool
 ) -> None:
     with open_run(tmp_path / "run", "key", resume=True, exist_ok=False) as run:
         folder = run.path / "bundles" / "board"
     folder.parent.mkdir()
     bundle.rename(folder)
-    kill_between_renames(folder, tiny_contents)
-    go_on(folder, tiny_contents)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scratch, "undo_swap", lambda _: None)  # nobody cleans up after SIGKILL
+        stop_at_rename(patch, 0, is_done=True)
+        with pytest.raises(KeyboardInterrupt):
+            write_bundle(folder, replace(tiny_contents, status="failed"))
+    assert not folder.exists()
+    if is_exported_again:
+        with export_scratch(run.path):
+            assert_whole(folder, "passed")
+    else:
+        write_bundle(folder, tiny_contents)
     assert_whole(folder, "passed")
 
 

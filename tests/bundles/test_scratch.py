@@ -42,18 +42,12 @@ def run(tmp_path: Path) -> Path:
         return made.path
 
 
-def left_by(run: Path, number: int) -> list[Path]:
-    """Kill an export in the middle; returns what lies beside the bundles."""
-    subprocess.run([sys.executable, "-c", EXPORT, run, str(number)], check=False)
-    return list((run / "bundles").iterdir())
-
-
-def test_sigterm_leaves_nothing(run: Path) -> None:
-    assert left_by(run, signal.SIGTERM) == []
-
-
-def test_what_sigkill_leaves_is_no_bundle_and_goes_with_the_next_export(run: Path) -> None:
-    assert len(left_by(run, signal.SIGKILL)) == 1
+def test_sigterm_leaves_nothing_and_sigkill_no_bundle_which_goes_with_the_next_export(
+    run: Path,
+) -> None:
+    for number, num_left in ((signal.SIGTERM, 0), (signal.SIGKILL, 1)):
+        subprocess.run([sys.executable, "-c", EXPORT, run, str(int(number))], check=False)
+        assert len(list((run / "bundles").iterdir())) == num_left
     assert bundles_of(run) == []
     with export_scratch(run) as scratch:
         assert list((run / "bundles").iterdir()) == [scratch]

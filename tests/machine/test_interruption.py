@@ -2,11 +2,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from dfkd_edge.console import ConsoleReporter, make_console
+from dfkd_edge.files import atomic_write
 from dfkd_edge.machine.interruption import interrupted_line
 from dfkd_edge.runs.run_dir import Manifest, RunDir, kept_in, noting_what_is_kept
 
@@ -29,35 +31,25 @@ def interrupted(run: Path) -> KeyboardInterrupt:
 def test_an_interrupted_user_reads_the_step_what_is_kept_and_how_to_go_on(
     tiny_run: Path, tmp_path: Path
 ) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(tiny_run, run)
-    stop = interrupted(run)
+    stop = interrupted(Path(shutil.copytree(tiny_run, tmp_path / "run")))
     began = "stopped while distilling the student, 120 of 200; "
     kept = "kept: the prompts, the surrogate images, the student; "
-    assert interrupted_line(stop, ["distill"]) == f"{began}{kept}the same command goes on"
-    assert interrupted_line(stop, ["distill", "--no-resume"]).endswith(
-        "; the same command without --no-resume goes on"
-    )
-    assert interrupted_line(stop, ["check"]) == (
-        f"{began}nothing half was left behind, run the command again"
-    )
-
-
-def test_what_was_not_noted_is_left_out() -> None:
+    again, anew = "the same command goes on", "the same command without --no-resume goes on"
+    nothing = "nothing half was left behind, run the command again"
+    assert interrupted_line(stop, ["distill"]) == f"{began}{kept}{again}"
+    assert interrupted_line(stop, ["distill", "--no-resume"]) == f"{began}{kept}{anew}"
+    assert interrupted_line(stop, ["check"]) == f"{began}{nothing}"
     line = interrupted_line(KeyboardInterrupt(), ["run", "run.toml"])
-    assert line == "stopped; what is done is kept; the same command goes on"
+    assert line == f"stopped; what is done is kept; {again}"
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_parts_of_a_stage_are_kept_too(tmp_path: Path, there: bool) -> None:
-    if there:
-        for name in ("surrogates/shard-00000", "surrogates/shard-00001", "student/checkpoint"):
-            file = tmp_path / "run" / f"{name}.safetensors"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch()
-        RunDir(tmp_path / "run", Manifest("k", {"prompts": {"key": "k", "files": {}}})).save()
+def test_parts_of_a_stage_are_kept_too(tmp_path: Path) -> None:
+    assert not kept_in(tmp_path)
+    for name in ("surrogates/shard-00000", "surrogates/shard-00001", "student/checkpoint"):
+        atomic_write(tmp_path / f"{name}.safetensors", b"")
+    RunDir(tmp_path, Manifest("k", {"prompts": {"key": "k", "files": {}}})).save()
     expected = "the prompts, 2 shards of surrogate images, the student as it was seconds ago"
-    assert ", ".join(kept_in(tmp_path / "run")) == (expected if there else "")
+    assert ", ".join(kept_in(tmp_path)) == expected
 
 
 TWICE = """
@@ -80,11 +72,9 @@ print("went on")
     ids=["a second one ends at once", "a parent's will to ignore it is kept"],
 )
 def test_sigterm_unwinds_once(inherited: signal.Handlers, code: int, said: str) -> None:
-    done = subprocess.run(
+    command, inherit = (
         [sys.executable, "-c", TWICE],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-        preexec_fn=lambda: signal.signal(signal.SIGTERM, inherited),
+        partial(signal.signal, signal.SIGTERM, inherited),
     )
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, preexec_fn=inherit)
     assert (done.returncode, done.stdout) == (code, said)

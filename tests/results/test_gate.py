@@ -47,11 +47,8 @@ def test_a_gate_that_nothing_can_fail_is_off_and_not_passed(num_pictures: int) -
 
 def test_a_conversion_is_proven_once_its_interval_lies_within_the_limit() -> None:
     few, some, many = (without_flips(num) for num in (10, 100, 1_000))
-    assert [few.state, some.state, many.state] == [
-        GateState.DOUBTFUL,
-        GateState.PASSED,
-        GateState.PROVEN,
-    ]
+    states = (GateState.DOUBTFUL, GateState.PASSED, GateState.PROVEN)
+    assert (few.state, some.state, many.state) == states
     assert few.headline("a board") == f"gate passed for a board, {TOO_FEW}"
     assert some.doubt == "too few pictures to exclude a loss above the 1-point limit"
     assert many.doubt == ""

@@ -21,20 +21,6 @@ from dfkd_edge.runtime.preprocess import test_card as draw_test_card
 from tests.runtime.conftest import RunCheck
 
 SHORT = ("--duration", "0.01", "--warmup", "0")
-MakeBundle = Callable[..., Bundle]
-
-
-@pytest.fixture
-def bundle_of(tmp_path: Path, tiny_contents: BundleContents, tiny_graph: Any) -> MakeBundle:
-    """Write a bundle whose FP32 graph differs from the one that made the golden logits."""
-
-    def make(**graph: Any) -> Bundle:
-        path = tmp_path / "other.onnx"
-        tiny_graph(path, **graph)
-        models = {**tiny_contents.models, "fp32": ModelFile(path, "onnx", "fp32", {})}
-        return write_bundle(tmp_path / "other", replace(tiny_contents, models=models))
-
-    return make
 
 
 def edit_manifest(bundle: Bundle, change: Callable[[dict[str, Any]], None]) -> None:
@@ -62,31 +48,25 @@ def test_a_good_bundle_passes_and_the_host_reads_the_result(
     assert found.time
 
 
-def doubts_of(result: dict[str, Any], precision: str) -> list[str]:
-    doubts: list[str] = result["models"][precision]["latency"]["doubts"]
-    return doubts
-
-
 @pytest.mark.parametrize("saturates", [True, False])
 def test_int8_in_float_is_no_measure_and_that_is_said(
-    run_check: RunCheck,
-    tiny_bundle: Bundle,
-    monkeypatch: pytest.MonkeyPatch,
-    saturates: bool,
+    run_check: RunCheck, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, saturates: bool
 ) -> None:
     edit_manifest(tiny_bundle, lambda manifest: manifest.update(int8_full_range=True))
     monkeypatch.setattr(session, "cpu_saturates", lambda: saturates)
     _, _, result = run_check(tiny_bundle.folder, *SHORT)
-    assert result["models"]["int8"]["settings"]["int8_in_float"] is saturates
-    assert any("8-bit sums" in doubt for doubt in doubts_of(result, "int8")) is saturates
+    model = result["models"]["int8"]
+    assert model["settings"]["int8_in_float"] is saturates
+    assert any("8-bit sums" in doubt for doubt in model["latency"]["doubts"]) is saturates
 
 
 def test_an_fp16_bundle_says_that_its_fp32_graph_was_run(
     run_check: RunCheck, fp16_bundle: Bundle
 ) -> None:
     _, _, result = run_check(fp16_bundle.folder, *SHORT)
-    assert result["models"]["fp16"]["notes"] == [FP16_IN_ENGINE]
-    assert not [doubt for doubt in doubts_of(result, "fp16") if "FP16" in doubt]
+    model = result["models"]["fp16"]
+    assert model["notes"] == [FP16_IN_ENGINE]
+    assert not any("FP16" in doubt for doubt in model["latency"]["doubts"])
 
 
 @pytest.mark.parametrize(
@@ -126,13 +106,8 @@ def test_a_run_beside_the_target_says_so_whatever_the_spelling(
     assert result["models"]["int8"]["not_target"] == result["not_target"] == said
 
 
-def test_json_prints_the_result_and_all_else_goes_to_standard_error(
-    tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert check.main(["--bundle", str(tiny_bundle.folder), "--json", "--duration", "0"]) == 0
-    out, err = capsys.readouterr()
-    assert json.loads(out) == json.loads((tiny_bundle.folder / "result.json").read_text("utf-8"))
-    assert "verified" in err
+def swap(path: Path) -> None:
+    shutil.copyfile(path.with_name("model.fp32.onnx"), path)
 
 
 def link_outside(path: Path) -> None:
@@ -147,11 +122,7 @@ def link_outside(path: Path) -> None:
         ("recipe.md", lambda p: p.write_text("run on\n"), "differs from the manifest: other con"),
         ("model.int8.onnx", lambda p: p.unlink(), "is missing"),
         ("preprocess.json", lambda p: p.unlink(), "is missing"),
-        (
-            "model.int8.onnx",
-            lambda p: shutil.copyfile(p.parent / "model.fp32.onnx", p),
-            "holds the content of model.fp32.onnx",
-        ),
+        ("model.int8.onnx", swap, "holds the content of model.fp32.onnx"),
         ("model.int8.onnx", link_outside, "is a symbolic link"),
     ],
 )
@@ -217,23 +188,32 @@ def test_a_manifest_is_checked_key_by_key(
     ],
 )
 def test_why_the_golden_logits_are_not_met_is_named(
-    run_check: RunCheck, bundle_of: MakeBundle, graph: dict[str, Any], cause: str
+    run_check: RunCheck,
+    tiny_contents: BundleContents,
+    tiny_graph: Any,
+    tmp_path: Path,
+    graph: dict[str, Any],
+    cause: str,
 ) -> None:
-    code, errors, result = run_check(bundle_of(**graph).folder, "--precision", "fp32")
+    tiny_graph(tmp_path / "other.onnx", **graph)
+    other = ModelFile(tmp_path / "other.onnx", "onnx", "fp32", {})
+    contents = replace(tiny_contents, models={**tiny_contents.models, "fp32": other})
+    bundle = write_bundle(tmp_path / "other", contents)
+    code, errors, result = run_check(bundle.folder, "--precision", "fp32")
     assert code == 3
     assert cause in errors
     assert cause in result["models"]["fp32"]["golden"]["cause"]
 
 
 def test_a_bundle_that_failed_on_the_host_does_not_pass(
-    tmp_path: Path, tiny_contents: BundleContents, capsys: pytest.CaptureFixture[str]
+    tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = write_bundle(tmp_path / "failed", replace(tiny_contents, status="failed"))
-    assert check.main(["--bundle", str(bundle.folder), "--duration", "0"]) == 3
+    edit_manifest(tiny_bundle, lambda manifest: manifest.update(status="failed"))
+    assert check.main(["--bundle", str(tiny_bundle.folder), "--duration", "0"]) == 3
     out, err = capsys.readouterr()
     assert "marked this bundle failed" in err
     assert out.splitlines()[-1].startswith("not passed: 1 fault (")
-    result = json.loads((bundle.folder / "result.json").read_text(encoding="utf-8"))
+    result = json.loads((tiny_bundle.folder / "result.json").read_text(encoding="utf-8"))
     assert result["models"]["int8"]["golden"]["passed"]
 
 
@@ -307,7 +287,7 @@ def test_a_result_without_a_model_or_of_another_bundle_is_replaced(
     assert second["faults"] != first["faults"]
 
 
-def test_the_units_of_times_are_told_where_they_are_asked_and_where_they_are_used(
+def test_times_are_told_with_their_units_and_json_leaves_all_else_to_standard_error(
     tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -316,8 +296,11 @@ def test_the_units_of_times_are_told_where_they_are_asked_and_where_they_are_use
     assert "--warmup MS milliseconds before timing [200]" in told
     assert "--duration S seconds of timing; 0: none [3]" in told
     times = ["--warmup", "2", "--duration", "0.01"]
-    assert check.main(["--bundle", str(tiny_bundle.folder), *times]) == 0
-    assert "\ntiming int8 for 0.01 s after 2 ms of warm-up\n" in capsys.readouterr().out
+    assert check.main(["--bundle", str(tiny_bundle.folder), *times, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) == json.loads((tiny_bundle.folder / "result.json").read_text("utf-8"))
+    assert "verified\n" in err
+    assert "\ntiming int8 for 0.01 s after 2 ms of warm-up\n" in err
 
 
 @pytest.mark.parametrize(
