@@ -87,12 +87,13 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
         else:
             with swapped_in(folder) as fresh:
                 _fill(fresh, contents)
+                # what users version or devices sent is theirs
                 for kept in (*folder.glob(".*"), *folder.glob(bundle_files.DEVICES)):
                     _copy_of_user(kept, fresh / kept.name)
     except OSError as error:
         what, hint = f"cannot write: {error.strerror}", "free some space, run again"
         raise EnvironmentLackingError(what, where=str(folder), hint=hint) from error
-    return open_bundle(folder, verify=False)
+    return open_bundle(folder, verify=False)  # what was just written need not be hashed again
 
 
 def _fill(folder: Path, contents: BundleContents) -> None:
@@ -160,7 +161,7 @@ def status_of(folder: Path) -> str | None:
     try:
         manifest = bundle_files.read_json(folder / MANIFEST)
     except Fault as fault:
-        cause = fault.__cause__
+        cause = fault.__cause__  # of `read_json`: what the system or the parser said
         if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
             what, hint = (
                 f"cannot be read: {cause.strerror}",
@@ -177,7 +178,7 @@ def _copy(source: Path, target: Path) -> None:
     if source.resolve() == target.resolve():
         return  # a graph that was exported right into the bundle
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp")
+    temporary = target.with_name(f".{target.name}.tmp")  # a kill leaves no half file under its name
     shutil.copyfile(source, temporary)
     temporary.replace(target)
 

@@ -22,7 +22,7 @@ def bundles_of(run: Path) -> list[Path]:
 
 
 def holds_student_of(run: Path, provenance: Mapping[str, Any]) -> bool:
-    """Whether a bundle, by its provenance, is of the student in a run; of none if it names none."""
+    """Whether a bundle's provenance names the very student that lies in a run now."""
     from dfkd_edge.artifacts import student_weights  # loads numpy, which a wrong path need not
 
     weights, named = student_weights(run / "student"), provenance.get("student_sha256")

@@ -65,7 +65,7 @@ def _differences(
         yield f"made by version {manifest.get('version')}, this is {__version__}"
     if not holds_student_of(run, made):
         yield "of another student"
-    wanted = json.loads(json.dumps(dataclasses.asdict(config.export)))
+    wanted = json.loads(json.dumps(dataclasses.asdict(config.export)))  # tuples are lists there too
     pairs = [(_flag(name), made.get("config", {}).get(name), wanted[name]) for name in wanted]
     pairs += [("--data", made.get("data"), data), ("seed", made.get("seed"), config.seed)]
     for flag, there, here in pairs:

@@ -19,7 +19,7 @@ def keep_freed_memory() -> None:
         return
     mallopt = ctypes.CDLL(None).mallopt
     mallopt(M_MMAP_MAX, 0)  # a buffer that has its own mapping is unmapped when it is freed
-    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)  # the largest C int: never give the top of the heap back
     mallopt(M_ARENA_MAX, 1)  # what one thread has freed, another one can take
 
 

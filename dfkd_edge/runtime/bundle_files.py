@@ -19,7 +19,7 @@ from dfkd_edge.runtime.faults import EXPORT_AGAIN, Fault, UsageFault, damage, re
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MARKER, FORMAT = "dfkd-edge bundle", 1
+MARKER, FORMAT = "dfkd-edge bundle", 1  # A reader refuses any other format
 MANIFEST = "manifest.json"
 CLASSES, PREPROCESS, GOLDEN = "classes.txt", "preprocess.json", "golden.npz"
 CHECK = "check.pyz"
@@ -42,7 +42,7 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
+        for block in iter(lambda: stream.read(1 << 20), b""):  # file_digest is of Python 3.11
             digest.update(block)
     return digest.hexdigest()
 
@@ -53,7 +53,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: the disk is full or not writable.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # no rename across disks
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
@@ -77,7 +77,7 @@ def read_json(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise damage("file is missing", path) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last one: nested too deeply
         raise damage("file cannot be read as JSON", path) from error
     if not isinstance(document, dict):
         raise damage("file holds no JSON object", path)
@@ -215,7 +215,7 @@ def read_bundle(folder: Path) -> Bundle:
     try:
         side_px, height_px = int(contract["input"]["width"]), int(contract["input"]["height"])
         low, usual, high = map(int, contract["batch"])
-        if not (side_px == height_px > 0 and 1 <= low <= usual <= high):
+        if not (side_px == height_px > 0 and 1 <= low <= usual <= high):  # students are square
             raise ValueError(contract)
     except (KeyError, TypeError, ValueError) as error:
         raise damage("contract is not whole", folder / PREPROCESS) from error
@@ -223,7 +223,7 @@ def read_bundle(folder: Path) -> Bundle:
 
 
 def may_be_bundle(folder: Path) -> bool:
-    """Whether a folder holds what only a bundle, or a run, has; a damaged one too."""
+    """Whether a folder is a bundle or a run, if perhaps a damaged one."""
     return (folder / MANIFEST).is_file() or was_bundle(folder)
 
 
@@ -246,7 +246,7 @@ def read_manifest(folder: Path) -> Manifest:
     document = read_json(path) if may_be_bundle(folder) else {}
     if document.get("marker") != MARKER:
         raise UsageFault("folder holds no bundle", str(folder), "run dfkd-edge export first")
-    if document.get("status") == "incomplete":
+    if document.get("status") == "incomplete":  # the real manifest is written last
         raise Fault("bundle was never finished", str(folder), EXPORT_AGAIN)
     if document.get("format") != FORMAT:
         what = f"bundle has format {document.get('format')!r}, this program reads {FORMAT}"
@@ -304,7 +304,7 @@ def _difference(path: Path, entry: FileEntry, owners: dict[str, str]) -> str:
         return f"file cannot be read: {error.strerror}"
     if sha256 == entry.sha256:
         return ""
-    if sha256 in owners:
+    if sha256 in owners:  # two files were swapped, or one copied over
         return f"file holds the content of {owners[sha256]}"
     differs = f"{size:,} bytes, not {entry.bytes:,}" if size != entry.bytes else "other content"
     return f"file differs from the manifest: {differs}"

@@ -18,12 +18,12 @@ FP16_IN_ENGINE = (
 
 
 def graph_notes(precision: str, held: Iterable[str]) -> list[str]:
-    """Say that the graphs of a bundle are of another precision than it, where that is so."""
+    """Note that an FP16 bundle runs its FP32 graph here, where it holds no FP16 graph."""
     return [FP16_IN_ENGINE] if precision == "fp16" and "fp16" not in held else []
 
 
 def time_caveats(precision: str, backend: str, graph_for: str, in_float: bool) -> list[str]:
-    """Say why the time of a graph here is none of its precision's, where that is so.
+    """Explain why the time of a graph here says nothing of its precision; empty where it does.
 
     Args:
         precision: of the graph.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MAX_FRAME_BYTES = 256 << 20
+MAX_FRAME_BYTES = 256 << 20  # Far above any input: no wrong file fills the memory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fault.exit_code
     except KeyboardInterrupt:
         printer.warn("stopped")
-        return 130
+        return 130  # 128 + SIGINT, as shells report it
     if options.json:
         sys.stdout.write(json.dumps(result.to_json(), ensure_ascii=False) + "\n")
-    return result.faults[0].exit_code if result.faults else 0
+    return result.faults[0].exit_code if result.faults else 0  # the first one found decides
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -34,7 +34,7 @@ class Cuda:
 
     def compute_capability(self) -> int:
         """SM of device 0, 87 for 8.7."""
-        major, minor = c_int(), c_int()
+        major, minor = c_int(), c_int()  # out parameters: what is returned is the status
         self._call("cudaDeviceGetAttribute", byref(major), ATTRIBUTE_MAJOR, 0)
         self._call("cudaDeviceGetAttribute", byref(minor), ATTRIBUTE_MINOR, 0)
         return major.value * 10 + minor.value
@@ -49,7 +49,7 @@ class Cuda:
         """Make a stream."""
         handle = c_void_p()
         self._call("cudaStreamCreate", byref(handle))
-        return handle.value or 0
+        return handle.value or 0  # ctypes reads a null pointer as None
 
     def allocate(self, num_bytes: int) -> int:
         """Allocate device memory and return its address."""
@@ -90,7 +90,7 @@ def _load() -> ctypes.CDLL:
             library = ctypes.CDLL(place)
         except OSError:
             continue
-        library.cudaGetErrorString.restype = c_char_p
+        library.cudaGetErrorString.restype = c_char_p  # the default, int, cuts a pointer
         library.cudaGetErrorString.argtypes = [c_int]
         library.cudaGetDeviceCount.argtypes = [POINTER(c_int)]
         return library

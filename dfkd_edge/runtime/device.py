@@ -132,7 +132,7 @@ def jetpack_of(l4t: str) -> str:
 def num_cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
+        return len(os.sched_getaffinity(0))  # a container may be given fewer than there are
     return os.cpu_count() or 1
 
 
@@ -143,7 +143,7 @@ def peak_memory_mib() -> float:
         return int(kib) / 1024
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
 
 
 def _text(path: Path) -> str:
@@ -175,18 +175,18 @@ def _memory_mib(root: Path) -> int:
 
 def _cpu_mhz(root: Path, name: str) -> int:
     cpus = root / "sys/devices/system/cpu"
-    clocks = [_number(path) for path in cpus.glob(f"cpu[0-9]*/cpufreq/{name}")]
+    clocks = [_number(path) for path in cpus.glob(f"cpu[0-9]*/cpufreq/{name}")]  # in kHz
     return max(clocks, default=0) // 1000
 
 
 def _gpu_mhz(root: Path, name: str) -> int:
     devices = root / "sys/class/devfreq"
     clocks = [
-        _number(folder / name)
+        _number(folder / name)  # in Hz
         for folder in (devices.iterdir() if devices.is_dir() else ())
         if re.search(r"gpu|gv11b|gp10b|ga10b|gb10b|gm20b", folder.name)  # GPUs of Tegra chips
     ]
-    return max(clocks, default=0) // 1_000_000
+    return max(clocks, default=0) // 1_000_000  # the fastest, should there be several
 
 
 def _temperatures(root: Path) -> dict[str, float]:
@@ -203,7 +203,7 @@ def _power_mw(root: Path) -> dict[str, int]:
         volts_mv = _number(label.with_name(f"in{channel}_input"))
         amperes_ma = _number(label.with_name(f"curr{channel}_input"))
         if volts_mv and amperes_ma:
-            rails[_text(label)] = volts_mv * amperes_ma // 1000
+            rails[_text(label)] = volts_mv * amperes_ma // 1000  # from microwatts
     return rails
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dfkd_edge.runtime.session import SessionRequest
 
 MIN_WORKSPACE_BYTES, MAX_WORKSPACE_BYTES = 64 << 20, 4 << 30
-SAY_EVERY_S = 5.0
+SAY_EVERY_S = 5.0  # A build takes minutes on a Jetson
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def load_timings(config: Any, path: Path) -> None:
     known = path.read_bytes() if path.is_file() else b""
     for content in (known, b""):  # what another device measured is refused
         cache = config.create_timing_cache(content)
-        if cache is not None and config.set_timing_cache(cache, False):
+        if cache is not None and config.set_timing_cache(cache, False):  # False: no other device's
             return
 
 
@@ -166,7 +166,7 @@ def build_engine(
         if plan is not None:
             if timings:
                 save_timings(config, timings)
-            return bytes(plan)
+            return bytes(plan)  # copied out of TensorRT's IHostMemory
         say(f"build failed with {workspace_bytes >> 20} MiB of workspace")
     hint = "free some memory or add swap, and see its messages above"
     raise LackingFault("TensorRT builds no engine of this graph", str(request.model), hint)

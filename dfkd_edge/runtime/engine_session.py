@@ -144,7 +144,7 @@ class EngineSession:
         }
         self._cuda, self._engine = cuda, engine
         self._context = engine.create_execution_context()
-        self._named = hasattr(engine, "num_io_tensors")
+        self._named = hasattr(engine, "num_io_tensors")  # since TensorRT 8.5
         names = self._names()
         if "image" not in names or not set(Outputs._fields) <= set(names):
             raise Fault("engine has other inputs or outputs than ours", ", ".join(names))
@@ -204,11 +204,11 @@ class EngineSession:
             context.set_input_shape("image", shape)
             for tensor in self._tensors.values():
                 context.set_tensor_address(tensor.name, tensor.address)
-            started = context.execute_async_v3(self._stream)
+            started = context.execute_async_v3(self._stream)  # since TensorRT 8.5
         else:
             context.set_binding_shape(self._engine.get_binding_index("image"), shape)
             bindings = [tensor.address for tensor in self._tensors.values()]  # in binding order
-            started = context.execute_async_v2(bindings, self._stream)
+            started = context.execute_async_v2(bindings, self._stream)  # gone in TensorRT 10
         if not started:
             raise Fault("TensorRT cannot run the engine", "execute_async")
 

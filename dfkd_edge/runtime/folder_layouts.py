@@ -92,7 +92,7 @@ class LabelledFolder:
 def class_key(name: str) -> str:
     """Return the form under which a folder and a class name are the same."""
     plain = name.replace("_", " ").replace("-", " ")
-    return " ".join(unicodedata.normalize("NFKC", plain).casefold().split())
+    return " ".join(unicodedata.normalize("NFKC", plain).casefold().split())  # macOS may decompose
 
 
 def nearest(name: str, classes: Sequence[str]) -> str:
@@ -162,7 +162,7 @@ def _finders(classes: Sequence[str], root: Path) -> dict[str, ClassFinder]:
     """Map how folders may be named to what finds their class, the likelier first."""
     labels = {class_key(name): number for number, name in enumerate(classes)}
     for key, number in list(labels.items()):
-        labels.setdefault(key.replace(" ", ""), number)
+        labels.setdefault(key.replace(" ", ""), number)  # as in `AlarmClock`
     ids = {}
     for wnid, names in _wordnet_names(root).items():
         known = [labels[key] for key in map(class_key, names) if key in labels]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from dfkd_edge.runtime.session import Session
 
-MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 30  # Unpacked
 TOLERANCE: dict[str, dict[str, float]] = {
     "fp32": {"relative": 0.005, "agreement": 0.99},
     "fp16": {"relative": 0.03, "agreement": 0.97},
@@ -77,7 +77,7 @@ def compare(
     num_nan = int(np.count_nonzero(~np.isfinite(logits_NK)))
     seen_NK = np.nan_to_num(logits_NK.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     off_NK = seen_NK - golden_NK
-    spread = max(float(np.std(golden_NK)), 1e-6)
+    spread = max(float(np.std(golden_NK)), 1e-6)  # a constant answer has no deviation
     relative = float(np.sqrt(np.mean(off_NK**2))) / spread
     agreement = float(np.mean(seen_NK.argmax(axis=1) == golden_NK.argmax(axis=1)))
     is_near = relative <= tolerance["relative"] and agreement >= tolerance["agreement"]
@@ -121,7 +121,7 @@ def _output_cause(logits_NK: NDArray[Any], wanted_NK: NDArray[Any], backend: str
         return "values overflow: a layer needs float32 here (--precision fp32 tells)"
     across_images = float(np.std(logits_NK, axis=0).mean())
     wanted_across = max(float(np.std(wanted_NK, axis=0).mean()), 1e-9)
-    if across_images < 0.1 * wanted_across:
+    if across_images < 0.1 * wanted_across:  # as when a contract's 0 to 255 is fed as 0 to 1
         return "every picture looks the same to the model: wrong range, scaled twice or not at all"
     if backend == "tensorrt":
         return "the engine computes something else: build it with --precision fp32 to compare"

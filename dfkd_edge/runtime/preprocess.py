@@ -63,7 +63,7 @@ def read_picture(path: Path, side_px: int) -> NDArray[np.uint8]:
     try:
         with image_module.open(str(path)) as picture:
             return resized(_on_white(picture), side_px)
-    except (*damaged, image_module.DecompressionBombError) as error:
+    except (*damaged, image_module.DecompressionBombError) as error:  # above 179 megapixels
         raise PictureFault("picture cannot be read", str(path), "remove or mend it") from error
 
 
@@ -139,8 +139,8 @@ def triangle_resize(
 
 def _triangle_weights(num_from: int, num_to: int, antialias: bool) -> NDArray[np.float64]:
     scale = num_from / num_to
-    reach = max(scale, 1.0) if antialias else 1.0
-    centre_T1 = (np.arange(num_to)[:, None] + 0.5) * scale
+    reach = max(scale, 1.0) if antialias else 1.0  # antialiasing widens the filter with the scale
+    centre_T1 = (np.arange(num_to)[:, None] + 0.5) * scale  # pixel centres, as Pillow has them
     distance_TF = np.abs(np.arange(num_from)[None, :] + 0.5 - centre_T1)
     weight_TF = np.maximum(0.0, 1.0 - distance_TF / reach)
     return np.asarray(weight_TF / weight_TF.sum(axis=1, keepdims=True))

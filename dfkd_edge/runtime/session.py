@@ -83,7 +83,7 @@ def in_batches(
         missing = fixed_batch - len(part)
         filled = np.concatenate([part, np.repeat(part[-1:], missing, 0)]) if missing > 0 else part
         parts.append(Outputs(*(array[: len(part)] for array in run_batch(filled))))
-    return Outputs(*(np.concatenate(arrays) for arrays in zip(*parts)))
+    return Outputs(*(np.concatenate(arrays) for arrays in zip(*parts)))  # strict= is of Python 3.10
 
 
 class OnnxSession:
@@ -117,7 +117,7 @@ class OnnxSession:
         found = {output.name for output in self._session.get_outputs()}
         if self._input.name != "image" or not set(Outputs._fields) <= found:
             raise Fault("graph has other inputs or outputs than ours", str(request.model))
-        first = self._input.shape[0]
+        first = self._input.shape[0]  # a name where the batch is dynamic
         self._fixed_batch = first if isinstance(first, int) else 0
         self._max_batch = self._fixed_batch or request.batch[2]
 
@@ -147,7 +147,7 @@ def open_graph(model: str | bytes, num_threads: int, in_float: bool = False) -> 
     """
     onnxruntime = _import_onnxruntime()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads
+    options.intra_op_num_threads = num_threads  # 0 lets onnxruntime take all cores
     options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
     if in_float:
         # keeps Q/DQ around float kernels: exact, where the kernels for INT8 would clip

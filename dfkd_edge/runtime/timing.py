@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MIN_ITERATIONS, MAX_ITERATIONS = 20, 1_000_000
-MAX_VARIATION = 0.1
+MIN_ITERATIONS, MAX_ITERATIONS = 20, 1_000_000  # The latter bounds the list of times
+MAX_VARIATION = 0.1  # Above it, the clocks or the load were unsteady (ours)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def measure(
         infer: one inference, finished when it returns.
         batch: images it takes.
         request: warm-up, duration and percentiles.
-        tell: told the seconds since the start, between two inferences: no figure holds its time.
+        tell: called between inferences with the seconds since the start; its time is not counted.
     """
     begun = time.perf_counter()
     infer()  # the first one loads kernels: some seconds on a Xavier
