@@ -35,8 +35,7 @@ def test_a_jetson_is_recognised_with_its_clocks_temperature_and_power(orin: Path
     assert facts["board"] == "NVIDIA Jetson Orin Nano Developer Kit"
     assert (facts["l4t"], facts["jetpack"]) == ("36.4.3", "6.2")
     assert facts["memory_mib"] == 7620
-    assert (state.gpu_mhz, state.gpu_max_mhz) == (306, 1020)
-    assert state.cpu_mhz == 1728
+    assert (state.gpu_mhz, state.gpu_max_mhz, state.cpu_mhz) == (306, 1020, 1728)
     assert state.temperature_c == {"cpu-thermal": 91.5}
     assert state.power_mw == {"VDD_IN": 6000}
 
@@ -57,9 +56,6 @@ def test_what_cannot_be_read_is_left_out_and_this_machine_described(tmp_path: Pa
     assert device.peak_memory_mib() > 1
 
 
-@pytest.mark.parametrize(
-    ("l4t", "jetpack"),
-    [("32.7.4", "4.6.4"), ("35.4.1", "5.1.2"), ("36.3.0", "6.0"), ("39.2.0", "7.2"), ("40.1", "")],
-)
-def test_jetpacks_follow_from_l4t(l4t: str, jetpack: str) -> None:
-    assert device.jetpack_of(l4t) == jetpack
+def test_jetpacks_follow_from_l4t() -> None:
+    found = [device.jetpack_of(l4t) for l4t in ("32.7.4", "35.4.1", "36.3.0", "39.2.0", "40.1")]
+    assert found == ["4.6.4", "5.1.2", "6.0", "7.2", ""]
