@@ -9,14 +9,6 @@ from threading import Event, Thread
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
 from dfkd_edge.machine.interruption import note_step
 from dfkd_edge.runtime.counting import duration_text
@@ -63,17 +55,19 @@ class StageProgress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Start the clock at `done` of `total`; nothing is shown yet."""
+        from rich import progress as bars  # 10 ms, which `--help` does not wait for
+
         self._console, self._done_before = console, done
-        self._bars = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[pace]}"),
-            TextColumn("{task.fields[note]}", style="dim", markup=False),
+        self._bars = bars.Progress(
+            bars.SpinnerColumn(),
+            bars.TextColumn("{task.description}", markup=False),  # a name may hold brackets
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TimeElapsedColumn(),
+            bars.TextColumn("{task.fields[pace]}"),
+            bars.TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=console,
-            transient=True,
+            transient=True,  # the line of `ConsoleReporter.stage` stays in its place
             refresh_per_second=refreshes_per_s,
             get_time=clock,
         )

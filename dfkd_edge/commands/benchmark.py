@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from rich.table import Table
+from typer import Option
 
-from dfkd_edge.commands.options import (
-    AsJson,
-    BundleFolder,
-    DryMeasurement,
-    HeldPrecision,
-    Quiet,
-    Threads,
-    Verbose,
-)
+from dfkd_edge.commands import options as opt
+from dfkd_edge.console import ConsoleReporter, make_console, result_console
 from dfkd_edge.errors import GateFailedError, UsageError
 from dfkd_edge.runtime.counting import counted
 
@@ -27,24 +20,21 @@ if TYPE_CHECKING:
 
 
 def benchmark(
-    bundle: BundleFolder,
-    precision: HeldPrecision = None,
+    bundle: opt.BundleFolder,
+    precision: opt.HeldPrecision = None,
     warmup: Annotated[
-        float, typer.Option(metavar="MS", help="Milliseconds before timing.", min=0)
+        float, Option(metavar="MS", help="Milliseconds before timing.", min=0)
     ] = 200.0,
-    duration: Annotated[
-        float, typer.Option(metavar="S", help="Seconds of timing.", min=0.01)
-    ] = 3.0,
-    percentile: Annotated[str, typer.Option(help="Percentiles of latency.")] = "50,90,99",
-    threads: Threads = 0,
-    dry_run: DryMeasurement = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    duration: Annotated[float, Option(metavar="S", help="Seconds of timing.", min=0.01)] = 3.0,
+    percentile: Annotated[str, Option(help="Percentiles of latency.")] = "50,90,99",
+    threads: opt.Threads = 0,
+    dry_run: opt.DryMeasurement = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
 ) -> None:
     """Measure latency, throughput, memory and size of every model of a bundle."""
     from dfkd_edge.bundles.opening import find_bundle, open_bundle
-    from dfkd_edge.console import ConsoleReporter, make_console
 
     opened = open_bundle(find_bundle(bundle))  # a wrong path is told of before numpy is loaded
     from dfkd_edge.runtime.timing import TimingRequest, parse_percentiles
@@ -70,7 +60,7 @@ def benchmark(
 
     report = refresh_report(opened.folder, reporter)
     if as_json:
-        sys.stdout.write(json.dumps(to_json(measured), ensure_ascii=False) + "\n")
+        opt.print_json(to_json(measured))
     else:
         _show_benchmark(rows)
         reporter.note(f"report: {report}")
@@ -84,25 +74,15 @@ def benchmark(
 
 
 def _show_benchmark(rows: Sequence[ModelBenchmark]) -> None:
-    from rich.table import Table
-
-    from dfkd_edge.console import result_console
-
     console = result_console()
     names = list(rows[0].latency.percentile_ms)
     units = ("images/s", "size MiB", "peak MiB", "model MiB")
     table = Table("model", *(f"{name} ms" for name in names), *units)
     for row in rows:
         times = [f"{row.latency.percentile_ms[name]:.3f}" for name in names]
-        size_mib = row.size_bytes / (1 << 20)
-        table.add_row(
-            row.precision,
-            *times,
-            f"{row.latency.throughput_per_s:.1f}",
-            f"{size_mib:.2f}",
-            f"{row.peak_memory_mib:.0f}",
-            f"{row.model_memory_mib:.0f}",
-        )
+        rate, size_mib = f"{row.latency.throughput_per_s:.1f}", f"{row.size_bytes / (1 << 20):.2f}"
+        peak, of_model = f"{row.peak_memory_mib:.0f}", f"{row.model_memory_mib:.0f}"
+        table.add_row(row.precision, *times, rate, size_mib, peak, of_model)
     console.print(table)
     first = rows[0]
     console.print(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from rich.markup import escape
+from rich.table import Table
+from typer import Argument, Option, Typer
 
-from dfkd_edge.commands.options import AsJson, File, Quiet, Verbose
+from dfkd_edge.commands import options as opt
+from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
 from dfkd_edge.errors import ClassNamesError
 from dfkd_edge.runtime.counting import counted
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from dfkd_edge.class_lint.findings import ClassListReport, Finding
 
 
-classes_app = typer.Typer(help="Work with class lists.", no_args_is_help=True)
+classes_app = Typer(help="Work with class lists.", no_args_is_help=True)
 
 SHOWN = 12  # Findings in the table; `--json` has all
 GOOD_TO_KNOW = " (fine)"  # Marks what --strict does not count: the dim style is lost in a pipe
@@ -27,21 +29,18 @@ GOOD_TO_KNOW = " (fine)"  # Marks what --strict does not count: the dim style is
 
 @classes_app.command()
 def lint(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="Class list.")],
-    teacher: Annotated[
-        str, typer.Option(help="mini, an open_clip name or a local folder.")
-    ] = "mini",
-    pretrained: Annotated[str, typer.Option(help="open_clip's tag of the teacher's weights.")] = "",
+    path: Annotated[Path, Argument(metavar="FILE", help="Class list.")],
+    teacher: Annotated[str, Option(help="mini, an open_clip name or a local folder.")] = "mini",
+    pretrained: Annotated[str, Option(help="open_clip's tag of the teacher's weights.")] = "",
     output: Annotated[
-        File,
-        typer.Option("--output", "-o", help="Write the list with the suggested prompts here."),
+        opt.File, Option("--output", "-o", help="Write the list with the suggested prompts here.")
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Leave with exit code 2 when there is a finding.")
+        bool, Option("--strict", help="Leave with exit code 2 when there is a finding.")
     ] = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
 ) -> None:
     """Tell what the teacher will mix up or misread in a class list, and suggest prompts.
 
@@ -50,7 +49,6 @@ def lint(
     """
     from dfkd_edge.class_names import read_class_names
     from dfkd_edge.config.settings import TeacherConfig
-    from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
     from dfkd_edge.files import atomic_write
 
     names = read_class_names(path)
@@ -64,7 +62,7 @@ def lint(
         atomic_write(output, _improved(report))
         console.print(f"written: {output}", markup=False)
     if as_json:
-        sys.stdout.write(json.dumps(report.to_json(), ensure_ascii=False) + "\n")
+        opt.print_json(report.to_json())
     else:
         _show(report, path)
     num_to_mend = sum(not finding.is_fine for finding in report.findings)
@@ -85,10 +83,6 @@ def _improved(report: ClassListReport) -> str:
 
 
 def _show(report: ClassListReport, path: Path) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    from dfkd_edge.console import result_console
     from dfkd_edge.drawings.drawn_class import drawings_text
 
     console, findings, scale = result_console(), report.findings, report.scale

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Context, Option
 
-from dfkd_edge.commands.options import (
-    AsJson,
-    Classes,
-    ConfigFile,
-    Device,
-    File,
-    Number,
-    Quiet,
-    RedoRun,
-    RunOutput,
-    RunSet,
-    Synthesis,
-    Text,
-    Verbose,
-    Workers,
-)
-from dfkd_edge.config.file import settings_of, to_toml
+from dfkd_edge.commands import options as opt
+from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import FewShotConfig
+from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,82 +23,64 @@ if TYPE_CHECKING:
 
 
 def distill(
-    classes: Classes = None,
-    output: RunOutput = None,
+    context: Context,
+    classes: opt.Classes = None,
+    output: opt.RunOutput = None,
     data: Annotated[
-        File,
-        typer.Option(help="Labelled pictures, for evaluation only: DIR/[DOMAIN/]CLASS/*.jpg."),
+        opt.File, Option(help="Labelled pictures, for evaluation only: DIR/[DOMAIN/]CLASS/*.jpg.")
     ] = None,
     images: Annotated[
-        File, typer.Option(help="A few real pictures to learn from: DIR/[CLASS/]*.jpg.")
+        opt.File, Option(help="A few real pictures to learn from: DIR/[CLASS/]*.jpg.")
     ] = None,
     preset: Annotated[
-        Text, typer.Option(help="Settings to start from: mini, mini-high, clip-b32 or clip-l14.")
+        opt.Text, Option(help="Settings to start from: mini, mini-high, clip-b32 or clip-l14.")
     ] = None,
     teacher: Annotated[
-        Text, typer.Option(help="mini, an open_clip name or a local folder (default: mini).")
+        opt.Text, Option(help="mini, an open_clip name or a local folder (default: mini).")
     ] = None,
     pretrained: Annotated[
-        Text, typer.Option(help="open_clip's tag of the teacher's weights.")
+        opt.Text, Option(help="open_clip's tag of the teacher's weights.")
     ] = None,
-    student: Annotated[Text, typer.Option(help="mini or a timm name (default: mini).")] = None,
+    student: Annotated[opt.Text, Option(help="mini or a timm name (default: mini).")] = None,
     student_init: Annotated[
-        Text, typer.Option(help="pretrained or random (default: pretrained).")
+        opt.Text, Option(help="pretrained or random (default: pretrained).")
     ] = None,
     prompts: Annotated[
-        Text, typer.Option(help="base, mix, random or contrastive (default: contrastive).")
+        opt.Text, Option(help="base, mix, random or contrastive (default: contrastive).")
     ] = None,
-    num_styles: Annotated[Number, typer.Option(help="Styles of the prompts (default: 16).")] = None,
-    synthesis: Synthesis = None,
-    imgsz: Annotated[Number, typer.Option(help="Side of the student's input in pixels.")] = None,
-    steps: Annotated[Number, typer.Option(help="Distillation steps (default: 200).")] = None,
-    batch_size: Annotated[Number, typer.Option(help="Views a step (default: 96).")] = None,
-    workers: Workers = None,
-    device: Device = None,
+    num_styles: Annotated[opt.Number, Option(help="Styles of the prompts (default: 16).")] = None,
+    synthesis: opt.Synthesis = None,
+    imgsz: Annotated[opt.Number, Option(help="Side of the student's input in pixels.")] = None,
+    steps: Annotated[opt.Number, Option(help="Distillation steps (default: 200).")] = None,
+    batch_size: Annotated[opt.Number, Option(help="Views a step (default: 96).")] = None,
+    workers: opt.Workers = None,
+    device: opt.Device = None,
     seed: Annotated[
-        Number, typer.Option(help="Every random number follows from it (default: 0).")
+        opt.Number, Option(help="Every random number follows from it (default: 0).")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Go on with what is done, or start over.")
+        bool, Option("--resume/--no-resume", help="Go on with what is done, or start over.")
     ] = True,
-    exist_ok: RedoRun = False,
-    config: ConfigFile = None,
-    set_: RunSet = None,
-    save_config: Annotated[File, typer.Option(help="Write the resolved settings here.")] = None,
+    exist_ok: opt.RedoRun = False,
+    config: opt.ConfigFile = None,
+    set_: opt.RunSet = None,
+    save_config: Annotated[opt.File, Option(help="Write the resolved settings here.")] = None,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Mirror the metrics to RUN/tensorboard.")
+        bool, Option("--tensorboard", help="Mirror the metrics to RUN/tensorboard.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check, show plan and settings, do nothing.")
+        bool, Option("--dry-run", help="Check, show plan and settings, do nothing.")
     ] = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
 ) -> None:
     """Turn class names into a compact student of CLIP; the same command resumes a stopped run."""
-    flags = {
-        "classes": classes,
-        "data": data,
-        "images": images,
-        "preset": preset,
-        "teacher": teacher,
-        "pretrained": pretrained,
-        "student": student,
-        "student_init": student_init,
-        "prompts": prompts,
-        "num_styles": num_styles,
-        "synthesis": synthesis,
-        "imgsz": imgsz,
-        "steps": steps,
-        "batch_size": batch_size,
-        "device": device,
-        "seed": seed,
-    }
     from dfkd_edge.preflight import DistillRequest
 
     request = DistillRequest(
         config_path=config,
-        settings=settings_of(set_ or (), flags),
+        settings=opt.given_settings(context),
         output=output,
         resume=resume,
         exist_ok=exist_ok,
@@ -125,14 +92,13 @@ def distill(
 
 def run_distill(
     request: DistillRequest,
-    num_threads: int | None,
-    save_config: Path | None,
+    num_threads: int | None = None,
+    save_config: Path | None = None,
     *,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Check a request, run it and show the result; `run` calls it too."""
-    from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
     from dfkd_edge.files import atomic_write
     from dfkd_edge.machine.process import prepare_process
     from dfkd_edge.preflight import plan_distill
@@ -161,9 +127,9 @@ def run_distill(
 
     report = refresh_report(plan.output, reporter)
     if as_json:
-        sys.stdout.write(json.dumps(found.to_json(report), ensure_ascii=False) + "\n")
+        opt.print_json(found.to_json(report))
         return
-    from dfkd_edge.commands.distill_view import show_result
+    from dfkd_edge.commands.distill_view import show_result  # numpy
 
     show_result(found, report, seconds, _few_shot_gain(plan))
 
@@ -196,17 +162,13 @@ def _few_shot_gain(plan: DistillPlan) -> str:
     return few_shot_gain(plan.output, plan.output.parent / run_name(zero_shot, plan.class_names))
 
 
-def _show_plan(
-    planned: DistillPlan, num_threads: int | None, as_json: bool, console: Console
-) -> None:
+def _show_plan(plan: DistillPlan, num_threads: int | None, as_json: bool, console: Console) -> None:
     """Estimate time and memory, with the threads that the run would have, and print all."""
-    from dfkd_edge.console import ConsoleReporter, loading_libraries
     from dfkd_edge.machine.process import prepare_process
     from dfkd_edge.runs.run_dir import read_stages
 
     with loading_libraries(console):
         prepare_process("cpu", num_threads)
         from dfkd_edge.estimates.distill import dry_distill
-    is_done = planned.resume and not planned.exist_ok and "student" in read_stages(planned.output)
-    dry_run = dry_distill(planned, is_done, ConsoleReporter(console))
-    sys.stdout.write(dry_run.text(as_json))
+    is_done = plan.resume and not plan.exist_ok and "student" in read_stages(plan.output)
+    sys.stdout.write(dry_distill(plan, is_done, ConsoleReporter(console)).text(as_json))

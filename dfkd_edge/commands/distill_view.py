@@ -7,8 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dfkd_edge.artifacts import ClassCount
-from dfkd_edge.commands.next_step import run_step
-from dfkd_edge.commands.panel import Row, closing_panel
+from dfkd_edge.commands.panel import Row, closing_panel, run_step
 from dfkd_edge.config.file import load_config
 from dfkd_edge.console import result_console
 from dfkd_edge.conversion.calibration_need import shortage_of

@@ -2,89 +2,73 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Context, Option
 
-from dfkd_edge.commands.options import (
-    AsJson,
-    Data,
-    DryRun,
-    ExistOk,
-    File,
-    MaxDrop,
-    Number,
-    Quiet,
-    Set,
-    Switch,
-    Text,
-    Verbose,
-)
-from dfkd_edge.config.file import settings_of
+from dfkd_edge.commands import options as opt
 from dfkd_edge.config.settings import LATEST
+from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
+from dfkd_edge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from dfkd_edge.preflight import ExportRequest
 
-    from dfkd_edge.preflight import ExportPlan, ExportRequest
+
+def _batch_sizes(text: str | None) -> list[int] | None:
+    """Read `--batch` before the settings are made of it, which take a list."""
+    try:
+        return [int(part) for part in text.split(",")] if text is not None else None
+    except ValueError as error:
+        raise ConfigError(
+            f"'{text}' names no batch sizes", where="--batch", hint="such as 1 or 1,4,8"
+        ) from error
 
 
 def export(
-    run: Annotated[
-        Path, typer.Argument(metavar="[RUN]", help="Run directory.", show_default=str(LATEST))
-    ] = LATEST,
+    context: Context,
+    run: Annotated[Path, Argument(metavar="[RUN]", help="Run directory.")] = LATEST,
     target: Annotated[
-        Text, typer.Option(help="A name of `targets list` or a TOML file (default: jetson).")
+        opt.Text, Option(help="A name of `targets list` or a TOML file (default: jetson).")
     ] = None,
     precision: Annotated[
-        Text, typer.Option(help="fp32, fp16 or int8 (default: the target's best).")
+        opt.Text, Option(help="fp32, fp16 or int8 (default: the target's best).")
     ] = None,
     batch: Annotated[
-        Text, typer.Option(help="1, or 1,4,8 for a dynamic batch (default: 1).")
+        opt.Text,
+        Option(callback=_batch_sizes, help="1, or 1,4,8 for a dynamic batch (default: 1)."),
     ] = None,
-    opset: Annotated[Number, typer.Option(help="ONNX opset (default: the target's).")] = None,
-    calib_size: Annotated[Number, typer.Option(help="Calibration images (default: 512).")] = None,
+    opset: Annotated[opt.Number, Option(help="ONNX opset (default: the target's).")] = None,
+    calib_size: Annotated[opt.Number, Option(help="Calibration images (default: 512).")] = None,
     calib_data: Annotated[
-        File, typer.Option(help="Real pictures to calibrate on, any folders.")
+        opt.File, Option(help="Real pictures to calibrate on, any folders.")
     ] = None,
-    max_drop: MaxDrop = None,
+    max_drop: opt.MaxDrop = None,
     repair: Annotated[
-        Switch,
-        typer.Option("--repair/--no-repair", help="Mend INT8 when it misses the gate."),
+        bool | None, Option("--repair/--no-repair", help="Repair INT8 when it misses the gate.")
     ] = None,
-    data: Data = None,
+    data: opt.Data = None,
     output: Annotated[
-        File, typer.Option("--output", "-o", help="The bundle (default: RUN/bundles/TARGET).")
+        opt.File, Option("--output", "-o", help="The bundle (default: RUN/bundles/TARGET).")
     ] = None,
-    exist_ok: ExistOk = False,
-    set_: Set = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    exist_ok: opt.ExistOk = False,
+    set_: opt.Set = None,
+    dry_run: opt.DryRun = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
 ) -> None:
     """Turn a student into a bundle: convert, measure every conversion, gate; exit 3 if it fails.
 
     With a GPU and the extra `tensorrt` here, the engine is built and measured too (see `doctor`).
     """
-    flags = {
-        "target": target,
-        "precision": precision,
-        "opset": opset,
-        "calib_size": calib_size,
-        "calib_data": calib_data,
-        "max_drop": max_drop,
-        "repair": repair,
-        "batch": _batch(batch),
-    }
     from dfkd_edge.preflight import ExportRequest
 
     request = ExportRequest(
         run=run,
-        settings=settings_of(set_ or (), flags, "export."),
+        settings=opt.given_settings(context, "export."),
         data=str(data) if data else "",
         output=output,
         exist_ok=exist_ok,
@@ -100,7 +84,6 @@ def run_export(request: ExportRequest, *, as_json: bool, quiet: bool) -> None:
         GateFailedError: INT8 lost more than allowed; the bundle is kept.
         DfkdEdgeError: any other error of the tree.
     """
-    from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
     from dfkd_edge.conversion.precision import chosen_precision
     from dfkd_edge.machine.process import prepare_host
     from dfkd_edge.preflight import plan_export
@@ -108,10 +91,13 @@ def run_export(request: ExportRequest, *, as_json: bool, quiet: bool) -> None:
     plan = plan_export(request)
     target, precision = plan.target, chosen_precision(plan.target, plan.config.export)
     console = make_console(quiet)
-    if request.dry_run:
-        _show_plan(plan, as_json, console)
-        return
     reporter = ConsoleReporter(console)
+    if request.dry_run:
+        with loading_libraries(console):
+            prepare_host()
+            from dfkd_edge.estimates.export import dry_export
+        sys.stdout.write(dry_export(plan, reporter).text(as_json))
+        return
     reporter.note(f"dfkd-edge: {plan.run} -> {target.name}, {precision}")
     if target.no_int8_reason and precision != "int8":
         reporter.note(f"  no INT8: {target.no_int8_reason}")
@@ -125,36 +111,10 @@ def run_export(request: ExportRequest, *, as_json: bool, quiet: bool) -> None:
     report = refresh_report(bundle.folder, reporter)
     if as_json:
         head = {"bundle": str(bundle.folder), "status": bundle.manifest.status}
-        document = {**proof.to_json(), **head, "report": report}
-        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        opt.print_json({**proof.to_json(), **head, "report": report})
     else:
         from dfkd_edge.commands.ladder_view import bundle_panel, show_ladder
-        from dfkd_edge.console import result_console
 
         show_ladder(proof)
         result_console().print(bundle_panel(bundle, proof, report))
     require_passed(bundle)
-
-
-def _show_plan(plan: ExportPlan, as_json: bool, console: Console) -> None:
-    """Estimate time and memory, and print them with the settings."""
-    from dfkd_edge.console import ConsoleReporter, loading_libraries
-    from dfkd_edge.machine.process import prepare_host
-
-    with loading_libraries(console):
-        prepare_host()
-        from dfkd_edge.estimates.export import dry_export
-    sys.stdout.write(dry_export(plan, ConsoleReporter(console)).text(as_json))
-
-
-def _batch(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        from dfkd_edge.errors import ConfigError
-
-        raise ConfigError(
-            f"'{text}' names no batch sizes", where="--batch", hint="such as 1 or 1,4,8"
-        ) from error

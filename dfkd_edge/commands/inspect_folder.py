@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import shlex
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from rich.markup import escape
+from rich.table import Table
+from typer import Argument
 
 from dfkd_edge.bundles.opening import bundles_of, open_bundle
 from dfkd_edge.class_names import read_class_names
-from dfkd_edge.commands.options import AsJson
+from dfkd_edge.commands import options as opt
 from dfkd_edge.config.file import load_config
 from dfkd_edge.config.settings import LATEST
+from dfkd_edge.console import result_console
 from dfkd_edge.errors import ArtifactError, DfkdEdgeError
 from dfkd_edge.files import read_json
 from dfkd_edge.runs import run_dir
@@ -36,16 +37,14 @@ Found = tuple[dict[str, Any], Iterable[tuple[str, str]]]
 
 
 def inspect(
-    path: Annotated[
-        Path, typer.Argument(metavar="[PATH]", help="Run or bundle.", show_default=str(LATEST))
-    ] = LATEST,
-    as_json: AsJson = False,
+    path: Annotated[Path, Argument(metavar="[PATH]", help="Run or bundle.")] = LATEST,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Tell what a run or bundle holds, verify every file, and name the next command."""
     found = _bundle(path) if _is_bundle(path) else _run(path)
     document = found[0]
     if as_json:
-        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        opt.print_json(document)
     else:
         _show(found)
     damaged = document["damaged"]
@@ -79,7 +78,7 @@ def _verify(folder: Path) -> tuple[BundleSource | None, list[DfkdEdgeError]]:
 
 def _run(path: Path) -> Found:
     run = run_dir.find_run(path)  # a wrong path is told of before numpy is loaded
-    from dfkd_edge.commands.next_step import run_step
+    from dfkd_edge.commands.panel import run_step
     from dfkd_edge.results.device import summaries
 
     stages, again, holder = run_dir.read_stages(run), run_dir.distill_again(run), holder_of(run)
@@ -146,7 +145,7 @@ def _run(path: Path) -> Found:
 
 def _bundle(path: Path) -> Found:
     bundle = open_bundle(path, verify=False)  # a wrong path is told of before numpy is loaded
-    from dfkd_edge.commands.next_step import bundle_step
+    from dfkd_edge.commands.panel import bundle_step
     from dfkd_edge.results.device import summaries
 
     manifest, (source, faults) = bundle.manifest, _verify(path)
@@ -192,11 +191,6 @@ def _size(folder: Path) -> int:
 
 
 def _show(found: Found) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    from dfkd_edge.console import result_console
-
     document, rows = found
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")

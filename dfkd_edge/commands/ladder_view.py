@@ -11,8 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from dfkd_edge.commands.distill_view import accuracy_row, weak_text
-from dfkd_edge.commands.next_step import bundle_step
-from dfkd_edge.commands.panel import Row, closing_panel
+from dfkd_edge.commands.panel import bundle_step, closing_panel
 from dfkd_edge.console import result_console
 from dfkd_edge.results.gate import Gate, GateState
 from dfkd_edge.results.ladder import STUDENT, Ladder, MeasuredRung
@@ -35,12 +34,8 @@ def show_ladder(ladder: Ladder) -> None:
     Domains were shown unequally often, so each states its number. Below, once, what the figures do
     not say.
     """
-    table = Table(
-        title=f"conversion ladder: {METRICS[ladder.metric]}",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-    )
-    table.pad_edge = False
+    title = f"conversion ladder: {METRICS[ladder.metric]}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column(f"domain ({ladder.unit}s)", overflow="fold")
     for rung in ladder.rungs:
         table.add_column(rung.name, justify="right", no_wrap=True)
@@ -93,34 +88,25 @@ def speed_text(ladder: Ladder) -> str:
     return ", ".join(parts)
 
 
-def _rows(bundle: Bundle, ladder: Ladder, report: str) -> list[Row]:
-    assert ladder.gate is not None  # exports and checks are always judged
-    return [
-        ("gate", gate_text(ladder.gate)),
+def bundle_panel(bundle: Bundle, ladder: Ladder, report: str, *, is_check: bool = False) -> Panel:
+    """Make the panel that closes `export` or `check`; only the first says how it was made.
+
+    The time is that of the export that made the bundle, which may be an earlier one.
+    """
+    manifest, gate = bundle.manifest, ladder.gate
+    assert gate is not None  # exports and checks are always judged
+    seconds = manifest.provenance.get("seconds")
+    took = f", made in {duration_text(seconds)}" if seconds is not None else ""
+    on_device = "python3 check.pyz in the bundle, on the device"
+    following = on_device if is_check else bundle_step(bundle.folder)
+    rows = (
+        ("gate", gate_text(gate)),
         accuracy_row(ladder),
         ("size", speed_text(ladder)),
         ("weak", weak_text(ladder)),
         ("bundle", str(bundle.folder)),
         ("report", report),
-    ]
-
-
-def bundle_panel(bundle: Bundle, proof: Ladder, report: str) -> Panel:
-    """Make the panel that closes `export`; the time is that of the export that made the bundle."""
-    manifest, gate = bundle.manifest, proof.gate
-    assert gate is not None
-    seconds = manifest.provenance.get("seconds")
-    took = f", made in {duration_text(seconds)}" if seconds is not None else ""
-    made = f"{manifest.precision} for {manifest.target}{took}"
-    next_step = bundle_step(bundle.folder) if gate.passed else gate.advice
-    rows = [*_rows(bundle, proof, report), ("precision", made), ("next", next_step)]
-    return closing_panel(gate.headline(), rows, GATE_COLOURS.get(gate.state, "green"))
-
-
-def check_panel(bundle: Bundle, ladder: Ladder, report: str) -> Panel:
-    """Make the panel that closes `check`."""
-    gate = ladder.gate
-    assert gate is not None
-    next_step = "python3 check.pyz in the bundle, on the device" if gate.passed else gate.advice
-    rows = [*_rows(bundle, ladder, report), ("next", next_step)]
+        ("precision", "" if is_check else f"{manifest.precision} for {manifest.target}{took}"),
+        ("next", following if gate.passed else gate.advice),
+    )
     return closing_panel(gate.headline(), rows, GATE_COLOURS.get(gate.state, "green"))

@@ -1,35 +1,32 @@
 """The commands `doctor` and `cache`: this machine, and what lies on it."""
 
 import dataclasses
-import json
 import sys
 from typing import Annotated
 
 import typer
+from rich.markup import escape
+from rich.table import Table
+from typer import Argument, Option
 
-from dfkd_edge.commands.options import AsJson
+from dfkd_edge.commands import options as opt
+from dfkd_edge.console import result_console
+from dfkd_edge.errors import EnvironmentLackingError, UsageError
 
 STYLE = {"ok": "green", "note": "cyan", "warning": "yellow", "lacking": "red"}
 
 cache_app = typer.Typer(help="Show and empty our caches.", no_args_is_help=True)
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor(as_json: opt.AsJson = False) -> None:
     """Examine this machine, host or Jetson: what it offers, what it lacks, what to do."""
-    from dfkd_edge.errors import EnvironmentLackingError
     from dfkd_edge.machine.doctor import examine, worst
 
     checks = examine()
     if as_json:
         rows = [dataclasses.asdict(check) for check in checks]
-        document = {"status": worst(checks), "checks": rows}
-        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        opt.print_json({"status": worst(checks), "checks": rows})
     else:
-        from rich.markup import escape
-        from rich.table import Table
-
-        from dfkd_edge.console import result_console
-
         table = Table("", "what", "found", "what to do, or what it means", box=None, pad_edge=False)
         table.columns[2].overflow = "fold"
         for check in checks:
@@ -42,7 +39,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 @cache_app.command()
-def info(as_json: AsJson = False) -> None:
+def info(as_json: opt.AsJson = False) -> None:
     """Show our caches with their sizes; `hf cache list` shows that of the model hub."""
     from dfkd_edge.machine.caches import find_caches
 
@@ -52,13 +49,8 @@ def info(as_json: AsJson = False) -> None:
             {"name": c.name, "path": str(c.path), "num_files": c.num_files, "bytes": c.size_bytes}
             for c in caches
         ]
-        sys.stdout.write(json.dumps({"caches": rows}) + "\n")
+        opt.print_json({"caches": rows})
         return
-    from rich.markup import escape
-    from rich.table import Table
-
-    from dfkd_edge.console import result_console
-
     table = Table("cache", "MiB", "files", "folder", box=None, pad_edge=False)
     table.columns[3].overflow = "fold"
     for cache in caches:
@@ -71,14 +63,13 @@ def info(as_json: AsJson = False) -> None:
 def clean(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Caches to empty.", show_default="all"),
+        Argument(metavar="[NAME]...", help="Caches to empty.", show_default="all"),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go.")] = False,
-    as_json: AsJson = False,
+    yes: Annotated[bool, Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Show what would go.")] = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Delete our caches, or those that are named; asks first."""
-    from dfkd_edge.errors import UsageError
     from dfkd_edge.machine.caches import NAMES, empty_cache, find_caches
 
     chosen = [cache for cache in find_caches(names or NAMES) if cache.num_files]
@@ -95,4 +86,4 @@ def clean(
         empty_cache(cache)
     if as_json:
         freed = {str(cache.path): cache.size_bytes for cache in chosen}
-        sys.stdout.write(json.dumps({"deleted": not dry_run, "caches": freed}) + "\n")
+        opt.print_json({"deleted": not dry_run, "caches": freed})

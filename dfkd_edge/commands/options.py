@@ -1,71 +1,88 @@
-"""Option types that several verbs share; Typer reads the annotations at run time."""
+"""What verbs share: types of options, the settings that flags name, the document of `--json`.
 
+Typer reads the annotations at run time, so it needs objects in them, not strings.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Optional, get_args
+from typing import Annotated, get_args
 
-import typer
+from typer import Argument, Context, Option
 
-from dfkd_edge.config.settings import SynthesisMethod
+from dfkd_edge.config.file import FLAGS, Settings, settings_of
+from dfkd_edge.config.settings import ExportConfig, PipelineConfig, SynthesisMethod
 
-Text = Optional[str]  # noqa: UP045  Typer needs the object, not a string
-Number = Optional[int]  # noqa: UP045
-Share = Optional[float]  # noqa: UP045
-Switch = Optional[bool]  # noqa: UP045
-File = Optional[Path]  # noqa: UP045
-Files = Optional[list[Path]]  # noqa: UP045
-Texts = Optional[list[str]]  # noqa: UP045
+Text = str | None
+Number = int | None
+File = Path | None
+Texts = list[str] | None
 
 _NAMES: tuple[str, ...] = get_args(SynthesisMethod)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks.")]
+AsJson = Annotated[bool, Option("--json", help="Print one JSON document.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Print results only.")]
+Verbose = Annotated[bool, Option("--verbose", "-v", help="Show tracebacks.")]  # cli.py reads it
 DryMeasurement = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Check the request, say what would be measured, do nothing."),
+    bool, Option("--dry-run", help="Check the request, say what would be measured, do nothing.")
 ]
 Classes = Annotated[
-    File, typer.Option("--classes", help="Class list: one name a line.", show_default=False)
+    File, Option("--classes", help="Class list: one name a line.", show_default=False)
 ]
 Synthesis = Annotated[
-    Text,
-    typer.Option(help=f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]} (default: {_NAMES[0]})."),
+    Text, Option(help=f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]} (default: {_NAMES[0]}).")
 ]
 RunOutput = Annotated[
-    File, typer.Option("--output", "-o", help="Run directory (default: runs/LIST-HASH).")
+    File, Option("--output", "-o", help="Run directory (default: runs/LIST-HASH).")
 ]
-Workers = Annotated[Number, typer.Option(help="CPU threads (default: all cores).", min=1, max=256)]
-Device = Annotated[Text, typer.Option(help="Torch device (default: cpu).")]
+Workers = Annotated[Number, Option(help="CPU threads (default: all cores).", min=1, max=256)]
+Device = Annotated[Text, Option(help="Torch device (default: cpu).")]
 RedoRun = Annotated[
-    bool, typer.Option("--exist-ok", help="Redo what differs in another run's directory.")
+    bool, Option("--exist-ok", help="Redo what differs in another run's directory.")
 ]
-ConfigFile = Annotated[File, typer.Option(help="TOML file with any of the settings.")]
+ConfigFile = Annotated[File, Option(help="TOML file with any of the settings.")]
 RunSet = Annotated[
-    Texts,
-    typer.Option("--set", help="Any setting, such as synthesis.num_images=8000; repeatable."),
+    Texts, Option("--set", help="Any setting, such as synthesis.num_images=8000; repeatable.")
 ]
 BundleFolder = Annotated[
-    Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle, or of a run with one bundle.")
+    Path, Argument(metavar="BUNDLE", help="Folder of a bundle, or of a run with one bundle.")
 ]
-HeldPrecision = Annotated[Text, typer.Option(help="fp32, fp16 or int8.")]
-Threads = Annotated[int, typer.Option(help="CPU threads (0: all cores).", min=0, max=256)]
-
+HeldPrecision = Annotated[Text, Option(help="fp32, fp16 or int8.")]
+Threads = Annotated[int, Option(help="CPU threads (0: all cores).", min=0, max=256)]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Check the request, estimate time and memory, do nothing.")
+    bool, Option("--dry-run", help="Check the request, estimate time and memory, do nothing.")
 ]
-Data = Annotated[
-    File, typer.Option(help="Labelled pictures to measure on: DIR/[DOMAIN/]CLASS/*.jpg.")
-]
+Data = Annotated[File, Option(help="Labelled pictures to measure on: DIR/[DOMAIN/]CLASS/*.jpg.")]
 MaxDrop = Annotated[
-    Share,
-    typer.Option(
+    float | None,
+    Option(
         help="Largest loss on the worst domain, a share: 0.01 is one point, 1 lets all pass "
         "(default: 0.01, for check that of the bundle).",
         min=0,
         max=1,
     ),
 ]
-ExistOk = Annotated[bool, typer.Option("--exist-ok", help="Replace another bundle or run there.")]
+ExistOk = Annotated[bool, Option("--exist-ok", help="Replace another bundle or run there.")]
 Set = Annotated[
-    Texts, typer.Option("--set", help="Any setting, such as export.percentile=99.9; repeatable.")
+    Texts, Option("--set", help="Any setting, such as export.percentile=99.9; repeatable.")
 ]
+
+
+def given_settings(context: Context, section: str = "") -> Settings:
+    """Nest what a command was given: `--set`, and above it the flags that stand for settings.
+
+    Args:
+        context: of the command; its other flags, such as `--quiet`, are left out.
+        section: where flags lie that are called like their setting: "export.", or the root.
+    """
+    config = ExportConfig if section else PipelineConfig
+    known = {*FLAGS, "preset", *(field.name for field in dataclasses.fields(config))}
+    flags = {name: value for name, value in context.params.items() if name in known}
+    return settings_of(context.params["set_"] or (), flags, section)
+
+
+def print_json(document: Mapping[str, object]) -> None:
+    """Print the one line that `--json` promises on standard output."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")

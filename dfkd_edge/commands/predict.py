@@ -1,40 +1,39 @@
 """The command `predict`: pictures through the recommended model of a bundle, with onnxruntime."""
 
-from __future__ import annotations
-
-import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-import typer
+from rich.markup import escape
+from rich.table import Table
+from typer import Argument, Option
 
 from dfkd_edge.bundles.predict import classify_pictures
-from dfkd_edge.commands.options import AsJson, BundleFolder, HeldPrecision, Threads
+from dfkd_edge.commands import options as opt
+from dfkd_edge.console import result_console
 from dfkd_edge.errors import ArtifactError, UsageError
+from dfkd_edge.runtime.bundle_files import may_be_bundle
 from dfkd_edge.runtime.confidence import FITTED_ON, SHARE_REJECTED
-
-if TYPE_CHECKING:
-    pass
+from dfkd_edge.runtime.folder_layouts import PICTURE_SUFFIXES
 
 
 def predict(
-    bundle: BundleFolder,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures or folders.")],
-    top: Annotated[int, typer.Option("--top", help="Classes to show.", min=1)] = 3,
-    precision: HeldPrecision = None,
-    threads: Threads = 0,
+    bundle: opt.BundleFolder,
+    images: Annotated[list[Path], Argument(metavar="IMAGE...", help="Pictures or folders.")],
+    top: Annotated[int, Option("--top", help="Classes to show.", min=1)] = 3,
+    precision: opt.HeldPrecision = None,
+    threads: opt.Threads = 0,
     reject_threshold: Annotated[
         float | None,
-        typer.Option(
+        Option(
             help="Score below which the answer is unknown (default: the bundle's own, which "
             f"refuses {SHARE_REJECTED:.0%} of the right answers on {FITTED_ON}).",
             min=0,
             max=1,
         ),
     ] = None,
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     """Classify pictures: labels and scores.
 
@@ -45,7 +44,7 @@ def predict(
     document = classify_pictures(bundle, images, top, precision, threads, reject_threshold)
     rows, skipped = document["pictures"], document["skipped"]
     if as_json:
-        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        opt.print_json(document)
     else:
         _show_predictions(document)
     for line in skipped:
@@ -60,9 +59,6 @@ def _refuse_swapped(first: Path, others: list[Path]) -> None:
     Raises:
         UsageError: the first path is a picture, or no bundle while one of the others is.
     """
-    from dfkd_edge.runtime.bundle_files import may_be_bundle
-    from dfkd_edge.runtime.folder_layouts import PICTURE_SUFFIXES
-
     is_picture = first.is_file() and first.suffix.lower() in PICTURE_SUFFIXES
     bundle = next((path for path in others if may_be_bundle(path)), None)
     if may_be_bundle(first) or not (bundle or is_picture):
@@ -78,11 +74,6 @@ def _refuse_swapped(first: Path, others: list[Path]) -> None:
 
 
 def _show_predictions(document: dict[str, Any]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    from dfkd_edge.console import result_console
-
     table = Table()
     for column in ("picture", "label", "score", "then"):
         table.add_column(column, overflow="fold")

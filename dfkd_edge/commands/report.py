@@ -1,34 +1,34 @@
 """The command `report`."""
 
-import json
 import sys
+from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-from dfkd_edge.commands.options import AsJson, File, Files, Quiet, Verbose
+from dfkd_edge.commands import options as opt
 from dfkd_edge.config.settings import LATEST
+from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.errors import UsageError
 
 
 def report(
     paths: Annotated[
-        Files,
-        typer.Argument(
+        list[Path] | None,
+        Argument(
             metavar="[RUN] [RESULT.json]...",
             help="A run or bundle, and what check.pyz wrote on devices; the run keeps it.",
             show_default=str(LATEST),
         ),
     ] = None,
     output: Annotated[
-        File, typer.Option("--output", "-o", help="The file (default: report.html in the run).")
+        opt.File, Option("--output", "-o", help="The file (default: report.html in the run).")
     ] = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
 ) -> None:
     """Write report.html: one offline page that shows what the student can do and where it fails."""
-    from dfkd_edge.console import ConsoleReporter, make_console
     from dfkd_edge.results.device import OF_ANOTHER
     from dfkd_edge.runs.run_dir import find_run
     from dfkd_edge.runtime.bundle_files import may_be_bundle
@@ -56,6 +56,6 @@ def report(
             "ladders": [climb.summary() for climb in sources.climbs],
             "devices": sources.device_summaries,
         }
-        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        opt.print_json(document)
     else:
         sys.stdout.write(f"{written}\n")

@@ -5,24 +5,24 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument
 
+from dfkd_edge.commands import options as opt
 from dfkd_edge.commands.distill import run_distill
 from dfkd_edge.commands.export import run_export
-from dfkd_edge.commands.options import AsJson, DryRun, ExistOk, Quiet, RunOutput, Set, Verbose
 from dfkd_edge.config.file import load_config, settings_of
 from dfkd_edge.config.settings import LATEST
 
 
 def run(
-    config: Annotated[Path, typer.Argument(metavar="RUN.TOML", help="All settings of a run.")],
-    output: RunOutput = None,
-    exist_ok: ExistOk = False,
-    set_: Set = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    config: Annotated[Path, Argument(metavar="RUN.TOML", help="All settings of a run.")],
+    output: opt.RunOutput = None,
+    exist_ok: opt.ExistOk = False,
+    set_: opt.Set = None,
+    dry_run: opt.DryRun = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
 ) -> None:
     """Go the whole line: distill, then export, which converts, measures and judges."""
     from dfkd_edge.conversion.precision import refuse_impossible
@@ -33,18 +33,14 @@ def run(
     settings = load_config(config, given)
     refuse_impossible(load_target(settings.export.target), settings.export)
     request = DistillRequest(
-        config_path=config,
-        settings=given,
-        output=output,
-        exist_ok=exist_ok,
-        dry_run=dry_run,
+        config_path=config, settings=given, output=output, exist_ok=exist_ok, dry_run=dry_run
     )
     if dry_run:
-        run_distill(request, None, None, as_json=as_json, quiet=quiet)
+        run_distill(request, as_json=as_json, quiet=quiet)
         return
     apart = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     with apart:  # standard output carries one JSON document, that of the export
-        run_distill(request, None, None, as_json=False, quiet=quiet)
+        run_distill(request, as_json=False, quiet=quiet)
     finished = output or LATEST  # its config.toml holds the overrides
     export = ExportRequest(run=finished, data=settings.data, exist_ok=exist_ok)
     run_export(export, as_json=as_json, quiet=quiet)

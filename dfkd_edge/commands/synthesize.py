@@ -2,71 +2,47 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Context, Option, echo
 
-from dfkd_edge.commands.options import (
-    AsJson,
-    Classes,
-    ConfigFile,
-    Device,
-    Number,
-    Quiet,
-    RedoRun,
-    RunOutput,
-    RunSet,
-    Synthesis,
-    Text,
-    Verbose,
-    Workers,
-)
+from dfkd_edge.commands import options as opt
+from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
 
 if TYPE_CHECKING:
     from dfkd_edge.pipeline import SynthesizeResult
 
 
 def synthesize(
-    classes: Classes = None,
-    output: RunOutput = None,
+    context: Context,
+    classes: opt.Classes = None,
+    output: opt.RunOutput = None,
     shard: Annotated[
-        Text, typer.Option(help="Share of a batch system's job, such as 3/8: the third of eight.")
+        opt.Text, Option(help="Share of a batch system's job, such as 3/8: the third of eight.")
     ] = None,
-    teacher: Annotated[Text, typer.Option(help="As for distill (default: mini).")] = None,
-    pretrained: Annotated[Text, typer.Option(help="As for distill.")] = None,
-    prompts: Annotated[Text, typer.Option(help="As for distill.")] = None,
-    synthesis: Synthesis = None,
-    workers: Workers = None,
-    device: Device = None,
-    seed: Annotated[Number, typer.Option(help="As for distill (default: 0).")] = None,
-    exist_ok: RedoRun = False,
-    config: ConfigFile = None,
-    set_: RunSet = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    teacher: Annotated[opt.Text, Option(help="As for distill (default: mini).")] = None,
+    pretrained: Annotated[opt.Text, Option(help="As for distill.")] = None,
+    prompts: Annotated[opt.Text, Option(help="As for distill.")] = None,
+    synthesis: opt.Synthesis = None,
+    workers: opt.Workers = None,
+    device: opt.Device = None,
+    seed: Annotated[opt.Number, Option(help="As for distill (default: 0).")] = None,
+    exist_ok: opt.RedoRun = False,
+    config: opt.ConfigFile = None,
+    set_: opt.RunSet = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
 ) -> None:
     """Make the surrogate images of a run, or a share of them; `distill` goes on from there.
 
     Under torchrun every process takes its share by itself.
     """
-    flags = {
-        "classes": classes,
-        "teacher": teacher,
-        "pretrained": pretrained,
-        "prompts": prompts,
-        "synthesis": synthesis,
-        "device": device,
-        "seed": seed,
-    }
-    from dfkd_edge.config.file import settings_of
-    from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
     from dfkd_edge.machine.process import prepare_process, rank, speaks
     from dfkd_edge.preflight import DistillRequest, plan_synthesize
     from dfkd_edge.runs.shares import work_share
 
-    settings = settings_of(set_ or (), flags)
+    settings = opt.given_settings(context)
     plan = plan_synthesize(
         DistillRequest(config_path=config, settings=settings, output=output, exist_ok=exist_ok)
     )
@@ -76,19 +52,22 @@ def synthesize(
         prepare_process(plan.config.device, workers)
         from dfkd_edge import pipeline
     result = pipeline.synthesize(plan, share, ConsoleReporter(console))
-    if speaks():
-        typer.echo(document(result) if as_json else outcome(result))
+    if not speaks():
+        return
+    if as_json:
+        opt.print_json(document(result))
+    else:
+        echo(outcome(result))
 
 
-def document(result: SynthesizeResult) -> str:
-    """Write the result as one JSON document."""
-    facts = {
+def document(result: SynthesizeResult) -> dict[str, object]:
+    """Return the document of `synthesize --json`."""
+    return {
         "run": str(result.run_dir),
         "num_shards": result.num_shards,
         "num_shards_missing": result.num_shards_missing,
         "surrogates": result.summary and result.summary.to_json(),
     }
-    return json.dumps(facts, ensure_ascii=False)
 
 
 def outcome(result: SynthesizeResult) -> str:

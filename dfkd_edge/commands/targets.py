@@ -1,24 +1,25 @@
 """The commands `targets list` and `targets show`."""
 
 import dataclasses
-import json
 from typing import Annotated, Any
 
-import typer
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+from typer import Argument, Typer
 
-from dfkd_edge.commands.options import AsJson
+from dfkd_edge.commands import options as opt
+from dfkd_edge.console import result_console
 from dfkd_edge.target_profiles.profile import TargetProfile
 
-targets_app = typer.Typer(help="Look at the devices that export knows.", no_args_is_help=True)
+targets_app = Typer(help="Look at the devices that export knows.", no_args_is_help=True)
 
 EVIDENCE_STYLE = {"sourced": "green", "derived": "cyan", "unverified": "yellow"}
 COLUMNS = ("name", "title", "backend", "precisions", "tensorrt", "python", "ram_gib")
 
 
 @targets_app.command("list")
-def list_command(
-    as_json: AsJson = False,
-) -> None:
+def list_command(as_json: opt.AsJson = False) -> None:
     """Show every module with its JetPacks, and every CPU board."""
     from dfkd_edge.target_profiles.lookup import ALIASES, JOIN, list_modules, load_target
 
@@ -30,13 +31,11 @@ def list_command(
         row["targets"] = [f"{module}{JOIN}{jetpack}" for jetpack in jetpacks] or [module]
         rows.append(row)
     if as_json:
-        typer.echo(json.dumps({"targets": rows, "aliases": ALIASES}, ensure_ascii=False))
+        opt.print_json({"targets": rows, "aliases": ALIASES})
         return
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table("name", "device", "runs on", "precisions", "JetPack", box=SIMPLE_HEAD)
-    table.pad_edge, table.columns[0].no_wrap = False, True
+    columns = ("name", "device", "runs on", "precisions", "JetPack")
+    table, show = Table(*columns, box=SIMPLE_HEAD, pad_edge=False), result_console().print
+    table.columns[0].no_wrap = True
     for row in rows:
         bold = row["default"].partition(JOIN)[2]
         others = len(row["jetpacks"]) - 1
@@ -44,47 +43,39 @@ def list_command(
         precisions = " ".join(row["precisions"])
         default = f"[bold]{bold}[/bold]{span}"
         table.add_row(row["name"], row["title"], row["backend"], precisions, default)
-    _print(table)
+    show(table)
     aliases = ", ".join(f"{alias} = {name}" for alias, name in ALIASES.items())
-    _print(f"Another JetPack: NAME{JOIN}JETPACK, such as orin-nano-8gb{JOIN}6.2. Alias: {aliases}.")
-    _print("dfkd-edge targets show NAME says more; --json lists every JetPack.")
-    _print("A board of your own is a TOML file: --target ./my_board.toml")
+    show(f"Another JetPack: NAME{JOIN}JETPACK, such as orin-nano-8gb{JOIN}6.2. Alias: {aliases}.")
+    show("dfkd-edge targets show NAME says more; --json lists every JetPack.")
+    show("A board of your own is a TOML file: --target ./my_board.toml")
 
 
 @targets_app.command("show")
 def show_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Target, or a board's TOML file.")],
-    as_json: AsJson = False,
+    name: Annotated[str, Argument(metavar="NAME", help="Target, or a board's TOML file.")],
+    as_json: opt.AsJson = False,
 ) -> None:
     """Show every field of a target with its source, and whether it was verified."""
     from dfkd_edge.target_profiles.lookup import load_target
 
     profile = load_target(name)
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(profile), ensure_ascii=False))
+        opt.print_json(dataclasses.asdict(profile))
         return
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("field", "value", "evidence", "source", title=escape(profile.name))
+    table, show = Table("field", "value", "evidence", "source"), result_console().print
+    table.title = escape(profile.name)
     for key, fact in profile.facts.items():
         style = EVIDENCE_STYLE[fact.evidence]
         evidence = f"[{style}]{fact.evidence}[/{style}]"
         table.add_row(key, escape(fact.value), evidence, escape(fact.source))
-    _print(table)
+    show(table)
     for caveat in profile.caveats:
-        _print(f"[yellow]caveat:[/yellow] {escape(caveat)}")
+        show(f"[yellow]caveat:[/yellow] {escape(caveat)}")
     if profile.no_int8_reason:
-        _print(f"[yellow]no INT8:[/yellow] {escape(profile.no_int8_reason)}")
+        show(f"[yellow]no INT8:[/yellow] {escape(profile.no_int8_reason)}")
 
 
 def _plain(profile: TargetProfile, column: str) -> Any:
     if column == "title":
         return profile.facts["title"].value if "title" in profile.facts else profile.module
     return getattr(profile, column)
-
-
-def _print(content: Any) -> None:
-    from dfkd_edge.console import result_console
-
-    result_console().print(content)

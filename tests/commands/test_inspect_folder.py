@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.cli import app
-from dfkd_edge.commands.next_step import bundle_step
+from dfkd_edge.commands.panel import bundle_step
 from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.errors import ArtifactError

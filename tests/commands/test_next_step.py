@@ -15,8 +15,7 @@ from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.cli import app
 from dfkd_edge.commands.distill_view import show_result
 from dfkd_edge.commands.ladder_view import bundle_panel
-from dfkd_edge.commands.next_step import run_step
-from dfkd_edge.commands.panel import MAX_CHARACTERS, MAX_ROWS, row_text
+from dfkd_edge.commands.panel import MAX_CHARACTERS, MAX_ROWS, row_text, run_step
 from dfkd_edge.config.file import load_config
 from dfkd_edge.console import result_console
 from dfkd_edge.conversion.calibration_need import export_command
