@@ -4,22 +4,9 @@ from typing import TYPE_CHECKING
 
 from dfkd_edge.version import __version__ as __version__
 
-__all__ = [
-    "DfkdEdgeError",
-    "GateFailedError",
-    "benchmark",
-    "check",
-    "distill",
-    "export",
-    "lint_classes",
-    "list_targets",
-    "load_student",
-    "load_target",
-    "open_bundle",
-    "predict",
-    "read_picture",
-    "write_report",
-]
+__all__ = ["benchmark", "check", "distill", "export", "lint_classes", "predict", "write_report"]
+__all__ += ["list_targets", "load_student", "load_target", "open_bundle", "read_picture"]
+__all__ += ["DfkdEdgeError", "GateFailedError"]
 
 if TYPE_CHECKING:
     from dfkd_edge.api import (

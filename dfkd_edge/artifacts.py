@@ -80,11 +80,7 @@ def _write_json(path: Path, document: Mapping[str, Any]) -> Path:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Parse a JSON object; what is amiss with it, or with the fields taken from it, is one error.
-
-    Raises:
-        ArtifactError: the file is missing or damaged.
-    """
+    """Parse a JSON object; a wrong file, or a field that is not in it, is one error."""
     try:
         yield read_json(path, RUN_AGAIN)
     except (ValueError, KeyError, TypeError) as error:
@@ -108,6 +104,9 @@ class Diversity:
     """Share of the prompts whose nearest class, among the plain ones, is their own."""
 
 
+PROMPT_ARRAYS = ("embeddings", "class_index", "style_index")
+
+
 @dataclass(frozen=True, slots=True)
 class PromptSet:
     """Every class in every style, as points of the teacher's text space."""
@@ -122,20 +121,9 @@ class PromptSet:
     def save(self, folder: Path) -> list[Path]:
         """Write prompts.safetensors and prompts.json; returns both paths."""
         weights, table = folder / "prompts.safetensors", folder / "prompts.json"
-        save_tensors(
-            weights,
-            {
-                "embeddings": self.embeddings,
-                "class_index": self.class_index,
-                "style_index": self.style_index,
-            },
-        )
-        document = {
-            "classes": self.class_names,
-            "styles": self.style_labels,
-            "diversity": asdict(self.diversity),
-        }
-        return [weights, _write_json(table, document)]
+        save_tensors(weights, {name: getattr(self, name) for name in PROMPT_ARRAYS})
+        words = {"classes": self.class_names, "styles": self.style_labels}
+        return [weights, _write_json(table, {**words, "diversity": asdict(self.diversity)})]
 
     @classmethod
     def load(cls, folder: Path) -> PromptSet:
@@ -146,14 +134,10 @@ class PromptSet:
         """
         tensors = load_tensors(folder / "prompts.safetensors")
         with _reading(folder / "prompts.json") as table:
-            return cls(
-                tuple(table["classes"]),
-                tuple(table["styles"]),
-                tensors["embeddings"],
-                tensors["class_index"],
-                tensors["style_index"],
-                Diversity(**_taken(Diversity, table["diversity"])),
-            )
+            diversity = Diversity(**_taken(Diversity, table["diversity"]))
+            arrays = {name: tensors[name] for name in PROMPT_ARRAYS}
+            names, styles = tuple(table["classes"]), tuple(table["styles"])
+            return cls(names, styles, diversity=diversity, **arrays)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -88,14 +88,18 @@ def parse_class_names(text: str, where: str) -> ClassNames:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         place = f"{where}, line {number}"
-        name, prompt = _parse_line(line, place)
+        before, tab, after = line.lstrip().partition("\t")
+        name, prompt = before.strip(), after.strip()
+        fault, hint = _fault(name, prompt, bool(tab))
+        if fault:
+            raise ClassNamesError(fault, where=place, hint=hint)
         first = seen.setdefault(folded(name), number)
         if first != number:
             raise ClassNamesError(
                 f"'{name}' is already on line {first}", where=place, hint="remove one of the two"
             )
         names.append(name)
-        prompts.append(prompt)
+        prompts.append(prompt or None)
     if len(names) < MIN_CLASSES:
         raise _too_few(names, seen, where)
     if len(names) > MAX_CLASSES:
@@ -117,15 +121,6 @@ def _too_few(names: list[str], seen: dict[str, int], where: str) -> ClassNamesEr
     return ClassNamesError(text, where=place, hint="list at least two, one a line")
 
 
-def _parse_line(line: str, place: str) -> tuple[str, str | None]:
-    before, tab, after = line.lstrip().partition("\t")
-    name, prompt = before.strip(), after.strip()
-    fault, hint = _fault(name, prompt, bool(tab))
-    if fault:
-        raise ClassNamesError(fault, where=place, hint=hint)
-    return name, prompt or None
-
-
 def _fault(name: str, prompt: str, has_tab: bool) -> tuple[str, str]:
     """Say what is wrong with a line, and what to do; empty texts for a line that is right."""
     if "\t" in prompt:
@@ -133,8 +128,8 @@ def _fault(name: str, prompt: str, has_tab: bool) -> tuple[str, str]:
     unprintable = [c for c in name + prompt if unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn")]
     if unprintable:
         return f"control character U+{ord(unprintable[0]):04X}", "is this a text file?"
-    parted = prompt_after_spaces(name)
-    if parted:
+    parted = WIDE_GAP.split(name, maxsplit=1)
+    if len(parted) > 1 and len(parted[1].split()) > 1:  # a phrase: a prompt without its tab
         hint = "put one space between the words of a name, and each name on a line of its own"
         hint += "" if has_tab else "; between name and prompt a tab"
         return f"several spaces between '{parted[0][:40]}' and '{parted[1][:40]}'", hint
@@ -152,12 +147,6 @@ def _fault(name: str, prompt: str, has_tab: bool) -> tuple[str, str]:
 WIDE_GAP = re.compile(r"\s{2,}")
 SEPARATORS = re.compile(r"[,;]")
 ONE_TAB = "put one tab between name and prompt"
-
-
-def prompt_after_spaces(name: str) -> tuple[str, str] | None:
-    """Part a name where several spaces stand before a phrase, as a tab should; else None."""
-    before, *after = WIDE_GAP.split(name, maxsplit=1)
-    return (before, after[0]) if after and len(after[0].split()) > 1 else None
 
 
 def names_on_a_line(name: str) -> list[str]:

@@ -37,15 +37,9 @@ from dfkd_edge.runs.finished import open_finished_run
 from dfkd_edge.runs.lock import holder_of
 from dfkd_edge.runs.log import LoggedReporter, mirrored
 from dfkd_edge.runs.run_dir import RunDir, noting_what_is_kept, open_run, point_latest
-from dfkd_edge.runs.shares import shards_of_job
+from dfkd_edge.runs.surrogates import shards_of_job
 from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.synthesis.synthesize import (
-    await_shards,
-    make_shards,
-    missing_shards,
-    synthesis_setup,
-)
-from dfkd_edge.synthesis.synthesize import synthesize as synthesize_images
+from dfkd_edge.synthesis import synthesize as images
 from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
 from dfkd_edge.target_profiles.lookup import load_target
 from dfkd_edge.validation.check import check_bundle
@@ -112,7 +106,7 @@ def distill(plan: DistillPlan, reporter: Reporter) -> DistillResult:
             run_dir, LoggedReporter(reporter, run_dir), config.seed, config.device
         )
         prompts = make_prompts(config, teacher, context)
-        surrogates = synthesize_images(prompts, teacher, config.synthesis, context)
+        surrogates = images.synthesize(prompts, teacher, config.synthesis, context)
         _note_shortage(surrogates, config, context.reporter)
         training = join_pictures(surrogates, plan.pictures, teacher, config.few_shot, context)
         student = distill_student(teacher, training, config.distillation, context)
@@ -143,16 +137,16 @@ def synthesize(plan: DistillPlan, share: WorkShare, reporter: Reporter) -> Synth
             run_dir = stack.enter_context(open_locked())
         context = StageContext(run_dir, reporter, config.seed, config.device)
         prompts = make_prompts(config, teacher, context)
-    setup = synthesis_setup(prompts, teacher, config.synthesis, context)
+    setup = images.synthesis_setup(prompts, teacher, config.synthesis, context)
     with noting_what_is_kept(output):
-        make_shards(setup, share)
+        images.make_shards(setup, share)
     if is_of_torchrun() and speaks():
-        await_shards(setup, shards_of_job(share, setup.num_shards), RANKS_WAIT_S)
-    missing, summary = missing_shards(setup), None
+        images.await_shards(setup, shards_of_job(share, setup.num_shards), RANKS_WAIT_S)
+    missing, summary = images.missing_shards(setup), None
     if not missing and speaks():
         with open_locked() as run_dir:
             context = StageContext(run_dir, reporter, config.seed, config.device)
-            summary = synthesize_images(prompts, teacher, config.synthesis, context).summary
+            summary = images.synthesize(prompts, teacher, config.synthesis, context).summary
     return SynthesizeResult(output, setup.num_shards, len(missing), summary)
 
 

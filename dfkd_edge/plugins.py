@@ -3,28 +3,22 @@
 from importlib.metadata import entry_points
 from typing import Any, Literal, overload
 
+from dfkd_edge import interfaces
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError, did_you_mean
-from dfkd_edge.interfaces import (
-    CastingExporter,
-    GraphOracle,
-    QuantizingExporter,
-    RunnerMaker,
-    StudentExporter,
-)
 
 EXPORTERS = "dfkd_edge.exporters"  # Entry-point group: a name -> a class, or a function
 
 
 @overload
-def load_exporter(name: Literal["onnx"]) -> StudentExporter: ...
+def load_exporter(name: Literal["onnx"]) -> interfaces.StudentExporter: ...
 @overload
-def load_exporter(name: Literal["fp16"]) -> CastingExporter: ...
+def load_exporter(name: Literal["fp16"]) -> interfaces.CastingExporter: ...
 @overload
-def load_exporter(name: Literal["int8"]) -> QuantizingExporter: ...
+def load_exporter(name: Literal["int8"]) -> interfaces.QuantizingExporter: ...
 @overload
-def load_exporter(name: Literal["runner"]) -> RunnerMaker: ...
+def load_exporter(name: Literal["runner"]) -> interfaces.RunnerMaker: ...
 @overload
-def load_exporter(name: Literal["oracle"]) -> GraphOracle: ...
+def load_exporter(name: Literal["oracle"]) -> interfaces.GraphOracle: ...
 @overload
 def load_exporter(name: str) -> Any: ...  # most likely a GraphExporter; the package knows
 def load_exporter(name: str) -> Any:

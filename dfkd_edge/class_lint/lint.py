@@ -6,7 +6,7 @@ Shape suffixes: K classes, P pairs, T tokens, D embedding width.
 """
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -81,34 +81,31 @@ def most_alike(classes: ClassNames, head_KD: Tensor) -> tuple[tuple[str, str, fl
     )
 
 
-def _of_pairs(pairs: Iterable[tuple[str, str, float]], scale: Scale) -> list[Finding]:
-    findings = []
+def _of_pairs(pairs: Iterable[tuple[str, str, float]], scale: Scale) -> Iterator[Finding]:
     for one, two, cosine in pairs:
         if cosine >= scale.synonyms:
             text = "the teacher sees one class: merge them, or give both prompts that differ"
-            findings.append(Finding("near-duplicate", (one, two), text))
+            yield Finding("near-duplicate", (one, two), text)
         elif cosine >= scale.confusing:
-            findings.append(Finding("confusable", (one, two), "will often be mixed up"))
-    return findings
+            yield Finding("confusable", (one, two), "will often be mixed up")
 
 
-def _of_words(teacher: Teacher, classes: ClassNames) -> list[Finding]:
+def _of_words(teacher: Teacher, classes: ClassNames) -> Iterator[Finding]:
     """Find typos, and words that the teacher hardly knows and no prompt describes."""
-    words, findings = known_words(teacher), []
+    words = known_words(teacher)
     for name, prompt in zip(classes.names, classes.prompts, strict=True):
         near = " or ".join(f"'{text}'" for text in words.corrections(name))
         if near:
-            findings.append(Finding("typo", (name,), f"did you mean {near}?"))
+            yield Finding("typo", (name,), f"did you mean {near}?")
         elif prompt:
             continue
         elif not all(unicodedata.name(c, "").startswith("LATIN") for c in name if c.isalpha()):
             text = "names are English words to the teacher: translate this one"
-            findings.append(Finding("unknown-word", (name,), text))
+            yield Finding("unknown-word", (name,), text)
         elif _is_hardly_known(teacher, name):
             text = "the teacher hardly knows this word: take a more common English one, or "
             text += "describe it in a prompt"
-            findings.append(Finding("unknown-word", (name,), text))
-    return findings
+            yield Finding("unknown-word", (name,), text)
 
 
 def _is_hardly_known(teacher: Teacher, name: str) -> bool:
@@ -117,18 +114,14 @@ def _is_hardly_known(teacher: Teacher, name: str) -> bool:
     return num_tokens >= 3 and sum(map(len, words)) / num_tokens < MIN_LETTERS_A_TOKEN
 
 
-def _of_form(teacher: Teacher, classes: ClassNames) -> list[Finding]:
+def _of_form(teacher: Teacher, classes: ClassNames) -> Iterator[Finding]:
     """Find paths and markup, harmless to us, and what exceeds the teacher's context."""
-    findings = []
     for name, prompt in zip(classes.names, classes.prompts, strict=True):
         if set(name) & ODD_CHARACTERS:
-            text = "is this a name? write it in plain words"
-            findings.append(Finding("odd-characters", (name,), text))
-        read = prompt or LONGEST_FRAME.format(name)
-        if _num_tokens(teacher, read) < 0:
+            yield Finding("odd-characters", (name,), "is this a name? write it in plain words")
+        if _num_tokens(teacher, prompt or LONGEST_FRAME.format(name)) < 0:
             text = "longer than the teacher reads; the end is cut off"
-            findings.append(Finding("too-long", (name,), text))
-    return findings
+            yield Finding("too-long", (name,), text)
 
 
 def _num_tokens(teacher: Teacher, text: str) -> int:
@@ -138,21 +131,19 @@ def _num_tokens(teacher: Teacher, text: str) -> int:
     return len(token_T) - padding - 2 if padding > 1 else -1
 
 
-def _of_drawings(drawn: Iterable[DrawnClass], classes: ClassNames) -> list[Finding]:
+def _of_drawings(drawn: Iterable[DrawnClass], classes: ClassNames) -> Iterator[Finding]:
     """Find classes whose drawings are of something else, and those that have next to none."""
-    findings = []
     for each, prompt in zip(drawn, classes.prompts, strict=True):
         if each.is_of_others:
             own = f", {each.num_own} carries its own" if each.num_own else ""
             how = "change its prompt" if prompt else "give a description after a tab"
             text = f'its drawings are named "{each.names()}"{own}: accept it, or {how}'
-            findings.append(Finding("drawn-as-other", (each.name,), text))
+            yield Finding("drawn-as-other", (each.name,), text)
         elif each.num_own <= FEW < each.num_fitting:
             text = f'its drawings are named "{each.names()}", which is its kind'
-            findings.append(Finding("drawn-as-kind", (each.name,), text, is_fine=True))
+            yield Finding("drawn-as-kind", (each.name,), text, is_fine=True)
         elif each.num_own <= FEW:
             what = "one drawing alone fits" if each.num_own else "no drawing fits"
             whose = "its prompt" if prompt else "its name"
             text = f"{what} {whose}; expect less, real pictures help (distill --images DIR)"
-            findings.append(Finding("few-drawings", (each.name,), text, is_fine=True))
-    return findings
+            yield Finding("few-drawings", (each.name,), text, is_fine=True)

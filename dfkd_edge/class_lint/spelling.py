@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dfkd_edge.class_names import folded
-from dfkd_edge.drawings import words as wordnet
+from dfkd_edge.drawings import names as wordnet
 from dfkd_edge.drawings.memory import distinct_names, read_sheets
-from dfkd_edge.drawings.words import MIN_LETTERS as MIN_STEM_LETTERS
-from dfkd_edge.drawings.words import singulars
+from dfkd_edge.drawings.names import singulars
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.prompts.vocabulary import vocabulary_words
 
@@ -89,7 +88,7 @@ def _stems(word: str) -> list[str]:
     """What a word may be made from: `space` of spacer, `pit` of pitted; no typo of another word."""
     stems = [word.removesuffix(end) for end in MADE_FROM if word.endswith(end)]
     forms = [form for stem in stems for form in (stem, f"{stem}e", re.sub(r"(.)\1$", r"\1", stem))]
-    return [form for form in forms if len(form) >= MIN_STEM_LETTERS]
+    return [form for form in forms if len(form) >= wordnet.MIN_LETTERS]
 
 
 def _is_one_slip(word: str, other: str) -> bool:

@@ -40,7 +40,7 @@ def synthesize(
     """
     from dfkd_edge.machine.process import prepare_process, rank, speaks
     from dfkd_edge.preflight import DistillRequest, plan_synthesize
-    from dfkd_edge.runs.shares import work_share
+    from dfkd_edge.runs.surrogates import work_share
 
     settings = opt.given_settings(context)
     plan = plan_synthesize(

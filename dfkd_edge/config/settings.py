@@ -24,9 +24,10 @@ SynthesisMethod = Literal["amortized", "per-image", "diffusion"]
 StudentInit = Literal["pretrained", "random"]
 
 
-def _require(holds: bool, what: str, key: str) -> None:
-    if not holds:
-        raise ConfigError(what, where=key)
+def _require_zero_or(low: int, high: int, value: int, key: str, unit: str = "") -> None:
+    """Refuse what no annotation can: 0 stands for a default, the rest has a range."""
+    if value and not low <= value <= high:
+        raise ConfigError(f"must be 0, or {low} to {high}{unit}", where=key)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,11 +51,9 @@ class TeacherConfig:
 
     def __post_init__(self) -> None:
         """Check that every template has its place for the class name."""
-        _require(
-            bool(self.templates) and all(t.count("{}") == 1 for t in self.templates),
-            "every template needs one {} for the class name",
-            "teacher.templates",
-        )
+        if not self.templates or any(t.count("{}") != 1 for t in self.templates):
+            what = "every template needs one {} for the class name"
+            raise ConfigError(what, where="teacher.templates")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,17 +134,11 @@ class SynthesisConfig:
 
     def __post_init__(self) -> None:
         """Check the side of the images, and that `diffusion` has a pipeline."""
-        _require(
-            self.image_size_px == 0 or 32 <= self.image_size_px <= 2048,
-            "must be 0, or 32 to 2048 px",
-            "synthesis.image_size_px",
-        )
-        _require(
-            self.method != "diffusion" or bool(self.pipeline),
-            "name a diffusers folder or hub id, such as stabilityai/sd-turbo with "
-            "synthesis.guidance_scale=1 and synthesis.num_sampling_steps=2",
-            "synthesis.pipeline",
-        )
+        _require_zero_or(32, 2048, self.image_size_px, "synthesis.image_size_px", " px")
+        if self.method == "diffusion" and not self.pipeline:
+            what = "name a diffusers folder or hub id, such as stabilityai/sd-turbo with "
+            what += "synthesis.guidance_scale=1 and synthesis.num_sampling_steps=2"
+            raise ConfigError(what, where="synthesis.pipeline")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,11 +190,8 @@ class DistillationConfig:
 
     def __post_init__(self) -> None:
         """Check the side of the student's input."""
-        _require(
-            self.image_size_px == 0 or 32 <= self.image_size_px <= 512,
-            "must be 0, or 32 to 512 px",
-            "distillation.image_size_px (--imgsz)",
-        )
+        key = "distillation.image_size_px (--imgsz)"
+        _require_zero_or(32, 512, self.image_size_px, key, " px")
 
     @property
     def peak_learning_rate(self) -> float:
@@ -238,11 +228,7 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         """Check the opset."""
-        _require(
-            self.opset == 0 or 13 <= self.opset <= 25,
-            "must be 0, or 13 to 25",
-            "export.opset (--opset)",
-        )
+        _require_zero_or(13, 25, self.opset, "export.opset (--opset)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,12 +1,13 @@
 """Surrogate images on disk: shards of candidates, the selection among them, their summary.
 
 A shard is the unit of work: it is written whole, and its content depends on the seed and its number
-alone, so a run that was stopped goes on with the next shard.
+alone, so a run that was stopped goes on with the next shard, and processes can share them.
 
 Shape suffixes: M candidates, N images kept, H rows, W columns, C = 3 channels, D embedding width,
 K classes.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ from dfkd_edge.artifacts import (
     read_metadata,
     save_tensors,
 )
+from dfkd_edge.errors import ConfigError
 from dfkd_edge.files import content_hash, file_hash
+from dfkd_edge.interfaces import WorkShare
+from dfkd_edge.machine.process import rank, world_size
 
 
 def selection_path(folder: Path) -> Path:
@@ -114,3 +118,29 @@ def read_surrogates(folder: Path, class_names: tuple[str, ...], key: str) -> Sur
     embedding_ND = embedding_ND.astype(np.float32)
     images, style_N = kept("images"), kept("style_index")
     return SurrogateSet(images, label_N, style_N, drawing_N, embedding_ND, heldout_N, summary)
+
+
+def work_share(shard: str | None) -> WorkShare:
+    """Join the share of a batch job with the rank that torchrun gives this process.
+
+    Raises:
+        ConfigError: it is not i/n with 1 <= i <= n.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", shard or "1/1")
+    index, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= index <= count:
+        raise ConfigError(
+            f"'{shard}' is no share", where="--shard", hint="such as 3/8: the third of eight"
+        )
+    return WorkShare((index - 1) * world_size() + rank(), count * world_size())
+
+
+def shards_of_job(first: WorkShare, num_shards: int) -> list[int]:
+    """Numbers of the shards that the processes of torchrun make together.
+
+    Args:
+        first: the share of rank 0; those of the other ranks follow it.
+        num_shards: of the whole set.
+    """
+    indices = range(first.index, first.index + world_size())
+    return [number for number in range(num_shards) if number % first.count in indices]

@@ -15,7 +15,7 @@ from dfkd_edge.target_profiles.files import (
     read_quantization_spec,
     read_target_file,
 )
-from dfkd_edge.target_profiles.profile import Fact, QuantizationSpec, TargetProfile
+from dfkd_edge.target_profiles.profile import TargetProfile
 
 TARGETS = "dfkd_edge.targets"
 """Entry-point group: packages with folders `modules/`, `jetpacks/`, `boards/`, `quantization/` of
@@ -78,22 +78,18 @@ def _profile_of_file(path: Path, name: str) -> TargetProfile:
 
 
 def _profile(name: str, module: str, jetpack: str | None, fields: TargetFields) -> TargetProfile:
-    release = jetpack.split("-")[0] if jetpack else None
-    return build_profile(name, module, release, fields, _quantization(fields))
-
-
-def _quantization(fields: TargetFields) -> tuple[QuantizationSpec, dict[str, Fact]] | None:
-    name = fields.values.get("quantization")
-    if name is None:
-        return None
-    specs = _stored("quantization")
-    if name not in specs:
+    release = jetpack.split("-")[0] if jetpack else None  # as in `7.2.2-trt11`
+    spec_name, specs = fields.values.get("quantization"), _stored("quantization")
+    if spec_name is None:
+        return build_profile(name, module, release, fields, None)
+    if spec_name not in specs:
         raise ConfigError(
-            f"unknown quantization spec '{name}'",
+            f"unknown quantization spec '{spec_name}'",
             where=f"{fields.where}: quantization",
-            hint=did_you_mean(name, specs),
+            hint=did_you_mean(spec_name, specs),
         )
-    return read_quantization_spec(specs[name], name)
+    spec = read_quantization_spec(specs[spec_name], spec_name)
+    return build_profile(name, module, release, fields, spec)
 
 
 def _find(name: str, extra_dirs: Sequence[Path] = ()) -> tuple[str, str | None, TargetFields]:

@@ -7,7 +7,7 @@ from rich.console import Console
 from dfkd_edge.class_lint.slips import find_slips, note_slips
 from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.console import ConsoleReporter
-from dfkd_edge.drawings.words import things
+from dfkd_edge.drawings.names import things
 
 RING = "a photo of a nut, a metal ring"
 

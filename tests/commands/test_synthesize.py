@@ -15,7 +15,7 @@ from dfkd_edge.interfaces import WorkShare
 from dfkd_edge.pipeline import SynthesizeResult, synthesize
 from dfkd_edge.preflight import DistillRequest, plan_synthesize
 from dfkd_edge.runs.run_dir import open_run
-from dfkd_edge.runs.shares import shards_of_job, work_share
+from dfkd_edge.runs.surrogates import shards_of_job, work_share
 
 SETTINGS = (
     'synthesis.method="per-image"',

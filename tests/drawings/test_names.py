@@ -1,6 +1,6 @@
 import pytest
 
-from dfkd_edge.drawings.words import singulars
+from dfkd_edge.drawings.names import singulars
 
 
 @pytest.mark.parametrize(
