@@ -33,13 +33,7 @@ from dfkd_edge.errors import GateFailedError as GateFailedError
 from dfkd_edge.machine.process import check_device
 from dfkd_edge.networks.students import Student
 from dfkd_edge.networks.students import load_student as _load_student
-from dfkd_edge.preflight import (
-    DistillRequest,
-    ExportRequest,
-    plan_check,
-    plan_distill,
-    plan_export,
-)
+from dfkd_edge.preflight import DistillRequest, ExportRequest, plan_check, plan_distill, plan_export
 from dfkd_edge.report import write_report as write_report
 from dfkd_edge.report.page import refresh_report
 from dfkd_edge.results.codec import to_json

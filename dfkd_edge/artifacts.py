@@ -150,8 +150,7 @@ class ClassCount:
     acceptance: float  # Share of the candidates that the teacher recognises
     drawings: Mapping[str, int] | None = None
     """Name in the memory -> its drawings that images start from; None where no memory is used."""
-    num_of_its_name: int = 0
-    """Of these drawings, those that carry the name of the class or a synonym."""
+    num_of_its_name: int = 0  # Of these drawings, those that carry the class's name or a synonym
     num_of_its_kind: int = 0  # Of these drawings, others whose name is that of its kind
 
     def to_json(self) -> dict[str, Any]:
@@ -179,13 +178,11 @@ class FewShotSummary:
 class SurrogateSummary:
     """What surrogates.json holds."""
 
-    content: str
-    """Hash of all that the images depend on; of the real pictures too, where some joined."""
+    content: str  # Hash of all that the images depend on, and of real pictures that joined
     num_candidates: int
     num_images: int  # Kept
     num_heldout: int  # Kept, and never trained on
-    num_unrecognised: int
-    """Kept though the teacher does not recognise them; `num_stand_ins` in the file."""
+    num_unrecognised: int  # Kept all the same; `num_stand_ins` in the file
     acceptance: float  # Share of the candidates that the teacher recognises, before the filter
     mean_distance_within_class: float
     """Mean of 1 - cosine over pairs of kept images of a class, mean over classes."""

@@ -29,8 +29,6 @@ COMMANDS = (
     *("distill", "synthesize", "export", "check", "run", "benchmark", "predict", "report"),
     *("classes", "targets", "doctor", "inspect", "cache"),
 )
-
-
 PROGRAM = "dfkd-edge"
 INTERRUPTED, TERMINATED = 130, 143
 """By Ctrl-C and by SIGTERM: 128 and the number of the signal, as shells have it."""

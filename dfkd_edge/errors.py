@@ -24,13 +24,7 @@ class DfkdEdgeError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
-        """Compose the line.
-
-        Args:
-            what: the fault, in the user's words.
-            where: file, line, option or key.
-            hint: the next step.
-        """
+        """Compose the line; `where` is a file, line, option or key, and `hint` the next step."""
         self.what, self.where, self.hint = what, where, hint
         place = f" ({where})" if where else ""
         advice = f": {hint}" if hint else ""
@@ -93,9 +87,8 @@ def faults_as_errors() -> Iterator[None]:
     try:
         yield
     except Fault as fault:
-        raise BY_EXIT_CODE[fault.exit_code](
-            fault.what, where=fault.where, hint=fault.hint
-        ) from fault
+        kind = BY_EXIT_CODE[fault.exit_code]
+        raise kind(fault.what, where=fault.where, hint=fault.hint) from fault
 
 
 def did_you_mean(

@@ -81,8 +81,7 @@ class SynthesizeResult:
     run_dir: Path
     num_shards: int
     num_shards_missing: int
-    summary: SurrogateSummary | None
-    """None while shards are missing, or where another process closes the stage."""
+    summary: SurrogateSummary | None  # None while shards are missing, or where another closes
 
 
 def distill(plan: DistillPlan, reporter: Reporter) -> DistillResult:
@@ -107,7 +106,10 @@ def distill(plan: DistillPlan, reporter: Reporter) -> DistillResult:
         )
         prompts = make_prompts(config, teacher, context)
         surrogates = images.synthesize(prompts, teacher, config.synthesis, context)
-        _note_shortage(surrogates, config, context.reporter)
+        target = load_target(config.export.target)
+        shortage = find_shortage(surrogates.summary, config.export, target)
+        if shortage:  # INT8 will lack images to calibrate on: told before hours of training
+            context.reporter.note(f"  {shortage.what}: {shortage.ways}")
         training = join_pictures(surrogates, plan.pictures, teacher, config.few_shot, context)
         student = distill_student(teacher, training, config.distillation, context)
         evaluation = evaluate(student, teacher, surrogates, config.data, context)
@@ -192,10 +194,3 @@ def make_prompts(config: PipelineConfig, teacher: Teacher, context: StageContext
     atomic_write(run_dir.path / "config.toml", to_toml(config))
     run_dir.log(f"distill {len(classes)} classes from {config.classes}")
     return diversify_prompts(teacher, config.prompts, context)
-
-
-def _note_shortage(surrogates: SurrogateSet, config: PipelineConfig, reporter: Reporter) -> None:
-    """Tell, before hours of training, that INT8 will lack images to calibrate on."""
-    shortage = find_shortage(surrogates.summary, config.export, load_target(config.export.target))
-    if shortage:
-        reporter.note(f"  {shortage.what}: {shortage.ways}")

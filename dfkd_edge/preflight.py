@@ -148,8 +148,7 @@ class ExportRequest:
     """What a user asks of `export`."""
 
     run: Path
-    settings: Settings = field(default_factory=dict)
-    """Below `export`; what is not named keeps the run's setting."""
+    settings: Settings = field(default_factory=dict)  # Below `export`; others stay the run's
     data: str = ""  # Labelled pictures for the ladder; empty takes the built-in suite
     output: Path | None = None  # The bundle; None puts it into the run
     exist_ok: bool = False
@@ -238,11 +237,9 @@ def plan_check(path: Path, data: str) -> Bundle:
 
 
 def _settled(path: Path | None, settings: Settings) -> tuple[PipelineConfig, TargetProfile]:
-    """The run's settings with this export's on top; what made the student cannot be changed.
+    """Lay the settings of this export over the run's; what made the student cannot be changed.
 
-    Args:
-        path: config.toml of the run; None judges what this export names by itself.
-        settings: of this export, below `export`.
+    Without the config.toml of a run, what this export names is judged by itself.
     """
     foreign = settings.keys() - {"export"}
     if foreign:

@@ -31,10 +31,8 @@ class Finding:
     rule: Rule
     names: tuple[str, ...]  # The class, or the two of a pair
     text: str  # What is the matter and what to do, to be read after the names
-    is_fine: bool = False
-    """Good to know, but no change of the list is called for: `--strict` does not count it."""
-    better_line: tuple[str, str] | None = None
-    """Name and prompt to write instead, where it is plain what was meant."""
+    is_fine: bool = False  # Good to know, nothing to change: `--strict` does not count it
+    better_line: tuple[str, str] | None = None  # Name and prompt to write, where meant plainly
 
     def to_json(self) -> dict[str, object]:
         """Return its entry in the document."""
@@ -49,10 +47,8 @@ class ClassListReport:
     classes: ClassNames
     scale: Scale
     findings: tuple[Finding, ...]
-    pairs: tuple[tuple[str, str, float], ...]
-    """The most similar classes and their cosine, most similar first."""
-    drawn: tuple[DrawnClass, ...] = ()
-    """Drawings that synthesis would start from; empty for teachers that use none."""
+    pairs: tuple[tuple[str, str, float], ...]  # Two classes and their cosine, most similar first
+    drawn: tuple[DrawnClass, ...] = ()  # What synthesis would start from; empty without a memory
 
     def better_lines(self) -> dict[str, tuple[str, str]]:
         """Return the suggestions: class name -> name and prompt."""

@@ -27,8 +27,7 @@ MAX_ENSEMBLE = 200
 """Longer lists are embedded with the first template only: a thousand names stay a few seconds."""
 MAX_PAIRS = 50
 CHUNK = 64  # Names that are embedded between two steps of the progress bar
-LONGEST_FRAME = "a painting of a {} in a style"
-"""Stands for the longest sentence that a name is put into."""
+LONGEST_FRAME = "a painting of a {} in a style"  # The longest sentence that a name is put into
 MIN_LETTERS_A_TOKEN = 2.0
 """A word that the tokenizer cuts into shorter pieces was rare in the teacher's training (ours)."""
 ODD_CHARACTERS = frozenset("/\\<>{}[]|*=_")

@@ -4,7 +4,7 @@ Shape suffixes: K classes, S senses, D embedding width.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 
 import torch.nn.functional as F
@@ -29,9 +29,9 @@ def read_senses() -> dict[str, list[str]]:
 
 def find_ambiguous(
     teacher: Teacher, classes: ClassNames, head_KD: Tensor, scale: Scale
-) -> list[Finding]:
+) -> Iterator[Finding]:
     """Find names of several senses without a prompt, and suggest one where the teacher misreads."""
-    senses_of, whole_D, findings = read_senses(), head_KD.sum(0), []
+    senses_of, whole_D = read_senses(), head_KD.sum(0)
     least = CLEAR_MARGIN * (scale.synonyms - scale.unrelated)
     for name, prompt, own_D in zip(classes.names, classes.prompts, head_KD, strict=True):
         senses = senses_of.get(folded(name))
@@ -42,8 +42,7 @@ def find_ambiguous(
         # own_D is left out, or a class would vote for the sense that it is read in
         (first, second), order = (sense_SD @ F.normalize(whole_D - own_D, dim=0)).topk(2)
         meant = senses[int(order[0])] if first - second >= least else ""
-        findings.append(_ambiguous(name, senses, read, meant))
-    return findings
+        yield _ambiguous(name, senses, read, meant)
 
 
 def _ambiguous(name: str, senses: Sequence[str], read: str, meant: str) -> Finding:

@@ -121,12 +121,7 @@ def _shortage_text(run: Path) -> str:
 
 
 def few_shot_gain(run_path: Path, zero_shot_path: Path) -> str:
-    """Say how the student compares with that of the same run without real pictures.
-
-    Args:
-        run_path: the run with pictures.
-        zero_shot_path: where the same run without them lies by default.
-    """
+    """Say how the student compares with that of the same run without real pictures."""
     ours, theirs = (_evaluation(path) for path in (run_path, zero_shot_path))
     gain = gain_text(ours, theirs) if ours and theirs else ""
     return gain or "distill without --images too, and this row says what the pictures brought"

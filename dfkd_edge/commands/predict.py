@@ -54,11 +54,7 @@ def predict(
 
 
 def _refuse_swapped(first: Path, others: list[Path]) -> None:
-    """Refuse what cannot be a bundle where the bundle belongs, and say what to type.
-
-    Raises:
-        UsageError: the first path is a picture, or no bundle while one of the others is.
-    """
+    """Refuse a picture where the bundle belongs, or a bundle among the pictures."""
     is_picture = first.is_file() and first.suffix.lower() in PICTURE_SUFFIXES
     bundle = next((path for path in others if may_be_bundle(path)), None)
     if may_be_bundle(first) or not (bundle or is_picture):

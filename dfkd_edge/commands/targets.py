@@ -10,7 +10,6 @@ from typer import Argument, Typer
 
 from dfkd_edge.commands import options as opt
 from dfkd_edge.console import result_console
-from dfkd_edge.target_profiles.profile import TargetProfile
 
 targets_app = Typer(help="Look at the devices that export knows.", no_args_is_help=True)
 
@@ -26,7 +25,8 @@ def list_command(as_json: opt.AsJson = False) -> None:
     rows = []
     for module, jetpacks in list_modules().items():
         profile = load_target(module)
-        row = {column: _plain(profile, column) for column in COLUMNS}
+        row: dict[str, Any] = {column: getattr(profile, column, None) for column in COLUMNS}
+        row["title"] = profile.facts["title"].value  # a fact that no exporter asks for
         row |= {"name": module, "default": profile.name, "jetpacks": jetpacks}
         row["targets"] = [f"{module}{JOIN}{jetpack}" for jetpack in jetpacks] or [module]
         rows.append(row)
@@ -73,9 +73,3 @@ def show_command(
         show(f"[yellow]caveat:[/yellow] {escape(caveat)}")
     if profile.no_int8_reason:
         show(f"[yellow]no INT8:[/yellow] {escape(profile.no_int8_reason)}")
-
-
-def _plain(profile: TargetProfile, column: str) -> Any:
-    if column == "title":
-        return profile.facts["title"].value if "title" in profile.facts else profile.module
-    return getattr(profile, column)

@@ -12,12 +12,9 @@ from annotated_types import Ge, Gt, Interval, Len  # pydantic's own would load p
 
 from dfkd_edge.errors import ConfigError
 
-RUNS = Path("runs")
-"""Where run directories are made when none is named."""
-LATEST = RUNS / "latest"
-"""Link to the run that `distill` finished last."""
-MINI = "mini"
-"""Name of the embedded teacher, decoder and student."""
+RUNS = Path("runs")  # Where run directories are made when none is named
+LATEST = RUNS / "latest"  # Link to the run that `distill` finished last
+MINI = "mini"  # Name of the embedded teacher, decoder and student
 PromptMethod = Literal["base", "mix", "random", "contrastive"]
 SynthesisMethod = Literal["amortized", "per-image", "diffusion"]
 """Names of the table in synthesis/synthesizers.py, which lies above."""

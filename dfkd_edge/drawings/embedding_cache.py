@@ -29,8 +29,7 @@ from dfkd_edge.runs.key import content_of, teacher_content
 from dfkd_edge.version import __version__
 
 Place = tuple[int, int]  # A drawing: number of its sheet, number in the sheet
-DIGEST = "sha256"
-"""Where the file's metadata hold the hash of its tensors: safetensors has none of its own."""
+DIGEST = "sha256"  # Hash of the tensors in the metadata: safetensors has none of its own
 
 
 def cache_path(teacher: Teacher, name_text: str) -> Path:

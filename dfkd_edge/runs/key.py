@@ -8,12 +8,7 @@ import functools
 from pathlib import Path
 
 from dfkd_edge import assets
-from dfkd_edge.config.settings import (
-    MINI,
-    DistillationConfig,
-    PromptConfig,
-    TeacherConfig,
-)
+from dfkd_edge.config.settings import MINI, DistillationConfig, PromptConfig, TeacherConfig
 from dfkd_edge.files import content_hash, file_hash
 
 

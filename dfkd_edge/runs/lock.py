@@ -64,9 +64,10 @@ def holder_of(path: Path) -> str:
 
 
 def _holder_name(path: Path) -> str:
+    name = ""
     with contextlib.suppress(OSError):  # it has not written its name yet
-        return (path / HOLDER).read_text(encoding="utf-8").strip() or "another process"
-    return "another process"
+        name = (path / HOLDER).read_text(encoding="utf-8").strip()
+    return name or "another process"
 
 
 def refuse_run_in_use(path: Path, hint: str = OR_ANOTHER_RUN) -> None:

@@ -26,11 +26,7 @@ from dfkd_edge.version import __version__
 
 MARKER = "dfkd-edge run"
 MANIFEST = "manifest.json"
-STAGES = {
-    "prompts": "the prompts",
-    "surrogates": "the surrogate images",
-    "student": "the student",
-}
+STAGES = {"prompts": "the prompts", "surrogates": "the surrogate images", "student": "the student"}
 """Their folders in the run, and what each leaves there."""
 ANOTHER_OUTPUT = "choose another --output"
 
@@ -145,12 +141,7 @@ class RunDir:
 
 
 def _read_manifest(path: Path) -> Manifest | None:
-    """Read the manifest of a run; None where nothing is yet, or a kill came before the first write.
-
-    Raises:
-        RunDirError: the path is a file, or a folder of something else.
-        ArtifactError: the manifest is damaged.
-    """
+    """Read the manifest of a run; None in an empty folder, or after a kill before the first."""
     damaged = ArtifactError(
         "manifest cannot be read", where=str(path / MANIFEST), hint="use a new --output"
     )

@@ -237,11 +237,7 @@ def _where(path: Traversable | Path) -> str:
 
 
 def _checked(kind: type[Checked], tree: Mapping[str, object], where: str) -> Checked:
-    """Read a table as a type, strictly, so that no number is guessed from a text.
-
-    Raises:
-        ConfigError: names the file and the first wrong field, an unknown one with the nearest.
-    """
+    """Read a table as a type, strictly, so that no number is guessed from a text."""
     try:
         # only in JSON does pydantic's strict mode take a table for a dataclass
         return TypeAdapter(kind).validate_json(json.dumps(tree, default=str), strict=True)

@@ -36,8 +36,7 @@ class QuantizationSpec:
     bias_dtype: Literal["float32", "int32"] = "float32"
     """int32 biases behind a DequantizeLinear are rejected by TensorRT."""
     quantize_outputs: bool = False  # Whether outputs of weighted layers get Q/DQ of their own
-    reduce_range: bool = False
-    """7-bit weights, where 8-bit products saturate 16-bit sums (x86 without VNNI)."""
+    reduce_range: bool = False  # 7-bit weights for x86 without VNNI, whose 16-bit sums saturate
 
     def weight_limit(self, is_depthwise: bool) -> int:
         """Largest magnitude of a weight; depthwise kernels sum in 32 bits on every CPU."""
@@ -72,8 +71,7 @@ class TargetProfile:
     max_ir: int  # Newest ONNX IR version that is safe
     precisions: tuple[Precision, ...]  # What the hardware computes in, best last
     typing: Typing | None = None  # TensorRT typing: `strong` needs the precision in the graph
-    use_dla: bool = False
-    """Whether the model shall run on the deep learning accelerator instead of the GPU."""
+    use_dla: bool = False  # Run on the deep learning accelerator (DLA) instead of the GPU
     unsupported_ops: tuple[str, ...] = ()  # ONNX operators that this TensorRT's parser refuses
     quantization: QuantizationSpec | None = None  # None where INT8 does not exist
     no_int8_reason: str = ""  # Why there is no INT8, for the user

@@ -6,6 +6,9 @@ from dfkd_edge.class_names import ClassNames, folded
 from dfkd_edge.config.settings import TeacherConfig
 from dfkd_edge.networks.teacher import Teacher, load_teacher
 
+ANIMAL = "a small animal with a long tail"
+COLOUR = "a bright colour between red and yellow"
+
 
 def test_words_are_in_order_and_have_several_senses() -> None:
     senses = read_senses()
@@ -24,21 +27,13 @@ def scaled() -> tuple[Teacher, Scale]:
 @pytest.mark.parametrize(
     ("text", "end", "prompt"),
     [
-        (
-            "mouse dog cow horse",
-            "reads a computer mouse, the list suggests a small animal with a long tail",
-            "a photo of a mouse, a small animal with a long tail",
-        ),
-        ("mouse laptop printer", "reads a computer mouse, the list agrees", None),
-        (
-            "orange digit elephant",
-            'prompt, such as "a photo of an orange, a bright colour between red and yellow"',
-            None,
-        ),
+        ("mouse dog cow horse", f"computer mouse, the list suggests {ANIMAL}", f"mouse, {ANIMAL}"),
+        ("mouse laptop printer", "reads a computer mouse, the list agrees", ""),
+        ("orange digit elephant", f'prompt, such as "a photo of an orange, {COLOUR}"', ""),
     ],
 )
 def test_the_other_classes_tell_which_sense_is_meant(
-    scaled: tuple[Teacher, Scale], text: str, end: str, prompt: str | None
+    scaled: tuple[Teacher, Scale], text: str, end: str, prompt: str
 ) -> None:
     (teacher, scale), names = scaled, tuple(text.split())
     classes = ClassNames(names, (None,) * len(names))
@@ -46,6 +41,6 @@ def test_the_other_classes_tell_which_sense_is_meant(
     (found,) = find_ambiguous(teacher, classes, head_KD, scale)
     assert found.text.endswith(end)
     assert found.is_fine == end.endswith("agrees")
-    assert found.better_line == (prompt and (names[0], prompt))
+    assert found.better_line == ((names[0], f"a photo of a {prompt}") if prompt else None)
     told = ClassNames(names, ("a prompt of its own", *classes.prompts[1:]))
-    assert find_ambiguous(teacher, told, head_KD, scale) == []
+    assert list(find_ambiguous(teacher, told, head_KD, scale)) == []

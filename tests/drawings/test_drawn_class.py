@@ -1,78 +1,12 @@
-import pytest
-
 from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.config.settings import SynthesisConfig, TeacherConfig
-from dfkd_edge.drawings.drawn_class import (
-    DrawnClass,
-    drawings_note,
-    drawings_text,
-    drawn_classes,
-    read_drawn_class,
-)
+from dfkd_edge.drawings import drawn_class
+from dfkd_edge.drawings.drawn_class import DrawnClass, drawings_note, drawings_text
 from dfkd_edge.drawings.memory import MAX_DRAWINGS, DrawingMemory, retrieve_drawings
-from dfkd_edge.drawings.names import carries_name, is_kind_of, is_of_qualifier
 from dfkd_edge.networks.teacher import load_teacher
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.synthesis.amortized import uses_drawings
 from tests.fixtures.typed import class_count
-
-
-@pytest.mark.parametrize(
-    ("drawing", "name", "prompt", "is_carried"),
-    [
-        ("guide dog", "dog", "", True),
-        ("hands", "Hand", "", True),
-        ("tooth brush", "toothbrush", "", True),
-        ("couch", "sofa", "", True),
-        ("automobile", "car", "", True),
-        ("crane", "crane, bird", "", True),
-        ("computer mouse", "mouse", "a photo of a computer mouse", True),
-        ("bird", "crow", "a photo of a crow, a black bird", True),
-        ("wheel", "wheelbarrow", "", False),
-        ("dog", "guide dog", "", False),
-        ("traffic", "traffic light", "", False),
-        ("dog", "犬", "", False),
-    ],
-)
-def test_a_name_is_carried_whole_as_a_synonym_or_in_the_prompt(
-    drawing: str, name: str, prompt: str, is_carried: bool
-) -> None:
-    assert carries_name(drawing, name, prompt) is is_carried
-
-
-@pytest.mark.parametrize(
-    ("drawing", "name", "is_kind"),
-    [
-        ("elephant", "African elephant", True),
-        ("clocks", "digital clock", True),
-        ("fox squirrel", "eastern fox squirrel, Sciurus niger", True),
-        ("wheel", "wheelbarrow", False),
-        ("manhole", "manhole cover", False),
-        ("elephant", "elephant", False),
-    ],
-)
-def test_a_kind_is_how_the_name_of_a_class_ends(drawing: str, name: str, is_kind: bool) -> None:
-    assert is_kind_of(drawing, name) is is_kind
-
-
-@pytest.mark.parametrize(
-    ("drawing", "name", "is_left_out"),
-    [
-        ("horizontal traffic", "traffic cone", True),
-        ("fire", "fire extinguisher", True),
-        ("hand", "hand truck", True),
-        ("fire engine", "fire truck", False),
-        ("pickup truck", "hand truck", False),
-        ("wheel", "wheelbarrow", False),
-        ("fire", "fire", False),
-        ("crane", "crane, bird", False),
-    ],
-)
-def test_what_only_qualifies_a_class_is_left_out(
-    drawing: str, name: str, is_left_out: bool
-) -> None:
-    assert is_of_qualifier(drawing, name) is is_left_out
-
 
 WHEELS = DrawnClass("wheelbarrow", {"wheel": 6}, 0)
 HORSE = DrawnClass("horse", {"horse": 7, "horse racing": 9}, 16)
@@ -99,14 +33,14 @@ def test_a_class_is_drawn_as_another_where_next_to_no_drawing_is_of_its_name() -
 
 
 def test_a_summary_gives_back_what_it_keeps() -> None:
-    assert read_drawn_class(class_count("horse", **HORSE.to_json())) == HORSE
-    assert read_drawn_class(class_count("horse")).named == {}
+    assert drawn_class.read_drawn_class(class_count("horse", **HORSE.to_json())) == HORSE
+    assert drawn_class.read_drawn_class(class_count("horse")).named == {}
 
 
 def drawn(lines: str, context: StageContext) -> tuple[DrawingMemory, list[DrawnClass]]:
     teacher = load_teacher(TeacherConfig(), parse_class_names(lines, "classes"))
     memory = DrawingMemory(teacher, context.reporter)
-    return memory, drawn_classes(memory, teacher.classes, teacher.head_KD)
+    return memory, drawn_class.drawn_classes(memory, teacher.classes, teacher.head_KD)
 
 
 def test_no_class_starts_from_drawings_of_what_qualifies_it(context: StageContext) -> None:

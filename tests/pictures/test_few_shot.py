@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.commands.distill_view import few_shot_gain
@@ -13,6 +14,7 @@ from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.pictures.few_shot import join_pictures
 from dfkd_edge.pictures.real import find_real_pictures
 from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runs.run_dir import read_stages
 from tests.fixtures.ladders import figures, ladder, rung
 from tests.fixtures.typed import surrogate_summary
 
@@ -32,19 +34,24 @@ def surrogates(teacher: Teacher, num: int = 40) -> SurrogateSet:
     )
 
 
-def join(
-    config: FewShotConfig, teacher: Teacher, context: StageContext, data: str = ""
-) -> SurrogateSet:
-    pictures = find_real_pictures(config, data, NAMES)
-    return join_pictures(surrogates(teacher), pictures, teacher, config, context)
+@pytest.fixture
+def join(tmp_path: Path, teacher: Teacher, context: StageContext) -> Callable[[], SurrogateSet]:
+    """Join the pictures that lie in the test's folder."""
+    config = FewShotConfig(images=str(tmp_path), share=0.2)
+
+    def joined() -> SurrogateSet:
+        pictures = find_real_pictures(config, "", NAMES)
+        return join_pictures(surrogates(teacher), pictures, teacher, config, context)
+
+    return joined
 
 
 def test_labelled_pictures_join_in_their_share_and_are_never_held_out(
-    tmp_path: Path, teacher: Teacher, context: StageContext, picture: MakePicture
+    tmp_path: Path, join: Callable[[], SurrogateSet], picture: MakePicture
 ) -> None:
     picture(tmp_path / "House" / "1.png", 1)
     picture(tmp_path / "person" / "2.png", 2)
-    joined = join(FewShotConfig(images=str(tmp_path), share=0.2), teacher, context)
+    joined = join()
     assert len(joined) == 50
     assert joined.class_index[40:].tolist() == [1, 2] * 5
     assert joined.is_heldout.sum() == 4
@@ -54,30 +61,27 @@ def test_labelled_pictures_join_in_their_share_and_are_never_held_out(
 
 
 def test_the_manifest_vouches_for_the_hash_of_every_picture(
-    tmp_path: Path, teacher: Teacher, context: StageContext, picture: MakePicture
+    tmp_path: Path, join: Callable[[], SurrogateSet], context: StageContext, picture: MakePicture
 ) -> None:
-    config = FewShotConfig(images=str(tmp_path))
     file = picture(tmp_path / "dog" / "1.png", 1)
-    one = join(config, teacher, context).summary
+    one = join().summary
     assert one.few_shot
-    manifest = json.loads((context.run_dir.path / "manifest.json").read_text(encoding="utf-8"))
-    assert "few_shot/few_shot.json" in manifest["stages"]["few_shot"]["files"]
+    assert "few_shot/few_shot.json" in read_stages(context.run_dir.path)["few_shot"]["files"]
     record = json.loads((context.run_dir.path / "few_shot/few_shot.json").read_text("utf-8"))
     assert record["pictures"][str(file)] == one.few_shot.pictures[str(file)]
     picture(file, 9)
-    assert join(config, teacher, context).summary.content != one.content != "surrogates"
+    assert join().summary.content != one.content != "surrogates"
 
 
 def test_unlabelled_pictures_take_the_teachers_class(
-    tmp_path: Path, teacher: Teacher, context: StageContext, picture: MakePicture
+    tmp_path: Path, join: Callable[[], SurrogateSet], picture: MakePicture
 ) -> None:
     for number in range(4):
         picture(tmp_path / f"{number}.png", number)
-    joined = join(FewShotConfig(images=str(tmp_path)), teacher, context)
+    joined = join()
     few_shot = joined.summary.few_shot
     assert few_shot
-    assert not few_shot.is_labelled
-    assert few_shot.teacher_agreement == 1.0
+    assert (few_shot.is_labelled, few_shot.teacher_agreement) == (False, 1.0)
     assert set(joined.class_index[40:].tolist()) <= {0, 1, 2}
 
 

@@ -20,10 +20,9 @@ def test_a_test_picture_is_refused_under_any_name(tmp_path: Path, picture: MakeP
     copy = tmp_path / "test" / "photo" / "dog" / "other.png"
     copy.parent.mkdir(parents=True)
     copy.write_bytes(file.read_bytes())
+    config = FewShotConfig(images=str(tmp_path / "few"))
     with pytest.raises(ConfigError, match="also a test picture"):
-        find_real_pictures(
-            FewShotConfig(images=str(tmp_path / "few")), str(tmp_path / "test"), NAMES
-        )
+        find_real_pictures(config, str(tmp_path / "test"), NAMES)
 
 
 @pytest.mark.parametrize(

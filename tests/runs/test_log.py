@@ -1,22 +1,22 @@
-"""run.log keeps what stayed on the screen."""
-
 import io
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dfkd_edge.console import ConsoleReporter
-from dfkd_edge.runs.log import LoggedReporter
-from dfkd_edge.runs.run_dir import RunDir
+from dfkd_edge.errors import EnvironmentLackingError
+from dfkd_edge.runs.log import FOLDER, LoggedReporter, mirrored, require_tensorboard
+from dfkd_edge.runs.run_dir import RunDir, open_run
 
 
 def _lines(run: Path) -> list[str]:
     """What the log says after date and time."""
-    return [
-        line.split(" ", 2)[2] for line in (run / "run.log").read_text(encoding="utf-8").splitlines()
-    ]
+    lines = (run / "run.log").read_text(encoding="utf-8").splitlines()
+    return [line.split(" ", 2)[2] for line in lines]
 
 
 def test_the_log_holds_each_stage_and_note_as_plain_text(tmp_path: Path) -> None:
@@ -28,8 +28,7 @@ def test_the_log_holds_each_stage_and_note_as_plain_text(tmp_path: Path) -> None
     stage, note = _lines(tmp_path)
     assert re.fullmatch(r"drawing cats: \d+ s", stage)
     assert note == "kept 2 of 3 images of [cats]"
-    assert "drawing cats" in screen.getvalue()
-    assert "kept 2 of 3 images of [cats]" in screen.getvalue()
+    assert all(text in screen.getvalue() for text in ("drawing cats", note))
 
 
 def test_the_log_names_the_stage_that_was_cut_off(tmp_path: Path) -> None:
@@ -37,3 +36,55 @@ def test_the_log_names_the_stage_that_was_cut_off(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), reporter.stage("drawing cats", 2):
         raise KeyboardInterrupt
     assert _lines(tmp_path) == ["drawing cats: cut off by KeyboardInterrupt"]
+
+
+def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(run / FOLDER)).Reload()
+    return {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
+
+
+def test_the_mirror_shows_each_step_once_however_often_the_run_was_started(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for start in (0, 2):
+        with open_run(run, "key", resume=True, exist_ok=False) as run_dir, mirrored(run_dir):
+            for step in range(start, start + 3):
+                run_dir.append_metrics("student", step, {"loss": step / 2, "agreement": 0.5})
+    assert scalars(run) == {
+        "student/loss": [(step, step / 2) for step in range(5)],
+        "student/agreement": [(step, 0.5) for step in range(5)],
+    }
+
+
+def test_a_stage_that_is_done_again_shows_its_new_values_and_the_others_their_old(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    for key, first_step, loss in (("a", 1, 1.0), ("b", 2, 9.0)):
+        with open_run(run, key, resume=True, exist_ok=True) as run_dir, mirrored(run_dir):
+            if key == "a":
+                run_dir.append_metrics("prompts", 1, {"loss": 5.0})
+            for step in range(first_step, 4):
+                run_dir.append_metrics("student", step, {"loss": loss})
+    assert scalars(run) == {
+        "prompts/loss": [(1, 5.0)],
+        "student/loss": [(1, 1.0), (2, 9.0), (3, 9.0)],
+    }
+
+
+def test_metrics_that_come_after_the_mirror_was_closed_go_to_the_file_alone(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", "key", resume=True, exist_ok=False) as run_dir:
+        with mirrored(run_dir):
+            pass
+        run_dir.append_metrics("student", 1, {"loss": 1.0})
+        assert len(run_dir.read_metrics()) == 1
+    assert scalars(tmp_path / "run") == {}
+
+
+def test_what_to_install_is_said_where_tensorboard_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_tensorboard()
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(EnvironmentLackingError, match=r"pip install 'dfkd-edge\[tensorboard\]'"):
+        require_tensorboard()

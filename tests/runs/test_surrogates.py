@@ -10,22 +10,9 @@ from dfkd_edge.artifacts import ClassCount, load_tensors, save_tensors
 from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.results.kept import unrecognised_text
-from dfkd_edge.runs.surrogates import (
-    has_shard,
-    mean_distance_within_class,
-    read_surrogates,
-    selection_path,
-    shard_path,
-    write_shard,
-)
-from dfkd_edge.synthesis.selection import (
-    SHEET_LINE_PX,
-    held_out,
-    kept_candidates,
-    row_text,
-    write_contact_sheet,
-    write_selection,
-)
+from dfkd_edge.runs import surrogates as stored
+from dfkd_edge.synthesis import selection
+from dfkd_edge.synthesis.selection import held_out, write_selection
 from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.synthesize import missing_shards
 
@@ -46,23 +33,21 @@ def _candidates(seed: int, num: int = 40) -> dict[str, np.ndarray]:
 
 def test_a_class_that_is_never_recognised_keeps_its_likeliest_quarter() -> None:
     candidates = _candidates(0)
-    keep = kept_candidates(
-        candidates["class_index"], candidates["is_recognised"], candidates["probability"]
+    labels, likely = candidates["class_index"], candidates["probability"]
+    keep, other = (
+        selection.kept_candidates(labels, candidates["is_recognised"], likely),
+        labels == 1,
     )
-    other = candidates["class_index"] == 1
     assert keep[~other].all()
     assert keep[other].sum() == 5
-    assert (
-        candidates["probability"][keep & other].min()
-        > candidates["probability"][other & ~keep].max()
-    )
+    assert likely[keep & other].min() > likely[other & ~keep].max()
 
 
 def test_shards_come_back_filtered_with_held_out_images_of_every_class(tmp_path: Path) -> None:
     for number in range(2):
-        write_shard(tmp_path, number, "key", _candidates(number))
+        stored.write_shard(tmp_path, number, "key", _candidates(number))
     write_selection(tmp_path, 2, 0.2, "key")
-    surrogates = read_surrogates(tmp_path, ("a", "b"), "key")
+    surrogates = stored.read_surrogates(tmp_path, ("a", "b"), "key")
     assert len(surrogates) == 40 + 10
     assert set(surrogates.class_index[surrogates.is_heldout]) == {0, 1}
     told = "10 of them unrecognised: the teacher takes them for another class"
@@ -71,37 +56,39 @@ def test_shards_come_back_filtered_with_held_out_images_of_every_class(tmp_path:
     drawn, other = surrogates.summary.classes
     assert drawn.num_drawn == 20
     assert other == ClassCount(name="b", num_images=10, num_drawn=0, acceptance=0.0)
-    with Image.open(write_contact_sheet(tmp_path, surrogates)) as sheet:
-        assert sheet.height >= 2 * 3 * SHEET_LINE_PX  # images of 8 px leave room for the text
-    rows = [row_text(entry) for entry in surrogates.summary.classes]
+    with Image.open(selection.write_contact_sheet(tmp_path, surrogates)) as sheet:
+        assert (
+            sheet.height >= 2 * 3 * selection.SHEET_LINE_PX
+        )  # images of 8 px leave room for the text
+    rows = [selection.row_text(entry) for entry in surrogates.summary.classes]
     assert rows[0] == ("a", "100% recognised", "40 kept, 20 drawn")
     assert rows[1] == ("b", "0% recognised", "10 kept")
 
 
 def test_a_shard_counts_only_for_its_key_and_when_whole(tmp_path: Path) -> None:
-    write_shard(tmp_path, 0, "key", _candidates(0))
-    assert has_shard(tmp_path, 0, "key")
-    assert not has_shard(tmp_path, 0, "other")
-    path = shard_path(tmp_path, 0)
+    stored.write_shard(tmp_path, 0, "key", _candidates(0))
+    assert stored.has_shard(tmp_path, 0, "key")
+    assert not stored.has_shard(tmp_path, 0, "other")
+    path = stored.shard_path(tmp_path, 0)
     path.write_bytes(path.read_bytes()[:-100])
-    assert not has_shard(tmp_path, 0, "key")
+    assert not stored.has_shard(tmp_path, 0, "key")
     with pytest.raises(ArtifactError, match="shard-00000"):
         write_selection(tmp_path, 1, 0.2, "key")
 
 
 def test_what_is_held_out_was_decided_once_and_is_read(tmp_path: Path) -> None:
-    write_shard(tmp_path, 0, "key", _candidates(0))
-    selection = load_tensors(write_selection(tmp_path, 1, 0.2, "key"))
-    first = read_surrogates(tmp_path, ("a", "b"), "key")
-    selection["is_heldout"] = ~selection["is_heldout"]  # as another version might have decided
-    save_tensors(selection_path(tmp_path), selection, {"key": "key"})
+    stored.write_shard(tmp_path, 0, "key", _candidates(0))
+    chosen = load_tensors(write_selection(tmp_path, 1, 0.2, "key"))
+    first = stored.read_surrogates(tmp_path, ("a", "b"), "key")
+    chosen["is_heldout"] = ~chosen["is_heldout"]  # as another version might have decided
+    save_tensors(stored.selection_path(tmp_path), chosen, {"key": "key"})
     write_selection(tmp_path, 1, 0.2, "key")  # the stage is closed again: another file was lost
-    surrogates = read_surrogates(tmp_path, ("a", "b"), "key")
-    assert surrogates.is_heldout.tolist() == selection["is_heldout"].tolist()
-    assert surrogates.summary.num_heldout == selection["is_heldout"].sum()
+    surrogates = stored.read_surrogates(tmp_path, ("a", "b"), "key")
+    assert surrogates.is_heldout.tolist() == chosen["is_heldout"].tolist()
+    assert surrogates.summary.num_heldout == chosen["is_heldout"].sum()
     assert surrogates.summary.content != first.summary.content  # another student's images
     write_selection(tmp_path, 1, 0.2, "another key")
-    again = read_surrogates(tmp_path, ("a", "b"), "key")
+    again = stored.read_surrogates(tmp_path, ("a", "b"), "key")
     assert again.is_heldout.tolist() == first.is_heldout.tolist()
 
 
@@ -111,7 +98,7 @@ def test_shards_of_a_decoder_that_was_replaced_are_made_anew(
     decoder = tmp_path / "vqgan.ckpt"
     decoder.write_bytes(b"1")
     setup = make_setup(SynthesisConfig(decoder=str(decoder), num_images=32))
-    write_shard(setup.folder, 0, setup.key, _candidates(0, 32))
+    stored.write_shard(setup.folder, 0, setup.key, _candidates(0, 32))
     assert missing_shards(setup) == []
     decoder.write_bytes(b"2")
     assert missing_shards(setup) == [0]
@@ -119,7 +106,9 @@ def test_shards_of_a_decoder_that_was_replaced_are_made_anew(
 
 def test_distance_within_a_class_is_the_mean_over_pairs() -> None:
     embedding = np.array([[1, 0], [0, 1], [1, 0], [1, 0]], np.float32)
-    assert mean_distance_within_class(embedding, np.array([0, 0, 1, 1])) == pytest.approx(0.5)
+    assert stored.mean_distance_within_class(embedding, np.array([0, 0, 1, 1])) == pytest.approx(
+        0.5
+    )
 
 
 @pytest.mark.parametrize("num_classes", [2, 12, 100, 1000])
@@ -129,10 +118,7 @@ def test_lists_of_every_length_leave_images_for_evaluation(num_classes: int) -> 
     assert 0.05 <= heldout_N.mean() <= 0.09
     if num_classes <= 100:  # 24 images a class and more
         assert set(label_N[heldout_N]) == set(label_N)
-
-
-def test_even_the_smallest_set_holds_one_image_out() -> None:
-    assert held_out(np.arange(3), np.full(3, -1), 0.08).sum() == 1
+    assert held_out(np.arange(3), np.full(3, -1), 0.08).sum() == 1  # even of the smallest set
 
 
 @pytest.mark.parametrize(("num_drawn", "num_plain", "num_apart"), [(188, 21, 10), (100, 100, 16)])

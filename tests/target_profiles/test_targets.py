@@ -101,7 +101,7 @@ def test_quantization_follows_the_runtime() -> None:
     figures = {}
     for name in ("jetson", "intel-n100", "x86-cpu", "raspberry-pi-5"):
         spec = load_target(name).quantization
-        assert spec is not None
+        assert spec
         figures[name] = (spec.activation_dtype, spec.activation_symmetric, spec.reduce_range)
     assert figures == {
         "jetson": ("int8", True, False),
