@@ -43,7 +43,7 @@ def slug(name: str) -> str:
 
 def folded(name: str) -> str:
     """Return the form under which two names count as the same."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())  # "Straße" is "STRASSE"
 
 
 def read_class_names(path: Path) -> ClassNames:
@@ -66,7 +66,7 @@ def read_class_names(path: Path) -> ClassNames:
         text = f"cannot read class list: {error.strerror}"
         raise ClassNamesError(text, where=str(path)) from error
     try:
-        text = raw.decode("utf-8-sig")
+        text = raw.decode("utf-8-sig")  # editors on Windows begin a file with a BOM
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise ClassNamesError(
@@ -84,7 +84,7 @@ def parse_class_names(text: str, where: str) -> ClassNames:
     names: list[str] = []
     prompts: list[str | None] = []
     seen: dict[str, int] = {}
-    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):  # not at U+2028
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         place = f"{where}, line {number}"
@@ -133,7 +133,7 @@ def _fault(name: str, prompt: str, has_tab: bool) -> tuple[str, str]:
         hint = "put one space between the words of a name, and each name on a line of its own"
         hint += "" if has_tab else "; between name and prompt a tab"
         return f"several spaces between '{parted[0][:40]}' and '{parted[1][:40]}'", hint
-    if not any(c.isalnum() for c in name):
+    if not any(c.isalnum() for c in name):  # such as a line of dashes
         return f"'{name}' has no letter or digit", ""
     if len(name) > MAX_NAME_CHARACTERS or len(prompt) > MAX_PROMPT_CHARACTERS:
         hint = f"names have at most {MAX_NAME_CHARACTERS}, prompts {MAX_PROMPT_CHARACTERS}"

@@ -56,7 +56,7 @@ app = typer.Typer(
     name=PROGRAM,
     cls=InOrderOfUse,
     no_args_is_help=True,
-    pretty_exceptions_enable=False,
+    pretty_exceptions_enable=False,  # `_fail` shows tracebacks, and only with --verbose
     rich_markup_mode="rich",
 )
 
@@ -87,10 +87,10 @@ def main() -> None:
     """Run the command line; the one place where errors become exit codes."""
     interrupt_on_sigterm()
     try:
-        code = app(prog_name=PROGRAM, standalone_mode=False)
+        code = app(prog_name=PROGRAM, standalone_mode=False)  # errors come back here
     except ParserError as error:
         _fail(error, parser_line(error), error.exit_code)
-    except typer.Abort:
+    except typer.Abort:  # a no to the question of `cache clean`
         sys.exit("nothing was done")
     except (DfkdEdgeError, Fault) as error:
         _fail(error, str(error), error.exit_code)

@@ -33,7 +33,7 @@ def heartbeat(console: Console, name: str, line: Callable[[], str]) -> Iterator[
             console.print(line(), markup=False)
 
     console.print(f"{name} ...", markup=False)
-    thread = Thread(target=beat, daemon=True)
+    thread = Thread(target=beat, daemon=True)  # never keeps alive a process that has failed
     thread.start()
     try:
         yield
@@ -69,14 +69,14 @@ class StageProgress:
             console=console,
             transient=True,  # the line of `ConsoleReporter.stage` stays in its place
             refresh_per_second=refreshes_per_s,
-            get_time=clock,
+            get_time=clock,  # tests bring one of their own
         )
         self._bars.add_task(name, total=total, completed=done, pace="", note="")
         self._task = self._bars.tasks[0]
 
     def shown(self) -> contextlib.AbstractContextManager[object]:
         """Show the bar, or lines where there is no terminal."""
-        if self._console.is_terminal:
+        if self._console.is_terminal:  # bars in a log would be thousands of lines
             return self._bars
         return heartbeat(self._console, self._task.description, self.line)
 
@@ -142,13 +142,13 @@ class ConsoleReporter:
 
 def make_console(quiet: bool) -> Console:
     """Console on standard error, so that standard output carries results only."""
-    is_terminal = sys.stderr.isatty()
+    is_terminal = sys.stderr.isatty()  # a line of a log is never wrapped
     return Console(file=sys.stderr, quiet=quiet, highlight=False, soft_wrap=not is_terminal)
 
 
 def result_console() -> Console:
     """Console on standard output; a pipe gets tables of PIPE_WIDTH columns: nothing is cut."""
-    is_plain = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    is_plain = not sys.stdout.isatty() and "COLUMNS" not in os.environ  # rich obeys COLUMNS
     return Console(highlight=False, width=PIPE_WIDTH if is_plain else None)
 
 

@@ -111,4 +111,4 @@ def did_you_mean(
 
 def nearest(name: str, known: Iterable[str], num_names: int = 1) -> list[str]:
     """Known names that look like one, the most alike first; often none."""
-    return difflib.get_close_matches(name, list(known), n=num_names)
+    return difflib.get_close_matches(name, list(known), n=num_names)  # from a ratio of 0.6 on

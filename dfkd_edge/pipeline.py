@@ -114,7 +114,7 @@ def distill(plan: DistillPlan, reporter: Reporter) -> DistillResult:
         student = distill_student(teacher, training, config.distillation, context)
         evaluation = evaluate(student, teacher, surrogates, config.data, context)
         run_dir.log(f"done in {time.monotonic() - started:.0f} s")
-    point_latest(plan.output.parent, plan.output)
+    point_latest(plan.output.parent, plan.output)  # finished runs alone: export takes it by default
     return DistillResult(run_dir.path, prompts, training, student, evaluation)
 
 
@@ -136,7 +136,7 @@ def synthesize(plan: DistillPlan, share: WorkShare, reporter: Reporter) -> Synth
     turn = f"waiting for {holder}: jobs that share a run take turns at its prompts"
     with contextlib.ExitStack() as stack:
         with reporter.stage(turn, 1) if holder else contextlib.nullcontext():
-            run_dir = stack.enter_context(open_locked())
+            run_dir = stack.enter_context(open_locked())  # held beyond the bar that waits for it
         context = StageContext(run_dir, reporter, config.seed, config.device)
         prompts = make_prompts(config, teacher, context)
     setup = images.synthesis_setup(prompts, teacher, config.synthesis, context)

@@ -31,7 +31,7 @@ def load_exporter(name: str) -> Any:
         ConfigError: there is no such exporter; the nearest name is suggested.
         EnvironmentLackingError: a library that it needs is not installed.
     """
-    found = {point.name: point for point in entry_points(group=EXPORTERS)}
+    found = {point.name: point for point in entry_points(group=EXPORTERS)}  # other packages' too
     if name not in found:
         raise ConfigError(f"unknown exporter '{name}'", hint=did_you_mean(name, found))
     try:

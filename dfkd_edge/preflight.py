@@ -177,12 +177,12 @@ def plan_export(request: ExportRequest) -> ExportPlan:
         RunDirError: another bundle is there, or another process works in the run.
         EnvironmentLackingError: the bundle cannot be written.
     """
-    _settled(None, request.settings)
+    _settled(None, request.settings)  # a wrong flag is told of before a wrong run
     if request.data:
         require_folder(Path(request.data))
     if request.output:
         _require_free(request.output)
-    run = find_run(request.run)
+    run = find_run(request.run)  # a real path: runs/latest may point elsewhere in an hour
     if not request.dry_run:
         refuse_run_in_use(run, WAIT_OR_STOP)
     require_stages(run, {"surrogates", "student"})

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def derived_seed(seed: int, *names: str | int) -> int:
     """Derive a 63-bit seed from the run's seed and a path of names, such as ("distill", step)."""
     digest = hashlib.sha256("/".join(map(str, (seed, *names))).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return int.from_bytes(digest[:8], "big") >> 1  # 63 bits fit a signed integer
 
 
 def stage_generator(

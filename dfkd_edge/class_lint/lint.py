@@ -14,8 +14,7 @@ from torch import Tensor
 from dfkd_edge.class_lint.findings import ClassListReport, Finding
 from dfkd_edge.class_lint.scale import SCALE_WORDS, Scale, measure_scale
 from dfkd_edge.class_lint.senses import find_ambiguous
-from dfkd_edge.class_lint.slips import find_slips
-from dfkd_edge.class_lint.spelling import known_words
+from dfkd_edge.class_lint.slips import find_slips, known_words
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.settings import MINI, TeacherConfig
 from dfkd_edge.drawings.drawn_class import FEW, DrawnClass, drawn_classes
@@ -74,7 +73,7 @@ def most_alike(classes: ClassNames, head_KD: Tensor) -> tuple[tuple[str, str, fl
     names = classes.names
     first_P, second_P = torch.triu_indices(len(names), len(names), offset=1)
     cosine_P = (head_KD @ head_KD.T)[first_P, second_P]
-    order = cosine_P.argsort(descending=True, stable=True)[:MAX_PAIRS]
+    order = cosine_P.argsort(descending=True, stable=True)[:MAX_PAIRS]  # equal ones in list order
     return tuple(
         (names[int(first_P[p])], names[int(second_P[p])], float(cosine_P[p])) for p in order
     )
@@ -126,7 +125,7 @@ def _of_form(teacher: Teacher, classes: ClassNames) -> Iterator[Finding]:
 def _num_tokens(teacher: Teacher, text: str) -> int:
     """Count the tokens of a text without the marks around it; -1 where it fills the context."""
     token_T = teacher.tokenise([text])[0]
-    padding = int((token_T == token_T[-1]).sum())
+    padding = int((token_T == token_T[-1]).sum())  # 1 where the end mark fills the last place
     return len(token_T) - padding - 2 if padding > 1 else -1
 
 

@@ -32,7 +32,7 @@ def find_ambiguous(
 ) -> Iterator[Finding]:
     """Find names of several senses without a prompt, and suggest one where the teacher misreads."""
     senses_of, whole_D = read_senses(), head_KD.sum(0)
-    least = CLEAR_MARGIN * (scale.synonyms - scale.unrelated)
+    least = CLEAR_MARGIN * (scale.synonyms - scale.unrelated)  # the range of this teacher
     for name, prompt, own_D in zip(classes.names, classes.prompts, head_KD, strict=True):
         senses = senses_of.get(folded(name))
         if prompt or not senses:

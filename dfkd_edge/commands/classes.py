@@ -88,7 +88,7 @@ def _show(report: ClassListReport, path: Path) -> None:
     console, findings, scale = result_console(), report.findings, report.scale
     title = f"{len(report.classes)} classes"
     table = Table("finding", "names", "what", title=title, title_justify="left")
-    table.columns[0].no_wrap = True
+    table.columns[0].no_wrap = True  # a rule is a word to search for
     for finding in _first_of_each(findings):
         table.add_row(
             f"{finding.rule}{GOOD_TO_KNOW * finding.is_fine}",

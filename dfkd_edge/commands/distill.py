@@ -116,6 +116,7 @@ def run_distill(
     started, seconds = time.monotonic(), None
     found = _finished(plan)
     if found is None:
+        # a student that an earlier call has finished is shown without a time
         known = read_stages(plan.output).get("student") if request.resume else None
         with loading_libraries(console):
             prepare_process(plan.config.device, num_threads)

@@ -38,7 +38,7 @@ def show_ladder(ladder: Ladder) -> None:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column(f"domain ({ladder.unit}s)", overflow="fold")
     for rung in ladder.rungs:
-        table.add_column(rung.name, justify="right", no_wrap=True)
+        table.add_column(rung.name, justify="right", no_wrap=True)  # figures line up at the point
     domains = ladder.rungs[0].domains
     for domain, first in domains.items():
         figures = (_percent(rung.domains[domain].share(ladder.metric)) for rung in ladder.rungs)

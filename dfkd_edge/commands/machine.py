@@ -79,7 +79,7 @@ def clean(
     if not chosen:
         typer.echo("nothing to delete", err=True)
     elif not (dry_run or yes):
-        if not sys.stdin.isatty():
+        if not sys.stdin.isatty():  # a script would wait for an answer for ever
             raise UsageError("nobody to ask", where="cache clean", hint="add --yes to delete")
         typer.confirm("delete all of it?", abort=True, err=True)
     for cache in chosen if not dry_run else ():

@@ -41,7 +41,7 @@ def report(
             where=str(subjects[1]),
             hint="results of devices end in .json",
         )
-    if not may_be_bundle(subjects[0]):
+    if not may_be_bundle(subjects[0]):  # told before numpy and jinja2 are loaded
         find_run(subjects[0])
     from dfkd_edge.report import gather, write_page
 

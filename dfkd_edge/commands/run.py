@@ -31,7 +31,7 @@ def run(
 
     given = settings_of(set_ or ())
     settings = load_config(config, given)
-    refuse_impossible(load_target(settings.export.target), settings.export)
+    refuse_impossible(load_target(settings.export.target), settings.export)  # before hours of work
     request = DistillRequest(
         config_path=config, settings=given, output=output, exist_ok=exist_ok, dry_run=dry_run
     )

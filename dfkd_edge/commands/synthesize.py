@@ -47,7 +47,7 @@ def synthesize(
         DistillRequest(config_path=config, settings=settings, output=output, exist_ok=exist_ok)
     )
     share = work_share(shard)
-    console = make_console(quiet or rank() > 0)
+    console = make_console(quiet or rank() > 0)  # one of torchrun's processes speaks for all
     with loading_libraries(console):
         prepare_process(plan.config.device, workers)
         from dfkd_edge import pipeline

@@ -103,7 +103,7 @@ def _parsed(text: str) -> tuple[str, object]:
             f"'{text}' is not KEY=VALUE", where="--set", hint="such as prompts.num_styles=8"
         )
     try:
-        return key, tomllib.loads(f"value = {value}")["value"]
+        return key, tomllib.loads(f"value = {value}")["value"]  # 8, true, [1, 2] or "text"
     except tomllib.TOMLDecodeError:
         return key, value
 

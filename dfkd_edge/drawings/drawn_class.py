@@ -91,9 +91,9 @@ def drawn_classes(memory: DrawingMemory, classes: ClassNames, head_KD: Tensor) -
     found = memory.search(head_KD, classes)
     drawn = []
     for name, prompt, places in zip(classes.names, classes.prompts, found, strict=True):
-        named = memory.named(places)
+        named = memory.named(places)  # in the order of the search, nearest first
         own = {other for other in named if carries_name(other, name, prompt or "")}
-        kind = {other for other in named if is_kind_of(other, name)} - own
+        kind = {other for other in named if is_kind_of(other, name)} - own  # own counts first
         counts = (sum(named[other] for other in others) for others in (own, kind))
         drawn.append(DrawnClass(name, named, *counts))
     return drawn

@@ -62,7 +62,7 @@ def write_cache(path: Path, name_VD: Tensor, shown: Mapping[Place, Tensor]) -> N
     rows = torch.stack(list(shown.values())) if shown else name_VD[:0]
     tensors = {
         "names": name_VD.cpu().numpy(),
-        "places": np.array(list(shown), np.int64).reshape(-1, 2),
+        "places": np.array(list(shown), np.int64).reshape(-1, 2),  # (0, 2) where none was seen
         "drawings": rows.cpu().numpy(),
     }
     with contextlib.suppress(EnvironmentLackingError):  # a read-only home: the next command pays
@@ -72,7 +72,7 @@ def write_cache(path: Path, name_VD: Tensor, shown: Mapping[Place, Tensor]) -> N
 def _digest(tensors: Mapping[str, NDArray[Any]]) -> str:
     """Hash names, types, shapes and values, in hex."""
     digest = hashlib.sha256()
-    for name, array in sorted(tensors.items()):
+    for name, array in sorted(tensors.items()):  # the file has an order of its own
         digest.update(f"{name} {array.dtype} {array.shape} ".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()

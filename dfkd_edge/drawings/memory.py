@@ -57,7 +57,7 @@ class Sheet:
         side = self.side_px
         try:
             with Image.open(self.path) as picture:
-                pixels = np.asarray(picture.convert("RGBA"))
+                pixels = np.asarray(picture.convert("RGBA"))  # an opaque WebP opens as RGB
         except OSError as error:
             raise _incomplete(self.path) from error
         corners = [divmod(number, self.num_columns) for number in wanted]
@@ -114,7 +114,7 @@ def embed_names(names: list[str], teacher: Teacher, reporter: Reporter) -> Tenso
 def near_names(name_VD: Tensor, class_KD: Tensor, has_prompt: list[bool]) -> list[list[int]]:
     """Find for each class the rows of the names that lie nearest to it, and near; nearest first."""
     similarity_KV = (class_KD @ name_VD.T).cpu()
-    owner_V = similarity_KV.argmax(0)
+    owner_V = similarity_KV.argmax(0)  # a name serves one class, the nearest
     found = []
     for label, (similarity_V, prompted) in enumerate(zip(similarity_KV, has_prompt, strict=True)):
         least = MIN_SIMILARITY_TO_PROMPT if prompted else MIN_SIMILARITY
@@ -180,7 +180,7 @@ class DrawingMemory:
         with self.reporter.stage("looking at the drawings", len(new)) as progress:
             for part, rgba_MCPP in self.cut(new):
                 rgba = rgba_MCPP.to(self.teacher.device).float() / 255
-                on_white = rgba[:, :3] * rgba[:, 3:] + 1 - rgba[:, 3:]
+                on_white = rgba[:, :3] * rgba[:, 3:] + 1 - rgba[:, 3:]  # the teacher reads no alpha
                 self._shown.update(zip(part, self.teacher.embed_images(on_white), strict=True))
                 progress.advance(len(part))
         write_cache(self._path, self.name_VD, self._shown)

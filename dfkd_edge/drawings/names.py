@@ -109,6 +109,6 @@ def singulars(word: str) -> tuple[str, ...]:
     forms = (
         word.removesuffix(end) + new
         for end, new in PLURALS
-        if word.endswith(end) and not (end == "s" and word.endswith("ss"))
+        if word.endswith(end) and not (end == "s" and word.endswith("ss"))  # glass is no plural
     )
     return word, *(form for form in forms if len(form) >= MIN_LETTERS)

@@ -25,7 +25,7 @@ from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runtime.preprocess import read_picture
 
 STAGE = "few_shot"
-EMBEDDED_TOGETHER = 64
+EMBEDDED_TOGETHER = 64  # Bounds the memory of a pass of the teacher
 
 
 def join_pictures(

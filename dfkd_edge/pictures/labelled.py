@@ -65,7 +65,7 @@ def fault_of(picture: Path) -> PictureFault | None:
     from dfkd_edge.runtime.preprocess import read_picture
 
     try:
-        read_picture(picture, side_px=8)
+        read_picture(picture, side_px=8)  # decodes the whole file, keeps next to nothing
     except PictureFault as fault:
         return fault
     return None

@@ -57,6 +57,7 @@ def find_real_pictures(
     found = _pictures_of(root, class_names)
     limit = config.max_per_class
     labels = [label for label in found.values() if label is not None]
+    # without labels as if they were spread evenly, rounded up
     most = max(Counter(labels).values()) if labels else -(-len(found) // len(class_names))
     if not found:
         raise ConfigError(

@@ -33,6 +33,7 @@ def save_checkpoint(
     for number, parameter in _ordered(optimiser):
         for moment in _MOMENTS:
             tensors[f"adam/{number}.{moment}"] = optimiser.state[parameter][moment]
+    # safetensors refuses strides, which weights in the channels-last format have
     on_host = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     atomic_write(path, save(on_host, metadata={"key": key, "step": str(step)}))
 
@@ -57,7 +58,7 @@ def load_checkpoint(
     except SafetensorError:
         return 0
     state = {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
-    model.load_state_dict(state)
+    model.load_state_dict(state)  # strict: other layers would be another student
     for name, value in more.items():
         value.copy_(tensors[f"more/{name}"])
     for number, parameter in _ordered(optimiser):

@@ -13,7 +13,7 @@ from dfkd_edge.files import content_hash, file_hash
 
 
 @functools.lru_cache
-def _hash_once(path: Path, _size_bytes: int, _modified_ns: int) -> str:
+def _hash_once(path: Path, _size_bytes: int, _modified_ns: int) -> str:  # both key the cache
     return file_hash(path)
 
 

@@ -31,7 +31,7 @@ def locked(path: Path, wait_s: float = PROBE_S, hint: str = OR_ANOTHER_RUN) -> I
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path / LOCK)
-        lock.acquire(timeout=wait_s)
+        lock.acquire(timeout=wait_s)  # flock: the kernel frees it when a process is killed
     except filelock.Timeout as error:
         raise _in_use(path, _holder_name(path), hint) from error
     except OSError as error:

@@ -72,8 +72,8 @@ def mirrored(run_dir: RunDir) -> Iterator[None]:
     for row in run_dir.read_metrics():
         history.setdefault(row.pop("stage"), []).append(row)
     folder = run_dir.path / FOLDER
-    shutil.rmtree(folder, ignore_errors=True)
-    with SummaryWriter(str(folder), flush_secs=10) as writer:
+    shutil.rmtree(folder, ignore_errors=True)  # event files cannot be edited, only written anew
+    with SummaryWriter(str(folder), flush_secs=10) as writer:  # its 120 s outlast a short stage
 
         def write(stage: str, step: int, values: dict[str, float]) -> None:
             for name, value in values.items():

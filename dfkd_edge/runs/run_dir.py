@@ -129,7 +129,7 @@ class RunDir:
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
             with contextlib.suppress(json.JSONDecodeError, KeyError):  # a kill cuts a line short
                 row = json.loads(line)
-                rows.pop((row["stage"], row["step"]), None)
+                rows.pop((row["stage"], row["step"]), None)  # the later one also moves to the end
                 rows[row["stage"], row["step"]] = row
         return list(rows.values())
 
@@ -244,6 +244,7 @@ def find_run(path: Path) -> Path:
 def _nearest_run(path: Path) -> str:
     """Say which finished run beside a path may have been meant: of a like name, else the newest."""
     places = (path.parent, path.parent / "runs")
+    # runs/latest is a link: it would name one run twice
     beside = [m for p in places for m in p.glob(f"*/{MANIFEST}") if not m.parent.is_symlink()]
     beside.sort(key=lambda m: m.stat().st_mtime, reverse=True)
     finished, unfinished = {}, ""
@@ -290,10 +291,10 @@ def require_stages(path: Path, stages: set[str]) -> None:
 def point_latest(runs: Path, run: Path) -> None:
     """Let runs/latest name the newest run (a relative link, replaced atomically)."""
     link, temporary = runs / LATEST.name, runs / f".{LATEST.name}.{os.getpid()}.tmp"
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # no links on some file systems; --output names a run too
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(os.path.relpath(run, runs))
-        temporary.replace(link)
+        temporary.replace(link)  # a link cannot be changed in place; a rename is atomic
 
 
 def distill_again(run: Path) -> str:

@@ -61,7 +61,7 @@ def mean_distance_within_class(
     """
     distances = []
     for label in np.unique(class_index):
-        rows_ND = embedding_ND[class_index == label].astype(np.float64)
+        rows_ND = embedding_ND[class_index == label].astype(np.float64)  # `total - count` cancels
         count = len(rows_ND)
         if count > 1:
             total = float(np.square(rows_ND.sum(0)).sum()) - count

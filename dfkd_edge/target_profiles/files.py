@@ -33,7 +33,7 @@ POWER_MODE = "power_mode_"
 Checked = TypeVar("Checked")
 Texts = Annotated[list[str], Field(min_length=1)]
 Version = Annotated[str, Field(pattern=r"^\d+(\.\d+)+$")]
-Opset = Annotated[int, Field(ge=13, le=25)]
+Opset = Annotated[int, Field(ge=13, le=25)]  # 13 brought QuantizeLinear one scale a channel
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
 Source = Annotated[str, Field(pattern=rf"^({'|'.join(get_args(Evidence))}):")]
@@ -60,7 +60,7 @@ class TargetFile(BaseModel, extra="forbid"):
     backend: Backend | None = None
     soc: str | None = None
     gpu_architecture: str | None = None
-    sm: Annotated[int, Field(ge=50, le=200)] | None = None
+    sm: Annotated[int, Field(ge=50, le=200)] | None = None  # 53 is the Nano of 2019, 110 Thor
     cuda_cores: Count | None = None
     tensor_cores: Count | None = None
     gpu_max_mhz: Amount | None = None

@@ -22,7 +22,7 @@ TARGETS = "dfkd_edge.targets"
 TOML files."""
 ALIASES = {"jetson": "orin-nano-8gb-super@jp6.2"}
 JOIN = "@jp"
-MAX_BASES = 8
+MAX_BASES = 8  # Deeper than any file needs: a circle
 
 
 def load_target(name: str, extra_dirs: Sequence[Path] = ()) -> TargetProfile:
@@ -164,4 +164,4 @@ def _stored(kind: str) -> Mapping[str, Traversable]:
         raise EnvironmentLackingError(
             "no target data is installed", hint="install the package anew (pip install .)"
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items()))  # iterdir lists in any order

@@ -6,17 +6,21 @@ from typer.testing import CliRunner, Result
 
 from dfkd_edge.class_lint.findings import ClassListReport
 from dfkd_edge.class_lint.lint import lint_classes
-from dfkd_edge.class_names import parse_class_names, read_class_names
+from dfkd_edge.class_lint.scale import SCALE_WORDS, Scale, measure_scale
+from dfkd_edge.class_lint.senses import find_ambiguous, read_senses
+from dfkd_edge.class_names import ClassNames, folded, parse_class_names, read_class_names
 from dfkd_edge.cli import app
 from dfkd_edge.commands.classes import SHOWN
 from dfkd_edge.config.settings import TeacherConfig
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.errors import ClassNamesError
+from dfkd_edge.networks.teacher import Teacher, load_teacher
 
 FRUIT = "apple banana pear lemon peach orange grape date xqzt ../../pear <script> sofa couch"
 NUT = "a photo of a nut, a metal ring"
 CAR = "a photo of a jaguar, a car"
-MOUSE = "a photo of a mouse, a small animal with a long tail"
+ANIMAL, COLOUR = "a small animal with a long tail", "a bright colour between red and yellow"
+MOUSE = f"a photo of a mouse, {ANIMAL}"
 
 
 def linted(text: str) -> ClassListReport:
@@ -25,10 +29,8 @@ def linted(text: str) -> ClassListReport:
 
 
 def rules(report: ClassListReport) -> dict[str, list[tuple[str, ...]]]:
-    found: dict[str, list[tuple[str, ...]]] = {}
-    for finding in report.findings:
-        found.setdefault(finding.rule, []).append(finding.names)
-    return found
+    found = report.findings
+    return {one.rule: [f.names for f in found if f.rule == one.rule] for one in found}
 
 
 def lint(path: Path, text: str, *flags: str) -> Result:
@@ -126,3 +128,39 @@ def test_what_no_other_list_would_mend_does_not_fail_a_strict_lint(tmp_path: Pat
     found = json.loads(done.stdout)["findings"]
     assert all(finding["is_fine"] for finding in found)
     assert [f["names"] for f in found if f["text"].endswith("the list agrees")] == [["orange"]]
+
+
+def test_words_are_in_order_and_have_several_senses() -> None:
+    senses = read_senses()
+    assert list(senses) == sorted(senses)
+    assert all(word == folded(word) and len(set(found)) > 1 for word, found in senses.items())
+    plain = "dog elephant giraffe chair bicycle guitar banana spoon laptop umbrella shark hammer"
+    assert not senses.keys() & set(plain.split())
+
+
+@pytest.fixture(scope="module")
+def scaled() -> tuple[Teacher, Scale]:
+    teacher = load_teacher(TeacherConfig(), ClassNames(SCALE_WORDS, (None,) * len(SCALE_WORDS)))
+    return teacher, measure_scale(teacher, TeacherConfig().templates)
+
+
+@pytest.mark.parametrize(
+    ("text", "end", "prompt"),
+    [
+        ("mouse dog cow horse", f"computer mouse, the list suggests {ANIMAL}", f"mouse, {ANIMAL}"),
+        ("mouse laptop printer", "reads a computer mouse, the list agrees", ""),
+        ("orange digit elephant", f'prompt, such as "a photo of an orange, {COLOUR}"', ""),
+    ],
+)
+def test_the_other_classes_tell_which_sense_is_meant(
+    scaled: tuple[Teacher, Scale], text: str, end: str, prompt: str
+) -> None:
+    (teacher, scale), names = scaled, tuple(text.split())
+    classes = ClassNames(names, (None,) * len(names))
+    head_KD = teacher.zero_shot_head(classes, TeacherConfig().templates)
+    (found,) = find_ambiguous(teacher, classes, head_KD, scale)
+    assert found.text.endswith(end)
+    assert found.is_fine == end.endswith("agrees")
+    assert found.better_line == ((names[0], f"a photo of a {prompt}") if prompt else None)
+    told = ClassNames(names, ("a prompt of its own", *classes.prompts[1:]))
+    assert list(find_ambiguous(teacher, told, head_KD, scale)) == []

@@ -63,6 +63,6 @@ def test_as_many_drawings_are_counted_as_synthesis_starts_from(context: StageCon
 
 def test_drawings_are_used_only_by_the_embedded_prior() -> None:
     assert uses_drawings("mini", SynthesisConfig())
-    assert not uses_drawings("mini", SynthesisConfig(exemplar_share=0))
-    assert not uses_drawings("mini", SynthesisConfig(method="per-image"))
+    for other in (SynthesisConfig(exemplar_share=0), SynthesisConfig(method="per-image")):
+        assert not uses_drawings("mini", other)
     assert not uses_drawings("ViT-B-32", SynthesisConfig())

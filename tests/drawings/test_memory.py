@@ -29,12 +29,10 @@ HELD_OUT_WORDS = {
 
 def make_memory(folder: Path, names: list[str], side_px: int = 4) -> tuple[Sheet, ...]:
     """Write a memory of opaque tiles, two columns, whose red channel is their number."""
-    num_rows = -(-len(names) // 2)
-    pixels = np.zeros((num_rows * side_px, 2 * side_px, 4), np.uint8)
-    for number in range(len(names)):
-        row, column = divmod(number, 2)
-        tile = pixels[row * side_px : (row + 1) * side_px, column * side_px :][:, :side_px]
-        tile[:] = (number, 50, 100, 255)
+    numbers = np.arange(len(names) + len(names) % 2, dtype=np.uint8).reshape(-1, 2)
+    pixels = np.full((*numbers.shape, 4), (0, 50, 100, 255), np.uint8)
+    pixels[..., 0] = numbers
+    pixels = pixels.repeat(side_px, axis=0).repeat(side_px, axis=1)
     Image.fromarray(pixels).save(folder / "drawn.webp", lossless=True)
     index = {"side_px": side_px, "num_columns": 2, "names": {"drawn": names}}
     (folder / "exemplars.json").write_text(json.dumps(index))

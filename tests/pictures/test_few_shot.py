@@ -1,6 +1,7 @@
-"""A few real pictures among the surrogates."""
+"""A few real pictures: which are taken, and how they join the surrogates."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.commands.distill_view import few_shot_gain
 from dfkd_edge.config.settings import FewShotConfig
+from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.pictures.few_shot import join_pictures
 from dfkd_edge.pictures.real import find_real_pictures
@@ -101,3 +103,47 @@ def test_the_gain_is_over_the_same_run_without_pictures_on_the_same_test(tmp_pat
     evaluation(twin, 0.7, num_images=50)
     for other in (twin, tmp_path / "none"):
         assert few_shot_gain(ours, other).startswith("distill without --images too")
+
+
+def test_a_test_picture_is_refused_under_any_name(tmp_path: Path, picture: MakePicture) -> None:
+    file = picture(tmp_path / "few" / "dog" / "1.png", 1)
+    copy = tmp_path / "test" / "photo" / "dog" / "other.png"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(file.read_bytes())
+    config = FewShotConfig(images=str(tmp_path / "few"))
+    with pytest.raises(ConfigError, match="also a test picture"):
+        find_real_pictures(config, str(tmp_path / "test"), NAMES)
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [([], "no picture"), (["dog/1.png", "dog/2.png", "dog/3.png"], "3 pictures of a class")],
+)
+def test_none_and_too_many_are_refused(
+    tmp_path: Path, names: list[str], fault: str, picture: MakePicture
+) -> None:
+    for number, name in enumerate(names):
+        picture(tmp_path / name, number)
+    for folder, what in ((tmp_path, fault), (tmp_path / "x", "no such folder")):
+        with pytest.raises(ConfigError, match=what):
+            find_real_pictures(FewShotConfig(images=str(folder), max_per_class=2), "", NAMES)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"cut"])
+def test_a_picture_that_cannot_be_read_is_named(
+    tmp_path: Path, content: bytes, picture: MakePicture
+) -> None:
+    whole = picture(tmp_path / "dog" / "1.png", 1)
+    broken = tmp_path / "dog" / "2.png"
+    broken.write_bytes(whole.read_bytes()[:900] if content == b"cut" else content)
+    with pytest.raises(ConfigError, match=r"picture cannot be read \(--images, .*2\.png\): remove"):
+        find_real_pictures(FewShotConfig(images=str(tmp_path)), "", NAMES)
+
+
+def test_without_pillow_the_environment_lacks_something_and_the_picture_is_not_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: MakePicture
+) -> None:
+    picture(tmp_path / "dog" / "1.png", 1)
+    monkeypatch.setitem(sys.modules, "PIL", None)  # as where it is not installed
+    with pytest.raises(EnvironmentLackingError, match="pictures need Pillow"):
+        find_real_pictures(FewShotConfig(images=str(tmp_path)), "", NAMES)

@@ -6,6 +6,7 @@ import pytest
 from dfkd_edge import assets
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.file import load_config, settings_of
+from dfkd_edge.files import atomic_write
 from dfkd_edge.preflight import run_key
 from dfkd_edge.runs.key import content_of
 
@@ -46,12 +47,10 @@ def test_other_embedded_weights_make_another_run(
 
 def test_content_is_that_of_the_files_wherever_they_lie(tmp_path: Path) -> None:
     folder = tmp_path / "model"
-    (folder / "unet").mkdir(parents=True)
-    (folder / "unet" / "weights.bin").write_bytes(b"1")
-    (folder / ".cache").mkdir()
-    (folder / ".cache" / "downloaded").write_text("yesterday", encoding="utf-8")
+    atomic_write(folder / "unet" / "weights.bin", b"1")
+    atomic_write(folder / ".cache" / "downloaded", "yesterday")
     copy = shutil.copytree(folder, tmp_path / ".hidden" / "copy")
-    (copy / ".cache" / "downloaded").write_text("today", encoding="utf-8")
+    atomic_write(copy / ".cache" / "downloaded", "today")
     assert content_of(folder) == content_of(copy) != ""
     (copy / "unet" / "weights.bin").rename(copy / "weights.bin")
     assert content_of(folder) != content_of(copy)

@@ -14,9 +14,8 @@ from dfkd_edge.runs.run_dir import RunDir, open_run
 
 
 def _lines(run: Path) -> list[str]:
-    """What the log says after date and time."""
     lines = (run / "run.log").read_text(encoding="utf-8").splitlines()
-    return [line.split(" ", 2)[2] for line in lines]
+    return [line.split(" ", 2)[2] for line in lines]  # without date and time
 
 
 def test_the_log_holds_each_stage_and_note_as_plain_text(tmp_path: Path) -> None:
@@ -47,28 +46,25 @@ def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_the_mirror_shows_each_step_once_however_often_the_run_was_started(tmp_path: Path) -> None:
-    run = tmp_path / "run"
     for start in (0, 2):
-        with open_run(run, "key", resume=True, exist_ok=False) as run_dir, mirrored(run_dir):
+        with open_run(tmp_path, "key", resume=True, exist_ok=False) as run_dir, mirrored(run_dir):
             for step in range(start, start + 3):
                 run_dir.append_metrics("student", step, {"loss": step / 2, "agreement": 0.5})
-    assert scalars(run) == {
+    assert scalars(tmp_path) == {
         "student/loss": [(step, step / 2) for step in range(5)],
         "student/agreement": [(step, 0.5) for step in range(5)],
     }
 
 
-def test_a_stage_that_is_done_again_shows_its_new_values_and_the_others_their_old(
+def test_a_stage_that_is_done_again_shows_new_values_and_the_others_their_old(
     tmp_path: Path,
 ) -> None:
-    run = tmp_path / "run"
-    for key, first_step, loss in (("a", 1, 1.0), ("b", 2, 9.0)):
-        with open_run(run, key, resume=True, exist_ok=True) as run_dir, mirrored(run_dir):
-            if key == "a":
-                run_dir.append_metrics("prompts", 1, {"loss": 5.0})
-            for step in range(first_step, 4):
-                run_dir.append_metrics("student", step, {"loss": loss})
-    assert scalars(run) == {
+    first = [("prompts", 1, 5.0), *(("student", step, 1.0) for step in (1, 2, 3))]
+    for key, rows in (("a", first), ("b", [("student", step, 9.0) for step in (2, 3)])):
+        with open_run(tmp_path, key, resume=True, exist_ok=True) as run_dir, mirrored(run_dir):
+            for stage, step, loss in rows:
+                run_dir.append_metrics(stage, step, {"loss": loss})
+    assert scalars(tmp_path) == {
         "prompts/loss": [(1, 5.0)],
         "student/loss": [(1, 1.0), (2, 9.0), (3, 9.0)],
     }

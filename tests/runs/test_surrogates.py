@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dfkd_edge.artifacts import ClassCount, load_tensors, save_tensors
+from dfkd_edge.artifacts import ClassCount, SurrogateSet, load_tensors, save_tensors
 from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.results.kept import unrecognised_text
@@ -43,26 +43,28 @@ def test_a_class_that_is_never_recognised_keeps_its_likeliest_quarter() -> None:
     assert likely[keep & other].min() > likely[other & ~keep].max()
 
 
+def _closed(folder: Path, num_shards: int = 1, key: str = "key") -> SurrogateSet:
+    """Select among the shards, as when the stage is closed, and read what is kept."""
+    write_selection(folder, num_shards, 0.2, key)
+    return stored.read_surrogates(folder, ("a", "b"), "key")
+
+
 def test_shards_come_back_filtered_with_held_out_images_of_every_class(tmp_path: Path) -> None:
     for number in range(2):
         stored.write_shard(tmp_path, number, "key", _candidates(number))
-    write_selection(tmp_path, 2, 0.2, "key")
-    surrogates = stored.read_surrogates(tmp_path, ("a", "b"), "key")
+    surrogates = _closed(tmp_path, 2)
     assert len(surrogates) == 40 + 10
     assert set(surrogates.class_index[surrogates.is_heldout]) == {0, 1}
     told = "10 of them unrecognised: the teacher takes them for another class"
     assert unrecognised_text(surrogates.summary) == told
     assert unrecognised_text(replace(surrogates.summary, num_unrecognised=0)) == ""
     drawn, other = surrogates.summary.classes
-    assert drawn.num_drawn == 20
     assert other == ClassCount(name="b", num_images=10, num_drawn=0, acceptance=0.0)
+    assert selection.row_text(drawn) == ("a", "100% recognised", "40 kept, 20 drawn")
+    assert selection.row_text(other) == ("b", "0% recognised", "10 kept")
     with Image.open(selection.write_contact_sheet(tmp_path, surrogates)) as sheet:
-        assert (
-            sheet.height >= 2 * 3 * selection.SHEET_LINE_PX
-        )  # images of 8 px leave room for the text
-    rows = [selection.row_text(entry) for entry in surrogates.summary.classes]
-    assert rows[0] == ("a", "100% recognised", "40 kept, 20 drawn")
-    assert rows[1] == ("b", "0% recognised", "10 kept")
+        # images of 8 px leave room for the text
+        assert sheet.height >= 2 * 3 * selection.SHEET_LINE_PX
 
 
 def test_a_shard_counts_only_for_its_key_and_when_whole(tmp_path: Path) -> None:
@@ -78,18 +80,14 @@ def test_a_shard_counts_only_for_its_key_and_when_whole(tmp_path: Path) -> None:
 
 def test_what_is_held_out_was_decided_once_and_is_read(tmp_path: Path) -> None:
     stored.write_shard(tmp_path, 0, "key", _candidates(0))
-    chosen = load_tensors(write_selection(tmp_path, 1, 0.2, "key"))
-    first = stored.read_surrogates(tmp_path, ("a", "b"), "key")
+    first, chosen = _closed(tmp_path), load_tensors(stored.selection_path(tmp_path))
     chosen["is_heldout"] = ~chosen["is_heldout"]  # as another version might have decided
     save_tensors(stored.selection_path(tmp_path), chosen, {"key": "key"})
-    write_selection(tmp_path, 1, 0.2, "key")  # the stage is closed again: another file was lost
-    surrogates = stored.read_surrogates(tmp_path, ("a", "b"), "key")
+    surrogates = _closed(tmp_path)  # again: another file was lost
     assert surrogates.is_heldout.tolist() == chosen["is_heldout"].tolist()
     assert surrogates.summary.num_heldout == chosen["is_heldout"].sum()
     assert surrogates.summary.content != first.summary.content  # another student's images
-    write_selection(tmp_path, 1, 0.2, "another key")
-    again = stored.read_surrogates(tmp_path, ("a", "b"), "key")
-    assert again.is_heldout.tolist() == first.is_heldout.tolist()
+    assert _closed(tmp_path, key="other").is_heldout.tolist() == first.is_heldout.tolist()
 
 
 def test_shards_of_a_decoder_that_was_replaced_are_made_anew(

@@ -32,9 +32,15 @@ def stored(kind: str) -> list[Path]:
 
 
 def write(folder: Path, text: str) -> str:
-    path = folder / "my_board.toml"
-    path.write_text(text, encoding="utf-8")
-    return str(path)
+    (folder / "my_board.toml").write_text(text, encoding="utf-8")
+    return str(folder / "my_board.toml")
+
+
+def refusal(name: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_target(name)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def test_every_field_of_the_data_states_its_source() -> None:
@@ -129,13 +135,11 @@ def test_a_wrong_quantization_spec_names_its_field(tmp_path: Path, text: str, fa
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("orin-nano-8bg", "did you mean orin-nano-8gb"),
+        *(("orin-nano-8bg", "did you mean orin-nano-8gb"), ("jetsn", "did you mean jetson")),
         ("orin-nano-8gb@6.2", "did you mean orin-nano-8gb@jp6.2"),
-        ("jetsn", "did you mean jetson"),
         ("orin", "name one of orin-nx-8gb, orin-nx-16gb, agx-orin-32gb, agx-orin-64gb, orin-nano"),
         ("Jetson Orin Nano@jp6.2", "name one of orin-nano-4gb, orin-nano-8gb, orin-nano-4gb-super"),
-        ("thor", "did you mean t5000?"),
-        ("x86-cpu@jp6.2", "did you mean x86-cpu"),
+        *(("thor", "did you mean t5000?"), ("x86-cpu@jp6.2", "did you mean x86-cpu")),
         ("nano@jp6.2", "JetPack 6.2 never shipped for nano (nano@jp6.2): those that did: nano@"),
         ("orin-nano-8gb-super@jp6.1", "those that did: orin-nano-8gb-super@jp6.2,"),
         ("agx-orin-64gb@jp7.0", "those that did: agx-orin-64gb@jp5.1.1,"),
@@ -144,10 +148,7 @@ def test_a_wrong_quantization_spec_names_its_field(tmp_path: Path, text: str, fa
     ],
 )
 def test_a_wrong_name_is_refused_with_the_way_out(name: str, fault: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load_target(name)
-    assert fault in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert fault in refusal(name)
 
 
 def test_a_board_of_ones_own_builds_on_a_target(tmp_path: Path) -> None:
@@ -172,17 +173,14 @@ def test_a_board_builds_on_a_jetpack_alone_or_on_nothing(tmp_path: Path) -> None
     assert board.facts["family"].evidence == "unverified"
 
 
-def test_the_dla_is_refused_where_it_is_not_and_loses_int8_before_tensorrt_11(
-    tmp_path: Path,
-) -> None:
+def test_the_dla_is_refused_where_it_is_not_and_loses_int8_before_trt_11(tmp_path: Path) -> None:
     board = load_target(write(tmp_path, 'base = "orin-nx-16gb@jp6.2"\nuse_dla = true\n'))
     assert board.best_precision == "fp16"
     assert "DLA" in board.no_int8_reason
     newer = write(tmp_path, 'base = "agx-orin-64gb@jp7.2.2-trt11"\nuse_dla = true\n')
     assert load_target(newer).best_precision == "int8"
     for base, fault in (("jetson", "no DLA"), ("agx-orin-64gb@jp7.2", "no DLA compiler")):
-        with pytest.raises(ConfigError, match=fault):
-            load_target(write(tmp_path, f'base = "{base}"\nuse_dla = true\n'))
+        assert fault in refusal(write(tmp_path, f'base = "{base}"\nuse_dla = true\n'))
 
 
 @pytest.mark.parametrize(
@@ -190,14 +188,12 @@ def test_the_dla_is_refused_where_it_is_not_and_loses_int8_before_tensorrt_11(
     [
         ("rma_gib = 2", "unknown field 'rma_gib' ({path}): did you mean ram_gib?"),
         ('ram_gib = "2"', "'2': Input should be a valid number ({path}: ram_gib)"),
-        ("ram_gib = -1", "({path}: ram_gib)"),
-        ("sm = true", "({path}: sm)"),
+        *(("ram_gib = -1", "({path}: ram_gib)"), ("sm = true", "({path}: sm)")),
         ('backend = "tflite"', "'tflite': Input should be 'tensorrt' or 'onnxruntime'"),
         ('precisions = ["int4"]', "({path}: precisions.0)"),
         ('precisions = ["int8", "fp32"]', "write it as ['fp32', 'int8'], best last"),
-        ("precisions = []", "({path}: precisions)"),
-        ('tensorrt = "ten"', "({path}: tensorrt)"),
-        ("max_opset = 9", "({path}: max_opset)"),
+        *(("precisions = []", "({path}: precisions)"), ('tensorrt = "ten"', "({path}: tensorrt)")),
+        *(("max_opset = 9", "({path}: max_opset)"), ("= 3", "not a TOML file")),
         ("recommended_opset = 25", "must not exceed max_opset"),
         ('quantization = "tensorrt-qdc"', "did you mean tensorrt-qdq?"),
         ('power_modes = [{ id = "0", name = "x" }]', "({path}: power_modes.0.id)"),
@@ -205,22 +201,18 @@ def test_the_dla_is_refused_where_it_is_not_and_loses_int8_before_tensorrt_11(
         ('base = "jp6.2"', "not a TOML file"),
         ('[sources]\nram_gib = "sourced: x"', "[sources] names the unknown field 'ram_gib'"),
         ('title = "t"\n[sources]\ntitle = "a guess"', "({path}: sources.title)"),
-        ("= 3", "not a TOML file"),
     ],
 )
 def test_a_wrong_board_file_names_its_field_in_one_line(
     tmp_path: Path, line: str, fault: str
 ) -> None:
     path = write(tmp_path, f'base = "jetson"\n{line}\n')
-    with pytest.raises(ConfigError) as caught:
-        load_target(path)
-    assert fault.format(path=path) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert fault.format(path=path) in refusal(path)
 
 
 def test_a_board_that_says_too_little_is_told_what_it_lacks(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="target lacks backend, recommended_opset, max_opset"):
-        load_target(write(tmp_path, 'family = "arm"\n'))
+    lacking = "target lacks backend, recommended_opset, max_opset"
+    assert lacking in refusal(write(tmp_path, 'family = "arm"\n'))
 
 
 def test_targets_show_prints_every_field_with_source_and_evidence() -> None:
