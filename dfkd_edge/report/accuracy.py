@@ -1,12 +1,15 @@
-"""The section about accuracy: every rung of a ladder by domain, and what each step loses."""
+"""Sections about accuracy and confidence: every rung by domain, and whether confidences hold."""
 
 import shlex
 
-from dfkd_edge.report.blocks import Block, Cell, Figures, Missing, Notes, Section, Table
-from dfkd_edge.report.commands import exporting, run_argument
-from dfkd_edge.report.figures import Estimate, interval_figure
-from dfkd_edge.report.sources import BundleSource, Climb, Sources
+from markupsafe import Markup
+
+from dfkd_edge.report.blocks import Block, Cell, Facts, Figures, Missing, Notes, Section, Table
+from dfkd_edge.report.commands import exporting, measuring, run_argument
+from dfkd_edge.report.figures import Estimate, interval_figure, reliability_figure
+from dfkd_edge.report.sources import Climb, Sources
 from dfkd_edge.report.svg import NOTHING, percent
+from dfkd_edge.results.class_answers import REFERENCES
 from dfkd_edge.results.ladder import Ladder, MeasuredRung
 from dfkd_edge.results.wording import METRICS
 
@@ -22,29 +25,21 @@ def accuracy_section(sources: Sources) -> Section:
             blocks += _ladder_blocks(climb)
     if not any(climb.ladder.gate for climb in climbs):
         blocks.append(Missing("The conversions are not measured yet", exporting(sources)))
-    blocks += [_stale_bundle(bundle, run_argument(sources)) for bundle in sources.stale]
-    return Section("accuracy", "Accuracy", lead, blocks)
-
-
-def _stale_bundle(bundle: BundleSource, run: str) -> Missing:
-    output = shlex.quote(str(bundle.folder))
-    command = f"dfkd-edge export {run} --target {shlex.quote(bundle.target)}"
-    what = f"Bundle {bundle.folder.name} holds an earlier student and is left out here"
-    return Missing(what, f"{command} --output {output} --exist-ok")
+    for bundle in sources.stale:
+        words = ["--target", bundle.target, "--output", str(bundle.folder), "--exist-ok"]
+        command = f"dfkd-edge export {run_argument(sources)} {shlex.join(words)}"
+        what = f"Bundle {bundle.folder.name} holds an earlier student and is left out here"
+        blocks.append(Missing(what, command))
+    return Section(blocks, lead)
 
 
 def _ladder_blocks(climb: Climb) -> list[Block]:
     ladder, metric = climb.ladder, climb.ladder.metric
-    figures = [
-        interval_figure(
-            ladder.label(domain),
-            [
-                Estimate(rung.name, part.share(metric), *part.interval(metric))
-                for rung, part in ((rung, rung.domains[domain]) for rung in ladder.rungs)
-            ],
-        )
-        for domain in ladder.shown_domains
-    ]
+    figures = []
+    for domain in ladder.shown_domains:
+        parts = [(rung.name, rung.domains[domain]) for rung in ladder.rungs]
+        estimates = [Estimate(n, part.share(metric), *part.interval(metric)) for n, part in parts]
+        figures.append(interval_figure(ladder.label(domain), estimates))
     notes = Notes("to be read with these figures", ladder.caveats())
     losses = [_loss_table(ladder)] if ladder.losses else []
     return [Figures(figures), _rung_table(climb), notes, *losses]
@@ -75,22 +70,16 @@ def _rung_row(ladder: Ladder, rung: MeasuredRung) -> tuple[Cell, ...]:
     parts = rung.domains.values()
     divergences = [part.kl_to_previous for part in parts if part.kl_to_previous is not None]
     num_nan = sum(part.num_nan for part in parts)
+    as_graph = f"; {rung.onnx_latency_ms:.2f} in ONNX Runtime" if rung.onnx_latency_ms else ""
+    timing = Cell(f"{rung.latency_ms:.2f}", rung.runtime + as_graph) if rung.latency_ms else None
     return (
         *cells,
         Cell(percent(ladder.mean(rung))),
         Cell(f"{sum(divergences) / len(divergences):.4f}" if divergences else NOTHING),
         Cell(f"{rung.size_bytes / MIB:.2f}" if rung.size_bytes else NOTHING),
-        Cell(f"{rung.latency_ms:.2f}" if rung.latency_ms else NOTHING, _timing_note(rung)),
+        timing or Cell(NOTHING),
         Cell(str(num_nan), tone="bad" if num_nan else ""),
     )
-
-
-def _timing_note(rung: MeasuredRung) -> str:
-    """Say what ran a rung that was timed, and the time of the teacher in the other runtime."""
-    if not rung.latency_ms:
-        return ""
-    as_graph = rung.onnx_latency_ms
-    return rung.runtime + (f"; {as_graph:.2f} in ONNX Runtime" if as_graph else "")
 
 
 def _loss_table(ladder: Ladder) -> Table:
@@ -100,16 +89,15 @@ def _loss_table(ladder: Ladder) -> Table:
         noise = "within noise" if loss.is_within_noise else "beyond noise"
         if not loss.num_lost and not loss.num_won:
             noise = "no change"
-        rows.append(
-            (
-                Cell(f"{loss.previous} → {loss.rung}"),
-                Cell(f"{100 * loss.drop:+.2f}", f"{low:+.2f} to {high:+.2f}"),
-                Cell(f"{100 * loss.worst_drop:+.2f}", loss.worst_domain),
-                Cell(str(loss.num_lost)),
-                Cell(str(loss.num_won)),
-                Cell(f"{loss.p_value:.2g}", noise),
-            )
+        row = (
+            Cell(f"{loss.previous} → {loss.rung}"),
+            Cell(f"{100 * loss.drop:+.2f}", f"{low:+.2f} to {high:+.2f}"),
+            Cell(f"{100 * loss.worst_drop:+.2f}", loss.worst_domain),
+            Cell(str(loss.num_lost)),
+            Cell(str(loss.num_won)),
+            Cell(f"{loss.p_value:.2g}", noise),
         )
+        rows.append(row)
     unit = f"{ladder.unit}s lost"
     headings = ("step", "points lost, mean", "worst domain", unit, "won", "p by picture")
     charge = "no conversion loses anything in the mean over domains"
@@ -117,3 +105,48 @@ def _loss_table(ladder: Ladder) -> Table:
         charge = f"charged to {ladder.charged_to}, which loses most in the mean over domains"
     caption = f"what each step loses; a negative loss is a gain; {charge}"
     return Table(headings, rows, caption)
+
+
+def confidence_section(sources: Sources) -> Section:
+    """Reliability, by which reference it counts, and what temperature and threshold do."""
+    ladders = [climb.ladder for climb in sources.leading]
+    figures = [figure for ladder in ladders for figure in _reliability_figures(ladder)]
+    if not figures:
+        return Section([Missing("Confidences are not measured yet", measuring(sources, "check"))])
+    ladder, references = ladders[0], " and by ".join(REFERENCES[one.metric] for one in ladders)
+    lead = (
+        f"How often {ladder.shipped.name} is right when it is this sure, by {references}. On the "
+        "diagonal a confidence keeps its word; a larger point stands for more images."
+    )
+    fitted: Block = Missing("No temperature is fitted for these logits yet", exporting(sources))
+    if confidence := ladder.confidence:
+        pairs = (
+            ("fitted on", f"{confidence.fitted_on}, to the class asked for"),
+            ("temperature", confidence.sentence()),
+            ("its effect above", ladder.temperature_effect()),
+            ("unknown", confidence.unknown_sentence()),
+        )
+        fitted = Facts(pairs)
+        if ladder.metric == "agreement":
+            lead += (
+                " The temperature was fitted by another reference, the class that was asked for: "
+                "only labelled pictures tell what it does."
+            )
+    return Section([Figures(figures), fitted], lead)
+
+
+def _reliability_figures(ladder: Ladder) -> list[Markup]:
+    """Draw the confidences as they are; on labelled pictures after temperature too.
+
+    The temperature was fitted to the class asked for: on the teacher's answers its effect would
+    contradict what the fit says of it.
+    """
+    before = ladder.reliability(ladder.shipped)
+    if before is None:
+        return []
+    figures = [reliability_figure(f"by {REFERENCES[ladder.metric]}", before)]
+    after = ladder.reliability(ladder.shipped, scaled=True)
+    if after and ladder.metric == "top1" and after.temperature != 1:
+        title = f"the same, temperature {after.temperature:.2f}"
+        figures.append(reliability_figure(title, after))
+    return figures

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from dfkd_edge.report.pictures import ContactSheet
+from dfkd_edge.report.pictures import Rows
 
 NOTES_PLACE = "see the notes below the ladder"
 """Where the page says, once, what the figures of a ladder do not."""
@@ -39,8 +39,9 @@ class Figures(NamedTuple):
 class Sheet(NamedTuple):
     """The contact sheet."""
 
-    sheet: ContactSheet
-    note: str  # What its columns are
+    rows: Rows
+    styles: tuple[str, ...]  # Its columns
+    note: str  # What a column is
 
 
 class StyleMap(NamedTuple):
@@ -83,12 +84,10 @@ Block = Table | Figures | Sheet | StyleMap | Code | Facts | Notes | Missing
 
 
 class Section(NamedTuple):
-    """A part of the page."""
+    """A part of the page; its title is in the table of all sections."""
 
-    key: str
-    title: str
-    lead: str
     blocks: Sequence[Block]
+    lead: str = ""
 
 
 class Tile(NamedTuple):

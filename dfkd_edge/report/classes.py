@@ -20,13 +20,12 @@ def classes_section(sources: Sources) -> Section:
     """Accuracy by class and domain, and which classes are taken for which."""
     climbs, command = sources.leading, measuring(sources, "check", "--data DIR")
     if not climbs:
-        missing = Missing("Answers by class are not measured yet", command)
-        return Section("classes", "Classes", "", [missing])
+        return Section([Missing("Answers by class are not measured yet", command)])
     lead = "Each figure counts what the caption of its table names: pictures with labels first."
     blocks = [block for climb in climbs for block in _class_blocks(climb, sources.classes)]
     if climbs[0].ladder.metric != "top1":
         blocks.append(Missing("True accuracy needs a few labelled pictures", command))
-    return Section("classes", "Classes", lead if len(climbs) > 1 else "", blocks)
+    return Section(blocks, lead if len(climbs) > 1 else "")
 
 
 def _class_blocks(climb: Climb, classes: tuple[str, ...]) -> list[Block]:
@@ -78,10 +77,8 @@ def _confusion_table(climb: Climb, total: Answers, classes: tuple[str, ...]) -> 
     for name in classes:
         answers = total.get(name, Counter())
         count = max(answers.total(), 1)
-        cells = (
-            Cell(str(answers[other] or "·"), shade=answers[other] / count) for other in classes
-        )
-        rows.append((Cell(name), *cells))
+        shares = ((answers[other], answers[other] / count) for other in classes)
+        rows.append((Cell(name), *(Cell(str(num or "·"), shade=share) for num, share in shares)))
     caption = (
         f"confusion matrix by {climb.command}, {climb.ladder.unit}s: rows are "
         f"{REFERENCES[climb.ladder.metric]}, columns are answers"

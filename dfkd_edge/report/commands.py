@@ -11,12 +11,11 @@ from dfkd_edge.report.sources import BundleSource, RunSource, Sources
 from dfkd_edge.runs.run_dir import distill_again
 from dfkd_edge.target_profiles.lookup import load_target
 
-DISTILL = "dfkd-edge distill --classes classes.txt"
-
 
 def distilling(sources: Sources) -> str:
     """Command that makes the run, or goes on with it."""
-    return distill_again(sources.run.path) if sources.run else DISTILL
+    again = sources.run and distill_again(sources.run.path)
+    return again or "dfkd-edge distill --classes classes.txt"
 
 
 def exporting(sources: Sources, flags: str = "") -> str:
@@ -24,27 +23,16 @@ def exporting(sources: Sources, flags: str = "") -> str:
     command = f"dfkd-edge export {run_argument(sources)}{flags and f' {flags}'}"
     if sources.run and not sources.student:
         return f"{distill_again(sources.run.path)}, then {command}"
-    shortage = sources.run and calibration_shortage(sources.run)
+    shortage = calibration_shortage(sources.run)
     return f"{command} {shortage.flags[0]}" if shortage else command
 
 
 def measuring(sources: Sources, verb: str, flags: str = "") -> str:
-    """Command that measures a bundle of this page, after those that make what it needs.
-
-    Args:
-        sources: of the page.
-        verb: `check` or `benchmark`.
-        flags: of that verb.
-    """
+    """Command that measures a bundle of this page (`check`, `benchmark`), after what it needs."""
     flags = flags and f" {flags}"
     if sources.bundles:
         return f"dfkd-edge {verb} {shlex.quote(str(sources.bundles[0].folder))}{flags}"
     return f"{exporting(sources)}, then dfkd-edge {verb} {run_argument(sources)}{flags}"
-
-
-def merging(sources: Sources) -> str:
-    """Commands that bring the result of a device onto the page."""
-    return f"python3 check.pyz, then dfkd-edge report {shlex.quote(str(sources.path))} result.json"
 
 
 def exporting_again(bundle: BundleSource, run: str) -> str:
@@ -52,18 +40,17 @@ def exporting_again(bundle: BundleSource, run: str) -> str:
     usual = json.loads(json.dumps(dataclasses.asdict(ExportConfig())))  # lists, as a manifest has
     settings = {"target": bundle.target, **bundle.record.config}
     words = ["--target", str(settings.pop("target"))]
-    changed = {key: value for key, value in settings.items() if value != usual.get(key, value)}
-    for key, value in changed.items():
-        words += ["--set", f"export.{key}={json.dumps(value)}"]
-    if bundle.record.data:
-        words += ["--data", bundle.record.data]
+    for key, value in settings.items():
+        if value != usual.get(key, value):  # a newer version's setting is not ours to name
+            words += ["--set", f"export.{key}={json.dumps(value)}"]
+    words += ["--data", bundle.record.data] if bundle.record.data else []
     words += ["--output", str(bundle.folder), "--exist-ok"]
     return f"dfkd-edge export {run} {shlex.join(words)}"
 
 
-def calibration_shortage(run: RunSource) -> CalibrationShortage | None:
+def calibration_shortage(run: RunSource | None) -> CalibrationShortage | None:
     """What a run lacks for the INT8 of its target, where that is known."""
-    if run.surrogates is None or run.config is None:
+    if run is None or run.surrogates is None or run.config is None:
         return None
     config = run.config.export
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from dfkd_edge.artifacts import ClassCount, PromptSet, student_weights
@@ -32,7 +32,7 @@ from dfkd_edge.report.commands import (
     run_argument,
 )
 from dfkd_edge.report.figures import curve_figure, prompt_map, ranges_figure
-from dfkd_edge.report.pictures import MAX_CLASSES, MAX_STYLES, contact_sheet
+from dfkd_edge.report.pictures import MAX_CLASSES, MAX_STYLES, contact_sheet, legend
 from dfkd_edge.report.sources import BundleSource, RunSource, Sources
 from dfkd_edge.report.svg import Point, number_text, percent
 from dfkd_edge.results.certainty import certainty_of, gain_text
@@ -61,16 +61,17 @@ def _style_note(prompts: PromptSet) -> str:
 
 def pictures_section(sources: Sources) -> Section:
     """The surrogate images that the student learned from."""
-    key, title, run = "pictures", "Surrogate images", sources.run
+    run = sources.run
     if run is None or run.surrogates is None or run.prompts is None:
-        missing = Missing("The images lie in the run, which is not here", distilling(sources))
-        return Section(key, title, "", [missing])
+        return Section(
+            [Missing("The images lie in the run, which is not here", distilling(sources))]
+        )
     from dfkd_edge.drawings.drawn_class import read_drawn_class  # loads torch: only for images
 
     summary = run.surrogates
     drawn = [read_drawn_class(entry) for entry in summary.classes]
-    names, styles = run.prompts.class_names, run.prompts.style_labels
-    sheet = contact_sheet(run.path / "surrogates", names, styles)
+    names, styles = run.prompts.class_names[:MAX_CLASSES], run.prompts.style_labels[:MAX_STYLES]
+    rows = contact_sheet(run.path / "surrogates", names, styles)
     num_drawn = sum(entry.num_drawn for entry in summary.classes)
     kept = f"{summary.num_images:,} of {summary.num_candidates:,} synthesized images were kept"
     parts = (kept, f"{num_drawn:,} of them of drawings", unrecognised_text(summary))
@@ -78,14 +79,14 @@ def pictures_section(sources: Sources) -> Section:
         f"{'; '.join(filter(None, parts))}. Images of a class differ by "
         f"{summary.mean_distance_within_class:.3f}, the mean of 1 - cosine between their "
         f"embeddings. One of each class and style (at most {MAX_CLASSES} by {MAX_STYLES}); choose "
-        f"one to enlarge it. {sheet.legend()}"
+        f"one to enlarge it. {legend(rows)}"
     ).rstrip()
     blocks = (
-        Sheet(sheet, f"{_style_note(run.prompts)} Images of drawings follow no style."),
+        Sheet(rows, styles, f"{_style_note(run.prompts)} Images of drawings follow no style."),
         Notes("expect less of these classes", class_warnings(summary.classes, drawn)),
         _class_table(summary.classes, drawn),
     )
-    return Section(key, title, lead, blocks)
+    return Section(blocks, lead)
 
 
 def class_warnings(classes: Sequence[ClassCount], drawn: Sequence[DrawnClass]) -> list[str]:
@@ -127,10 +128,11 @@ def _class_table(classes: Sequence[ClassCount], drawn: Sequence[DrawnClass]) -> 
 
 def prompts_section(sources: Sources) -> Section:
     """Where the prompts lie in the teacher's text space."""
-    title, prompts = "Prompts", sources.run.prompts if sources.run else None
+    prompts = sources.run.prompts if sources.run else None
     if prompts is None:
-        missing = Missing("The prompts lie in the run, which is not here", distilling(sources))
-        return Section("prompts", title, "", [missing])
+        return Section(
+            [Missing("The prompts lie in the run, which is not here", distilling(sources))]
+        )
     lead = (
         "Every class in every style, in the teacher's text space: a point is one prompt. Choose a "
         "style to pick it out."
@@ -138,7 +140,7 @@ def prompts_section(sources: Sources) -> Section:
     figures = asdict(prompts.diversity).items()
     facts = Facts([(key.replace("_", " "), number_text(value)) for key, value in figures])
     chosen = StyleMap(prompt_map(prompts), prompts.style_labels, _style_note(prompts))
-    return Section("prompts", title, lead, [chosen, facts])
+    return Section([chosen, facts], lead)
 
 
 def training_section(sources: Sources) -> Section:
@@ -155,19 +157,20 @@ def training_section(sources: Sources) -> Section:
     missing = Missing("No curve in metrics.jsonl yet", distilling(sources))
     blocks.append(Figures(figures) if figures else missing)
     lead = "What the student learned with, and every metric of every stage by step."
-    return Section("training", "Training", lead, blocks)
+    return Section(blocks, lead)
 
 
 def _training_facts(run: RunSource, config: PipelineConfig) -> Facts:
     real, weights = run.real, student_weights(run.path / "student")
     joined = "%d pictures of %d classes joined, %d times each"
+    counts = (real.num_pictures, real.num_classes, real.num_copies) if real else ()
     return Facts(
         [
             ("teacher", config.teacher.name),
             ("start weights", config.distillation.student_init),
             ("optimiser steps", f"{config.distillation.num_steps:,}"),
             ("weights", str(weights) if weights.is_file() else ""),
-            ("real pictures", joined % astuple(real) if real else ""),
+            ("real pictures", joined % counts if real else ""),
             ("what they gave", few_shot_gain(run) if real else ""),
         ]
     )
@@ -193,8 +196,7 @@ def conversion_section(sources: Sources) -> Section:
         blocks += _calibration_blocks(quantized, quantized.calibration.ranges)
     else:
         blocks += _no_calibration(sources)
-    lead = "What export did to the student, and what INT8 was calibrated on."
-    return Section("conversion", "Conversion", lead, blocks)
+    return Section(blocks, "What export did to the student, and what INT8 was calibrated on.")
 
 
 def _bundle_blocks(source: BundleSource) -> tuple[Block, ...]:
@@ -225,8 +227,7 @@ def _calibration_blocks(source: BundleSource, ranges: Mapping[str, Point]) -> li
 
 def _no_calibration(sources: Sources) -> list[Block]:
     """Name what makes an INT8 bundle: an export beside the others, or a run of more images."""
-    run = sources.run
-    shortage = calibration_shortage(run) if run else None
+    run, shortage = sources.run, calibration_shortage(sources.run)
     if run and shortage:
         command = f"{distill_like(run.path)} {shortage.more}"
         more = Missing(f"No INT8 calibration: {shortage.what}; a run of more", command)
@@ -240,25 +241,22 @@ def _no_calibration(sources: Sources) -> list[Block]:
 
 def environment_section(sources: Sources) -> Section:
     """Machine and versions of the measurement that the verdict rests on."""
-    key, title = "environment", "Environment"
     if not sources.climbs:
-        return Section(key, title, "", (Missing("Nothing was measured yet", distilling(sources)),))
-    lead = "Where the first ladder of this report was climbed."
+        return Section([Missing("Nothing was measured yet", distilling(sources))])
     facts = sources.climbs[0].ladder.environment.items()
     pairs = [(name.replace("_", " "), value) for name, value in facts]
-    return Section(key, title, lead, [Facts(pairs)])
+    return Section([Facts(pairs)], "Where the first ladder of this report was climbed.")
 
 
 def reproduce_section(sources: Sources) -> Section:
     """The commands that make all this again, and every setting."""
-    run, blocks = sources.run, list[Block]()
+    run = sources.run
     commands = [distill_again(run.path)] if run else []
     commands += [exporting_again(bundle, run_argument(sources)) for bundle in sources.bundles]
-    blocks.append(Code("commands", "\n".join(commands)))
+    blocks = [Code("commands", "\n".join(commands))]
     if run and run.config:
         blocks.append(Code("config.toml: every setting of distill", to_toml(run.config), True))
     for bundle in sources.bundles:
         text = json.dumps(bundle.record.config, indent=2, ensure_ascii=False)
         blocks.append(Code(f"settings of export for {bundle.target}", text, True))
-    lead = "Equal settings, seed and versions give an equal student."
-    return Section("reproduce", "Reproduce it", lead, blocks)
+    return Section(blocks, "Equal settings, seed and versions give an equal student.")

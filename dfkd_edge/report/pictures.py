@@ -5,8 +5,8 @@ Shape suffixes: H rows, W columns, C = 3 channels (RGB).
 
 import base64
 import io
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,11 @@ from dfkd_edge.artifacts import load_tensors
 from dfkd_edge.runs.surrogates import selection_path
 
 MAX_CLASSES, MAX_STYLES = 20, 8
-MAX_SIDE_PX = 160
+MAX_SIDE_PX = 160  # Of an enlarged picture; 160 of them are in one file that people send around
 JPEG_QUALITY = 82
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(NamedTuple):
     """One image of the sheet."""
 
     uri: str
@@ -30,88 +29,51 @@ class Picture:
     """Whether the teacher sees the class that was asked for; others are kept all the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class PictureRow:
-    """The images of one class, in the order of the styles; None where there is none."""
-
-    name: str
-    pictures: tuple[Picture | None, ...]
+Rows = dict[str, list[Picture | None]]
+"""Class -> its images in the order of the styles, None where there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContactSheet:
-    """Classes by styles."""
-
-    styles: tuple[str, ...]
-    rows: tuple[PictureRow, ...]
-
-    def legend(self) -> str:
-        """Say what its marks mean, of those that it has."""
-        pictures = [picture for row in self.rows for picture in row.pictures]
-        marks = ["A dashed frame: the teacher takes the image for another class."]
-        marks *= any(picture and not picture.is_recognised for picture in pictures)
-        marks += ["A dash: no image of that class and style was kept."] * (None in pictures)
-        return " ".join(marks)
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """An image for a place of the sheet."""
-
-    image_HWC: NDArray[np.uint8]
-    is_recognised: bool
-    is_drawn: bool
+def legend(rows: Rows) -> str:
+    """Say what the marks of a sheet mean, of those that it has."""
+    pictures = [picture for places in rows.values() for picture in places]
+    marks = ["A dashed frame: the teacher takes the image for another class."]
+    marks *= any(picture and not picture.is_recognised for picture in pictures)
+    marks += ["A dash: no image of that class and style was kept."] * (None in pictures)
+    return " ".join(marks)
 
 
 def contact_sheet(
     folder: Path, class_names: tuple[str, ...], style_labels: tuple[str, ...]
-) -> ContactSheet:
+) -> Rows:
     """Pick the first kept image of each class and style that is recognised, else the first kept.
+
+    Shards are read one at a time, and only until every place has a recognised image.
 
     Raises:
         ArtifactError: a shard is damaged.
     """
-    names, styles = class_names[:MAX_CLASSES], style_labels[:MAX_STYLES]
-    found = _find(folder, (len(names), len(styles)))
-
-    def picture(label: int, style: int) -> Picture | None:
-        place = found.get((label, style))
-        if place is None:
-            return None
-        caption = f"{names[label]}, "
-        caption += "of a drawing" if place.is_drawn else f"style: {styles[style]}"
-        caption += "; taken for another class" * (not place.is_recognised)
-        return Picture(jpeg_uri(place.image_HWC), caption, place.is_recognised)
-
-    rows = (
-        PictureRow(name, tuple(picture(label, style) for style in range(len(styles))))
-        for label, name in enumerate(names)
-    )
-    return ContactSheet(styles, tuple(rows))
-
-
-def _find(folder: Path, shape: tuple[int, int]) -> dict[tuple[int, int], _Found]:
-    """Class and style -> the image that stands for them.
-
-    Shards are read one at a time, and only until every place has a recognised image.
-    """
-    found: dict[tuple[int, int], _Found] = {}
+    rows: Rows = {name: [None] * len(style_labels) for name in class_names}
     is_kept, start = load_tensors(selection_path(folder))["is_kept"], 0
     for path in sorted(folder.glob("shard-*.safetensors")):
         shard = load_tensors(path)
         recognised = shard["is_recognised"]
         for row in np.flatnonzero(is_kept[start : start + len(recognised)]):
-            place = int(shard["class_index"][row]), int(shard["style_index"][row])
-            known = found.get(place)
-            is_wanted = known is None or (recognised[row] and not known.is_recognised)
-            if is_wanted and place[0] < shape[0] and place[1] < shape[1]:
-                image = shard["images"][row].copy()  # a view would keep the whole shard in memory
-                is_drawn = bool(shard["drawing_index"][row] >= 0)
-                found[place] = _Found(image, bool(recognised[row]), is_drawn)
+            label, style = int(shard["class_index"][row]), int(shard["style_index"][row])
+            if label >= len(class_names) or style >= len(style_labels):
+                continue
+            known = rows[class_names[label]][style]
+            if known is None or (recognised[row] and not known.is_recognised):
+                is_drawn = shard["drawing_index"][row] >= 0
+                look = "of a drawing" if is_drawn else f"style: {style_labels[style]}"
+                mark = "" if recognised[row] else "; taken for another class"
+                caption = f"{class_names[label]}, {look}{mark}"
+                rows[class_names[label]][style] = Picture(
+                    jpeg_uri(shard["images"][row]), caption, bool(recognised[row])
+                )
         start += len(recognised)
-        if sum(one.is_recognised for one in found.values()) == shape[0] * shape[1]:
+        if all(found and found.is_recognised for places in rows.values() for found in places):
             break
-    return found
+    return rows
 
 
 def jpeg_uri(image_HWC: NDArray[np.uint8]) -> str:

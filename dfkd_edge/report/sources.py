@@ -5,9 +5,8 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from dfkd_edge.artifacts import PromptSet, StudentSettings, SurrogateSummary
+from dfkd_edge.artifacts import FewShotSummary, PromptSet, StudentSettings, SurrogateSummary
 from dfkd_edge.bundles.opening import bundles_of, holds_student_of
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.config.file import load_config
@@ -18,8 +17,8 @@ from dfkd_edge.preflight import run_name
 from dfkd_edge.report.svg import Point
 from dfkd_edge.results.benchmark import Benchmark
 from dfkd_edge.results.certainty import certainty_of
-from dfkd_edge.results.codec import from_json
-from dfkd_edge.results.device import DeviceResult, distinct, kept_results
+from dfkd_edge.results.codec import Result, from_json
+from dfkd_edge.results.device import DeviceResult, distinct, kept_results, read_result
 from dfkd_edge.results.kept import EVALUATION, kept_checks, read_ladder, repair_text
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runs.run_dir import RunDir, distill_again, find_run, read_stages
@@ -160,15 +159,6 @@ class BundleSource:
         return sorted(found, key=lambda climb: climb.ladder.metric != "top1")
 
 
-@dataclass(frozen=True, slots=True)
-class RealPictures:
-    """Real pictures that joined the surrogate images, few_shot.json."""
-
-    num_pictures: int
-    num_classes: int
-    num_copies: int  # Times that each stands among the training images
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSource:
     """A run, finished or not."""
@@ -180,7 +170,7 @@ class RunSource:
     zero_shot: Ladder | None = None
     """Evaluation of the same run without real pictures, where that lies beside this one."""
     surrogates: SurrogateSummary | None = None  # The images are read one shard at a time
-    real: RealPictures | None = None
+    real: FewShotSummary | None = None  # Real pictures that joined the surrogate images
     prompts: PromptSet | None = None
     curves: Curves = field(default_factory=dict)  # Of metrics.jsonl
 
@@ -237,33 +227,43 @@ class Sources:
         return [result.summary(known) for result in (*self.devices, *self.other_devices)]
 
 
-def read_sources(path: Path, results: Sequence[DeviceResult] = ()) -> Sources:
-    """Read a run or a bundle, and results of devices: those given, and those that lie there.
+def gather(path: Path, results: Sequence[Path] = ()) -> Sources:
+    """Read all that the report of a run or bundle shows; a bundle inside a run has the run's.
+
+    Args:
+        path: a run, or a bundle.
+        results: files that check.pyz wrote on devices, beside those that lie in the run.
 
     Raises:
         RunDirError: the folder is neither.
-        ArtifactError: a file is damaged, other than a result.
+        UsageError: a given result is not there.
+        ArtifactError: a file is damaged, other than a result that was kept earlier.
     """
+    path, sent = path.resolve(), tuple(map(read_result, results))
+    if is_bundle(path) and path.parent.name == "bundles":
+        run_folder = path.parent.parent
+        path = run_folder if (run_folder / "config.toml").is_file() else path
     if is_bundle(path) or was_bundle(path):  # of a damaged one, reading says what is the matter
         found = [read_bundle_source(path)]
         run, stale = _origin(found[0]), []
     else:
         run = _read_run(find_run(path))
-        folders = sorted(filter(is_bundle, bundles_of(run.path)), key=_age)
-        found = [read_bundle_source(folder) for folder in folders]
+        folders = filter(is_bundle, bundles_of(run.path))
+        newest_first = sorted(folders, key=lambda folder: -(folder / MANIFEST).stat().st_mtime)
+        found = [read_bundle_source(folder) for folder in newest_first]
         stale = [each for each in found if not each.is_of(run.path)]
     bundles = [bundle for bundle in found if bundle not in stale]
     there, unread = kept_results(path, [bundle.folder for bundle in bundles])
     known = {bundle.bundle.sha256 for bundle in bundles}
-    devices = distinct([*there, *results])
+    devices = distinct([*there, *sent])
     return Sources(
-        path.resolve(),
+        path,
         run,
         bundles=tuple(bundles),
         devices=tuple(result for result in devices if result.bundle_sha256 in known),
         other_devices=tuple(result for result in devices if result.bundle_sha256 not in known),
         stale=tuple(stale),
-        sent=tuple(results),
+        sent=sent,
         unread=tuple(unread),
     )
 
@@ -275,10 +275,6 @@ def is_bundle(path: Path) -> bool:
     except Fault:
         return False
     return True
-
-
-def _age(bundle: Path) -> float:
-    return -(bundle / MANIFEST).stat().st_mtime
 
 
 def read_bundle_source(folder: Path) -> BundleSource:
@@ -300,7 +296,7 @@ def read_bundle_source(folder: Path) -> BundleSource:
     )
 
 
-def _read(kind: type[Any], path: Path, hint: str = "") -> Any:
+def _read(kind: type[Result], path: Path, hint: str = "") -> Result | None:
     """Read a typed file; None where there is none."""
     return from_json(kind, read_json(path, hint), path) if path.is_file() else None
 
@@ -317,7 +313,7 @@ def _read_run(path: Path) -> RunSource:
         evaluation=read_ladder(path / EVALUATION),
         zero_shot=_zero_shot(path, config) if config and config.few_shot.images else None,
         surrogates=SurrogateSummary.load(path / "surrogates") if has_images else None,
-        real=_read(RealPictures, path / "few_shot" / "few_shot.json", distill_again(path)),
+        real=_read(FewShotSummary, path / "few_shot" / "few_shot.json", distill_again(path)),
         prompts=PromptSet.load(path / "prompts") if "prompts" in stages else None,
         curves=_read_curves(path),
     )

@@ -1,6 +1,7 @@
 """The section about speed and size: precisions against each other, and machines in one table."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 
 from dfkd_edge.report.blocks import (
     NOTES_PLACE,
@@ -14,7 +15,7 @@ from dfkd_edge.report.blocks import (
     Tile,
     text_row,
 )
-from dfkd_edge.report.commands import measuring, merging
+from dfkd_edge.report.commands import measuring
 from dfkd_edge.report.figures import SpeedPoint, speed_figure
 from dfkd_edge.report.sources import BundleSource, Sources
 from dfkd_edge.report.svg import NOTHING, TIMES, number_text, percent
@@ -24,10 +25,8 @@ from dfkd_edge.results.ladder import STUDENT, TEACHER, Ladder
 from dfkd_edge.results.wording import METRICS
 from dfkd_edge.runtime.caveats import FP16_IN_ENGINE
 
-HEADINGS = (
-    *("machine", "model", "p50 ms", "p90 ms", "p99 ms", "images/s", "peak MiB"),
-    *("golden logits", "top-1"),
-)
+TIME_HEADINGS = ("p50 ms", "p90 ms", "p99 ms", "images/s", "peak MiB")
+HEADINGS = ("machine", "model", *TIME_HEADINGS, "golden logits", "top-1")
 FP32_GRAPH = "onnx-fp32"
 IN_FLOAT = "INT8 in float, no measure"
 
@@ -39,15 +38,20 @@ def speed_section(sources: Sources) -> Section:
     if not any(device.is_device for device in sources.devices):
         what = "answered for this bundle" if sources.other_devices else "answered"
         missing = f"No device has {what} yet" + ", only a host" * bool(sources.devices)
-        blocks.append(Missing(missing, merging(sources)))
+        merge = f"dfkd-edge report {shlex.quote(str(sources.path))} result.json"
+        blocks.append(Missing(missing, f"python3 check.pyz, then {merge}"))
     if sources.other_devices:
         rows = list(_device_rows(sources.other_devices))
         caption = f"results {OF_ANOTHER}: none of them is about what this page shows"
         blocks.append(Table(HEADINGS, rows, caption))
     for device in (*sources.devices, *sources.other_devices):
-        lines = [*device.faults, *_device_caveats(device)]
-        blocks.append(Notes(f"noted in the result of {device.name}", lines))
-    return Section("speed", "Speed and size", lead, blocks)
+        caveats = [
+            f"{precision}: {line}"
+            for precision, model in device.models.items()
+            for line in (*model.notes, *model.latency.caveats)
+        ]
+        blocks.append(Notes(f"noted in the result of {device.name}", [*device.faults, *caveats]))
+    return Section(blocks, lead)
 
 
 def _ladder_blocks(sources: Sources) -> list[Block]:
@@ -56,18 +60,13 @@ def _ladder_blocks(sources: Sources) -> list[Block]:
     points = list(_speed_points(ladder)) if ladder else []
     if ladder is None or len(points) < 2:
         return []
-    timed = [rung for rung in ladder.rungs if rung.latency_ms]
-    careful = [rung.name for rung in timed if rung.latency_caveats]
-    untimed = [rung.name for rung in ladder.rungs if rung not in timed]
+    careful = [rung.name for rung in ladder.rungs if rung.latency_ms and rung.latency_caveats]
+    untimed = [rung.name for rung in ladder.rungs if not rung.latency_ms]
+    notes = (("to be read with these times", careful), ("not in the picture", untimed))
     return [
         Figures([speed_figure(points, METRICS[ladder.metric])]),
-        Notes("to be read with these times", _see_notes(careful)),
-        Notes("not in the picture", _see_notes(untimed)),
+        *(Notes(title, [f"{', '.join(names)}: {NOTES_PLACE}"]) for title, names in notes if names),
     ]
-
-
-def _see_notes(names: Sequence[str]) -> list[str]:
-    return [f"{', '.join(names)}: {NOTES_PLACE}"] if names else []
 
 
 def _host_blocks(sources: Sources) -> Iterator[Block]:
@@ -95,12 +94,7 @@ def _speed_points(ladder: Ladder) -> Iterator[SpeedPoint]:
         yield SpeedPoint(name, latency_ms, ladder.mean(rung))
 
 
-def speed_tiles(ladder: Ladder, sources: Sources) -> list[Tile]:
-    """Say in the verdict how fast the student is, on the host and on devices that answered."""
-    return [*_host_tile(ladder), *_device_tiles(sources)]
-
-
-def _host_tile(ladder: Ladder) -> list[Tile]:
+def host_tiles(ladder: Ladder) -> Iterator[Tile]:
     """Compare student and teacher as FP32 graphs in one runtime; say what the last rung takes.
 
     Their times in torch are of two precisions where the CPU computes in bfloat16.
@@ -108,7 +102,7 @@ def _host_tile(ladder: Ladder) -> list[Tile]:
     teacher, timed = ladder.rung(TEACHER), [rung for rung in ladder.rungs if rung.latency_ms]
     student = next((rung for rung in timed if rung.name == FP32_GRAPH), None)
     if not (teacher.onnx_latency_ms and student and student.latency_ms):
-        return []
+        return
     before, after, last = teacher.onnx_latency_ms, student.latency_ms, timed[-1]
     note = "as fast as the teacher, both FP32 in ONNX Runtime on the host, the same threads: "
     note += f"{before:.2f} ms, {after:.2f} ms"
@@ -116,10 +110,10 @@ def _host_tile(ladder: Ladder) -> list[Tile]:
         note += f"; {last.name} {last.latency_ms:.2f} ms"
     caveats = (*teacher.onnx_latency_caveats, *student.latency_caveats, *last.latency_caveats)
     note += f"; {NOTES_PLACE}" * bool(caveats)
-    return [Tile("Speed on the host", f"{before / after:.1f}{TIMES}", note)]
+    yield Tile("Speed on the host", f"{before / after:.1f}{TIMES}", note)
 
 
-def _device_tiles(sources: Sources) -> Iterator[Tile]:
+def device_tiles(sources: Sources) -> Iterator[Tile]:
     """Say how long one image takes on each device that has answered, in its bundle's precision."""
     precision = {bundle.bundle.sha256: bundle.bundle.precision for bundle in sources.bundles}
     for device in sources.devices:
@@ -142,10 +136,10 @@ def _benchmark_rows(bundles: Iterable[BundleSource]) -> Iterator[tuple[Cell, ...
 def _device_rows(devices: Iterable[DeviceResult]) -> Iterator[tuple[Cell, ...]]:
     for device in devices:
         for precision, model in device.models.items():
-            is_good = model.golden.passed
+            is_good, is_flag = model.golden.passed, FP16_IN_ENGINE in model.notes
             yield (
                 Cell(device.name, _machine_note(device, model)),
-                _graph_cell(precision, model),
+                Cell("fp32", "graph of the fp16 bundle") if is_flag else Cell(precision),
                 *_times(None if model.settings.int8_in_float else model.latency),
                 Cell("same" if is_good else "differ", tone="good" if is_good else "bad"),
                 Cell(percent(model.data.mean_top1)),
@@ -159,30 +153,12 @@ def _machine_note(device: DeviceResult, model: DeviceModel) -> str:
     return ", ".join(filter(None, parts)) + in_float
 
 
-def _graph_cell(precision: str, model: DeviceModel) -> Cell:
-    """Name the graph that ran, and the bundle's precision where that is another one."""
-    if FP16_IN_ENGINE in model.notes:
-        return Cell("fp32", "graph of the fp16 bundle")
-    return Cell(precision)
-
-
 def _times(latency: MeasuredLatency | DeviceLatency | None) -> tuple[Cell, ...]:
     """Percentiles, throughput and memory; dashes for a time that is no measure."""
     if latency is None:
-        return text_row(*[NOTHING] * 5)
+        return text_row(*[NOTHING] * len(TIME_HEADINGS))
     stated: Mapping[str, float] = latency.percentile_ms
     times = [f"{stated[p]:.2f}" if p in stated else NOTHING for p in ("p50", "p90", "p99")]
     throughput, memory_mib = latency.throughput_per_s, latency.peak_memory_mib
-    return text_row(
-        *times,
-        number_text(throughput) if throughput else NOTHING,
-        f"{memory_mib:.0f}" if memory_mib else NOTHING,
-    )
-
-
-def _device_caveats(device: DeviceResult) -> list[str]:
-    return [
-        f"{precision}: {line}"
-        for precision, model in device.models.items()
-        for line in (*model.notes, *model.latency.caveats)
-    ]
+    times.append(number_text(throughput) if throughput else NOTHING)
+    return text_row(*times, f"{memory_mib:.0f}" if memory_mib else NOTHING)

@@ -4,7 +4,7 @@ from dfkd_edge.artifacts import StudentSettings
 from dfkd_edge.report.blocks import NOTES_PLACE, Tile, VerdictView
 from dfkd_edge.report.commands import exporting
 from dfkd_edge.report.sources import Climb, Sources
-from dfkd_edge.report.speed import speed_tiles
+from dfkd_edge.report.speed import device_tiles, host_tiles
 from dfkd_edge.report.svg import NOTHING, percent
 from dfkd_edge.results.certainty import certainty_of, whole_text
 from dfkd_edge.results.class_answers import weak_classes_sentence
@@ -25,28 +25,25 @@ def verdict(sources: Sources) -> VerdictView:
     student = Tile("Student", settings.timm_name, num)
     if not sources.climbs:
         return VerdictView("open", "Not measured yet", "No ladder was climbed.", (student,))
-    climb = sources.climbs[0]
+    climb, ladder = sources.climbs[0], sources.climbs[0].ladder
+    decision = ("open", "Distilled, not exported", f"Next: {exporting(sources)}")
+    gate_tile = Tile("Gate", NOTHING, "not exported")
+    if gate := ladder.gate:
+        headline, word = gate.headline(climb.target), "off" if gate.is_off else gate.word.lower()
+        decision = (gate.state, headline[:1].upper() + headline[1:], gate.sentence())
+        gate_tile = Tile("Gate", word, f"limit {points_text(gate.max_drop)}")
     tiles = (
-        student,
-        _size_tile(climb.ladder, settings),
-        *speed_tiles(climb.ladder, sources),
-        _accuracy_tile(climb.ladder),
-        _gate_tile(climb.ladder),
+        *(student, _size_tile(ladder, settings)),
+        *(*host_tiles(ladder), *device_tiles(sources)),
+        *(_accuracy_tile(ladder), gate_tile),
     )
-    return _decision(climb, sources)._replace(
-        tiles=tiles,
+    return VerdictView(
+        *decision,
+        tiles,
         certainty=" ".join(map(_measured_sentence, sources.leading)),
-        weak_classes=weak_classes_sentence(climb.ladder),
-        is_doubtful=certainty_of(climb.ladder).is_too_wide,
+        weak_classes=weak_classes_sentence(ladder),
+        is_doubtful=certainty_of(ladder).is_too_wide,
     )
-
-
-def _decision(climb: Climb, sources: Sources) -> VerdictView:
-    gate = climb.ladder.gate
-    if gate is None:
-        return VerdictView("open", "Distilled, not exported", f"Next: {exporting(sources)}")
-    headline = gate.headline(climb.target)
-    return VerdictView(gate.state, headline[:1].upper() + headline[1:], gate.sentence())
 
 
 def _measured_sentence(climb: Climb) -> str:
@@ -76,11 +73,3 @@ def _accuracy_tile(ladder: Ladder) -> Tile:
     note = f"top-1 {percent(share)} {span} against the teacher's {percent(teacher)}, "
     note += f"mean over domains, {measured.images}"
     return Tile("Retention", percent(share / teacher if teacher else None), note)
-
-
-def _gate_tile(ladder: Ladder) -> Tile:
-    gate = ladder.gate
-    if gate is None:
-        return Tile("Gate", NOTHING, "not exported")
-    word = "off" if gate.is_off else gate.word.lower()
-    return Tile("Gate", word, f"limit {points_text(gate.max_drop)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dfkd_edge.artifacts import save_tensors
+from dfkd_edge.artifacts import FewShotSummary, save_tensors
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.config.file import to_toml
@@ -17,7 +17,7 @@ from dfkd_edge.preflight import run_name
 from dfkd_edge.report.blocks import Missing
 from dfkd_edge.report.commands import exporting, exporting_again
 from dfkd_edge.report.making import STYLE_NOTE, class_warnings, conversion_section
-from dfkd_edge.report.sources import ExportRecord, read_bundle_source, read_sources
+from dfkd_edge.report.sources import ExportRecord, gather, read_bundle_source
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runs.surrogates import selection_path
 from dfkd_edge.runtime.bundle_files import Bundle
@@ -84,8 +84,11 @@ def test_real_pictures_are_told_with_what_they_gave_over_the_run_without_them(
     config = PipelineConfig(classes=EVIL, few_shot=FewShotConfig(images="shots"))
     atomic_write(run / "config.toml", to_toml(config))
     atomic_write(run / "classes.txt", "dog\nhouse\n")
-    real = {"num_pictures": 12, "num_classes": 2, "num_copies": 40}
-    atomic_write(run / "few_shot" / "few_shot.json", json.dumps(real))
+    real = FewShotSummary(
+        num_pictures=12, num_classes=2, num_copies=40, is_labelled=True, teacher_agreement=1,
+        pictures={},
+    )  # fmt: skip
+    atomic_write(run / "few_shot" / "few_shot.json", json.dumps(dataclasses.asdict(real)))
     text = page_of(run).text
     assert "12 pictures of 2 classes joined, 40 times each" in text
     assert "--set few_shot.images=" in text
@@ -132,7 +135,7 @@ def test_the_printed_export_names_its_pictures_and_may_replace_the_bundle(
 
 
 def test_a_page_of_a_run_of_few_images_names_no_export_that_would_be_refused(run: Path) -> None:
-    sources = read_sources(run)
+    sources = gather(run)
     assert exporting(sources).endswith("--precision fp16")
     missing, helps = conversion_section(sources).blocks
     assert isinstance(missing, Missing)
