@@ -24,8 +24,7 @@ from dfkd_edge.runtime.preprocess import resized_images
 from dfkd_edge.target_profiles.profile import Precision
 from dfkd_edge.validation.confidence import fit_confidence
 from dfkd_edge.validation.evaluation_images import surrogate_suite
-from dfkd_edge.validation.fp16_rung import ladder_notes_of
-from dfkd_edge.validation.rungs import ENGINE, Proof
+from dfkd_edge.validation.rungs import ENGINE, Proof, ladder_notes_of
 
 NUM_GOLDEN = 32
 

@@ -18,8 +18,7 @@ from dfkd_edge.preflight import ExportPlan
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.finished import FinishedRun
 from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.validation.fp16_rung import as_in_bundle
-from dfkd_edge.validation.rungs import Proof, build_rungs, prove
+from dfkd_edge.validation.rungs import Proof, as_in_bundle, build_rungs, prove
 from dfkd_edge.version import __version__
 
 

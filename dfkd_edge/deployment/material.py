@@ -20,8 +20,7 @@ from dfkd_edge.runtime.preprocess import min_usual_max
 from dfkd_edge.runtime.session import SessionRequest
 from dfkd_edge.target_profiles.profile import Precision, TargetProfile
 from dfkd_edge.validation.evaluation_images import EvaluationSet
-from dfkd_edge.validation.gate import judge
-from dfkd_edge.validation.ladder import Rung
+from dfkd_edge.validation.ladder import Rung, judge
 from dfkd_edge.validation.rungs import Proof, engine_rung, evaluation_set, model_rung
 
 

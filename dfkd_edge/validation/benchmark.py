@@ -4,8 +4,6 @@ A process of its own keeps one model's memory and warm caches out of another's f
 very program that check.pyz runs on the device, so host and device figures mean the same.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import subprocess
@@ -13,18 +11,15 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from dfkd_edge.bundles.opening import held_precision
 from dfkd_edge.errors import ConversionError
+from dfkd_edge.interfaces import Reporter
 from dfkd_edge.results.benchmark import Benchmark, MeasuredLatency, ModelBenchmark
 from dfkd_edge.results.codec import from_json, to_json
 from dfkd_edge.results.kept import keep_result
+from dfkd_edge.runtime.bundle_files import BENCHMARK, Bundle
 from dfkd_edge.runtime.timing import TimingRequest
-
-if TYPE_CHECKING:
-    from dfkd_edge.interfaces import Reporter
-    from dfkd_edge.runtime.bundle_files import Bundle
-
 
 SLOW_INT8 = (
     "INT8 is not faster than FP32 on this CPU: check.pyz --precision all on the device "
@@ -44,41 +39,23 @@ def benchmark_bundle(
     Raises:
         UsageError: the bundle holds no such model.
     """
-    from dfkd_edge.runtime.bundle_files import BENCHMARK
-
-    names = _timed(bundle, precision)
+    names = [held_precision(bundle, precision)] if precision else list(bundle.manifest.models)
     rows = []
     stage = f"timing {' and '.join(names)} for {request.duration_s:g} s{' each' * (len(names) > 1)}"
     with reporter.stage(stage, len(names)) as progress:
         for name in names:
-            rows.append(benchmark_model(bundle.folder, name, request, threads))
+            rows.append(_benchmark_model(bundle.folder, name, request, threads))
             progress.advance()
-    backend = bundle.manifest.backend
-    benchmark = Benchmark(
-        bundle=str(bundle.folder),
-        target=bundle.manifest.target,
-        models=tuple(with_slow_int8_told(rows, backend)),
-    )
+    models = tuple(with_slow_int8_told(rows, bundle.manifest.backend))
+    benchmark = Benchmark(bundle=str(bundle.folder), target=bundle.manifest.target, models=models)
     keep_result(bundle.folder / BENCHMARK, to_json(benchmark), reporter)
     return benchmark
 
 
-def _timed(bundle: Bundle, precision: str | None) -> list[str]:
-    from dfkd_edge.bundles.opening import held_precision
-
-    return [held_precision(bundle, precision)] if precision else list(bundle.manifest.models)
-
-
-def benchmark_model(
-    bundle: Path, precision: str, request: TimingRequest, num_threads: int = 0
+def _benchmark_model(
+    bundle: Path, precision: str, request: TimingRequest, num_threads: int
 ) -> ModelBenchmark:
     """Measure one model of a bundle in a new process, with onnxruntime.
-
-    Args:
-        bundle: folder of a verified bundle.
-        precision: which model.
-        request: warm-up, duration and percentiles.
-        num_threads: of onnxruntime; 0 takes all cores.
 
     Raises:
         ConversionError: the model cannot be run.
@@ -126,9 +103,8 @@ def with_slow_int8_told(rows: Sequence[ModelBenchmark], backend: str) -> list[Mo
     for row in rows:
         is_slow = row.precision == "int8" and first["int8"] >= first.get("fp32", float("inf"))
         if is_slow and not row.in_float and backend != "tensorrt":
-            caveats = (*row.latency.caveats, SLOW_INT8)
-            row = dataclasses.replace(
-                row, latency=dataclasses.replace(row.latency, caveats=caveats)
-            )
+            latency = row.latency
+            latency = dataclasses.replace(latency, caveats=(*latency.caveats, SLOW_INT8))
+            row = dataclasses.replace(row, latency=latency)
         found.append(row)
     return found

@@ -1,14 +1,18 @@
 """The ladder on a bundle: what `export` proved, proved again on this machine."""
 
+import contextlib
 import dataclasses
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from dfkd_edge.artifacts import StudentArtifact
+from dfkd_edge.artifacts import ModelFile, StudentArtifact
 from dfkd_edge.bundles.origin import (
     calibrated_images,
+    graphs,
     measured_again,
     read_origin,
     run_with_surrogates,
@@ -19,6 +23,7 @@ from dfkd_edge.files import file_hash
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import load_teacher
+from dfkd_edge.plugins import load_exporter
 from dfkd_edge.results.codec import from_json
 from dfkd_edge.results.confidence import FittedConfidence
 from dfkd_edge.results.ladder import Ladder
@@ -26,9 +31,16 @@ from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.finished import read_finished_surrogates
 from dfkd_edge.runs.run_dir import RunDir
 from dfkd_edge.runtime.bundle_files import MANIFEST, Bundle
+from dfkd_edge.runtime.caveats import graph_notes
 from dfkd_edge.validation.evaluation_images import GOLDEN_DOMAIN, ArraySource, EvaluationSet
-from dfkd_edge.validation.fp16_rung import as_in_bundle, ladder_notes_of, measured_graphs
-from dfkd_edge.validation.rungs import build_rungs, engine_rungs, evaluation_set, prove
+from dfkd_edge.validation.rungs import (
+    as_in_bundle,
+    build_rungs,
+    engine_rungs,
+    evaluation_set,
+    ladder_notes_of,
+    prove,
+)
 
 
 def check_bundle(bundle: Bundle, data: str, max_drop: float | None, reporter: Reporter) -> Ladder:
@@ -57,7 +69,7 @@ def check_bundle(bundle: Bundle, data: str, max_drop: float | None, reporter: Re
     sides_px = (teacher.image_size_px, student.image_size_px)
     evaluation = _evaluation(bundle, origin.classes, data, sides_px, context)
     with reporter.stage("opening every rung", 1) as progress:
-        with measured_graphs(bundle) as models:
+        with _measured_graphs(bundle) as models:
             rungs = build_rungs(teacher, student, models, origin.config.num_threads, backend)
         progress.advance()
     held = bundle.manifest.models
@@ -73,6 +85,18 @@ def check_bundle(bundle: Bundle, data: str, max_drop: float | None, reporter: Re
         data=str(Path(data).resolve()) if data else "",
         time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
+
+
+@contextlib.contextmanager
+def _measured_graphs(bundle: Bundle) -> Iterator[list[ModelFile]]:
+    """The graphs of a bundle, and the cast of FP16 where it holds none, for as long as needed."""
+    held = graphs(bundle)
+    if not graph_notes(bundle.precision, bundle.manifest.models):
+        yield held
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        fp32 = next(model for model in held if model.precision == "fp32")
+        yield [*held, load_exporter("fp16").cast(fp32, Path(folder) / "model.fp16.onnx")]
 
 
 def _evaluation(

@@ -35,14 +35,14 @@ def fit_confidence(runner: Runner, side_px: int, suite: EvaluationSet) -> Fitted
         side_px: side of its input.
         suite: built of surrogates.
     """
-    logits, labels, clean, pictures = [], [], [], []
-    for source in (source for source in suite.sources if source.name != HELDOUT_DOMAIN):
-        batch = next(iter(source.batches(IMAGES_PER_DOMAIN, [])))
-        logits.append(runner(batch.at(side_px)).logits)
-        labels.append(batch.labels)
-        clean.append(np.full(len(batch.labels), source.name == VIEWS_DOMAIN))
-        pictures.append(batch.pictures)
-    return fit(*(np.concatenate(parts) for parts in (logits, labels, clean, pictures)))
+    rows = []
+    for source in suite.sources:
+        if source.name != HELDOUT_DOMAIN:  # shown whole: the same pictures are among the views
+            batch = next(source.batches(IMAGES_PER_DOMAIN, []))
+            is_clean_N = np.full(len(batch.labels), source.name == VIEWS_DOMAIN)
+            logits_NK = runner(batch.at(side_px)).logits
+            rows.append((logits_NK, batch.labels, is_clean_N, batch.pictures))
+    return fit(*map(np.concatenate, zip(*rows, strict=True)))
 
 
 def fit(
@@ -108,12 +108,7 @@ def _errors(
         return None
     error = reliability(logits_NK, logits_NK.argmax(1) == label_N).ece
     assert error is not None  # there is an image
-    return error, log_loss(logits_NK, label_N)
-
-
-def log_loss(logits_NK: NDArray[np.generic], label_N: NDArray[np.int64]) -> float:
-    """Mean negative log-likelihood of the labels."""
-    return float(-log_softmax(logits_NK)[np.arange(len(label_N)), label_N].mean())
+    return error, float(-log_softmax(logits_NK)[np.arange(len(label_N)), label_N].mean())
 
 
 def best_temperature(logits_NK: NDArray[np.generic], label_N: NDArray[np.int64]) -> float:
@@ -137,29 +132,26 @@ def unknown_auroc(logits_NK: NDArray[np.generic], label_N: NDArray[np.int64]) ->
     """Mean area under the curve of telling a left-out class from the others by confidence.
 
     Returns:
-        None with fewer than three classes: what is left would be one answer.
+        None with fewer than three classes, for what is left would be one answer; or where all
+        images are of one class.
     """
-    if logits_NK.shape[1] < 3:
+    asked = np.unique(label_N)
+    if logits_NK.shape[1] < 3 or len(asked) < 2:
         return None
     areas = []
-    for left_out in np.unique(label_N)[:MAX_LEFT_OUT]:
+    for left_out in asked[:MAX_LEFT_OUT]:
         rest_NK = np.delete(logits_NK, left_out, axis=1)
         confidence_N = Confidence().probabilities(rest_NK).max(1)
         unknown_N = label_N == left_out
         areas.append(_area(confidence_N[~unknown_N], confidence_N[unknown_N]))
-    finite = [area for area in areas if math.isfinite(area)]
-    return float(np.mean(finite)) if finite else None
+    return float(np.mean(areas))
 
 
 def _area(known_N: NDArray[np.float64], unknown_M: NDArray[np.float64]) -> float:
     """Probability that a known image is surer than an unknown one; ties count half."""
-    if not len(known_N) or not len(unknown_M):
-        return math.nan
     ordered_M = np.sort(unknown_M)
-    below = np.searchsorted(ordered_M, known_N, "left") + np.searchsorted(
-        ordered_M, known_N, "right"
-    )
-    return float(below.mean() / 2 / len(unknown_M))
+    below, up_to = (np.searchsorted(ordered_M, known_N, side) for side in ("left", "right"))
+    return float((below + up_to).mean() / 2 / len(unknown_M))
 
 
 NUM_BINS = 10  # Bins of equal width from 0 to 1, as in Guo et al., "On Calibration", ICML 2017

@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from dfkd_edge.errors import ConfigError, did_you_mean
 from dfkd_edge.seeding import derived_seed
 
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-Corruption = Callable[[Images, int, np.random.Generator], Images]
+Corruption = Callable[..., Images]  # Of images, a strength of its own kind, and a generator
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
@@ -34,8 +33,7 @@ def _to_bytes(image_NHWC: NDArray[Any]) -> Images:
 
 
 def _by_picture(image_NHWC: Images, change: Callable[[Image.Image], Image.Image]) -> Images:
-    changed = [np.asarray(change(Image.fromarray(picture))) for picture in image_NHWC]
-    return np.stack(changed)
+    return np.stack([np.asarray(change(Image.fromarray(picture))) for picture in image_NHWC])
 
 
 def _cloud(shape_NHW: tuple[int, int, int], roughness: float, rng: np.random.Generator) -> Floats:
@@ -65,36 +63,33 @@ def _streaks(
     return streak_NHW[..., None]
 
 
-def gaussian_noise(image_NHWC: Images, severity: int, rng: np.random.Generator) -> Images:
+def gaussian_noise(image_NHWC: Images, deviation: float, rng: np.random.Generator) -> Images:
     """Sensor noise that does not depend on the light."""
-    deviation = (0.04, 0.06, 0.08, 0.12, 0.18)[severity - 1]
     noise = rng.standard_normal(image_NHWC.shape, dtype=np.float32)
     return _to_bytes(_to_float(image_NHWC) + deviation * noise)
 
 
-def shot_noise(image_NHWC: Images, severity: int, rng: np.random.Generator) -> Images:
+def shot_noise(image_NHWC: Images, num_photons: float, rng: np.random.Generator) -> Images:
     """Photon noise of a dark scene."""
-    num_photons = (120, 60, 30, 15, 8)[severity - 1]
     return _to_bytes(rng.poisson(_to_float(image_NHWC) * num_photons) / num_photons)
 
 
-def impulse_noise(image_NHWC: Images, severity: int, rng: np.random.Generator) -> Images:
+def impulse_noise(image_NHWC: Images, share: float, rng: np.random.Generator) -> Images:
     """Salt and pepper: broken pixels."""
-    share = (0.01, 0.03, 0.05, 0.09, 0.15)[severity - 1]
     draw = rng.random(image_NHWC.shape[:3])[..., None]
     salted = np.where(draw < share / 2, np.uint8(255), image_NHWC)
     return np.where(draw > 1 - share / 2, np.uint8(0), salted)
 
 
-def defocus_blur(image_NHWC: Images, severity: int, rng: np.random.Generator) -> Images:
+def defocus_blur(image_NHWC: Images, radius_px: float, rng: np.random.Generator) -> Images:
     """A lens out of focus; the radius follows the image's side."""
-    radius = (0.5, 0.8, 1.2, 1.7, 2.4)[severity - 1] * image_NHWC.shape[1] / 128
+    radius = radius_px * image_NHWC.shape[1] / 128
     return _by_picture(image_NHWC, lambda p: p.filter(ImageFilter.GaussianBlur(radius)))
 
 
-def motion_blur(image_NHWC: Images, severity: int, rng: np.random.Generator) -> Images:
+def motion_blur(image_NHWC: Images, length: float, rng: np.random.Generator) -> Images:
     """A camera that moves: each picture sideways, upwards or along a diagonal."""
-    length_px = max(2, round((3, 4, 6, 8, 11)[severity - 1] * image_NHWC.shape[1] / 128))
+    length_px = max(2, round(length * image_NHWC.shape[1] / 128))
     border = ((0, 0), (length_px,) * 2, (length_px,) * 2, (0, 0))
     direction_N = rng.permutation(np.arange(len(image_NHWC)) % 4)
     moved = image_NHWC.copy()
@@ -108,9 +103,8 @@ def motion_blur(image_NHWC: Images, severity: int, rng: np.random.Generator) -> 
     return moved
 
 
-def pixelate(image_NHWC: Images, severity: int, rng: np.random.Generator) -> Images:
+def pixelate(image_NHWC: Images, share: float, rng: np.random.Generator) -> Images:
     """A picture enlarged from few pixels."""
-    share = (0.7, 0.55, 0.45, 0.35, 0.25)[severity - 1]
     height, width = image_NHWC.shape[1:3]
     small = (max(1, round(width * share)), max(1, round(height * share)))
     return _by_picture(
@@ -121,50 +115,42 @@ def pixelate(image_NHWC: Images, severity: int, rng: np.random.Generator) -> Ima
     )
 
 
-def fog(image_NHWC: Images, severity: int, rng: np.random.Generator) -> Images:
+def fog(image_NHWC: Images, density: float, rng: np.random.Generator) -> Images:
     """Uneven white haze."""
-    density = (0.25, 0.35, 0.45, 0.55, 0.7)[severity - 1]
     haze_NHW1 = density * (0.6 + 0.4 * _cloud(image_NHWC.shape[:3], 2.0, rng)[..., None])
     return _to_bytes(_to_float(image_NHWC) * (1 - haze_NHW1) + haze_NHW1)
 
 
-def snow(image_NHWC: Images, severity: int, rng: np.random.Generator) -> Images:
+def snow(image_NHWC: Images, look: tuple[float, float], rng: np.random.Generator) -> Images:
     """Flakes before a scene that is paler and brighter."""
-    share, pale = ((0.003, 0.1), (0.005, 0.15), (0.008, 0.2), (0.012, 0.25), (0.018, 0.3))[
-        severity - 1
-    ]
+    share, pale = look
     flakes = _streaks(image_NHWC, share, max(2, image_NHWC.shape[1] // 42), 0.5, rng)
     pale_NHWC = _to_float(image_NHWC) * (1 - pale) + pale
     return _to_bytes(np.maximum(pale_NHWC, 0.95 * flakes))
 
 
-def rain(image_NHWC: Images, severity: int, rng: np.random.Generator) -> Images:
+def rain(image_NHWC: Images, look: tuple[float, float], rng: np.random.Generator) -> Images:
     """Thin grey streaks before a darker scene."""
-    share, dark = ((0.002, 0.95), (0.003, 0.9), (0.005, 0.85), (0.007, 0.78), (0.01, 0.7))[
-        severity - 1
-    ]
+    share, dark = look
     drops = _streaks(image_NHWC, share, max(3, image_NHWC.shape[1] // 12), 0.25, rng)
     return _to_bytes(_to_float(image_NHWC) * dark * (1 - 0.45 * drops) + 0.3 * drops)
 
 
-def low_contrast(image_NHWC: Images, severity: int, rng: np.random.Generator) -> Images:
+def low_contrast(image_NHWC: Images, share: float, rng: np.random.Generator) -> Images:
     """Values drawn towards the picture's mean."""
-    share = (0.7, 0.55, 0.4, 0.3, 0.2)[severity - 1]
     image = _to_float(image_NHWC)
     mean = image.mean((1, 2, 3), keepdims=True)
     return _to_bytes(mean + share * (image - mean))
 
 
-def exposure(image_NHWC: Images, severity: int, rng: np.random.Generator) -> Images:
+def exposure(image_NHWC: Images, stops: float, rng: np.random.Generator) -> Images:
     """Each picture too dark or too bright."""
-    strength = (0.3, 0.5, 0.7, 0.95, 1.25)[severity - 1]
     sign = rng.choice((-1.0, 1.0), len(image_NHWC))[:, None, None, None]
-    return _to_bytes(_to_float(image_NHWC) * np.exp2(sign * strength))
+    return _to_bytes(_to_float(image_NHWC) * np.exp2(sign * stops))
 
 
-def jpeg(image_NHWC: Images, severity: int, rng: np.random.Generator) -> Images:
+def jpeg(image_NHWC: Images, quality: int, rng: np.random.Generator) -> Images:
     """Blocks and ringing of strong compression."""
-    quality = (45, 30, 20, 13, 8)[severity - 1]
 
     def compress(picture: Image.Image) -> Image.Image:
         buffer = io.BytesIO()
@@ -174,14 +160,21 @@ def jpeg(image_NHWC: Images, severity: int, rng: np.random.Generator) -> Images:
     return _by_picture(image_NHWC, compress)
 
 
-CORRUPTIONS: dict[str, Corruption] = {
-    function.__name__.replace("_", "-"): function
-    for function in (
-        gaussian_noise, shot_noise, impulse_noise, defocus_blur, motion_blur, pixelate,
-        fog, snow, rain, low_contrast, exposure, jpeg,
-    )
-}  # fmt: skip
-
+CORRUPTIONS: dict[str, tuple[Corruption, tuple[object, ...]]] = {
+    "gaussian-noise": (gaussian_noise, (0.04, 0.06, 0.08, 0.12, 0.18)),
+    "shot-noise": (shot_noise, (120, 60, 30, 15, 8)),
+    "impulse-noise": (impulse_noise, (0.01, 0.03, 0.05, 0.09, 0.15)),
+    "defocus-blur": (defocus_blur, (0.5, 0.8, 1.2, 1.7, 2.4)),  # Pixels of 128
+    "motion-blur": (motion_blur, (3, 4, 6, 8, 11)),  # Pixels of 128
+    "pixelate": (pixelate, (0.7, 0.55, 0.45, 0.35, 0.25)),
+    "fog": (fog, (0.25, 0.35, 0.45, 0.55, 0.7)),
+    "snow": (snow, ((0.003, 0.1), (0.005, 0.15), (0.008, 0.2), (0.012, 0.25), (0.018, 0.3))),
+    "rain": (rain, ((0.002, 0.95), (0.003, 0.9), (0.005, 0.85), (0.007, 0.78), (0.01, 0.7))),
+    "low-contrast": (low_contrast, (0.7, 0.55, 0.4, 0.3, 0.2)),
+    "exposure": (exposure, (0.3, 0.5, 0.7, 0.95, 1.25)),  # Stops, up or down
+    "jpeg": (jpeg, (45, 30, 20, 13, 8)),  # Quality of Pillow
+}
+"""Each with its strengths from severity 1 (mild) to 5 (strong), which are ours."""
 GROUPS: dict[str, tuple[str, ...]] = {
     "noise": ("gaussian-noise", "shot-noise", "impulse-noise"),
     "blur": ("defocus-blur", "motion-blur", "pixelate"),
@@ -199,17 +192,10 @@ def corrupt(image_NHWC: Images, name: str, severity: int, seed: int) -> Images:
         name: a key of CORRUPTIONS.
         severity: 1 (mild) to 5 (strong).
         seed: what is random follows from it, the name and the severity.
-
-    Raises:
-        ConfigError: unknown name or severity.
     """
-    if name not in CORRUPTIONS:
-        hint = did_you_mean(name, CORRUPTIONS)
-        raise ConfigError(f"unknown corruption '{name}'", where="corruption", hint=hint)
-    if severity not in SEVERITIES:
-        raise ConfigError(f"severity {severity}", where=name, hint="severities are 1 to 5")
     rng = np.random.default_rng(derived_seed(seed, "corruption", name, severity))
-    return CORRUPTIONS[name](image_NHWC, severity, rng)
+    spoil, strengths = CORRUPTIONS[name]
+    return spoil(image_NHWC, strengths[severity - 1], rng)
 
 
 def corrupted_group(image_NHWC: Images, group: str, seed: int) -> Images:
@@ -218,6 +204,6 @@ def corrupted_group(image_NHWC: Images, group: str, seed: int) -> Images:
     spoilt = image_NHWC.copy()
     for turn, (name, severity) in enumerate(kinds):
         rows = slice(turn, None, len(kinds))
-        if len(image_NHWC[rows]):
+        if len(image_NHWC[rows]):  # fewer images than turns leave some without any
             spoilt[rows] = corrupt(image_NHWC[rows], name, severity, seed)
     return spoilt

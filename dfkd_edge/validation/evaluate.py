@@ -1,5 +1,6 @@
 """Accuracy and agreement of the student beside its teacher, and beside its start weights."""
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -15,11 +16,7 @@ from dfkd_edge.results.distilled import evaluation_key
 from dfkd_edge.results.kept import EVALUATION, read_ladder
 from dfkd_edge.results.ladder import START, STUDENT, TEACHER, Ladder
 from dfkd_edge.runs.context import StageContext
-from dfkd_edge.validation.evaluation_images import (
-    EvaluationSet,
-    heldout_source,
-    labelled_pictures,
-)
+from dfkd_edge.validation.evaluation_images import EvaluationSet, heldout_source, labelled_pictures
 from dfkd_edge.validation.ladder import Rung, climb, summarise
 
 
@@ -31,13 +28,6 @@ def start_student(artifact: StudentArtifact, teacher: Teacher, seed: int) -> Stu
         settings.image_size_px, seed,
     )  # fmt: skip
     return student.eval()
-
-
-def _measured_before(run: Path) -> Ladder | None:
-    try:
-        return read_ladder(run / EVALUATION)
-    except DfkdEdgeError:
-        return None  # damaged: it is measured again
 
 
 def evaluate(
@@ -59,11 +49,10 @@ def evaluate(
     """
     run = context.run_dir.path
     key = evaluation_key(run, data)
-    known = _measured_before(run)
-    if known and known.key == key:
-        return known
-    student = load_student(artifact)
-    names = artifact.settings.classes
+    with contextlib.suppress(DfkdEdgeError):  # a damaged one is measured again
+        if (known := read_ladder(run / EVALUATION)) and known.key == key:
+            return known
+    student, names = load_student(artifact), artifact.settings.classes
     side_px = student.image_size_px
     rungs = (
         Rung(TEACHER, TorchRunner(TEACHER, teacher), teacher.image_size_px),

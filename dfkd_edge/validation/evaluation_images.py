@@ -6,22 +6,19 @@ Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB).
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.errors import ConfigError
-from dfkd_edge.pictures.labelled import (
-    find_labelled,
-    image_digests,
-)
+from dfkd_edge.pictures.labelled import find_labelled, image_digests
 from dfkd_edge.results.ladder import HELDOUT_DOMAIN
 from dfkd_edge.results.wording import Metric
 from dfkd_edge.runtime.counting import counted
@@ -64,23 +61,11 @@ class DomainPlan:
     corruptions: tuple[str, ...] = ()  # What corrupts its images, in turn
 
 
-class ImageSource(Protocol):
-    """The images of one domain."""
-
-    name: str
-
-    def __len__(self) -> int:
-        """Return the number of images, unreadable ones too."""
-
-    def batches(self, size: int, unreadable: list[Path]) -> Iterator[Batch]:
-        """Read in order; what cannot be read is appended to `unreadable`."""
-
-
 @dataclass(frozen=True, slots=True)
 class EvaluationSet:
     """Domains and what counts as right in them."""
 
-    sources: tuple[ImageSource, ...]
+    sources: tuple[ArraySource | FolderSource, ...]
     metric: Metric
     """`top1` where labels are true, `agreement` with the teacher where there are none."""
     description: str  # For the user
@@ -110,7 +95,7 @@ class EvaluationSet:
 
 
 class ArraySource:
-    """Images in memory."""
+    """The images of a domain in memory."""
 
     def __init__(
         self,
@@ -128,7 +113,7 @@ class ArraySource:
         return len(self._image_NHWC)
 
     def batches(self, size: int, unreadable: list[Path]) -> Iterator[Batch]:
-        """Cut the arrays."""
+        """Cut the arrays; nothing is ever unreadable."""
         for start in range(0, len(self), size):
             part_NHWC = self._image_NHWC[start : start + size]
             yield Batch(
@@ -138,43 +123,38 @@ class ArraySource:
             )
 
 
+@dataclass(frozen=True, slots=True)
 class FolderSource:
-    """Labelled pictures on disk, each read once for all rungs."""
+    """Labelled pictures of a domain on disk, each read once for all rungs."""
 
-    def __init__(self, domain: Domain, sides_px: tuple[int, ...], first: int) -> None:
-        """Keep the list of files.
+    domain: Domain
+    sides_px: tuple[int, ...]  # The different sizes that rungs will ask for
+    first: int  # Number of the first picture; those of other domains have other numbers
 
-        Args:
-            domain: files and labels.
-            sides_px: the sizes that rungs will ask for.
-            first: number of the first picture; those of other domains have other numbers.
-        """
-        self.name, self._domain, self._sides_px = domain.name, domain, sorted(set(sides_px))
-        self._first = first
+    @property
+    def name(self) -> str:
+        """That of the domain."""
+        return self.domain.name
 
     def __len__(self) -> int:
-        """Return the number of files."""
-        return len(self._domain.files)
+        """Return the number of files, unreadable ones too."""
+        return len(self.domain.files)
 
     def batches(self, size: int, unreadable: list[Path]) -> Iterator[Batch]:
-        """Read files in order."""
-        pairs = list(zip(self._domain.files, self._domain.labels, strict=True))
-        for start in range(0, len(pairs), size):
-            pictures: dict[int, list[Images]] = {side: [] for side in self._sides_px}
-            labels, numbers = [], []
-            for number, (file, label) in enumerate(pairs[start : start + size], start):
+        """Read files in order; what cannot be read is appended to `unreadable`."""
+        files = list(zip(self.domain.files, self.domain.labels, itertools.count(self.first)))
+        for start in range(0, len(files), size):
+            read = []
+            for file, label, number in files[start : start + size]:
                 try:
-                    sizes = [read_picture(file, side) for side in self._sides_px]
+                    read.append(([read_picture(file, s) for s in self.sides_px], label, number))
                 except Fault:
                     unreadable.append(file)
-                    continue
-                for side, picture in zip(self._sides_px, sizes, strict=True):
-                    pictures[side].append(picture)
-                labels.append(label)
-                numbers.append(self._first + number)
-            if labels:
-                stacked = {side: np.stack(read) for side, read in pictures.items()}
-                yield Batch(stacked.__getitem__, np.array(labels), np.array(numbers))
+            if read:
+                pictures, labels, numbers = zip(*read, strict=True)
+                stacked = map(np.stack, zip(*pictures, strict=True))
+                by_side = dict(zip(self.sides_px, stacked, strict=True))
+                yield Batch(by_side.__getitem__, np.array(labels), np.array(numbers))
 
 
 def labelled_pictures(
@@ -185,12 +165,11 @@ def labelled_pictures(
     Raises:
         UsageError: the folder is missing or holds no picture of any class.
     """
-    found = find_labelled(root, class_names)
-    domains = found.domains
-    firsts = itertools.accumulate((len(d.files) for d in domains), initial=0)
-    sources = tuple(FolderSource(d, sides_px, n) for d, n in zip(domains, firsts, strict=False))
+    found, sides_px = find_labelled(root, class_names), tuple(sorted(set(sides_px)))
+    firsts = itertools.accumulate((len(d.files) for d in found.domains), initial=0)
+    sources = map(FolderSource, found.domains, itertools.repeat(sides_px), firsts)
     description = f"labelled pictures of {root}: {found.description}"
-    return EvaluationSet(sources, "top1", description)
+    return EvaluationSet(tuple(sources), "top1", description)
 
 
 def heldout_source(surrogates: SurrogateSet) -> ArraySource:
@@ -204,10 +183,7 @@ def heldout_source(surrogates: SurrogateSet) -> ArraySource:
 def _views(image_NHWC: Images, num_views: int, rng: np.random.Generator | None) -> Images:
     """Make several views of each image: mirrored every other time, cropped at random.
 
-    Args:
-        image_NHWC: the images.
-        num_views: of each.
-        rng: of the crops; None keeps the first two views whole.
+    Without `rng` the first two views stay whole.
     """
     height, width = image_NHWC.shape[1:3]
     crops = rng or np.random.default_rng(0)
@@ -217,9 +193,8 @@ def _views(image_NHWC: Images, num_views: int, rng: np.random.Generator | None) 
         if rng is not None or number >= 2:
             top, left = crops.integers(0, max(1, height // 8), 2)
             side = height - height // 8
-            view_NHWC = np.ascontiguousarray(
-                view_NHWC[:, top : top + side, left : left + width - width // 8]
-            )
+            right = left + width - width // 8
+            view_NHWC = np.ascontiguousarray(view_NHWC[:, top : top + side, left:right])
             view_NHWC = resized_images(view_NHWC, height)
         views.append(view_NHWC[:, :, ::-1] if number % 2 else view_NHWC)
     return np.ascontiguousarray(np.concatenate(views))
@@ -235,11 +210,8 @@ def _suite_shape(num_heldout: int, size: float) -> tuple[int, int]:
 def plan_suite(num_heldout: int, again: Sequence[str] = ()) -> tuple[DomainPlan, ...]:
     """Tell what `surrogate_suite` makes of so many held-out images."""
     first, second = (math.prod(_suite_shape(num_heldout, size)) for size in (1, MORE))
-    kinds: dict[str, tuple[str, ...]] = {VIEWS_DOMAIN: (), **GROUPS}
-    views = (
-        DomainPlan(name, first + second * (name in again), corruptions)
-        for name, corruptions in kinds.items()
-    )
+    shown = {name: first + second * (name in again) for name in (VIEWS_DOMAIN, *GROUPS)}
+    views = (DomainPlan(name, num, GROUPS.get(name, ())) for name, num in shown.items())
     return (DomainPlan(HELDOUT_DOMAIN, num_heldout), *views)
 
 
@@ -254,8 +226,7 @@ def surrogate_suite(
     Args:
         surrogates: images and which of them were held out.
         seed: of views and corruptions.
-        round_number: later rounds draw other views and corruptions of the same images, and show
-            none whole.
+        round_number: later rounds draw others of the same images, and show none whole.
         size: times as many images.
 
     Raises:
@@ -274,26 +245,19 @@ def surrogate_suite(
     rows = rng.permutation(rows)[:num_rows]
     image_NHWC = _views(surrogates.images[rows], num_views, rng if round_number else None)
     labels, pictures = np.tile(surrogates.class_index[rows], num_views), np.tile(rows, num_views)
-    sources = [whole] * (round_number == MEASURED)
-    sources += [
-        ArraySource(VIEWS_DOMAIN, image_NHWC, labels, pictures),
-        *(
-            ArraySource(group, corrupted_group(image_NHWC, group, drawn), labels, pictures)
-            for group in GROUPS
-        ),
-    ]
-    shown = f"{counted(num_views, 'view')} each, mirrored and cropped, clean and under {CORRUPTED}"
-    description = (
-        f"{counted(len(whole), 'held-out surrogate image')}: whole, which gives the figure of "
-        f"distill, and for mean and gate {shown}"
-        if round_number == MEASURED
-        else f"{counted(len(rows), 'held-out surrogate image')} in {shown}"
-    )
-
-    def more() -> EvaluationSet:
-        return surrogate_suite(surrogates, seed, MORE_ROUND, MORE)
-
-    return EvaluationSet(tuple(sources), "agreement", description, more)
+    shown = {VIEWS_DOMAIN: image_NHWC}
+    shown |= {group: corrupted_group(image_NHWC, group, drawn) for group in GROUPS}
+    sources = tuple(ArraySource(name, images, labels, pictures) for name, images in shown.items())
+    views = f"{counted(num_views, 'view')} each, mirrored and cropped, clean and under {CORRUPTED}"
+    description = f"{counted(len(rows), 'held-out surrogate image')} in {views}"
+    if round_number == MEASURED:
+        sources = (whole, *sources)
+        description = (
+            f"{counted(len(whole), 'held-out surrogate image')}: whole, which gives the figure of "
+            f"distill, and for mean and gate {views}"
+        )
+    more = functools.partial(surrogate_suite, surrogates, seed, MORE_ROUND, MORE)
+    return EvaluationSet(sources, "agreement", description, more)
 
 
 def refuse_leakage(image_NHWC: Images, calibrated: frozenset[str], where: str) -> None:
@@ -302,8 +266,7 @@ def refuse_leakage(image_NHWC: Images, calibrated: frozenset[str], where: str) -
     Raises:
         ConfigError: at least one has.
     """
-    shared = calibrated.intersection(image_digests(image_NHWC)) if calibrated else frozenset()
-    if shared:
+    if calibrated and not calibrated.isdisjoint(image_digests(image_NHWC)):
         raise ConfigError(
             "calibration and evaluation share pictures, the measured accuracy would flatter",
             where=where,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dfkd_edge.interfaces import Progress, Runner
 from dfkd_edge.machine.doctor import describe_environment
 from dfkd_edge.pictures.labelled import no_readable_picture
+from dfkd_edge.results.gate import Gate
 from dfkd_edge.results.ladder import (
     HELDOUT_DOMAIN,
     START,
@@ -38,16 +39,15 @@ from dfkd_edge.validation.evaluation_images import (
     refuse_leakage,
 )
 from dfkd_edge.validation.statistics import (
-    OneAnswer,
     PairedDrop,
     find_collapse,
     mean_divergence,
-    num_not_finite,
     paired_drop,
     share_interval,
 )
 
 BATCH_SIZE = 32
+ROUNDING = 1e-9  # A drop of exactly the limit passes, whatever binary fractions make of it
 Logits = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
@@ -66,14 +66,6 @@ class Rung:
     onnx_latency_ms: float | None = None
     """Of the teacher, which is no conversion: the same as an FP32 graph in ONNX Runtime."""
     onnx_latency_caveats: tuple[str, ...] = ()  # Why that one may mislead
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """What is needed to list a rung's answers."""
-
-    class_names: tuple[str, ...]
-    temperature: float | None  # Fitted for the bundle's logits; None where there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +127,10 @@ class Predictions:
         return "agreement" if domain == HELDOUT_DOMAIN else self.metric
 
     @property
-    def collapsed(self) -> dict[str, OneAnswer]:
-        """Domains in which agreement says little, for the teacher hardly tells classes apart."""
+    def collapsed(self) -> dict[str, tuple[int, float]]:
+        """Domains in which agreement says little, for the teacher hardly tells classes apart, with
+        its most frequent answer there and the share of that.
+        """
         clean = self.domains.get(HELDOUT_DOMAIN)
         if self.metric == "top1" or clean is None:
             return {}
@@ -170,14 +164,10 @@ class Predictions:
     def with_rung(self, name: str, other: Predictions) -> Predictions:
         """Put one rung of other predictions on the same images in the place of ours."""
         domains = {
-            key: DomainPredictions(
-                part.labels,
-                part.pictures,
-                {**part.logits, name: other.domains[key].logits[name]},
-            )
+            key: replace(part, logits={**part.logits, name: other.domains[key].logits[name]})
             for key, part in self.domains.items()
         }
-        return Predictions(self.metric, domains, self.unreadable)
+        return replace(self, domains=domains)
 
 
 def climb(
@@ -191,7 +181,7 @@ def climb(
     Args:
         rungs: in the order of the ladder.
         evaluation: the images.
-        calibrated: digests of the images that set activation ranges, at the student's size.
+        calibrated: digests of the images that set activation ranges, at the last rung's size.
         progress: moves on by images.
 
     Raises:
@@ -226,38 +216,37 @@ def _domain_figures(
     rung: str,
     previous: str | None,
     metric: Metric,
-    listing: Listing,
+    class_names: Sequence[str],
+    temperature: float | None,
 ) -> DomainFigures:
-    right_N, agrees_N = part.right(rung, "top1"), part.right(rung, "agreement")
-    top1 = share_interval(right_N, part.pictures)
-    agreement = share_interval(agrees_N, part.pictures)
+    top1 = share_interval(part.right(rung, "top1"), part.pictures)
+    agreement = share_interval(part.right(rung, "agreement"), part.pictures)
     logits_NK, counted_N = part.logits[rung], part.right(rung, metric)
-    scaled = None
-    if listing.temperature is not None:
-        scaled = reliability(logits_NK, counted_N, listing.temperature)
+    scaled = reliability(logits_NK, counted_N, temperature) if temperature is not None else None
     return DomainFigures(
-        num_images=len(right_N),
+        num_images=len(part.labels),
         num_pictures=len(np.unique(part.pictures)),
         top1=top1.mean,
         top1_interval=(top1.low, top1.high),
         agreement=agreement.mean,
         agreement_interval=(agreement.low, agreement.high),
         kl_to_previous=mean_divergence(part.logits[previous], logits_NK) if previous else None,
-        num_nan=num_not_finite(logits_NK),
-        confusion=confusion(part.expected(metric), part.guess(rung), listing.class_names),
+        num_nan=int((~np.isfinite(logits_NK).all(1)).sum()),
+        confusion=confusion(part.expected(metric), part.guess(rung), class_names),
         reliability=reliability(logits_NK, counted_N),
         reliability_scaled=scaled,
     )
 
 
-def _measured(rung: Rung, predictions: Predictions, listing: Listing) -> MeasuredRung:
-    names = predictions.rungs
+def _measured(
+    rung: Rung, predictions: Predictions, class_names: Sequence[str], temperature: float | None
+) -> MeasuredRung:
+    names, domains = predictions.rungs, {}
     position = names.index(rung.name)
     previous = names[position - 1] if position else None
-    domains = {
-        key: _domain_figures(part, rung.name, previous, predictions.metric_of(key), listing)
-        for key, part in predictions.domains.items()
-    }
+    for key, part in predictions.domains.items():
+        metric = predictions.metric_of(key)
+        domains[key] = _domain_figures(part, rung.name, previous, metric, class_names, temperature)
     shares = {key: domains[key].share(predictions.metric) for key in predictions.averaged}
     has_labels = predictions.metric == "top1"
     difference = None
@@ -306,21 +295,51 @@ def summarise(
     temperature: float | None = None,
 ) -> Ladder:
     """Turn what every rung said into figures, without the gate."""
-    names, listing = predictions.rungs, Listing(tuple(class_names), temperature)
-    losses = [_step_loss(*pair, predictions) for pair in itertools.pairwise(names)]
+    losses = [_step_loss(*pair, predictions) for pair in itertools.pairwise(predictions.rungs)]
     conversions = [loss for loss in losses if loss.rung not in (STUDENT, START) and loss.drop > 0]
     charged = max(conversions, key=lambda loss: loss.drop, default=None)
     return Ladder(
         classes=tuple(class_names),
         metric=predictions.metric,
-        rungs=tuple(_measured(rung, predictions, listing) for rung in rungs),
+        rungs=tuple(_measured(rung, predictions, class_names, temperature) for rung in rungs),
         losses=tuple(losses),
         charged_to=charged.rung if charged else None,
         num_unreadable=len(predictions.unreadable),
         mean_over=predictions.averaged,
         collapsed={
-            name: Collapse(answer=class_names[found.answer], share=found.share)
-            for name, found in predictions.collapsed.items()
+            name: Collapse(answer=class_names[answer], share=share)
+            for name, (answer, share) in predictions.collapsed.items()
         },
         environment=describe_environment(),
+    )
+
+
+def judge(predictions: Predictions, max_drop: float) -> Gate:
+    """Compare the last rung with the FP32 student, domain by domain.
+
+    A domain in which the teacher collapses counts, too: hardly any loss shows there, but one that
+    does is real, and the worst domain decides, so it hides none of another.
+    """
+    final, metric = predictions.rungs[-1], predictions.metric
+    losses = {domain: predictions.drop(STUDENT, final, domain) for domain in predictions.judged}
+    worst = max(losses, key=lambda domain: losses[domain].drop.mean)
+    loss, allowed = losses[worst], max_drop + ROUNDING
+    parts = (predictions.domains[domain] for domain in predictions.judged)
+    to_lose = max(part.right(STUDENT, metric).mean() for part in parts)
+    return Gate(
+        passed=loss.drop.mean <= allowed,
+        is_off=bool(to_lose <= allowed),
+        max_drop=max_drop,
+        drop=loss.drop.mean,
+        interval=(loss.drop.low, loss.drop.high),
+        domain=worst,
+        rung=final,
+        reference=STUDENT,
+        metric=metric,
+        num_lost=loss.num_lost,
+        num_won=loss.num_won,
+        num_images=loss.num_images,
+        num_pictures=loss.num_pictures,
+        p_value=loss.p_value,
+        is_within_noise=loss.is_within_noise,
     )

@@ -1,11 +1,13 @@
 """The proof of a bundle: its rungs, run on the same images, and what the gate says of them.
 
-`export` proves what it has just converted, `check` proves what lies in a bundle: one code.
+`export` proves what it has just converted, `check` proves what lies in a bundle: one code. Where a
+bundle holds the FP32 graph alone, since its TensorRT takes FP16 as a flag, what FP16 costs is
+measured on the host all the same, on that graph, cast: its rung is no file of the bundle.
 """
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,19 +27,23 @@ from dfkd_edge.results.ladder import STUDENT, TEACHER, Ladder
 from dfkd_edge.results.wording import UNITS, shown_text
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.runtime.caveats import time_caveats
+from dfkd_edge.runtime.caveats import graph_notes, time_caveats
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.engine_session import open_engine, why_no_tensorrt
 from dfkd_edge.runtime.session import SessionRequest
 from dfkd_edge.runtime.timing import Latency, TimingRequest, measure
 from dfkd_edge.validation.evaluation_images import EvaluationSet, labelled_pictures, surrogate_suite
-from dfkd_edge.validation.gate import judge
-from dfkd_edge.validation.ladder import Predictions, Rung, climb, summarise
+from dfkd_edge.validation.ladder import Predictions, Rung, climb, judge, summarise
 
 LATENCY = TimingRequest(warmup_ms=50, duration_s=0.4, percentiles=(50.0,))
 """Short: the ladder compares rungs, `benchmark` measures."""
 BYTES_PER_FLOAT = 4
 ENGINE = "engine"
+FP16_MEASURED = (
+    "the bundle holds the FP32 graph, and the engine that TensorRT builds from it on the device "
+    "computes in FP16; onnx-fp16 is that graph, cast here to measure what FP16 costs: its size is "
+    "that of the file in the bundle, and its time comes from the device"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +217,22 @@ def build_rungs(
         p50_ms, caveats = latency.percentile_ms["p50"], tuple(latency.unsteadiness)
         rungs[0] = replace(rungs[0], onnx_latency_ms=p50_ms, onnx_latency_caveats=caveats)
     return (*rungs, *(model_rung(model, side_px, num_threads, backend) for model in models))
+
+
+def as_in_bundle(rungs: tuple[Rung, ...], held: Collection[str]) -> tuple[Rung, ...]:
+    """Give the rung of a cast the size of the FP32 file, and no time: no such file is run."""
+    fp32 = next(rung for rung in rungs if rung.name == "onnx-fp32")
+    return tuple(
+        replace(rung, size_bytes=fp32.size_bytes, latency_ms=None, latency_caveats=())
+        if rung.name == "onnx-fp16" and "fp16" not in held
+        else rung
+        for rung in rungs
+    )
+
+
+def ladder_notes_of(precision: str, held: Collection[str]) -> list[str]:
+    """Say at a ladder that its FP16 rung is no file of the bundle, where that is so."""
+    return [FP16_MEASURED] if graph_notes(precision, held) else []
 
 
 def evaluation_set(

@@ -1,4 +1,4 @@
-"""Is a difference real? Bootstrap intervals, a paired sign-flip test, divergence, NaN count.
+"""Is a difference real? Bootstrap intervals, a paired sign-flip test, divergence, collapse.
 
 Two rungs see the same images, so every comparison is paired: only the images on which they differ
 carry evidence. Several images may be views of one picture and then err together, so pictures are
@@ -58,7 +58,6 @@ def bootstrap_interval(
     value_N: NDArray[np.generic],
     picture_N: Integers | None = None,
     domain_N: Integers | None = None,
-    seed: int = 0,
 ) -> Interval:
     """Mean over domains of a value an image has, with the interval of the bootstrap.
 
@@ -70,7 +69,6 @@ def bootstrap_interval(
         value_N: few distinct values: right or wrong, or the difference of two such.
         picture_N: the picture that each image is a view of; None where each is its own.
         domain_N: the domain of each image; None where there is one.
-        seed: of the resampling.
 
     Raises:
         ValueError: there is no image.
@@ -84,7 +82,7 @@ def bootstrap_interval(
     shown_PD = np.zeros((len(sum_P), len(images_D)), np.int64)
     np.add.at(shown_PD, (picture_N, domain_N), 1)
     stratum_P = np.unique(shown_PD, axis=0, return_inverse=True)[1].reshape(-1)
-    rng, means = np.random.default_rng(seed), np.zeros(NUM_RESAMPLES)
+    rng, means = np.random.default_rng(0), np.zeros(NUM_RESAMPLES)  # equal images, equal interval
     for stratum in range(stratum_P.max() + 1):
         distinct, count = np.unique(sum_P[stratum_P == stratum], return_counts=True)
         means += rng.multinomial(count.sum(), count / count.sum(), size=NUM_RESAMPLES) @ distinct
@@ -98,12 +96,7 @@ def share_interval(right_N: NDArray[np.bool_], picture_N: Integers | None = None
 
     Pictures shown once are independent: Wilson's interval says all, as check.pyz has it. Several
     views of a picture err together, which only resampling shows.
-
-    Raises:
-        ValueError: there is no image.
     """
-    if not len(right_N):
-        raise ValueError("no image to average over")
     num_pictures = len(right_N) if picture_N is None else len(np.unique(picture_N))
     share = float(right_N.mean())
     low, high = wilson_interval(share, num_pictures)
@@ -126,7 +119,7 @@ def _independent_drop(lost: float, won: float, num_pictures: int) -> tuple[float
 
     def end(outermost: float) -> float:
         possible, impossible = drop, outermost
-        for _ in range(50):
+        for _ in range(50):  # halvings: the end is exact to 1e-15
             middle = (possible + impossible) / 2
             if is_possible(middle):
                 possible = middle
@@ -172,7 +165,6 @@ def paired_drop(
     after_N: NDArray[np.bool_],
     picture_N: Integers | None = None,
     domain_N: Integers | None = None,
-    seed: int = 0,
 ) -> PairedDrop:
     """Compare what two rungs got right on the same images: the mean over domains.
 
@@ -181,7 +173,7 @@ def paired_drop(
     of a picture change together, finds a difference: the test, which is exact, decides on zero.
     """
     lost_N = before_N.astype(np.int64) - after_N
-    found = bootstrap_interval(lost_N, picture_N, domain_N, seed)
+    found = bootstrap_interval(lost_N, picture_N, domain_N)
     picture_N, domain_N = _grouped(len(lost_N), picture_N, domain_N)
     parts, num_shown = [], 0
     for domain in range(domain_N.max() + 1):
@@ -230,39 +222,31 @@ def mean_divergence(before_NK: NDArray[np.generic], after_NK: NDArray[np.generic
     return float((np.exp(before_NK) * (before_NK - after_NK)).sum(1).mean())
 
 
-def num_not_finite(logits_NK: NDArray[np.generic]) -> int:
-    """Images with a NaN or an infinity among their logits."""
-    return int((~np.isfinite(logits_NK).all(1)).sum())
-
-
 COLLAPSE = 0.5
 """A teacher has collapsed where the entropy of its answers is below this share of that on clean
 images (ours). Where classes come equally often, one of two then has 89% of the answers, one of
 seven 77%, one of a thousand 60%."""
-Answers = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class OneAnswer:
-    """What a collapsed teacher answers."""
-
-    answer: int  # Its most frequent class
-    share: float  # Of the images
-
-
-def answer_entropy(answer_N: Answers) -> float:
+def answer_entropy(answer_N: Integers) -> float:
     """Entropy of the distribution of answers, in nats; 0 where there is one answer."""
     share = np.unique(answer_N, return_counts=True)[1] / len(answer_N)
     return float(-(share * np.log(share)).sum())
 
 
-def find_collapse(clean_N: Answers, domains: Mapping[str, Answers]) -> dict[str, OneAnswer]:
-    """Find the domains in which the answers are far less varied than on clean images."""
+def find_collapse(
+    clean_N: Integers, domains: Mapping[str, Integers]
+) -> dict[str, tuple[int, float]]:
+    """Find the domains in which the answers are far less varied than on clean images.
+
+    Returns:
+        Domain -> its most frequent answer, and the share of that.
+    """
     least = COLLAPSE * answer_entropy(clean_N)
     found = {}
     for name, answer_N in domains.items():
         if answer_entropy(answer_N) < least:
             answers, counts = np.unique(answer_N, return_counts=True)
             most = counts.argmax()
-            found[name] = OneAnswer(int(answers[most]), float(counts[most] / len(answer_N)))
+            found[name] = int(answers[most]), float(counts[most] / len(answer_N))
     return found

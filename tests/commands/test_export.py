@@ -21,7 +21,7 @@ from dfkd_edge.errors import ArtifactError, ConfigError, GateFailedError, RunDir
 from dfkd_edge.pictures import labelled
 from dfkd_edge.report import write_report
 from dfkd_edge.runtime.bundle_files import CHECK_RESULT, VALIDATION
-from dfkd_edge.validation.fp16_rung import FP16_MEASURED
+from dfkd_edge.validation.rungs import FP16_MEASURED
 
 pytestmark = pytest.mark.usefixtures("few_images")
 GATE_OFF = "Gate off for x86-cpu: its limit of 100 points lets every loss pass"

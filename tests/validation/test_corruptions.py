@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from dfkd_edge.errors import ConfigError
 from dfkd_edge.validation.corruptions import (
     CORRUPTIONS,
     GROUPS,
@@ -52,10 +51,3 @@ def test_groups_hold_every_corruption_once() -> None:
 def test_a_group_spoils_every_image(images: np.ndarray, group: str, count: int) -> None:
     spoilt = corrupted_group(images[:count], group, 0)
     assert (spoilt != images[:count]).any((1, 2, 3)).all()
-
-
-def test_a_wrong_name_gets_the_nearest_and_a_wrong_severity_the_range(images: np.ndarray) -> None:
-    with pytest.raises(ConfigError, match="did you mean fog"):
-        corrupt(images, "fogg", 1, 0)
-    with pytest.raises(ConfigError, match="1 to 5"):
-        corrupt(images, "fog", 6, 0)

@@ -21,8 +21,7 @@ from dfkd_edge.validation.evaluation_images import (
     labelled_pictures,
     surrogate_suite,
 )
-from dfkd_edge.validation.gate import judge
-from dfkd_edge.validation.ladder import Predictions, Rung, climb, summarise
+from dfkd_edge.validation.ladder import Predictions, Rung, climb, judge, summarise
 from dfkd_edge.validation.rungs import prove
 from tests.fixtures.typed import surrogate_summary
 

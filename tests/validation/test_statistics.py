@@ -7,7 +7,6 @@ from dfkd_edge.runtime.share_interval import wilson_interval
 from dfkd_edge.validation.statistics import (
     bootstrap_interval,
     mean_divergence,
-    num_not_finite,
     paired_drop,
     share_interval,
     sign_flip_p_value,
@@ -62,9 +61,9 @@ def test_showing_the_same_pictures_in_more_domains_makes_nothing_surer() -> None
     assert paired_drop(right, right, None, domains).drop.high < once.drop.high
 
 
-def test_equal_seeds_give_equal_intervals() -> None:
+def test_equal_images_give_equal_intervals() -> None:
     right = np.arange(50) % 3 == 0
-    assert bootstrap_interval(right, seed=4) == bootstrap_interval(right, seed=4)
+    assert bootstrap_interval(right) == bootstrap_interval(right)
 
 
 def test_no_image_is_no_interval() -> None:
@@ -147,11 +146,10 @@ def test_divergence_is_zero_for_shifted_logits_and_grows_with_the_difference() -
     assert 0 < near < far
 
 
-def test_broken_rows_are_counted_and_kept_out_of_the_divergence() -> None:
+def test_broken_rows_are_kept_out_of_the_divergence() -> None:
     logits = np.zeros((4, 3), np.float32)
     broken = logits.copy()
     broken[1, 2], broken[3, 0] = np.nan, np.inf
-    assert num_not_finite(broken) == 2
     assert mean_divergence(logits, broken) == pytest.approx(0)
     assert mean_divergence(logits[1:2], broken[1:2]) is None
 
