@@ -61,10 +61,9 @@ def dry_check(bundle: Bundle, data: str, max_drop: float | None, reporter: Repor
     metric: Metric = "top1" if data else "agreement"
     proof = read_ladder(bundle.folder / VALIDATION)
     timed_ms = {r.name: r.latency_ms for r in proof.rungs if r.latency_ms} if proof else {}
-    machine = str(proof.environment.get("cpu", "")) if proof else ""
+    machine = proof.environment.get("cpu", "") if proof else ""
     untimed = [name for name in rungs if name not in timed_ms]
-    timed = [timed_ms[name] for name in rungs if name in timed_ms]
-    seconds = num * sum(timed) / 1e3 if timed else None
+    seconds = num * sum(timed_ms.get(name, 0) for name in rungs) / 1e3 or None
     without = f", without {', '.join(untimed)}" if untimed else ""
     ladder = StageEstimate("ladder", f"{num} images through {len(rungs)} models", seconds)
     shown = counted(num, "view" if is_suite else UNITS[metric])
@@ -89,7 +88,11 @@ def dry_check(bundle: Bundle, data: str, max_drop: float | None, reporter: Repor
             f"{bundle.folder} for {bundle.manifest.target}; nothing was run",
             f"models    {', '.join(rungs)}",
             f"images    {images}",
-            *(f"          {_domain_text(domain)}" for domain in domains),
+            *(
+                f"          {domain.name}: {domain.num_images}"
+                + f", corrupted by {', '.join(domain.corruptions)}" * bool(domain.corruptions)
+                for domain in domains
+            ),
             f"how       every model sees each of {shown} once{more}",
             f"gate      {f'off (limit {points_text(1)})' if limit >= 1 else allowed}",
         ],
@@ -97,11 +100,6 @@ def dry_check(bundle: Bundle, data: str, max_drop: float | None, reporter: Repor
             (ladder,), f"latencies that export measured on {machine or 'no machine'}{without}"
         ),
     )
-
-
-def _domain_text(domain: DomainPlan) -> str:
-    by = f", corrupted by {', '.join(domain.corruptions)}" if domain.corruptions else ""
-    return f"{domain.name}: {domain.num_images}{by}"
 
 
 def _images(bundle: Bundle, data: str, reporter: Reporter) -> tuple[tuple[DomainPlan, ...], str]:
@@ -158,14 +156,11 @@ def dry_benchmark(
     num_golden, used = len(bundle.golden()["images"]), threads or num_cores()
     notes = graph_notes(bundle.precision, bundle.manifest.models)
     model_s = request.warmup_ms / 1e3 + request.duration_s
-    work = (
-        f"{num_golden} golden images, {request.warmup_ms:g} ms of warm-up, "
-        f"{request.duration_s:g} s of timing"
-    )
-    stages = tuple(
-        StageEstimate(name, f"{size / (1 << 20):.2f} MiB, {work}", model_s)
-        for name, size in sizes.items()
-    )
+    warmup = f"{num_golden} golden images, {request.warmup_ms:g} ms of warm-up"
+    stages = []
+    for name, size in sizes.items():
+        work = f"{size / (1 << 20):.2f} MiB, {warmup}, {request.duration_s:g} s of timing"
+        stages.append(StageEstimate(name, work, model_s))
     return DryRun(
         {
             "bundle": str(bundle.folder),
@@ -183,5 +178,5 @@ def dry_benchmark(
             f"how       {counted(used, 'thread')}, batch {bundle.batch[0]}",
             *(f"note      {note}" for note in notes),
         ],
-        Estimate(stages, "what was asked; a process starts for each model on top"),
+        Estimate(tuple(stages), "what was asked; a process starts for each model on top"),
     )

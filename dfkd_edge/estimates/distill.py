@@ -10,8 +10,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from dfkd_edge import pipeline
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.file import to_toml
@@ -71,6 +69,8 @@ class SmallRun:
             result = pipeline.distill(replace(part, output=output, tensorboard=False), watch)
             self.student = load_student(result.student).to(self.device)
         self.laps_s, self.num_shown = watch.laps_s, result.surrogates.summary.num_heldout
+        has_side = bool(self.small.synthesis.image_size_px)  # else the prior's own, as in the run
+        self.image_bytes = 3 * self.side_px**2 if has_side else result.surrogates.images[0].nbytes
         self.view_s = self.laps_s["distilling the student"][1] / self.small.distillation.batch_size
         self.shape = (3, self.student.image_size_px, self.student.image_size_px)
         # a pass of the teacher, one of the student and two for its gradients
@@ -79,7 +79,7 @@ class SmallRun:
         self.times_view = (self.of_image + of_student) / self.of_view
 
     def estimate(self) -> Estimate:
-        """Multiply."""
+        """Multiply times and memory of the small run by the counts of the whole one."""
         synthesis = self.config.synthesis
         drawer = synthesis.pipeline if synthesis.method == "diffusion" else synthesis.decoder
         counted = [name for name in (self.config.teacher.name, drawer) if name != MINI]
@@ -123,7 +123,8 @@ class SmallRun:
             work += f", {config.num_training_steps} steps of training, decoder {config.decoder}"
         else:
             kept, work = REFINED_TOGETHER * self._refined_bytes(), f"{work}, decoder {MINI}"
-        return self._stage("surrogates", work, seconds, kept)
+        disk_bytes = config.num_images * self.image_bytes  # shards are not compressed
+        return replace(self._stage("surrogates", work, seconds, kept), disk_bytes=disk_bytes)
 
     def training(self) -> StageEstimate:
         """Estimate all steps of the student."""
@@ -131,9 +132,10 @@ class SmallRun:
         work = f"{config.student}, {config.student_init} start, {config.num_steps} steps"
         seconds = config.num_steps * config.batch_size * self.view_s * self.times_view
         # weights, gradients and both moments of AdamW; what a batch keeps; the images
-        kept = 16 * self.student.num_parameters + num_images * 3 * self.side_px**2
+        kept = 16 * self.student.num_parameters + num_images * self.image_bytes
         kept += config.batch_size * gradient_bytes(self.student, self.shape, self.device)
-        return self._stage("student", f"{work} of {config.batch_size} views", seconds, kept)
+        stage = self._stage("student", f"{work} of {config.batch_size} views", seconds, kept)
+        return replace(stage, disk_bytes=4 * self.student.num_parameters)
 
     def evaluation(self) -> StageEstimate:
         """Estimate the held-out images, and labelled pictures as if they were read already."""
@@ -157,11 +159,11 @@ class SmallRun:
         """Bytes that a guided step keeps of an image: its way through decoder and teacher."""
         teacher = load_teacher(self.small.teacher, self.few, self.device)
         decoder = load_decoder(device=self.device)
-
-        def embed(latent_NLhw: Tensor) -> Tensor:
-            return teacher.embed_images(decoder.decode(latent_NLhw))
-
-        return gradient_bytes(embed, decoder.latent_shape, self.device)
+        return gradient_bytes(
+            lambda latent_NLhw: teacher.embed_images(decoder.decode(latent_NLhw)),
+            decoder.latent_shape,
+            self.device,
+        )
 
     def _stage(self, name: str, work: str, seconds: float, kept: int = 0) -> StageEstimate:
         """Add libraries and teacher to what a stage keeps in memory."""
@@ -229,10 +231,13 @@ def _small(config: PipelineConfig) -> PipelineConfig:
         check_device(device)
     except EnvironmentLackingError:
         device = "cpu"  # the run may be planned for another machine
-    has_prior = synthesis.method != "per-image" and uses_embedded_prior(
-        config.teacher.name, synthesis
-    )
-    is_drawn, is_cpu = synthesis.method == "diffusion", device == "cpu"
+    has_prior = uses_embedded_prior(config.teacher.name, synthesis)
+    method, num_images, batch_size = synthesis.method, NUM_IMAGES, distillation.batch_size
+    training_batch_size = synthesis.training_batch_size
+    if device == "cpu":
+        batch_size, training_batch_size = min(NUM_VIEWS, batch_size), DRAWS
+    else:
+        num_images = max(num_images, SYNTHESIZERS[method].shard_size)
     return replace(
         config,
         device=device,
@@ -241,14 +246,12 @@ def _small(config: PipelineConfig) -> PipelineConfig:
         prompts=replace(config.prompts, num_iterations=2),
         synthesis=replace(
             synthesis,
-            method="amortized" if is_drawn else synthesis.method,
+            method="amortized" if method == "diffusion" else method,
             decoder=MINI,
-            image_size_px=0 if has_prior else SMALL_PX,
-            num_images=NUM_IMAGES
-            if is_cpu
-            else max(NUM_IMAGES, SYNTHESIZERS[synthesis.method].shard_size),
+            image_size_px=0 if has_prior and method != "per-image" else SMALL_PX,
+            num_images=num_images,
             num_training_steps=2,
-            training_batch_size=DRAWS if is_cpu else synthesis.training_batch_size,
+            training_batch_size=training_batch_size,
             num_optimisation_steps=1,
             num_views=1,
             heldout_share=0.5,
@@ -257,9 +260,7 @@ def _small(config: PipelineConfig) -> PipelineConfig:
         distillation=replace(
             distillation,
             num_steps=2,
-            batch_size=min(NUM_VIEWS, distillation.batch_size)
-            if is_cpu
-            else distillation.batch_size,
+            batch_size=batch_size,
             # other start weights may have to be fetched
             student_init=distillation.student_init if distillation.student == MINI else "random",
         ),

@@ -16,7 +16,7 @@ class StageEstimate:
     seconds: float | None  # None where no small part of it tells how long it takes
     host_bytes: int = 0  # Peak of main memory; 0 where it is not known, as below
     device_bytes: int = 0  # Peak of an accelerator's memory
-    disk_bytes: int = 0  # What it leaves on disk
+    disk_bytes: int = 0  # What it leaves on disk, but for small files
     only_where: str = ""  # When it runs at all; empty: always
 
     def text(self) -> str:
@@ -60,6 +60,8 @@ class Estimate:
         if gib:
             most = f", at most {most_gib:.1f}" if most_gib > gib else ""
             rows.append(("memory", f"about {gib:.1f} GiB{most}"))
+        if disk_bytes := sum(stage.disk_bytes for stage in self.stages):
+            rows.append(("disk", f"about {disk_bytes / 2**20:,.0f} MiB"))
         rows.append(("estimated", f"from {self.made_from}"))
         return [f"{name:<11} {text}" for name, text in rows]
 

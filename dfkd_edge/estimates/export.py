@@ -53,10 +53,8 @@ class SmallExport:
         """
         self.plan, self.config, self.watch = plan, plan.config.export, Stopwatch()
         self.run = open_finished_run(plan.run)
-        self.student, self.side = (
-            load_student(self.run.student),
-            self.run.student.settings.image_size_px,
-        )
+        self.student = load_student(self.run.student)
+        self.side = self.student.image_size_px
         self.is_int8 = chosen_precision(plan.target, self.config) == "int8"
         with tempfile.TemporaryDirectory() as folder:
             self.shown_s = self._shown_s(Path(folder))
@@ -120,22 +118,25 @@ class SmallExport:
             host_bytes = self.base_bytes  # pictures are read batch by batch
         ladder_s, is_gated = num * sum(self.shown_s), self.config.max_drop < 1
         fitted_s = IMAGES_PER_DOMAIN * (len(domains) - 1) * self.shown_s[-1]
-        work = f"{num} images through {len(self.shown_s)} models"
+        work, num_weights = (
+            f"{num} images through {len(self.shown_s)} models",
+            self.student.num_parameters,
+        )
         stages = [
-            StageEstimate("graph", "FP32 graph", None, host_bytes),
+            StageEstimate("graph", "FP32 graph", None, host_bytes, disk_bytes=4 * num_weights),
             StageEstimate("ladder", work, ladder_s + fitted_s, host_bytes),
         ]
         if self.is_int8:
             images = f"{self.config.calibration_size} images"
-            stages.insert(1, StageEstimate("calibration", images, self._int8_s, host_bytes))
+            int8 = StageEstimate("calibration", images, self._int8_s, host_bytes)
+            stages.insert(1, replace(int8, disk_bytes=num_weights))  # a byte each, beside FP32
         if is_gated and not self.plan.data:
             why = "a loss over the limit may be chance"
             again_s, work = MORE * ladder_s, f"at most {MORE * num} more views"
             stages.append(StageEstimate("again", work, again_s, host_bytes, only_where=why))
         if is_gated and self.is_int8 and self.config.repair:
-            tuned_bytes, why = qat.BATCH_SIZE * self.tuned_bytes, "INT8 misses the gate"
-            work, repair_s = "at most all layers ranked, and a fine-tune", self._repair_s(num)
-            most = host_bytes + tuned_bytes
+            work, why = "at most all layers ranked, and a fine-tune", "INT8 misses the gate"
+            repair_s, most = self._repair_s(num), host_bytes + qat.BATCH_SIZE * self.tuned_bytes
             stages.append(StageEstimate("repair", work, repair_s, most, only_where=why))
         return Estimate(tuple(stages), "steps on few images, run on this machine"), num
 
@@ -165,21 +166,19 @@ def dry_export(plan: ExportPlan, reporter: Reporter) -> DryRun:
     with reporter.stage("running steps on few images", 1) as progress:
         estimate, num_images = SmallExport(plan).estimate()
         progress.advance()
-    settings = to_toml(PipelineConfig(export=plan.config.export))
+    target, config = plan.target.name, plan.config.export
+    facts = {"run": str(plan.run), "target": target, "bundle": str(plan.folder)}
+    settings = to_toml(PipelineConfig(export=config))
+    more = {
+        "num_images": num_images,
+        "more_seconds": estimate.seconds("again"),
+        "repair_seconds": estimate.seconds("repair"),
+        "repair_memory_gib": estimate.memory_gib(at_most=True),
+    }
     return DryRun(
-        {
-            "run": str(plan.run),
-            "target": plan.target.name,
-            "bundle": str(plan.folder),
-            "config": asdict(plan.config.export),
-        },
-        [f"{plan.run} -> {plan.folder} for {plan.target.name}; nothing was run"],
+        {**facts, "config": asdict(config)},
+        [f"{plan.run} -> {plan.folder} for {target}; nothing was run"],
         estimate,
-        {
-            "num_images": num_images,
-            "more_seconds": estimate.seconds("again"),
-            "repair_seconds": estimate.seconds("repair"),
-            "repair_memory_gib": estimate.memory_gib(at_most=True),
-        },
+        more,
         settings[settings.index("[export]") :],
     )

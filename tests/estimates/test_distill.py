@@ -63,6 +63,10 @@ def test_every_stage_takes_time_and_memory_and_nothing_of_it_is_kept(
     assert [stage.name for stage in stages] == ["prompts", "surrogates", "student", "evaluation"]
     assert all(stage.seconds and stage.host_bytes > small.base_bytes for stage in stages)
     assert {stage.device_bytes for stage in stages} == {0}
+    config, shard_bytes = small.config.synthesis, stages[1].disk_bytes
+    assert shard_bytes == config.num_images * 3 * 96**2
+    total = shard_bytes + 4 * small.student.num_parameters
+    assert f"disk        about {total / 2**20:.0f} MiB" in small.estimate().lines()
     assert not Path("never-made").exists()
 
 
