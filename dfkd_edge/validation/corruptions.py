@@ -20,7 +20,6 @@ from dfkd_edge.seeding import derived_seed
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Corruption = Callable[..., Images]  # Of images, a strength of its own kind, and a generator
-SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def _to_float(image_NHWC: Images) -> Floats:
@@ -200,7 +199,7 @@ def corrupt(image_NHWC: Images, name: str, severity: int, seed: int) -> Images:
 
 def corrupted_group(image_NHWC: Images, group: str, seed: int) -> Images:
     """Spoil each image once: the group's corruptions and the five severities take turns."""
-    kinds = [(name, severity) for severity in SEVERITIES for name in GROUPS[group]]
+    kinds = [(name, severity) for severity in range(1, 6) for name in GROUPS[group]]
     spoilt = image_NHWC.copy()
     for turn, (name, severity) in enumerate(kinds):
         rows = slice(turn, None, len(kinds))

@@ -5,7 +5,9 @@ import pytest
 
 from dfkd_edge.runtime.share_interval import wilson_interval
 from dfkd_edge.validation.statistics import (
+    answer_entropy,
     bootstrap_interval,
+    find_collapse,
     mean_divergence,
     paired_drop,
     share_interval,
@@ -61,12 +63,9 @@ def test_showing_the_same_pictures_in_more_domains_makes_nothing_surer() -> None
     assert paired_drop(right, right, None, domains).drop.high < once.drop.high
 
 
-def test_equal_images_give_equal_intervals() -> None:
+def test_equal_images_give_equal_intervals_and_no_image_none() -> None:
     right = np.arange(50) % 3 == 0
     assert bootstrap_interval(right) == bootstrap_interval(right)
-
-
-def test_no_image_is_no_interval() -> None:
     with pytest.raises(ValueError, match="no image"):
         bootstrap_interval(np.zeros(0))
 
@@ -81,13 +80,10 @@ def test_one_view_a_picture_gives_mcnemars_exact_test(lost: int, won: int, p_val
     assert sign_flip_p_value(-3 * change) == pytest.approx(p_value)
 
 
-def test_changes_of_unequal_size_are_weighed_exactly() -> None:
+def test_changes_of_unequal_size_are_weighed_exactly_and_thousands_do_not_underflow() -> None:
     change = np.array([3, -1, 2, 2])
     sums = np.array(list(itertools.product((-1, 1), repeat=4))) @ change
     assert sign_flip_p_value(change) == pytest.approx((abs(sums) >= change.sum()).mean())
-
-
-def test_thousands_of_images_do_not_underflow() -> None:
     assert 0 <= sign_flip_p_value(np.repeat([1, -1], [4000, 1000])) < 1e-12
 
 
@@ -141,9 +137,7 @@ def test_divergence_is_zero_for_shifted_logits_and_grows_with_the_difference() -
     logits = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
     assert mean_divergence(logits, logits + 3) == pytest.approx(0, abs=1e-6)
     near, far = mean_divergence(logits, logits * 1.1), mean_divergence(logits, logits * 3)
-    assert near is not None
-    assert far is not None
-    assert 0 < near < far
+    assert 0 < (near or 0) < (far or 0)
 
 
 def test_broken_rows_are_kept_out_of_the_divergence() -> None:
@@ -197,3 +191,31 @@ def test_a_domain_of_thousands_counts_beside_one_of_tens() -> None:
     found = paired_drop(before, np.arange(len(domains)) % 12_050 < 10_856, domain_N=domains)
     assert found.p_value < 1e-9
     assert found.drop.low > 0
+
+
+def mostly_first(num_classes: int, share: float) -> np.ndarray:
+    """Answers of which the first class has a share and the others equal parts of the rest."""
+    num_first = round(share * 10_000)
+    rest = np.arange(10_000 - num_first) % (num_classes - 1) + 1
+    return np.concatenate([np.zeros(num_first, np.int64), rest])
+
+
+def test_the_entropy_of_equal_shares_is_that_of_so_many_classes() -> None:
+    assert answer_entropy(np.arange(70) % 7) == pytest.approx(np.log(7))
+    assert answer_entropy(np.zeros(5, np.int64)) == 0
+
+
+@pytest.mark.parametrize(("num_classes", "share"), [(2, 0.89), (7, 0.77), (1_000, 0.6)])
+def test_a_teacher_has_collapsed_once_half_the_entropy_is_gone(
+    num_classes: int, share: float
+) -> None:
+    clean = np.arange(10_000) % num_classes
+    less, more = (mostly_first(num_classes, share + change) for change in (-0.02, 0.02))
+    found = find_collapse(clean, {"clean": clean, "less": less, "more": more})
+    assert list(found) == ["more"]
+    assert found["more"] == pytest.approx((0, share + 0.02))
+
+
+def test_few_answers_on_clean_images_are_no_collapse_elsewhere() -> None:
+    clean = mostly_first(7, 0.8)
+    assert not find_collapse(clean, {"noise": mostly_first(7, 0.85)})

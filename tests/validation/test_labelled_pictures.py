@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dfkd_edge.errors import UsageError
+from dfkd_edge.pictures.labelled import find_labelled
+from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.preprocess import read_picture
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("Great_Dane/1.jpg", "cat/1.png", "unlisted/1.png"):
+        path = tmp_path / "photo" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 10), "red").save(path)
+    return tmp_path
+
+
+def test_domains_and_single_folders_are_both_found(folder: Path) -> None:
+    (domain,) = find_labelled(folder, ("great dane", "cat")).domains
+    assert (domain.name, domain.labels) == ("photo", (0, 1))
+    (single,) = find_labelled(folder / "photo", ("great dane", "cat")).domains
+    assert single.labels == (0, 1)
+
+
+def test_a_folder_without_our_classes_is_an_error(folder: Path) -> None:
+    with pytest.raises(UsageError, match="no picture of any class"):
+        find_labelled(folder, ("dog", "house"))
+    with pytest.raises(UsageError, match="no such folder"):
+        find_labelled(folder / "missing", ("dog", "cat"))
+
+
+def test_pictures_are_squared_alpha_lies_on_white_and_a_broken_one_is_named(tmp_path: Path) -> None:
+    path, broken = tmp_path / "a.png", tmp_path / "broken.jpg"
+    Image.new("RGBA", (20, 10), (0, 0, 0, 0)).save(path)
+    assert read_picture(path, 16).shape == (16, 16, 3)
+    assert read_picture(path, 16).min() == 255
+    broken.write_bytes(b"\xff\xd8 cut")
+    with pytest.raises(Fault, match=r"broken\.jpg"):
+        read_picture(broken, 16)
