@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +63,9 @@ def run(tmp_path: Path, evaluation: Ladder) -> Path:
         folder = run_dir.stage_dir("surrogates")
         save_tensors(folder / "shard-00000.safetensors", shard)
         save_tensors(selection_path(folder), {"is_kept": index != 1})
+        classes = tuple(class_count(name, num_drawn=1, acceptance=0.5) for name in CLASSES)
         surrogate_summary(
-            num_images=5,
-            num_heldout=1,
-            num_candidates=6,
-            num_unrecognised=1,
-            classes=tuple(class_count(name, num_drawn=1, acceptance=0.5) for name in CLASSES),
+            num_images=5, num_heldout=1, num_candidates=6, num_unrecognised=1, classes=classes
         ).save(folder)
         settings = student_settings(classes=CLASSES)
         StudentArtifact(run_dir.stage_dir("student"), settings).save_settings()
@@ -79,22 +75,12 @@ def run(tmp_path: Path, evaluation: Ladder) -> Path:
 
 
 @pytest.fixture
-def into_run(run: Path, tiny_bundle: Bundle) -> Callable[[], Path]:
-    def copied() -> Path:
-        """Put a bundle of the run's student into the run."""
-        folder = run / "bundles" / "tiny"
-        shutil.copytree(tiny_bundle.folder, folder)
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        weights = student_weights(run / "student")
-        weights.write_bytes(b"")
-        manifest["provenance"]["student_sha256"] = file_hash(weights)
-        (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-        return folder
-
-    return copied
-
-
-@pytest.fixture
-def bundle(into_run: Callable[[], Path]) -> Path:
+def bundle(run: Path, tiny_bundle: Bundle) -> Path:
     """A bundle of the student that lies in the run."""
-    return into_run()
+    folder, weights = run / "bundles" / "tiny", student_weights(run / "student")
+    shutil.copytree(tiny_bundle.folder, folder)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    weights.write_bytes(b"")
+    manifest["provenance"]["student_sha256"] = file_hash(weights)
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder

@@ -12,6 +12,10 @@ from dfkd_edge.report import write_report
 from tests.report.pages import EVIL
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed"),
+]
 PHONE_PX = 360
 """Narrower than the narrowest window that Chromium opens, so the page's body takes the width."""
 PROBE = """<script>
@@ -36,8 +40,6 @@ def _open(path: Path) -> tuple[str, list[str]]:
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
 def test_chromium_shows_the_report_without_a_complaint(run: Path) -> None:
     path = write_report(run)
     document, console = _open(path)
@@ -50,8 +52,6 @@ def test_chromium_shows_the_report_without_a_complaint(run: Path) -> None:
     assert "Content Security Policy" in console[0]  # errors are seen; foreign script never runs
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
 def test_pictures_enlarge_styles_light_up_and_a_phone_scrolls_tables_only(run: Path) -> None:
     path = write_report(run)
     text = re.sub(r"<meta http-equiv=.*?>", "", path.read_text(encoding="utf-8"))

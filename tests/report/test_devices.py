@@ -3,11 +3,12 @@
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.bundles.opening import open_bundle
@@ -17,16 +18,27 @@ from dfkd_edge.report import gather, write_page, write_report
 from dfkd_edge.results.device import OF_ANOTHER, read_result
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.caveats import FP16_IN_ENGINE
-from dfkd_edge.runtime.device_result import MARKER
 from tests.report.pages import device_result, page_of
 
 HOST = "x86_64 host, not the target"
 
 
+def told(run: Path, *arguments: str | Path) -> Result:
+    """Run the command `report`."""
+    done = CliRunner().invoke(app, ["report", str(run), *map(str, arguments)])
+    assert done.exit_code == 0, done.exception
+    return done
+
+
+@pytest.fixture
+def sent(run: Path, bundle: Path, tmp_path: Path) -> Path:
+    """What a board sent of the bundle that lies in the run."""
+    return device_result(tmp_path / "result.json", "../../board 7", 7, bundle)
+
+
 def test_devices_merge_into_one_table_and_count_once(run: Path, tmp_path: Path) -> None:
     first, second = (device_result(tmp_path / f"{n}.json", f"board {n}", n) for n in (7, 9))
-    again = tmp_path / "again.json"
-    again.write_bytes(first.read_bytes())
+    again = Path(shutil.copy(first, tmp_path / "again.json"))
     text = page_of(run, [first, second, again]).text
     assert (text.count("board 7"), text.count("board 9")) == (1, 1)
     assert "7.00" in text
@@ -34,12 +46,9 @@ def test_devices_merge_into_one_table_and_count_once(run: Path, tmp_path: Path) 
 
 
 def test_what_a_device_sent_once_stays_on_every_later_page(
-    run: Path, bundle: Path, tmp_path: Path
+    run: Path, bundle: Path, sent: Path
 ) -> None:
-    sent = device_result(tmp_path / "result.json", "../../board 7", 7, bundle)
-    shown = CliRunner().invoke(app, ["report", str(run), str(sent), "--json"])
-    assert shown.exit_code == 0, shown.exception
-    (device,) = json.loads(shown.stdout)["devices"]
+    (device,) = json.loads(told(run, sent, "--json").stdout)["devices"]
     assert (device["device"], device["of_bundle_here"]) == ("../../board 7", True)
     sent.unlink()
     assert "one image, p50, int8: ../../board 7" in page_of(bundle).text
@@ -48,9 +57,8 @@ def test_what_a_device_sent_once_stays_on_every_later_page(
 
 
 def test_a_result_of_an_earlier_bundle_is_shown_apart_and_proves_nothing(
-    run: Path, bundle: Path, tmp_path: Path
+    run: Path, bundle: Path, sent: Path
 ) -> None:
-    sent = device_result(tmp_path / "result.json", "board 7", 7, bundle)
     assert OF_ANOTHER not in page_of(run, [sent]).text
     with (bundle / "manifest.json").open("a", encoding="utf-8") as stream:
         stream.write("\n")  # as another export would
@@ -58,8 +66,7 @@ def test_a_result_of_an_earlier_bundle_is_shown_apart_and_proves_nothing(
     assert f"results {OF_ANOTHER}" in text
     assert "No device has answered for this bundle yet" in text
     assert "On the device" not in text
-    told = CliRunner().invoke(app, ["report", str(run), str(sent)])
-    assert f"is {OF_ANOTHER}: shown apart" in told.stderr
+    assert f"is {OF_ANOTHER}: shown apart" in told(run, sent).stderr
 
 
 def test_a_bundle_outside_a_run_keeps_results_and_stays_whole_when_it_is_replaced(
@@ -79,9 +86,9 @@ def test_a_damaged_result_is_named_with_what_to_do_and_hides_no_other(
     kept, _ = sorted((run / "devices").iterdir())
     for damaged in (kept, bundle / "result.json"):
         damaged.write_text("{", encoding="utf-8")
-    shown = CliRunner().invoke(app, ["report", str(run), "--json"])
+    shown = told(run, "--json")
     (device,) = json.loads(shown.stdout)["devices"]
-    assert (device["device"], shown.exit_code) == ("board 9", 0)
+    assert device["device"] == "board 9"
     assert f"left out: file cannot be read as JSON ({kept}): delete it" in shown.stderr
     in_bundle = f"left out: file cannot be read as JSON ({bundle / 'result.json'}): delete it, or"
     assert in_bundle in shown.stderr
@@ -93,25 +100,19 @@ def test_a_damaged_result_is_named_with_what_to_do_and_hides_no_other(
 def test_a_result_with_what_is_no_measurement_is_refused(
     name: str, value: str, tmp_path: Path
 ) -> None:
-    texts = {"p50": "7", "throughput_per_s": "7", "mean_top1": "1", name: value}
-    model = (
-        f'{{"latency": {{"percentile_ms": {{"p50": {texts["p50"]}}}, '
-        f'"throughput_per_s": {texts["throughput_per_s"]}}}, '
-        f'"data": {{"mean_top1": {texts["mean_top1"]}}}}}'
-    )
-    sent = tmp_path / "result.json"
-    whole = f'{{"marker": "{MARKER}", "device": {{}}, "models": {{"int8": {model}}}}}'
-    sent.write_text(whole, encoding="utf-8")
+    latency = {"percentile_ms": {"p50": 7}, "throughput_per_s": 7}
+    latency |= {"percentile_ms": {"p50": "BAD"}} if name == "p50" else {name: "BAD"}
+    model = {"latency": latency, "data": {"mean_top1": "BAD" if name == "mean_top1" else 1}}
+    sent = device_result(tmp_path / "result.json", "", 7, models={"int8": model})
+    sent.write_text(sent.read_text(encoding="utf-8").replace('"BAD"', value), encoding="utf-8")
     with pytest.raises(ArtifactError, match=rf"damaged .*{name}|cannot be read") as error:
         read_result(sent)
     assert "check.pyz writes" in error.value.hint
 
 
-@pytest.mark.parametrize("key", ["board", "\\ud800"])
+@pytest.mark.parametrize("key", ["board", "\ud800"])
 def test_a_result_with_what_no_file_can_hold_is_refused(key: str, tmp_path: Path) -> None:
-    sent = tmp_path / "result.json"
-    text = f'{{"marker": "{MARKER}", "device": {{"{key}": "\\ud800"}}, "models": {{}}}}'
-    sent.write_text(text, encoding="utf-8")
+    sent = device_result(tmp_path / "result.json", "", 7, device={key: "\ud800"})
     with pytest.raises(ArtifactError, match="cannot be read"):
         read_result(sent)
 
@@ -132,9 +133,7 @@ def test_a_result_that_cannot_be_kept_is_on_this_page_and_that_is_said(
 ) -> None:
     (run / "devices").touch()
     sent = device_result(tmp_path / "result.json", "board 7", 7)
-    shown = CliRunner().invoke(app, ["report", str(run), str(sent)])
-    assert shown.exit_code == 0, shown.exception
-    assert "on this page alone, not kept: cannot write" in shown.stderr
+    assert "on this page alone, not kept: cannot write" in told(run, sent).stderr
     assert "board 7" in (run / "report.html").read_text(encoding="utf-8")
 
 
@@ -158,11 +157,9 @@ def test_a_result_of_a_host_is_no_device(run: Path, bundle: Path, tmp_path: Path
     missing, notes = "No device has answered yet, only a host", [FP16_IN_ENGINE]
     about = {"backend": "onnxruntime", "version": "1.0", "notes": notes}
     result = _on_a_host(tmp_path / "host.json", bundle, **about)
-    text = page_of(run, [result]).text
-    assert f"onnxruntime 1.0, {HOST}" in text
-    assert "fp32graph of the fp16 bundle" in text
-    assert "noted in the result of a laptop" in text
-    assert missing in text
+    text, noted = page_of(run, [result]).text, "noted in the result of a laptop"
+    for words in (f"onnxruntime 1.0, {HOST}", "fp32graph of the fp16 bundle", noted, missing):
+        assert words in text
     board = device_result(tmp_path / "board.json", "a board", 9, bundle)
     assert missing not in page_of(run, [result, board]).text
 

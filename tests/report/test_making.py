@@ -24,26 +24,18 @@ from dfkd_edge.runtime.bundle_files import Bundle
 from tests.fixtures.typed import class_count, surrogate_summary
 from tests.report.pages import EVIL, keep, page_of
 
-UNRECOGNISED = "; taken for another class"
 
-
-def test_styles_are_explained_where_they_are_shown_and_drawings_follow_none(run: Path) -> None:
+def test_images_are_counted_and_the_sheet_explains_its_styles_and_the_marks_that_it_has(
+    run: Path,
+) -> None:
     page = page_of(run)
+    assert "5 of 6 synthesized images were kept; 3 of them of drawings; 1 of them" in page.text
+    assert "differ by 0.500" in page.text
     assert page.text.count(STYLE_NOTE.format(name=EVIL)) == 2
     captions = page.values("data-caption")
     assert captions.count("house, of a drawing") == 1
     assert captions.count("dog & cat, style: ink' onload='x") == 1
-
-
-def test_images_are_counted_and_told_by_how_much_they_differ(run: Path) -> None:
-    text = page_of(run).text
-    assert "5 of 6 synthesized images were kept; 3 of them of drawings; 1 of them" in text
-    assert "differ by 0.500" in text
-
-
-def test_the_sheet_shows_kept_images_alone_and_explains_the_marks_that_it_has(run: Path) -> None:
-    page = page_of(run)
-    marked = [caption for caption in page.values("data-caption") if caption.endswith(UNRECOGNISED)]
+    marked = [caption for caption in captions if caption.endswith("; taken for another class")]
     assert len(marked) == page.values("class").count("picture unsure") == 1
     assert page.values("class").count("none") == 1  # the rejected candidate
     assert "A dashed frame: " in page.text
@@ -111,13 +103,9 @@ def test_what_export_did_is_told(run: Path, tiny_contents: BundleContents) -> No
     )
     text = page_of(write_bundle(run.parent / "alone", contents).folder).text
     for fact in (
-        "int8 for tiny-board",
-        "minmax on 500 images",
-        "1 of 9 layers put back to float",
-        "conv3",
-        "1 lint warning for tiny-board",
-        "reformat: conv7: 7 channels",
-        "3 min",
+        *("int8 for tiny-board", "minmax on 500 images", "3 min"),
+        *("1 of 9 layers put back to float", "conv3"),
+        *("1 lint warning for tiny-board", "reformat: conv7: 7 channels"),
     ):
         assert fact in text
 
@@ -128,10 +116,9 @@ def test_the_printed_export_names_its_pictures_and_may_replace_the_bundle(
     settings: dict[str, object] = {"target": "tiny", "max_drop": 0.5, "repair": True}
     record = ExportRecord(data="my pictures", config=settings)
     source = dataclasses.replace(read_bundle_source(tiny_bundle.folder), record=record)
-    words = shlex.split(exporting_again(source, "RUN"))
-    assert words[:5] == ["dfkd-edge", "export", "RUN", "--target", "tiny"]
-    assert words[5:9] == ["--set", "export.max_drop=0.5", "--data", "my pictures"]
-    assert words[9:] == ["--output", str(tiny_bundle.folder), "--exist-ok"]
+    asked = "dfkd-edge export RUN --target tiny --set export.max_drop=0.5 --data 'my pictures'"
+    output = shlex.quote(str(tiny_bundle.folder))
+    assert exporting_again(source, "RUN") == f"{asked} --output {output} --exist-ok"
 
 
 def test_a_page_of_a_run_of_few_images_names_no_export_that_would_be_refused(run: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dfkd_edge.report.figures import SpeedPoint, speed_figure
+from dfkd_edge.results.class_answers import REFERENCES
 from dfkd_edge.results.ladder import Ladder, MeasuredRung, StepLoss
 from dfkd_edge.results.wording import Metric
 from tests.fixtures.ladders import confidence, figures, gate, ladder, rung
@@ -26,9 +27,8 @@ def photo_rung(name: str, latency_ms: float | None = 2.0, **others: object) -> M
 
 
 def test_ticks_of_small_shares_differ() -> None:
-    figure = speed_figure(
-        [SpeedPoint("teacher", 9.0, 0.0), SpeedPoint("engine", 2.0, 0.0)], "top-1"
-    )
+    points = [SpeedPoint("teacher", 9.0, 0.0), SpeedPoint("engine", 2.0, 0.0)]
+    figure = speed_figure(points, "top-1")
     ticks = re.findall(r'text-anchor="end">([\d.]+%)<', figure)
     assert len(set(ticks)) == len(ticks) > 2
 
@@ -42,13 +42,12 @@ def test_what_temperature_does_is_shown_by_labelled_pictures_alone(
     rungs = (rung(name, {"photo": part}) for name in ("teacher", "onnx-int8"))
     keep(run, ladder(*rungs, metric=metric, confidence=confidence()))
     text = page_of(run).text
-    reference = {"agreement": "the teacher's answers", "top1": "the true classes"}[metric]
-    assert f"by {reference}: ECE" in text
-    assert f"when it is this sure, by {reference}." in text
-    assert ("the same, temperature 1.50: ECE" in text) is is_shown
-    assert ("its effect above" in text) is is_shown
-    assert "temperature 1.50: calibration error 0.100 before" in text
-    assert 'below 0.400 the answer is "unknown"' in text
+    for words in (f"by {REFERENCES[metric]}: ECE", f"it is this sure, by {REFERENCES[metric]}."):
+        assert words in text
+    for words in ("temperature 1.50: calibration error 0.100", 'below 0.400 the answer is "unk'):
+        assert words in text
+    for words in ("the same, temperature 1.50: ECE", "its effect above"):
+        assert (words in text) is is_shown
 
 
 def test_the_ladder_says_how_many_views_of_each_domain_it_was_climbed_on(run: Path) -> None:
@@ -56,9 +55,8 @@ def test_the_ladder_says_how_many_views_of_each_domain_it_was_climbed_on(run: Pa
     rungs = (rung(name, parts) for name in ("teacher", "onnx-int8"))
     keep(run, ladder(*rungs, metric="agreement"))
     text = page_of(run).text
-    assert "clean, 1,440 views" in text
-    assert "fog, 40 images" in text
-    assert "Rows are the teacher's answers on held-out surrogate images" in text
+    for words in ("clean, 1,440 views", "fog, 40 images", "Rows are the teacher's answers on held"):
+        assert words in text
 
 
 @pytest.mark.parametrize("charged", ["onnx-int8", None])
@@ -66,19 +64,10 @@ def test_each_step_tells_its_loss_and_the_one_that_is_charged_is_named(
     run: Path, charged: str | None
 ) -> None:
     loss = StepLoss(
-        rung="onnx-int8",
-        previous="student",
-        drop=0.0125,
-        interval=(0.0, 0.025),
-        worst_domain="photo",
-        worst_drop=0.02,
-        num_lost=3,
-        num_won=1,
-        p_value=0.6,
-        is_within_noise=True,
-    )
-    measured = dataclasses.replace(timed(), losses=(loss,), charged_to=charged)
-    keep(run, measured)
+        rung="onnx-int8", previous="student", drop=0.0125, interval=(0.0, 0.025), p_value=0.6,
+        worst_domain="photo", worst_drop=0.02, num_lost=3, num_won=1, is_within_noise=True,
+    )  # fmt: skip
+    keep(run, dataclasses.replace(timed(), losses=(loss,), charged_to=charged))
     text = page_of(run).text
     assert "student → onnx-int8+1.25+0.00 to +2.50" in text
     assert "within noise" in text
@@ -101,14 +90,14 @@ def test_caveats_about_the_times_of_a_ladder_are_on_the_page(run: Path) -> None:
     graph = photo_rung("onnx-fp32", latency_caveats=(CAVEAT,))
     keep(run, timed(teacher, photo_rung("student-start"), graph))
     text = page_of(run).text
-    assert "2.5\u00d7" in text
     assert text.count(f"onnx-fp32: {CAVEAT}") == 1
-    assert "onnx-fp32: see the notes below the ladder" in text
-    assert "PyTorch; 5.00 in ONNX Runtime" in text
-    assert "teacher: 5.00 ms" in text
     assert "teacher: 9.00 ms" not in text
-    assert "student-start, PyTorch: 2.00 ms" in text
-    assert "ONNX Runtime on the host, the same threads: 5.00 ms, 2.00 ms; see the notes" in text
+    for words in (
+        *("2.5\u00d7", "the same threads: 5.00 ms, 2.00 ms; see the notes"),
+        *("teacher: 5.00 ms", "PyTorch; 5.00 in ONNX Runtime"),
+        *("student-start, PyTorch: 2.00 ms", "onnx-fp32: see the notes below the ladder"),
+    ):
+        assert words in text
 
 
 @pytest.mark.parametrize("caveats", [(), (CAVEAT,)])

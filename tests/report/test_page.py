@@ -4,7 +4,7 @@ import dataclasses
 import json
 import re
 import shlex
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,30 +14,30 @@ from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.cli import app
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.errors import ArtifactError, RunDirError, UsageError
+from dfkd_edge.files import atomic_write
 from dfkd_edge.report import write_report
-from dfkd_edge.report.page import SECTIONS, refresh_report
+from dfkd_edge.report.page import refresh_report
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runtime.bundle_files import Bundle
 from tests.fixtures.ladders import figures, gate, ladder, rung
 from tests.report.pages import EVIL, device_result, keep, page_of
 
 
-def test_the_report_of_a_run_has_every_section_and_its_key_numbers(run: Path) -> None:
+def test_the_report_answers_in_the_order_in_which_people_ask_with_its_key_numbers(
+    run: Path,
+) -> None:
     path = write_report(run)
     assert path == run.resolve() / "report.html"
     page = page_of(run)
-    assert page.tags.count("section") == len(SECTIONS)
+    asked = ["accuracy", "speed", "classes", "confidence", "pictures"]
+    made = ["prompts", "training", "conversion", "environment", "reproduce"]
+    links = [link[1:] for link in page.values("href") if link.startswith("#")]
+    assert links == [*asked, *made]
+    assert page.tags.count("section") == len(links)
     for figure in ("90.0%", f"{0.9 / 0.95:.1%}", "ECE 12.5%", "4.0 times smaller"):
         assert figure in page.text
     assert page.tags.count("img") == 5 + 1
     assert path.stat().st_size < 5_000_000
-
-
-def test_the_page_answers_in_the_order_in_which_people_ask(run: Path, bundle: Path) -> None:
-    links = [link for link in page_of(run).values("href") if link.startswith("#")]
-    asked = ["#accuracy", "#speed", "#classes", "#confidence", "#pictures"]
-    made = ["#prompts", "#training", "#conversion", "#environment", "#reproduce"]
-    assert links == [*asked, *made]
 
 
 def test_the_verdict_states_its_pictures_and_says_when_they_are_too_few(
@@ -68,42 +68,32 @@ def test_the_badge_promises_no_more_than_the_gate(
     assert f'class="badge {badge}</span>{headline}' in text
 
 
-def test_names_stay_text_wherever_they_appear(run: Path) -> None:
-    sent = device_result(run / "a.json", EVIL, 1)
-    page = page_of(run, [sent])
+def test_names_stay_text_wherever_they_appear_and_no_network_is_needed(run: Path) -> None:
+    page = page_of(run, [device_result(run / "a.json", EVIL, 1)])
     assert page.tags.count("script") == 1
     assert "b" not in page.tags
     assert not [name for name, _ in page.attributes if name.startswith("on")]
-    text = write_report(run).read_text(encoding="utf-8")
+    text = (run / "report.html").read_text(encoding="utf-8")
     assert text.count("<script>") == 1
     assert text.count("&lt;script&gt;") > 8
-
-
-def test_the_report_needs_no_network(run: Path) -> None:
-    text, page = write_report(run).read_text(encoding="utf-8"), page_of(run)
     addresses = [value for name in ("src", "href", "srcset") for value in page.values(name)]
     assert all(value.startswith(("#", "data:image/jpeg;base64,")) for value in addresses)
     assert not re.search(r"url\(|@import|https?:", text)
     assert "default-src 'none'" in text
 
 
-def test_what_is_missing_names_the_command_that_makes_it(run: Path) -> None:
-    page = page_of(run)
+def test_a_page_names_commands_of_what_is_there(run: Path, bundle: Path) -> None:
+    assert f"dfkd-edge benchmark {shlex.quote(str(bundle.resolve()))}" in page_of(run).text
+    shutil.rmtree(bundle)
+    text, place = page_of(run).text, shlex.quote(str(run.resolve()))
     for command in ("dfkd-edge export", "dfkd-edge benchmark", "python3 check.pyz"):
-        assert command in page.text
-    (run / "student" / "student.json").unlink()
-    assert "Not distilled yet" in page_of(run).text
-
-
-def test_a_page_names_commands_of_what_is_there(run: Path, into_run: Callable[[], Path]) -> None:
-    place = shlex.quote(str(run.resolve()))
-    text = page_of(run).text
+        assert command in text
     export = f"dfkd-edge export {place} --precision fp16"  # its images are too few for INT8
     assert f"{export}, then dfkd-edge benchmark {place}" in text
     for command in re.findall(r"(?:then )?dfkd-edge (?:check|benchmark)", text):
         assert command.startswith("then ")  # alone it would find no bundle
-    bundle = into_run()
-    assert f"dfkd-edge benchmark {shlex.quote(str(bundle.resolve()))}" in page_of(run).text
+    (run / "student" / "student.json").unlink()
+    assert "Not distilled yet" in page_of(run).text
 
 
 def test_a_bundle_outside_a_run_holds_its_own_report_and_stays_whole(tiny_bundle: Bundle) -> None:
@@ -114,19 +104,20 @@ def test_a_bundle_outside_a_run_holds_its_own_report_and_stays_whole(tiny_bundle
 
 
 def test_a_foreign_file_is_no_result_and_a_foreign_folder_no_run(run: Path, tmp_path: Path) -> None:
-    (tmp_path / "other.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(ArtifactError, match="no JSON object"):
-        write_report(run, [tmp_path / "other.json"])
-    with pytest.raises(ArtifactError, match=r"check\.pyz"):
-        write_report(run, [run / "evaluation.json"])
-    with pytest.raises(ArtifactError, match=r"damaged \(models\.int8:"):
-        write_report(run, [device_result(tmp_path / "torn.json", "board", 1, models={"int8": []})])
+    other, missing = tmp_path / "foreign" / "other.json", tmp_path / "missing.json"
+    atomic_write(other, "[]")
+    torn = device_result(tmp_path / "torn.json", "board", 1, models={"int8": []})
     with pytest.raises(UsageError, match="no such file"):
-        write_report(run, [tmp_path / "missing.json"])
-    (tmp_path / "foreign").mkdir()
-    (tmp_path / "foreign" / "file").touch()
+        write_report(run, [missing])
+    for file, fault in (
+        (other, "no JSON object"),
+        (run / "evaluation.json", r"check\.pyz"),
+        (torn, r"damaged \(models\.int8:"),
+    ):
+        with pytest.raises(ArtifactError, match=fault):
+            write_report(run, [file])
     with pytest.raises(RunDirError):
-        write_report(tmp_path / "foreign")
+        write_report(other.parent)
 
 
 def test_the_command_names_the_file_and_takes_one_run(run: Path, tmp_path: Path) -> None:
