@@ -63,6 +63,7 @@ def dry_check(bundle: Bundle, data: str, max_drop: float | None, reporter: Repor
     timed_ms = {r.name: r.latency_ms for r in proof.rungs if r.latency_ms} if proof else {}
     machine = proof.environment.get("cpu", "") if proof else ""
     untimed = [name for name in rungs if name not in timed_ms]
+    # None where no rung has a time
     seconds = num * sum(timed_ms.get(name, 0) for name in rungs) / 1e3 or None
     without = f", without {', '.join(untimed)}" if untimed else ""
     ladder = StageEstimate("ladder", f"{num} images through {len(rungs)} models", seconds)

@@ -57,7 +57,7 @@ class SmallRun:
         wanted, played = (
             shapes_of_teacher(open_clip_name(c.teacher)[0]) for c in (self.config, self.small)
         )
-        self.teacher_bytes = sum(4 * parameter.numel() for parameter in wanted.parameters())
+        self.teacher_bytes = sum(4 * p.numel() for p in wanted.parameters())  # FP32
         self.side_px = self.config.synthesis.image_size_px or _side_px(wanted)
         self.of_image, self.of_played = _of_image(wanted), _of_image(played)
         names, prompts = self.classes.names, self.classes.prompts
@@ -71,6 +71,7 @@ class SmallRun:
         self.laps_s, self.num_shown = watch.laps_s, result.surrogates.summary.num_heldout
         has_side = bool(self.small.synthesis.image_size_px)  # else the prior's own, as in the run
         self.image_bytes = 3 * self.side_px**2 if has_side else result.surrogates.images[0].nbytes
+        # of the second step: the first also fills caches
         self.view_s = self.laps_s["distilling the student"][1] / self.small.distillation.batch_size
         self.shape = (3, self.student.image_size_px, self.student.image_size_px)
         # a pass of the teacher, one of the student and two for its gradients
@@ -108,6 +109,7 @@ class SmallRun:
         seconds = sum(self.laps_s["synthesizing images"]) * config.num_images / small.num_images
         kept, work = config.memory_mib * 2**20, f"{config.num_images} images, {config.method}"
         if config.method == "diffusion":
+            # classifier-free guidance runs each step with the prompt and without it
             passes = config.num_sampling_steps * (2 if config.guidance_scale > 1 else 1)
             of_picture = passes * STEP_OPERATIONS + DECODE_OPERATIONS
             seconds = config.num_images * of_picture * self.view_s / self.of_view
@@ -254,7 +256,7 @@ def _small(config: PipelineConfig) -> PipelineConfig:
             training_batch_size=training_batch_size,
             num_optimisation_steps=1,
             num_views=1,
-            heldout_share=0.5,
+            heldout_share=0.5,  # so few images leave some to be evaluated on
         ),
         few_shot=FewShotConfig(),
         distillation=replace(

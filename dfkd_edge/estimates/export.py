@@ -65,7 +65,7 @@ class SmallExport:
         """Seconds of an image in each rung; calibrates and quantizes on the way to INT8."""
         images = self.run.surrogates.images
         image_NHWC = np.resize(images, (BATCH_SIZE, *images.shape[1:]))
-        target = replace(self.plan.target, min_calibration_images=0)
+        target = replace(self.plan.target, min_calibration_images=0)  # so few would be refused
         graphs = [write_quickly(self.student, folder)]
         if self.is_int8:
             conversion = Conversion(target, self.config, self.watch, folder)
@@ -86,7 +86,7 @@ class SmallExport:
                 for _ in range(2):
                     runner(resized_images(image_NHWC, side_px))
                     progress.advance()
-            shown_s.append(self.watch.laps_s["ladder"][1] / BATCH_SIZE)
+            shown_s.append(self.watch.laps_s["ladder"][1] / BATCH_SIZE)  # the first batch warms up
         is_fp16 = chosen_precision(self.plan.target, self.config) == "fp16"
         return shown_s + shown_s[-1:] * is_fp16  # a host runs the cast graph as it does FP32
 
@@ -149,6 +149,7 @@ class SmallExport:
     def _repair_s(self, num: int) -> float:
         """Seconds of the longest way: all layers ranked, all choices judged, then the fine-tune."""
         made_s, last_s = sum(self.watch.laps_s["quantizing"]), self.shown_s[-1]
+        # doubling, then halving, the number of float layers
         num_judged = 2 * max(1, int(self.num_layers * MAX_FLOAT_SHARE)).bit_length()
         ranked_s = min(self.num_layers, MAX_RANKED) * (NUM_RANKING_IMAGES * last_s + made_s)
         chosen_s = num * CHOOSING_SIZE * (sum(self.shown_s) + num_judged * last_s)

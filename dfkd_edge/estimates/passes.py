@@ -57,4 +57,4 @@ def gradient_bytes(run: Callable[[Tensor], Tensor], shape: tuple[int, ...], devi
         with mixed_precision(torch.device(device).type):
             return run(torch.zeros(num, *shape, device=device, requires_grad=True)).sum()
 
-    return kept_bytes(loss_of, 2) - kept_bytes(loss_of, 1)
+    return kept_bytes(loss_of, 2) - kept_bytes(loss_of, 1)  # what inputs share falls out

@@ -1,14 +1,11 @@
 """What a section is made of; the template knows, by the name of the class, how each looks."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from markupsafe import Markup
 
 from dfkd_edge.report.pictures import Rows
-
-NOTES_PLACE = "see the notes below the ladder"
-"""Where the page says, once, what the figures of a ladder do not."""
 
 
 class Cell(NamedTuple):
@@ -19,6 +16,11 @@ class Cell(NamedTuple):
     shade: float | None = None  # 0 to 1: how strongly the cell is tinted
     tone: str = ""  # `good` or `bad`
     hint: str = ""  # Said on hover
+
+    @classmethod
+    def row(cls, *texts: str) -> tuple[Self, ...]:
+        """Make a row of plain cells."""
+        return tuple(map(cls, texts))
 
 
 class Table(NamedTuple):
@@ -108,8 +110,3 @@ class VerdictView(NamedTuple):
     certainty: str = ""  # How many pictures stand behind the figures, and their interval
     weak_classes: str = ""  # Those that the student fails on
     is_doubtful: bool = False  # Whether the pictures are too few to tell
-
-
-def text_row(*texts: str) -> tuple[Cell, ...]:
-    """Make a row of plain cells."""
-    return tuple(Cell(text) for text in texts)

@@ -91,6 +91,7 @@ def speed_figure(points: Sequence[SpeedPoint], share_name: str) -> Markup:
     x = Scale(min(times) / 1.6, max(times) * 1.6, left, end, is_log=True)
     margin = max(0.02, (max(shares) - min(shares)) * 0.25)
     y = Scale(max(0, min(shares) - margin), min(1.02, max(shares) + margin), bottom, TOP)
+    # neighbouring ticks of small shares would read alike without a decimal
     is_whole = all(abs(100 * tick - round(100 * tick)) < 1e-9 for tick in y.ticks())
     svg.rows(y, (left, end), whole_percent if is_whole else percent)
     svg.columns(x, (TOP, bottom))
@@ -126,7 +127,7 @@ def curve_figure(title: str, points: Sequence[Point]) -> Markup:
     svg = Svg(WIDTH, 170, f"{title} by step", title)
     steps, values = [p[0] for p in points], [p[1] for p in points]
     low, high = min(values), max(values)
-    room = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
+    room = (high - low) * 0.08 or abs(high) * 0.1 or 1.0  # of a flat curve, and of zeros
     x = Scale(min(steps), max(max(steps), min(steps) + 1), LEFT, end)
     y = Scale(low - room, high + room, bottom, TOP)
     svg.text((end, 12), f"last {number_text(values[-1])}", "label value", "end")
@@ -144,7 +145,7 @@ def ranges_figure(ranges: Mapping[str, Point]) -> Markup:
     label = f"activation ranges of {len(ranges)} tensors"
     svg = Svg(WIDTH, 240, label, "range of each quantized tensor")
     low, high = min(r[0] for r in ranges.values()), max(r[1] for r in ranges.values())
-    y = Scale(min(low, 0), max(high, 1e-6), bottom, TOP)
+    y = Scale(min(low, 0), max(high, 1e-6), bottom, TOP)  # zero is in every INT8 range
     svg.rows(y, (LEFT, end))
     width = (end - LEFT) / len(ranges)
     for number, (name, (low, high)) in enumerate(ranges.items()):
@@ -180,6 +181,6 @@ def principal_plane(embedding_ND: NDArray[np.float32]) -> tuple[NDArray[np.float
     """Project on the two axes of largest variance; returns [N, 2] and the share they hold."""
     centred_ND = embedding_ND.astype(np.float64) - embedding_ND.mean(0)
     values, vectors = np.linalg.eigh(centred_ND.T @ centred_ND)  # in ascending order
-    total = float(values.clip(0).sum())
+    total = float(values.clip(0).sum())  # rounding makes the smallest ones negative
     plane_N2: NDArray[np.float64] = centred_ND @ vectors[:, [-1, -2]]
     return plane_N2, float(values[[-1, -2]].clip(0).sum() / total) if total > 0 else 0.0

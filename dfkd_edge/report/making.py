@@ -13,6 +13,7 @@ from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.report.blocks import (
     Block,
+    Cell,
     Code,
     Facts,
     Figures,
@@ -22,7 +23,6 @@ from dfkd_edge.report.blocks import (
     Sheet,
     StyleMap,
     Table,
-    text_row,
 )
 from dfkd_edge.report.commands import (
     calibration_shortage,
@@ -121,7 +121,7 @@ def _class_table(classes: Sequence[ClassCount], drawn: Sequence[DrawnClass]) -> 
     for entry, each in pairs[:MAX_LISTED]:
         counts = str(entry.num_images), str(entry.num_drawn), percent(entry.acceptance, 0)
         memory = (str(each.num_drawings), str(each.num_own), each.names() or "none")
-        rows.append(text_row(entry.name, *counts, *(memory if has_memory else ())))
+        rows.append(Cell.row(entry.name, *counts, *(memory if has_memory else ())))
     caption = "least recognised by the teacher first; candidates are counted before the filter"
     return Table(headings, rows, caption)
 
@@ -188,14 +188,9 @@ def few_shot_gain(run: RunSource) -> str:
 
 def conversion_section(sources: Sources) -> Section:
     """How each bundle was made, and what the quantized tensors span."""
-    blocks: list[Block] = []
-    for bundle in sources.bundles:
-        blocks += _bundle_blocks(bundle)
-    quantized = next((bundle for bundle in sources.bundles if bundle.calibration), None)
-    if quantized and quantized.calibration:
-        blocks += _calibration_blocks(quantized, quantized.calibration.ranges)
-    else:
-        blocks += _no_calibration(sources)
+    blocks = [block for bundle in sources.bundles for block in _bundle_blocks(bundle)]
+    ranges = [(each, each.calibration.ranges) for each in sources.bundles if each.calibration]
+    blocks += _calibration_blocks(*ranges[0]) if ranges else _no_calibration(sources)
     return Section(blocks, "What export did to the student, and what INT8 was calibrated on.")
 
 
@@ -215,12 +210,12 @@ def _bundle_blocks(source: BundleSource) -> tuple[Block, ...]:
 
 def _calibration_blocks(source: BundleSource, ranges: Mapping[str, Point]) -> list[Block]:
     widest = sorted(ranges.items(), key=lambda item: item[1][0] - item[1][1])[:MAX_WIDEST]
-    rows = [text_row(name, f"{low:.3g}", f"{high:.3g}") for name, (low, high) in widest]
+    rows = [Cell.row(name, f"{low:.3g}", f"{high:.3g}") for name, (low, high) in widest]
     caption = f"widest ranges for {source.target}: one step of INT8 is largest there"
     table = Table(("tensor", "from", "to"), rows, caption)
     blocks: list[Block] = [Figures([ranges_figure(ranges)]), table]
     if source.float_layers:
-        names = [text_row(name) for name in source.float_layers]
+        names = [Cell.row(name) for name in source.float_layers]
         blocks.append(Table(("layer left in float",), names, "put back by the repair"))
     return blocks
 

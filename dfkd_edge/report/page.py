@@ -13,7 +13,7 @@ from markupsafe import Markup
 from dfkd_edge.errors import DfkdEdgeError, EnvironmentLackingError
 from dfkd_edge.files import atomic_write
 from dfkd_edge.interfaces import Reporter
-from dfkd_edge.report import accuracy, classes, making, speed
+from dfkd_edge.report import accuracy, making, speed
 from dfkd_edge.report.sources import Sources, gather
 from dfkd_edge.report.verdict import verdict
 from dfkd_edge.results.device import keep_results
@@ -25,7 +25,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = (
     ("accuracy", "Accuracy", accuracy.accuracy_section),
     ("speed", "Speed and size", speed.speed_section),
-    ("classes", "Classes", classes.classes_section),
+    ("classes", "Classes", accuracy.classes_section),
     ("confidence", "Confidence", accuracy.confidence_section),
     ("pictures", "Surrogate images", making.pictures_section),
     ("prompts", "Prompts", making.prompts_section),
@@ -98,8 +98,8 @@ def render(sources: Sources) -> str:
     """Make the page; all that comes from users is escaped by jinja2."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
+        autoescape=True,  # names of classes, files and devices are not ours
+        undefined=StrictUndefined,  # by default jinja2 shows a misspelt name as nothing
         trim_blocks=True,
         lstrip_blocks=True,
     )

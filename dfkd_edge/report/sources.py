@@ -201,8 +201,7 @@ class Sources:
         """Settings of the student; None before there is one."""
         if self.run and self.run.student:
             return self.run.student
-        folders = [bundle.folder / "student" for bundle in self.bundles]
-        return StudentSettings.load(folders[0]) if folders else None
+        return StudentSettings.load(self.bundles[0].folder / "student") if self.bundles else None
 
     @property
     def climbs(self) -> list[Climb]:
@@ -321,7 +320,7 @@ def _read_run(path: Path) -> RunSource:
 
 def _zero_shot(path: Path, config: PipelineConfig) -> Ladder | None:
     """Evaluation of the run without real pictures, where `distill` would put that by default."""
-    with contextlib.suppress(DfkdEdgeError):
+    with contextlib.suppress(DfkdEdgeError):  # another run's fault is not of this page
         names = read_class_names(path / "classes.txt")
         twin = run_name(dataclasses.replace(config, few_shot=FewShotConfig()), names)
         return read_ladder(path.parent / twin / EVALUATION)
@@ -332,14 +331,14 @@ def _read_curves(path: Path) -> Curves:
     curves: Curves = {}
     for row in RunDir(path).read_metrics():
         for key, value in row.items():
-            if key not in ("stage", "step") and isinstance(value, int | float):
+            if key not in ("stage", "step") and isinstance(value, int | float):  # no text
                 curves.setdefault((row["stage"], key), []).append((row["step"], value))
     return curves
 
 
 def _origin(source: BundleSource) -> RunSource | None:
     """The run that made a bundle, where it is still here with the same student."""
-    with contextlib.suppress(DfkdEdgeError, OSError):
+    with contextlib.suppress(DfkdEdgeError, OSError):  # a bundle outlives its run, and travels
         path = find_run(Path(source.record.run))
         if source.is_of(path):
             return _read_run(path)

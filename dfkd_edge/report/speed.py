@@ -3,18 +3,8 @@
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 
-from dfkd_edge.report.blocks import (
-    NOTES_PLACE,
-    Block,
-    Cell,
-    Figures,
-    Missing,
-    Notes,
-    Section,
-    Table,
-    Tile,
-    text_row,
-)
+from dfkd_edge.report.accuracy import NOTES_PLACE
+from dfkd_edge.report.blocks import Block, Cell, Figures, Missing, Notes, Section, Table, Tile
 from dfkd_edge.report.commands import measuring
 from dfkd_edge.report.figures import SpeedPoint, speed_figure
 from dfkd_edge.report.sources import BundleSource, Sources
@@ -156,9 +146,9 @@ def _machine_note(device: DeviceResult, model: DeviceModel) -> str:
 def _times(latency: MeasuredLatency | DeviceLatency | None) -> tuple[Cell, ...]:
     """Percentiles, throughput and memory; dashes for a time that is no measure."""
     if latency is None:
-        return text_row(*[NOTHING] * len(TIME_HEADINGS))
+        return Cell.row(*[NOTHING] * len(TIME_HEADINGS))
     stated: Mapping[str, float] = latency.percentile_ms
     times = [f"{stated[p]:.2f}" if p in stated else NOTHING for p in ("p50", "p90", "p99")]
     throughput, memory_mib = latency.throughput_per_s, latency.peak_memory_mib
     times.append(number_text(throughput) if throughput else NOTHING)
-    return text_row(*times, f"{memory_mib:.0f}" if memory_mib else NOTHING)
+    return Cell.row(*times, f"{memory_mib:.0f}" if memory_mib else NOTHING)

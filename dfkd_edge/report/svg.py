@@ -13,6 +13,7 @@ NUM_TICKS = 4
 NOTHING = "-"
 TIMES = "\N{MULTIPLICATION SIGN}"
 Point = tuple[float, float]  # x and y in pixels, from the left and from the top
+Words = Callable[[float], str]  # How a tick is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,11 @@ class Scale:
     def __call__(self, value: float) -> float:
         """Place a value."""
         low, high = self._place(self.low), self._place(self.high)
-        share = (self._place(value) - low) / ((high - low) or 1.0)
+        share = (self._place(value) - low) / ((high - low) or 1.0)  # all values may be equal
         return self.start_px + share * (self.end_px - self.start_px)
 
     def _place(self, value: float) -> float:
-        return math.log10(max(value, 1e-12)) if self.is_log else value
+        return math.log10(max(value, 1e-12)) if self.is_log else value  # log of 0 is no place
 
     def ticks(self) -> list[float]:
         """Round values inside the scale."""
@@ -77,6 +78,7 @@ class Svg:
 
     def shape(self, tag: str, kind: str, title: str = "", **places: float) -> None:
         """Draw a shape in a class of the style sheet; the title is said on hover."""
+        # nobody sees less than a tenth of a pixel, and a page holds thousands of them
         numbers = (f'{k.replace("_", "-")}="{round(v, 1):g}"' for k, v in places.items())
         opening = Markup(f'<{tag} class="{kind}" {" ".join(numbers)}>')
         hint = Markup("<title>{}</title>").format(title) if title else Markup("")
@@ -104,15 +106,13 @@ class Svg:
         opening += f' text-anchor="{anchor}">'
         self._parts.append(Markup(opening + "{}</text>").format(text))
 
-    def rows(self, scale: Scale, span: Point, write: Callable[[float], str] = number_text) -> None:
+    def rows(self, scale: Scale, span: Point, write: Words = number_text) -> None:
         """Draw the lines of a vertical scale from left to right, with a label before each."""
         for tick in scale.ticks():
             self.line((span[0], scale(tick)), (span[1], scale(tick)), "grid")
             self.text((span[0] - 6, scale(tick) + 4), write(tick), anchor="end")
 
-    def columns(
-        self, scale: Scale, span: Point, write: Callable[[float], str] = number_text
-    ) -> None:
+    def columns(self, scale: Scale, span: Point, write: Words = number_text) -> None:
         """Draw the lines of a horizontal scale from top to bottom, with a label below each."""
         for tick in scale.ticks():
             self.line((scale(tick), span[0]), (scale(tick), span[1]), "grid")

@@ -1,7 +1,8 @@
 """What the page says first: what came out, how sure that is, and what fails."""
 
 from dfkd_edge.artifacts import StudentSettings
-from dfkd_edge.report.blocks import NOTES_PLACE, Tile, VerdictView
+from dfkd_edge.report.accuracy import NOTES_PLACE
+from dfkd_edge.report.blocks import Tile, VerdictView
 from dfkd_edge.report.commands import exporting
 from dfkd_edge.report.sources import Climb, Sources
 from dfkd_edge.report.speed import device_tiles, host_tiles
@@ -57,6 +58,7 @@ def _size_tile(ladder: Ladder, student: StudentSettings) -> Tile:
     """Compare files where both have one, else the weights in FP32."""
     size, teacher_size = ladder.shipped.size_bytes, ladder.rung(TEACHER).size_bytes
     if not (size and teacher_size):
+        # four bytes of FP32 each
         size, teacher_size = 4 * student.num_parameters, 4 * student.teacher_num_parameters
     ratio = f"{teacher_size / size:.1f} times smaller"
     note = f"{ratio} than the teacher's {teacher_size / MIB:.1f} MiB"

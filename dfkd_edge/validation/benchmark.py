@@ -74,7 +74,7 @@ def _benchmark_model(
         }
         command = [sys.executable, "-m", "dfkd_edge.runtime", "--quiet"]
         command += [f"--{name}={value}" for name, value in flags.items()]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True)  # 3: golden logits differ
         document = json.loads(output.read_text(encoding="utf-8")) if output.exists() else {}
     model = document.get("models", {}).get(precision)
     if model is None:

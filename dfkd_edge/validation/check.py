@@ -72,7 +72,7 @@ def check_bundle(bundle: Bundle, data: str, max_drop: float | None, reporter: Re
         with _measured_graphs(bundle) as models:
             rungs = build_rungs(teacher, student, models, origin.config.num_threads, backend)
         progress.advance()
-    held = bundle.manifest.models
+    held = bundle.manifest.models  # the cast is measured, but no file of the bundle
     rungs = (*as_in_bundle(rungs, held), *engine_rungs(bundle, reporter))
     limit = origin.config.max_drop if max_drop is None else max_drop
     proof = prove(rungs, evaluation, calibrated_images(bundle), limit, reporter)
@@ -118,7 +118,7 @@ def _evaluation(
         )
         with faults_as_errors():
             golden = bundle.golden()
-        labels = golden["teacher_logits"].argmax(1).astype(np.int64)
+        labels = golden["teacher_logits"].argmax(1).astype(np.int64)  # they were never labelled
         source = ArraySource(GOLDEN_DOMAIN, golden["images"], labels)
         return EvaluationSet((source,), "agreement", f"{len(labels)} golden images of the bundle")
     suite = evaluation_set("", names, sides_px, surrogates, context)

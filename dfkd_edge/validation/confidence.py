@@ -59,13 +59,16 @@ def fit(
         clean_N: which images are not corrupted; the threshold is read off those alone.
         picture_N: the picture that each image is a view of; its views stay together.
     """
-    finite_N = np.isfinite(logits_NK).all(1)
+    finite_N = np.isfinite(logits_NK).all(1)  # one NaN would make every mean a NaN
     logits_NK, label_N, clean_N = logits_NK[finite_N], label_N[finite_N], clean_N[finite_N]
     picture_N = picture_N[finite_N]
     scaled_NK = _scaled_by_others(logits_NK, label_N, picture_N)
-    before, after = _errors(logits_NK, label_N), _errors(scaled_NK, label_N)
+    (ece_before, loss_before), (ece_after, loss_after) = (
+        _errors(logits, label_N) if len(label_N) else (None, None)
+        for logits in (logits_NK, scaled_NK)
+    )
     fitted = best_temperature(logits_NK, label_N)
-    is_better = bool(before and after and all(a < b for a, b in zip(after, before, strict=True)))
+    is_better = (ece_after or 0) < (ece_before or 0) and (loss_after or 0) < (loss_before or 0)
     temperature = fitted if is_better else 1.0
     sure_NK = logits_NK[clean_N & (logits_NK.argmax(1) == label_N)]
     sure_N = Confidence(temperature).probabilities(sure_NK).max(1)
@@ -73,10 +76,10 @@ def fit(
         temperature=temperature,
         fitted_temperature=fitted,
         reject_threshold=float(np.quantile(sure_N, SHARE_REJECTED)) if len(sure_N) else 0.0,
-        ece_before=before[0] if before else None,
-        ece_after=after[0] if after else None,
-        log_loss_before=before[1] if before else None,
-        log_loss_after=after[1] if after else None,
+        ece_before=ece_before,
+        ece_after=ece_after,
+        log_loss_before=loss_before,
+        log_loss_after=loss_after,
         unknown_auroc=unknown_auroc(scaled_NK if is_better else logits_NK, label_N),
         num_images=len(label_N),
         num_pictures=len(np.unique(picture_N)),
@@ -93,6 +96,7 @@ def _scaled_by_others(
     scaled_NK = np.array(logits_NK, np.float64)
     number_N = np.unique(picture_N, return_inverse=True)[1].reshape(-1)
     num_pictures = int(number_N.max(initial=-1)) + 1
+    # views of a picture stay in one fold: they err alike, and would tell the fit what it is asked
     fold_N = (np.random.default_rng(0).permutation(num_pictures) % NUM_FOLDS)[number_N]
     for fold in range(min(NUM_FOLDS, num_pictures)):
         inside_N = fold_N == fold
@@ -100,12 +104,8 @@ def _scaled_by_others(
     return scaled_NK
 
 
-def _errors(
-    logits_NK: NDArray[np.generic], label_N: NDArray[np.int64]
-) -> tuple[float, float] | None:
-    """Calibration error and log-loss; None without an image."""
-    if not len(label_N):
-        return None
+def _errors(logits_NK: NDArray[np.generic], label_N: NDArray[np.int64]) -> tuple[float, float]:
+    """Calibration error and log-loss of at least one image."""
     error = reliability(logits_NK, logits_NK.argmax(1) == label_N).ece
     assert error is not None  # there is an image
     return error, float(-log_softmax(logits_NK)[np.arange(len(label_N)), label_N].mean())
@@ -120,9 +120,9 @@ def best_temperature(logits_NK: NDArray[np.generic], label_N: NDArray[np.int64])
         return 1.0
     wide_NK = logits_NK.astype(np.float64)
     asked_N = wide_NK[np.arange(len(label_N)), label_N]
-    low, high = 1 / MAX_TEMPERATURE, MAX_TEMPERATURE
+    low, high = 1 / MAX_TEMPERATURE, MAX_TEMPERATURE  # of the inverse, in which the loss is convex
     for _ in range(SEARCH_STEPS):
-        inverse = math.sqrt(low * high)
+        inverse = math.sqrt(low * high)  # the middle of a scale from 1/20 to 20 is 1
         slope = (Confidence(1 / inverse).probabilities(wide_NK) * wide_NK).sum(1) - asked_N
         low, high = (low, inverse) if slope.mean() > 0 else (inverse, high)
     return 1 / math.sqrt(low * high)
@@ -189,7 +189,7 @@ def reliability(
     scaled_NK = logits_NK[finite_N].astype(np.float64) / temperature
     right_N = right_N[finite_N]
     confidence_N = np.exp(log_softmax(scaled_NK)).max(1) if len(scaled_NK) else np.zeros(0)
-    bin_N = np.minimum((confidence_N * NUM_BINS).astype(int), NUM_BINS - 1)
+    bin_N = np.minimum((confidence_N * NUM_BINS).astype(int), NUM_BINS - 1)  # 1.0 is in the last
     bins: list[Bin] = []
     error = 0.0
     for number in range(NUM_BINS):

@@ -40,11 +40,12 @@ def _cloud(shape_NHW: tuple[int, int, int], roughness: float, rng: np.random.Gen
     height, width = shape_NHW[1:]
     row, column = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
     frequency = np.sqrt(row**2 + column**2)
-    frequency[0, 0] = 1.0
+    frequency[0, 0] = 1.0  # of the mean, which is set to 0 below: no division by zero
     noise = np.fft.rfft2(rng.standard_normal(shape_NHW)) / frequency**roughness
     noise[:, 0, 0] = 0
     field_NHW = np.fft.irfft2(noise, s=(height, width))
     low, high = field_NHW.min((1, 2), keepdims=True), field_NHW.max((1, 2), keepdims=True)
+    # an image of one pixel has no range
     scaled: Floats = ((field_NHW - low) / np.maximum(high - low, 1e-9)).astype(np.float32)
     return scaled
 
@@ -70,6 +71,7 @@ def gaussian_noise(image_NHWC: Images, deviation: float, rng: np.random.Generato
 
 def shot_noise(image_NHWC: Images, num_photons: float, rng: np.random.Generator) -> Images:
     """Photon noise of a dark scene."""
+    # counts of photons are Poisson: noise grows with the root of the light
     return _to_bytes(rng.poisson(_to_float(image_NHWC) * num_photons) / num_photons)
 
 
@@ -89,8 +91,9 @@ def defocus_blur(image_NHWC: Images, radius_px: float, rng: np.random.Generator)
 def motion_blur(image_NHWC: Images, length: float, rng: np.random.Generator) -> Images:
     """A camera that moves: each picture sideways, upwards or along a diagonal."""
     length_px = max(2, round(length * image_NHWC.shape[1] / 128))
+    # np.roll wraps around: what comes in from the other side lies in the border, which is cut off
     border = ((0, 0), (length_px,) * 2, (length_px,) * 2, (0, 0))
-    direction_N = rng.permutation(np.arange(len(image_NHWC)) % 4)
+    direction_N = rng.permutation(np.arange(len(image_NHWC)) % 4)  # each as often
     moved = image_NHWC.copy()
     for number, (down, right) in enumerate(((0, 1), (1, 0), (1, 1), (1, -1))):
         wide = _to_float(np.pad(image_NHWC[direction_N == number], border, mode="edge"))

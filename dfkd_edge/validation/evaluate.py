@@ -65,7 +65,7 @@ def evaluate(
         context.reporter.note(f"  {pictures.description}")
         shown = dataclasses.replace(pictures, sources=(*shown.sources, *pictures.sources))
     with context.reporter.stage("evaluating", shown.num_images) as progress:
-        predictions = climb(rungs, shown, frozenset(), progress)
+        predictions = climb(rungs, shown, frozenset(), progress)  # nothing is calibrated yet
     note_unreadable(predictions.unreadable, context.reporter)
     ladder = summarise(names, rungs, predictions)
     teacher_top1, student_top1 = ladder.rungs[0].mean_top1, ladder.shipped.mean_top1

@@ -23,7 +23,6 @@ from dfkd_edge.results.ladder import HELDOUT_DOMAIN
 from dfkd_edge.results.wording import Metric
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.faults import Fault
-from dfkd_edge.runtime.folder_layouts import Domain
 from dfkd_edge.runtime.preprocess import read_picture, resized_images
 from dfkd_edge.seeding import derived_seed
 from dfkd_edge.validation.corruptions import GROUPS, Images, corrupted_group
@@ -116,7 +115,7 @@ class ArraySource:
         """Cut the arrays; nothing is ever unreadable."""
         for start in range(0, len(self), size):
             part_NHWC = self._image_NHWC[start : start + size]
-            yield Batch(
+            yield Batch(  # the default binds the part now; the loop goes on before it is used
                 lambda side_px, part=part_NHWC: resized_images(part, side_px),  # type: ignore[misc]
                 self._labels[start : start + size],
                 self._pictures[start : start + size],
@@ -127,25 +126,20 @@ class ArraySource:
 class FolderSource:
     """Labelled pictures of a domain on disk, each read once for all rungs."""
 
-    domain: Domain
+    name: str
+    files: tuple[tuple[Path, int, int], ...]
+    """Each with its label and the number of its picture, which no other domain has."""
     sides_px: tuple[int, ...]  # The different sizes that rungs will ask for
-    first: int  # Number of the first picture; those of other domains have other numbers
-
-    @property
-    def name(self) -> str:
-        """That of the domain."""
-        return self.domain.name
 
     def __len__(self) -> int:
         """Return the number of files, unreadable ones too."""
-        return len(self.domain.files)
+        return len(self.files)
 
     def batches(self, size: int, unreadable: list[Path]) -> Iterator[Batch]:
         """Read files in order; what cannot be read is appended to `unreadable`."""
-        files = list(zip(self.domain.files, self.domain.labels, itertools.count(self.first)))
-        for start in range(0, len(files), size):
+        for start in range(0, len(self), size):
             read = []
-            for file, label, number in files[start : start + size]:
+            for file, label, number in self.files[start : start + size]:
                 try:
                     read.append(([read_picture(file, s) for s in self.sides_px], label, number))
                 except Fault:
@@ -165,9 +159,10 @@ def labelled_pictures(
     Raises:
         UsageError: the folder is missing or holds no picture of any class.
     """
-    found, sides_px = find_labelled(root, class_names), tuple(sorted(set(sides_px)))
-    firsts = itertools.accumulate((len(d.files) for d in found.domains), initial=0)
-    sources = map(FolderSource, found.domains, itertools.repeat(sides_px), firsts)
+    found, numbers, sources = find_labelled(root, class_names), itertools.count(), []
+    for domain in found.domains:
+        files = zip(domain.files, domain.labels, numbers, strict=False)  # files end before numbers
+        sources.append(FolderSource(domain.name, tuple(files), tuple(sorted(set(sides_px)))))
     description = f"labelled pictures of {root}: {found.description}"
     return EvaluationSet(tuple(sources), "top1", description)
 
@@ -204,7 +199,7 @@ def _suite_shape(num_heldout: int, size: float) -> tuple[int, int]:
     """How many held-out images the suite takes, and how many views of each."""
     wanted = math.ceil(size * WANTED_IMAGES)
     num_images = min(num_heldout, wanted)
-    return num_images, min(math.ceil(size * MAX_VIEWS), -(-wanted // num_images))
+    return num_images, min(math.ceil(size * MAX_VIEWS), -(-wanted // num_images))  # rounded up
 
 
 def plan_suite(num_heldout: int, again: Sequence[str] = ()) -> tuple[DomainPlan, ...]:
@@ -239,7 +234,7 @@ def surrogate_suite(
             where="synthesis.heldout_share",
             hint="distill with more images, or pass --data DIR",
         )
-    drawn = derived_seed(seed, "suite", round_number)
+    drawn = derived_seed(seed, "suite", round_number)  # a repair is not chosen on the proof's views
     rng = np.random.default_rng(drawn)
     num_rows, num_views = _suite_shape(len(rows), size)
     rows = rng.permutation(rows)[:num_rows]

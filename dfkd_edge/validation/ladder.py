@@ -33,11 +33,7 @@ from dfkd_edge.results.ladder import (
 )
 from dfkd_edge.results.wording import Metric
 from dfkd_edge.validation.confidence import confusion, reliability
-from dfkd_edge.validation.evaluation_images import (
-    VIEWS_DOMAIN,
-    EvaluationSet,
-    refuse_leakage,
-)
+from dfkd_edge.validation.evaluation_images import VIEWS_DOMAIN, EvaluationSet, refuse_leakage
 from dfkd_edge.validation.statistics import (
     PairedDrop,
     find_collapse,
@@ -46,7 +42,7 @@ from dfkd_edge.validation.statistics import (
     share_interval,
 )
 
-BATCH_SIZE = 32
+BATCH_SIZE = 32  # Images that are in memory at a time, at every rung's size
 ROUNDING = 1e-9  # A drop of exactly the limit passes, whatever binary fractions make of it
 Logits = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -88,6 +84,7 @@ class DomainPredictions:
         """Top-1 class of each image, -1 where the logits are not finite."""
         logits_NK = self.logits[rung]
         finite_N = np.isfinite(logits_NK).all(1)
+        # argmax would take a NaN for the largest
         guess_N: NDArray[np.int64] = np.where(finite_N, np.nan_to_num(logits_NK).argmax(1), -1)
         return guess_N
 
@@ -193,7 +190,7 @@ def climb(
         labels, pictures = [], []
         logits: dict[str, list[Logits]] = {rung.name: [] for rung in rungs}
         for batch in source.batches(BATCH_SIZE, unreadable):
-            refuse_leakage(batch.at(rungs[-1].side_px), calibrated, source.name)
+            refuse_leakage(batch.at(rungs[-1].side_px), calibrated, source.name)  # as calibrated
             for rung in rungs:
                 logits[rung.name].append(rung.runner(batch.at(rung.side_px)).logits)
             labels.append(batch.labels)
@@ -250,7 +247,7 @@ def _measured(
     shares = {key: domains[key].share(predictions.metric) for key in predictions.averaged}
     has_labels = predictions.metric == "top1"
     difference = None
-    if previous and previous != TEACHER:
+    if previous and previous != TEACHER:  # a student is no conversion of its teacher
         difference = max(
             float(np.nan_to_num(np.abs(p.logits[rung.name] - p.logits[previous]), nan=np.inf).max())
             for p in predictions.domains.values()

@@ -63,13 +63,12 @@ class Proof:
     @property
     def images(self) -> str:
         """What was shown, and the domains that were shown more of it, in words."""
-        again = []
+        text, unit = self.evaluation.description, UNITS[self.evaluation.metric]
         for name in self.measured_again:
-            part = self.predictions.domains[name]
-            num_pictures = len(np.unique(part.pictures))
-            text = shown_text(len(part.labels), num_pictures, UNITS[self.evaluation.metric])
-            again.append(f"; {name}, measured again: {text}")
-        return self.evaluation.description + "".join(again)
+            picture_N = self.predictions.domains[name].pictures
+            again = shown_text(len(picture_N), len(np.unique(picture_N)), unit)
+            text += f"; {name}, measured again: {again}"
+        return text
 
     def ladder(
         self,
@@ -97,7 +96,7 @@ def open_runner(model: ModelFile, num_threads: int, for_answers: bool = True) ->
 
 def one_image_latency(runner: Runner, side_px: int) -> Latency:
     """Time one image on this host."""
-    image_NHWC = np.full((1, side_px, side_px, 3), 127, np.uint8)
+    image_NHWC = np.full((1, side_px, side_px, 3), 127, np.uint8)  # its pixels cost no time
     return measure(lambda: runner(image_NHWC), 1, LATENCY)
 
 
@@ -109,19 +108,13 @@ def timed_rung(name: str, runner: Runner, side_px: int, size_bytes: int) -> Rung
 
 
 def model_rung(model: ModelFile, side_px: int, num_threads: int, backend: str) -> Rung:
-    """Open one converted model as a rung, with its size and its latency.
+    """Open one converted model as a rung, with its size and its latency; 0 threads are all cores.
 
     INT8 that this CPU can only compute in float has no latency: it would say nothing of INT8.
-
-    Args:
-        model: an ONNX graph.
-        side_px: of its images.
-        num_threads: of the runner; 0 takes all cores.
-        backend: of the target that the graph was made for.
     """
     timed = runner = open_runner(model, num_threads)
     if runner.computes_in_float:
-        timed = open_runner(model, num_threads, for_answers=False)
+        timed = open_runner(model, num_threads, for_answers=False)  # as it is
     in_float = timed.computes_in_float
     caveats = tuple(time_caveats(model.precision, "onnxruntime", backend, in_float))
     name = f"onnx-{model.precision}"
@@ -139,18 +132,12 @@ def engine_rungs(bundle: Bundle, reporter: Reporter) -> tuple[Rung, ...]:
     """
     if bundle.manifest.backend != "tensorrt":
         return ()
-    lacking = why_no_tensorrt()
-    if lacking:
-        reporter.note(
-            f"  no engine here ({lacking.what}): check.pyz builds and proves it on the device"
-        )
+    if lacking := why_no_tensorrt():
+        told = f"no engine here ({lacking.what}): check.pyz builds and proves it on the device"
+        reporter.note(f"  {told}")
         return ()
-    request = SessionRequest(
-        bundle.model_path(bundle.precision),
-        bundle.precision,
-        batch=bundle.batch,
-        use_dla=bundle.manifest.use_dla,
-    )
+    path, use_dla = bundle.model_path(bundle.precision), bundle.manifest.use_dla
+    request = SessionRequest(path, bundle.precision, batch=bundle.batch, use_dla=use_dla)
     return (engine_rung(request, bundle.side_px, reporter),)
 
 
@@ -173,10 +160,6 @@ def teacher_graph_latency(teacher: Teacher, num_threads: int) -> Latency | None:
     """Time the teacher as its student is run; None where it cannot be traced, opened or run so.
 
     The time is for the report alone: nothing in its way may stop a proof.
-
-    Args:
-        teacher: the first rung.
-        num_threads: of the runner; 0 takes all cores.
     """
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -196,27 +179,18 @@ def build_rungs(
 ) -> tuple[Rung, ...]:
     """Teacher, student, then every converted model in the order of conversion.
 
-    Args:
-        teacher: the first rung.
-        student: the second one.
-        models: the graphs.
-        num_threads: of their runner; 0 takes all cores.
-        backend: of the target that they were made for.
+    `num_threads` is that of the graphs, 0 takes all cores; `backend` that of their target.
     """
-    side_px = student.image_size_px
-    networks = (
-        (TEACHER, teacher, teacher.image_size_px, teacher.num_image_parameters),
-        (STUDENT, student, side_px, student.num_parameters),
-    )
-    rungs = [
-        timed_rung(name, TorchRunner(name, network), native_px, num_parameters * BYTES_PER_FLOAT)
-        for name, network, native_px, num_parameters in networks
-    ]
-    latency = teacher_graph_latency(teacher, num_threads)
-    if latency:
+    runner, side_px = TorchRunner(TEACHER, teacher), student.image_size_px
+    num_bytes = BYTES_PER_FLOAT * teacher.num_image_parameters  # its text tower is not needed
+    first = timed_rung(TEACHER, runner, teacher.image_size_px, num_bytes)
+    num_bytes = BYTES_PER_FLOAT * student.num_parameters
+    second = timed_rung(STUDENT, TorchRunner(STUDENT, student), side_px, num_bytes)
+    if latency := teacher_graph_latency(teacher, num_threads):
         p50_ms, caveats = latency.percentile_ms["p50"], tuple(latency.unsteadiness)
-        rungs[0] = replace(rungs[0], onnx_latency_ms=p50_ms, onnx_latency_caveats=caveats)
-    return (*rungs, *(model_rung(model, side_px, num_threads, backend) for model in models))
+        first = replace(first, onnx_latency_ms=p50_ms, onnx_latency_caveats=caveats)
+    graphs = (model_rung(model, side_px, num_threads, backend) for model in models)
+    return (first, second, *graphs)
 
 
 def as_in_bundle(rungs: tuple[Rung, ...], held: Collection[str]) -> tuple[Rung, ...]:
@@ -283,11 +257,8 @@ def prove(
         progress.advance()
     if more is None:
         return Proof(rungs, predictions, evaluation)
-    domains = ", ".join(source.name for source in more.sources)
-    reporter.note(
-        f"  over the limit, but within noise: {domains}; the gate takes "
-        f"{counted(more.num_images, 'more view')}"
-    )
+    names, views = ", ".join(s.name for s in more.sources), counted(more.num_images, "more view")
+    reporter.note(f"  over the limit, but within noise: {names}; the gate takes {views}")
     with reporter.stage("climbing again", more.num_images) as progress:
         predictions = predictions.extended(climb(rungs, more, calibrated, progress))
     return Proof(rungs, predictions, evaluation.joined(more))

@@ -81,12 +81,13 @@ def bootstrap_interval(
     sum_P = np.bincount(picture_N, weighted_N)
     shown_PD = np.zeros((len(sum_P), len(images_D)), np.int64)
     np.add.at(shown_PD, (picture_N, domain_N), 1)
+    # NumPy 2.0 alone returns the inverse along an axis as [P, 1]
     stratum_P = np.unique(shown_PD, axis=0, return_inverse=True)[1].reshape(-1)
     rng, means = np.random.default_rng(0), np.zeros(NUM_RESAMPLES)  # equal images, equal interval
     for stratum in range(stratum_P.max() + 1):
         distinct, count = np.unique(sum_P[stratum_P == stratum], return_counts=True)
         means += rng.multinomial(count.sum(), count / count.sum(), size=NUM_RESAMPLES) @ distinct
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])  # percentile
     mean = (np.bincount(domain_N, value_N) / images_D).mean()
     return Interval(float(mean), float(low), float(high))
 
@@ -113,6 +114,7 @@ def _independent_drop(lost: float, won: float, num_pictures: int) -> tuple[float
     def is_possible(true_drop: float) -> bool:
         free = true_drop * (1 - true_drop)
         linear = (2 - drop) * true_drop - lost - won
+        # the likeliest share that is won if the true drop is this; rounding may leave a root of < 0
         won_then = (math.sqrt(max(0.0, linear**2 + 8 * won * free)) - linear) / 4
         variance = (2 * won_then + free) / num_pictures
         return (drop - true_drop) ** 2 <= DEVIATIONS**2 * variance
@@ -136,8 +138,7 @@ def _grouped(
     """Number pictures and domains from 0."""
     pictures = np.arange(num_images) if picture_N is None else picture_N
     domains = np.zeros(num_images, np.int64) if domain_N is None else domain_N
-    numbered = [np.unique(x, return_inverse=True)[1].reshape(-1) for x in (pictures, domains)]
-    return numbered[0], numbered[1]
+    return np.unique(pictures, return_inverse=True)[1], np.unique(domains, return_inverse=True)[1]
 
 
 def sign_flip_p_value(change_P: Integers) -> float:
@@ -149,15 +150,15 @@ def sign_flip_p_value(change_P: Integers) -> float:
     magnitude, count = np.unique(np.abs(change_P[change_P != 0]), return_counts=True)
     if not len(magnitude):
         return 1.0
-    unit = np.gcd.reduce(magnitude)
+    unit = np.gcd.reduce(magnitude)  # a shorter transform, equal signs and order
     magnitude, total = magnitude // unit, abs(int(change_P.sum())) // unit
     reach = int(magnitude @ count)
     angle = 2 * np.pi * np.arange(2 * reach + 1) / (2 * reach + 1)
-    wave = np.ones(2 * reach + 1)
+    wave = np.ones(2 * reach + 1)  # the sum takes no value beyond -reach and reach
     for size, number in zip(magnitude, count, strict=True):
         wave *= np.cos(size * angle) ** number
     probability = np.fft.fft(wave).real / (2 * reach + 1)
-    return float(np.clip(2 * probability[total : reach + 1].sum(), 0.0, 1.0))
+    return float(np.clip(2 * probability[total : reach + 1].sum(), 0.0, 1.0))  # 0 is in both tails
 
 
 def paired_drop(
@@ -187,11 +188,12 @@ def paired_drop(
     images_D = np.bincount(domain_N)
     steps = max(WEIGHT_STEPS, images_D.max() / images_D.min())
     weight_D = np.rint(steps * images_D.min() / images_D)
+    # bincount sums doubles, and the test counts in integers
     change_P = np.rint(np.bincount(picture_N, lost_N * weight_D[domain_N])).astype(np.int64)
     lost, won = int((lost_N > 0).sum()), int((lost_N < 0).sum())
     p_value = sign_flip_p_value(change_P)
     if p_value >= SIGNIFICANCE:
-        low, high = min(low, 0.0), max(high, 0.0)
+        low, high = min(low, 0.0), max(high, 0.0)  # the exact test decides on zero
     elif found.mean > 0:
         low = max(low, 0.0)
     else:
@@ -204,7 +206,7 @@ def paired_drop(
 def log_softmax(logits_NK: NDArray[np.generic]) -> NDArray[np.float64]:
     """Log-probabilities of logits, in double precision."""
     shifted_NK = logits_NK.astype(np.float64)
-    shifted_NK = shifted_NK - shifted_NK.max(1, keepdims=True)
+    shifted_NK = shifted_NK - shifted_NK.max(1, keepdims=True)  # exp never overflows
     normal: NDArray[np.float64] = shifted_NK - np.log(np.exp(shifted_NK).sum(1, keepdims=True))
     return normal
 

@@ -11,12 +11,7 @@ from typer.testing import CliRunner
 from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.cli import app
 from dfkd_edge.config.settings import MINI, PipelineConfig, SynthesisConfig, TeacherConfig
-from dfkd_edge.estimates.distill import (
-    DECODE_OPERATIONS,
-    STEP_OPERATIONS,
-    SmallRun,
-    dry_distill,
-)
+from dfkd_edge.estimates.distill import DECODE_OPERATIONS, STEP_OPERATIONS, SmallRun, dry_distill
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes, operations
 from dfkd_edge.interfaces import SynthesisBatch
 from dfkd_edge.networks.teacher import Teacher
