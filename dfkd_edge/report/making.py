@@ -209,6 +209,7 @@ def _bundle_blocks(source: BundleSource) -> tuple[Block, ...]:
 
 
 def _calibration_blocks(source: BundleSource, ranges: Mapping[str, Point]) -> list[Block]:
+    # INT8 has 255 steps for the whole span, whatever it is
     widest = sorted(ranges.items(), key=lambda item: item[1][0] - item[1][1])[:MAX_WIDEST]
     rows = [Cell.row(name, f"{low:.3g}", f"{high:.3g}") for name, (low, high) in widest]
     caption = f"widest ranges for {source.target}: one step of INT8 is largest there"

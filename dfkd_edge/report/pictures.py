@@ -67,7 +67,7 @@ def contact_sheet(
                 look = "of a drawing" if is_drawn else f"style: {style_labels[style]}"
                 mark = "" if recognised[row] else "; taken for another class"
                 caption = f"{class_names[label]}, {look}{mark}"
-                rows[class_names[label]][style] = Picture(
+                rows[class_names[label]][style] = Picture(  # no view of the shard, which is large
                     jpeg_uri(shard["images"][row]), caption, bool(recognised[row])
                 )
         start += len(recognised)

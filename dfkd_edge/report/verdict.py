@@ -33,11 +33,8 @@ def verdict(sources: Sources) -> VerdictView:
         headline, word = gate.headline(climb.target), "off" if gate.is_off else gate.word.lower()
         decision = (gate.state, headline[:1].upper() + headline[1:], gate.sentence())
         gate_tile = Tile("Gate", word, f"limit {points_text(gate.max_drop)}")
-    tiles = (
-        *(student, _size_tile(ladder, settings)),
-        *(*host_tiles(ladder), *device_tiles(sources)),
-        *(_accuracy_tile(ladder), gate_tile),
-    )
+    tiles = [student, _size_tile(ladder, settings), *host_tiles(ladder), *device_tiles(sources)]
+    tiles += [_accuracy_tile(ladder), gate_tile]
     return VerdictView(
         *decision,
         tiles,

@@ -73,7 +73,7 @@ class EvaluationSet:
     there are. A drop within noise is measured again with them, once."""
 
     def repeated(self, domains: Sequence[str]) -> EvaluationSet:
-        """Show some domains what an earlier proof showed them again; no further look follows."""
+        """Add the images that an earlier proof needed in some domains; no more looks follow."""
         if not (domains and self.more):
             return self
         return replace(self.joined(self.more().only(domains)), more=None)

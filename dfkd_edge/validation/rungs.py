@@ -37,7 +37,7 @@ from dfkd_edge.validation.ladder import Predictions, Rung, climb, judge, summari
 
 LATENCY = TimingRequest(warmup_ms=50, duration_s=0.4, percentiles=(50.0,))
 """Short: the ladder compares rungs, `benchmark` measures."""
-BYTES_PER_FLOAT = 4
+BYTES_PER_FLOAT = 4  # Of weights in FP32, as torch holds them
 ENGINE = "engine"
 FP16_MEASURED = (
     "the bundle holds the FP32 graph, and the engine that TensorRT builds from it on the device "
@@ -114,7 +114,7 @@ def model_rung(model: ModelFile, side_px: int, num_threads: int, backend: str) -
     """
     timed = runner = open_runner(model, num_threads)
     if runner.computes_in_float:
-        timed = open_runner(model, num_threads, for_answers=False)  # as it is
+        timed = open_runner(model, num_threads, for_answers=False)  # the kernels of this CPU
     in_float = timed.computes_in_float
     caveats = tuple(time_caveats(model.precision, "onnxruntime", backend, in_float))
     name = f"onnx-{model.precision}"

@@ -43,6 +43,11 @@ def page_of(path: Path, results: Sequence[Path] = ()) -> Page:
     return Page(write_report(path, results).read_text(encoding="utf-8"))
 
 
+def missing(text: str, *parts: str) -> list[str]:
+    """Those of some parts that a page does not say."""
+    return [part for part in parts if part not in text]
+
+
 def keep(run: Path, ladder: Ladder) -> None:
     """Let a run have reached this."""
     atomic_write(run / EVALUATION, json.dumps(ladder.to_json()))

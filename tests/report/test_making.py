@@ -22,15 +22,15 @@ from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runs.surrogates import selection_path
 from dfkd_edge.runtime.bundle_files import Bundle
 from tests.fixtures.typed import class_count, surrogate_summary
-from tests.report.pages import EVIL, keep, page_of
+from tests.report.pages import EVIL, keep, missing, page_of
 
 
 def test_images_are_counted_and_the_sheet_explains_its_styles_and_the_marks_that_it_has(
     run: Path,
 ) -> None:
     page = page_of(run)
-    assert "5 of 6 synthesized images were kept; 3 of them of drawings; 1 of them" in page.text
-    assert "differ by 0.500" in page.text
+    kept = "5 of 6 synthesized images were kept; 3 of them of drawings; 1 of them"
+    assert not missing(page.text, kept, "differ by 0.500")
     assert page.text.count(STYLE_NOTE.format(name=EVIL)) == 2
     captions = page.values("data-caption")
     assert captions.count("house, of a drawing") == 1
@@ -38,8 +38,7 @@ def test_images_are_counted_and_the_sheet_explains_its_styles_and_the_marks_that
     marked = [caption for caption in captions if caption.endswith("; taken for another class")]
     assert len(marked) == page.values("class").count("picture unsure") == 1
     assert page.values("class").count("none") == 1  # the rejected candidate
-    assert "A dashed frame: " in page.text
-    assert "A dash: no image of that class and style" in page.text
+    assert not missing(page.text, "A dashed frame: ", "A dash: no image of that class and style")
     save_tensors(selection_path(run / "surrogates"), {"is_kept": np.arange(6) > 1})
     page = page_of(run)
     assert "picture unsure" not in page.values("class")
@@ -81,9 +80,8 @@ def test_real_pictures_are_told_with_what_they_gave_over_the_run_without_them(
         pictures={},
     )  # fmt: skip
     atomic_write(run / "few_shot" / "few_shot.json", json.dumps(dataclasses.asdict(real)))
-    text = page_of(run).text
-    assert "12 pictures of 2 classes joined, 40 times each" in text
-    assert "--set few_shot.images=" in text
+    joined = "12 pictures of 2 classes joined, 40 times each"
+    assert not missing(page_of(run).text, joined, "--set few_shot.images=")
     zero_shot = dataclasses.replace(config, few_shot=FewShotConfig())
     twin = run.parent / run_name(zero_shot, read_class_names(run / "classes.txt"))
     start, *_ = (rung for rung in evaluation.rungs if rung.name == "student-start")
@@ -102,12 +100,10 @@ def test_what_export_did_is_told(run: Path, tiny_contents: BundleContents) -> No
         provenance={**made, "seconds": 200.0},
     )
     text = page_of(write_bundle(run.parent / "alone", contents).folder).text
-    for fact in (
-        *("int8 for tiny-board", "minmax on 500 images", "3 min"),
-        *("1 of 9 layers put back to float", "conv3"),
-        *("1 lint warning for tiny-board", "reformat: conv7: 7 channels"),
-    ):
-        assert fact in text
+    export = ("int8 for tiny-board", "minmax on 500 images", "3 min")
+    mended = ("1 of 9 layers put back to float", "conv3")
+    warned = ("1 lint warning for tiny-board", "reformat: conv7: 7 channels")
+    assert not missing(text, *export, *mended, *warned)
 
 
 def test_the_printed_export_names_its_pictures_and_may_replace_the_bundle(
@@ -124,10 +120,10 @@ def test_the_printed_export_names_its_pictures_and_may_replace_the_bundle(
 def test_a_page_of_a_run_of_few_images_names_no_export_that_would_be_refused(run: Path) -> None:
     sources = gather(run)
     assert exporting(sources).endswith("--precision fp16")
-    missing, helps = conversion_section(sources).blocks
-    assert isinstance(missing, Missing)
-    assert "4 images to learn from" in missing.what
-    assert missing.command.startswith("dfkd-edge distill --config")
-    assert "--set synthesis.num_images=" in missing.command
-    assert "--output" not in missing.command  # this run stays
+    lacking, helps = conversion_section(sources).blocks
+    assert isinstance(lacking, Missing)
+    assert "4 images to learn from" in lacking.what
+    assert lacking.command.startswith("dfkd-edge distill --config")
+    assert "--set synthesis.num_images=" in lacking.command
+    assert "--output" not in lacking.command  # this run stays
     assert "--calib-data DIR" in str(helps)

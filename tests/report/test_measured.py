@@ -12,7 +12,7 @@ from dfkd_edge.results.ladder import Ladder, MeasuredRung, StepLoss
 from dfkd_edge.results.wording import Metric
 from tests.fixtures.ladders import confidence, figures, gate, ladder, rung
 from tests.report.conftest import BINS, CLASSES, CONFUSION
-from tests.report.pages import keep, page_of
+from tests.report.pages import keep, missing, page_of
 
 CAVEAT = "unsteady: deviation is 0.35 of the mean"
 
@@ -28,8 +28,7 @@ def photo_rung(name: str, latency_ms: float | None = 2.0, **others: object) -> M
 
 def test_ticks_of_small_shares_differ() -> None:
     points = [SpeedPoint("teacher", 9.0, 0.0), SpeedPoint("engine", 2.0, 0.0)]
-    figure = speed_figure(points, "top-1")
-    ticks = re.findall(r'text-anchor="end">([\d.]+%)<', figure)
+    ticks = re.findall(r'text-anchor="end">([\d.]+%)<', speed_figure(points, "top-1"))
     assert len(set(ticks)) == len(ticks) > 2
 
 
@@ -41,22 +40,18 @@ def test_what_temperature_does_is_shown_by_labelled_pictures_alone(
     part = figures(confusion=CONFUSION, reliability=BINS, reliability_scaled=after)
     rungs = (rung(name, {"photo": part}) for name in ("teacher", "onnx-int8"))
     keep(run, ladder(*rungs, metric=metric, confidence=confidence()))
-    text = page_of(run).text
-    for words in (f"by {REFERENCES[metric]}: ECE", f"it is this sure, by {REFERENCES[metric]}."):
-        assert words in text
-    for words in ("temperature 1.50: calibration error 0.100", 'below 0.400 the answer is "unk'):
-        assert words in text
-    for words in ("the same, temperature 1.50: ECE", "its effect above"):
-        assert (words in text) is is_shown
+    text, reference = page_of(run).text, REFERENCES[metric]
+    fit = ("temperature 1.50: calibration error 0.100", 'below 0.400 the answer is "unknown"')
+    assert not missing(text, f"by {reference}: ECE", f"it is this sure, by {reference}.", *fit)
+    assert ("the same, temperature 1.50: ECE" in text) is ("its effect above" in text) is is_shown
 
 
 def test_the_ladder_says_how_many_views_of_each_domain_it_was_climbed_on(run: Path) -> None:
     parts = {"clean": figures(0.9, 1_440, 720), "fog": figures(0.8, 40)}
     rungs = (rung(name, parts) for name in ("teacher", "onnx-int8"))
     keep(run, ladder(*rungs, metric="agreement"))
-    text = page_of(run).text
-    for words in ("clean, 1,440 views", "fog, 40 images", "Rows are the teacher's answers on held"):
-        assert words in text
+    rows = "Rows are the teacher's answers on held-out surrogate images"
+    assert not missing(page_of(run).text, "clean, 1,440 views", "fog, 40 images", rows)
 
 
 @pytest.mark.parametrize("charged", ["onnx-int8", None])
@@ -69,8 +64,7 @@ def test_each_step_tells_its_loss_and_the_one_that_is_charged_is_named(
     )  # fmt: skip
     keep(run, dataclasses.replace(timed(), losses=(loss,), charged_to=charged))
     text = page_of(run).text
-    assert "student → onnx-int8+1.25+0.00 to +2.50" in text
-    assert "within noise" in text
+    assert not missing(text, "student → onnx-int8+1.25+0.00 to +2.50", "within noise")
     assert ("charged to onnx-int8" in text) is (charged is not None)
     assert ("no conversion loses anything" in text) is (charged is None)
 
@@ -92,12 +86,10 @@ def test_caveats_about_the_times_of_a_ladder_are_on_the_page(run: Path) -> None:
     text = page_of(run).text
     assert text.count(f"onnx-fp32: {CAVEAT}") == 1
     assert "teacher: 9.00 ms" not in text
-    for words in (
-        *("2.5\u00d7", "the same threads: 5.00 ms, 2.00 ms; see the notes"),
-        *("teacher: 5.00 ms", "PyTorch; 5.00 in ONNX Runtime"),
-        *("student-start, PyTorch: 2.00 ms", "onnx-fp32: see the notes below the ladder"),
-    ):
-        assert words in text
+    tile = ("2.5\u00d7", "the same threads: 5.00 ms, 2.00 ms; see the notes")
+    points = ("teacher: 5.00 ms", "student-start, PyTorch: 2.00 ms")
+    notes = ("PyTorch; 5.00 in ONNX Runtime", "onnx-fp32: see the notes below the ladder")
+    assert not missing(text, *tile, *points, *notes)
 
 
 @pytest.mark.parametrize("caveats", [(), (CAVEAT,)])

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.cli import app
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.errors import ArtifactError, RunDirError, UsageError
@@ -18,14 +17,11 @@ from dfkd_edge.files import atomic_write
 from dfkd_edge.report import write_report
 from dfkd_edge.report.page import refresh_report
 from dfkd_edge.results.ladder import Ladder
-from dfkd_edge.runtime.bundle_files import Bundle
 from tests.fixtures.ladders import figures, gate, ladder, rung
-from tests.report.pages import EVIL, device_result, keep, page_of
+from tests.report.pages import EVIL, device_result, keep, missing, page_of
 
 
-def test_the_report_answers_in_the_order_in_which_people_ask_with_its_key_numbers(
-    run: Path,
-) -> None:
+def test_the_report_answers_in_the_order_in_which_people_ask(run: Path) -> None:
     path = write_report(run)
     assert path == run.resolve() / "report.html"
     page = page_of(run)
@@ -34,8 +30,8 @@ def test_the_report_answers_in_the_order_in_which_people_ask_with_its_key_number
     links = [link[1:] for link in page.values("href") if link.startswith("#")]
     assert links == [*asked, *made]
     assert page.tags.count("section") == len(links)
-    for figure in ("90.0%", f"{0.9 / 0.95:.1%}", "ECE 12.5%", "4.0 times smaller"):
-        assert figure in page.text
+    key_numbers = ("90.0%", f"{0.9 / 0.95:.1%}", "ECE 12.5%", "4.0 times smaller")
+    assert not missing(page.text, *key_numbers)
     assert page.tags.count("img") == 5 + 1
     assert path.stat().st_size < 5_000_000
 
@@ -70,8 +66,7 @@ def test_the_badge_promises_no_more_than_the_gate(
 
 def test_names_stay_text_wherever_they_appear_and_no_network_is_needed(run: Path) -> None:
     page = page_of(run, [device_result(run / "a.json", EVIL, 1)])
-    assert page.tags.count("script") == 1
-    assert "b" not in page.tags
+    assert (page.tags.count("script"), page.tags.count("b")) == (1, 0)
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     text = (run / "report.html").read_text(encoding="utf-8")
     assert text.count("<script>") == 1
@@ -86,21 +81,12 @@ def test_a_page_names_commands_of_what_is_there(run: Path, bundle: Path) -> None
     assert f"dfkd-edge benchmark {shlex.quote(str(bundle.resolve()))}" in page_of(run).text
     shutil.rmtree(bundle)
     text, place = page_of(run).text, shlex.quote(str(run.resolve()))
-    for command in ("dfkd-edge export", "dfkd-edge benchmark", "python3 check.pyz"):
-        assert command in text
     export = f"dfkd-edge export {place} --precision fp16"  # its images are too few for INT8
-    assert f"{export}, then dfkd-edge benchmark {place}" in text
+    assert not missing(text, f"{export}, then dfkd-edge benchmark {place}", "python3 check.pyz")
     for command in re.findall(r"(?:then )?dfkd-edge (?:check|benchmark)", text):
         assert command.startswith("then ")  # alone it would find no bundle
     (run / "student" / "student.json").unlink()
     assert "Not distilled yet" in page_of(run).text
-
-
-def test_a_bundle_outside_a_run_holds_its_own_report_and_stays_whole(tiny_bundle: Bundle) -> None:
-    path = write_report(tiny_bundle.folder)
-    assert path.parent == tiny_bundle.folder
-    open_bundle(tiny_bundle.folder)
-    assert "house" in path.read_text(encoding="utf-8")
 
 
 def test_a_foreign_file_is_no_result_and_a_foreign_folder_no_run(run: Path, tmp_path: Path) -> None:

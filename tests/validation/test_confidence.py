@@ -139,9 +139,7 @@ def test_a_confidence_that_is_true_has_no_calibration_error() -> None:
     right = np.arange(1000) % 4 != 0
     found = reliability(logits, right)
     assert found.ece == pytest.approx(0, abs=1e-9)
-    count, confidence, share = found.bins[7]
-    assert (count, share) == (1000, 0.75)
-    assert confidence == pytest.approx(0.75)
+    assert found.bins[7] == pytest.approx((1000, 0.75, 0.75))
     assert sum(count for count, _, _ in found.bins) == 1000
     assert len(found.bins) == NUM_BINS
 
@@ -151,7 +149,6 @@ def test_temperature_softens_and_broken_logits_are_left_out() -> None:
     right = np.array([True, False, True])
     sharp, soft = reliability(logits, right), reliability(logits, right, temperature=100.0)
     assert sharp.ece == pytest.approx(0.5, abs=1e-3)
-    assert soft.ece is not None
-    assert soft.ece < 0.05
+    assert 0 < (soft.ece or 0) < 0.05
     assert sum(count for count, _, _ in sharp.bins) == 2
     assert reliability(logits[2:], right[2:]).ece is None

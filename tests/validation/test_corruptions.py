@@ -24,11 +24,8 @@ def test_every_corruption_grows_with_severity_follows_its_seed_and_spares_the_in
     assert distances[-1] > 1.5 * distances[0]
     assert np.array_equal(corrupt(images, name, 3, 7), corrupt(images, name, 3, 7))
     assert np.array_equal(images, kept)
-
-
-def test_random_corruptions_follow_the_seed(images: np.ndarray) -> None:
-    for name in ("gaussian-noise", "fog", "snow"):
-        assert not np.array_equal(corrupt(images, name, 3, 1), corrupt(images, name, 3, 2))
+    is_random = name not in {"defocus-blur", "pixelate", "low-contrast", "jpeg"}
+    assert np.array_equal(corrupt(images, name, 3, 1), corrupt(images, name, 3, 2)) != is_random
 
 
 def test_groups_hold_every_corruption_once() -> None:

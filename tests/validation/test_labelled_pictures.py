@@ -18,14 +18,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_domains_and_single_folders_are_both_found(folder: Path) -> None:
+def test_domains_and_single_folders_are_both_found_and_a_foreign_one_is_an_error(
+    folder: Path,
+) -> None:
     (domain,) = find_labelled(folder, ("great dane", "cat")).domains
     assert (domain.name, domain.labels) == ("photo", (0, 1))
     (single,) = find_labelled(folder / "photo", ("great dane", "cat")).domains
     assert single.labels == (0, 1)
-
-
-def test_a_folder_without_our_classes_is_an_error(folder: Path) -> None:
     with pytest.raises(UsageError, match="no picture of any class"):
         find_labelled(folder, ("dog", "house"))
     with pytest.raises(UsageError, match="no such folder"):
