@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -66,9 +65,9 @@ def test_an_export_waits_out_a_command_that_asks_who_works_there(run: Path) -> N
 
 @pytest.mark.usefixtures("few_images")
 def test_a_run_that_is_read_only_is_exported_elsewhere(
-    exported: tuple[Path, dict[str, Any]], tmp_path: Path, read_only: Callable[[Path], None]
+    exported: Path, tmp_path: Path, read_only: Callable[[Path], None]
 ) -> None:
-    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
+    run = Path(shutil.copytree(exported.parents[1], tmp_path / "run"))
     read_only(run)
     there = sorted(run.rglob("*"))
     with export_scratch(run) as scratch:

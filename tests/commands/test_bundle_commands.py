@@ -1,7 +1,6 @@
 import dataclasses
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,13 +14,11 @@ from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.caveats import FP16_IN_ENGINE
 from dfkd_edge.runtime.confidence import FITTED_ON, SHARE_REJECTED
 from dfkd_edge.validation.benchmark import with_slow_int8_told
+from tests.fixtures.command import call
+from tests.fixtures.json_files import edit_json
 from tests.fixtures.ladders import model_benchmark
 
-
-def run_command(*arguments: object) -> tuple[int, str, str]:
-    command = [sys.executable, "-m", "dfkd_edge", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
+SHORT = ("--duration", "0.02", "--warmup", "1")
 
 
 @pytest.fixture
@@ -35,7 +32,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def test_benchmark_measures_every_model(tiny_bundle: Bundle) -> None:
-    code, output, _ = run_command(
+    code, output, _ = call(
         *("benchmark", tiny_bundle.folder, "--json", "--duration", "0.05", "--warmup", "1"),
         *("--percentile", "50,99.9", "--threads", "1"),
     )
@@ -51,39 +48,32 @@ def test_benchmark_measures_every_model(tiny_bundle: Bundle) -> None:
     assert f"{models[1]['latency']['percentile_ms']['p50']:.2f}" in page
 
 
-def benchmark_doubts(folder: Path) -> list[str]:
-    arguments = ("--json", "--duration", "0.02", "--warmup", "1", "--threads", "1")
-    _, output, _ = run_command("benchmark", folder, *arguments)
-    int8 = next(m for m in json.loads(output)["models"] if m["precision"] == "int8")
-    return [doubt for doubt in int8["latency"]["doubts"] if "on the device" in doubt]
-
-
 def test_int8_for_tensorrt_says_why_its_time_here_does_not_count(
     tiny_contents: BundleContents, tmp_path: Path
 ) -> None:
     target = dataclasses.replace(tiny_contents.target, backend="tensorrt")
     contents = dataclasses.replace(tiny_contents, target=target)
-    (doubt,) = benchmark_doubts(write_bundle(tmp_path / "jetson", contents).folder)
+    arguments = ("benchmark", write_bundle(tmp_path / "jetson", contents).folder, *SHORT)
+    _, int8 = json.loads(call(*arguments, "--json", "--threads", "1")[1])["models"]
+    (doubt,) = (doubt for doubt in int8["latency"]["doubts"] if "on the device" in doubt)
     assert doubt.startswith("onnxruntime computes most layers of an INT8 graph for TensorRT in flo")
-    _, output, _ = run_command(
-        "benchmark", tmp_path / "jetson", "--duration", "0.02", "--warmup", "1"
-    )
+    _, output, _ = call(*arguments)
     assert f"note: int8: {doubt}" in " ".join(output[output.index("└") :].split())
 
 
 def test_every_command_says_that_fp16_is_in_no_graph_of_the_bundle(
     fp16_bundle: Bundle, pictures: Path
 ) -> None:
-    folder, timing = fp16_bundle.folder, ("--duration", "0.02", "--warmup", "1")
+    folder = fp16_bundle.folder
     for arguments in (
-        ("benchmark", folder, *timing),
+        ("benchmark", folder, *SHORT),
         ("benchmark", folder, "--dry-run"),
         ("inspect", folder),
         ("predict", folder, pictures),
     ):
-        _, output, _ = run_command(*arguments)
+        _, output, _ = call(*arguments)
         assert " ".join(output.split()).count(FP16_IN_ENGINE) == 1, arguments
-    _, output, _ = run_command("predict", folder, pictures, "--json")
+    _, output, _ = call("predict", folder, pictures, "--json")
     document = json.loads(output)
     assert (document["precision"], document["notes"]) == ("fp16", [FP16_IN_ENGINE])
     page = (folder / "report.html").read_text(encoding="utf-8")
@@ -114,7 +104,7 @@ def test_slow_int8_is_explained_once(
 def test_benchmark_speaks_while_it_times_unless_quiet(tiny_bundle: Bundle) -> None:
     arguments = ("benchmark", tiny_bundle.folder, "--json", "--duration", "0.1", "--warmup", "1")
     for quiet in ((), ("--quiet",)):
-        _, output, errors = run_command(*arguments, *quiet, "--precision", "fp32")
+        _, output, errors = call(*arguments, *quiet, "--precision", "fp32")
         assert [m["precision"] for m in json.loads(output)["models"]] == ["fp32"]
         assert ("timing fp32 for 0.1 s" in errors) is not bool(quiet)
         assert not quiet or not errors
@@ -132,12 +122,12 @@ def test_benchmark_and_the_plan_of_a_check_load_no_torch() -> None:
 
 def test_benchmark_dry_run_says_what_would_be_timed_and_times_nothing(tiny_bundle: Bundle) -> None:
     flags = ("--dry-run", "--duration", "5", "--warmup", "500", "--threads", "1")
-    code, output, _ = run_command("benchmark", tiny_bundle.folder, *flags, "--json")
+    code, output, _ = call("benchmark", tiny_bundle.folder, *flags, "--json")
     plan = json.loads(output)
     assert code == 0
     assert [model["precision"] for model in plan["models"]] == ["fp32", "int8"]
     assert (plan["threads"], plan["num_golden"], plan["min_seconds"]) == (1, 12, 11.0)
-    _, output, errors = run_command("benchmark", tiny_bundle.folder, *flags, "--precision", "int8")
+    _, output, errors = call("benchmark", tiny_bundle.folder, *flags, "--precision", "int8")
     assert errors == ""
     assert "nothing was run" in output
     assert "fp32" not in output
@@ -147,7 +137,7 @@ def test_benchmark_dry_run_says_what_would_be_timed_and_times_nothing(tiny_bundl
 
 
 def test_predict_gives_labels_and_scores(tiny_bundle: Bundle, pictures: Path) -> None:
-    code, output, errors = run_command(
+    code, output, errors = call(
         "predict", tiny_bundle.folder, pictures, pictures / "0.png", "--json", "--top", "2"
     )
     assert (code, errors) == (0, "")
@@ -158,17 +148,16 @@ def test_predict_gives_labels_and_scores(tiny_bundle: Bundle, pictures: Path) ->
         assert row["top"][0]["score"] >= row["top"][1]["score"]
 
 
-def test_predict_answers_unknown_below_the_threshold(
-    tiny_bundle: Bundle, pictures: Path, tmp_path: Path
-) -> None:
+def with_threshold(bundle: Bundle, threshold: float) -> None:
+    fitted = {"temperature": 20.0, "reject_threshold": threshold}  # hot: no score is near 1
+    edit_json(bundle.folder / "manifest.json", confidence=fitted)
+
+
+def test_predict_answers_unknown_below_the_threshold(tiny_bundle: Bundle, pictures: Path) -> None:
     answers = []
     for threshold in (0.0, 1.0):
-        folder = tmp_path / f"bundle-{threshold}"
-        shutil.copytree(tiny_bundle.folder, folder)
-        manifest = json.loads((folder / "manifest.json").read_text())
-        manifest["confidence"] = {"temperature": 2.0, "reject_threshold": threshold}
-        (folder / "manifest.json").write_text(json.dumps(manifest))
-        code, output, _ = run_command("predict", folder, pictures / "0.png", "--json")
+        with_threshold(tiny_bundle, threshold)
+        code, output, _ = call("predict", tiny_bundle.folder, pictures / "0.png", "--json")
         assert code == 0
         document = json.loads(output)
         assert document["reject_threshold"] == threshold
@@ -192,45 +181,38 @@ def test_predict_answers_unknown_below_the_threshold(
 def test_predict_shows_how_close_an_answer_was_to_unknown(
     tiny_bundle: Bundle, pictures: Path, threshold: float, said: str
 ) -> None:
-    path = tiny_bundle.folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["confidence"] = {"temperature": 20.0, "reject_threshold": threshold}
-    path.write_text(json.dumps(manifest))
-    _, output, _ = run_command("predict", tiny_bundle.folder, pictures / "0.png")
+    with_threshold(tiny_bundle, threshold)
+    arguments = ("predict", tiny_bundle.folder, pictures / "0.png")
+    _, output, _ = call(*arguments)
     assert output.splitlines()[-1] == said
-    (best,) = json.loads(
-        run_command("predict", tiny_bundle.folder, pictures / "0.png", "--json", "--top", "1")[1]
-    )["pictures"][0]["top"]
+    (row,) = json.loads(call(*arguments, "--json", "--top", "1")[1])["pictures"]
+    (best,) = row["top"]
     assert best["score"] < 0.875
     assert f"{best['score']:.3f} │" in output
 
 
-def test_the_help_states_the_share_that_export_fits() -> None:
-    _, output, _ = run_command("predict", "--help")
-    words = output.replace("│", " ").split()
-    assert f"refuses {SHARE_REJECTED:.0%} of the right answers on {FITTED_ON}" in " ".join(words)
-
-
-def test_the_help_states_the_units_of_times() -> None:
-    _, output, _ = run_command("benchmark", "--help")
-    told = " ".join(output.replace("│", " ").split())
-    assert re.search(r"--warmup MS .*Milliseconds before timing.*--duration S .*Seconds", told)
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        ("predict", f"refuses {SHARE_REJECTED:.0%} of the right answers on {FITTED_ON}"),
+        ("benchmark", "--warmup MS .*Milliseconds before timing.*--duration S .*Seconds"),
+    ],
+)
+def test_the_help_states_the_fitted_share_and_the_units_of_times(verb: str, said: str) -> None:
+    assert re.search(said, " ".join(call(verb, "--help")[1].replace("│", " ").split()))
 
 
 @pytest.mark.parametrize("asked", ["0", "1"])
 def test_the_user_moves_the_threshold(tiny_bundle: Bundle, pictures: Path, asked: str) -> None:
-    path = tiny_bundle.folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["confidence"] = {"temperature": 20.0, "reject_threshold": 0.5}
-    path.write_text(json.dumps(manifest))
+    with_threshold(tiny_bundle, 0.5)
     arguments = ("predict", tiny_bundle.folder, pictures / "0.png", "--reject-threshold", asked)
-    document = json.loads(run_command(*arguments, "--json")[1])
+    document = json.loads(call(*arguments, "--json")[1])
     assert (document["pictures"][0]["label"] == "unknown") is (asked == "1")
     assert document["reject_threshold"] == float(asked)
     assert document["threshold_fitted_on"] is None
     said = {"0": "there is no threshold: no answer is unknown", "1": "unknown: score below 1.000"}
-    assert run_command(*arguments)[1].splitlines()[-1] == said[asked]
-    code, _, errors = run_command(*arguments[:-1], "1.5")
+    assert call(*arguments)[1].splitlines()[-1] == said[asked]
+    code, _, errors = call(*arguments[:-1], "1.5")
     assert (code, "--reject-threshold" in errors) == (2, True)
 
 
@@ -238,9 +220,7 @@ def test_predict_keeps_the_rest_when_pictures_are_broken(
     tiny_bundle: Bundle, pictures: Path
 ) -> None:
     (pictures / "broken.jpg").write_bytes(b"no")
-    code, output, errors = run_command(
-        "predict", tiny_bundle.folder, pictures, pictures / "missing.png"
-    )
+    code, output, errors = call("predict", tiny_bundle.folder, pictures, pictures / "missing.png")
     assert code == 1
     assert "great dane" in output
     assert "broken.jpg: picture cannot be read" in errors
@@ -264,7 +244,7 @@ def test_a_picture_where_the_bundle_belongs_gets_the_line_to_type(
         "no bundle": ([picture, pictures / "1.png"], ["BUNDLE", picture, "..."]),
     }
     given, typed = lines[kind]
-    code, output, errors = run_command("predict", *given)
+    code, output, errors = call("predict", *given)
     advice = " ".join(["type dfkd-edge predict", *map(str, typed)])
     said = f"no bundle, which the first argument must be ({given[0]}): {advice}"
     assert (code, output, errors) == (2, "", f"error: {said}\n")
@@ -280,10 +260,10 @@ def test_faults_are_one_line_each(tiny_bundle: Bundle, pictures: Path, tmp_path:
         (("predict", tiny_bundle.folder, pictures, "--precision", "fp16"), 2, "holds fp32, int8"),
         (("benchmark", tiny_bundle.folder, "--percentile", "x"), 2, "no percentiles"),
     ):
-        found, _, errors = run_command(*arguments)
+        found, _, errors = call(*arguments)
         assert (found, said in errors) == (code, True), errors
     (tiny_bundle.folder / "model.int8.onnx").write_bytes(b"short")
-    found, _, errors = run_command("benchmark", tiny_bundle.folder)
+    found, _, errors = call("benchmark", tiny_bundle.folder)
     assert found == 1
     assert "differs from the manifest" in errors
     assert errors.count("\n") == 1

@@ -1,6 +1,5 @@
 """Check as a user calls it, on the bundle of a small real run, and what its dry run promises."""
 
-import hashlib
 import html
 import json
 import shutil
@@ -12,40 +11,34 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 from dfkd_edge.artifacts import load_tensors
 from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.bundles.origin import graphs
-from dfkd_edge.cli import app
 from dfkd_edge.errors import ArtifactError, ConfigError, UsageError
+from dfkd_edge.files import file_hash
 from dfkd_edge.report import write_report
 from dfkd_edge.results.certainty import certainty_of
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runtime import check as device_check
 from dfkd_edge.runtime.bundle_files import VALIDATION
 from dfkd_edge.validation.rungs import model_rung
+from tests.fixtures.command import invoke
+from tests.fixtures.json_files import edit_json, read_json
 
 SIDE_PX = 64
 """Of the small run's student."""
 pytestmark = pytest.mark.usefixtures("few_images")
 
 
-def _invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
 def test_check_measures_labelled_domains_and_passes_strangers_over(
-    exported: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path
+    exported_copy: Path, pictures: Path
 ) -> None:
-    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
     (pictures / "day" / "cat").mkdir()
     (pictures / "day" / "persons").mkdir()
     shutil.rmtree(pictures / "day" / "person")
     (pictures / "day" / "dog" / "torn.png").write_bytes(b"torn")
-    result = _invoke(
-        "check", run / "bundles" / "x86-cpu", "--data", pictures, "--max-drop", "1", "--json"
-    )
+    result = invoke("check", exported_copy, "--data", pictures, "--max-drop", "1", "--json")
     assert result.exit_code == 0, result.exception
     document = json.loads(result.stdout)
     assert {d: f["num_images"] for d, f in document["rungs"][0]["domains"].items()} == {
@@ -62,14 +55,13 @@ def test_check_measures_labelled_domains_and_passes_strangers_over(
 
 
 def test_a_check_without_pictures_takes_no_labelled_figure_off_the_page(
-    exported: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path
+    exported_copy: Path, pictures: Path
 ) -> None:
-    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
-    bundle = run / "bundles" / "x86-cpu"
+    bundle, run = exported_copy, exported_copy.parents[1]
     labelled = json.loads(
-        _invoke("check", bundle, "--data", pictures, "--max-drop", "1", "--json").stdout
+        invoke("check", bundle, "--data", pictures, "--max-drop", "1", "--json").stdout
     )
-    without = json.loads(_invoke("check", bundle, "--max-drop", "1", "--json").stdout)
+    without = json.loads(invoke("check", bundle, "--max-drop", "1", "--json").stdout)
     top1 = f"{labelled['rungs'][-1]['mean_top1']:.1%} top-1"
     agreement = f"{without['rungs'][-1]['mean_agreement']:.1%} agreement with the teacher"
     page = _text(run)
@@ -78,7 +70,7 @@ def test_a_check_without_pictures_takes_no_labelled_figure_off_the_page(
     for truth in ("the true classes", "the teacher's answers"):
         assert f"Rows are {truth}" in page
         assert f"rows are {truth}, columns are answers" in page
-    told = json.loads(_invoke("report", run, "--json").stdout)["ladders"]
+    told = json.loads(invoke("report", run, "--json").stdout)["ladders"]
     assert [(one["command"], one["measure"]) for one in told[:3]] == [
         ("check", "top1"),
         ("check", "agreement"),
@@ -86,7 +78,7 @@ def test_a_check_without_pictures_takes_no_labelled_figure_off_the_page(
     ]
     assert told[0]["mean"] == pytest.approx(labelled["rungs"][-1]["mean_top1"])
     assert "by check on labelled pictures: gate off" in " ".join(
-        _invoke("inspect", run).stdout.split()
+        invoke("inspect", run).stdout.split()
     )
     with (bundle / "manifest.json").open("a", encoding="utf-8") as stream:
         stream.write("\n")  # as another export would
@@ -99,18 +91,14 @@ def _text(run: Path) -> str:
 
 
 def test_host_and_device_state_the_same_figures_in_the_same_words(
-    exported: tuple[Path, dict[str, Any]],
-    pictures: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    exported_copy: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = shutil.copytree(exported[0], tmp_path / "bundle")
-    host = _invoke("check", bundle, "--data", pictures, "--max-drop", "1", "--json")
+    bundle = exported_copy
+    host = invoke("check", bundle, "--data", pictures, "--max-drop", "1", "--json")
     rung = json.loads(host.stdout)["rungs"][-1]
     flags = ["--bundle", str(bundle), "--data", str(pictures), "--duration", "0"]
     assert device_check.main(flags) == 0
-    result = json.loads((bundle / "result.json").read_text(encoding="utf-8"))
-    domains = result["models"]["int8"]["data"]["domains"]
+    domains = read_json(bundle / "result.json")["models"]["int8"]["data"]["domains"]
     for name, figures in domains.items():
         assert figures["top1"] == rung["domains"][name]["top1"]
         assert figures["top1_interval"] == rung["domains"][name]["top1_interval"]
@@ -123,9 +111,9 @@ def test_host_and_device_state_the_same_figures_in_the_same_words(
 
 
 def test_a_graph_for_tensorrt_says_at_its_rung_that_its_time_here_is_no_measure(
-    exported: tuple[Path, dict[str, Any]],
+    exported: Path,
 ) -> None:
-    (int8,) = (graph for graph in graphs(open_bundle(exported[0])) if graph.precision == "int8")
+    (int8,) = (graph for graph in graphs(open_bundle(exported)) if graph.precision == "int8")
     first = {
         backend: model_rung(int8, SIDE_PX, 1, backend).latency_caveats[:1]
         for backend in ("tensorrt", "onnxruntime")
@@ -135,67 +123,59 @@ def test_a_graph_for_tensorrt_says_at_its_rung_that_its_time_here_is_no_measure(
 
 
 def test_calibration_pictures_are_refused_as_evaluation_pictures(
-    exported: tuple[Path, dict[str, Any]], finished_run: Path, tmp_path: Path
+    exported: Path, finished_run: Path, tmp_path: Path
 ) -> None:
     tensors = load_tensors(finished_run / "surrogates" / "shard-00000.safetensors")
     (tmp_path / "seen" / "dog").mkdir(parents=True)
     for number, image in enumerate(tensors["images"]):
         Image.fromarray(image).save(tmp_path / "seen" / "dog" / f"{number}.png")
     for flags in ((), ("--dry-run",)):
-        result = _invoke("check", exported[0], "--data", tmp_path / "seen", *flags)
+        result = invoke("check", exported, "--data", tmp_path / "seen", *flags)
         assert isinstance(result.exception, ConfigError)
         assert "share pictures" in str(result.exception)
 
 
 def test_check_refuses_what_is_no_bundle_and_what_was_edited(
-    exported: tuple[Path, dict[str, Any]], tmp_path: Path
+    exported_copy: Path, tmp_path: Path
 ) -> None:
-    assert isinstance(_invoke("check", tmp_path).exception, UsageError)
-    copy = tmp_path / "copy"
-    shutil.copytree(exported[0], copy)
-    with (copy / "model.int8.onnx").open("ab") as stream:
+    assert isinstance(invoke("check", tmp_path).exception, UsageError)
+    with (exported_copy / "model.int8.onnx").open("ab") as stream:
         stream.write(b"x")
-    result = _invoke("check", copy)
+    result = invoke("check", exported_copy)
     assert isinstance(result.exception, ArtifactError)
     assert "model.int8.onnx" in str(result.exception)
 
 
 def test_the_plan_of_a_check_counts_the_images_that_the_check_sees(
-    exported: tuple[Path, dict[str, Any]], moved: Callable[[Path], Path]
+    exported: Path, export_document: dict[str, Any], moved: Callable[[Path], Path]
 ) -> None:
-    bundle, document = exported
-    plan = json.loads(_invoke("check", bundle, "--dry-run", "--json").stdout)
-    assert plan["rungs"] == [rung["name"] for rung in document["rungs"]]
-    seen = document["rungs"][0]["domains"]
+    rungs = export_document["rungs"]
+    plan = json.loads(invoke("check", exported, "--dry-run", "--json").stdout)
+    assert plan["rungs"] == [rung["name"] for rung in rungs]
+    seen = rungs[0]["domains"]
     assert {d["name"]: d["num_images"] for d in plan["domains"]} == {
         name: figures["num_images"] for name, figures in seen.items()
     }
-    assert {d["name"]: d["corruptions"] for d in plan["domains"]}["weather"] == [
-        "fog",
-        "snow",
-        "rain",
-    ]
-    assert plan["untimed"] == [r["name"] for r in document["rungs"] if r["latency_ms"] is None]
-    assert plan["measure"] == document["measure"]
-    alone = json.loads(_invoke("check", moved(bundle), "--dry-run", "--json").stdout)
+    (weather,) = (d["corruptions"] for d in plan["domains"] if d["name"] == "weather")
+    assert weather == ["fog", "snow", "rain"]
+    assert plan["untimed"] == [r["name"] for r in rungs if r["latency_ms"] is None]
+    assert plan["measure"] == export_document["measure"]
+    alone = json.loads(invoke("check", moved(exported), "--dry-run", "--json").stdout)
     assert [(d["name"], d["num_images"]) for d in alone["domains"]] == [("golden images", 32)]
     assert 0 < alone["seconds"] < plan["seconds"]
 
 
 def test_a_check_repeats_the_figures_of_the_export_and_shows_again_what_was_shown_again(
-    exported: tuple[Path, dict[str, Any]], tmp_path: Path
+    exported_copy: Path,
 ) -> None:
-    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
-    bundle = run / "bundles" / "x86-cpu"
-    document = json.loads((bundle / VALIDATION).read_text(encoding="utf-8"))
-    text = json.dumps({**document, "measured_again": ["noise"]}).encode()
-    (bundle / VALIDATION).write_bytes(text)
-    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-    entry = {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)}
-    manifest["files"][VALIDATION] = entry
-    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    plan = json.loads(_invoke("check", bundle, "--dry-run", "--json").stdout)
-    again = json.loads(_invoke("check", bundle, "--json").stdout)
+    bundle, path = exported_copy, exported_copy / VALIDATION
+    document = read_json(path)
+    edit_json(path, measured_again=["noise"])
+    entry = {"sha256": file_hash(path), "bytes": path.stat().st_size}
+    files = read_json(bundle / "manifest.json")["files"]
+    edit_json(bundle / "manifest.json", files=files | {VALIDATION: entry})
+    plan = json.loads(invoke("check", bundle, "--dry-run", "--json").stdout)
+    again = json.loads(invoke("check", bundle, "--json").stdout)
     assert plan["more_if_unclear"] == 0
     assert again["measured_again"] == ["noise"]
     for before, after in zip(document["rungs"], again["rungs"], strict=True):
@@ -213,32 +193,28 @@ def test_a_plan_needs_no_torch() -> None:
 
 
 def test_a_check_and_its_plan_agree_that_a_torn_run_leaves_the_golden_images(
-    exported: tuple[Path, dict[str, Any]], tmp_path: Path
+    exported_copy: Path,
 ) -> None:
-    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
-    bundle = run / "bundles" / "x86-cpu"
-    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-    manifest["provenance"]["run"] = str(run)
-    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    bundle, run = exported_copy, exported_copy.parents[1]
+    provenance = read_json(bundle / "manifest.json")["provenance"]
+    edit_json(bundle / "manifest.json", provenance=provenance | {"run": str(run)})
     shard = run / "surrogates" / "shard-00001.safetensors"
     shard.write_bytes(shard.read_bytes()[:-100])
-    plan = json.loads(_invoke("check", bundle, "--dry-run", "--json").stdout)
-    result = _invoke("check", bundle, "--max-drop", "1", "--json")
+    plan = json.loads(invoke("check", bundle, "--dry-run", "--json").stdout)
+    result = invoke("check", bundle, "--max-drop", "1", "--json")
     measured = json.loads(result.stdout)["rungs"][0]["domains"]
     assert {d["name"]: d["num_images"] for d in plan["domains"]} == {"golden images": 32}
-    assert {name: figures["num_images"] for name, figures in measured.items()} == {
-        "golden images": 32
-    }
+    assert {name: part["num_images"] for name, part in measured.items()} == {"golden images": 32}
     for told in (plan["images"], result.stderr):
         assert shard.name in told
 
 
 def test_the_plan_of_a_check_on_pictures_is_readable_and_writes_nothing(
-    exported: tuple[Path, dict[str, Any]], pictures: Path, tmp_path: Path
+    exported_copy: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    bundle = Path(shutil.copytree(exported[0], tmp_path / "bundle"))
+    bundle = exported_copy
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    result = _invoke("check", bundle, "--data", pictures, "--max-drop", "0.02", "--dry-run")
+    result = invoke("check", bundle, "--data", pictures, "--max-drop", "0.02", "--dry-run")
     lines = result.stdout.splitlines()
     assert "models    teacher, student, onnx-fp32, onnx-int8" in lines
     assert "          day: 6" in lines
@@ -246,11 +222,11 @@ def test_the_plan_of_a_check_on_pictures_is_readable_and_writes_nothing(
     assert "gate      top-1 may fall by 2 points on the worst domain" in lines
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     (pictures / "day" / "dog" / "torn.png").write_bytes(b"torn")
-    again = _invoke("check", bundle, "--data", pictures, "--dry-run")
+    again = invoke("check", bundle, "--data", pictures, "--dry-run")
     assert "          day: 6" in again.stdout.splitlines()
     assert "1 unreadable" in again.stderr
     (pictures / "day" / "hause").mkdir()
-    stranger = _invoke("check", bundle, "--data", pictures, "--dry-run")
+    stranger = invoke("check", bundle, "--data", pictures, "--dry-run")
     assert "passed over, no class of the list: day/hause" in stranger.stderr
-    refused = _invoke("check", bundle, "--data", tmp_path / "none", "--dry-run")
+    refused = invoke("check", bundle, "--data", tmp_path / "none", "--dry-run")
     assert isinstance(refused.exception, UsageError)

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
 from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.bundles.replacement import refuse_other_bundle
-from dfkd_edge.cli import app
 from dfkd_edge.config.file import load_config
 from dfkd_edge.errors import ArtifactError, ConfigError, GateFailedError, RunDirError, UsageError
 from dfkd_edge.pictures import labelled
 from dfkd_edge.report import write_report
 from dfkd_edge.runtime.bundle_files import CHECK_RESULT, VALIDATION
 from dfkd_edge.validation.rungs import FP16_MEASURED
+from tests.fixtures.command import call, invoke
+from tests.fixtures.json_files import edit_json, read_json
 
 pytestmark = pytest.mark.usefixtures("few_images")
 GATE_OFF = "Gate off for x86-cpu: its limit of 100 points lets every loss pass"
@@ -30,14 +30,10 @@ CLIPPED = ("--set", "export.calibration_method=percentile", "--set")
 HARSH = (*CLIPPED, "export.percentile=91", "--max-drop", "0", "--no-repair")
 
 
-def _invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
 def test_export_writes_a_bundle_with_a_ladder_of_the_fixed_shape(
-    exported: tuple[Path, dict[str, Any]],
+    exported: Path, export_document: dict[str, Any]
 ) -> None:
-    bundle, document = exported
+    bundle, document = exported, export_document
     assert document["classes"] == ["dog", "house", "person"]
     names = [rung["name"] for rung in document["rungs"]]
     assert names == ["teacher", "student", "onnx-fp32", "onnx-int8"]
@@ -60,9 +56,9 @@ def test_export_writes_a_bundle_with_a_ladder_of_the_fixed_shape(
 
 
 def test_a_bundle_of_an_earlier_student_proves_nothing_about_the_run(
-    exported: tuple[Path, dict[str, Any]], tmp_path: Path
+    exported_copy: Path,
 ) -> None:
-    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
+    run = exported_copy.parents[1]
     assert GATE_OFF in write_report(run).read_text(encoding="utf-8")
     weights = StudentArtifact.load(run / "student").weights
     weights.write_bytes(weights.read_bytes() + b" ")
@@ -71,37 +67,30 @@ def test_a_bundle_of_an_earlier_student_proves_nothing_about_the_run(
     assert "Bundle x86-cpu holds an earlier student" in page
 
 
-def test_golden_images_are_held_out_and_balanced(
-    exported: tuple[Path, dict[str, Any]], finished_run: Path
-) -> None:
-    golden = np.load(exported[0] / "golden.npz", allow_pickle=False)
+def test_golden_images_are_held_out_and_balanced(exported: Path) -> None:
+    golden = np.load(exported / "golden.npz", allow_pickle=False)
     assert len(golden["images"]) == 32
-    calibration = json.loads((exported[0] / "calibration.json").read_text(encoding="utf-8"))
     digests = set(labelled.image_digests(golden["images"]))
-    assert not digests & set(calibration["image_digests"])
+    assert not digests & set(read_json(exported / "calibration.json")["image_digests"])
     assert {"teacher_logits", "student_logits", "int8_logits"} <= set(golden.files)
 
 
-def test_the_same_export_again_opens_the_bundle_and_another_needs_exist_ok(
-    exported: tuple[Path, dict[str, Any]], finished_run: Path
-) -> None:
-    same = ("export", finished_run, "--target", "x86-cpu", "--max-drop", "1")
-    again = _invoke(*same)
+@pytest.mark.usefixtures("exported")
+def test_the_same_export_again_opens_the_bundle(finished_run: Path) -> None:
+    again = invoke("export", finished_run, "--target", "x86-cpu", "--max-drop", "1")
     assert again.exit_code == 0
     assert "already exported" in again.stderr
     assert " gate      " in again.stdout
 
 
+@pytest.mark.usefixtures("exported")
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])
 def test_another_bundle_is_refused_at_once_by_what_differs(
-    exported: tuple[Path, dict[str, Any]],
-    finished_run: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    dry: tuple[str, ...],
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch, dry: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr("dfkd_edge.pipeline.export", None)  # nothing may be run
     flags = ("--max-drop", "0.5", "--calib-size", "550", "--set", "export.percentile=99")
-    other = _invoke("export", finished_run, "--target", "x86-cpu", *flags, "--no-repair", *dry)
+    other = invoke("export", finished_run, "--target", "x86-cpu", *flags, "--no-repair", *dry)
     assert isinstance(other.exception, RunDirError)
     said = str(other.exception)
     for named in (
@@ -115,18 +104,16 @@ def test_another_bundle_is_refused_at_once_by_what_differs(
 
 
 def test_a_bundle_of_another_student_or_version_says_so(
-    exported: tuple[Path, dict[str, Any]], tmp_path: Path
+    exported_copy: Path,
 ) -> None:
-    run = Path(shutil.copytree(exported[0].parents[1], tmp_path / "run"))
+    bundle, run = exported_copy, exported_copy.parents[1]
     config = load_config(run / "config.toml", {"export": {"target": "x86-cpu", "max_drop": 1.0}})
-    bundle = run / "bundles" / "x86-cpu"
     refuse_other_bundle(bundle, run, config, "")
     weights = StudentArtifact.load(run / "student").weights
     weights.write_bytes(weights.read_bytes() + b" ")
     with pytest.raises(RunDirError, match="another bundle is there: of another student \\("):
         refuse_other_bundle(bundle, run, config, "")
-    monkeyed = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-    (bundle / "manifest.json").write_text(json.dumps({**monkeyed, "version": "0"}))
+    edit_json(bundle / "manifest.json", version="0")
     with pytest.raises(RunDirError, match="made by version 0, this is"):
         refuse_other_bundle(bundle, run, config, "")
 
@@ -136,32 +123,27 @@ def test_a_failed_gate_is_exit_code_3_and_keeps_the_bundle(
     finished_run: Path, tmp_path: Path, moved: Callable[[Path], Path]
 ) -> None:
     folder = tmp_path / "harsh"
-    result = _invoke("export", finished_run, "--target", "x86-cpu", *HARSH, "-o", folder)
+    result = invoke("export", finished_run, "--target", "x86-cpu", *HARSH, "-o", folder)
     assert isinstance(result.exception, GateFailedError)
     assert result.exception.exit_code == 3
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest["status"] == "failed"
+    assert read_json(folder / "manifest.json")["status"] == "failed"
     assert (folder / "model.int8.onnx").is_file()
-    program = [sys.executable, "-m", "dfkd_edge", "check", str(moved(folder)), "--json"]
-    done = subprocess.run(program, capture_output=True, text=True)
-    document = json.loads(done.stdout)
-    assert (done.returncode == 3) is not document["gate"]["passed"]
-    assert "golden images alone" in done.stderr
+    code, output, errors = call("check", moved(folder), "--json")
+    assert (code == 3) is not json.loads(output)["gate"]["passed"]
+    assert "golden images alone" in errors
 
 
 def test_a_jetsons_bundle_gives_its_golden_logits_on_this_machine(
     finished_run: Path, tmp_path: Path
 ) -> None:
     folder, result = tmp_path / "bundle", tmp_path / "result.json"
-    _invoke("export", finished_run, "--target", "jetson", "--max-drop", "1", "-o", folder)
+    invoke("export", finished_run, "--target", "jetson", "--max-drop", "1", "-o", folder)
     program = [sys.executable, str(folder / "check.pyz"), "--duration", "0", "--precision"]
     done = subprocess.run([*program, "all", "--output", str(result)], capture_output=True)
-    found = json.loads(result.read_text(encoding="utf-8"))["models"]
+    found = read_json(result)["models"]
     assert done.returncode == 0, done.stderr
-    assert {name: model["golden"]["passed"] for name, model in found.items()} == {
-        "fp32": True,
-        "int8": True,
-    }
+    golden = {name: model["golden"]["passed"] for name, model in found.items()}
+    assert golden == {"fp32": True, "int8": True}
 
 
 def test_an_fp16_bundle_says_at_the_ladder_that_its_graph_is_fp32(
@@ -169,7 +151,7 @@ def test_an_fp16_bundle_says_at_the_ladder_that_its_graph_is_fp32(
 ) -> None:
     folder = tmp_path / "bundle"
     flags = ("--target", "nano", "--max-drop", "1", "-o", folder)
-    said = [_invoke("export", finished_run, *flags), _invoke("check", folder)]
+    said = [invoke("export", finished_run, *flags), invoke("check", folder)]
     for result in said:
         assert " ".join(result.stdout.split()).count(f"note: {FP16_MEASURED}") == 1
     assert list(folder.glob("model.*.onnx")) == [folder / "model.fp32.onnx"]
@@ -178,8 +160,7 @@ def test_an_fp16_bundle_says_at_the_ladder_that_its_graph_is_fp32(
     assert f"<li>{FP16_MEASURED}</li>" in page
     assert FP16_MEASURED.split(";")[0][1:] in (folder / "README.md").read_text(encoding="utf-8")
     for file in (VALIDATION, CHECK_RESULT):
-        ladder = json.loads((folder / file).read_text(encoding="utf-8"))
-        fp32, fp16 = ladder["rungs"][-2:]
+        fp32, fp16 = read_json(folder / file)["rungs"][-2:]
         assert (fp32["name"], fp16["name"]) == ("onnx-fp32", "onnx-fp16")
         sizes = fp32["size_bytes"], fp16["size_bytes"]
         assert sizes == ((folder / "model.fp32.onnx").stat().st_size,) * 2
@@ -189,17 +170,17 @@ def test_an_fp16_bundle_says_at_the_ladder_that_its_graph_is_fp32(
 @pytest.mark.slow
 def test_a_missed_gate_is_mended_or_reported(finished_run: Path, tmp_path: Path) -> None:
     arguments = ("--target", "jetson", *CLIPPED, "export.percentile=95", "--max-drop", "0.02")
-    result = _invoke("export", finished_run, *arguments, "-o", tmp_path / "bundle")
+    result = invoke("export", finished_run, *arguments, "-o", tmp_path / "bundle")
     assert "points of agreement on views to choose by, not the gate's" in result.stderr
-    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text(encoding="utf-8"))
+    manifest = read_json(tmp_path / "bundle" / "manifest.json")
     rescue = manifest["provenance"]["rescue"]
     assert rescue["repair"]["num_quantizable"] > 20
     assert rescue["repair"]["drop_after"] <= rescue["repair"]["drop_before"]
     assert rescue["repair"]["passed"] or rescue["finetune"]["num_steps"] == 4
     assert len(rescue["repair"]["sensitivities"]) == 4
     assert "other views" in rescue["chosen_on"]
-    ladder = json.loads((tmp_path / "bundle" / "validation.json").read_text(encoding="utf-8"))
-    assert (manifest["status"] == "passed") is ladder["gate"]["passed"]
+    gate = read_json(tmp_path / "bundle" / VALIDATION)["gate"]
+    assert (manifest["status"] == "passed") is gate["passed"]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +204,7 @@ def test_a_wrong_request_is_one_line_and_writes_nothing(
         (tmp_path / name).mkdir()
     (tmp_path / "foreign" / "thesis.doc").touch()
     filled = [a.format(empty=tmp_path / "empty", foreign=tmp_path / "foreign") for a in arguments]
-    result = _invoke("export", finished_run, "-o", tmp_path / "bundle", *filled)
+    result = invoke("export", finished_run, "-o", tmp_path / "bundle", *filled)
     assert isinstance(result.exception, kind), result.exception
     assert fault in str(result.exception)
     assert "\n" not in str(result.exception)
@@ -249,7 +230,7 @@ def test_what_no_run_can_mend_is_said_before_a_missing_run(
 ) -> None:
     (tmp_path / "thesis.doc").touch()
     filled = [argument.format(foreign=tmp_path) for argument in arguments]
-    result = _invoke("export", tmp_path / "missing", *filled)
+    result = invoke("export", tmp_path / "missing", *filled)
     assert isinstance(result.exception, UsageError)
     assert fault in str(result.exception)
 
@@ -264,7 +245,7 @@ def test_what_only_the_run_can_tell_is_left_to_the_run(
     tables = (run / "config.toml").read_text(encoding="utf-8").partition("[export]")
     exported = f"[export]\n{settings.format(board=board)}\n"
     (run / "config.toml").write_text(tables[0] + exported, encoding="utf-8")
-    result = _invoke("export", run, "--calib-size", "20", "--dry-run", "--json")
+    result = invoke("export", run, "--calib-size", "20", "--dry-run", "--json")
     assert result.exit_code == 0, result.exception
     assert json.loads(result.stdout)["config"]["calibration_size"] == 20
 
@@ -272,13 +253,12 @@ def test_what_only_the_run_can_tell_is_left_to_the_run(
 def test_a_run_without_a_student_and_no_run_at_all_are_told_apart(
     finished_run: Path, tmp_path: Path
 ) -> None:
-    assert "no run here" in str(_invoke("export", tmp_path / "none").exception)
-    half = tmp_path / "half"
-    shutil.copytree(finished_run, half)
-    manifest = json.loads((half / "manifest.json").read_text(encoding="utf-8"))
-    del manifest["stages"]["student"]
-    (half / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    result = _invoke("export", half)
+    assert "no run here" in str(invoke("export", tmp_path / "none").exception)
+    half = Path(shutil.copytree(finished_run, tmp_path / "half"))
+    stages = read_json(half / "manifest.json")["stages"]
+    del stages["student"]
+    edit_json(half / "manifest.json", stages=stages)
+    result = invoke("export", half)
     assert isinstance(result.exception, RunDirError)
     assert "no finished student" in str(result.exception)
 
@@ -294,10 +274,9 @@ def test_a_run_without_a_student_and_no_run_at_all_are_told_apart(
 def test_a_run_whose_files_do_not_belong_together_is_not_exported(
     file: str, content: str, fault: str, finished_run: Path, tmp_path: Path
 ) -> None:
-    mixed = tmp_path / "mixed"
-    shutil.copytree(finished_run, mixed)
+    mixed = Path(shutil.copytree(finished_run, tmp_path / "mixed"))
     (mixed / file).write_text(content, encoding="utf-8")
-    result = _invoke("export", mixed, "--target", "x86-cpu", "-o", tmp_path / "bundle")
+    result = invoke("export", mixed, "--target", "x86-cpu", "-o", tmp_path / "bundle")
     assert isinstance(result.exception, ArtifactError)
     assert fault in str(result.exception)
     assert file in str(result.exception)
@@ -310,7 +289,7 @@ def test_a_lost_file_of_a_run_is_told_before_anything_is_loaded(
     (run / "student" / "student.safetensors").unlink()
     shutil.rmtree(run / "bundles", ignore_errors=True)
     for flags in ((), ("--dry-run",)):
-        said = _invoke("export", run, "--target", "x86-cpu", *flags).exception
+        said = invoke("export", run, "--target", "x86-cpu", *flags).exception
         assert isinstance(said, ArtifactError)
         assert "the run is damaged" in str(said)
         assert "student/student.safetensors" in str(said)
@@ -322,7 +301,7 @@ def test_too_few_images_for_int8_are_told_in_the_same_words_with_or_without_a_dr
     finished_run: Path, tmp_path: Path, dry: tuple[str, ...]
 ) -> None:
     flags = ("--target", "jetson", "--calib-size", "6000", "-o", tmp_path / "bundle")
-    said = _invoke("export", finished_run, *flags, *dry).exception
+    said = invoke("export", finished_run, *flags, *dry).exception
     assert isinstance(said, ConfigError)
     assert re.search(r"5\d\d images to learn from, and INT8 for \S+ calibrates on 6000", str(said))
     assert "--precision fp16" in str(said)
@@ -335,19 +314,19 @@ def test_a_bundle_is_not_put_among_those_of_another_run(
 ) -> None:
     other = Path(shutil.copytree(finished_run, tmp_path / "other"))
     place = other / "bundles" / "guest"
-    said = _invoke("export", finished_run, "--target", "x86-cpu", "-o", place, *force).exception
+    said = invoke("export", finished_run, "--target", "x86-cpu", "-o", place, *force).exception
     assert isinstance(said, RunDirError)
     assert "bundles of another run, other" in str(said)
     assert not place.exists()
     own = finished_run / "bundles" / "second"
-    planned = _invoke("export", finished_run, "--target", "x86-cpu", "-o", own, "--dry-run")
+    planned = invoke("export", finished_run, "--target", "x86-cpu", "-o", own, "--dry-run")
     assert planned.exit_code == 0, planned.exception
 
 
 def test_dry_run_shows_the_plan_and_writes_nothing(finished_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     flags = ("--target", "jetson", "--batch", "1,4", "-o", folder, "--dry-run", "--json")
-    result = _invoke("export", finished_run, *flags)
+    result = invoke("export", finished_run, *flags)
     document = json.loads(result.stdout)
     assert document["target"] == "orin-nano-8gb-super@jp6.2"
     assert document["config"]["batch"] == [1, 4]
@@ -356,7 +335,7 @@ def test_dry_run_shows_the_plan_and_writes_nothing(finished_run: Path, tmp_path:
 
 def test_dry_run_estimates_what_each_part_of_an_export_takes(finished_run: Path) -> None:
     def estimated(*flags: str) -> dict[str, float]:
-        said = _invoke("export", finished_run, "--target", "jetson", "--dry-run", "--json", *flags)
+        said = invoke("export", finished_run, "--target", "jetson", "--dry-run", "--json", *flags)
         assert said.exit_code == 0, said.exception
         estimate: dict[str, float] = json.loads(said.stdout)["estimate"]
         return estimate
@@ -368,6 +347,6 @@ def test_dry_run_estimates_what_each_part_of_an_export_takes(finished_run: Path)
     assert unrepaired["repair_seconds"] == 0
     assert unrepaired["num_images"] == whole["num_images"]
     assert estimated("--precision", "fp16")["repair_seconds"] == 0
-    shown = _invoke("export", finished_run, "--target", "jetson", "--dry-run", "--max-drop", "1")
+    shown = invoke("export", finished_run, "--target", "jetson", "--dry-run", "--max-drop", "1")
     assert "# time " in shown.stdout
     assert "misses the gate" not in shown.stdout
