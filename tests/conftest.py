@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-import dfkd_edge
 from dfkd_edge.artifacts import ModelFile, StudentArtifact, save_tensors
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.bundles.parts import GoldenSet
@@ -333,22 +332,6 @@ def read_only() -> Iterator[Callable[[Path], None]]:
         subprocess.run(["umount", folder], check=True)
 
 
-TINY_DISTILL: dict[str, Any] = {
-    "steps": 2,
-    "batch_size": 8,
-    "prompts": {"num_styles": 2, "num_iterations": 1},
-    "synthesis": {"num_images": 32, "num_sampling_steps": 1, "num_refinement_steps": 0},
-}
-"""A real run in seconds: what it makes is not good, but it is all there."""
-TINY_BOARD = 'base = "x86-cpu"\nmin_calibration_images = 8\n'
-
-
-@pytest.fixture(scope="session")
-def tiny_distill() -> dict[str, Any]:
-    """Return the settings of the workspace's run."""
-    return TINY_DISTILL
-
-
 @pytest.fixture(scope="session")
 def picture() -> Callable[[Path, int], Path]:
     """Return a function that writes a picture of noise, the seed's own."""
@@ -360,34 +343,3 @@ def picture() -> Callable[[Path, int], Path]:
         return path
 
     return write
-
-
-@pytest.fixture(scope="session")
-def tiny_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder as a user's: class list, labelled pictures, a run and its INT8 bundle.
-
-    Made by the Python API; tests write into copies.
-    """
-    folder = tmp_path_factory.mktemp("workspace")
-    (folder / "classes.txt").write_text("dog\nhouse\nperson\n", encoding="utf-8")
-    (folder / "tiny.toml").write_text(TINY_BOARD, encoding="utf-8")
-    random = np.random.default_rng(0)
-    for domain in ("photo", "sketch"):
-        for name in ("dog", "house", "person"):
-            place = folder / "pictures" / domain / name
-            place.mkdir(parents=True)
-            pixels = random.integers(0, 256, (24, 24, 3)).astype(np.uint8)
-            Image.fromarray(pixels).save(place / "0.png")
-    Image.fromarray(pixels).save(folder / "photo.jpg")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        result = dfkd_edge.distill("classes.txt", data="pictures", quiet=True, **TINY_DISTILL)
-        settings: dict[str, Any] = {"target": "tiny.toml", "calib_size": 8, "max_drop": 1}
-        dfkd_edge.export(result.run_dir, data="pictures", quiet=True, **settings)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def tiny_run(tiny_workspace: Path) -> Path:
-    """Return the run of the workspace."""
-    return (tiny_workspace / "runs" / "latest").resolve()

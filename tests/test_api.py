@@ -17,7 +17,9 @@ from dfkd_edge.cli import app
 from dfkd_edge.config.file import FLAGS, load_config
 from dfkd_edge.preflight import DistillRequest
 from dfkd_edge.results.ladder import HELDOUT_DOMAIN
+from tests.fixtures.json_files import read_json
 
+pytestmark = pytest.mark.usefixtures("few_images")
 FLAG_VALUES: dict[str, Any] = {
     "images": "pictures",
     "teacher": "mini",
@@ -100,15 +102,14 @@ def test_a_run_goes_from_names_to_answers(tiny_run: Path) -> None:
     assert student(torch.zeros(1, 3, side_px, side_px)).shape == (1, len(bundle.classes))
     page = dfkd_edge.write_report(tiny_run)
     assert page.name == "report.html"
-    validation = json.loads((bundle.folder / "validation.json").read_text(encoding="utf-8"))
-    assert validation["gate"]["passed"] is True
+    assert read_json(bundle.folder / "validation.json")["gate"]["passed"] is True
 
 
 def test_whole_held_out_images_have_one_figure_in_distill_and_check(
     tiny_run: Path, tmp_path: Path
 ) -> None:
     run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
-    made = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))["rungs"][-1]
+    made = read_json(run / "evaluation.json")["rungs"][-1]
     student = dfkd_edge.check(run, quiet=True)["rungs"][1]
     first, again = (rung["domains"][HELDOUT_DOMAIN] for rung in (made, student))
     for key in ("num_images", "agreement", "agreement_interval", "confusion"):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import subprocess
@@ -6,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from dfkd_edge.cli import COMMANDS, app
+from dfkd_edge.cli import COMMANDS
 from dfkd_edge.commands import run as run_command
+from dfkd_edge.config.file import load_config
 from dfkd_edge.errors import ClassNamesError, ConfigError
 from dfkd_edge.version import __version__
-
-runner = CliRunner()
-
+from tests.fixtures.command import call, invoke
 
 QUICK_PLAN = ("--preset", "clip-b32", "--batch-size", "2", "--dry-run", "--json")
 """Counts most networks where others are timed."""
@@ -55,9 +54,8 @@ def test_the_first_line_comes_before_any_heavy_library(
     tmp_path: Path, quickstart: Path, flags: list[str]
 ) -> None:
     arguments = ["-X", "importtime", "-m", "dfkd_edge", "distill", "--classes", str(quickstart)]
-    with subprocess.Popen(
-        [sys.executable, *arguments, *flags], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    ) as process:
+    command = [sys.executable, *arguments, *flags]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("loading libraries"):
@@ -68,50 +66,42 @@ def test_the_first_line_comes_before_any_heavy_library(
 
 
 def test_help_lists_the_verbs_along_the_pipeline() -> None:
-    text = CliRunner().invoke(app, ["--help"]).stdout
+    text = invoke("--help").stdout
     found = re.findall(r"^\W*([a-z]+)  ", text, re.MULTILINE)
     assert [name for name in found if name in COMMANDS] == list(COMMANDS)
 
 
 def test_version_is_the_package_version() -> None:
-    assert runner.invoke(app, ["--version"]).stdout == f"dfkd-edge {__version__}\n"
+    assert invoke("--version").stdout == f"dfkd-edge {__version__}\n"
 
 
-def test_dry_run_checks_and_writes_nothing(
+def test_dry_run_checks_and_writes_nothing_but_the_config_that_repeats_the_request(
     tmp_path: Path, quickstart: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    arguments = ["distill", "--classes", str(quickstart), "--steps", "7", *QUICK_PLAN]
-    document = json.loads(runner.invoke(app, arguments).stdout)
-    assert document["config"]["distillation"]["num_steps"] == 7
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_save_config_repeats_the_request(tmp_path: Path, quickstart: Path) -> None:
     saved = tmp_path / "run.toml"
-    first = ["distill", "--classes", str(quickstart), "--seed", "5", *QUICK_PLAN]
-    one = runner.invoke(app, [*first, "--save-config", str(saved)]).stdout
-    two = runner.invoke(app, ["distill", "--config", str(saved), "--dry-run", "--json"]).stdout
-    assert json.loads(one)["config"] == json.loads(two)["config"]
+    flags = ("--seed", "5", "--steps", "7", "--save-config", saved)
+    planned = invoke("distill", "--classes", quickstart, *flags, *QUICK_PLAN)
+    config = json.loads(planned.stdout)["config"]
+    assert config["distillation"]["num_steps"] == 7
+    assert config == json.loads(json.dumps(dataclasses.asdict(load_config(saved))))
+    assert list(tmp_path.iterdir()) == [saved]
 
 
 def test_errors_reach_main_as_one_tree(quickstart: Path) -> None:
-    result = runner.invoke(app, ["distill", "--classes", str(quickstart), "--set", "sede=1"])
+    result = invoke("distill", "--classes", quickstart, "--set", "sede=1")
     assert isinstance(result.exception, ConfigError)
     assert "did you mean seed?" in str(result.exception)
-    missing = runner.invoke(app, ["distill", "--classes", "missing.txt"])
-    assert isinstance(missing.exception, ClassNamesError)
+    missing = invoke("distill", "--classes", "missing.txt").exception
+    assert isinstance(missing, ClassNamesError)
 
 
 @pytest.mark.parametrize("arguments", [[], ["cache"]])
-def test_a_group_without_a_command_shows_its_help_and_fails(
-    tmp_path: Path, arguments: list[str]
-) -> None:
-    command = [sys.executable, "-m", "dfkd_edge", *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert " ".join(["Usage:", "dfkd-edge", *arguments]) in done.stdout + done.stderr
-    assert "error:" not in done.stderr
+def test_a_group_without_a_command_shows_its_help_and_fails(arguments: list[str]) -> None:
+    code, output, errors = call(*arguments)
+    assert code == 2
+    assert " ".join(["Usage:", "dfkd-edge", *arguments]) in output + errors
+    assert "error:" not in errors
 
 
 @pytest.mark.parametrize("exist_ok", [True, False])
@@ -124,6 +114,6 @@ def test_run_replaces_a_bundle_only_when_told_to(
     settings = tmp_path / "run.toml"
     settings.write_text('classes = "classes.txt"\n', encoding="utf-8")
     flags = ["--exist-ok"] if exist_ok else []
-    result = runner.invoke(app, ["run", str(settings), "-o", str(tmp_path / "run"), *flags])
+    result = invoke("run", settings, "-o", tmp_path / "run", *flags)
     assert result.exit_code == 0, result.exception
     assert [request.exist_ok for request in requests] == [exist_ok, exist_ok]

@@ -29,6 +29,7 @@ from dfkd_edge.config.file import load_config, to_toml
 from dfkd_edge.errors import DfkdEdgeError, EnvironmentLackingError, GateFailedError, UsageError
 from dfkd_edge.runtime import check as device_check
 from dfkd_edge.target_profiles.lookup import load_target
+from tests.fixtures.exported import TINY_DISTILL
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW = ROOT / "examples" / "ci_pipeline" / "workflow.yml"
@@ -257,11 +258,10 @@ def test_every_block_runs(
     guide: Path,
     workspace: Path,
     small_tower: Callable[[str], Path],
-    tiny_distill: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(workspace)
-    names: dict[str, Any] = {"TINY_DISTILL": tiny_distill}
+    names: dict[str, Any] = {"TINY_DISTILL": TINY_DISTILL}
     install(ROOT / "examples" / "custom_exporter", workspace, monkeypatch)
     for block in blocks(guide):
         if block.language == "sh":

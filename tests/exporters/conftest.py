@@ -1,16 +1,13 @@
 """Small students with random weights and live statistics; targets that take fewer images."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from dfkd_edge.exporters import onnx_graph
 from dfkd_edge.exporters.onnx_graph import OnnxExporter, smooth_images
 from numpy.typing import NDArray
 from timm.models import register_model
@@ -77,23 +74,6 @@ def save_student(timm_name: str, side_px: int, folder: Path) -> None:
         logit_scale=50.0,
     )
     StudentArtifact(folder, settings).save_settings()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_trace_a_student() -> Iterator[None]:
-    """Trace each student once an opset: batch and older opsets are set on the traced graph."""
-    traced: dict[tuple[str, int], bytes] = {}
-    trace = onnx_graph._trace_dynamo
-
-    def remembered(module: nn.Module, student: Student, opset: int) -> onnx.ModelProto:
-        key = (student.timm_name, max(opset, onnx_graph.DYNAMO_OPSET))
-        if key not in traced:
-            traced[key] = trace(module, student, opset).SerializeToString()
-        return onnx.load_from_string(traced[key])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx_graph, "_trace_dynamo", remembered)
-        yield
 
 
 @pytest.fixture(scope="session")
