@@ -34,6 +34,19 @@ pytest_plugins = ["tests.fixtures.exported", "tests.fixtures.synthesis"]
 QUICKSTART = Path(__file__).parents[1] / "examples" / "quickstart" / "classes.txt"
 
 
+SHARED = {"finished_run", "tiny_workspace"}
+"""Runs that take many seconds to make; `tiny_run` and `exported` are parts of them."""
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Send all tests of a shared run to one worker, and the others file by file."""
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        group = next(iter(SHARED.intersection(item.fixturenames)), file)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 class SilentProgress:
     """Counts what a stage reports."""
 

@@ -18,9 +18,9 @@ import dfkd_edge
 from dfkd_edge.runs.run_dir import read_stages
 
 SMALL = (
-    *("--set", "prompts.num_iterations=4", "--set", "synthesis.num_sampling_steps=2"),
+    *("--set", "prompts.num_iterations=1", "--set", "synthesis.num_sampling_steps=1"),
     *("--set", "synthesis.num_refinement_steps=0", "--set", "synthesis.num_images=160"),
-    *("--steps", "6", "--batch-size", "16", "--workers", "2"),
+    *("--steps", "2", "--batch-size", "8", "--num-styles", "2", "--workers", "2"),
 )
 """Two shards."""
 THREE_SHARDS: dict[str, Any] = {

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
-from dfkd_edge.cli import app
 from dfkd_edge.errors import EnvironmentLackingError
+from tests.fixtures.command import invoke
 
 WRONG: dict[int, dict[str, str]] = {
     2: {
@@ -200,17 +199,19 @@ def test_what_the_machine_lacks_is_told_with_code_4(
 ) -> None:
     monkeypatch.chdir(place)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    result = CliRunner().invoke(app, ["distill", "--classes", "good.txt", *arguments])
-    assert isinstance(result.exception, EnvironmentLackingError), result.exception
-    assert said in str(result.exception)
-    assert result.exception.hint
+    error = invoke("distill", "--classes", "good.txt", *arguments).exception
+    assert isinstance(error, EnvironmentLackingError), error
+    assert said in str(error)
+    assert error.hint
 
 
 def test_hostile_names_are_text(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     hostile = ("../../etc/passwd", "<script>alert(1)</script>", "[red]dog[/red]", "$(reboot)")
     Path("hostile.txt").write_text("\n".join(hostile), encoding="utf-8")
-    arguments = ["distill", "--classes", "hostile.txt", "--dry-run", "--json"]
-    document = json.loads(CliRunner().invoke(app, arguments).stdout)
+    quick = ("--prompts", "base", "--batch-size", "2", "--set", "synthesis.num_refinement_steps=0")
+    document = json.loads(
+        invoke("distill", "--classes", "hostile.txt", *quick, "--dry-run", "--json").stdout
+    )
     assert tuple(document["classes"]) == hostile
     assert document["plan"]["seconds"] > 0

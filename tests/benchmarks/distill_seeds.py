@@ -5,37 +5,23 @@ python tests/benchmarks/distill_seeds.py --classes LIST --data DIR --seeds 0 1 2
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-
-def measured(command: list[str]) -> tuple[str, float, float]:
-    """Run a command; returns its output, its seconds and the peak memory of its process in GiB."""
-    begun = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        text = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
-    return text, time.monotonic() - begun, usage.ru_maxrss / 2**20
+from measuring import measured, spread
 
 
 def run_once(arguments: list[str], output: Path) -> dict[str, Any]:
     """Run `distill`; returns its document with its plan, seconds and peak memory added."""
     command = [sys.executable, "-m", "dfkd_edge", "distill", "-o", str(output), "--json"]
     command += arguments
-    plan = json.loads(measured([*command, "--dry-run"])[0])["plan"]
-    text, seconds, peak_gib = measured(command)
-    document: dict[str, Any] = json.loads(text)
-    return {**document, "plan": plan, "seconds": seconds, "peak_gib": peak_gib}
+    plan = json.loads(measured([*command, "--dry-run"]).text)["plan"]
+    taken = measured(command)
+    document: dict[str, Any] = json.loads(taken.text)
+    return {**document, "plan": plan, "seconds": taken.seconds, "peak_gib": taken.peak_gib}
 
 
 def real_distances(classes: Path, data: Path) -> dict[str, float]:
@@ -65,11 +51,6 @@ def real_distances(classes: Path, data: Path) -> dict[str, float]:
             np.concatenate(parts), np.array(domain.labels)
         )
     return found
-
-
-def spread(values: list[float]) -> str:
-    """Mean and range."""
-    return f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 def main() -> None:

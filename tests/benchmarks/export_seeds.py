@@ -9,38 +9,29 @@ Agreement is that of INT8 with FP32.
 
 import argparse
 import json
-import os
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
+
+from measuring import measured, spread
 
 PROGRAM = [sys.executable, "-m", "dfkd_edge"]
 
 
-def measured(arguments: list[str]) -> tuple[dict[str, Any], dict[str, float]]:
+def called(arguments: list[str]) -> tuple[dict[str, Any], dict[str, float]]:
     """Run one command; returns its document, and what its process took."""
-    begun = time.monotonic()
-    with subprocess.Popen([*PROGRAM, *arguments], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        text = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in (0, 3):  # 3: the gate failed, the figures are there
-        raise SystemExit(f"{' '.join(arguments)}: exit code {process.returncode}")
-    return json.loads(text), {
-        "seconds of export": time.monotonic() - begun,
-        "CPU seconds": usage.ru_utime + usage.ru_stime,
-        "peak memory, GiB": usage.ru_maxrss / 2**20,
+    taken = measured([*PROGRAM, *arguments], (0, 3))  # 3: the gate failed, the figures are there
+    return json.loads(taken.text), {
+        "seconds of export": taken.seconds,
+        "CPU seconds": taken.cpu_seconds,
+        "peak memory, GiB": taken.peak_gib,
     }
 
 
 def estimated(arguments: list[str], is_repaired: bool) -> dict[str, float]:
     """What the dry run of an export says beforehand; at most so much where it is repaired."""
-    estimate = measured([*arguments, "--dry-run"])[0]["estimate"]
+    estimate = called([*arguments, "--dry-run"])[0]["estimate"]
     memory = "repair_memory_gib" if is_repaired else "memory_gib"
     return {
         "seconds, estimated": estimate["seconds"] + is_repaired * estimate["repair_seconds"],
@@ -78,8 +69,8 @@ def measure_run(run: str, args: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle"
         export = ["export", run, "--target", args.target, "-o", str(bundle), "--json", *args.more]
-        _, took = measured(export)
-        document, _ = measured(["check", str(bundle), "--data", args.data, "--json", "-q"])
+        _, took = called(export)
+        document, _ = called(["check", str(bundle), "--data", args.data, "--json", "-q"])
         manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
         agreement = agreement_with_fp32(bundle, Path(args.data))
     is_repaired = manifest["provenance"]["rescue"] is not None
@@ -115,8 +106,7 @@ def main() -> None:
     args = parser.parse_args()
     figures = [measure_run(run, args) for run in args.runs]
     for key in figures[0]:
-        values = [figure[key] for figure in figures]
-        print(f"{key:22} {statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})")
+        print(f"{key:22} {spread([figure[key] for figure in figures])}")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ import logging
 import subprocess
 import sys
 import tempfile
-import time
 import venv
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 from dfkd_edge.exporters.int8_ptq import Int8Exporter
 from dfkd_edge.exporters.onnx_graph import OnnxExporter
 from dfkd_edge.exporters.runners import make_runner
+from measuring import medians_ms
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import ModelFile
@@ -72,15 +73,9 @@ def modelopt_ptq(python: Path, fp32: Path, images: Images, path: Path) -> ModelF
     """Run ModelOpt's command with its defaults for INT8."""
     data = path.with_suffix(".npy")
     np.save(data, images)
-    command: list[str | Path] = [
-        python,
-        "-m",
-        "modelopt.onnx.quantization",
-        "--quantize_mode",
-        "int8",
-    ]
+    command: list[str | Path] = [python, "-m", "modelopt.onnx.quantization"]
+    command += ["--quantize_mode", "int8", "--calibration_eps", "cpu"]
     command += ["--onnx_path", fp32, "--calibration_data_path", data, "--output_path", path]
-    command += ["--calibration_eps", "cpu"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"ModelOpt failed:\n{done.stderr[-2000:]}")
@@ -92,20 +87,6 @@ def labelled(data: Path, classes: tuple[str, ...], side_px: int) -> Iterator[tup
     for domain in find_labelled(data, classes).domains:
         images = np.stack([read_picture(file, side_px) for file in domain.files])
         yield domain.name, images, np.array(domain.labels)
-
-
-def latencies_ms(models: dict[str, ModelFile], image: Images, threads: int) -> dict[str, float]:
-    """Median of interleaved single-image runs."""
-    sessions = {name: open_graph(str(model.path), threads) for name, model in models.items()}
-    times: dict[str, list[float]] = {name: [] for name in models}
-    for _ in range(40):
-        for name, session in sessions.items():
-            session.run(None, {"image": image})  # brings its weights back into the cache
-            for _ in range(3):
-                start = time.perf_counter()
-                session.run(None, {"image": image})
-                times[name].append((time.perf_counter() - start) * 1000)
-    return {name: float(np.median(values)) for name, values in times.items()}
 
 
 def main() -> None:
@@ -144,7 +125,11 @@ def main() -> None:
             table[name]["top1"][domain] = round(float((answer == label).mean()), 4)
             agreement = float((answer == answers["fp32"]).mean())
             table[name]["agreement"][domain] = round(agreement, 4)
-    times = latencies_ms(models, images[:1], args.threads)
+    runs = {
+        name: partial(open_graph(str(model.path), args.threads).run, None, {"image": images[:1]})
+        for name, model in models.items()
+    }
+    times = medians_ms(runs)
     for name, row in table.items():
         row["drop"] = round(
             float(np.mean([*table["fp32"]["top1"].values()]) - np.mean([*row["top1"].values()])), 4

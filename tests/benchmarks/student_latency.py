@@ -8,15 +8,14 @@ each at its own resolution, random weights where the student has no start weight
 
 import argparse
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from measuring import medians_ms
 from torch import Tensor, nn
 
 from dfkd_edge.class_names import ClassNames
@@ -24,8 +23,6 @@ from dfkd_edge.config.settings import TeacherConfig
 from dfkd_edge.networks.students import build_student
 from dfkd_edge.networks.teacher import load_teacher
 from dfkd_edge.runtime.session import open_graph
-
-ROUNDS, RUNS = 60, 3
 
 
 def onnx_run(model: nn.Module, image: Tensor, path: Path, threads: int) -> Callable[[], object]:
@@ -35,19 +32,6 @@ def onnx_run(model: nn.Module, image: Tensor, path: Path, threads: int) -> Calla
         torch.onnx.export(model, (image,), path, input_names=["image"], dynamo=False)
     session, values = open_graph(str(path), threads), image.contiguous().numpy()
     return lambda: session.run(None, {"image": values})
-
-
-def medians_ms(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median of interleaved runs."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(ROUNDS):
-        for name, run in runs.items():
-            run()  # brings its weights back into the cache
-            for _ in range(RUNS):
-                begun = time.perf_counter()
-                run()
-                times[name].append((time.perf_counter() - begun) * 1000)
-    return {name: float(np.median(values)) for name, values in times.items()}
 
 
 @torch.inference_mode()

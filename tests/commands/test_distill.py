@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
 from dfkd_edge.artifacts import ClassCount
-from dfkd_edge.cli import app
 from dfkd_edge.commands.distill_view import comparisons, weak_text
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.results.ladder import HELDOUT_DOMAIN, Ladder
+from tests.fixtures.command import invoke
 from tests.fixtures.ladders import figures, ladder, rung
 from tests.fixtures.typed import class_count
 
@@ -80,7 +79,7 @@ def content(root: Path) -> dict[str, bytes | str]:
 def test_what_is_refused_leaves_no_trace(name: str, place: Path) -> None:
     arguments, said = REFUSED[name]
     before = content(place)
-    result = CliRunner().invoke(app, ["distill", "--classes", "classes.txt", *arguments])
+    result = invoke("distill", "--classes", "classes.txt", *arguments)
     assert isinstance(result.exception, DfkdEdgeError), result.exception
     assert said in str(result.exception)
     assert content(place) == before
@@ -91,7 +90,7 @@ def test_folders_of_no_class_are_told_before_a_student_is_trained(
 ) -> None:
     picture(place / "test" / "photo" / "houses" / "1.png", 2)
     flags = ("--data", "test", "--teacher", "hf-hub:nobody/nothing")
-    result = CliRunner().invoke(app, ["distill", "--classes", "classes.txt", *flags])
+    result = invoke("distill", "--classes", "classes.txt", *flags)
     assert "out of its reach" in str(result.exception)
     assert "passed over, no class of the list: photo/houses (did you mean house?)" in result.stderr
 
@@ -99,7 +98,7 @@ def test_folders_of_no_class_are_told_before_a_student_is_trained(
 def test_slips_in_the_class_list_are_told_before_a_student_is_trained(place: Path) -> None:
     (place / "classes.txt").write_text("dog, cat\nhouse\n", encoding="utf-8")
     flags = ("--teacher", "hf-hub:nobody/nothing")
-    result = CliRunner().invoke(app, ["distill", "--classes", "classes.txt", *flags])
+    result = invoke("distill", "--classes", "classes.txt", *flags)
     assert "out of its reach" in str(result.exception)
     said = " ".join(result.stderr.split())
     assert "'dog, cat': one class, not 2: write one name a line, unless" in said
@@ -159,8 +158,7 @@ def test_a_dry_run_says_that_a_run_is_finished_unless_it_would_be_made_anew(
     tiny_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tiny_run.parents[1])
-    command = ["distill", "--config", str(tiny_run / "config.toml"), "-o", str(tiny_run)]
-    again = [*command, "--classes", str(tiny_run / "classes.txt"), "--dry-run", "--json"]
-    assert json.loads(CliRunner().invoke(app, again).stdout)["is_finished"] is True
-    anew = CliRunner().invoke(app, [*again, "--no-resume"]).stdout
-    assert json.loads(anew)["is_finished"] is False
+    files = ("--config", tiny_run / "config.toml", "--classes", tiny_run / "classes.txt")
+    again = ("distill", *files, "-o", tiny_run, "--dry-run", "--json")
+    assert json.loads(invoke(*again).stdout)["is_finished"] is True
+    assert json.loads(invoke(*again, "--no-resume").stdout)["is_finished"] is False

@@ -308,45 +308,38 @@ def test_too_few_images_for_int8_are_told_in_the_same_words_with_or_without_a_dr
     assert not (tmp_path / "bundle").exists()
 
 
-@pytest.mark.parametrize("force", [(), ("--exist-ok",)])
-def test_a_bundle_is_not_put_among_those_of_another_run(
-    finished_run: Path, tmp_path: Path, force: tuple[str, ...]
-) -> None:
+def test_a_bundle_is_not_put_among_those_of_another_run(finished_run: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(finished_run, tmp_path / "other"))
     place = other / "bundles" / "guest"
-    said = invoke("export", finished_run, "--target", "x86-cpu", "-o", place, *force).exception
-    assert isinstance(said, RunDirError)
-    assert "bundles of another run, other" in str(said)
-    assert not place.exists()
-    own = finished_run / "bundles" / "second"
-    planned = invoke("export", finished_run, "--target", "x86-cpu", "-o", own, "--dry-run")
-    assert planned.exit_code == 0, planned.exception
+    for force in ((), ("--exist-ok",)):
+        said = invoke("export", finished_run, "--target", "x86-cpu", "-o", place, *force).exception
+        assert isinstance(said, RunDirError)
+        assert "bundles of another run, other" in str(said)
+        assert not place.exists()
 
 
-def test_dry_run_shows_the_plan_and_writes_nothing(finished_run: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "bundle"
-    flags = ("--target", "jetson", "--batch", "1,4", "-o", folder, "--dry-run", "--json")
-    result = invoke("export", finished_run, *flags)
-    document = json.loads(result.stdout)
+def test_dry_run_shows_the_plan_and_what_each_part_takes_and_writes_nothing(
+    finished_run: Path,
+) -> None:
+    folder = finished_run / "bundles" / "second"
+    command = ("export", finished_run, "--target", "jetson", "-o", folder, "--dry-run")
+
+    def planned(*flags: str) -> Any:
+        said = invoke(*command, "--json", *flags)
+        assert said.exit_code == 0, said.exception
+        return json.loads(said.stdout)
+
+    document = planned("--batch", "1,4")
     assert document["target"] == "orin-nano-8gb-super@jp6.2"
     assert document["config"]["batch"] == [1, 4]
     assert not folder.exists()
-
-
-def test_dry_run_estimates_what_each_part_of_an_export_takes(finished_run: Path) -> None:
-    def estimated(*flags: str) -> dict[str, float]:
-        said = invoke("export", finished_run, "--target", "jetson", "--dry-run", "--json", *flags)
-        assert said.exit_code == 0, said.exception
-        estimate: dict[str, float] = json.loads(said.stdout)["estimate"]
-        return estimate
-
-    whole, unrepaired = estimated(), estimated("--no-repair")
+    whole, unrepaired = document["estimate"], planned("--no-repair")["estimate"]
     assert min(whole["seconds"], whole["more_seconds"], whole["repair_seconds"]) > 0
     assert whole["repair_memory_gib"] > whole["memory_gib"] > 1
     assert whole["repair_seconds"] < 10 * whole["seconds"]
     assert unrepaired["repair_seconds"] == 0
     assert unrepaired["num_images"] == whole["num_images"]
-    assert estimated("--precision", "fp16")["repair_seconds"] == 0
-    shown = invoke("export", finished_run, "--target", "jetson", "--dry-run", "--max-drop", "1")
+    assert planned("--precision", "fp16")["estimate"]["repair_seconds"] == 0
+    shown = invoke(*command, "--max-drop", "1")
     assert "# time " in shown.stdout
     assert "misses the gate" not in shown.stdout

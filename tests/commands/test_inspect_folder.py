@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
-from dfkd_edge.cli import app
 from dfkd_edge.commands.panel import bundle_step
 from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import PipelineConfig
@@ -23,12 +22,14 @@ from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.device_result import MARKER
 from dfkd_edge.runtime.faults import EXPORT_AGAIN
+from tests.fixtures.command import invoke
+from tests.fixtures.json_files import edit_json
 from tests.fixtures.ladders import gate, ladder
 from tests.fixtures.typed import surrogate_summary
 
 
 def inspected(path: Path) -> tuple[dict[str, Any], Result]:
-    result = CliRunner().invoke(app, ["inspect", str(path), "--json"])
+    result = invoke("inspect", path, "--json")
     return json.loads(result.stdout), result
 
 
@@ -57,7 +58,7 @@ def test_a_half_done_run_is_told_by_its_stages_and_the_command_that_goes_on(run:
     files = [str(run / name) for name in ("config.toml", "classes.txt")]
     words = ["distill", "--config", files[0], "--classes", files[1], "--output", str(run)]
     assert shlex.split(document["next"]) == ["dfkd-edge", *words]
-    shown = CliRunner().invoke(app, ["inspect", str(run)])
+    shown = invoke("inspect", run)
     assert "2: dog, [red]cat" in shown.stdout
 
 
@@ -67,7 +68,7 @@ def test_what_an_unfinished_run_keeps_and_who_works_in_it_are_told(run: Path) ->
     assert document["kept"] == ["the prompts", "1 shard of surrogate images"]
     assert document["in_use_by"] == ""
     with locked(run, 0):
-        shown = CliRunner().invoke(app, ["inspect", str(run)], env={"COLUMNS": "300"}).stdout
+        shown = invoke("inspect", run, COLUMNS="300").stdout
     assert "1 shard of surrogate images; the same distill command goes on from there" in shown
     assert f"by process {os.getpid()}" in shown
     assert f"wait for process {os.getpid()}" in shown
@@ -79,11 +80,6 @@ def test_a_changed_file_of_a_run_is_named(run: Path) -> None:
     document, result = inspected(run)
     assert document["damaged"] == [str(run / "prompts" / "prompts.json")]
     assert isinstance(result.exception, ArtifactError)
-
-
-def edit_json(path: Path, **values: object) -> None:
-    document = json.loads(path.read_text(encoding="utf-8"))
-    atomic_write(path, json.dumps({**document, **values}))
 
 
 def bundle_in(run: Path, name: str, whole: Bundle, student: bytes = b"") -> Path:

@@ -5,11 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from dfkd_edge.cli import app
 from dfkd_edge.machine import doctor
 from dfkd_edge.machine.doctor import Check, examine, worst
+from tests.fixtures.command import invoke
 
 
 def named(checks: list[Check]) -> dict[str, Check]:
@@ -103,11 +102,11 @@ def test_two_onnx_runtimes_at_once_are_a_fault(
     after = examine(tmp_path)
     assert "pip uninstall -y onnxruntime onnxruntime-gpu" in named(after)["onnx runtimes"].advice
     assert worst(after) == "lacking"
-    assert CliRunner().invoke(app, ["doctor"]).exception.exit_code == 4  # type: ignore[union-attr]
+    assert invoke("doctor").exception.exit_code == 4  # type: ignore[union-attr]
 
 
 def test_the_doctor_speaks_json() -> None:
-    document = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)
+    document = json.loads(invoke("doctor", "--json").stdout)
     assert {"dfkd-edge", "processor", "packages", "memory", "disk"} <= {
         check["name"] for check in document["checks"]
     }
@@ -123,18 +122,18 @@ def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_cache_info_measures_our_caches(caches: Path) -> None:
-    document = json.loads(CliRunner().invoke(app, ["cache", "info", "--json"]).stdout)
+    document = json.loads(invoke("cache", "info", "--json").stdout)
     sizes = {cache["name"]: (cache["bytes"], cache["num_files"]) for cache in document["caches"]}
     assert sizes == {"engines": (1000, 1), "drawings": (1000, 1)}
 
 
 def test_clean_deletes_our_own_caches_and_nothing_else(caches: Path) -> None:
-    shown = CliRunner().invoke(app, ["cache", "clean", "--dry-run", "--json"])
+    shown = invoke("cache", "clean", "--dry-run", "--json")
     assert json.loads(shown.stdout)["deleted"] is False
     assert (caches / "dfkd-edge" / "engines" / "a.engine").exists()
-    assert CliRunner().invoke(app, ["cache", "clean", "engines", "-y"]).exit_code == 0
+    assert invoke("cache", "clean", "engines", "-y").exit_code == 0
     assert [path.name for path in (caches / "dfkd-edge").iterdir()] == ["drawings"]
-    assert CliRunner().invoke(app, ["cache", "clean", "--yes"]).exit_code == 0
+    assert invoke("cache", "clean", "--yes").exit_code == 0
     assert not any((caches / "dfkd-edge").iterdir())
     assert (caches / "hub" / "weights").exists()
 

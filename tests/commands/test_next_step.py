@@ -8,11 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from dfkd_edge.artifacts import student_weights
 from dfkd_edge.bundles.opening import open_bundle
-from dfkd_edge.cli import app
 from dfkd_edge.commands.distill_view import show_result
 from dfkd_edge.commands.ladder_view import bundle_panel
 from dfkd_edge.commands.panel import MAX_CHARACTERS, MAX_ROWS, row_text, run_step
@@ -23,6 +21,8 @@ from dfkd_edge.errors import RunDirError
 from dfkd_edge.preflight import ExportRequest, plan_export
 from dfkd_edge.results.distilled import Distilled, read_distilled
 from dfkd_edge.results.kept import proof_of
+from tests.fixtures.command import invoke
+from tests.fixtures.json_files import edit_json
 
 
 @pytest.fixture
@@ -56,15 +56,13 @@ def test_a_finished_run_that_is_shown_again_takes_no_time_and_goes_on_with_its_b
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(run.parents[1])
-    command = ["distill", "--config", str(run / "config.toml"), "-o", str(run)]
-    done = CliRunner().invoke(app, command)
+    done = invoke("distill", "--config", run / "config.toml", "-o", run)
     assert done.exit_code == 0, done.exception
     panel = rows(done.stdout)
     assert "distilling" not in done.stderr
     assert "time" not in panel
     assert panel["next"] == f"copy {bundle_of(run)}/ to the device and run there: python3 check.pyz"
     assert len(panel) <= MAX_ROWS
-    assert "distilling" not in done.stderr
 
 
 def test_a_finished_run_is_shown_again_without_torch(run: Path) -> None:
@@ -103,15 +101,14 @@ def test_a_row_is_cut_where_it_is_too_long_and_a_path_never_is() -> None:
 
 def test_the_next_step_is_that_of_the_newest_bundle_of_this_student(run: Path) -> None:
     bundle, export = bundle_of(run), f"{export_command(run)} --exist-ok"
-    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    whole = (bundle / "manifest.json").read_bytes()
     assert run_step(run, "report.html").startswith(f"copy {bundle}/")
-    failed = json.dumps({**manifest, "status": "failed"})
-    (bundle / "manifest.json").write_text(failed, encoding="utf-8")
+    edit_json(bundle / "manifest.json", status="failed")
     said = f"the gate of {bundle.name} failed: see report.html, then "
     assert run_step(run, "report.html").startswith(said)
     (bundle / "manifest.json").write_text("{", encoding="utf-8")
     assert run_step(run, "report.html") == export
-    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (bundle / "manifest.json").write_bytes(whole)
     weights = student_weights(run / "student")
     weights.write_bytes(weights.read_bytes() + b" ")
     assert run_step(run, "report.html") == export
@@ -119,9 +116,7 @@ def test_the_next_step_is_that_of_the_newest_bundle_of_this_student(run: Path) -
 
 def test_what_is_advised_after_a_failed_gate_is_not_refused(run: Path) -> None:
     bundle = bundle_of(run)
-    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-    failed = json.dumps({**manifest, "status": "failed"})
-    (bundle / "manifest.json").write_text(failed, encoding="utf-8")
+    edit_json(bundle / "manifest.json", status="failed")
     said = run_step(run, "report.html").split()
     precision = said[said.index("--precision") + 1]
     request = ExportRequest(

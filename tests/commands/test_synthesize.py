@@ -13,7 +13,7 @@ from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import WorkShare
 from dfkd_edge.pipeline import SynthesizeResult, synthesize
-from dfkd_edge.preflight import DistillRequest, plan_synthesize
+from dfkd_edge.preflight import DistillPlan, DistillRequest, plan_synthesize
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runs.surrogates import shards_of_job, work_share
 
@@ -27,10 +27,14 @@ SETTINGS = (
 )
 
 
-def run_synthesize(classes: Path, output: Path, shard: str | None) -> SynthesizeResult:
+def plan_of(classes: Path, output: Path) -> DistillPlan:
     settings = settings_of(SETTINGS, {"classes": classes})
-    plan = plan_synthesize(DistillRequest(settings=settings, output=output))
-    return synthesize(plan, work_share(shard), ConsoleReporter(make_console(quiet=True)))
+    return plan_synthesize(DistillRequest(settings=settings, output=output))
+
+
+def run_synthesize(classes: Path, output: Path, shard: str | None) -> SynthesizeResult:
+    reporter = ConsoleReporter(make_console(quiet=True))
+    return synthesize(plan_of(classes, output), work_share(shard), reporter)
 
 
 def shards(run: Path) -> list[bytes]:
@@ -91,19 +95,16 @@ def test_a_share_that_waits_for_the_run_says_for_whom_and_goes_on(
     tmp_path: Path, quickstart: Path
 ) -> None:
     run = tmp_path / "run"
-    first = run_synthesize(quickstart, run, "2/2")
-    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
     program = [sys.executable, "-m", "dfkd_edge", "synthesize", "--classes", str(quickstart)]
     command = [*program, "-o", str(run), "--shard", "1/2", *settings, "--json"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with open_run(run, plan_of(quickstart, run).key, resume=True, exist_ok=False):
+        process = subprocess.Popen(command, **pipes)  # goes on when the lock is free
         assert process.stderr is not None
-        with open_run(run, manifest["run_key"], resume=True, exist_ok=False):
-            said = ""
-            while f"waiting for process {os.getpid()} on " not in said:
-                said = process.stderr.readline()
-                assert said, "it ended without a word"
-        document = json.loads(process.communicate()[0])
-    assert (first.num_shards_missing, document["num_shards_missing"]) == (1, 0)
+        said = ""
+        while f"waiting for process {os.getpid()} on " not in said:
+            said = process.stderr.readline()
+            assert said, "it ended without a word"
+    document = json.loads(process.communicate()[0])
+    assert (len(shards(run)), document["num_shards_missing"]) == (1, 1)

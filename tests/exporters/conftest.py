@@ -1,6 +1,7 @@
 """Small students with random weights and live statistics; targets that take fewer images."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
