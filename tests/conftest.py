@@ -148,7 +148,7 @@ def write_sentencepiece_tokenizer(folder: Path) -> int:
 
 @pytest.fixture(scope="session")
 def small_tower(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return the maker of local open_clip folders: real classes, small sizes, random weights."""
+    """Make local open_clip folders: real classes, small sizes, random weights."""
     import open_clip
     from safetensors.torch import save_model
 
@@ -183,17 +183,11 @@ TINY_TARGET = TargetProfile(
     jetpack=None,
     family="arm",
     backend="onnxruntime",
-    sm=None,
-    ram_gib=None,
-    tensorrt=None,
     python="3.11",
-    max_onnxruntime=None,
     recommended_opset=17,
     max_opset=21,
     max_ir=10,
     precisions=("fp32", "int8"),
-    typing=None,
-    quantization=None,
 )
 
 
@@ -224,12 +218,7 @@ def write_tiny_graph(
         ("Mul", ["planes", "gain"], "scaled", {}),
         ("QuantizeLinear", ["scaled", "scale", "zero"], "coarse", {}),
         ("DequantizeLinear", ["coarse", "scale", "zero"], "steps", {}),
-        (
-            "Conv",
-            [conv_input, "kernel", "bias"],
-            "maps",
-            {"strides": [2, 2]},
-        ),
+        ("Conv", [conv_input, "kernel", "bias"], "maps", {"strides": [2, 2]}),
         ("Relu", ["maps"], "positive", {}),
         ("GlobalAveragePool", ["positive"], "pooled", {}),
         ("Flatten", ["pooled"], "features", {}),
@@ -319,7 +308,6 @@ def fp16_bundle(tmp_path: Path, tiny_contents: BundleContents) -> Bundle:
 
 @pytest.fixture(scope="session")
 def tiny_graph() -> Callable[..., None]:
-    """Return the writer of tiny graphs."""
     return write_tiny_graph
 
 
@@ -347,8 +335,6 @@ def read_only() -> Iterator[Callable[[Path], None]]:
 
 @pytest.fixture(scope="session")
 def picture() -> Callable[[Path, int], Path]:
-    """Return a function that writes a picture of noise, the seed's own."""
-
     def write(path: Path, seed: int) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), np.uint8)

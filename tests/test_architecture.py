@@ -66,11 +66,16 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@functools.cache  # parsing and walking the product takes seconds
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imported(path: Path, top_level_only: bool = False) -> set[str]:
     """Names of modules, and of what is taken from them, as dotted paths."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = set()
-    for node in tree.body if top_level_only else ast.walk(tree):
+    found, (tree, *_) = set(), nodes(path)
+    assert isinstance(tree, ast.Module)
+    for node in tree.body if top_level_only else nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -82,7 +87,7 @@ def imported(path: Path, top_level_only: bool = False) -> set[str]:
 def ours(path: Path) -> frozenset[str]:
     """Modules of the core that a file imports, lazily or not."""
     known, found = modules(), set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -94,10 +99,6 @@ def ours(path: Path) -> frozenset[str]:
 
 def room(module: str) -> str:
     return module.partition(".")[0]
-
-
-def package_name(requirement: str) -> str:
-    return Requirement(requirement).name
 
 
 def test_every_room_has_a_floor() -> None:
@@ -122,10 +123,8 @@ def test_no_import_runs_in_a_circle() -> None:
 def test_backends_see_the_lower_floors_and_the_view_of_graphs() -> None:
     for path in (ROOT / "exporters").glob("*.py"):
         assert {room(name) for name in ours(path)} <= EXPORTERS_SEE, path
-        assert {name for name in ours(path) if room(name) == "conversion"} <= {
-            "conversion",
-            "conversion.graph_view",
-        }, path
+        of_conversion = {name for name in ours(path) if room(name) == "conversion"}
+        assert of_conversion <= {"conversion", "conversion.graph_view"}, path
 
 
 @pytest.mark.parametrize("name", sorted(n for n in modules() if FLOOR[room(n)] < LIGHT_FLOORS))
@@ -156,7 +155,7 @@ def test_backends_and_targets_are_looked_up_in_one_place_each() -> None:
     for name, path in modules().items():
         texts = [
             node.value
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            for node in nodes(path)
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         ]
         named = {text for text in texts if text.startswith(tuple(groups))}
@@ -178,7 +177,7 @@ def test_the_product_imports_what_it_installs_and_installs_what_it_imports() -> 
     sources = [*modules().values(), *(ROOT / "exporters").glob("*.py")]
     used = {name.partition(".")[0] for path in sources for name in imported(path)}
     core, *extras = (
-        {MODULE_OF.get(name, name.replace("-", "_")) for name in map(package_name, texts)}
+        {MODULE_OF.get(r.name, r.name.replace("-", "_")) for r in map(Requirement, texts)}
         for texts in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
     )
     assert core - BEHIND_TORCH <= used
@@ -188,13 +187,11 @@ def test_the_product_imports_what_it_installs_and_installs_what_it_imports() -> 
 
 def test_nothing_unpickles() -> None:
     for path in (*CORE.rglob("*.py"), *(ROOT / "exporters").rglob("*.py")):
-        source = path.read_text(encoding="utf-8")
         assert not imported(path) & {"dill", "cloudpickle", "joblib"}, path
-        assert not {"pickle.load", "pickle.loads", "pickle.Unpickler"} & {
-            ast.unparse(n.func) for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call)
-        }, path
-        for call in ast.walk(ast.parse(source)):
-            if isinstance(call, ast.Call) and ast.unparse(call.func) == "torch.load":
+        for call in (node for node in nodes(path) if isinstance(node, ast.Call)):
+            name = ast.unparse(call.func)
+            assert name not in {"pickle.load", "pickle.loads", "pickle.Unpickler"}, path
+            if name == "torch.load":
                 arguments = {k.arg: ast.unparse(k.value) for k in call.keywords}
                 assert arguments.get("weights_only") == "True", path
 
@@ -205,7 +202,7 @@ def test_nothing_unpickles() -> None:
     ids=lambda path: path.relative_to(ROOT).as_posix(),
 )
 def test_scripts_name_only_what_the_package_has(script: Path) -> None:
-    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+    for node in nodes(script):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dfkd_edge"):
             module = importlib.import_module(node.module or "")
             for name in (alias.name for alias in node.names):

@@ -11,7 +11,6 @@ import pytest
 from dfkd_edge.cli import COMMANDS
 from dfkd_edge.commands import run as run_command
 from dfkd_edge.config.file import load_config
-from dfkd_edge.errors import ClassNamesError, ConfigError
 from dfkd_edge.version import __version__
 from tests.fixtures.command import call, invoke
 
@@ -86,14 +85,6 @@ def test_dry_run_checks_and_writes_nothing_but_the_config_that_repeats_the_reque
     assert config["distillation"]["num_steps"] == 7
     assert config == json.loads(json.dumps(dataclasses.asdict(load_config(saved))))
     assert list(tmp_path.iterdir()) == [saved]
-
-
-def test_errors_reach_main_as_one_tree(quickstart: Path) -> None:
-    result = invoke("distill", "--classes", quickstart, "--set", "sede=1")
-    assert isinstance(result.exception, ConfigError)
-    assert "did you mean seed?" in str(result.exception)
-    missing = invoke("distill", "--classes", "missing.txt").exception
-    assert isinstance(missing, ClassNamesError)
 
 
 @pytest.mark.parametrize("arguments", [[], ["cache"]])

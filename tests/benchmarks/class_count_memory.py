@@ -2,22 +2,22 @@
 
     python tests/benchmarks/class_count_memory.py --images 2400
 
-Each measurement is a process of its own; it prints the peak of its resident memory.
+Each measurement is a process of its own: a process never gives its peak back.
 """
 
 import argparse
-import resource
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from measuring import measured
 
 WORDS = ("dog", "house", "horse", "guitar", "person", "elephant", "giraffe", "boat", "tree", "cup")
 COLOURS = ("red", "green", "blue", "old", "small", "wooden", "striped", "round", "dark", "shiny")
 
 
 def measure(num_classes: int, num_images: int) -> None:
-    """Synthesize in this process and print its peak in MiB."""
+    """Synthesize in this process, which is measured from outside."""
     from dfkd_edge.console import ConsoleReporter, make_console
     from dfkd_edge.interfaces import WorkShare
     from dfkd_edge.machine.process import prepare_process
@@ -36,7 +36,6 @@ def measure(num_classes: int, num_images: int) -> None:
         )
         reporter = ConsoleReporter(make_console(quiet=True))
         synthesize(plan_synthesize(request), WorkShare(), reporter)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def main() -> None:
@@ -51,10 +50,7 @@ def main() -> None:
     peaks = {}
     for num_classes in (7, 100):
         command = [sys.executable, __file__, "--images", str(options.images)]
-        result = subprocess.run(
-            [*command, "--classes", str(num_classes)], capture_output=True, text=True, check=True
-        )
-        peaks[num_classes] = float(result.stdout.splitlines()[-1])
+        peaks[num_classes] = measured([*command, "--classes", str(num_classes)]).peak_gib * 1024
         print(f"{num_classes:4d} classes: {peaks[num_classes]:.0f} MiB")
     print(f"ratio {peaks[100] / peaks[7]:.2f}, allowed 1.3")
 

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from measuring import measured, spread
+from measuring import labelled, measured, spread
 
 
 def run_once(arguments: list[str], output: Path) -> dict[str, Any]:
@@ -26,30 +26,21 @@ def run_once(arguments: list[str], output: Path) -> dict[str, Any]:
 
 def real_distances(classes: Path, data: Path) -> dict[str, float]:
     """Distance within a class of the labelled pictures, by domain, to compare surrogates with."""
-    import numpy as np
     import torch
 
     from dfkd_edge.class_names import read_class_names
     from dfkd_edge.config.settings import TeacherConfig
     from dfkd_edge.networks.teacher import load_teacher
-    from dfkd_edge.pictures.labelled import find_labelled
     from dfkd_edge.runs.surrogates import mean_distance_within_class
-    from dfkd_edge.runtime.preprocess import read_picture
 
     names = read_class_names(classes)
     teacher = load_teacher(TeacherConfig(), names)
     found = {}
-    for domain in find_labelled(data, names.names).domains:
-        parts = []
-        for start in range(0, len(domain.files), 64):
-            files = domain.files[start : start + 64]
-            image = np.stack([read_picture(file, teacher.image_size_px) for file in files])
-            image_NCHW = torch.from_numpy(image).permute(0, 3, 1, 2) / 255
-            with torch.inference_mode():
-                parts.append(teacher.embed_images(image_NCHW).numpy())
-        found[domain.name] = mean_distance_within_class(
-            np.concatenate(parts), np.array(domain.labels)
-        )
+    for domain, images, labels in labelled(data, names.names, teacher.image_size_px):
+        image_NCHW = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+        with torch.inference_mode():
+            embeddings = teacher.embed_images(image_NCHW).numpy()
+        found[domain] = mean_distance_within_class(embeddings, labels)
     return found
 
 

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from measuring import measured, spread
+from measuring import labelled, measured, spread
 
 PROGRAM = [sys.executable, "-m", "dfkd_edge"]
 
@@ -41,12 +41,8 @@ def estimated(arguments: list[str], is_repaired: bool) -> dict[str, float]:
 
 def agreement_with_fp32(bundle: Path, data: Path) -> float:
     """Share of the pictures on which INT8 and FP32 name the same class."""
-    import numpy as np
-
     from dfkd_edge.artifacts import ModelFile
     from dfkd_edge.bundles.opening import open_bundle
-    from dfkd_edge.pictures.labelled import find_labelled
-    from dfkd_edge.runtime.preprocess import read_picture
     from dfkd_edge.validation.rungs import open_runner
 
     opened = open_bundle(bundle)
@@ -54,14 +50,11 @@ def agreement_with_fp32(bundle: Path, data: Path) -> float:
         open_runner(ModelFile(opened.model_path(p), "onnx", p, {}), 0)  # type: ignore[arg-type]
         for p in ("fp32", opened.precision)
     ]
-    same = total = 0
-    for domain in find_labelled(data, opened.classes).domains:
-        for start in range(0, len(domain.files), 64):
-            files = domain.files[start : start + 64]
-            image = np.stack([read_picture(file, opened.side_px) for file in files])
-            first, second = (runner(image).logits.argmax(1) for runner in runners)
-            same, total = same + int((first == second).sum()), total + len(files)
-    return same / total
+    same = list[bool]()
+    for _, images, _ in labelled(data, opened.classes, opened.side_px):
+        first, second = (runner(images).logits.argmax(1) for runner in runners)
+        same.extend(first == second)
+    return sum(same) / len(same)
 
 
 def measure_run(run: str, args: argparse.Namespace) -> dict[str, float]:

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,13 @@ import numpy as np
 from dfkd_edge.exporters.int8_ptq import Int8Exporter
 from dfkd_edge.exporters.onnx_graph import OnnxExporter
 from dfkd_edge.exporters.runners import make_runner
-from measuring import medians_ms
+from measuring import labelled, medians_ms
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.conversion.calibration_source import select_surrogates
-from dfkd_edge.pictures.labelled import find_labelled
 from dfkd_edge.runs.finished import open_finished_run
-from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.runtime.session import open_graph
 from dfkd_edge.target_profiles.lookup import load_target
 
@@ -80,13 +77,6 @@ def modelopt_ptq(python: Path, fp32: Path, images: Images, path: Path) -> ModelF
     if done.returncode:
         sys.exit(f"ModelOpt failed:\n{done.stderr[-2000:]}")
     return ModelFile(path, "onnx", "int8", {})
-
-
-def labelled(data: Path, classes: tuple[str, ...], side_px: int) -> Iterator[tuple[str, Any, Any]]:
-    """Domain name, images and labels."""
-    for domain in find_labelled(data, classes).domains:
-        images = np.stack([read_picture(file, side_px) for file in domain.files])
-        yield domain.name, images, np.array(domain.labels)
 
 
 def main() -> None:

@@ -4,8 +4,12 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 ROUNDS, RUNS = 60, 3
 
@@ -46,6 +50,18 @@ def medians_ms(runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
                 run()
                 times[name].append((time.perf_counter() - begun) * 1000)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def labelled(
+    data: Path, classes: tuple[str, ...], side_px: int
+) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.int64]]]:
+    """Name, images [N, side, side, 3] and labels [N] of every domain of labelled pictures."""
+    from dfkd_edge.pictures.labelled import find_labelled
+    from dfkd_edge.runtime.preprocess import read_picture
+
+    for domain in find_labelled(data, classes).domains:
+        images = np.stack([read_picture(file, side_px) for file in domain.files])
+        yield domain.name, images, np.array(domain.labels)
 
 
 def spread(values: list[float]) -> str:

@@ -55,9 +55,7 @@ def test_export_writes_a_bundle_with_a_ladder_of_the_fixed_shape(
     assert 'class="badge off"' in page
 
 
-def test_a_bundle_of_an_earlier_student_proves_nothing_about_the_run(
-    exported_copy: Path,
-) -> None:
+def test_a_bundle_of_an_earlier_student_proves_nothing_about_the_run(exported_copy: Path) -> None:
     run = exported_copy.parents[1]
     assert GATE_OFF in write_report(run).read_text(encoding="utf-8")
     weights = StudentArtifact.load(run / "student").weights
@@ -103,9 +101,7 @@ def test_another_bundle_is_refused_at_once_by_what_differs(
     assert "student" not in said
 
 
-def test_a_bundle_of_another_student_or_version_says_so(
-    exported_copy: Path,
-) -> None:
+def test_a_bundle_of_another_student_or_version_says_so(exported_copy: Path) -> None:
     bundle, run = exported_copy, exported_copy.parents[1]
     config = load_config(run / "config.toml", {"export": {"target": "x86-cpu", "max_drop": 1.0}})
     refuse_other_bundle(bundle, run, config, "")
@@ -186,41 +182,34 @@ def test_a_missed_gate_is_mended_or_reported(finished_run: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "kind", "fault"),
     [
-        (("--target", "jetsn"), ConfigError, "did you mean jetson"),
-        (("--target", "nano", "--precision", "int8"), ConfigError, "does not compute in int8"),
         (("--batch", "many"), ConfigError, "names no batch sizes"),
         (("--calib-size", "20"), ConfigError, "calibration images are too few"),
-        (("--data", "missing"), UsageError, "no such folder"),
         (("--data", "{empty}"), UsageError, "no picture of any class"),
         (("--calib-data", "{empty}"), ConfigError, "no picture in the folder"),
-        (("--set", "seed=3"), ConfigError, "no setting of export"),
-        (("-o", "{foreign}"), RunDirError, "holds what is no bundle's: thesis.doc"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_writes_nothing(
     finished_run: Path, tmp_path: Path, arguments: tuple[str, ...], kind: type, fault: str
 ) -> None:
-    for name in ("empty", "foreign"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "foreign" / "thesis.doc").touch()
-    filled = [a.format(empty=tmp_path / "empty", foreign=tmp_path / "foreign") for a in arguments]
+    (tmp_path / "empty").mkdir()
+    filled = [argument.format(empty=tmp_path / "empty") for argument in arguments]
     result = invoke("export", finished_run, "-o", tmp_path / "bundle", *filled)
     assert isinstance(result.exception, kind), result.exception
     assert fault in str(result.exception)
-    assert "\n" not in str(result.exception)
     assert not (tmp_path / "bundle").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        (("--target", "jetsn"), "unknown target 'jetsn'"),
+        (("--target", "jetsn"), "unknown target 'jetsn': did you mean jetson"),
         (("--target", "nano", "--precision", "int8"), "does not compute in int8"),
         (("--precision", "fp64"), "'fp64'"),
         (("--opset", "3"), "must be 0, or 13 to 25"),
         (("--set", "export.percentil=9"), "did you mean export.percentile?"),
         (("--data", "missing"), "no such folder (--data missing)"),
         (("--calib-data", "missing"), "no such folder (--calib-data missing)"),
+        (("--set", "seed=3"), "'seed' is no setting of export"),
         (("-o", "{foreign}"), "holds what is no bundle's: thesis.doc"),
         ((), "no run here"),
     ],
@@ -233,6 +222,7 @@ def test_what_no_run_can_mend_is_said_before_a_missing_run(
     result = invoke("export", tmp_path / "missing", *filled)
     assert isinstance(result.exception, UsageError)
     assert fault in str(result.exception)
+    assert "\n" not in str(result.exception)
 
 
 @pytest.mark.parametrize("settings", ['precision = "fp16"', 'target = "{board}"'])
@@ -250,10 +240,7 @@ def test_what_only_the_run_can_tell_is_left_to_the_run(
     assert json.loads(result.stdout)["config"]["calibration_size"] == 20
 
 
-def test_a_run_without_a_student_and_no_run_at_all_are_told_apart(
-    finished_run: Path, tmp_path: Path
-) -> None:
-    assert "no run here" in str(invoke("export", tmp_path / "none").exception)
+def test_a_run_without_a_student_is_told(finished_run: Path, tmp_path: Path) -> None:
     half = Path(shutil.copytree(finished_run, tmp_path / "half"))
     stages = read_json(half / "manifest.json")["stages"]
     del stages["student"]
