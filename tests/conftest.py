@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from dfkd_edge.artifacts import ModelFile, StudentArtifact, save_tensors
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
@@ -27,6 +26,7 @@ from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.session import OnnxSession, SessionRequest
 from dfkd_edge.target_profiles.profile import Precision, TargetProfile
+from tests.fixtures.files import write_picture
 from tests.fixtures.typed import student_settings
 
 pytest_plugins = ["tests.fixtures.exported", "tests.fixtures.synthesis"]
@@ -133,7 +133,7 @@ def write_sentencepiece_tokenizer(folder: Path) -> int:
     from transformers import PreTrainedTokenizerFast
 
     letters = [(c, -9.0) for c in "abcdefghijklmnopqrstuvwxyz▁"]
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *letters]
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *letters]  # unk_id is a place here
     pieces += [(f"▁{word}", -2.0) for word in TOWER_WORDS if len(word) > 1]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=False))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -207,12 +207,12 @@ def write_tiny_graph(
         "text_head": random.normal(size=(TINY_WIDTH, len(TINY_CLASSES))).astype(np.float32),
         "logit_scale": np.float32(10),
         "channels": np.array([2, 1, 0] if swaps_channels else [0, 1, 2]),
-        "scale": np.float32(4 / 127),
+        "scale": np.float32(4 / 127),  # pixels of 255 reach the last step with the usual gain
         "zero": np.int8(0),
     }
     conv_input = "steps" if quantized else "scaled"
     nodes: list[tuple[str, list[str], str, dict[str, Any]]] = [
-        ("Cast", ["image"], "float", {"to": TensorProto.FLOAT}),
+        ("Cast", ["image"], "float", {"to": TensorProto.FLOAT}),  # TensorRT moves no uint8
         ("Gather", ["float", "channels"], "ordered", {"axis": 3}),
         ("Transpose", ["ordered"], "planes", {"perm": [0, 3, 1, 2]}),
         ("Mul", ["planes", "gain"], "scaled", {}),
@@ -241,6 +241,7 @@ def write_tiny_graph(
         ],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
     )
+    # 17 is the last opset in which ReduceL2 has its axes as an attribute; its onnx wrote IR 8
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, path)
 
@@ -317,7 +318,7 @@ def read_only() -> Iterator[Callable[[Path], None]]:
     mounted, closed = list[Path](), list[Path]()
 
     def make(folder: Path) -> None:
-        if os.geteuid():
+        if os.geteuid():  # to root the bits of a folder mean nothing
             folder.chmod(0o555)
             closed.append(folder)
             return
@@ -335,10 +336,4 @@ def read_only() -> Iterator[Callable[[Path], None]]:
 
 @pytest.fixture(scope="session")
 def picture() -> Callable[[Path, int], Path]:
-    def write(path: Path, seed: int) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), np.uint8)
-        Image.fromarray(pixels).save(path)
-        return path
-
-    return write
+    return write_picture

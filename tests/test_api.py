@@ -17,7 +17,7 @@ from dfkd_edge.cli import app
 from dfkd_edge.config.file import FLAGS, load_config
 from dfkd_edge.preflight import DistillRequest
 from dfkd_edge.results.ladder import HELDOUT_DOMAIN
-from tests.fixtures.json_files import read_json
+from tests.fixtures.files import read_json
 
 pytestmark = pytest.mark.usefixtures("few_images")
 FLAG_VALUES: dict[str, Any] = {

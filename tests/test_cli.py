@@ -60,7 +60,7 @@ def test_the_first_line_comes_before_any_heavy_library(
             if line.startswith("loading libraries"):
                 break
             assert line.split("|")[-1].strip() not in ("torch", "numpy", "PIL", "timm")
-        process.kill()
+        process.kill()  # the libraries take seconds, and the line came before them
     assert line.startswith("loading libraries")
 
 
@@ -74,6 +74,7 @@ def test_version_is_the_package_version() -> None:
     assert invoke("--version").stdout == f"dfkd-edge {__version__}\n"
 
 
+@pytest.mark.usefixtures("few_images")
 def test_dry_run_checks_and_writes_nothing_but_the_config_that_repeats_the_request(
     tmp_path: Path, quickstart: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

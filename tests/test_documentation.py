@@ -31,6 +31,7 @@ from dfkd_edge.target_profiles.lookup import load_target
 from tests.fixtures.command import invoke
 from tests.fixtures.exported import TINY_DISTILL
 
+pytestmark = pytest.mark.usefixtures("few_images")
 ROOT = Path(__file__).parents[1]
 WORKFLOW = ROOT / "examples" / "ci_pipeline" / "workflow.yml"
 GUIDES = [ROOT / "README.md", *sorted((ROOT / "examples").rglob("README.md")), WORKFLOW]

@@ -1,12 +1,12 @@
-import json
+import itertools
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from dfkd_edge.errors import ConfigError
+from tests.fixtures.files import read_json, write_picture
 
 STUDY = Path(__file__).parents[1] / "examples" / "study"
 
@@ -21,12 +21,9 @@ def study(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def request_arguments(tmp_path: Path) -> list[str]:
-    rng = np.random.default_rng(0)
-    for domain in ("photo", "sketch"):
-        for name in ("dog", "house"):
-            folder = tmp_path / "data" / domain / name
-            folder.mkdir(parents=True)
-            Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(folder / "0.png")
+    names = itertools.product(("photo", "sketch"), ("dog", "house"))
+    for seed, (domain, name) in enumerate(names):
+        write_picture(tmp_path / "data" / domain / name / "0.png", seed)
     (tmp_path / "classes.txt").write_text("dog\nhouse\n", encoding="utf-8")
     words = f"--classes {tmp_path}/classes.txt --data {tmp_path}/data --output {tmp_path}/out -q"
     small = "--seeds 0 --num-images 32 --steps 1"
@@ -45,9 +42,8 @@ def test_a_finished_cell_is_not_run_again_the_table_grows_and_other_settings_are
     first = cell.stat().st_mtime_ns, cell.read_bytes()
     assert study.main([*request_arguments, "--cells", "teacher", "dead-leaves"]) == 0
     assert (cell.stat().st_mtime_ns, cell.read_bytes()) == first
-    table = json.loads((tmp_path / "out" / "table.json").read_text(encoding="utf-8"))
-    assert [row["arm"] for row in table["rows"]] == ["teacher", "dead-leaves"]
-    teacher, floor = table["rows"]
+    teacher, floor = read_json(tmp_path / "out" / "table.json")["rows"]
+    assert (teacher["arm"], floor["arm"]) == ("teacher", "dead-leaves")
     assert teacher["retention"] in (1.0, None)
     assert floor["num_images"] == 32
     assert floor["distillation_s"] > 0

@@ -205,6 +205,7 @@ def test_what_the_machine_lacks_is_told_with_code_4(
     assert error.hint
 
 
+@pytest.mark.usefixtures("few_images")
 def test_hostile_names_are_text(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     hostile = ("../../etc/passwd", "<script>alert(1)</script>", "[red]dog[/red]", "$(reboot)")

@@ -63,9 +63,6 @@ def main() -> None:
         for domain, figures in rungs["student"]["domains"].items():
             print(f"  {domain}: {figures}", flush=True)
 
-    def figures_of(rung: int, key: str) -> list[float]:
-        return [d["rungs"][rung][key] for d in documents]
-
     agreement = [
         statistics.mean(
             f["agreement"] for n, f in d["rungs"][2]["domains"].items() if "surrogate" not in n
@@ -75,17 +72,20 @@ def main() -> None:
     distance = [d["surrogates"]["mean_distance_within_class"] for d in documents]
     for name, real in real_distances(Path(args.classes), Path(args.data)).items():
         print(f"distance within a class of real pictures, {name}: {real:.3f}")
-    print(f"teacher mean top-1       {spread(figures_of(0, 'mean_top1'))}")
-    print(f"start weights mean top-1 {spread(figures_of(1, 'mean_top1'))}")
-    print(f"student mean top-1       {spread(figures_of(2, 'mean_top1'))}")
-    print(f"retention                {spread([d['retention'] for d in documents])}")
-    print(f"agreement on data        {spread(agreement)}")
-    print(f"distance within a class  {spread(distance)}")
-    print(f"seconds                  {spread([d['seconds'] for d in documents])}")
-    of_plan = [d["seconds"] / d["plan"]["seconds"] for d in documents]
-    print(f"  of the plan's          {spread(of_plan)}")
-    print(f"peak memory, GiB         {spread([d['peak_gib'] for d in documents])}")
-    print(f"  the plan's             {spread([d['plan']['memory_gib'] for d in documents])}")
+    rows = {
+        "teacher mean top-1": [d["rungs"][0]["mean_top1"] for d in documents],
+        "start weights mean top-1": [d["rungs"][1]["mean_top1"] for d in documents],
+        "student mean top-1": [d["rungs"][2]["mean_top1"] for d in documents],
+        "retention": [d["retention"] for d in documents],
+        "agreement on data": agreement,
+        "distance within a class": distance,
+        "seconds": [d["seconds"] for d in documents],
+        "  of the plan's": [d["seconds"] / d["plan"]["seconds"] for d in documents],
+        "peak memory, GiB": [d["peak_gib"] for d in documents],
+        "  the plan's": [d["plan"]["memory_gib"] for d in documents],
+    }
+    for name, values in rows.items():
+        print(f"{name:24} {spread(values)}")
 
 
 if __name__ == "__main__":

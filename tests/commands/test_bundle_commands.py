@@ -15,7 +15,7 @@ from dfkd_edge.runtime.caveats import FP16_IN_ENGINE
 from dfkd_edge.runtime.confidence import FITTED_ON, SHARE_REJECTED
 from dfkd_edge.validation.benchmark import with_slow_int8_told
 from tests.fixtures.command import call
-from tests.fixtures.json_files import edit_json
+from tests.fixtures.files import edit_json
 from tests.fixtures.ladders import model_benchmark
 
 SHORT = ("--duration", "0.02", "--warmup", "1")
@@ -228,26 +228,21 @@ def test_predict_keeps_the_rest_when_pictures_are_broken(
     assert "2 of 5 could not be classified" in errors
 
 
-@pytest.mark.parametrize("kind", ["picture", "folder", "missing", "two pictures", "no bundle"])
 def test_a_picture_where_the_bundle_belongs_gets_the_line_to_type(
-    tiny_bundle: Bundle, pictures: Path, kind: str
+    tiny_bundle: Bundle, pictures: Path
 ) -> None:
-    picture = pictures / "0.png"
-    lines: dict[str, tuple[list[object], list[object]]] = {
-        "picture": ([picture, tiny_bundle.folder], [tiny_bundle.folder, picture]),
-        "folder": ([pictures, tiny_bundle.folder], [tiny_bundle.folder, pictures]),
-        "missing": (["a b.png", tiny_bundle.folder], [tiny_bundle.folder, "'a b.png'"]),
-        "two pictures": (
-            [picture, pictures / "1.png", tiny_bundle.folder],
-            [tiny_bundle.folder, picture, "..."],
-        ),
-        "no bundle": ([picture, pictures / "1.png"], ["BUNDLE", picture, "..."]),
+    picture, bundle = pictures / "0.png", tiny_bundle.folder
+    lines: dict[tuple[object, ...], tuple[object, ...]] = {
+        (picture, bundle): (bundle, picture),
+        (pictures, bundle): (bundle, pictures),
+        ("a b.png", bundle): (bundle, "'a b.png'"),
+        (picture, pictures / "1.png", bundle): (bundle, picture, "..."),
+        (picture, pictures / "1.png"): ("BUNDLE", picture, "..."),
     }
-    given, typed = lines[kind]
-    code, output, errors = call("predict", *given)
-    advice = " ".join(["type dfkd-edge predict", *map(str, typed)])
-    said = f"no bundle, which the first argument must be ({given[0]}): {advice}"
-    assert (code, output, errors) == (2, "", f"error: {said}\n")
+    for given, typed in lines.items():
+        advice = " ".join(["type dfkd-edge predict", *map(str, typed)])
+        said = f"no bundle, which the first argument must be ({given[0]}): {advice}"
+        assert call("predict", *given) == (2, "", f"error: {said}\n")
 
 
 def test_faults_are_one_line_each(tiny_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:

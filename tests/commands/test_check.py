@@ -22,11 +22,15 @@ from dfkd_edge.runtime import check as device_check
 from dfkd_edge.runtime.bundle_files import VALIDATION
 from dfkd_edge.validation.rungs import model_rung
 from tests.fixtures.command import invoke
-from tests.fixtures.json_files import edit_json, read_json
+from tests.fixtures.files import edit_json, read_json
 
 SIDE_PX = 64
 """Of the small run's student."""
 pytestmark = pytest.mark.usefixtures("few_images")
+
+
+def checked(*arguments: object) -> Any:
+    return json.loads(invoke("check", *arguments, "--json").stdout)
 
 
 def test_check_measures_labelled_domains_and_passes_strangers_over(
@@ -39,10 +43,8 @@ def test_check_measures_labelled_domains_and_passes_strangers_over(
     result = invoke("check", exported_copy, "--data", pictures, "--max-drop", "1", "--json")
     assert result.exit_code == 0, result.exception
     document = json.loads(result.stdout)
-    assert {d: f["num_images"] for d, f in document["rungs"][0]["domains"].items()} == {
-        "day": 4,
-        "night": 6,
-    }
+    domains = document["rungs"][0]["domains"]
+    assert {d: part["num_images"] for d, part in domains.items()} == {"day": 4, "night": 6}
     assert document["measure"] == "top1"
     assert document["rungs"][1]["mean_top1"] is not None
     assert "no class of the list: day/cat, day/persons (did you mean person?)" in result.stderr
@@ -56,10 +58,8 @@ def test_a_check_without_pictures_takes_no_labelled_figure_off_the_page(
     exported_copy: Path, pictures: Path
 ) -> None:
     bundle, run = exported_copy, exported_copy.parents[1]
-    labelled = json.loads(
-        invoke("check", bundle, "--data", pictures, "--max-drop", "1", "--json").stdout
-    )
-    without = json.loads(invoke("check", bundle, "--max-drop", "1", "--json").stdout)
+    labelled = checked(bundle, "--data", pictures, "--max-drop", "1")
+    without = checked(bundle, "--max-drop", "1")
     top1 = f"{labelled['rungs'][-1]['mean_top1']:.1%} top-1"
     agreement = f"{without['rungs'][-1]['mean_agreement']:.1%} agreement with the teacher"
     page = _text(run)
@@ -69,15 +69,11 @@ def test_a_check_without_pictures_takes_no_labelled_figure_off_the_page(
         assert f"Rows are {truth}" in page
         assert f"rows are {truth}, columns are answers" in page
     told = json.loads(invoke("report", run, "--json").stdout)["ladders"]
-    assert [(one["command"], one["measure"]) for one in told[:3]] == [
-        ("check", "top1"),
-        ("check", "agreement"),
-        ("export", "agreement"),
-    ]
+    kinds = [(one["command"], one["measure"]) for one in told[:3]]
+    assert kinds == [("check", "top1"), ("check", "agreement"), ("export", "agreement")]
     assert told[0]["mean"] == pytest.approx(labelled["rungs"][-1]["mean_top1"])
-    assert "by check on labelled pictures: gate off" in " ".join(
-        invoke("inspect", run).stdout.split()
-    )
+    inspected = " ".join(invoke("inspect", run).stdout.split())
+    assert "by check on labelled pictures: gate off" in inspected
     with (bundle / "manifest.json").open("a", encoding="utf-8") as stream:
         stream.write("\n")  # as another export would
     assert top1 not in _text(run)
@@ -92,8 +88,8 @@ def test_host_and_device_state_the_same_figures_in_the_same_words(
     exported_copy: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = exported_copy
-    host = invoke("check", bundle, "--data", pictures, "--max-drop", "1", "--json")
-    rung = json.loads(host.stdout)["rungs"][-1]
+    host = checked(bundle, "--data", pictures, "--max-drop", "1")
+    rung = host["rungs"][-1]
     flags = ["--bundle", str(bundle), "--data", str(pictures), "--duration", "0"]
     assert device_check.main(flags) == 0
     domains = read_json(bundle / "result.json")["models"]["int8"]["data"]["domains"]
@@ -102,7 +98,7 @@ def test_host_and_device_state_the_same_figures_in_the_same_words(
         assert figures["top1_interval"] == rung["domains"][name]["top1_interval"]
     assert set(domains) == set(rung["domains"])
     said = capsys.readouterr().out
-    verdict = certainty_of(Ladder.from_json(json.loads(host.stdout), "check")).sentence()
+    verdict = certainty_of(Ladder.from_json(host, "check")).sentence()
     mean = verdict.replace("onnx-int8 ", "mean: ").replace("labelled pictures", "pictures")
     assert f"\n{mean}\n" in said
     assert f"\nday: {100 * domains['day']['top1']:.1f}% top-1, 95% interval " in said
@@ -148,17 +144,17 @@ def test_the_plan_of_a_check_counts_the_images_that_the_check_sees(
     exported: Path, export_document: dict[str, Any], moved: Callable[[Path], Path]
 ) -> None:
     rungs = export_document["rungs"]
-    plan = json.loads(invoke("check", exported, "--dry-run", "--json").stdout)
+    plan = checked(exported, "--dry-run")
     assert plan["rungs"] == [rung["name"] for rung in rungs]
     seen = rungs[0]["domains"]
     assert {d["name"]: d["num_images"] for d in plan["domains"]} == {
-        name: figures["num_images"] for name, figures in seen.items()
+        name: part["num_images"] for name, part in seen.items()
     }
     (weather,) = (d["corruptions"] for d in plan["domains"] if d["name"] == "weather")
     assert weather == ["fog", "snow", "rain"]
     assert plan["untimed"] == [r["name"] for r in rungs if r["latency_ms"] is None]
     assert plan["measure"] == export_document["measure"]
-    alone = json.loads(invoke("check", moved(exported), "--dry-run", "--json").stdout)
+    alone = checked(moved(exported), "--dry-run")
     assert [(d["name"], d["num_images"]) for d in alone["domains"]] == [("golden images", 32)]
     assert 0 < alone["seconds"] < plan["seconds"]
 
@@ -172,8 +168,8 @@ def test_a_check_repeats_the_figures_of_the_export_and_shows_again_what_was_show
     entry = {"sha256": file_hash(path), "bytes": path.stat().st_size}
     files = read_json(bundle / "manifest.json")["files"]
     edit_json(bundle / "manifest.json", files=files | {VALIDATION: entry})
-    plan = json.loads(invoke("check", bundle, "--dry-run", "--json").stdout)
-    again = json.loads(invoke("check", bundle, "--json").stdout)
+    plan = checked(bundle, "--dry-run")
+    again = checked(bundle)
     assert plan["more_if_unclear"] == 0
     assert again["measured_again"] == ["noise"]
     for before, after in zip(document["rungs"], again["rungs"], strict=True):
@@ -193,7 +189,7 @@ def test_a_check_and_its_plan_agree_that_a_torn_run_leaves_the_golden_images(
     edit_json(bundle / "manifest.json", provenance=provenance | {"run": str(run)})
     shard = run / "surrogates" / "shard-00001.safetensors"
     shard.write_bytes(shard.read_bytes()[:-100])
-    plan = json.loads(invoke("check", bundle, "--dry-run", "--json").stdout)
+    plan = checked(bundle, "--dry-run")
     result = invoke("check", bundle, "--max-drop", "1", "--json")
     measured = json.loads(result.stdout)["rungs"][0]["domains"]
     assert {d["name"]: d["num_images"] for d in plan["domains"]} == {"golden images": 32}

@@ -28,8 +28,6 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown weights": (("--teacher", "ViT-B-32", "--pretrained", "mine"), "no weights 'mine'"),
     "folder without a teacher": (("--teacher", "empty"), "cannot be loaded"),
     "student without start weights": (("--student", "cs3darknet_s"), "no pretrained weights"),
-    "value out of range": (("--set", "prompts.num_styles=0"), "greater than or equal to 1"),
-    "unknown preset": (("--preset", "clip"), "unknown preset"),
     "preset out of reach": (("--preset", "clip-b32"), "out of its reach"),
     "no style words": (
         ("--prompts", "mix", "--set", "prompts.style_words=none.txt"),
@@ -145,6 +143,7 @@ def test_labelled_pictures_have_accuracy_and_the_surrogates_beside_them_have_not
     assert all(share in agreement for share in ("92.3%", "53.2%"))
 
 
+@pytest.mark.usefixtures("few_images")
 def test_a_dry_run_says_that_a_run_is_finished_unless_it_would_be_made_anew(
     tiny_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.device_result import MARKER
 from dfkd_edge.runtime.faults import EXPORT_AGAIN
 from tests.fixtures.command import invoke
-from tests.fixtures.json_files import edit_json
+from tests.fixtures.files import edit_json
 from tests.fixtures.ladders import gate, ladder
 from tests.fixtures.typed import surrogate_summary
 
@@ -47,12 +47,8 @@ def run(tmp_path: Path) -> Path:
 
 def test_a_half_done_run_is_told_by_its_stages_and_the_command_that_goes_on(run: Path) -> None:
     document, _ = inspected(run)
-    assert document["stages"] == {
-        "prompts": True,
-        "surrogates": False,
-        "student": False,
-        "evaluation": False,
-    }
+    undone = dict.fromkeys(("surrogates", "student", "evaluation"), False)
+    assert document["stages"] == {"prompts": True, **undone}
     assert document["settings"]["seed"] == 3
     assert document["num_verified"] == 1
     files = [str(run / name) for name in ("config.toml", "classes.txt")]
@@ -171,9 +167,7 @@ def test_a_damaged_result_is_named_and_hides_nothing(
     document, result = inspected(subject)
     assert isinstance(result.exception, ArtifactError)
     assert document["classes"]
-    assert sorted(line.partition(": ")[0] for line in document["damaged"]) == sorted(
-        map(str, places)
-    )
+    assert {line.partition(": ")[0] for line in document["damaged"]} == {*map(str, places)}
     assert document["num_verified"] > 0
     assert document["next"] == document["mend"]
 
@@ -183,9 +177,8 @@ def test_a_damaged_check_is_named_with_what_to_do(tiny_bundle: Bundle) -> None:
     document, result = inspected(tiny_bundle.folder)
     assert isinstance(result.exception, ArtifactError)
     assert document["damaged"][0].startswith(str(tiny_bundle.folder / "check.json"))
-    assert (
-        document["next"] == document["mend"] == "delete it and run the command that wrote it again"
-    )
+    advice = "delete it and run the command that wrote it again"
+    assert document["next"] == document["mend"] == advice
 
 
 def test_what_comes_next_is_with_the_newest_bundle_of_the_runs_student(

@@ -19,10 +19,10 @@ from dfkd_edge.console import result_console
 from dfkd_edge.conversion.calibration_need import export_command
 from dfkd_edge.errors import RunDirError
 from dfkd_edge.preflight import ExportRequest, plan_export
-from dfkd_edge.results.distilled import Distilled, read_distilled
+from dfkd_edge.results.distilled import read_distilled
 from dfkd_edge.results.kept import proof_of
 from tests.fixtures.command import invoke
-from tests.fixtures.json_files import edit_json
+from tests.fixtures.files import edit_json
 
 
 @pytest.fixture
@@ -32,12 +32,6 @@ def run(tiny_workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     shutil.copytree(tiny_workspace, tmp_path / "folder", symlinks=True)
     monkeypatch.chdir(tmp_path / "folder")
     return (tmp_path / "folder" / "runs" / "latest").resolve()
-
-
-def result_of(run: Path) -> Distilled:
-    found = read_distilled(run, load_config(run / "config.toml").data)
-    assert found is not None
-    return found
 
 
 def bundle_of(run: Path) -> Path:
@@ -82,7 +76,9 @@ def test_a_finished_run_is_shown_again_without_torch(run: Path) -> None:
 def test_times_of_both_panels_are_in_the_unit_that_fits(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show_result(result_of(run), "report.html", 290.0, "")
+    result = read_distilled(run, load_config(run / "config.toml").data)
+    assert result is not None
+    show_result(result, "report.html", 290.0, "")
     assert rows(capsys.readouterr().out)["student"].endswith("made in 5 min")
     bundle = open_bundle(bundle_of(run))
     bundle.manifest.provenance["seconds"] = 182.4  # of the export, however often it is shown
