@@ -127,8 +127,11 @@ def test_a_failed_gate_is_exit_code_3_and_keeps_the_bundle(
 def test_a_jetsons_bundle_gives_its_golden_logits_on_this_machine(
     finished_run: Path, tmp_path: Path
 ) -> None:
-    folder, result = tmp_path / "bundle", tmp_path / "result.json"
-    invoke("export", finished_run, "--target", "jetson", "--max-drop", "1", "-o", folder)
+    folder, result, board = (tmp_path / name for name in ("bundle", "result.json", "board.toml"))
+    board.write_text('base = "orin-nano-8gb-super@jp6.2"\nmin_calibration_images = 8\n')
+    flags = ("--target", board, "--calib-size", "16", "--max-drop", "1", "-o", folder)
+    exported = invoke("export", finished_run, *flags)
+    assert exported.exit_code == 0, exported.exception
     program = [sys.executable, str(folder / "check.pyz"), "--duration", "0", "--precision"]
     done = subprocess.run([*program, "all", "--output", str(result)], capture_output=True)
     found = read_json(result)["models"]
