@@ -31,8 +31,6 @@ from tests.fixtures.typed import student_settings
 
 pytest_plugins = ["tests.fixtures.exported", "tests.fixtures.synthesis"]
 
-QUICKSTART = Path(__file__).parents[1] / "examples" / "quickstart" / "classes.txt"
-
 
 SHARED = {"finished_run", "tiny_workspace"}
 """Runs that take many seconds to make; `tiny_run` and `exported` are parts of them."""
@@ -87,7 +85,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def quickstart() -> Path:
-    return QUICKSTART
+    return Path(__file__).parents[1] / "examples" / "quickstart" / "classes.txt"
 
 
 @pytest.fixture(scope="session")

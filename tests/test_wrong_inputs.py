@@ -14,6 +14,7 @@ import pytest
 
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.errors import EnvironmentLackingError
+from dfkd_edge.files import atomic_write
 from tests.fixtures.command import invoke
 
 WRONG: dict[int, dict[str, str]] = {
@@ -87,19 +88,11 @@ NEED_MOUNTS = {
     "cache clean drawings --yes": "cache/dfkd-edge/drawings/inside",
 }
 
+ROOT = str(Path(__file__).parents[1])
 DRIVER = """
-import contextlib, io, json, sys
-from dfkd_edge.cli import main
-results = {}
-for name in json.load(sys.stdin):
-    out, err, sys.argv = io.StringIO(), io.StringIO(), ["dfkd-edge", *name.split()]
-    code, sys.stdin = 0, io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main()
-        except SystemExit as exit_:
-            code = exit_.code
-    results[name] = {"code": code, "out": out.getvalue(), "err": err.getvalue()}
+import json, sys
+from tests.fixtures.command import call
+results = {name: call(*name.split()) for name in json.load(sys.stdin)}
 print(json.dumps({"results": results, "torch": "torch" in sys.modules}))
 """
 
@@ -118,31 +111,21 @@ def place(
         (folder / name).mkdir()
     (folder / "foreign" / "thesis.doc").write_text("mine", encoding="utf-8")
     manifest: dict[str, Any] = {"marker": "dfkd-edge run", "version": "0.0.1"}
-    for name, more in (
-        ("half", {}),
-        ("other", {"run_key": "another", "stages": {}, "earlier": {}}),
-    ):
-        (folder / name).mkdir()
-        text = json.dumps(manifest | more)
-        (folder / name / "manifest.json").write_text(text, encoding="utf-8")
+    atomic_write(folder / "half" / "manifest.json", json.dumps(manifest))
+    manifest |= {"run_key": "another", "stages": {}, "earlier": {}}
+    atomic_write(folder / "other" / "manifest.json", json.dumps(manifest))
     write_bundle(folder / "bundle", tiny_contents)
     shutil.copytree(folder / "bundle", folder / "damaged")
     (folder / "damaged" / "model.int8.onnx").write_bytes(b"short")
     for cache in ("engines", "drawings"):
         (folder / "cache" / "dfkd-edge" / cache / "inside").mkdir(parents=True)
         (folder / "cache" / "dfkd-edge" / cache / "made").write_bytes(b"m")
-    mounted = [
-        target
-        for target, options in (
-            ("sealed", "ro"),
-            ("full", "size=4k"),
-            ("cache/dfkd-edge/drawings/inside", "ro"),
-        )
-        if subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder / target], capture_output=True
-        ).returncode
-        == 0
-    ]
+    mounted = []
+    for target in NEED_MOUNTS.values():  # 4k is one page, the least that a tmpfs holds
+        options = "size=4k" if target == "full" else "ro"
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder / target)]
+        if subprocess.run(command, capture_output=True).returncode == 0:
+            mounted.append(target)
     with contextlib.suppress(OSError):  # fills it to the last byte
         (folder / "full" / "ballast").write_bytes(b"x" * 4096)
     yield folder
@@ -153,13 +136,13 @@ def place(
 @pytest.fixture(scope="module")
 def answers(place: Path) -> dict[str, Any]:
     """What one process says to all of them; nothing that one leaves may confuse the next."""
-    hidden = ("HF_HOME", "HF_HUB_CACHE", "TORCH_HOME", "COLUMNS")
+    hidden = ("HF_HOME", "HF_HUB_CACHE", "TORCH_HOME", "COLUMNS")  # a developer's own settings
     environment = {k: v for k, v in os.environ.items() if k not in hidden}
     done = subprocess.run(
         [sys.executable, "-c", DRIVER],
         input=json.dumps(list(CALLS)),
         cwd=place,
-        env=environment | {"XDG_CACHE_HOME": str(place / "cache")},
+        env=environment | {"XDG_CACHE_HOME": str(place / "cache"), "PYTHONPATH": ROOT},
         capture_output=True,
         text=True,
         check=True,
@@ -174,13 +157,12 @@ def test_a_wrong_input_gets_one_error_with_the_next_step(
 ) -> None:
     if call in NEED_MOUNTS and not (place / NEED_MOUNTS[call]).is_mount():
         pytest.skip("this user may not mount a file system")
-    code, said = CALLS[call]
-    answer = answers["results"][call]
-    assert (answer["code"], said in answer["err"]) == (code, True), answer
-    assert "Traceback" not in answer["err"]
-    assert code == 1 or not answer["out"]  # `inspect` shows what is damaged
-    assert answer["err"].count("error:") == 1
-    assert answer["err"].partition("error:")[2].count("\n") == 1
+    (code, said), (found, output, errors) = CALLS[call], answers["results"][call]
+    assert (found, said in errors) == (code, True), errors
+    assert "Traceback" not in errors
+    assert code == 1 or not output  # `inspect` shows what is damaged
+    assert errors.count("error:") == 1
+    assert errors.partition("error:")[2].count("\n") == 1
 
 
 def test_no_wrong_input_waits_for_torch(answers: dict[str, Any]) -> None:

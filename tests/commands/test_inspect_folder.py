@@ -27,6 +27,8 @@ from tests.fixtures.files import edit_json
 from tests.fixtures.ladders import gate, ladder
 from tests.fixtures.typed import surrogate_summary
 
+OF_NOTHING = hashlib.sha256(b"").hexdigest()  # the weights that `distilled` writes
+
 
 def inspected(path: Path) -> tuple[dict[str, Any], Result]:
     result = invoke("inspect", path, "--json")
@@ -113,17 +115,13 @@ def test_the_bundles_of_a_run_are_verified_too(run: Path, tiny_bundle: Bundle) -
 def test_a_gate_is_called_no_firmer_than_it_is_and_repaired_layers_are_told(
     run: Path, tiny_contents: BundleContents
 ) -> None:
-    proof = ladder(gate=gate(interval=(-0.02, 0.03)))
     repair = {"float_nodes": ["a", "b"], "num_quantizable": 9, "num_graphs": 3}
     int8 = dataclasses.replace(tiny_contents.models["int8"], notes={"float_nodes": ["a", "b"]})
     contents = dataclasses.replace(
         tiny_contents,
         models={**tiny_contents.models, "int8": int8},
-        validation=proof.to_json(),
-        provenance={
-            "rescue": {"repair": repair, "finetune": None},
-            "student_sha256": hashlib.sha256(b"").hexdigest(),
-        },
+        validation=ladder(gate=gate(interval=(-0.02, 0.03))).to_json(),
+        provenance={"rescue": {"repair": repair, "finetune": None}, "student_sha256": OF_NOTHING},
     )
     distilled(run)
     bundle = write_bundle(run / "bundles" / "board", contents)
@@ -187,7 +185,7 @@ def test_what_comes_next_is_with_the_newest_bundle_of_the_runs_student(
     distilled(run)
     for age_s, name in enumerate(("c-newest", "d-older")):
         manifest = bundle_in(run, name, tiny_bundle) / "manifest.json"
-        os.utime(manifest, (1e9 - age_s, 1e9 - age_s))
+        os.utime(manifest, (1e9 - age_s, 1e9 - age_s))  # written in one tick otherwise
     bundle_in(run, "a-earlier", tiny_bundle, b"earlier student")
     silent = bundle_in(run, "b-silent", tiny_bundle) / "manifest.json"
     edit_json(silent, provenance={})

@@ -75,7 +75,7 @@ def test_the_doctor_says_whether_a_gpu_host_builds_engines(
     advice: str,
 ) -> None:
     monkeypatch.setattr(doctor, "Cuda", Gpu)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # a process of its own tries TensorRT
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)  # another test may have tried it
     if module:
@@ -90,13 +90,11 @@ def test_the_doctor_says_whether_a_gpu_host_builds_engines(
 def test_two_onnx_runtimes_at_once_are_a_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = examine(tmp_path)
-    assert "onnx runtimes" not in named(before)
+    assert "onnx runtimes" not in named(examine(tmp_path))
     package = tmp_path / "onnxruntime_gpu-1.20.0.dist-info"
     package.mkdir()
-    (package / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.20.0\n", encoding="utf-8"
-    )
+    text = "Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.20.0\n"
+    (package / "METADATA").write_text(text, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)  # another test may have tried it
     after = examine(tmp_path)
@@ -107,9 +105,8 @@ def test_two_onnx_runtimes_at_once_are_a_fault(
 
 def test_the_doctor_speaks_json() -> None:
     document = json.loads(invoke("doctor", "--json").stdout)
-    assert {"dfkd-edge", "processor", "packages", "memory", "disk"} <= {
-        check["name"] for check in document["checks"]
-    }
+    names = {check["name"] for check in document["checks"]}
+    assert {"dfkd-edge", "processor", "packages", "memory", "disk"} <= names
 
 
 @pytest.fixture
@@ -140,11 +137,7 @@ def test_clean_deletes_our_own_caches_and_nothing_else(caches: Path) -> None:
 
 def test_a_shell_can_complete_verbs() -> None:
     words = {"COMP_WORDS": "dfkd-edge insp", "COMP_CWORD": "1"}
-    done = subprocess.run(
-        [Path(sys.executable).with_name("dfkd-edge")],
-        env=os.environ | words | {"_DFKD_EDGE_COMPLETE": "complete_bash"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = os.environ | words | {"_DFKD_EDGE_COMPLETE": "complete_bash"}
+    program = [Path(sys.executable).with_name("dfkd-edge")]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True)
     assert done.stdout.split() == ["inspect"]
