@@ -22,10 +22,9 @@ from dfkd_edge.runtime import check as device_check
 from dfkd_edge.runtime.bundle_files import VALIDATION
 from dfkd_edge.validation.rungs import model_rung
 from tests.fixtures.command import invoke
+from tests.fixtures.exported import SIDE_PX
 from tests.fixtures.files import edit_json, read_json
 
-SIDE_PX = 64
-"""Of the small run's student."""
 pytestmark = pytest.mark.usefixtures("few_images")
 
 
