@@ -13,7 +13,7 @@ STUDY = Path(__file__).parents[1] / "examples" / "study"
 
 @pytest.fixture
 def study(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(STUDY))
+    monkeypatch.syspath_prepend(str(STUDY))  # a script names its neighbours without a package
     import study
 
     return study

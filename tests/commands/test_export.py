@@ -27,7 +27,6 @@ pytestmark = pytest.mark.usefixtures("few_images")
 GATE_OFF = "Gate off for x86-cpu: its limit of 100 points lets every loss pass"
 """What the page says where nothing can fail."""
 CLIPPED = ("--set", "export.calibration_method=percentile", "--set")
-HARSH = (*CLIPPED, "export.percentile=91", "--max-drop", "0", "--no-repair")
 
 
 def test_export_writes_a_bundle_with_a_ladder_of_the_fixed_shape(
@@ -114,7 +113,8 @@ def test_a_failed_gate_is_exit_code_3_and_keeps_the_bundle(
     finished_run: Path, tmp_path: Path, moved: Callable[[Path], Path]
 ) -> None:
     folder = tmp_path / "harsh"
-    result = invoke("export", finished_run, "--target", "x86-cpu", *HARSH, "-o", folder)
+    harsh = (*CLIPPED, "export.percentile=91", "--max-drop", "0", "--no-repair")
+    result = invoke("export", finished_run, "--target", "x86-cpu", *harsh, "-o", folder)
     assert isinstance(result.exception, GateFailedError)
     assert result.exception.exit_code == 3
     assert read_json(folder / "manifest.json")["status"] == "failed"

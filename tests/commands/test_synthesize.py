@@ -46,7 +46,7 @@ def test_a_share_joins_the_job_of_the_batch_system_with_the_rank_of_torchrun(
 ) -> None:
     assert work_share(None) == work_share("1/1") == WorkShare(0, 1)
     assert work_share("3/8") == WorkShare(2, 8)
-    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("RANK", "1")  # as torchrun sets it for its second process
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert work_share("3/8") == WorkShare(5, 16)
     assert shards_of_job(WorkShare(4, 16), num_shards=40) == [4, 5, 20, 21, 36, 37]
