@@ -72,7 +72,7 @@ def test_arguments_and_flags_give_the_same_configuration(
 
     def stop(request: DistillRequest) -> None:
         asked.append(request)
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt  # nothing on the way takes that for an error of the plan
 
     for module in (api, preflight):
         monkeypatch.setattr(module, "plan_distill", stop)
@@ -118,14 +118,7 @@ def test_whole_held_out_images_have_one_figure_in_distill_and_check(
 
 def test_a_failed_gate_raises_and_keeps_the_bundle(tiny_run: Path, tmp_path: Path) -> None:
     lossy: dict[str, Any] = {"calib_size": 8, "calibration_method": "percentile", "percentile": 91}
+    lossy |= {"target": tiny_run.parents[1] / "tiny.toml", "max_drop": 0, "repair": False}
     with pytest.raises(dfkd_edge.GateFailedError):
-        dfkd_edge.export(
-            tiny_run,
-            target=tiny_run.parents[1] / "tiny.toml",
-            output=tmp_path / "b",
-            max_drop=0,
-            repair=False,
-            quiet=True,
-            **lossy,
-        )
+        dfkd_edge.export(tiny_run, output=tmp_path / "b", quiet=True, **lossy)
     assert dfkd_edge.open_bundle(tmp_path / "b").manifest.status == "failed"

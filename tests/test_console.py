@@ -141,7 +141,7 @@ def command(*arguments: str) -> list[str]:
 def on_a_terminal(folder: Path, environment: dict[str, str]) -> str:
     ours, theirs = pty.openpty()
     plain = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
-    plain |= {"TERM": "xterm-256color", **environment}
+    plain |= {"TERM": "xterm-256color", **environment}  # rich draws no colour on a dumb terminal
     arguments = command("classes", "lint", "no.txt")
     subprocess.run(arguments, cwd=folder, env=plain, stderr=theirs, check=False)
     os.close(theirs)

@@ -14,9 +14,8 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -59,8 +58,6 @@ PLAN = {"--batch-size": "2"}
 """The same for a plan, which times the student on a batch."""
 PATHS = {"examples/quickstart/classes.txt": "classes.txt", "models/ViT-B-32": "{clip}"}
 """Files that documents name, and the small ones that are used; those of examples/ must exist."""
-TINY_TARGET = "tiny.toml"
-"""Bundles are made for this board; the target that a document names must exist."""
 PLANNED_ONLY = {"--preset", "--config", "--prompts", "--synthesis", "--student"}
 """A `distill` with one of these makes another run: only its plan is made, with --dry-run."""
 SHOWN_ONLY = {"synthesize"}
@@ -74,10 +71,7 @@ PYTHON = {
 """Calls in Python blocks that would take an hour."""
 
 
-@dataclass(frozen=True)
-class Block:
-    """One code block."""
-
+class Block(NamedTuple):
     guide: Path
     line: int
     language: str
@@ -173,10 +167,6 @@ def dfkd_edge_prints(words: list[str]) -> str:
     return result.stdout
 
 
-def value(words: list[str], name: str) -> str | None:
-    return words[words.index(name) + 1] if name in words else None
-
-
 def shortened(words: list[str], clip: Path) -> list[str]:
     """Apply the tables to a command of ours."""
     verb, *_ = words
@@ -191,8 +181,8 @@ def shortened(words: list[str], clip: Path) -> list[str]:
     is_plan = verb == "distill" and bool({"--dry-run", *PLANNED_ONLY} & set(words))
     values = PLAN if is_plan else dict(DEFAULTS.get(verb, {}))
     if verb == "export":
-        load_target(value(words, "--target") or "jetson")
-        values["--target"] = TINY_TARGET
+        load_target(words[words.index("--target") + 1] if "--target" in words else "jetson")
+        values["--target"] = "tiny.toml"  # the target that a document names must exist all the same
     if "--device" in words:
         values["--device"] = "cpu"
     for name, text in values.items():
@@ -218,13 +208,6 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, tiny_workspace: Path) ->
     return folder
 
 
-def run_check_archive(words: list[str], workspace: Path) -> None:
-    """Prove the bundle as check.pyz does, from the same sources."""
-    bundle = next((workspace / "runs" / "latest" / "bundles").iterdir())
-    options = words[words.index("check.pyz") + 1 :]
-    assert device_check.main([*options, *ADDED["check.pyz"], "--bundle", str(bundle)]) == 0
-
-
 def run_shell(block: Block, workspace: Path, clip: Path) -> None:
     for words, output in commands(block.text):
         program = re.sub(r"[\d.]+$", "", Path(words[0]).name)
@@ -233,7 +216,9 @@ def run_shell(block: Block, workspace: Path, clip: Path) -> None:
             if output:
                 Path(output).write_text(printed, encoding="utf-8")
         elif "check.pyz" in words:
-            run_check_archive(words, workspace)
+            bundle = next((workspace / "runs" / "latest" / "bundles").iterdir())
+            options = [*words[words.index("check.pyz") + 1 :], *ADDED["check.pyz"]]
+            assert device_check.main([*options, "--bundle", str(bundle)]) == 0  # what it packs
         else:
             assert program in CHECKED_ONLY, f"no rule for {' '.join(words)}"
             CHECKED_ONLY[program](block.guide, words)

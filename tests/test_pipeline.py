@@ -83,11 +83,6 @@ def _await_work(process: BaseProcess, run: Path, num_starts: int) -> None:
         time.sleep(0.01)
 
 
-def _finish(process: BaseProcess) -> None:
-    process.join()
-    assert process.exitcode == 0
-
-
 @pytest.mark.slow
 def test_twenty_kills_of_runs_at_work_end_with_the_student_of_an_unbroken_run(
     tmp_path: Path, quickstart: Path
@@ -95,7 +90,8 @@ def test_twenty_kills_of_runs_at_work_end_with_the_student_of_an_unbroken_run(
     process = _start(quickstart, tmp_path / "whole")
     _await_work(process, tmp_path / "whole", 1)
     begun = time.monotonic()
-    _finish(process)
+    process.join()
+    assert process.exitcode == 0
     work_s = time.monotonic() - begun
     moments, num_hits = random.Random(0), [0]
     stages_hit: set[str] = set()
@@ -114,5 +110,7 @@ def test_twenty_kills_of_runs_at_work_end_with_the_student_of_an_unbroken_run(
             num_hits.append(0)
     assert {"surrogates", "student"} <= stages_hit  # the two that go on inside
     runs = [tmp_path / f"broken-{number}" for number in range(1, len(num_hits) + 1)]
-    _finish(_start(quickstart, runs[-1]))
+    process = _start(quickstart, runs[-1])
+    process.join()
+    assert process.exitcode == 0
     assert {_weights(run) for run in runs} == {_weights(tmp_path / "whole")}
