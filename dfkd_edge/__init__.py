@@ -36,6 +36,6 @@ else:
         return getattr(api, name)
 
 
-def __dir__() -> "list[str]":
+def __dir__() -> list[str]:
     """Name what can be completed."""
     return sorted({*globals(), *__all__})

@@ -119,7 +119,7 @@ class ConsoleReporter:
     """Shows stages and notes on standard error; nothing when the console is quiet."""
 
     def __init__(self, console: Console, refreshes_per_s: float = 10) -> None:
-        """Write to this console; a terminal's bars are drawn so often."""
+        """Write to this console; `refreshes_per_s` is how often a terminal's bars are drawn."""
         self.console, self._refreshes_per_s = console, refreshes_per_s
 
     @contextlib.contextmanager

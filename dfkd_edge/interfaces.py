@@ -73,7 +73,7 @@ class SynthesisBatch:
     """Called as work goes on with the share of it done since the last call; at most 1 in all."""
 
     def of_rows(self, rows: Tensor | slice, share: float) -> SynthesisBatch:
-        """Take some of the prompts, for what is this share of the batch's work.
+        """Return the batch of some prompts, whose progress counts as `share` of this one's.
 
         Parts have the batch's generator, so the order in which they are used matters.
         """

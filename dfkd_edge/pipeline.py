@@ -39,7 +39,7 @@ from dfkd_edge.runs.log import LoggedReporter, mirrored
 from dfkd_edge.runs.run_dir import RunDir, noting_what_is_kept, open_run, point_latest
 from dfkd_edge.runs.surrogates import shards_of_job
 from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.synthesis import synthesize as images
+from dfkd_edge.synthesis import synthesize as stage
 from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
 from dfkd_edge.target_profiles.lookup import load_target
 from dfkd_edge.validation.check import check_bundle
@@ -105,7 +105,7 @@ def distill(plan: DistillPlan, reporter: Reporter) -> DistillResult:
             run_dir, LoggedReporter(reporter, run_dir), config.seed, config.device
         )
         prompts = make_prompts(config, teacher, context)
-        surrogates = images.synthesize(prompts, teacher, config.synthesis, context)
+        surrogates = stage.synthesize(prompts, teacher, config.synthesis, context)
         target = load_target(config.export.target)
         shortage = find_shortage(surrogates.summary, config.export, target)
         if shortage:  # INT8 will lack images to calibrate on: told before hours of training
@@ -119,7 +119,7 @@ def distill(plan: DistillPlan, reporter: Reporter) -> DistillResult:
 
 
 def synthesize(plan: DistillPlan, share: WorkShare, reporter: Reporter) -> SynthesizeResult:
-    """Make this process's shards; close the stage when none is missing and it is the one to.
+    """Make this process's shards; the last process to see all of them closes the stage.
 
     Each of n processes makes every n-th shard; a shard depends on the seed and its number alone, so
     the set is the same however it is split. Processes meet in the run directory and nowhere else:
@@ -139,16 +139,16 @@ def synthesize(plan: DistillPlan, share: WorkShare, reporter: Reporter) -> Synth
             run_dir = stack.enter_context(open_locked())  # held beyond the bar that waits for it
         context = StageContext(run_dir, reporter, config.seed, config.device)
         prompts = make_prompts(config, teacher, context)
-    setup = images.synthesis_setup(prompts, teacher, config.synthesis, context)
+    setup = stage.synthesis_setup(prompts, teacher, config.synthesis, context)
     with noting_what_is_kept(output):
-        images.make_shards(setup, share)
+        stage.make_shards(setup, share)
     if is_of_torchrun() and speaks():
-        images.await_shards(setup, shards_of_job(share, setup.num_shards), RANKS_WAIT_S)
-    missing, summary = images.missing_shards(setup), None
+        stage.await_shards(setup, shards_of_job(share, setup.num_shards), RANKS_WAIT_S)
+    missing, summary = stage.missing_shards(setup), None
     if not missing and speaks():
         with open_locked() as run_dir:
             context = StageContext(run_dir, reporter, config.seed, config.device)
-            summary = images.synthesize(prompts, teacher, config.synthesis, context).summary
+            summary = stage.synthesize(prompts, teacher, config.synthesis, context).summary
     return SynthesizeResult(output, setup.num_shards, len(missing), summary)
 
 

@@ -120,12 +120,13 @@ class OnnxExporter:
 def silenced() -> Iterator[None]:
     """Run a library without its warnings, logs and prints; errors pass."""
     sink, ignored = io.StringIO(), warnings.catch_warnings(action="ignore")
-    logging.disable(logging.ERROR)
+    before = logging.root.manager.disable  # of the program that calls us
+    logging.disable(max(before, logging.ERROR))
     try:
         with ignored, contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
 
 
 def _trace_dynamo(module: nn.Module, student: Student, opset: int) -> onnx.ModelProto:

@@ -40,7 +40,7 @@ class QuantizationPlan:
 
 
 def weighted_nodes(view: GraphView, spec: QuantizationSpec) -> list[onnx.NodeProto]:
-    """Layers that INT8 is worth it for; the text head stays float, so that classes can change."""
+    """Layers worth quantizing; the text head stays float, so that classes can be swapped."""
     return [
         node
         for node in view.graph.node

@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Send all tests of a shared run to one worker, and the others file by file."""
     for item in items:
         file = item.nodeid.partition("::")[0]
-        group = next(iter(SHARED.intersection(item.fixturenames)), file)
+        group = min(SHARED.intersection(item.fixturenames), default=file)  # the same in each worker
         item.add_marker(pytest.mark.xdist_group(group))
 
 

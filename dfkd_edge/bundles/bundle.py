@@ -165,7 +165,7 @@ def status_of(folder: Path) -> str | None:
         if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
             what, hint = (
                 f"cannot be read: {cause.strerror}",
-                "mend that, or choose another --output",
+                "repair that, or choose another --output",
             )
             raise EnvironmentLackingError(what, where=fault.where, hint=hint) from fault
         return "damaged" if bundle_files.was_bundle(folder) else None

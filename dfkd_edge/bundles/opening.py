@@ -1,4 +1,4 @@
-"""Finding and opening a bundle; what a wrong path costs is what this module loads."""
+"""Finds and opens bundles; it loads no numpy, so that a wrong path is refused quickly."""
 
 import shlex
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ BUNDLES = "bundles"
 
 
 def bundles_of(run: Path) -> list[Path]:
-    """List them by name; what works on one has hidden folders beside them, which are none."""
+    """List a run's bundles by name; hidden folders are the scratch space of exports."""
     folders = (run / BUNDLES).glob("*")
     return sorted(f for f in folders if f.name[0] != "." and bundle_files.may_be_bundle(f))
 

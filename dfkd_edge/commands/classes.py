@@ -70,7 +70,7 @@ def lint(
         raise ClassNamesError(
             counted(num_to_mend, "finding"),
             where=str(path),
-            hint="mend the list, or leave --strict out",
+            hint="correct the list, or leave --strict out",
         )
 
 

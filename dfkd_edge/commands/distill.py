@@ -166,10 +166,11 @@ def _few_shot_gain(plan: DistillPlan) -> str:
 def _show_plan(plan: DistillPlan, num_threads: int | None, as_json: bool, console: Console) -> None:
     """Estimate time and memory, with the threads that the run would have, and print all."""
     from dfkd_edge.machine.process import prepare_process
-    from dfkd_edge.runs.run_dir import read_stages
+    from dfkd_edge.runs.run_dir import holds_run, read_stages
 
     with loading_libraries(console):
         prepare_process("cpu", num_threads)
         from dfkd_edge.estimates.distill import dry_distill
-    is_done = plan.resume and not plan.exist_ok and "student" in read_stages(plan.output)
+    is_done = plan.resume and holds_run(plan.output, plan.key)
+    is_done = is_done and "student" in read_stages(plan.output)
     sys.stdout.write(dry_distill(plan, is_done, ConsoleReporter(console)).text(as_json))

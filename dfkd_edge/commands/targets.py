@@ -26,7 +26,8 @@ def list_command(as_json: opt.AsJson = False) -> None:
     for module, jetpacks in list_modules().items():
         profile = load_target(module)
         row: dict[str, Any] = {column: getattr(profile, column, None) for column in COLUMNS}
-        row["title"] = profile.facts["title"].value  # a fact that no exporter asks for
+        title = profile.facts.get("title")  # no exporter asks for it, and a plugin may not state it
+        row["title"] = title.value if title else module
         row |= {"name": module, "default": profile.name, "jetpacks": jetpacks}
         row["targets"] = [f"{module}{JOIN}{jetpack}" for jetpack in jetpacks] or [module]
         rows.append(row)

@@ -12,7 +12,7 @@ from dfkd_edge.deployment.contents import bundle_contents, fitted_confidence
 from dfkd_edge.deployment.material import Material, Proven, gather
 from dfkd_edge.deployment.repair import repair
 from dfkd_edge.errors import ConfigError, DfkdEdgeError
-from dfkd_edge.files import content_hash, file_hash
+from dfkd_edge.files import content_hash, file_hash, folder_stamp
 from dfkd_edge.pictures.real import pictures_below
 from dfkd_edge.preflight import ExportPlan
 from dfkd_edge.runs.context import StageContext
@@ -84,16 +84,9 @@ def export_key(run: FinishedRun, plan: ExportPlan, seed: int) -> str:
     config, data = plan.config.export, plan.data
     weights = file_hash(run.student.weights)
     facts = dataclasses.replace(plan.target, facts={})  # sources of figures change no graph
-    pictures = [_folder_stamp(folder) for folder in (config.calibration_data, data)]
+    pictures = [folder_stamp(folder) for folder in (config.calibration_data, data)]
     made_by = ("export", __version__, seed)
     return content_hash(*made_by, weights, run.student.settings, facts, config, data, pictures)
-
-
-def _folder_stamp(folder: str) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of every file below: another picture, another stamp."""
-    root = Path(folder)
-    found = [(p, p.stat()) for p in sorted(root.rglob("*")) if p.is_file()] if folder else []
-    return [(str(p.relative_to(root)), stat.st_size, stat.st_mtime_ns) for p, stat in found]
 
 
 def _finished_bundle(plan: ExportPlan, key: str) -> Bundle | None:

@@ -34,7 +34,7 @@ MAX_FLOAT_SHARE = 1 / 3
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """What putting one layer alone back to float leaves of the harm."""
+    """Agreement and divergence of the INT8 graph when this layer alone stays in float."""
 
     node: str
     agreement: float  # Share of the surrogate images whose class is that of the FP32 student

@@ -1,4 +1,4 @@
-"""How weights move: AdamW with warm-up and a half cosine, and the moving average of the weights."""
+"""AdamW, its learning-rate schedule (warm-up, half cosine), and the EMA of the weights."""
 
 import math
 

@@ -186,7 +186,7 @@ class DrawingMemory:
         write_cache(self._path, self.name_VD, self._shown)
 
     def _seen(self, places: list[Place], label: int, class_KD: Tensor) -> list[Place]:
-        """Keep drawings whose nearest class is this one, and few names of the memory are nearer."""
+        """Keep drawings that the teacher takes for this class, few names of the memory before."""
         if not places:
             return []
         shown_MD = torch.stack([self._shown[place] for place in places])
@@ -212,7 +212,7 @@ class DrawingMemory:
 
 
 def retrieve_drawings(memory: DrawingMemory) -> tuple[Tensor, ...]:
-    """Find the drawings of each class of the memory's teacher in which it sees it.
+    """Find, for each class, the drawings that the teacher recognises as that class.
 
     Returns:
         For each class uint8 [M, C, P, P], on the CPU, nearest names first; M may be 0.

@@ -43,7 +43,7 @@ STEP_OPERATIONS, DECODE_OPERATIONS = 8e11, 2.5e12
 
 
 class SmallRun:
-    """A run of few images and steps, and what the whole one follows from it."""
+    """Runs the line on few images and steps, and extrapolates to the whole run."""
 
     def __init__(self, plan: DistillPlan) -> None:
         """Run it, in a folder that is not kept.
@@ -70,7 +70,10 @@ class SmallRun:
             self.student = load_student(result.student).to(self.device)
         self.laps_s, self.num_shown = watch.laps_s, result.surrogates.summary.num_heldout
         has_side = bool(self.small.synthesis.image_size_px)  # else the prior's own, as in the run
-        self.image_bytes = 3 * self.side_px**2 if has_side else result.surrogates.images[0].nbytes
+        stored_px = SYNTHESIZERS[self.config.synthesis.method].stored_side_px(
+            self.config.synthesis, _side_px(wanted)
+        )
+        self.image_bytes = 3 * stored_px**2 if has_side else result.surrogates.images[0].nbytes
         # of the second step: the first also fills caches
         self.view_s = self.laps_s["distilling the student"][1] / self.small.distillation.batch_size
         self.shape = (3, self.student.image_size_px, self.student.image_size_px)

@@ -63,7 +63,7 @@ class Check:
     advice: str = ""  # What to do, or what it means
 
 
-def examine(root: Path = Path("/"), folder: Path = Path()) -> list[Check]:
+def examine(root: Path = Path("/")) -> list[Check]:
     """Look at everything."""
     return [
         *_machine(root),
@@ -72,7 +72,7 @@ def examine(root: Path = Path("/"), folder: Path = Path()) -> list[Check]:
         *_onnxruntime(),
         *_gpu(root),
         *_memory(root),
-        _disk(folder),
+        _disk(Path()),
         _cache(),
     ]
 

@@ -215,11 +215,12 @@ def encode_text(model: Any, tokens_NT: Tensor) -> Tensor:
 @contextlib.contextmanager
 def quiet_open_clip() -> Iterator[None]:
     """Keep the notes of open_clip, which logs through the root logger, out of our console."""
-    logging.disable(logging.WARNING)
+    before = logging.root.manager.disable  # of the program that calls us
+    logging.disable(max(before, logging.WARNING))
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
 
 
 def open_clip_name(config: TeacherConfig) -> tuple[str, str | None]:

@@ -52,7 +52,7 @@ def require_pictures(root: Path, class_names: tuple[str, ...]) -> None:
             raise UsageError(
                 f"no picture of domain '{domain.name}' can be read",
                 where=f"--data {root}",
-                hint=f"remove or mend them, such as {domain.files[0]}",
+                hint=f"remove or repair them, such as {domain.files[0]}",
             )
 
 
@@ -88,7 +88,7 @@ def no_readable_picture(domain: str, unreadable: list[Path]) -> ConfigError:
     return ConfigError(
         f"no picture of domain '{domain}' can be read",
         where=str(unreadable[-1]),
-        hint="remove or mend the pictures",
+        hint="remove or repair the pictures",
     )
 
 

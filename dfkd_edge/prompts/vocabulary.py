@@ -56,6 +56,7 @@ def read_style_words(name_or_path: str) -> tuple[str, ...]:
     return tuple(words)
 
 
+WORDS_A_STYLE = 3  # In the label of a style
 MIN_LETTERS = 4  # Shorter words say nothing to a human
 
 
@@ -79,15 +80,15 @@ def vocabulary_words(tokenizer: Any) -> dict[int, str]:
 
 
 @torch.no_grad()
-def nearest_words(teacher: Teacher, style_SW: Tensor, num_words: int = 3) -> list[str]:
+def nearest_words(teacher: Teacher, style_SW: Tensor) -> list[str]:
     """Label each style by the vocabulary words nearest to its vector, by cosine."""
     table_VW = teacher.token_embedding.weight
     listed = [(i, w) for i, w in vocabulary_words(teacher.tokenizer).items() if i < len(table_VW)]
-    if len(listed) < num_words:
+    if len(listed) < WORDS_A_STYLE:
         return [f"style {index + 1}" for index in range(len(style_SW))]
     id_L = torch.tensor([i for i, _ in listed], device=table_VW.device)
     words_LW = F.normalize(table_VW[id_L], dim=1)
-    nearest_SN = (F.normalize(style_SW, dim=1) @ words_LW.T).topk(num_words, dim=1).indices
+    nearest_SN = (F.normalize(style_SW, dim=1) @ words_LW.T).topk(WORDS_A_STYLE, dim=1).indices
     return [" ".join(listed[int(n)][1] for n in row) for row in nearest_SN]
 
 

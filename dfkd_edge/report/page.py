@@ -75,6 +75,11 @@ def refresh_report(path: Path, reporter: Reporter) -> str:
         return "not written"
 
 
+def report_path(path: Path) -> Path:
+    """Where the report of a run or bundle lies: a bundle inside a run has the run's."""
+    return gather(path).path / REPORT
+
+
 def write_page(
     sources: Sources, output: Path | None = None, say: Callable[[str], None] = _to_stderr
 ) -> Path:

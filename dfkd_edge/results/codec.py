@@ -23,7 +23,7 @@ _ADAPTERS: dict[type[Any], Any] = {}
 
 
 class Documented:
-    """Base of the results that have such a field."""
+    """Base of results whose JSON has other keys than their fields; pydantic reads both."""
 
     __slots__ = ()
     __pydantic_config__: ClassVar[dict[str, Any]] = {

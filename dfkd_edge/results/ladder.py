@@ -200,7 +200,7 @@ class Ladder(Documented):
         return f"{self.label(domain)}, {counted(part.num_images, noun)}"
 
     def reliability(self, rung: MeasuredRung, scaled: bool = False) -> Reliability | None:
-        """Bins of all domains that count; None where not measured, such as after no temperature."""
+        """Bins of all domains that count; None where no temperature was fitted to scale by."""
         parts = [rung.domains[domain] for domain in self.mean_over]
         return pooled([p.reliability_scaled if scaled else p.reliability for p in parts])
 

@@ -48,7 +48,7 @@ class Manifest:
     """Stages of another run in this folder, until they prove to be of this one or are redone."""
 
     def of_run(self, run_key: str) -> Manifest:
-        """Return where a run goes on in this folder."""
+        """Return the manifest for a run; finished stages of another run move to `earlier`."""
         if self.run_key == run_key:
             return self
         return Manifest(run_key, {}, {**self.earlier, **self.stages})
@@ -68,7 +68,7 @@ class RunDir:
     """One run on disk."""
 
     def __init__(self, path: Path, manifest: Manifest | None = None) -> None:
-        """Take a folder, without a manifest for its logs alone; `open_run` makes and locks one."""
+        """Wrap a folder; without a manifest only its logs may be written. `open_run` locks one."""
         self.path, self._manifest = path, manifest or Manifest("")
         self.followers: list[Callable[[str, int, dict[str, float]], None]] = []
         """Are given stage, step and values of each line of metrics that is added."""

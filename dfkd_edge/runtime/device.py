@@ -33,6 +33,7 @@ JETPACKS = {
     "38.4": "7.1",
     "39.2.0": "7.2",
     "39.2.1": "7.2.1",
+    "39.2.2": "7.2.2",
 }
 """L4T to JetPack, as jetson-stats has it; `36.3` stands for every 36.3.x."""
 TO_INSTALL = "apt-get install python3-libnvinfer"

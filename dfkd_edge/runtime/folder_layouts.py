@@ -190,7 +190,7 @@ def _wordnet_names(root: Path) -> dict[str, list[str]]:
             names.update({str(wnid): [str(name)] for wnid, name in pairs})
         except (OSError, ValueError, TypeError, AttributeError) as error:
             what = "is no list of WordNet ids and names"
-            raise UsageFault(what, str(index), "mend or remove it") from error
+            raise UsageFault(what, str(index), "repair or remove it") from error
     return names
 
 

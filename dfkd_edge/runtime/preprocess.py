@@ -64,7 +64,7 @@ def read_picture(path: Path, side_px: int) -> NDArray[np.uint8]:
         with image_module.open(str(path)) as picture:
             return resized(_on_white(picture), side_px)
     except (*damaged, image_module.DecompressionBombError) as error:  # above 179 megapixels
-        raise PictureFault("picture cannot be read", str(path), "remove or mend it") from error
+        raise PictureFault("picture cannot be read", str(path), "remove or repair it") from error
 
 
 def resized(picture: Any, side_px: int) -> NDArray[np.uint8]:

@@ -92,7 +92,7 @@ class OnnxSession:
     backend = "onnxruntime"
 
     def __init__(self, request: SessionRequest, in_float: bool | None = None) -> None:
-        """Load the graph; None computes INT8 in float where 8-bit sums of this CPU saturate.
+        """Load the graph; `in_float` computes INT8 in float, None where this CPU's sums saturate.
 
         Raises:
             LackingFault: onnxruntime is not installed.

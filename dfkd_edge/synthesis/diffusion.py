@@ -26,8 +26,6 @@ from dfkd_edge.synthesis.setup import SynthesisSetup
 
 IMAGES_TOGETHER = 8
 """Images a call of the pipeline; a constant, so that a split run makes the same images."""
-STORED_OVER_INPUT = 8 / 7
-"""Side of the stored images over the teacher's input: room for random crops (256 for 224 px)."""
 _ENCODED = (
     "prompt_embeds",
     "negative_prompt_embeds",
@@ -53,8 +51,8 @@ class DiffusionSynthesizer:
     def __init__(self, pipeline: Any, setup: SynthesisSetup) -> None:
         self.pipeline, self.setup = pipeline, setup
         pipeline.set_progress_bar_config(disable=True)  # the stage has a bar of its own
-        wanted_px = round(setup.teacher.image_size_px * STORED_OVER_INPUT)
-        self.image_size_px = setup.config.image_size_px or wanted_px
+        teacher_px = setup.teacher.image_size_px
+        self.image_size_px = setup.entry.stored_side_px(setup.config, teacher_px)
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Draw a picture for each prompt."""

@@ -49,6 +49,10 @@ class SynthesizerEntry(ABC):
         if config.decoder != MINI or config.image_size_px:  # ours is here, and fits its own size
             load_latent_decoder(config, teacher)
 
+    def stored_side_px(self, config: SynthesisConfig, teacher_side_px: int) -> int:
+        """Side of the images that it makes; the embedded prior's is its own."""
+        return config.image_size_px or teacher_side_px
+
     @abstractmethod
     def load(self, setup: SynthesisSetup) -> Synthesizer:
         """Load, or train, what makes the images.

@@ -44,6 +44,9 @@ class _Diffusion(SynthesizerEntry):
 
         return pipeline_weights(config.pipeline)
 
+    def stored_side_px(self, config: SynthesisConfig, teacher_side_px: int) -> int:
+        return config.image_size_px or round(teacher_side_px * 8 / 7)  # room for crops: 256 for 224
+
     def require(self, teacher: Teacher, config: SynthesisConfig) -> None:
         from dfkd_edge.synthesis.diffusion import require_pipeline
 

@@ -130,7 +130,7 @@ def _family(words: str) -> list[str]:
     asked = set(re.findall(r"[a-z0-9]+", words.casefold()))
     found = []
     for name, path in {**_stored("modules"), **_stored("boards")}.items():
-        text = f"{name} {read_target_file(path).values['title']}"
+        text = f"{name} {read_target_file(path).values.get('title', '')}"
         if asked and asked <= set(re.findall(r"[a-z0-9]+", text.casefold())):
             found.append(name)
     return sorted(found, key=lambda name: (len(name), name))

@@ -187,7 +187,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def corrupt(image_NHWC: Images, name: str, severity: int, seed: int) -> Images:
-    """Spoil images; equal arguments give equal bytes, and the input is left as it is.
+    """Corrupt images; equal arguments give equal bytes, and the input is left as it is.
 
     Args:
         image_NHWC: uint8 RGB.
@@ -196,16 +196,16 @@ def corrupt(image_NHWC: Images, name: str, severity: int, seed: int) -> Images:
         seed: what is random follows from it, the name and the severity.
     """
     rng = np.random.default_rng(derived_seed(seed, "corruption", name, severity))
-    spoil, strengths = CORRUPTIONS[name]
-    return spoil(image_NHWC, strengths[severity - 1], rng)
+    apply, strengths = CORRUPTIONS[name]
+    return apply(image_NHWC, strengths[severity - 1], rng)
 
 
 def corrupted_group(image_NHWC: Images, group: str, seed: int) -> Images:
-    """Spoil each image once: the group's corruptions and the five severities take turns."""
+    """Corrupt each image once: the group's corruptions and the five severities take turns."""
     kinds = [(name, severity) for severity in range(1, 6) for name in GROUPS[group]]
-    spoilt = image_NHWC.copy()
+    corrupted = image_NHWC.copy()
     for turn, (name, severity) in enumerate(kinds):
         rows = slice(turn, None, len(kinds))
         if len(image_NHWC[rows]):  # fewer images than turns leave some without any
-            spoilt[rows] = corrupt(image_NHWC[rows], name, severity, seed)
-    return spoilt
+            corrupted[rows] = corrupt(image_NHWC[rows], name, severity, seed)
+    return corrupted

@@ -88,9 +88,7 @@ def test_a_bundle_that_a_kill_took_away_is_put_back(
     assert_whole(folder, "passed")
 
 
-def test_what_a_kill_left_beside_a_whole_bundle_goes(
-    bundle: Path, tiny_contents: BundleContents, tmp_path: Path
-) -> None:
+def test_what_a_kill_left_beside_a_whole_bundle_goes(bundle: Path, tmp_path: Path) -> None:
     beside = tmp_path / f".bundle-{bundle.name}"
     (beside / "fresh" / "student").mkdir(parents=True)
     undo_swap(bundle)

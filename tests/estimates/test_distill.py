@@ -45,9 +45,7 @@ def asked(small: SmallRun, **sections: object) -> SmallRun:
     return other
 
 
-def test_every_stage_takes_time_and_memory_and_nothing_of_it_is_kept(
-    small: SmallRun, tmp_path: Path
-) -> None:
+def test_every_stage_takes_time_and_memory_and_nothing_of_it_is_kept(small: SmallRun) -> None:
     stages = small.estimate().stages
     assert [stage.name for stage in stages] == ["prompts", "surrogates", "student", "evaluation"]
     assert all(stage.seconds and stage.host_bytes > small.base_bytes for stage in stages)
