@@ -65,17 +65,17 @@ def test_an_export_waits_out_a_command_that_asks_who_works_there(run: Path) -> N
 
 @pytest.mark.usefixtures("few_images")
 def test_a_run_that_is_read_only_is_exported_elsewhere(
-    exported: Path, tmp_path: Path, read_only: Callable[[Path], None]
+    finished_run: Path, tmp_path: Path, read_only: Callable[[Path], None]
 ) -> None:
-    run = Path(shutil.copytree(exported.parents[1], tmp_path / "run"))
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
     read_only(run)
     there = sorted(run.rglob("*"))
     with export_scratch(run) as scratch:
         assert run not in scratch.parents
         (scratch / "model.fp32.onnx").touch()
     assert not scratch.exists()
-    flags = ["--target", "x86-cpu", "--max-drop", "1", "--quiet", "-o", str(tmp_path / "bundle")]
-    result = CliRunner().invoke(app, ["export", str(run), *flags])
+    flags = ["--target", "x86-cpu", "--precision", "fp32", "--max-drop", "1", "--quiet"]
+    result = CliRunner().invoke(app, ["export", str(run), *flags, "-o", str(tmp_path / "bundle")])
     assert result.exit_code == 0, result.exception
     assert open_bundle(tmp_path / "bundle").manifest.status == "passed"
     assert sorted(run.rglob("*")) == there
