@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from xdist.scheduler import LoadFileScheduling
 
 from dfkd_edge.artifacts import ModelFile, StudentArtifact, save_tensors
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
@@ -32,17 +34,22 @@ from tests.fixtures.typed import student_settings
 pytest_plugins = ["tests.fixtures.exported", "tests.fixtures.synthesis"]
 
 
-SHARED = {"finished_run", "tiny_workspace"}
-"""Runs that take many seconds to make; `tiny_run` and `exported` are parts of them."""
+SHARED = {"finished_run": "finished_run", "tiny_workspace": "tiny_workspace|tiny_run"}
+"""Runs that take many seconds to make, and how a file shows that it uses one."""
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """Send all tests of a shared run to one worker, and the others file by file."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        group = min(SHARED.intersection(item.fixturenames), default=file)  # the same in each worker
-        item.add_marker(pytest.mark.xdist_group(group))
+def run_or_file(nodeid: str) -> str:
+    """Name the shared run that a test's file uses, else the file."""
+    file = nodeid.partition("::")[0]
+    text = (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
+    return next((run for run, shown in SHARED.items() if re.search(shown, text)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Send files of one run to one worker; loadgroup does not (pytest 9.2 with xdist 3.8)."""
+    scheduler = LoadFileScheduling(config, log)
+    scheduler._split_scope = run_or_file
+    return scheduler
 
 
 class SilentProgress:

@@ -63,7 +63,7 @@ def distill(
     ] = True,
     exist_ok: opt.RedoRun = False,
     config: opt.ConfigFile = None,
-    set_: opt.RunSet = None,
+    set_: opt.Set = None,
     save_config: Annotated[opt.File, Option(help="Write the resolved settings here.")] = None,
     tensorboard: Annotated[
         bool, Option("--tensorboard", help="Mirror the metrics to RUN/tensorboard.")

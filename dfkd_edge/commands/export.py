@@ -98,7 +98,9 @@ def run_export(request: ExportRequest, *, as_json: bool, quiet: bool) -> None:
             from dfkd_edge.estimates.export import dry_export
         sys.stdout.write(dry_export(plan, reporter).text(as_json))
         return
-    reporter.note(f"dfkd-edge: {plan.run} -> {target.name}, {precision}")
+    title = target.facts.get("title")  # `nano` is no Orin Nano
+    named = f"{target.name} ({title.value})" if title else target.name
+    reporter.note(f"dfkd-edge: {plan.run} -> {named}, {precision}")
     if target.no_int8_reason and precision != "int8":
         reporter.note(f"  no INT8: {target.no_int8_reason}")
     with loading_libraries(console):

@@ -82,7 +82,8 @@ def speed_text(ladder: Ladder) -> str:
     parts = []
     if shipped.size_bytes and student.size_bytes:
         times = student.size_bytes / shipped.size_bytes
-        parts.append(f"{shipped.size_bytes / 2**20:.2f} MiB, {times:.1f} times smaller than FP32")
+        smaller = f", {times:.1f} times smaller than FP32" if times > 1.05 else ""
+        parts.append(f"{shipped.size_bytes / 2**20:.2f} MiB{smaller}")
     if shipped.latency_ms:
         parts.append(f"{shipped.latency_ms:.2f} ms an image here in {shipped.runtime}")
     return ", ".join(parts)

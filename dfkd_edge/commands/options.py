@@ -43,9 +43,6 @@ RedoRun = Annotated[
     bool, Option("--exist-ok", help="Redo what differs in another run's directory.")
 ]
 ConfigFile = Annotated[File, Option(help="TOML file with any of the settings.")]
-RunSet = Annotated[
-    Texts, Option("--set", help="Any setting, such as synthesis.num_images=8000; repeatable.")
-]
 BundleFolder = Annotated[
     Path, Argument(metavar="BUNDLE", help="Folder of a bundle, or of a run with one bundle.")
 ]
@@ -66,7 +63,7 @@ MaxDrop = Annotated[
 ]
 ExistOk = Annotated[bool, Option("--exist-ok", help="Replace another bundle or run there.")]
 Set = Annotated[
-    Texts, Option("--set", help="Any setting, such as export.percentile=99.9; repeatable.")
+    Texts, Option("--set", help="Any setting, NAME=VALUE, as --dry-run lists them; repeatable.")
 ]
 
 

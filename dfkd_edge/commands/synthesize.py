@@ -29,7 +29,7 @@ def synthesize(
     seed: Annotated[opt.Number, Option(help="As for distill (default: 0).")] = None,
     exist_ok: opt.RedoRun = False,
     config: opt.ConfigFile = None,
-    set_: opt.RunSet = None,
+    set_: opt.Set = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,

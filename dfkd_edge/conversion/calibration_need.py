@@ -31,13 +31,14 @@ class CalibrationShortage:
     """A run whose images are too few for INT8, in words."""
 
     what: str  # What is missing
+    brief: str  # The same in a row of a panel
     flags: tuple[str, ...]  # Of `export`, each of which works; the first one asks for nothing else
     more: str  # Flag of `distill` that gives images enough, where as large a share is kept
     ways: str  # What helps
 
     def error(self) -> ConfigError:
         """Return the refusal of an export."""
-        return ConfigError(self.what, where="--precision int8", hint=self.ways)
+        return ConfigError(self.what, where="surrogate images", hint=self.ways)
 
 
 def find_shortage(
@@ -59,6 +60,7 @@ def find_shortage(
     num_more = math.ceil(candidates / CANDIDATES_STEP) * CANDIDATES_STEP
     more = f"--set synthesis.num_images={num_more}"
     return CalibrationShortage(
+        brief=f"{num} of {num_wanted} images to calibrate on",
         what=f"{num} images to learn from, and INT8 for {target.name} calibrates on {num_wanted}",
         flags=flags,
         more=more,
