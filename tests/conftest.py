@@ -34,7 +34,7 @@ from tests.fixtures.typed import student_settings
 pytest_plugins = ["tests.fixtures.exported", "tests.fixtures.synthesis"]
 
 
-SHARED = {"finished_run": "finished_run", "tiny_workspace": "tiny_workspace|tiny_run"}
+SHARED = {"finished_run": "(finished_run|exported_copy): ", "workspace": "tiny_(workspace|run): "}
 """Runs that take many seconds to make, and how a file shows that it uses one."""
 
 
