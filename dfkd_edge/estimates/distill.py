@@ -14,6 +14,7 @@ from dfkd_edge import pipeline
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import MINI, FewShotConfig, PipelineConfig, TeacherConfig
+from dfkd_edge.conversion.calibration_need import find_shortage
 from dfkd_edge.drawings.drawn_class import DrawnClass, drawings_text, drawn_classes
 from dfkd_edge.drawings.memory import DrawingMemory
 from dfkd_edge.errors import EnvironmentLackingError
@@ -31,6 +32,7 @@ from dfkd_edge.synthesis.amortized import REFINED_TOGETHER, uses_drawings, uses_
 from dfkd_edge.synthesis.decoder import load_decoder
 from dfkd_edge.synthesis.latent_network import DRAWS
 from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
+from dfkd_edge.target_profiles.lookup import load_target
 from dfkd_edge.validation.evaluation_images import labelled_pictures
 
 NUM_IMAGES, NUM_VIEWS = 32, 16
@@ -68,7 +70,15 @@ class SmallRun:
             output = Path(folder) / "run"
             result = pipeline.distill(replace(part, output=output, tensorboard=False), watch)
             self.student = load_student(result.student).to(self.device)
-        self.laps_s, self.num_shown = watch.laps_s, result.surrogates.summary.num_heldout
+        self.laps_s, summary = watch.laps_s, result.surrogates.summary
+        self.num_shown = summary.num_heldout
+        times = self.config.synthesis.num_images / summary.num_candidates
+        self.expected = replace(
+            summary,
+            num_candidates=self.config.synthesis.num_images,
+            num_images=round(times * summary.num_images),
+            num_heldout=round(times * summary.num_heldout),
+        )
         has_side = bool(self.small.synthesis.image_size_px)  # else the prior's own, as in the run
         stored_px = SYNTHESIZERS[self.config.synthesis.method].stored_side_px(
             self.config.synthesis, _side_px(wanted)
@@ -120,13 +130,13 @@ class SmallRun:
         elif config.method == "per-image":
             seconds *= config.num_optimisation_steps * self._times(config.num_views)
             work += f", {config.num_optimisation_steps} steps each, decoder {config.decoder}"
-        elif small.image_size_px:
+        elif config.method == "amortized" and small.image_size_px:
             seconds *= self._times(1)
             step_s = self.laps_s["training the synthesizer"][1] * self._times(config.num_views)
             steps = config.num_training_steps * config.training_batch_size
             seconds += steps / small.training_batch_size * step_s
             work += f", {config.num_training_steps} steps of training, decoder {config.decoder}"
-        else:
+        elif config.method == "amortized":
             kept, work = REFINED_TOGETHER * self._refined_bytes(), f"{work}, decoder {MINI}"
         disk_bytes = config.num_images * self.image_bytes  # shards are not compressed
         return replace(self._stage("surrogates", work, seconds, kept), disk_bytes=disk_bytes)
@@ -204,6 +214,9 @@ def dry_distill(plan: DistillPlan, is_finished: bool, reporter: Reporter) -> Dry
     head += [f"drawings    {drawings_text(drawn)}"] if drawn else []
     if device != config.device:
         head.append(f"device      {config.device} is not here: a run would stop at once")
+    if shortage := find_shortage(small.expected, config.export, load_target(config.export.target)):
+        ways = " or ".join((f"export {shortage.flags[0]}", f"distill {shortage.more}"))
+        head.append(f"int8        about {shortage.brief}: {ways}")
     for weights in downloads:
         size = f"{weights.size_mb} MB" if weights.size_mb else "size unknown"
         place = f"here: {weights.path}" if weights.path else f"not here: {weights.command}"

@@ -51,8 +51,7 @@ class DiffusionSynthesizer:
     def __init__(self, pipeline: Any, setup: SynthesisSetup) -> None:
         self.pipeline, self.setup = pipeline, setup
         pipeline.set_progress_bar_config(disable=True)  # the stage has a bar of its own
-        teacher_px = setup.teacher.image_size_px
-        self.image_size_px = setup.entry.stored_side_px(setup.config, teacher_px)
+        self.image_size_px = setup.stored_side_px
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Draw a picture for each prompt."""

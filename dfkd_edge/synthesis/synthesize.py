@@ -38,7 +38,10 @@ def synthesis_setup(
     prompts: PromptSet, teacher: Teacher, config: SynthesisConfig, context: StageContext
 ) -> SynthesisSetup:
     """Join the inputs of the stage with the entry of its synthesizer."""
-    return SynthesisSetup(prompts, teacher, config, context, SYNTHESIZERS[config.method])
+    entry = SYNTHESIZERS[config.method]
+    side_px = entry.stored_side_px(config, teacher.image_size_px)
+    facts = entry.content(config), entry.shard_size, side_px
+    return SynthesisSetup(prompts, teacher, config, context, *facts)
 
 
 @torch.no_grad()
@@ -60,7 +63,7 @@ def make_candidates(
     prompts, teacher, config = setup.prompts, setup.teacher, setup.config
     device = teacher.device
     generator = stage_generator(setup.context.seed, STAGE, number, device=device)
-    first, size = number * setup.entry.shard_size, setup.size_of_shard(number)
+    first, size = number * setup.shard_size, setup.size_of_shard(number)
     num_classes, num_styles = len(prompts.class_names), len(prompts.style_labels)
     label_N = (torch.arange(size, device=device) + first) % num_classes
     style_N = torch.randint(0, num_styles, (size,), generator=generator, device=device)
@@ -182,7 +185,9 @@ def make_shards(setup: SynthesisSetup, share: WorkShare) -> None:
     wanted = [n for n in missing_shards(setup) if n in ours]
     if not wanted:
         return
-    synthesizer = setup.entry.load(setup)  # which may train a network: only where shards are wanted
+    synthesizer = SYNTHESIZERS[setup.config.method].load(
+        setup
+    )  # which may train a network: only where shards are wanted
     total, left = (sum(map(setup.size_of_shard, numbers)) for numbers in (ours, wanted))
     with context.reporter.stage("synthesizing images", total, total - left) as progress:
         recognised, made, note = 0, 0, ""

@@ -6,17 +6,58 @@ Methods import the file that they call: the table is read before torch and numpy
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from dfkd_edge.config.settings import SynthesisConfig, SynthesisMethod
+from dfkd_edge import assets
+from dfkd_edge.config.settings import MINI, SynthesisConfig, SynthesisMethod
 from dfkd_edge.runs.key import content_of
-from dfkd_edge.synthesis.setup import SynthesisSetup, SynthesizerEntry
 
 if TYPE_CHECKING:
     from dfkd_edge.interfaces import Synthesizer
     from dfkd_edge.networks.teacher import Teacher
     from dfkd_edge.networks.weights import HubWeights
+    from dfkd_edge.synthesis.setup import SynthesisSetup
+
+
+class SynthesizerEntry(ABC):
+    """All that the program knows of a synthesizer; as written here, one with a latent decoder."""
+
+    shard_size = 128  # Candidates a shard, and so what a kill may cost: seconds to minutes of work
+
+    def content(self, config: SynthesisConfig) -> str:
+        """Hash the local files that the images depend on; empty for a name of the hub."""
+        return content_of(assets.DECODER if config.decoder == MINI else config.decoder)
+
+    def weights(self, config: SynthesisConfig) -> Iterable[HubWeights]:
+        """List the weights that come from the hub, fetched or not."""
+        from dfkd_edge.synthesis.decoders import decoder_weights
+
+        return decoder_weights(config.decoder)
+
+    def require(self, teacher: Teacher, config: SynthesisConfig) -> None:
+        """Check that it can be used, before hours are spent on what precedes it.
+
+        Raises:
+            DfkdEdgeError: it cannot.
+        """
+        from dfkd_edge.synthesis.decoders import load_latent_decoder
+
+        if config.decoder != MINI or config.image_size_px:  # ours is here, and fits its own size
+            load_latent_decoder(config, teacher)
+
+    def stored_side_px(self, config: SynthesisConfig, teacher_side_px: int) -> int:
+        """Side of the images that it makes; the embedded prior's is its own."""
+        return config.image_size_px or teacher_side_px
+
+    @abstractmethod
+    def load(self, setup: SynthesisSetup) -> Synthesizer:
+        """Load, or train, what makes the images.
+
+        Raises:
+            DfkdEdgeError: weights are missing or damaged, or cannot make images of that size.
+        """
 
 
 class _Amortized(SynthesizerEntry):

@@ -125,7 +125,7 @@ def test_the_dry_run_shows_images_steps_time_memory_and_drawings(quickstart: Pat
     arguments = ["distill", "--classes", str(quickstart), "--dry-run"]
     text = CliRunner().invoke(app, [*arguments, "--set", "synthesis.num_images=64"]).stdout
     work = (f"64 images, amortized, decoder {MINI}", "200 steps of 96 views")
-    for words in (*work, "# memory ", "# disk ", "# drawings "):
+    for words in (*work, "# memory ", "# disk ", "# drawings ", "# int8 "):
         assert words in text
 
 
