@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dfkd_edge.artifacts import SurrogateSet
-from dfkd_edge.errors import ConfigError, GateFailedError
+from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import ModelOutputs
 from dfkd_edge.pictures.labelled import image_digests
 from dfkd_edge.results.certainty import certainty_of, whole_text
@@ -24,7 +24,7 @@ from dfkd_edge.validation.evaluation_images import (
 from dfkd_edge.validation.ladder import Predictions, Rung, climb, judge, summarise
 from dfkd_edge.validation.rungs import prove
 from tests.conftest import SilentProgress, SilentReporter
-from tests.fixtures.typed import surrogate_summary
+from tests.fixtures.typed import surrogate_set
 
 CLASSES = ("red", "green", "blue")
 SIDE_PX = 24
@@ -49,22 +49,14 @@ class ColourClassifier:
         return ModelOutputs(logits, exponent / exponent.sum(1, keepdims=True), logits)
 
 
-def coloured_surrogates(num: int = 120, heldout_every: int = 2, side_px: int = 24) -> SurrogateSet:
+def coloured_surrogates(num: int = 120) -> SurrogateSet:
     """Images whose class is their strongest channel, narrowly."""
     rng = np.random.default_rng(0)
     labels = np.arange(num) % 3
     mean = 110 + 8 * np.eye(3)[labels] + rng.normal(0, 1, (num, 3))
-    noise = rng.normal(0, 6, (num, side_px, side_px, 3))
+    noise = rng.normal(0, 6, (num, SIDE_PX, SIDE_PX, 3))
     images = np.clip(mean[:, None, None] + noise, 0, 255).astype(np.uint8)
-    return SurrogateSet(
-        images=images,
-        class_index=labels.astype(np.int64),
-        style_index=np.zeros(num, np.int64),
-        drawing_index=np.full(num, -1),
-        embeddings=np.eye(3, dtype=np.float32)[labels],
-        is_heldout=np.arange(num) // 3 % heldout_every == 0,
-        summary=surrogate_summary(("red", "green", "blue")),
-    )
+    return surrogate_set(images, labels, is_heldout=np.arange(num) // 3 % 2 == 0)
 
 
 EXACT, ROUNDING = ColourClassifier(), ColourClassifier(step=0.5, bias=0.2)
@@ -165,9 +157,6 @@ def test_labelled_domains_are_of_different_pictures_and_measured_by_top1(
     verdict = judge(predictions, 0.01)
     assert (verdict.passed, verdict.metric, verdict.rung) == (False, "top1", "onnx-int8")
     assert verdict.domain == ladder.losses[-1].worst_domain
-    with pytest.raises(GateFailedError, match="gate failed: onnx-int8 loses") as caught:
-        verdict.require_passed(Path("bundle"))
-    assert caught.value.exit_code == 3
     calibrated = image_digests(next(labelled.sources[0].batches(1, [])).at(SIDE_PX))
     with pytest.raises(ConfigError, match="calibration and evaluation share pictures"):
         climbed(labelled, EXACT, *calibrated)
