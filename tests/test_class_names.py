@@ -6,9 +6,11 @@ from dfkd_edge.class_names import parse_class_names, read_class_names, slug
 from dfkd_edge.errors import ClassNamesError
 
 
-def test_comments_blank_lines_and_spaces_are_dropped() -> None:
-    names = parse_class_names("# list\n\n  dog  \n\t\ncat\n   # more\n", "x")
-    assert names.names == ("dog", "cat")
+def test_comments_blank_lines_and_spaces_are_dropped_and_a_tab_gives_a_class_its_prompt() -> None:
+    text = "# list\n\n  dog  \n\t\njaguar\ta photo of a jaguar, a big cat\n   # more\n"
+    names = parse_class_names(text, "x")
+    assert names.names == ("dog", "jaguar")
+    assert names.prompts == (None, "a photo of a jaguar, a big cat")
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
@@ -16,11 +18,6 @@ def test_every_line_ending_and_a_bom_are_read(tmp_path: Path, ending: str) -> No
     path = tmp_path / "classes.txt"
     path.write_bytes(b"\xef\xbb\xbf" + ending.join(["café", "犬", "cat"]).encode())
     assert read_class_names(path).names == ("café", "犬", "cat")
-
-
-def test_a_tab_gives_a_class_its_own_prompt() -> None:
-    names = parse_class_names("jaguar\ta photo of a jaguar, a big cat\ndog\n", "x")
-    assert names.prompts == ("a photo of a jaguar, a big cat", None)
 
 
 @pytest.mark.parametrize(

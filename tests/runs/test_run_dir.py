@@ -37,15 +37,13 @@ def _finish(run: Path) -> None:
         _complete_stage(run, stage)
 
 
-def test_a_complete_stage_is_remembered_for_its_key_only(run: Path) -> None:
+def test_a_complete_stage_is_remembered_for_its_key_until_a_file_is_changed_or_missing(
+    run: Path,
+) -> None:
     with _opened(run) as run_dir:
         assert run_dir.is_complete("prompts", "prompts k")
         assert not run_dir.is_complete("prompts", "other key")
         assert not run_dir.is_complete("student", "student k")
-
-
-def test_a_changed_or_missing_file_undoes_its_stage(run: Path) -> None:
-    with _opened(run) as run_dir:
         (run / "prompts" / "a.txt").write_text("changed", encoding="utf-8")
         assert not run_dir.is_complete("prompts", "prompts k")
         (run / "prompts" / "a.txt").unlink()
@@ -106,11 +104,6 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_two_processes_cannot_share_a_run(run: Path) -> None:
-    with _opened(run), pytest.raises(RunDirError, match="in use"), _opened(run):
-        pass
-
-
 def test_a_run_in_use_is_told_before_anything_is_loaded_with_its_holder_and_what_next(
     run: Path, quickstart: Path
 ) -> None:
@@ -118,6 +111,8 @@ def test_a_run_in_use_is_told_before_anything_is_loaded_with_its_holder_and_what
     program = [sys.executable, "-m", "dfkd_edge", *map(str, flags), "--exist-ok"]
     with _opened(run):
         done = subprocess.run(program, capture_output=True, text=True)
+        with pytest.raises(RunDirError, match="in use"), _opened(run):
+            pass
     holder = f"run is in use by process {os.getpid()} on "
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert holder in done.stderr

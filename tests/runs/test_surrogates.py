@@ -34,10 +34,8 @@ def _candidates(seed: int, num: int = 40) -> dict[str, np.ndarray]:
 def test_a_class_that_is_never_recognised_keeps_its_likeliest_quarter() -> None:
     candidates = _candidates(0)
     labels, likely = candidates["class_index"], candidates["probability"]
-    keep, other = (
-        selection.kept_candidates(labels, candidates["is_recognised"], likely),
-        labels == 1,
-    )
+    keep = selection.kept_candidates(labels, candidates["is_recognised"], likely)
+    other = labels == 1
     assert keep[~other].all()
     assert keep[other].sum() == 5
     assert likely[keep & other].min() > likely[other & ~keep].max()
@@ -104,9 +102,8 @@ def test_shards_of_a_decoder_that_was_replaced_are_made_anew(
 
 def test_distance_within_a_class_is_the_mean_over_pairs() -> None:
     embedding = np.array([[1, 0], [0, 1], [1, 0], [1, 0]], np.float32)
-    assert stored.mean_distance_within_class(embedding, np.array([0, 0, 1, 1])) == pytest.approx(
-        0.5
-    )
+    found = stored.mean_distance_within_class(embedding, np.array([0, 0, 1, 1]))
+    assert found == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("num_classes", [2, 12, 100, 1000])
