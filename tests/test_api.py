@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 import dfkd_edge
 from dfkd_edge import api, preflight
@@ -17,6 +16,7 @@ from dfkd_edge.cli import app
 from dfkd_edge.config.file import FLAGS, load_config
 from dfkd_edge.preflight import DistillRequest
 from dfkd_edge.results.ladder import HELDOUT_DOMAIN
+from tests.fixtures.command import invoke
 from tests.fixtures.files import read_json
 
 pytestmark = pytest.mark.usefixtures("few_images")
@@ -79,7 +79,7 @@ def test_arguments_and_flags_give_the_same_configuration(
     with pytest.raises(KeyboardInterrupt):
         dfkd_edge.distill(quickstart, **FLAG_VALUES)
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in FLAG_VALUES.items()]
-    CliRunner().invoke(app, ["distill", f"--classes={quickstart}", *flags])
+    invoke("distill", f"--classes={quickstart}", *flags)
     one, two = (load_config(None, request.settings) for request in asked)
     assert one == two != load_config(None)
 

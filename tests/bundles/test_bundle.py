@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +12,7 @@ from dfkd_edge.files import atomic_write, file_hash
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.target_profiles.profile import Precision
-
-
-def edit_manifest(bundle: Bundle, **changes: object) -> None:
-    path = bundle.folder / "manifest.json"
-    document = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(document | changes), encoding="utf-8")
+from tests.fixtures.files import edit_json
 
 
 def test_what_was_written_is_what_is_opened_and_the_same_bytes_each_time(
@@ -67,7 +61,7 @@ def test_results_of_devices_and_hidden_files_outlive_the_older_bundle_and_stale_
     tiny_bundle: Bundle, tiny_contents: BundleContents, status: str
 ) -> None:
     folder = tiny_bundle.folder
-    edit_manifest(tiny_bundle, status=status)
+    edit_json(folder / "manifest.json", status=status)
     kept = (folder / "devices" / "board.json", folder / ".gitignore")
     for path in (folder / "result.json", *kept):
         path.parent.mkdir(exist_ok=True)
@@ -125,7 +119,7 @@ def test_a_changed_file_or_half_a_bundle_is_an_artifact_error_a_foreign_folder_a
     with pytest.raises(ArtifactError, match=r"recipe\.md"):
         open_bundle(tiny_bundle.folder)
     open_bundle(tiny_bundle.folder, verify=False)
-    edit_manifest(tiny_bundle, status="incomplete")
+    edit_json(tiny_bundle.folder / "manifest.json", status="incomplete")
     with pytest.raises(ArtifactError, match="never finished"):
         open_bundle(tiny_bundle.folder)
     with pytest.raises(UsageError, match="holds no bundle"):

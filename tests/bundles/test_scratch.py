@@ -11,16 +11,15 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from typer.testing import CliRunner
 
 from dfkd_edge.bundles.opening import bundles_of, open_bundle
 from dfkd_edge.bundles.scratch import export_scratch
-from dfkd_edge.cli import app
 from dfkd_edge.commands.inspect_folder import inspect
 from dfkd_edge.errors import RunDirError
 from dfkd_edge.preflight import ExportRequest, plan_export
 from dfkd_edge.runs.lock import LOCK, holder_of
 from dfkd_edge.runs.run_dir import open_run
+from tests.fixtures.command import invoke
 
 EXPORT = """
 import os, sys
@@ -74,8 +73,8 @@ def test_a_run_that_is_read_only_is_exported_elsewhere(
         assert run not in scratch.parents
         (scratch / "model.fp32.onnx").touch()
     assert not scratch.exists()
-    flags = ["--target", "x86-cpu", "--precision", "fp32", "--max-drop", "1", "--quiet"]
-    result = CliRunner().invoke(app, ["export", str(run), *flags, "-o", str(tmp_path / "bundle")])
+    flags = ("--target", "x86-cpu", "--precision", "fp32", "--max-drop", "1", "--quiet")
+    result = invoke("export", run, *flags, "-o", tmp_path / "bundle")
     assert result.exit_code == 0, result.exception
     assert open_bundle(tmp_path / "bundle").manifest.status == "passed"
     assert sorted(run.rglob("*")) == there

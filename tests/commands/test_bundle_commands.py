@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.runtime.bundle_files import Bundle
@@ -15,7 +14,7 @@ from dfkd_edge.runtime.caveats import FP16_IN_ENGINE
 from dfkd_edge.runtime.confidence import FITTED_ON, SHARE_REJECTED
 from dfkd_edge.validation.benchmark import with_slow_int8_told
 from tests.fixtures.command import call
-from tests.fixtures.files import edit_json
+from tests.fixtures.files import edit_json, write_picture
 from tests.fixtures.ladders import model_benchmark
 
 SHORT = ("--duration", "0.02", "--warmup", "1")  # 20 inferences are timed all the same
@@ -23,12 +22,9 @@ SHORT = ("--duration", "0.02", "--warmup", "1")  # 20 inferences are timed all t
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
-    folder.mkdir()
     for number in range(3):
-        colour = (80 * number, 255 - 80 * number, 40)
-        Image.new("RGB", (30, 20), colour).save(folder / f"{number}.png")
-    return folder
+        write_picture(tmp_path / "pictures" / f"{number}.png", number)
+    return tmp_path / "pictures"
 
 
 def test_benchmark_measures_every_model(tiny_bundle: Bundle) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +13,10 @@ from dfkd_edge.commands.distill_view import comparisons, weak_text
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.results.ladder import HELDOUT_DOMAIN, Ladder
 from tests.fixtures.command import invoke
+from tests.fixtures.files import write_picture
 from tests.fixtures.ladders import figures, ladder, rung
 from tests.fixtures.typed import class_count
 
-MakePicture = Callable[[Path, int], Path]
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "no folder of pictures": (("--images", "none"), "no such folder"),
     "empty folder": (("--images", "empty"), "no picture"),
@@ -42,7 +42,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: MakePicture) -> Iterator[Path]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return a folder as a user's, with an earlier run, on a machine without network."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
@@ -51,8 +51,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: MakePicture)
     (tmp_path / "broken" / "dog").mkdir(parents=True)
     (tmp_path / "broken" / "dog" / "1.png").write_bytes(b"no picture")
     for number in range(2):
-        picture(tmp_path / "few" / "dog" / f"{number}.png", number)
-    picture(tmp_path / "test" / "photo" / "dog" / "other.png", 1)
+        write_picture(tmp_path / "few" / "dog" / f"{number}.png", number)
+    write_picture(tmp_path / "test" / "photo" / "dog" / "other.png", 1)
     (tmp_path / "runs" / "earlier").mkdir(parents=True)
     (tmp_path / "runs" / "latest").symlink_to("earlier")
     with contextlib.chdir(tmp_path):
@@ -78,21 +78,15 @@ def test_what_is_refused_leaves_no_trace(name: str, place: Path) -> None:
     assert content(place) == before
 
 
-def test_folders_of_no_class_are_told_before_a_student_is_trained(
-    place: Path, picture: MakePicture
+def test_folders_of_no_class_and_slips_in_the_list_are_told_before_a_student_is_trained(
+    place: Path,
 ) -> None:
-    picture(place / "test" / "photo" / "houses" / "1.png", 2)
+    write_picture(place / "test" / "photo" / "houses" / "1.png", 2)
+    (place / "classes.txt").write_text("dog\nhouse\ndog, cat\n", encoding="utf-8")
     flags = ("--data", "test", "--teacher", "hf-hub:nobody/nothing")
     result = invoke("distill", "--classes", "classes.txt", *flags)
     assert "out of its reach" in str(result.exception)
     assert "passed over, no class of the list: photo/houses (did you mean house?)" in result.stderr
-
-
-def test_slips_in_the_class_list_are_told_before_a_student_is_trained(place: Path) -> None:
-    (place / "classes.txt").write_text("dog, cat\nhouse\n", encoding="utf-8")
-    flags = ("--teacher", "hf-hub:nobody/nothing")
-    result = invoke("distill", "--classes", "classes.txt", *flags)
-    assert "out of its reach" in str(result.exception)
     said = " ".join(result.stderr.split())
     assert "'dog, cat': one class, not 2: write one name a line, unless" in said
 

@@ -15,17 +15,17 @@ from dfkd_edge.commands.panel import bundle_step
 from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.files import atomic_write, file_hash
+from dfkd_edge.files import atomic_write
 from dfkd_edge.results.device import OF_ANOTHER
 from dfkd_edge.runs.lock import locked
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.runtime.device_result import MARKER
 from dfkd_edge.runtime.faults import EXPORT_AGAIN
 from tests.fixtures.command import invoke
 from tests.fixtures.files import edit_json
 from tests.fixtures.ladders import gate, ladder
 from tests.fixtures.typed import surrogate_summary
+from tests.report.pages import device_result
 
 OF_NOTHING = hashlib.sha256(b"").hexdigest()  # the weights that `distilled` writes
 
@@ -135,18 +135,12 @@ def test_devices_and_whether_their_bundle_lies_here_are_listed(
     run: Path, tiny_bundle: Bundle
 ) -> None:
     distilled(run)
-    sha256_here = file_hash(bundle_in(run, "board", tiny_bundle) / "manifest.json")
-    for name, sha256 in (("ours", sha256_here), ("other", "0" * 64)):
-        document = {
-            "marker": MARKER,
-            "device": {"board": name},
-            "bundle": {"manifest_sha256": sha256},
-            "models": {"int8": {"latency": {"percentile_ms": {"p50": 2.5}}}},
-        }
-        atomic_write(run / "devices" / f"{name}.json", json.dumps(document))
-    other, ours = (device["summary"] for device in inspected(run)[0]["devices"])
+    device_result(run / "devices" / "ours.json", "ours", 2.5, bundle_in(run, "board", tiny_bundle))
+    other = device_result(run / "devices" / "other.json", "other", 2.5)
+    edit_json(other, bundle={"manifest_sha256": "0" * 64})
+    another, ours = (device["summary"] for device in inspected(run)[0]["devices"])
     assert ours == "ours: int8 2.50 ms (ours.json)"
-    assert other == f"other: int8 2.50 ms, {OF_ANOTHER} (other.json)"
+    assert another == f"other: int8 2.50 ms, {OF_ANOTHER} (other.json)"
     distilled(run, b"another")
     ours = next(device for device in inspected(run)[0]["devices"] if device["device"] == "ours")
     assert not ours["of_bundle_here"]

@@ -1,6 +1,5 @@
 """A small run as `distill` leaves it, whose names try to become markup."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runs.surrogates import selection_path
 from dfkd_edge.runtime.bundle_files import Bundle
+from tests.fixtures.files import edit_json
 from tests.fixtures.ladders import figures, ladder, rung
 from tests.fixtures.typed import DIVERSITY, class_count, student_settings, surrogate_summary
 from tests.report.pages import EVIL, keep
@@ -79,8 +79,7 @@ def bundle(run: Path, tiny_bundle: Bundle) -> Path:
     """A bundle of the student that lies in the run."""
     folder, weights = run / "bundles" / "tiny", student_weights(run / "student")
     shutil.copytree(tiny_bundle.folder, folder)
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     weights.write_bytes(b"")
-    manifest["provenance"]["student_sha256"] = file_hash(weights)
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    made = tiny_bundle.manifest.provenance | {"student_sha256": file_hash(weights)}
+    edit_json(folder / "manifest.json", provenance=made)
     return folder

@@ -8,24 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.bundles.opening import open_bundle
-from dfkd_edge.cli import app
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.report import gather, write_page, write_report
 from dfkd_edge.results.device import OF_ANOTHER, read_result
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.caveats import FP16_IN_ENGINE
+from tests.fixtures.command import invoke
 from tests.report.pages import device_result, missing, page_of
 
 HOST = "x86_64 host, not the target"
 
 
-def told(run: Path, *arguments: str | Path) -> Result:
-    """Run the command `report`."""
-    done = CliRunner().invoke(app, ["report", str(run), *map(str, arguments)])
+def told(run: Path, *arguments: object) -> Result:
+    done = invoke("report", run, *arguments)
     assert done.exit_code == 0, done.exception
     return done
 

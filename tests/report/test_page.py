@@ -8,15 +8,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from dfkd_edge.cli import app
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.errors import ArtifactError, RunDirError, UsageError
 from dfkd_edge.files import atomic_write
 from dfkd_edge.report import write_report
 from dfkd_edge.report.page import refresh_report
 from dfkd_edge.results.ladder import Ladder
+from tests.fixtures.command import invoke
 from tests.fixtures.ladders import figures, gate, ladder, rung
 from tests.report.pages import EVIL, device_result, keep, missing, page_of
 
@@ -108,13 +107,13 @@ def test_a_foreign_file_is_no_result_and_a_foreign_folder_no_run(run: Path, tmp_
 
 def test_the_command_names_the_file_and_takes_one_run(run: Path, tmp_path: Path) -> None:
     output = tmp_path / "page.html"
-    done = CliRunner().invoke(app, ["report", str(run), "-o", str(output), "--json"])
+    done = invoke("report", run, "-o", output, "--json")
     document = json.loads(done.stdout)
     assert (document["report"], document["bytes"]) == (str(output), output.stat().st_size)
     (climb,) = document["ladders"]
     assert (climb["command"], climb["measure"], climb["mean"]) == ("distill", "top1", 0.9)
     assert climb["gate"] is None
-    assert isinstance(CliRunner().invoke(app, ["report", "a", "b"]).exception, UsageError)
+    assert isinstance(invoke("report", "a", "b").exception, UsageError)
 
 
 @pytest.mark.parametrize("damage", ["{", "{}", '{"schema": 99}'])

@@ -18,16 +18,10 @@ from dfkd_edge.runtime import check, session
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.caveats import FP16_IN_ENGINE
 from dfkd_edge.runtime.preprocess import test_card as draw_test_card
+from tests.fixtures.files import edit_json, read_json
 from tests.runtime.conftest import RunCheck
 
 SHORT = ("--duration", "0.01", "--warmup", "0")
-
-
-def edit_manifest(bundle: Bundle, change: Callable[[dict[str, Any]], None]) -> None:
-    path = bundle.folder / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    change(manifest)
-    path.write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def test_a_good_bundle_passes_and_the_host_reads_the_result(
@@ -52,7 +46,7 @@ def test_a_good_bundle_passes_and_the_host_reads_the_result(
 def test_int8_in_float_is_no_measure_and_that_is_said(
     run_check: RunCheck, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, saturates: bool
 ) -> None:
-    edit_manifest(tiny_bundle, lambda manifest: manifest.update(int8_full_range=True))
+    edit_json(tiny_bundle.folder / "manifest.json", int8_full_range=True)
     monkeypatch.setattr(session, "cpu_saturates", lambda: saturates)
     _, _, result = run_check(tiny_bundle.folder, *SHORT)
     model = result["models"]["int8"]
@@ -93,7 +87,7 @@ def test_a_run_beside_the_target_says_so_whatever_the_spelling(
     said: str,
 ) -> None:
     wanted = dict(zip(("machine", "backend"), target.split(), strict=True))
-    edit_manifest(tiny_bundle, lambda manifest: manifest.update(wanted))
+    edit_json(tiny_bundle.folder / "manifest.json", **wanted)
     monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setattr("platform.system", lambda: system)
     path = tiny_bundle.folder / "result.json"
@@ -102,7 +96,7 @@ def test_a_run_beside_the_target_says_so_whatever_the_spelling(
     assert (f"note: {said}\n" in output) is bool(said)
     beside = f" ({said})" if said else ""
     assert output.splitlines()[-1] == f"passed{beside}, written to {path}"
-    result = json.loads(path.read_text(encoding="utf-8"))
+    result = read_json(path)
     assert result["models"]["int8"]["not_target"] == result["not_target"] == said
 
 
@@ -140,10 +134,9 @@ def test_a_damaged_file_is_named_in_one_line(
     "hostile", ["/etc/passwd", "../secret", "a/../../secret", "a\\b", "C:x", "", "./a", "a//b"]
 )
 def test_a_hostile_path_is_refused(run_check: RunCheck, tiny_bundle: Bundle, hostile: str) -> None:
-    def plant(manifest: dict[str, Any]) -> None:
-        manifest["files"][hostile] = {"sha256": "0" * 64, "bytes": 1}
-
-    edit_manifest(tiny_bundle, plant)
+    path = tiny_bundle.folder / "manifest.json"
+    planted = {hostile: {"sha256": "0" * 64, "bytes": 1}}
+    edit_json(path, files=read_json(path)["files"] | planted)
     code, errors, _ = run_check(tiny_bundle.folder)
     assert (code, errors.count("\n")) == (1, 1)
     assert "outside of the bundle" in errors
@@ -168,7 +161,7 @@ def test_a_manifest_is_checked_key_by_key(
     run_check: RunCheck, tiny_bundle: Bundle, wrong: object
 ) -> None:
     path = tiny_bundle.folder / "manifest.json"
-    whole = json.loads(path.read_text(encoding="utf-8"))
+    whole = read_json(path)
     for key in whole.keys() - {"marker", "confidence"}:
         other = {**whole, key: wrong}
         if wrong == "missing":
@@ -208,12 +201,12 @@ def test_why_the_golden_logits_are_not_met_is_named(
 def test_a_bundle_that_failed_on_the_host_does_not_pass(
     tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    edit_manifest(tiny_bundle, lambda manifest: manifest.update(status="failed"))
+    edit_json(tiny_bundle.folder / "manifest.json", status="failed")
     assert check.main(["--bundle", str(tiny_bundle.folder), "--duration", "0"]) == 3
     out, err = capsys.readouterr()
     assert "marked this bundle failed" in err
     assert out.splitlines()[-1].startswith("not passed: 1 fault (")
-    result = json.loads((tiny_bundle.folder / "result.json").read_text(encoding="utf-8"))
+    result = read_json(tiny_bundle.folder / "result.json")
     assert result["models"]["int8"]["golden"]["passed"]
 
 
@@ -271,16 +264,14 @@ def test_a_run_without_a_model_leaves_an_earlier_result_alone(
     other = tmp_path / "other.json"
     other.write_text(json.dumps(good), encoding="utf-8")  # named by hand: it is for this run
     run_check(tiny_bundle.folder, *lack, "--output", str(other))
-    assert json.loads(other.read_text(encoding="utf-8"))["models"] == {}
+    assert read_json(other)["models"] == {}
 
 
 def test_a_result_without_a_model_or_of_another_bundle_is_replaced(
     run_check: RunCheck, tiny_bundle: Bundle
 ) -> None:
-    path = tiny_bundle.folder / "result.json"
-    _, _, good = run_check(tiny_bundle.folder)
-    good["bundle"]["manifest_sha256"] = "0" * 64
-    path.write_text(json.dumps(good), encoding="utf-8")
+    run_check(tiny_bundle.folder)
+    edit_json(tiny_bundle.folder / "result.json", bundle={"manifest_sha256": "0" * 64})
     _, _, first = run_check(tiny_bundle.folder, "--precision", "fp16")
     assert first["models"] == {}
     _, _, second = run_check(tiny_bundle.folder, "--backend", "tensorrt")
@@ -298,7 +289,7 @@ def test_times_are_told_with_their_units_and_json_leaves_all_else_to_standard_er
     times = ["--warmup", "2", "--duration", "0.01"]
     assert check.main(["--bundle", str(tiny_bundle.folder), *times, "--json"]) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out) == json.loads((tiny_bundle.folder / "result.json").read_text("utf-8"))
+    assert json.loads(out) == read_json(tiny_bundle.folder / "result.json")
     assert "verified\n" in err
     assert "\ntiming int8 for 0.01 s after 2 ms of warm-up\n" in err
 

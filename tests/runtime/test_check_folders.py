@@ -1,22 +1,20 @@
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dfkd_edge.runtime import check
 from dfkd_edge.runtime.bundle_files import Bundle
+from tests.fixtures.files import write_picture
 from tests.runtime.conftest import RunCheck
-
-WritePicture = Callable[[Path, int], Path]
 
 
 def test_folders_are_scored_and_what_is_unusable_is_named(
-    run_check: RunCheck, tiny_bundle: Bundle, tmp_path: Path, picture: WritePicture
+    run_check: RunCheck, tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
     for number, name in enumerate(("dog", "DOG", "great-danes")):
-        picture(data / "photo" / name / "a.png", number)
+        write_picture(data / "photo" / name / "a.png", number)
     (data / "photo" / "dog" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
     whole = (data / "photo" / "dog" / "a.png").read_bytes()
     (data / "photo" / "dog" / "cut.png").write_bytes(whole[:40])
@@ -36,9 +34,9 @@ def test_folders_are_scored_and_what_is_unusable_is_named(
 
 
 def test_a_score_on_few_pictures_says_how_little_it_tells(
-    tiny_bundle: Bundle, tmp_path: Path, picture: WritePicture, capsys: pytest.CaptureFixture[str]
+    tiny_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    picture(tmp_path / "data" / "dog" / "a.png", 0)
+    write_picture(tmp_path / "data" / "dog" / "a.png", 0)
     folders = ["--bundle", str(tiny_bundle.folder), "--data", str(tmp_path / "data")]
     assert check.main([*folders, "--duration", "0"]) == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "top-1" in line)
@@ -48,13 +46,13 @@ def test_a_score_on_few_pictures_says_how_little_it_tells(
 
 @pytest.mark.parametrize("content", ["missing", "empty", "no class"])
 def test_a_folder_without_pictures_of_a_class_stops_before_any_work(
-    run_check: RunCheck, tiny_bundle: Bundle, tmp_path: Path, picture: WritePicture, content: str
+    run_check: RunCheck, tiny_bundle: Bundle, tmp_path: Path, content: str
 ) -> None:
     data = tmp_path / "data"
     if content == "empty":
         data.mkdir()
     if content == "no class":
-        picture(data / "dogs" / "a.png", 0)
+        write_picture(data / "dogs" / "a.png", 0)
     code, errors, result = run_check(tiny_bundle.folder, "--data", str(data))
     assert (code, errors.count("\n"), result) == (2, 1, {})
     assert f"--data {data}" in errors

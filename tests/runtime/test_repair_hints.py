@@ -8,13 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
-from dfkd_edge.cli import app
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.faults import COPY_AGAIN, EXPORT_AGAIN, repair_hint
+from tests.fixtures.command import invoke
 from tests.runtime.conftest import RunCheck
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
@@ -32,14 +31,8 @@ def in_run(tmp_path: Path, tiny_bundle: Bundle) -> Path:
         return Path(shutil.copytree(tiny_bundle.folder, tmp_path / "run" / "bundles" / "board"))
 
 
-def told_by(*arguments: object) -> tuple[str, str]:
-    """What a command prints, and its last word."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    return result.stdout, str(result.exception)
-
-
 def said_by(*arguments: object) -> str:
-    return told_by(*arguments)[1]
+    return str(invoke(*arguments).exception)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -79,12 +72,12 @@ def test_a_bundle_that_was_exported_elsewhere_on_this_host_is_exported_again(
 def test_a_bundle_that_lost_its_manifest_is_listed_by_its_run(in_run: Path, damage: str) -> None:
     DAMAGES[damage](in_run)
     run = in_run.parents[1]
-    assert "bundle board damaged" in " ".join(told_by("inspect", run)[0].split())
-    printed, error = told_by("inspect", run, "--json")
-    document = json.loads(printed)
+    assert "bundle board damaged" in " ".join(invoke("inspect", run).stdout.split())
+    listed = invoke("inspect", run, "--json")
+    document = json.loads(listed.stdout)
     assert document["damaged"] == [str(run.resolve() / "bundles" / "board" / "manifest.json")]
     assert document["mend"] == document["next"] == EXPORT_AGAIN
-    for said in (error, said_by("check", run)):
+    for said in (str(listed.exception), said_by("check", run)):
         assert said.endswith(f"manifest.json): {EXPORT_AGAIN}")
     shutil.copytree(in_run, in_run.parent / "other")
     assert "2 bundles: board (damaged), other (damaged)" in said_by("check", run)

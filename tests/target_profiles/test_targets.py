@@ -6,13 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from dfkd_edge.cli import app
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.target_profiles.files import TargetFile, read_quantization_spec, read_target_file
 from dfkd_edge.target_profiles.lookup import list_modules, list_targets, load_target
+from tests.fixtures.command import invoke
 
 DATA = Path(__file__).parents[2] / "targets"
 MODULES = {
@@ -22,7 +21,6 @@ MODULES = {
     *("orin-nx-8gb", "orin-nx-16gb", "orin-nx-8gb-super", "orin-nx-16gb-super"),
 }
 BOARDS = {"raspberry-pi-5", "intel-n100", "x86-cpu"}
-runner = CliRunner()
 
 
 def stored(kind: str) -> list[Path]:
@@ -216,8 +214,8 @@ def test_a_board_that_says_too_little_is_told_what_it_lacks(tmp_path: Path) -> N
 
 
 def test_targets_show_prints_every_field_with_source_and_evidence() -> None:
-    shown = runner.invoke(app, ["targets", "show", "orin-nano-4gb-super"]).stdout
-    document = json.loads(runner.invoke(app, ["targets", "show", "jetson", "--json"]).stdout)
+    shown = invoke("targets", "show", "orin-nano-4gb-super").stdout
+    document = json.loads(invoke("targets", "show", "jetson", "--json").stdout)
     assert {"sourced", "derived", "unverified"} <= set(shown.split())
     assert "power_mode_2" in shown
     assert document["name"] == "orin-nano-8gb-super@jp6.2"
@@ -226,9 +224,9 @@ def test_targets_show_prints_every_field_with_source_and_evidence() -> None:
 
 
 def test_targets_list_names_everything_that_load_target_takes() -> None:
-    document = json.loads(runner.invoke(app, ["targets", "list", "--json"]).stdout)
+    document = json.loads(invoke("targets", "list", "--json").stdout)
     assert [name for row in document["targets"] for name in row["targets"]] == list_targets()
-    shown = runner.invoke(app, ["targets", "list"]).stdout
+    shown = invoke("targets", "list").stdout
     assert all(name in shown for name in (*MODULES, *BOARDS, "6.2.2 + 16", "jetson = "))
 
 
