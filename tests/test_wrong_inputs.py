@@ -16,6 +16,7 @@ from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.files import atomic_write
 from tests.fixtures.command import invoke
+from tests.fixtures.files import write_picture
 
 WRONG: dict[int, dict[str, str]] = {
     2: {
@@ -47,6 +48,12 @@ WRONG: dict[int, dict[str, str]] = {
         "targets show jetsn": "unknown target 'jetsn': did you mean jetson?",
         "targets show zzzzqqqq": "unknown target 'zzzzqqqq': dfkd-edge targets list shows all",
         "predict foreign a.png": "folder holds no bundle (foreign): run dfkd-edge export",
+        "predict bundle/model.int8.onnx a.png": "name the folder of a bundle",
+        "predict bundle foreign": "holds no picture",
+        "predict bundle photo.png --precision fp16": "(--precision): it holds fp32, int8",
+        "predict bundle photo.png --reject-threshold 1.5": "--reject-threshold",
+        "check foreign": "folder holds no bundle (foreign): run dfkd-edge export",
+        "benchmark bundle --percentile x": "no percentiles",
         "predict good.txt a.png": "is a file, not a bundle (good.txt): name the folder of a bundle",
         "predict bundle no.png": "no picture to classify (no.png: ",
         "benchmark bundle --precision fp64": "no fp64 model (--precision): it holds fp32, int8",
@@ -69,6 +76,8 @@ WRONG: dict[int, dict[str, str]] = {
     1: {
         "distill --classes good.txt -o half": "manifest cannot be read (half/manifest.json): use",
         "benchmark damaged": "model.int8.onnx): copy the bundle again",
+        "predict damaged photo.png": "differs from the manifest: 5 bytes, not ",
+        "check damaged": "model.int8.onnx): copy the bundle again",
         "inspect damaged": "1 file is not as it was written",
     },
     4: {
@@ -115,6 +124,7 @@ def place(
     manifest |= {"run_key": "another", "stages": {}, "earlier": {}}
     atomic_write(folder / "other" / "manifest.json", json.dumps(manifest))
     write_bundle(folder / "bundle", tiny_contents)
+    write_picture(folder / "photo.png", 0)
     shutil.copytree(folder / "bundle", folder / "damaged")
     (folder / "damaged" / "model.int8.onnx").write_bytes(b"short")
     for cache in ("engines", "drawings"):

@@ -214,23 +214,3 @@ def test_a_picture_where_the_bundle_belongs_gets_the_line_to_type(
         advice = " ".join(["type dfkd-edge predict", *map(str, typed)])
         said = f"no bundle, which the first argument must be ({given[0]}): {advice}"
         assert call("predict", *given) == (2, "", f"error: {said}\n")
-
-
-def test_faults_are_one_line_each(tiny_bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    for arguments, code, said in (
-        (("predict", tiny_bundle.folder, empty), 2, "holds no picture"),
-        (("predict", empty, pictures), 2, "holds no bundle"),
-        (("predict", tiny_bundle.folder / "model.int8.onnx", pictures), 2, "name the folder of"),
-        (("predict", tiny_bundle.folder, pictures, "--precision", "fp16"), 2, "holds fp32, int8"),
-        (("predict", tiny_bundle.folder, pictures, "--reject-threshold", "1.5"), 2, "--reject-thr"),
-        (("benchmark", tiny_bundle.folder, "--percentile", "x"), 2, "no percentiles"),
-    ):
-        found, _, errors = call(*arguments)
-        assert (found, said in errors) == (code, True), errors
-    (tiny_bundle.folder / "model.int8.onnx").write_bytes(b"short")
-    found, _, errors = call("benchmark", tiny_bundle.folder)
-    assert found == 1
-    assert "differs from the manifest" in errors
-    assert errors.count("\n") == 1

@@ -238,16 +238,6 @@ def test_what_only_the_run_can_tell_is_left_to_the_run(
     assert json.loads(result.stdout)["config"]["calibration_size"] == 20
 
 
-def test_a_run_without_a_student_is_told(finished_run: Path, tmp_path: Path) -> None:
-    half = Path(shutil.copytree(finished_run, tmp_path / "half"))
-    stages = read_json(half / "manifest.json")["stages"]
-    del stages["student"]
-    edit_json(half / "manifest.json", stages=stages)
-    result = invoke("export", half)
-    assert isinstance(result.exception, RunDirError)
-    assert "no finished student" in str(result.exception)
-
-
 @pytest.mark.parametrize(
     ("file", "content", "fault"),
     [
