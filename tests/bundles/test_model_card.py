@@ -7,7 +7,6 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]  # comes with huggingface_hub
 
-from dfkd_edge.artifacts import StudentSettings
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.bundles.model_card import escaped, model_card
 from dfkd_edge.results.ladder import Ladder
@@ -17,10 +16,6 @@ from tests.fixtures.ladders import figures, gate, ladder, rung
 from tests.fixtures.typed import student_settings
 
 EVIL = 'a": [b] <script>| `c`\n---\n# d'
-
-
-def settings(**changes: Any) -> StudentSettings:
-    return student_settings(**{"student": "mini", "classes": ("dog", EVIL), **changes})
 
 
 def measured(metric: Metric = "top1") -> Ladder:
@@ -42,7 +37,8 @@ def front_matter(card: str) -> dict[str, Any]:
 
 
 def card_of(ladder: Ladder, **changes: Any) -> str:
-    return model_card(settings(**changes), load_target("jetson"), "int8", ladder)
+    settings = student_settings(**{"student": "mini", "classes": ("dog", EVIL), **changes})
+    return model_card(settings, load_target("jetson"), "int8", ladder)
 
 
 def test_the_front_matter_holds_what_the_hub_reads() -> None:

@@ -2,19 +2,19 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from dfkd_edge.class_lint.findings import ClassListReport
 from dfkd_edge.class_lint.lint import lint_classes
 from dfkd_edge.class_lint.scale import SCALE_WORDS, Scale, measure_scale
 from dfkd_edge.class_lint.senses import find_ambiguous, read_senses
 from dfkd_edge.class_names import ClassNames, folded, parse_class_names, read_class_names
-from dfkd_edge.cli import app
 from dfkd_edge.commands.classes import SHOWN
 from dfkd_edge.config.settings import TeacherConfig
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.errors import ClassNamesError
 from dfkd_edge.networks.teacher import Teacher, load_teacher
+from tests.fixtures.command import invoke
 
 FRUIT = "apple banana pear lemon peach orange grape date xqzt ../../pear <script> sofa couch"
 NUT = "a photo of a nut, a metal ring"
@@ -35,7 +35,7 @@ def rules(report: ClassListReport) -> dict[str, list[tuple[str, ...]]]:
 
 def lint(path: Path, text: str, *flags: str) -> Result:
     path.write_text(text, encoding="utf-8")
-    return CliRunner().invoke(app, ["classes", "lint", str(path), *flags])
+    return invoke("classes", "lint", path, *flags)
 
 
 @pytest.fixture(scope="module")

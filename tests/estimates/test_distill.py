@@ -6,10 +6,8 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from typer.testing import CliRunner
 
 from dfkd_edge.class_names import parse_class_names
-from dfkd_edge.cli import app
 from dfkd_edge.config.settings import MINI, PipelineConfig, SynthesisConfig, TeacherConfig
 from dfkd_edge.estimates.distill import DECODE_OPERATIONS, STEP_OPERATIONS, SmallRun, dry_distill
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes, operations
@@ -20,6 +18,7 @@ from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.amortized import Refiner
 from dfkd_edge.synthesis.decoder import load_decoder
 from tests.conftest import SilentReporter
+from tests.fixtures.command import invoke
 
 CLASSES = parse_class_names("dog\nhouse\n", "two")
 
@@ -122,8 +121,8 @@ def test_a_large_teacher_is_played_by_the_embedded_one() -> None:
 
 
 def test_the_dry_run_shows_images_steps_time_memory_and_drawings(quickstart: Path) -> None:
-    arguments = ["distill", "--classes", str(quickstart), "--dry-run"]
-    text = CliRunner().invoke(app, [*arguments, "--set", "synthesis.num_images=64"]).stdout
+    flags = ("--classes", quickstart, "--dry-run", "--set", "synthesis.num_images=64")
+    text = invoke("distill", *flags).stdout
     work = (f"64 images, amortized, decoder {MINI}", "200 steps of 96 views")
     for words in (*work, "# memory ", "# disk ", "# drawings ", "# int8 "):
         assert words in text

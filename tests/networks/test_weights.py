@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
-from typer.testing import CliRunner
 
-from dfkd_edge.cli import app
 from dfkd_edge.config.file import load_config, settings_of
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.networks.weights import require_weights
 from dfkd_edge.preflight import needed_weights
+from tests.fixtures.command import invoke
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +36,8 @@ def test_the_embedded_run_needs_nothing() -> None:
 def test_a_run_without_its_weights_stops_with_the_commands_that_fetch_them(
     tmp_path: Path, quickstart: Path, hub_cache: Path
 ) -> None:
-    arguments = ["distill", "--classes", str(quickstart), "--preset", "clip-b32"]
-    output = tmp_path / "run"
-    error = CliRunner().invoke(app, [*arguments, "-q", "--output", str(output)]).exception
+    arguments, output = ("--classes", quickstart, "--preset", "clip-b32", "-q"), tmp_path / "run"
+    error = invoke("distill", *arguments, "--output", output).exception
     assert isinstance(error, EnvironmentLackingError)
     assert error.exit_code == 4
     teacher = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K --include 'open_clip_*'"

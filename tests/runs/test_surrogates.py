@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from dfkd_edge.results.kept import unrecognised_text
 from dfkd_edge.runs import surrogates as stored
 from dfkd_edge.synthesis import selection
 from dfkd_edge.synthesis.selection import held_out, write_selection
-from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.synthesize import missing_shards
+from tests.fixtures.synthesis import MakeSetup
 
 
 def _candidates(seed: int, num: int = 40) -> dict[str, np.ndarray]:
@@ -89,7 +88,7 @@ def test_what_is_held_out_was_decided_once_and_is_read(tmp_path: Path) -> None:
 
 
 def test_shards_of_a_decoder_that_was_replaced_are_made_anew(
-    tmp_path: Path, make_setup: Callable[..., SynthesisSetup]
+    tmp_path: Path, make_setup: MakeSetup
 ) -> None:
     decoder = tmp_path / "vqgan.ckpt"
     decoder.write_bytes(b"1")

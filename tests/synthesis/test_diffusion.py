@@ -1,5 +1,4 @@
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,10 +7,8 @@ import torch
 from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.synthesis.diffusion import load_diffusion, prompt_text
-from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.synthesize import make_candidates
-
-MakeSetup = Callable[..., SynthesisSetup]
+from tests.fixtures.synthesis import MakeSetup
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,4 @@
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,11 +16,11 @@ from dfkd_edge.synthesis.latent_network import (
 )
 from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.synthesize import make_candidates
+from tests.fixtures.synthesis import MakeSetup
 
 SHORT = SynthesisConfig(
     num_images=32, num_training_steps=4, num_views=1, num_refinement_steps=1, replay_share=0.5
 )
-MakeSetup = Callable[..., SynthesisSetup]
 
 
 def config_with(vqgan_folder: Path, **changes: float) -> SynthesisConfig:

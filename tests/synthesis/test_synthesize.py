@@ -3,7 +3,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import get_args
 
 import numpy as np
@@ -27,6 +27,7 @@ from dfkd_edge.synthesis.synthesize import (
     synthesis_setup,
 )
 from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
+from tests.fixtures.synthesis import MakeSetup
 
 
 class PlainColours:
@@ -37,7 +38,7 @@ class PlainColours:
 
 
 def test_balanced_styles_give_every_class_each_style_equally_often(
-    make_setup: Callable[..., SynthesisSetup],
+    make_setup: MakeSetup,
 ) -> None:
     setup = make_setup(SynthesisConfig(num_images=256, balanced_styles=True))
     one = setup.prompts
@@ -92,16 +93,14 @@ class Announced:
         assert text
 
 
-def announced_setup(
-    make_setup: Callable[..., SynthesisSetup], num_images: int
-) -> tuple[SynthesisSetup, Announced]:
+def announced_setup(make_setup: MakeSetup, num_images: int) -> tuple[SynthesisSetup, Announced]:
     setup, announced = make_setup(SynthesisConfig(num_images=num_images)), Announced()
     context = dataclasses.replace(setup.context, reporter=announced)
     return dataclasses.replace(setup, context=context), announced
 
 
 def test_a_share_counts_its_own_images_and_those_that_are_there(
-    make_setup: Callable[..., SynthesisSetup], monkeypatch: pytest.MonkeyPatch
+    make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SYNTHESIZERS["amortized"], "load", lambda _: PlainColours())
     setup, announced = announced_setup(make_setup, num_images=600)
@@ -111,7 +110,7 @@ def test_a_share_counts_its_own_images_and_those_that_are_there(
 
 
 def test_the_bar_moves_within_a_shard_and_ends_where_it_should(
-    make_setup: Callable[..., SynthesisSetup], monkeypatch: pytest.MonkeyPatch
+    make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SYNTHESIZERS["amortized"], "load", lambda _: ByHalves())
     setup, announced = announced_setup(make_setup, num_images=130)
@@ -139,7 +138,7 @@ def test_the_prior_tells_of_its_steps_and_makes_the_same_images_whoever_listens(
 
 
 def test_the_shards_of_other_processes_are_awaited_and_those_of_an_earlier_run_are_there(
-    make_setup: Callable[..., SynthesisSetup],
+    make_setup: MakeSetup,
 ) -> None:
     setup, announced = announced_setup(make_setup, num_images=512)
     made = make_candidates(0, setup, PlainColours())
@@ -155,7 +154,7 @@ def test_the_shards_of_other_processes_are_awaited_and_those_of_an_earlier_run_a
 
 
 def test_a_process_that_makes_nothing_any_more_is_not_awaited_for_ever(
-    make_setup: Callable[..., SynthesisSetup],
+    make_setup: MakeSetup,
 ) -> None:
     setup, _ = announced_setup(make_setup, num_images=512)
     write_shard(setup.folder, 0, setup.key, make_candidates(0, setup, PlainColours()))
