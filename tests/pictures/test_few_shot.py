@@ -1,6 +1,5 @@
 """A few real pictures: which are taken, and how they join the surrogates."""
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from dfkd_edge.runs.run_dir import read_stages
 from tests.fixtures.files import read_json, write_picture
 from tests.fixtures.ladders import figures, ladder, rung
 from tests.fixtures.typed import surrogate_set
+from tests.report.pages import keep
 
 NAMES = ("dog", "house", "person")
 
@@ -79,9 +79,7 @@ def test_unlabelled_pictures_take_the_teachers_class(
 
 
 def evaluation(folder: Path, top1: float, num_images: int = 100) -> Path:
-    folder.mkdir(exist_ok=True)
-    measured = ladder(rung("student", {"photo": figures(top1, num_images)}))
-    (folder / "evaluation.json").write_text(json.dumps(measured.to_json()), encoding="utf-8")
+    keep(folder, ladder(rung("student", {"photo": figures(top1, num_images)})))
     return folder
 
 
