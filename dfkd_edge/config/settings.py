@@ -19,6 +19,7 @@ PromptMethod = Literal["base", "mix", "random", "contrastive"]
 SynthesisMethod = Literal["amortized", "per-image", "diffusion"]
 """Names of the table in synthesis/synthesizers.py, which lies above."""
 StudentInit = Literal["pretrained", "random"]
+Activation = Literal["auto", "gelu", "quickgelu"]
 
 
 def _require_zero_or(low: int, high: int, value: int, key: str, unit: str = "") -> None:
@@ -35,6 +36,9 @@ class TeacherConfig:
     """`mini` (embedded), a name that open_clip knows, or a local open_clip folder."""
     pretrained: str = ""
     """open_clip's tag of the weights, or a weight file; empty for `mini` and folders."""
+    activation: Activation = "auto"
+    """`auto`: as the tag or the folder says; `gelu` or `quickgelu` for a weight file, which does
+    not say it."""
     templates: tuple[str, ...] = (
         "a photo of a {}",
         "a drawing of a {}",

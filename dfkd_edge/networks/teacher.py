@@ -248,6 +248,35 @@ def open_clip_name(config: TeacherConfig) -> tuple[str, str | None]:
     return name, pretrained
 
 
+def activation_options(config: TeacherConfig) -> dict[str, bool]:
+    """Return open_clip's option that gives a teacher the activation its weights were trained with.
+
+    OpenAI, MetaCLIP and DFN trained with QuickGELU, LAION and DataComp with GELU, under one name of
+    the architecture; the wrong one costs points and open_clip only warns (open_clip#1109).
+
+    Raises:
+        ConfigError: a weight file of an architecture that was trained with both.
+    """
+    if config.activation != "auto":
+        return {"quick_gelu": config.activation == "quickgelu"}
+    name, tag = config.name, config.pretrained
+    if not tag:
+        return {}  # `mini` and folders bring their own configuration
+    trained = open_clip.get_pretrained_cfg(name, tag)
+    if trained:
+        return {"quick_gelu": bool(trained.get("quick_gelu"))}
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    kinds = {bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu")) for tag in tags}
+    if len(kinds) > 1:
+        raise ConfigError(
+            f"weights of {name} exist with GELU and with QuickGELU; a file does not say which",
+            where=f"--pretrained {tag}",
+            hint="--set teacher.activation=quickgelu for OpenAI's, MetaCLIP's and DFN's weights, "
+            "gelu for LAION's and DataComp's",
+        )
+    return {"quick_gelu": kinds.pop()} if kinds else {}
+
+
 def load_teacher(config: TeacherConfig, classes: ClassNames, device: str = "cpu") -> Teacher:
     """Load a teacher by name and build its zero-shot head.
 
@@ -256,10 +285,11 @@ def load_teacher(config: TeacherConfig, classes: ClassNames, device: str = "cpu"
         EnvironmentLackingError: the weights, or a library they need, are not here.
     """
     name, pretrained = open_clip_name(config)
+    options = activation_options(config)
     try:
         with quiet_open_clip():
             model = open_clip.create_model(
-                name, pretrained=pretrained, device=device, require_pretrained=True
+                name, pretrained=pretrained, device=device, require_pretrained=True, **options
             )
             tokenizer = open_clip.get_tokenizer(name)
     except (OSError, RuntimeError, ValueError) as error:

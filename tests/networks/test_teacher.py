@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from safetensors.torch import save_model
 from dfkd_edge.class_names import ClassNames, parse_class_names
 from dfkd_edge.config.settings import PromptConfig, TeacherConfig
 from dfkd_edge.errors import ConfigError, DfkdEdgeError, EnvironmentLackingError
-from dfkd_edge.networks.teacher import Teacher, encode_text, load_teacher
+from dfkd_edge.networks.teacher import Teacher, activation_options, encode_text, load_teacher
 from dfkd_edge.prompts import diversify_prompts
 from dfkd_edge.runs.context import StageContext
 
@@ -90,6 +91,30 @@ def test_a_local_open_clip_folder_gives_the_embedded_teacher(
     shutil.copy(source / "dfkd-mini.safetensors", tmp_path / "open_clip_model.safetensors")
     local = load_teacher(TeacherConfig(name=str(tmp_path)), classes)
     torch.testing.assert_close(local.head_KD, teacher.head_KD)
+    other = load_teacher(TeacherConfig(name=str(tmp_path), activation="quickgelu"), classes)
+    assert not torch.allclose(other.head_KD, teacher.head_KD)
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "is_quick"),
+    [
+        ("ViT-B-32", "openai", True),
+        ("ViT-L-14", "dfn2b", True),
+        ("ViT-B-32", "laion2b_s34b_b79k", False),
+        ("roberta-ViT-B-32", "laion2b_s12b_b32k", False),
+    ],
+)
+def test_the_tag_of_the_weights_says_their_activation(name: str, tag: str, is_quick: bool) -> None:
+    config = TeacherConfig(name=name, pretrained=tag)
+    assert activation_options(config) == {"quick_gelu": is_quick}
+
+
+def test_a_weight_file_that_may_be_of_either_activation_is_asked_about() -> None:
+    config = TeacherConfig(name="ViT-B-32", pretrained="clip.safetensors")
+    with pytest.raises(ConfigError, match="activation=quickgelu"):
+        activation_options(config)
+    told = dataclasses.replace(config, activation="gelu")
+    assert activation_options(told) == {"quick_gelu": False}
 
 
 @pytest.mark.parametrize(
@@ -117,7 +142,9 @@ def test_a_full_size_teacher_takes_a_step_of_prompts_and_embeds(
     model = open_clip.create_model("ViT-B-32", load_weights=False)
     weights = tmp_path / "vit.safetensors"
     save_model(model, str(weights))
-    config = TeacherConfig(name="ViT-B-32", pretrained=str(weights), templates=("{}",))
+    config = TeacherConfig(
+        name="ViT-B-32", pretrained=str(weights), activation="gelu", templates=("{}",)
+    )
     teacher = load_teacher(config, classes)
     prompts = diversify_prompts(teacher, PromptConfig(num_styles=2, num_iterations=1), context)
     assert prompts.embeddings.shape == (6, 512)
