@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from dfkd_edge import assets
 from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.config.settings import MINI, DistillationConfig
-from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
+from dfkd_edge.errors import ArtifactError, ConfigError, EnvironmentLackingError
 from dfkd_edge.networks.names import MINI_BACKBONE, require_student
 from dfkd_edge.seeding import derived_seed
 
@@ -100,7 +100,7 @@ class Student(nn.Module):
         self.timm_name = timm_name
         self.image_size_px = image_size_px
         self.logit_scale = logit_scale
-        self.backbone = timm.create_model(timm_name, pretrained=False, num_classes=0)
+        self.backbone = build_backbone(timm_name, image_size_px)
         num_features = int(self.backbone.head_hidden_size)  # behind a head convolution, too
         self.projection = nn.Linear(num_features, head_KD.shape[1])
         self.register_buffer("head_KD", head_KD.clone())
@@ -165,7 +165,7 @@ def build_student(
         student.load_state_dict(weights, strict=False)  # the head is the class list's own
     elif init == "pretrained":
         try:
-            source = timm.create_model(entry.timm_name, pretrained=True, num_classes=0)
+            source = build_backbone(entry.timm_name, entry.image_size_px, pretrained=True)
         except (OSError, RuntimeError, ValueError) as error:
             raise EnvironmentLackingError(
                 f"no pretrained weights for student '{name}' within reach",
@@ -173,16 +173,45 @@ def build_student(
                 hint=f"use --student {MINI}, --student-init random, or fetch them with timm first",
             ) from error
         student.backbone.load_state_dict(source.state_dict())
-    return student.to(memory_format=torch.channels_last)
+    return student.to(head_KD.device).to(memory_format=torch.channels_last)
+
+
+def build_backbone(timm_name: str, image_size_px: int, pretrained: bool = False) -> Any:
+    """Build a network of timm for images of a side; attention over fixed places must know it."""
+    known = timm.get_pretrained_cfg(timm_name)
+    is_other = known and known.fixed_input_size and known.input_size[-1] != image_size_px
+    side = {"img_size": image_size_px} if is_other else {}
+    return timm.create_model(timm_name, pretrained=pretrained, num_classes=0, **side)
+
+
+def require_side(config: DistillationConfig) -> None:
+    """Try a student's side in shapes alone, before anything is made for it.
+
+    Raises:
+        ConfigError: the network takes no images of that side.
+    """
+    entry = student_entry(config.student, config.image_size_px)
+    side_px = entry.image_size_px
+    try:
+        with torch.no_grad(), torch.device("meta"):
+            build_backbone(entry.timm_name, side_px).eval()(torch.zeros(1, 3, side_px, side_px))
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"student '{config.student}' takes no images of {side_px} px: {error}".splitlines()[0],
+            where="--imgsz",
+            hint=f"its own side is {timm.get_pretrained_cfg(entry.timm_name).input_size[-1]} px",
+        ) from error
 
 
 def require_start(config: DistillationConfig, head_KD: Tensor, logit_scale: float) -> None:
     """Check that a student can be built and has start weights, before it is needed.
 
     Raises:
+        ConfigError: the network takes no images of its side.
         EnvironmentLackingError: its pretrained weights cannot be fetched.
     """
     if config.student != MINI:  # ours is in this package
+        require_side(config)
         with torch.random.fork_rng(devices=[]):  # timm draws weights from the global generator
             build_student(config.student, config.student_init, head_KD, logit_scale)
 

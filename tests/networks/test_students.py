@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from dfkd_edge.artifacts import StudentArtifact
+from dfkd_edge.config.settings import DistillationConfig
 from dfkd_edge.errors import ArtifactError, ConfigError
 from dfkd_edge.files import atomic_write
 from dfkd_edge.networks.names import MINI_BACKBONE
-from dfkd_edge.networks.students import build_student, load_student, student_tensors
+from dfkd_edge.networks.students import build_student, load_student, require_side, student_tensors
 from dfkd_edge.networks.teacher import Teacher
 from tests.fixtures.typed import student_settings
 
@@ -58,6 +59,14 @@ def test_damaged_weights_and_unknown_names_are_reported(teacher: Teacher, tmp_pa
         load_student(artifact)
     with pytest.raises(ConfigError, match="resnet18"):  # the nearest name
         build_student("resnet-18", "random", teacher.head_KD, 1.0)
+
+
+def test_a_student_lies_where_its_head_does_and_is_tried_at_its_side(teacher: Teacher) -> None:
+    student = build_student("mini", "pretrained", teacher.head_KD.to("meta"), 1.0)
+    assert {t.device.type for t in (*student.parameters(), *student.buffers())} == {"meta"}
+    require_side(DistillationConfig(student="vit_tiny_patch16_224", image_size_px=96))
+    with pytest.raises(ConfigError, match=r"no images of 96 px.*own side is 224"):
+        require_side(DistillationConfig(student="efficientformer_l1", image_size_px=96))
 
 
 def test_the_default_network_has_blocks_of_the_teachers_shapes_and_needs_no_pad_node(
