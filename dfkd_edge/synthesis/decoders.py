@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers import VQModel
 from torch import Tensor
 
@@ -23,11 +24,13 @@ from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
 from dfkd_edge.networks.mixed_precision import mixed_precision
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.weights import HubWeights
+from dfkd_edge.runtime.preprocess import test_card
 from dfkd_edge.synthesis.decoder import LatentDecoder, LatentShape, latent_shape_of, load_decoder
 
 KNOWN_DECODERS = {"amused/amused-256/vqvae": 146_244_675}
 """Parameters of decoders that presets name; counted from their published configuration."""
 DECODER_FILES = ("diffusion_pytorch_model.safetensors",)
+CARD_SIDE_PX = 128  # Of 192 x 256 px when halved: enough cells of any VQGAN to show a picture
 TAMING_SUFFIXES = (".ckpt", ".pt", ".pth", ".safetensors")
 _RENAMED = (
     (r"^quantize\.embed\.", "quantize.embedding."),  # the Gumbel variant's name
@@ -77,7 +80,7 @@ def decoder_weights(name: str) -> Iterator[HubWeights]:
 
 
 class VqganDecoder:
-    """A VQ autoencoder as a decoder of latents; its encoder is not used."""
+    """A VQ autoencoder as a decoder of latents; its encoder tells the range of its pixels."""
 
     def __init__(self, model: VQModel, image_size_px: int) -> None:
         """Freeze the model.
@@ -92,6 +95,7 @@ class VqganDecoder:
         self._low = self._codebook_EL.amin(0)[:, None, None]
         self._high = self._codebook_EL.amax(0)[:, None, None]
         cell_px = 2 ** (len(config.block_out_channels) - 1)  # every level but the last halves
+        self._low_pixel = lowest_pixel(model)
         self.image_size_px = image_size_px
         self.latent_shape: LatentShape = latent_shape_of(
             self._codebook_EL.shape[1], cell_px, image_size_px
@@ -113,9 +117,28 @@ class VqganDecoder:
         """Decode to RGB images [N, 3, H, W] in [0, 1]; clipped pixels keep their gradient."""
         with mixed_precision(latent_NLhw.device.type):
             image_NCHW = self.model.decode(latent_NLhw).sample
-        image_NCHW = image_NCHW.float() / 2 + 0.5  # from [-1, 1]
+        image_NCHW = (image_NCHW.float() - self._low_pixel) / (1 - self._low_pixel)
         clipped: Tensor = image_NCHW + (image_NCHW.clamp(0, 1) - image_NCHW).detach()
         return clipped
+
+
+@torch.inference_mode()
+def lowest_pixel(model: VQModel) -> float:
+    """Find the range that an autoencoder was trained in: -1 for [-1, 1], 0 for [0, 1].
+
+    No configuration tells: taming-transformers' networks take [-1, 1], aMUSEd's [0, 1]
+    (`do_normalize=False` in its pipeline). Read in the wrong one, images lose half their contrast.
+    It is the range in which the test card comes back with the smaller error.
+    """
+    card_HWC = torch.from_numpy(test_card(CARD_SIDE_PX)).to(model.device)
+    card_NCHW = F.avg_pool2d(card_HWC.permute(2, 0, 1)[None] / 255, 2)  # no single pixels
+
+    def error(low: float) -> float:
+        given_NCHW = low + (1 - low) * card_NCHW
+        found_NCHW = model.decode(model.encode(given_NCHW).latents).sample
+        return float((found_NCHW - given_NCHW).abs().mean()) / (1 - low)
+
+    return min((-1.0, 0.0), key=error)
 
 
 def load_vq_model(name: str) -> VQModel:

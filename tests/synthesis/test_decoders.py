@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers import VQModel
 from torch import Tensor
 
@@ -12,7 +13,12 @@ from dfkd_edge.errors import ArtifactError, ConfigError, EnvironmentLackingError
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import SCALE_SUFFIX, from_eight_bits, load_decoder
-from dfkd_edge.synthesis.decoders import VqganDecoder, load_latent_decoder, load_vq_model
+from dfkd_edge.synthesis.decoders import (
+    VqganDecoder,
+    load_latent_decoder,
+    load_vq_model,
+    lowest_pixel,
+)
 
 FILES = ("decoder.json", "autoencoder.safetensors", "prior.safetensors")
 
@@ -106,6 +112,21 @@ def test_the_latent_starts_and_stays_in_the_codebook_and_gets_gradients(
     image.sum().backward()
     assert latent.grad is not None
     assert float(latent.grad.abs().mean()) > 0
+
+
+@pytest.mark.parametrize("low", [-1.0, 0.0])
+def test_pixels_are_read_in_the_range_that_the_autoencoder_was_trained_in(low: float) -> None:
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",), "up_block_types": ("UpDecoderBlock2D",)}
+    model = VQModel(**blocks, block_out_channels=(8,), num_vq_embeddings=64, norm_num_groups=4)
+    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(40):
+        picture = F.interpolate(torch.rand(4, 3, 5, 5), size=32, mode="bicubic").clamp(0, 1)
+        given = low + (1 - low) * picture
+        optimiser.zero_grad()
+        (model(given).sample - given).abs().mean().backward()
+        optimiser.step()
+    assert lowest_pixel(model) == low
 
 
 def test_a_side_of_half_a_cell_is_refused(vqgan_folder: Path, tiny_teacher: Teacher) -> None:
