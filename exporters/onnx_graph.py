@@ -170,15 +170,37 @@ def _blank(student: Student, num: int) -> Tensor:
 
 def finished(model: onnx.ModelProto, config: ExportConfig) -> onnx.ModelProto:
     """Slim the traced graph, set its batch, and name nodes after their weights."""
+    slim = slimmed(model)
+    set_batch(slim, config.batch)
+    if any(node.op_type == "Shape" for node in slim.graph.node):
+        # attention reads the batch from the input: known now, or read behind the Cast to float
+        read_shape_of_floats(slim.graph)
+        slim = slimmed(slim)
+    name_by_weights(slim)
+    return slim
+
+
+def slimmed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Fold constants and merge nodes."""
     import onnxslim
 
     with silenced():
         slim: onnx.ModelProto = onnxslim.slim(model)
     # classes are swapped by swapping this tensor: a slimmer must neither rename nor fold it
     assert TEXT_HEAD in {tensor.name for tensor in slim.graph.initializer}
-    set_batch(slim, config.batch)
-    name_by_weights(slim)
     return slim
+
+
+def read_shape_of_floats(graph: onnx.GraphProto) -> None:
+    """Read the shape of the input behind its Cast: TensorRT takes no Shape of a UINT8 tensor."""
+    nodes = list(graph.node)
+    cast = next(node for node in nodes if node.op_type == "Cast" and node.input[0] == INPUT)
+    nodes.remove(cast)
+    for node in nodes:
+        if node.op_type == "Shape" and node.input[0] == INPUT:
+            node.input[0] = cast.output[0]
+    del graph.node[:]
+    graph.node.extend([cast, *nodes])
 
 
 def describe(model: onnx.ModelProto, settings: StudentSettings, batch: tuple[int, ...]) -> None:

@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.config.settings import ExportConfig
+from dfkd_edge.conversion.lint import lint_model
 from dfkd_edge.errors import ConversionError
 from dfkd_edge.networks.runners import TorchRunner
 from dfkd_edge.networks.students import load_student
@@ -65,6 +67,17 @@ def test_several_batch_sizes_leave_the_batch_open(
     assert file.notes["batch"] == [1, 4, 8]
     one, many = (make_runner(exported(RESIDUAL, 64, b), 1) for b in ((1,), (1, 4, 8)))
     np.testing.assert_allclose(one(images[:7]).logits, many(images[:7]).logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [(1,), (1, 4)])
+def test_attention_reads_no_shape_of_the_uint8_input(
+    batch: tuple[int, ...], exported: Exported
+) -> None:
+    file = exported("test_vit", 64, batch)
+    assert not lint_model(file.path, TENSORRT)
+    counted = Counter(node.op_type for node in onnx.load(file.path).graph.node)
+    assert counted["MatMul"] + counted["Gemm"] > 10
+    assert counted["Expand"] == (len(batch) > 1)  # the class token: a constant where N is known
 
 
 @pytest.mark.parametrize("opset", [13, 20])
