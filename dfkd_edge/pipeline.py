@@ -21,7 +21,7 @@ from dfkd_edge.deployment.export import export_student
 from dfkd_edge.distillation import distill as distill_student
 from dfkd_edge.files import atomic_write
 from dfkd_edge.interfaces import Reporter, WorkShare
-from dfkd_edge.machine.process import is_of_torchrun, speaks
+from dfkd_edge.machine.process import is_of_torchrun, speaks, usable_device
 from dfkd_edge.networks.students import require_start
 from dfkd_edge.networks.teacher import Teacher, load_teacher
 from dfkd_edge.networks.weights import require_weights
@@ -156,7 +156,8 @@ def export(plan: ExportPlan, reporter: Reporter) -> Bundle:
     """From a finished student to a proven bundle; its status says whether the gate passed."""
     with export_scratch(plan.run) as work:
         run = open_finished_run(plan.run)
-        context = StageContext(RunDir(run.path), reporter, plan.config.seed, plan.config.device)
+        device = usable_device(plan.config.device)  # a run of a GPU is exported anywhere
+        context = StageContext(RunDir(run.path), reporter, plan.config.seed, device)
         return export_student(run, plan, work, context)
 
 

@@ -111,12 +111,12 @@ def plan_synthesize(request: DistillRequest) -> DistillPlan:
 def run_key(config: PipelineConfig, class_names: ClassNames) -> str:
     """Hash every setting, the local files behind them, and the classes rather than their file.
 
-    Where the evaluation pictures lie is left out: other pictures do not change the student.
+    Where the evaluation pictures lie is left out, for other pictures do not change the student, and
+    the device: what one GPU began another one, or a CPU, may go on with.
     """
     synthesis = config.synthesis
     return content_hash(
         config.seed,
-        config.device,
         (config.teacher, teacher_content(config.teacher)),
         (config.prompts, words_content(config.prompts)),
         (synthesis, SYNTHESIZERS[synthesis.method].content(synthesis)),

@@ -15,6 +15,10 @@ from typing import Any
 import pytest
 
 import dfkd_edge
+from dfkd_edge.class_names import read_class_names
+from dfkd_edge.config.settings import PipelineConfig
+from dfkd_edge.machine.process import usable_device
+from dfkd_edge.preflight import run_key
 from dfkd_edge.runs.run_dir import read_stages
 
 SMALL = (
@@ -114,3 +118,10 @@ def test_twenty_kills_of_runs_at_work_end_with_the_student_of_an_unbroken_run(
     process.join()
     assert process.exitcode == 0
     assert {_weights(run) for run in runs} == {_weights(tmp_path / "whole")}
+
+
+def test_a_run_is_no_property_of_its_device(quickstart: Path) -> None:
+    names = read_class_names(quickstart)
+    configs = (PipelineConfig(device="cuda"), PipelineConfig(device="cuda:1"), PipelineConfig())
+    assert len({run_key(config, names) for config in configs}) == 1
+    assert usable_device("cuda:77") == "cpu"

@@ -17,11 +17,10 @@ from dfkd_edge.config.settings import MINI, FewShotConfig, PipelineConfig, Teach
 from dfkd_edge.conversion.calibration_need import find_shortage
 from dfkd_edge.drawings.drawn_class import DrawnClass, drawings_text, drawn_classes
 from dfkd_edge.drawings.memory import DrawingMemory
-from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.estimates.estimate import DryRun, Estimate, StageEstimate
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes, operations
 from dfkd_edge.interfaces import Reporter
-from dfkd_edge.machine.process import check_device
+from dfkd_edge.machine.process import usable_device
 from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import load_teacher, open_clip_name
 from dfkd_edge.networks.weights import shapes_of_teacher
@@ -244,11 +243,8 @@ def dry_distill(plan: DistillPlan, is_finished: bool, reporter: Reporter) -> Dry
 
 def _small(config: PipelineConfig) -> PipelineConfig:
     """Settings of few images and steps, and of no networks but those of this package."""
-    synthesis, distillation, device = config.synthesis, config.distillation, config.device
-    try:
-        check_device(device)
-    except EnvironmentLackingError:
-        device = "cpu"  # the run may be planned for another machine
+    synthesis, distillation = config.synthesis, config.distillation
+    device = usable_device(config.device)  # the run may be planned for another machine
     has_prior = uses_embedded_prior(config.teacher.name, synthesis)
     method, num_images, batch_size = synthesis.method, NUM_IMAGES, distillation.batch_size
     training_batch_size = synthesis.training_batch_size

@@ -64,6 +64,15 @@ def check_device(device: str) -> None:
         raise EnvironmentLackingError(what, where="--device", hint="use --device cpu") from error
 
 
+def usable_device(device: str) -> str:
+    """Return the device of a run where it can be used here, else the CPU."""
+    try:
+        check_device(device)
+    except EnvironmentLackingError:
+        return "cpu"
+    return device
+
+
 def rank() -> int:
     """Number of this process among those of torchrun; 0 without it."""
     return int(os.environ.get("RANK", "0"))

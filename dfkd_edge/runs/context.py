@@ -17,5 +17,5 @@ class StageContext:
     device: str
 
     def stage_key(self, stage: str, *inputs: object) -> str:
-        """Hash what a stage's result depends on: seed, device, and `inputs` with its settings."""
-        return content_hash(stage, self.seed, self.device, *inputs)
+        """Hash what a stage's result depends on: the seed, and `inputs` with its settings."""
+        return content_hash(stage, self.seed, *inputs)
