@@ -175,7 +175,7 @@ def finetune_quantized(
             view_NCHW = random_view(image_NCHW, size_px, generator).to(context.device)
             made = take_step(student.embed_images, student, teacher, view_NCHW, optimiser, LOSSES)
             progress.advance(1, f"agreement with teacher {made.agreement:.2f}")
-            losses.append(made.loss)
+            losses.append(float(made.loss))
             schedule.step()
     tenth = max(1, len(losses) // 10)
     return FinetuneReport(

@@ -102,7 +102,7 @@ def _train(
         with mixed_precision(view_NCHW.device.type):
             return student.embed_images(view_NCHW)
 
-    saved_at = time.monotonic()
+    saved_at, note = time.monotonic(), ""
     step = start
     with context.reporter.stage("distilling the student", config.num_steps, start) as progress:
         try:
@@ -124,14 +124,15 @@ def _train(
                 hard.remember(row_N, made.distance_N)
                 if step % METRICS_EVERY_STEPS == 0 or step + 1 == config.num_steps:
                     values = {
-                        "loss": made.loss,
-                        "soft_target_loss": made.soft_target_loss,
+                        "loss": float(made.loss),
+                        "soft_target_loss": float(made.soft_target_loss),
                         "feature_distance": float(made.distance_N.mean()),
-                        "agreement": made.agreement,
+                        "agreement": float(made.agreement),
                         "learning_rate": rate,
                     }
                     context.run_dir.append_metrics(STAGE, step + 1, values)
-                progress.advance(1, f"agreement with teacher {made.agreement:.2f}")
+                    note = f"agreement with teacher {values['agreement']:.2f}"
+                progress.advance(1, note)
                 if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S:
                     save_checkpoint(checkpoint, key, step + 1, student, optimiser, more)
                     saved_at = time.monotonic()

@@ -1,12 +1,17 @@
 """What a step is made of: losses, rate and the average of the weights."""
 
+import contextlib
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from dfkd_edge.config.settings import DistillationConfig
-from dfkd_edge.distillation.optim import WeightAverage, learning_rate_at
-from dfkd_edge.distillation.step import feature_distances, soft_target_loss
+from dfkd_edge.distillation.optim import WeightAverage, learning_rate_at, make_optimiser
+from dfkd_edge.distillation.step import feature_distances, soft_target_loss, take_step
+from dfkd_edge.networks.students import build_student
+from dfkd_edge.networks.teacher import Teacher
 
 
 @pytest.mark.parametrize(("num_steps", "num_warmup_steps"), [(100, 10), (40, 10), (1, 0)])
@@ -37,6 +42,21 @@ def test_soft_target_loss_is_the_mean_kl_of_an_image_times_temperature_squared()
     assert float(soft_target_loss(student, teacher, 2.0)) == pytest.approx(expected, rel=1e-5)
     twice = torch.cat((student, student)), torch.cat((teacher, teacher))
     assert float(soft_target_loss(*twice, 2.0)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_step_reads_no_number_from_the_device(
+    teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The meta device has shapes alone: a step that waited for a number of it would raise."""
+    monkeypatch.setattr("dfkd_edge.networks.teacher.mixed_precision", contextlib.nullcontext)
+    far, config = copy.copy(teacher), DistillationConfig()
+    far.model, far.head_KD = copy.deepcopy(teacher.model).to("meta"), teacher.head_KD.to("meta")
+    student = build_student("mini", "random", far.head_KD, far.logit_scale, 32)
+    view, optimiser = torch.rand(2, 3, 32, 32, device="meta"), make_optimiser(student, config)
+    made = take_step(student.embed_images, student, far, view, optimiser, config)
+    assert made.loss.is_meta
+    with pytest.raises(RuntimeError, match="meta"):
+        float(made.loss)
 
 
 def test_the_average_is_what_the_formula_says_and_counters_are_the_last() -> None:
