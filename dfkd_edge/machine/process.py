@@ -38,6 +38,8 @@ def prepare_process(device: str, num_threads: int | None) -> None:
     prepare_host()
     import torch
 
+    if device == "cuda" and is_of_torchrun():
+        device = f"cuda:{os.environ['LOCAL_RANK']}"  # a context on card 0 would cost every rank
     check_device(device)
     if is_of_torchrun():
         # torchrun gives each process one thread, which changes the order of some sums: its
@@ -45,8 +47,8 @@ def prepare_process(device: str, num_threads: int | None) -> None:
         num_threads = num_threads or len(os.sched_getaffinity(0))
     if num_threads:
         torch.set_num_threads(num_threads)
-    if device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)  # what `cuda` alone means from here on
 
 
 def check_device(device: str) -> None:
