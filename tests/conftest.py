@@ -28,7 +28,6 @@ from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.session import OnnxSession, SessionRequest
 from dfkd_edge.target_profiles.profile import Precision, TargetProfile
-from tests.fixtures.files import write_picture
 from tests.fixtures.typed import student_settings
 
 pytest_plugins = ["tests.fixtures.exported", "tests.fixtures.synthesis"]
@@ -337,8 +336,3 @@ def read_only() -> Iterator[Callable[[Path], None]]:
         folder.chmod(0o755)
     for folder in mounted:
         subprocess.run(["umount", folder], check=True)
-
-
-@pytest.fixture(scope="session")
-def picture() -> Callable[[Path, int], Path]:
-    return write_picture
