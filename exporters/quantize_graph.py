@@ -171,6 +171,9 @@ class GraphQuantizer:
         weight = self.view.constant(node.input[1])
         assert weight is not None
         num_outputs = weight.shape[channel_axis(node)]
+        if node.op_type == "MatMul":  # it has no bias; the Add behind it stays float
+            no_bias = np.zeros(num_outputs, np.float32)
+            return [self._weight_node(node, quantize_weight(node, weight, self.spec, no_bias))]
         bias = bias_of(node, self.view, num_outputs)
         input_scale = self._scales[node.input[0]]
         least = np.abs(bias) / (MAX_BIAS_LEVELS * input_scale)  # so that an int32 bias fits

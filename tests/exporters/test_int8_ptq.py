@@ -18,6 +18,7 @@ from onnx import TensorProto
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.conversion.graph_view import DEQUANTIZE, QUANTIZE, GraphView, attribute
+from dfkd_edge.conversion.lint import lint_model
 from dfkd_edge.errors import ConfigError, ConversionError
 from dfkd_edge.interfaces import Calibration
 from dfkd_edge.runtime.session import open_graph
@@ -70,6 +71,16 @@ def test_int8_embeds_like_float32_in_half_of_the_bytes(
     graph = onnx.load(int8.path).graph  # the text head stays float and named
     assert {t.name: t.data_type for t in graph.initializer}["text_head"] == TensorProto.FLOAT
     assert any("text_head" in node.input for node in graph.node)
+
+
+def test_layers_without_a_bias_are_quantized_too(
+    quantized: Make, images: NDArray[np.uint8]
+) -> None:
+    fp32, int8 = quantized("test_vit", "tensorrt")  # its layers are MatMul, an Add behind each
+    assert int8.notes["num_int8_layers"] > 20
+    assert not lint_model(int8.path, make_target("tensorrt"))
+    before, after = (make_runner(model, 1)(images[:24]).embedding for model in (fp32, int8))
+    assert (before * after).sum(1).mean() > 0.85  # of random weights, which attention amplifies
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="kernels of x86")
