@@ -157,6 +157,8 @@ def export(plan: ExportPlan, reporter: Reporter) -> Bundle:
     with export_scratch(plan.run) as work:
         run = open_finished_run(plan.run)
         device = usable_device(plan.config.device)  # a run of a GPU is exported anywhere
+        if device != plan.config.device:
+            reporter.note(f"  {plan.config.device} cannot be used here: exported on the CPU")
         context = StageContext(RunDir(run.path), reporter, plan.config.seed, device)
         return export_student(run, plan, work, context)
 

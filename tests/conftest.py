@@ -33,7 +33,10 @@ from tests.fixtures.typed import student_settings
 pytest_plugins = ["tests.fixtures.exported", "tests.fixtures.synthesis"]
 
 
-SHARED = {"finished_run": "(finished_run|exported_copy): ", "workspace": "tiny_(workspace|run): "}
+SHARED = {
+    "finished_run": "(finished_run|exported_copy|exported): Path",
+    "workspace": "tiny_(workspace|run): Path",
+}
 """Runs that take many seconds to make, and how a file shows that it uses one."""
 
 
@@ -44,6 +47,7 @@ def run_or_file(nodeid: str) -> str:
     return next((run for run, shown in SHARED.items() if re.search(shown, text)), file)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Send files of one run to one worker; loadgroup does not (pytest 9.2 with xdist 3.8)."""
     scheduler = LoadFileScheduling(config, log)

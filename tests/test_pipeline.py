@@ -19,7 +19,9 @@ from dfkd_edge.class_names import read_class_names
 from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.machine.process import usable_device
 from dfkd_edge.preflight import run_key
-from dfkd_edge.runs.run_dir import read_stages
+from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runs.run_dir import RunDir, read_stages
+from tests.conftest import SilentReporter
 
 SMALL = (
     *("--set", "prompts.num_iterations=1", "--set", "synthesis.num_sampling_steps=1"),
@@ -120,8 +122,10 @@ def test_twenty_kills_of_runs_at_work_end_with_the_student_of_an_unbroken_run(
     assert {_weights(run) for run in runs} == {_weights(tmp_path / "whole")}
 
 
-def test_a_run_is_no_property_of_its_device(quickstart: Path) -> None:
+def test_a_run_is_no_property_of_its_device(quickstart: Path, tmp_path: Path) -> None:
     names = read_class_names(quickstart)
     configs = (PipelineConfig(device="cuda"), PipelineConfig(device="cuda:1"), PipelineConfig())
     assert len({run_key(config, names) for config in configs}) == 1
     assert usable_device("cuda:77") == "cpu"
+    here, there = (StageContext(RunDir(tmp_path), SilentReporter(), 0, d) for d in ("cpu", "cuda"))
+    assert here.stage_key("student", 1) == there.stage_key("student", 1)

@@ -13,6 +13,7 @@ from rich.table import Table
 from typer import Argument, Option, Typer
 
 from dfkd_edge.commands import options as opt
+from dfkd_edge.config.settings import Activation
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
 from dfkd_edge.errors import ClassNamesError
 from dfkd_edge.runtime.counting import counted
@@ -32,6 +33,9 @@ def lint(
     path: Annotated[Path, Argument(metavar="FILE", help="Class list.")],
     teacher: Annotated[str, Option(help="mini, an open_clip name or a local folder.")] = "mini",
     pretrained: Annotated[str, Option(help="open_clip's tag of the teacher's weights.")] = "",
+    activation: Annotated[
+        Activation, Option(help="gelu or quickgelu, where --pretrained is a file.")
+    ] = "auto",
     output: Annotated[
         opt.File, Option("--output", "-o", help="Write the list with the suggested prompts here.")
     ] = None,
@@ -56,7 +60,7 @@ def lint(
     with loading_libraries(console):
         from dfkd_edge.class_lint.lint import lint_classes
 
-    config = TeacherConfig(name=teacher, pretrained=pretrained)
+    config = TeacherConfig(name=teacher, pretrained=pretrained, activation=activation)
     report = lint_classes(names, config, ConsoleReporter(console))
     if output:
         atomic_write(output, _improved(report))

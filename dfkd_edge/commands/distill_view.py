@@ -77,8 +77,9 @@ def show_result(result: Distilled, report: str, seconds: float | None, gain: str
         ("next", run_step(result.run_dir, report)),
     )
     start, student = (result.evaluation.mean(result.evaluation.rung(r)) for r in (START, STUDENT))
-    if student < start:  # distilled on too few images, or in too few steps
-        title = f"student below its start ({100 * start:.1f}% -> {100 * student:.1f}%)"
+    if round(student, 3) < round(start, 3):
+        figures = f"{100 * start:.1f}% -> {100 * student:.1f}%"
+        title = f"student below its start ({figures}): give it more images or steps"
         result_console().print(closing_panel(title, rows, "yellow"))
     else:
         result_console().print(closing_panel("student ready", rows))
@@ -122,7 +123,7 @@ def weak_text(ladder: Ladder, counts: Sequence[ClassCount] = ()) -> str:
 
 def _shortage_text(run: Path) -> str:
     shortage = shortage_of(run, load_config(run / "config.toml").export)
-    return f"{shortage.brief}: {' or '.join(shortage.flags)}" if shortage else ""
+    return f"{shortage.brief}: export with {' or '.join(shortage.flags)}" if shortage else ""
 
 
 def few_shot_gain(run_path: Path, zero_shot_path: Path) -> str:

@@ -37,8 +37,8 @@ class TeacherConfig:
     pretrained: str = ""
     """open_clip's tag of the weights, or a weight file; empty for `mini` and folders."""
     activation: Activation = "auto"
-    """`auto`: as the tag or the folder says; `gelu` or `quickgelu` for a weight file, which does
-    not say it."""
+    """`auto`: as the tag or the folder says; `gelu` or `quickgelu` for a weight file that does not
+    say it."""
     templates: tuple[str, ...] = (
         "a photo of a {}",
         "a drawing of a {}",

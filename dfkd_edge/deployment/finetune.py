@@ -160,7 +160,7 @@ def finetune_quantized(
     size_px = max(student.image_size_px, teacher.image_size_px)
     image_NCHW = draw_batch(surrogates, rows, 0, NUM_RANGE_IMAGES, context.seed)
     ranges = input_ranges(student, image_NCHW.to(context.device), percentile)
-    losses: list[float] = []
+    losses: list[Tensor] = []
     begun = time.monotonic()
     with (
         context.reporter.stage("quantization-aware fine-tune", NUM_STEPS) as progress,
@@ -174,14 +174,14 @@ def finetune_quantized(
             generator = stage_generator(context.seed, STAGE, step)
             view_NCHW = random_view(image_NCHW, size_px, generator).to(context.device)
             made = take_step(student.embed_images, student, teacher, view_NCHW, optimiser, LOSSES)
-            progress.advance(1, f"agreement with teacher {made.agreement:.2f}")
-            losses.append(float(made.loss))
+            progress.advance(1)  # a number would make a GPU wait for it
+            losses.append(made.loss)
             schedule.step()
     tenth = max(1, len(losses) // 10)
     return FinetuneReport(
         num_steps=len(losses),
         num_layers=len(ranges),
-        first_loss=float(np.mean(losses[:tenth])),
-        last_loss=float(np.mean(losses[-tenth:])),
+        first_loss=float(np.mean([float(loss) for loss in losses[:tenth]])),
+        last_loss=float(np.mean([float(loss) for loss in losses[-tenth:]])),
         seconds=time.monotonic() - begun,
     )

@@ -22,7 +22,7 @@ from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes, operations
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.machine.process import usable_device
 from dfkd_edge.networks.students import load_student
-from dfkd_edge.networks.teacher import load_teacher, open_clip_name
+from dfkd_edge.networks.teacher import activation_options, load_teacher, open_clip_name
 from dfkd_edge.networks.weights import shapes_of_teacher
 from dfkd_edge.preflight import DistillPlan, needed_weights
 from dfkd_edge.prompts.styles import MAX_CLASSES_PER_STEP
@@ -54,6 +54,7 @@ class SmallRun:
             EnvironmentLackingError: the teacher's architecture is on the hub and out of reach.
         """
         self.config, self.classes, self.small = plan.config, plan.class_names, _small(plan.config)
+        activation_options(self.config.teacher)
         self.device, self.base_bytes = self.small.device, int(peak_memory_mib() * 2**20)
         wanted, played = (
             shapes_of_teacher(open_clip_name(c.teacher)[0]) for c in (self.config, self.small)
@@ -71,12 +72,11 @@ class SmallRun:
             self.student = load_student(result.student).to(self.device)
         self.laps_s, summary = watch.laps_s, result.surrogates.summary
         self.num_shown = summary.num_heldout
-        times = self.config.synthesis.num_images / summary.num_candidates
+        num_candidates = self.config.synthesis.num_images
+        num_kept = round(num_candidates * summary.num_images / summary.num_candidates)
+        num_heldout = round(num_kept * self.config.synthesis.heldout_share)  # half of a small run
         self.expected = replace(
-            summary,
-            num_candidates=self.config.synthesis.num_images,
-            num_images=round(times * summary.num_images),
-            num_heldout=round(times * summary.num_heldout),
+            summary, num_candidates=num_candidates, num_images=num_kept, num_heldout=num_heldout
         )
         has_side = bool(self.small.synthesis.image_size_px)  # else the prior's own, as in the run
         stored_px = SYNTHESIZERS[self.config.synthesis.method].stored_side_px(
@@ -213,9 +213,10 @@ def dry_distill(plan: DistillPlan, is_finished: bool, reporter: Reporter) -> Dry
     head += [f"drawings    {drawings_text(drawn)}"] if drawn else []
     if device != config.device:
         head.append(f"device      {config.device} is not here: a run would stop at once")
-    if shortage := find_shortage(small.expected, config.export, load_target(config.export.target)):
-        ways = " or ".join((f"export {shortage.flags[0]}", f"distill {shortage.more}"))
-        head.append(f"int8        about {shortage.brief}: {ways}")
+    shortage = find_shortage(small.expected, config.export, load_target(config.export.target))
+    # other teachers and decoders are played by ours, which says nothing of what they keep
+    if shortage and uses_embedded_prior(config.teacher.name, config.synthesis):
+        head.append(f"int8        about {shortage.brief}: distill {shortage.more} gives enough")
     for weights in downloads:
         size = f"{weights.size_mb} MB" if weights.size_mb else "size unknown"
         place = f"here: {weights.path}" if weights.path else f"not here: {weights.command}"

@@ -38,7 +38,7 @@ def prepare_process(device: str, num_threads: int | None) -> None:
     prepare_host()
     import torch
 
-    if device == "cuda" and is_of_torchrun():
+    if device == "cuda" and "LOCAL_RANK" in os.environ:  # of torchrun, or a batch system
         device = f"cuda:{os.environ['LOCAL_RANK']}"  # a context on card 0 would cost every rank
     check_device(device)
     if is_of_torchrun():

@@ -196,8 +196,9 @@ def require_side(config: DistillationConfig) -> None:
         with torch.no_grad(), torch.device("meta"):
             build_backbone(entry.timm_name, side_px).eval()(torch.zeros(1, 3, side_px, side_px))
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
         raise ConfigError(
-            f"student '{config.student}' takes no images of {side_px} px: {error}".splitlines()[0],
+            f"student '{config.student}' takes no images of {side_px} px: {why}",
             where="--imgsz",
             hint=f"its own side is {timm.get_pretrained_cfg(entry.timm_name).input_size[-1]} px",
         ) from error

@@ -10,6 +10,7 @@ K classes.
 import contextlib
 import functools
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -214,11 +215,14 @@ def encode_text(model: Any, tokens_NT: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def quiet_open_clip() -> Iterator[None]:
-    """Keep the notes of open_clip, which logs through the root logger, out of our console."""
+    """Keep the notes of open_clip out of our console: it logs through the root logger, and warns of
+    an activation before it reads the option that sets it.
+    """
     before = logging.root.manager.disable  # of the program that calls us
     logging.disable(max(before, logging.WARNING))
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         logging.disable(before)
 
@@ -251,8 +255,8 @@ def open_clip_name(config: TeacherConfig) -> tuple[str, str | None]:
 def activation_options(config: TeacherConfig) -> dict[str, bool]:
     """Return open_clip's option that gives a teacher the activation its weights were trained with.
 
-    OpenAI, MetaCLIP and DFN trained with QuickGELU, LAION and DataComp with GELU, under one name of
-    the architecture; the wrong one costs points and open_clip only warns (open_clip#1109).
+    Weights of both kinds go under one name of the architecture; the wrong one costs points, and
+    open_clip only warns (open_clip#1109).
 
     Raises:
         ConfigError: a weight file of an architecture that was trained with both.
@@ -266,15 +270,17 @@ def activation_options(config: TeacherConfig) -> dict[str, bool]:
     if trained:
         return {"quick_gelu": bool(trained.get("quick_gelu"))}
     tags = open_clip.list_pretrained_tags_by_model(name)
-    kinds = {bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu")) for tag in tags}
-    if len(kinds) > 1:
+    kinds = {t: bool(open_clip.get_pretrained_cfg(name, t).get("quick_gelu")) for t in tags}
+    own = bool((open_clip.get_model_config(name) or {}).get("quick_gelu"))
+    if {own, *kinds.values()} == {True, False}:
+        quick = ", ".join(t for t in tags if kinds[t])
         raise ConfigError(
             f"weights of {name} exist with GELU and with QuickGELU; a file does not say which",
             where=f"--pretrained {tag}",
-            hint="--set teacher.activation=quickgelu for OpenAI's, MetaCLIP's and DFN's weights, "
-            "gelu for LAION's and DataComp's",
+            hint=f"--set teacher.activation=quickgelu (as {quick}) or gelu (as all other tags); "
+            "in a finished run, activation below [teacher] in its config.toml",
         )
-    return {"quick_gelu": kinds.pop()} if kinds else {}
+    return {"quick_gelu": own}
 
 
 def load_teacher(config: TeacherConfig, classes: ClassNames, device: str = "cpu") -> Teacher:

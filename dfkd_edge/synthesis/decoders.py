@@ -30,6 +30,7 @@ from dfkd_edge.synthesis.decoder import LatentDecoder, LatentShape, latent_shape
 KNOWN_DECODERS = {"amused/amused-256/vqvae": 146_244_675}
 """Parameters of decoders that presets name; counted from their published configuration."""
 DECODER_FILES = ("diffusion_pytorch_model.safetensors",)
+DARK_SHARE, DARK = 0.05, -0.3  # What the darkest pixels fall below in [-1, 1] (ours)
 CARD_SIDE_PX = 128  # Of 192 x 256 px when halved: enough cells of any VQGAN to show a picture
 TAMING_SUFFIXES = (".ckpt", ".pt", ".pth", ".safetensors")
 _RENAMED = (
@@ -60,8 +61,10 @@ def load_latent_decoder(config: SynthesisConfig, teacher: Teacher) -> LatentDeco
     device = str(teacher.device)
     if config.decoder == MINI:
         return load_decoder(device=device, image_size_px=config.image_size_px)
-    model = load_vq_model(config.decoder)
-    return VqganDecoder(model.to(device), config.image_size_px or teacher.image_size_px)
+    model = load_vq_model(config.decoder).to(device)
+    is_taming = Path(config.decoder).suffix in TAMING_SUFFIXES  # all of them draw [-1, 1]
+    low = -1.0 if is_taming else lowest_pixel(model)
+    return VqganDecoder(model, config.image_size_px or teacher.image_size_px, low)
 
 
 def decoder_weights(name: str) -> Iterator[HubWeights]:
@@ -80,10 +83,10 @@ def decoder_weights(name: str) -> Iterator[HubWeights]:
 
 
 class VqganDecoder:
-    """A VQ autoencoder as a decoder of latents; its encoder tells the range of its pixels."""
+    """A VQ autoencoder as a decoder of latents; its encoder is not used."""
 
-    def __init__(self, model: VQModel, image_size_px: int) -> None:
-        """Freeze the model.
+    def __init__(self, model: VQModel, image_size_px: int, low: float) -> None:
+        """Freeze a model that draws pixels from `low`, -1 or 0, to 1.
 
         Raises:
             ConfigError: the side is no multiple of a latent cell's.
@@ -95,7 +98,7 @@ class VqganDecoder:
         self._low = self._codebook_EL.amin(0)[:, None, None]
         self._high = self._codebook_EL.amax(0)[:, None, None]
         cell_px = 2 ** (len(config.block_out_channels) - 1)  # every level but the last halves
-        self._low_pixel = lowest_pixel(model)
+        self._low_pixel = low
         self.image_size_px = image_size_px
         self.latent_shape: LatentShape = latent_shape_of(
             self._codebook_EL.shape[1], cell_px, image_size_px
@@ -126,19 +129,14 @@ class VqganDecoder:
 def lowest_pixel(model: VQModel) -> float:
     """Find the range that an autoencoder was trained in: -1 for [-1, 1], 0 for [0, 1].
 
-    No configuration tells: taming-transformers' networks take [-1, 1], aMUSEd's [0, 1]
-    (`do_normalize=False` in its pipeline). Read in the wrong one, images lose half their contrast.
-    It is the range in which the test card comes back with the smaller error.
+    No configuration tells: most take [-1, 1], aMUSEd's [0, 1] (`do_normalize=False` in its
+    pipeline). Read in the wrong one, images lose half their contrast. The test card is given in
+    [-1, 1]: a network that only ever drew [0, 1] does not bring its dark parts back.
     """
     card_HWC = torch.from_numpy(test_card(CARD_SIDE_PX)).to(model.device)
-    card_NCHW = F.avg_pool2d(card_HWC.permute(2, 0, 1)[None] / 255, 2)  # no single pixels
-
-    def error(low: float) -> float:
-        given_NCHW = low + (1 - low) * card_NCHW
-        found_NCHW = model.decode(model.encode(given_NCHW).latents).sample
-        return float((found_NCHW - given_NCHW).abs().mean()) / (1 - low)
-
-    return min((-1.0, 0.0), key=error)
+    card_NCHW = F.avg_pool2d(card_HWC.permute(2, 0, 1)[None] / 127.5 - 1, 2)  # no single pixels
+    found_NCHW = model.decode(model.encode(card_NCHW).latents).sample
+    return -1.0 if float(found_NCHW.quantile(DARK_SHARE)) < DARK else 0.0
 
 
 def load_vq_model(name: str) -> VQModel:

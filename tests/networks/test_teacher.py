@@ -123,7 +123,7 @@ def test_a_weight_file_that_may_be_of_either_activation_is_asked_about() -> None
         ("ViT-B-23", "", ConfigError, "ViT-B-32"),  # the nearest name
         ("ViT-B-32", "", ConfigError, "laion2b_s34b_b79k"),  # the tags that there are
         ("ViT-B-32", "laion2b_s34b_b97k", ConfigError, "laion2b_s34b_b79k"),
-        ("RN50", "missing.safetensors", EnvironmentLackingError, "missing"),
+        ("ViT-B-16-SigLIP", "missing.safetensors", EnvironmentLackingError, "missing"),
     ],
 )
 def test_a_teacher_that_cannot_be_loaded_is_refused_with_what_there_is(

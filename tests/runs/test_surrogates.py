@@ -12,7 +12,7 @@ from dfkd_edge.results.kept import unrecognised_text
 from dfkd_edge.runs import surrogates as stored
 from dfkd_edge.synthesis import selection
 from dfkd_edge.synthesis.selection import held_out, write_selection
-from dfkd_edge.synthesis.synthesize import missing_shards
+from dfkd_edge.synthesis.synthesize import missing_shards, synthesis_setup
 from tests.fixtures.synthesis import MakeSetup
 
 
@@ -96,7 +96,8 @@ def test_shards_of_a_decoder_that_was_replaced_are_made_anew(
     stored.write_shard(setup.folder, 0, setup.key, _candidates(0, 32))
     assert missing_shards(setup) == []
     decoder.write_bytes(b"2")
-    assert missing_shards(setup) == [0]
+    inputs = setup.prompts, setup.teacher, setup.config, setup.context
+    assert missing_shards(synthesis_setup(*inputs)) == [0]
 
 
 def test_distance_within_a_class_is_the_mean_over_pairs() -> None:
