@@ -10,7 +10,6 @@ import contextlib
 import io
 import json
 import logging
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from dfkd_edge.artifacts import ModelFile, StudentArtifact, StudentSettings
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.conversion.graph_view import PRECISION_KEY
 from dfkd_edge.errors import ConversionError
+from dfkd_edge.machine.process import muted
 from dfkd_edge.networks.runners import TorchRunner
 from dfkd_edge.networks.students import Student, load_student
 from dfkd_edge.runtime.preprocess import contract, min_usual_max
@@ -119,14 +119,9 @@ class OnnxExporter:
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
     """Run a library without its warnings, logs and prints; errors pass."""
-    sink, ignored = io.StringIO(), warnings.catch_warnings(action="ignore")
-    before = logging.root.manager.disable  # of the program that calls us
-    logging.disable(max(before, logging.ERROR))
-    try:
-        with ignored, contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
-            yield
-    finally:
-        logging.disable(before)
+    sink = io.StringIO()
+    with muted(logging.ERROR), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+        yield
 
 
 def _trace_dynamo(module: nn.Module, student: Student, opset: int) -> onnx.ModelProto:

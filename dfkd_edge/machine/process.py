@@ -1,9 +1,13 @@
 """Memory, threads and device of a process, settled before its first tensor; ranks of torchrun."""
 
+import contextlib
 import ctypes
+import logging
 import os
 import platform
 import sys
+import warnings
+from collections.abc import Iterator
 
 from dfkd_edge.errors import EnvironmentLackingError
 
@@ -49,6 +53,22 @@ def prepare_process(device: str, num_threads: int | None) -> None:
         torch.set_num_threads(num_threads)
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)  # what `cuda` alone means from here on
+
+
+@contextlib.contextmanager
+def muted(level: int) -> Iterator[None]:
+    """Run a library without its warnings, and without its logs up to a level.
+
+    open_clip logs through the root logger, and warns of an activation before it reads the option
+    that sets it; torch's exporter logs what it goes on to mend.
+    """
+    before = logging.root.manager.disable  # of the program that calls us
+    logging.disable(max(before, level))
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def check_device(device: str) -> None:

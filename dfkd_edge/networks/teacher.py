@@ -7,11 +7,9 @@ Shape suffixes: N images or texts, C = 3 channels, H rows, W columns, T tokens, 
 K classes.
 """
 
-import contextlib
 import functools
 import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.settings import MINI, TeacherConfig
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.files import content_hash
+from dfkd_edge.machine.process import muted
 from dfkd_edge.networks.mixed_precision import mixed_precision
 from dfkd_edge.networks.names import require_teacher
 from dfkd_edge.runs.key import teacher_content
@@ -213,20 +212,6 @@ def encode_text(model: Any, tokens_NT: Tensor) -> Tensor:
     return F.normalize(unit_ND.float(), dim=1)
 
 
-@contextlib.contextmanager
-def quiet_open_clip() -> Iterator[None]:
-    """Keep the notes of open_clip out of our console: it logs through the root logger, and warns of
-    an activation before it reads the option that sets it.
-    """
-    before = logging.root.manager.disable  # of the program that calls us
-    logging.disable(max(before, logging.WARNING))
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    finally:
-        logging.disable(before)
-
-
 def open_clip_name(config: TeacherConfig) -> tuple[str, str | None]:
     """Return open_clip's name of a teacher, and the tag or file of its weights.
 
@@ -293,7 +278,7 @@ def load_teacher(config: TeacherConfig, classes: ClassNames, device: str = "cpu"
     name, pretrained = open_clip_name(config)
     options = activation_options(config)
     try:
-        with quiet_open_clip():
+        with muted(logging.WARNING):
             model = open_clip.create_model(
                 name, pretrained=pretrained, device=device, require_pretrained=True, **options
             )

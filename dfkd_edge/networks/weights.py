@@ -4,6 +4,7 @@ A run that lacks some and cannot fetch them stops before its first stage, with t
 so elsewhere.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,8 @@ from torch import nn
 
 from dfkd_edge.config.settings import MINI, DistillationConfig, TeacherConfig
 from dfkd_edge.errors import EnvironmentLackingError
+from dfkd_edge.machine.process import muted
 from dfkd_edge.networks.students import student_entry
-from dfkd_edge.networks.teacher import quiet_open_clip
 
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -75,7 +76,7 @@ def shapes_of_teacher(name: str) -> nn.Module:
         EnvironmentLackingError: its description is on the hub and out of reach.
     """
     try:
-        with torch.device("meta"), quiet_open_clip():
+        with torch.device("meta"), muted(logging.WARNING):
             model: nn.Module = open_clip.create_model(name, load_weights=False, device="meta")
     except (OSError, RuntimeError) as error:
         raise EnvironmentLackingError(

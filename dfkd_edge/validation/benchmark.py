@@ -5,7 +5,6 @@ very program that check.pyz runs on the device, so host and device figures mean 
 """
 
 import dataclasses
-import json
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from dfkd_edge.bundles.opening import held_precision
 from dfkd_edge.errors import ConversionError
+from dfkd_edge.files import read_json
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.results.benchmark import Benchmark, MeasuredLatency, ModelBenchmark
 from dfkd_edge.results.codec import from_json, to_json
@@ -75,7 +75,7 @@ def _benchmark_model(
         command = [sys.executable, "-m", "dfkd_edge.runtime", "--quiet"]
         command += [f"--{name}={value}" for name, value in flags.items()]
         done = subprocess.run(command, capture_output=True, text=True)  # 3: golden logits differ
-        document = json.loads(output.read_text(encoding="utf-8")) if output.exists() else {}
+        document = read_json(output) if output.exists() else {}
     model = document.get("models", {}).get(precision)
     if model is None:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
