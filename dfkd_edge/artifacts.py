@@ -7,11 +7,13 @@ K classes.
 from __future__ import annotations
 
 import json
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 def save_tensors(
@@ -51,7 +54,7 @@ def load_tensors(path: Path) -> dict[str, NDArray[Any]]:
     try:
         tensors: dict[str, NDArray[Any]] = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise _unreadable(path) from error
+        raise unreadable(path) from error
     return tensors
 
 
@@ -69,7 +72,8 @@ def read_metadata(path: Path) -> dict[str, str] | None:
 RUN_AGAIN = "run the same command again"
 
 
-def _unreadable(path: Path) -> ArtifactError:
+def unreadable(path: Path) -> ArtifactError:
+    """Say that a file of the run is not as its stage wrote it."""
     return ArtifactError("file of the run is missing or damaged", where=str(path), hint=RUN_AGAIN)
 
 
@@ -84,7 +88,7 @@ def _reading(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
         yield read_json(path, RUN_AGAIN)
     except (ValueError, KeyError, TypeError) as error:
-        raise _unreadable(path) from error
+        raise unreadable(path) from error
 
 
 def _taken(kind: type[DataclassInstance], document: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,15 +227,41 @@ class SurrogateSummary:
             return cls(**{**_taken(cls, renamed), "classes": classes})
 
 
+class RowStore(ABC, Generic[Scalar]):
+    """A table [N, ...] that is read by rows: the whole of it may be larger than the memory."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Scalar]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows, where they were held in memory."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @abstractmethod
+    def rows(self, row_N: Ints) -> NDArray[Scalar]:
+        """Read these rows into a new array, in this order, one as often as it is named.
+
+        Several threads may read at once.
+
+        Raises:
+            ArtifactError: a file that holds a row is missing or damaged.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class SurrogateSet:
     """Surrogate images that passed the filter, with what the teacher sees in them."""
 
-    images: Bytes  # [N, H, W, C], RGB
+    images: RowStore[np.uint8]  # [N, H, W, C], RGB
     class_index: Ints  # [N], the class that was asked for
     style_index: Ints  # [N], the style that was asked for
     drawing_index: Ints  # [N], which of its class's drawings an image shows; -1: none
-    embeddings: Floats  # [N, D], the teacher's, unit rows
+    embeddings: RowStore[np.float32]  # [N, D], the teacher's, unit rows
     is_heldout: NDArray[np.bool_]  # [N], never trained on
     summary: SurrogateSummary
 

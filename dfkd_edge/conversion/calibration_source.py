@@ -74,7 +74,7 @@ def select_surrogates(
     chosen = np.array(dealt[:num])
     num_classes, num_styles = (len(np.unique(index[chosen])) for index in (labels, styles))
     return CalibrationSet(
-        resized_images(surrogates.images[chosen], side_px),
+        resized_images(surrogates.images.rows(chosen), side_px),
         f"{num} surrogate images of {num_classes} classes in {num_styles} styles, seed {seed}",
     )
 

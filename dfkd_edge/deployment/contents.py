@@ -94,9 +94,9 @@ def golden_set(surrogates: SurrogateSet, proof: Proof, side_px: int) -> GoldenSe
     labels = surrogates.class_index[rows]
     turn = np.array([(labels[:i] == label).sum() for i, label in enumerate(labels)])
     chosen = rows[np.lexsort((labels, turn))][:NUM_GOLDEN]
-    image_GSSC = resized_images(surrogates.images[chosen], side_px)
+    image_GSSC = resized_images(surrogates.images.rows(chosen), side_px)
     by_name = {rung.name: rung for rung in proof.rungs}
-    native = resized_images(surrogates.images[chosen], by_name[TEACHER].side_px)
+    native = resized_images(surrogates.images.rows(chosen), by_name[TEACHER].side_px)
     precisions: dict[Precision, Floats] = {}
     for precision in ("fp16", "int8"):
         if rung := by_name.get(f"onnx-{precision}"):

@@ -122,7 +122,7 @@ def _ranking_images(material: Material) -> Bytes:
     surrogates = material.run.surrogates
     rows = np.flatnonzero(~surrogates.is_heldout)
     chosen = np.random.default_rng(material.context.seed).permutation(rows)[:NUM_RANKING_IMAGES]
-    return resized_images(surrogates.images[chosen], material.student.image_size_px)
+    return resized_images(surrogates.images.rows(chosen), material.student.image_size_px)
 
 
 def _finetune(

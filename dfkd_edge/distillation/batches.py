@@ -62,7 +62,7 @@ def _of_class(
 
 def pixels(surrogates: SurrogateSet, row_N: Rows) -> Tensor:
     """Read images as float image_NCHW in [0, 1]."""
-    image_NHWC = torch.from_numpy(surrogates.images[row_N])
+    image_NHWC = torch.from_numpy(surrogates.images.rows(row_N))
     return image_NHWC.permute(0, 3, 1, 2).float() / 255
 
 

@@ -82,7 +82,8 @@ class SmallRun:
         stored_px = SYNTHESIZERS[self.config.synthesis.method].stored_side_px(
             self.config.synthesis, _side_px(wanted)
         )
-        self.image_bytes = 3 * stored_px**2 if has_side else result.surrogates.images[0].nbytes
+        stored = result.surrogates.images
+        self.image_bytes = 3 * stored_px**2 if has_side else stored.nbytes // len(stored)
         # of the second step: the first also fills caches
         self.view_s = self.laps_s["distilling the student"][1] / self.small.distillation.batch_size
         self.shape = (3, self.student.image_size_px, self.student.image_size_px)
@@ -142,11 +143,11 @@ class SmallRun:
 
     def training(self) -> StageEstimate:
         """Estimate all steps of the student."""
-        config, num_images = self.config.distillation, self.config.synthesis.num_images
+        config = self.config.distillation
         work = f"{config.student}, {config.student_init} start, {config.num_steps} steps"
         seconds = config.num_steps * config.batch_size * self.view_s * self.times_view
-        # weights, gradients and both moments of AdamW; what a batch keeps; the images
-        kept = 16 * self.student.num_parameters + num_images * self.image_bytes
+        # weights, gradients and both moments of AdamW; what a batch keeps; images stay on disk
+        kept = 16 * self.student.num_parameters
         kept += config.batch_size * gradient_bytes(self.student, self.shape, self.device)
         stage = self._stage("student", f"{work} of {config.batch_size} views", seconds, kept)
         return replace(stage, disk_bytes=4 * self.student.num_parameters)

@@ -29,6 +29,7 @@ from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import load_teacher
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.preflight import ExportPlan
+from dfkd_edge.results.ladder import HELDOUT_DOMAIN
 from dfkd_edge.runs.finished import open_finished_run
 from dfkd_edge.runtime.device import peak_memory_mib
 from dfkd_edge.runtime.preprocess import resized_images
@@ -64,7 +65,7 @@ class SmallExport:
     def _shown_s(self, folder: Path) -> list[float]:
         """Seconds of an image in each rung; calibrates and quantizes on the way to INT8."""
         images = self.run.surrogates.images
-        image_NHWC = np.resize(images, (BATCH_SIZE, *images.shape[1:]))
+        image_NHWC = images.rows(np.arange(BATCH_SIZE) % len(images))
         target = replace(self.plan.target, min_calibration_images=0)  # so few would be refused
         graphs = [write_quickly(self.student, folder)]
         if self.is_int8:
@@ -111,7 +112,9 @@ class SmallExport:
         """
         domains = plan_suite(int(self.run.surrogates.is_heldout.sum()))
         num = sum(domain.num_images for domain in domains)
-        host_bytes = self.base_bytes + num * self.run.surrogates.images[0].nbytes
+        views = sum(domain.num_images for domain in domains if domain.name != HELDOUT_DOMAIN)
+        stored = self.run.surrogates.images  # held-out ones are read batch by batch
+        host_bytes = self.base_bytes + views * (stored.nbytes // len(stored))
         if self.plan.data:
             names, data = self.run.class_names.names, Path(self.plan.data)
             num = labelled_pictures(data, names, (self.side,)).num_images

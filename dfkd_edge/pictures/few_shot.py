@@ -9,19 +9,26 @@ Shape suffixes: N pictures, H rows, W columns, C = 3 channels (RGB), D embedding
 
 import json
 from dataclasses import asdict, replace
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dfkd_edge.artifacts import Bytes, FewShotSummary, SurrogateSet, save_tensors
+from dfkd_edge.artifacts import (
+    Bytes,
+    FewShotSummary,
+    RowStore,
+    Scalar,
+    SurrogateSet,
+    save_tensors,
+)
 from dfkd_edge.config.settings import FewShotConfig
 from dfkd_edge.errors import faults_as_errors
 from dfkd_edge.files import atomic_write, content_hash
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.pictures.real import RealPictures
 from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runs.row_stores import ArrayRows, JoinedRows
 from dfkd_edge.runtime.preprocess import read_picture
 
 STAGE = "few_shot"
@@ -64,13 +71,13 @@ def join_pictures(
     context.reporter.note(f"  {len(label_N)} real pictures join, {copies} times each")
     count = copies * len(label_N)
 
-    def with_copies(array: NDArray[Any], real: NDArray[Any]) -> NDArray[Any]:
-        return np.concatenate([array, *[real] * copies])
+    def with_copies(store: RowStore[Scalar], real: NDArray[Scalar]) -> RowStore[Scalar]:
+        return JoinedRows([store, *[ArrayRows(real)] * copies])
 
     return replace(
         surrogates,
         images=with_copies(surrogates.images, image_NHWC),
-        class_index=with_copies(surrogates.class_index, label_N),
+        class_index=np.concatenate([surrogates.class_index, *[label_N] * copies]),
         style_index=np.concatenate([surrogates.style_index, np.zeros(count, np.int64)]),
         drawing_index=np.concatenate([surrogates.drawing_index, np.full(count, -1)]),
         embeddings=with_copies(surrogates.embeddings, embedding_ND),

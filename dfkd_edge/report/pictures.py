@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dfkd_edge.artifacts import load_tensors
-from dfkd_edge.runs.surrogates import selection_path
+from dfkd_edge.runs.surrogates import SMALL_TABLES, open_shard, selection_path
 
 MAX_CLASSES, MAX_STYLES = 20, 8
 MAX_SIDE_PX = 160  # Of an enlarged picture; 160 of them are in one file that people send around
@@ -54,21 +54,22 @@ def contact_sheet(
     """
     rows: Rows = {name: [None] * len(style_labels) for name in class_names}
     is_kept, start = load_tensors(selection_path(folder))["is_kept"], 0
-    for path in sorted(folder.glob("shard-*.safetensors")):
-        shard = load_tensors(path)
-        recognised = shard["is_recognised"]
+    for number in range(len(list(folder.glob("shard-*.safetensors")))):
+        shard = open_shard(folder, number, (*SMALL_TABLES, "images"))
+        labels, recognised, styles, drawings = (shard[name].whole() for name in SMALL_TABLES)
         for row in np.flatnonzero(is_kept[start : start + len(recognised)]):
-            label, style = int(shard["class_index"][row]), int(shard["style_index"][row])
+            label, style = int(labels[row]), int(styles[row])
             if label >= len(class_names) or style >= len(style_labels):
                 continue
             known = rows[class_names[label]][style]
             if known is None or (recognised[row] and not known.is_recognised):
-                is_drawn = shard["drawing_index"][row] >= 0
+                is_drawn = drawings[row] >= 0
                 look = "of a drawing" if is_drawn else f"style: {style_labels[style]}"
                 mark = "" if recognised[row] else "; taken for another class"
                 caption = f"{class_names[label]}, {look}{mark}"
-                rows[class_names[label]][style] = Picture(  # no view of the shard, which is large
-                    jpeg_uri(shard["images"][row]), caption, bool(recognised[row])
+                (image_HWC,) = shard["images"].rows(np.array([row]))
+                rows[class_names[label]][style] = Picture(
+                    jpeg_uri(image_HWC), caption, bool(recognised[row])
                 )
         start += len(recognised)
         if all(found and found.is_recognised for places in rows.values() for found in places):

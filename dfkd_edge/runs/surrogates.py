@@ -8,6 +8,7 @@ K classes.
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,27 @@ from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import (
     ClassCount,
+    Ints,
+    RowStore,
     SurrogateSet,
     SurrogateSummary,
     load_tensors,
     read_metadata,
     save_tensors,
+    unreadable,
 )
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.files import content_hash, file_hash
 from dfkd_edge.interfaces import WorkShare
 from dfkd_edge.machine.process import rank, world_size
+from dfkd_edge.runs.row_stores import ChosenRows, JoinedRows, StoredRows, blocks, stored_tensors
+
+SMALL_TABLES = ("class_index", "is_recognised", "style_index", "drawing_index")
+"""Of a shard, [M]: bytes a candidate, which are kept in memory."""
+LARGE_TABLES = ("images", "embeddings")
+"""Of a shard, kilobytes a candidate, which are read by rows."""
+SHARD_TENSORS = (*SMALL_TABLES, *LARGE_TABLES)
+READ_TOGETHER = 512  # Embeddings in memory at a time
 
 
 def selection_path(folder: Path) -> Path:
@@ -51,26 +63,37 @@ def write_shard(
     save_tensors(shard_path(folder, number), candidates, {"key": key})
 
 
-def mean_distance_within_class(
-    embedding_ND: NDArray[np.float32], class_index: NDArray[np.int64]
-) -> float:
+def open_shard(folder: Path, number: int, names: Iterable[str]) -> dict[str, StoredRows[Any]]:
+    """Find the tensors of a shard, of which these must be there.
+
+    Raises:
+        ArtifactError: the shard is missing or damaged.
+    """
+    path = shard_path(folder, number)
+    tensors = stored_tensors(path)
+    if not tensors.keys() >= set(names):
+        raise unreadable(path)
+    return tensors
+
+
+def mean_distance_within_class(embeddings: RowStore[np.float32], label_N: Ints) -> float:
     """Mean of 1 - cosine over pairs of different images of a class, mean over classes.
 
     Rows are unit vectors: the squared length of their sum is that of all pairs' cosines, each image
     with itself included.
     """
-    distances = []
-    for label in np.unique(class_index):
-        rows_ND = embedding_ND[class_index == label].astype(np.float64)  # `total - count` cancels
-        count = len(rows_ND)
-        if count > 1:
-            total = float(np.square(rows_ND.sum(0)).sum()) - count
-            distances.append(1 - total / (count * (count - 1)))
-    return float(np.mean(distances)) if distances else 0.0
+    count_K = np.bincount(label_N)
+    sum_KD = np.zeros((len(count_K), embeddings.shape[1]))  # float64: `total - count` cancels
+    for row_R in blocks(np.arange(len(label_N)), READ_TOGETHER):
+        for label, row_D in zip(label_N[row_R], embeddings.rows(row_R), strict=True):
+            sum_KD[label] += row_D
+    sum_KD, count_K = sum_KD[count_K > 1], count_K[count_K > 1]
+    distance_K = 1 - (np.square(sum_KD).sum(1) - count_K) / (count_K * (count_K - 1))
+    return float(distance_K.mean()) if len(distance_K) else 0.0
 
 
 def read_surrogates(folder: Path, class_names: tuple[str, ...], key: str) -> SurrogateSet:
-    """Read the images that `write_selection` kept, shard after shard.
+    """Find the images that `write_selection` kept; they stay in their shards until they are read.
 
     Their content is hashed from the stage key and the selection: a student that learnt from another
     selection is another student.
@@ -80,19 +103,20 @@ def read_surrogates(folder: Path, class_names: tuple[str, ...], key: str) -> Sur
     """
     selection = load_tensors(selection_path(folder))
     keep_M, heldout_N = selection["is_kept"], selection["is_heldout"]
-    shards: list[dict[str, NDArray[Any]]] = []
-    while sum(len(shard["class_index"]) for shard in shards) < len(keep_M):
-        shards.append(load_tensors(shard_path(folder, len(shards))))
-    borders = np.cumsum([len(shard["class_index"]) for shard in shards])[:-1]
-    parts = list(zip(shards, np.split(keep_M, borders), strict=True))
+    shards: list[dict[str, StoredRows[Any]]] = []
+    num_found = 0
+    while num_found < len(keep_M):
+        shards.append(open_shard(folder, len(shards), SHARD_TENSORS))
+        num_found += len(shards[-1]["class_index"])
 
-    def kept(name: str) -> NDArray[Any]:
-        return np.concatenate([shard[name][keep] for shard, keep in parts])
-
-    label_M = np.concatenate([shard["class_index"] for shard in shards])
-    recognised_M = np.concatenate([shard["is_recognised"] for shard in shards])
-    label_N, drawing_N, recognised_N = label_M[keep_M], kept("drawing_index"), recognised_M[keep_M]
-    embedding_ND = kept("embeddings")
+    label_M, recognised_M, style_M, drawing_M = (
+        np.concatenate([shard[name].whole() for shard in shards]) for name in SMALL_TABLES
+    )
+    kept_N = np.flatnonzero(keep_M)
+    images, embeddings = (
+        ChosenRows(JoinedRows([shard[name] for shard in shards]), kept_N) for name in LARGE_TABLES
+    )
+    label_N, recognised_N, drawing_N = label_M[kept_N], recognised_M[kept_N], drawing_M[kept_N]
     candidates_K, images_K, recognised_K, drawn_K = (
         np.bincount(label, minlength=len(class_names))
         for label in (label_M, label_N, label_N[recognised_N], label_N[drawing_N >= 0])
@@ -104,7 +128,7 @@ def read_surrogates(folder: Path, class_names: tuple[str, ...], key: str) -> Sur
         num_heldout=int(heldout_N.sum()),
         num_unrecognised=int((~recognised_N).sum()),
         acceptance=float(recognised_M.mean()),
-        mean_distance_within_class=mean_distance_within_class(embedding_ND, label_N),
+        mean_distance_within_class=mean_distance_within_class(embeddings, label_N),
         classes=tuple(
             ClassCount(
                 name=name,
@@ -115,9 +139,8 @@ def read_surrogates(folder: Path, class_names: tuple[str, ...], key: str) -> Sur
             for index, name in enumerate(class_names)
         ),
     )
-    embedding_ND = embedding_ND.astype(np.float32)
-    images, style_N = kept("images"), kept("style_index")
-    return SurrogateSet(images, label_N, style_N, drawing_N, embedding_ND, heldout_N, summary)
+    style_N = style_M[kept_N]
+    return SurrogateSet(images, label_N, style_N, drawing_N, embeddings, heldout_N, summary)
 
 
 def work_share(shard: str | None) -> WorkShare:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dfkd_edge.artifacts import ClassCount, SurrogateSet, load_tensors, read_metadata, save_tensors
+from dfkd_edge.artifacts import ClassCount, SurrogateSet, read_metadata, save_tensors
 from dfkd_edge.files import atomic_write
-from dfkd_edge.runs.surrogates import selection_path, shard_path
+from dfkd_edge.runs.surrogates import open_shard, selection_path
 
 MIN_SHARE_KEPT = 0.25
 """At least this share of each class's candidates is kept, the likeliest first: a class that the
@@ -53,11 +53,10 @@ def write_selection(folder: Path, num_shards: int, heldout_share: float, key: st
     if decided is not None and decided.get("key") == key:
         return path
     names = ("class_index", "is_recognised", "probability", "drawing_index")
-    parts = []
-    for number in range(num_shards):
-        shard = load_tensors(shard_path(folder, number))
-        parts.append([shard[name] for name in names])
-    label, recognised, probability, drawing = map(np.concatenate, zip(*parts, strict=True))
+    shards = [open_shard(folder, number, names) for number in range(num_shards)]
+    label, recognised, probability, drawing = (
+        np.concatenate([shard[name].whole() for shard in shards]) for name in names
+    )
     keep = kept_candidates(label, recognised, probability)
     heldout = held_out(label[keep], drawing[keep], heldout_share)
     save_tensors(path, {"is_kept": keep, "is_heldout": heldout}, {"key": key})
@@ -120,10 +119,9 @@ def write_contact_sheet(folder: Path, surrogates: SurrogateSet) -> Path:
         for line, text in enumerate(row_text(entry)):
             place = (6, row * height + 8 + line * SHEET_LINE_PX)
             draw.text(place, text, fill="grey" if line else "black")
-        of_class = np.flatnonzero(surrogates.class_index == row)
-        for column, index in enumerate(of_class[:SHEET_COLUMNS]):
-            picture = Image.fromarray(surrogates.images[index])
-            sheet.paste(picture, (margin + column * side, row * height))
+        of_class = np.flatnonzero(surrogates.class_index == row)[:SHEET_COLUMNS]
+        for column, image_HWC in enumerate(surrogates.images.rows(of_class)):
+            sheet.paste(Image.fromarray(image_HWC), (margin + column * side, row * height))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     path = folder / "contact_sheet.png"

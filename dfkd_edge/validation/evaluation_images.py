@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dfkd_edge.artifacts import SurrogateSet
+from dfkd_edge.artifacts import RowStore, SurrogateSet
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.pictures.labelled import find_labelled, image_digests
 from dfkd_edge.results.ladder import HELDOUT_DOMAIN
 from dfkd_edge.results.wording import Metric
+from dfkd_edge.runs.row_stores import ArrayRows, ChosenRows, blocks
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.preprocess import read_picture, resized_images
@@ -64,7 +65,7 @@ class DomainPlan:
 class EvaluationSet:
     """Domains and what counts as right in them."""
 
-    sources: tuple[ArraySource | FolderSource, ...]
+    sources: tuple[StoreSource | FolderSource, ...]
     metric: Metric
     """`top1` where labels are true, `agreement` with the teacher where there are none."""
     description: str  # For the user
@@ -93,7 +94,36 @@ class EvaluationSet:
         return sum(len(source) for source in self.sources)
 
 
-class ArraySource:
+class StoreSource:
+    """The images of a domain, read by rows."""
+
+    def __init__(
+        self,
+        name: str,
+        images: RowStore[np.uint8],
+        labels: NDArray[np.int64],
+        pictures: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Keep the store; without `pictures` each image is its own."""
+        self.name, self._images, self._labels = name, images, labels
+        self._pictures = np.arange(len(labels)) if pictures is None else pictures
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._images)
+
+    def batches(self, size: int, unreadable: list[Path]) -> Iterator[Batch]:
+        """Read the images in order; nothing is ever unreadable."""
+        for row_R in blocks(np.arange(len(self)), size):
+            part_RHWC = self._images.rows(row_R)
+            yield Batch(  # the default binds the part now; the loop goes on before it is used
+                lambda side_px, part=part_RHWC: resized_images(part, side_px),  # type: ignore[misc]
+                self._labels[row_R],
+                self._pictures[row_R],
+            )
+
+
+class ArraySource(StoreSource):
     """The images of a domain in memory."""
 
     def __init__(
@@ -104,22 +134,7 @@ class ArraySource:
         pictures: NDArray[np.int64] | None = None,
     ) -> None:
         """Keep the arrays; without `pictures` each image is its own."""
-        self.name, self._image_NHWC, self._labels = name, image_NHWC, labels
-        self._pictures = np.arange(len(labels)) if pictures is None else pictures
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self._image_NHWC)
-
-    def batches(self, size: int, unreadable: list[Path]) -> Iterator[Batch]:
-        """Cut the arrays; nothing is ever unreadable."""
-        for start in range(0, len(self), size):
-            part_NHWC = self._image_NHWC[start : start + size]
-            yield Batch(  # the default binds the part now; the loop goes on before it is used
-                lambda side_px, part=part_NHWC: resized_images(part, side_px),  # type: ignore[misc]
-                self._labels[start : start + size],
-                self._pictures[start : start + size],
-            )
+        super().__init__(name, ArrayRows(image_NHWC), labels, pictures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +182,11 @@ def labelled_pictures(
     return EvaluationSet(tuple(sources), "top1", description)
 
 
-def heldout_source(surrogates: SurrogateSet) -> ArraySource:
+def heldout_source(surrogates: SurrogateSet) -> StoreSource:
     """Take the held-out surrogates whole, each once."""
     rows = np.flatnonzero(surrogates.is_heldout)
-    return ArraySource(
-        HELDOUT_DOMAIN, surrogates.images[rows], surrogates.class_index[rows], pictures=rows
-    )
+    images = ChosenRows(surrogates.images, rows)
+    return StoreSource(HELDOUT_DOMAIN, images, surrogates.class_index[rows], pictures=rows)
 
 
 def _views(image_NHWC: Images, num_views: int, rng: np.random.Generator | None) -> Images:
@@ -238,11 +252,13 @@ def surrogate_suite(
     rng = np.random.default_rng(drawn)
     num_rows, num_views = _suite_shape(len(rows), size)
     rows = rng.permutation(rows)[:num_rows]
-    image_NHWC = _views(surrogates.images[rows], num_views, rng if round_number else None)
+    image_NHWC = _views(surrogates.images.rows(rows), num_views, rng if round_number else None)
     labels, pictures = np.tile(surrogates.class_index[rows], num_views), np.tile(rows, num_views)
     shown = {VIEWS_DOMAIN: image_NHWC}
     shown |= {group: corrupted_group(image_NHWC, group, drawn) for group in GROUPS}
-    sources = tuple(ArraySource(name, images, labels, pictures) for name, images in shown.items())
+    sources: tuple[StoreSource, ...] = tuple(
+        ArraySource(name, images, labels, pictures) for name, images in shown.items()
+    )
     views = f"{counted(num_views, 'view')} each, mirrored and cropped, clean and under {CORRUPTED}"
     description = f"{counted(len(rows), 'held-out surrogate image')} in {views}"
     if round_number == MEASURED:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dfkd_edge.artifacts import SurrogateSet, SurrogateSummary
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.runs.row_stores import ArrayRows
 from dfkd_edge.runs.surrogates import mean_distance_within_class
 from dfkd_edge.seeding import derived_seed
 from dfkd_edge.synthesis.selection import held_out
@@ -123,7 +124,7 @@ def labelled_by_teacher(picture_NHWC: Pictures, teacher: Teacher, content: str) 
     ]
     embedding = torch.cat(parts)
     label = teacher.logits(embedding).argmax(1).cpu().numpy()
-    embedding_ND = embedding.float().cpu().numpy()
+    embeddings = ArrayRows(embedding.float().cpu().numpy())
     no_drawing = np.full_like(label, -1)
     heldout = held_out(label, no_drawing, HELDOUT_SHARE)
     summary = SurrogateSummary(
@@ -133,9 +134,8 @@ def labelled_by_teacher(picture_NHWC: Pictures, teacher: Teacher, content: str) 
         num_heldout=int(heldout.sum()),
         num_unrecognised=0,
         acceptance=1.0,  # a picture's class is what the teacher takes it for
-        mean_distance_within_class=mean_distance_within_class(embedding_ND, label),
+        mean_distance_within_class=mean_distance_within_class(embeddings, label),
         classes=(),
     )
-    return SurrogateSet(
-        picture_NHWC, label, np.zeros_like(label), no_drawing, embedding_ND, heldout, summary
-    )
+    images, style = ArrayRows(picture_NHWC), np.zeros_like(label)
+    return SurrogateSet(images, label, style, no_drawing, embeddings, heldout, summary)

@@ -31,6 +31,7 @@ def real_distances(classes: Path, data: Path) -> dict[str, float]:
     from dfkd_edge.class_names import read_class_names
     from dfkd_edge.config.settings import TeacherConfig
     from dfkd_edge.networks.teacher import load_teacher
+    from dfkd_edge.runs.row_stores import ArrayRows
     from dfkd_edge.runs.surrogates import mean_distance_within_class
 
     names = read_class_names(classes)
@@ -39,7 +40,7 @@ def real_distances(classes: Path, data: Path) -> dict[str, float]:
     for domain, images, labels in labelled(data, names.names, teacher.image_size_px):
         image_NCHW = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
         with torch.inference_mode():
-            embeddings = teacher.embed_images(image_NCHW).numpy()
+            embeddings = ArrayRows(teacher.embed_images(image_NCHW).numpy())
         found[domain] = mean_distance_within_class(embeddings, labels)
     return found
 

@@ -3,7 +3,7 @@ import pytest
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.conversion.calibration_source import select_surrogates
-from tests.fixtures.typed import surrogate_set
+from tests.fixtures.typed import surrogate_set, whole
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def surrogates() -> SurrogateSet:
 def test_images_are_balanced_by_class_and_style_and_never_held_out(
     surrogates: SurrogateSet,
 ) -> None:
-    rows = {image.tobytes(): row for row, image in enumerate(surrogates.images)}
+    rows = {image.tobytes(): row for row, image in enumerate(whole(surrogates.images))}
     chosen = select_surrogates(surrogates, 500, 8, 3)
     row_of = np.array([rows[image.tobytes()] for image in chosen.images])
     assert not surrogates.is_heldout[row_of].any()

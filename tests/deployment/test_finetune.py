@@ -22,7 +22,7 @@ from dfkd_edge.networks.students import Student, build_student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.target_profiles.profile import QuantizationSpec
-from tests.fixtures.typed import blocks, surrogate_set
+from tests.fixtures.typed import blocks, surrogate_set, whole
 
 SYMMETRIC = QuantizationSpec(name="s8s8", activation_dtype="int8", activation_symmetric=True)
 UNSIGNED = QuantizationSpec(name="u8s8", activation_dtype="uint8", activation_symmetric=False)
@@ -94,7 +94,7 @@ def test_the_fine_tune_brings_the_rounded_student_closer_and_keeps_statistics(
         monkeypatch.setattr(qat, name, value)
     number = np.arange(24)
     surrogates = surrogate_set(blocks(24, 8), number % 3, is_heldout=number % 6 == 5)
-    image = torch.from_numpy(surrogates.images[:8]).permute(0, 3, 1, 2) / 255
+    image = torch.from_numpy(whole(surrogates.images)[:8]).permute(0, 3, 1, 2) / 255
     teacher_embedding = teacher.embed_images(image)
 
     def distance() -> float:

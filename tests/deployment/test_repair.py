@@ -21,7 +21,7 @@ from dfkd_edge.validation.evaluation_images import (
 )
 from dfkd_edge.validation.ladder import Predictions, Rung
 from dfkd_edge.validation.rungs import Proof
-from tests.fixtures.typed import blocks, surrogate_set
+from tests.fixtures.typed import blocks, surrogate_set, whole
 
 SIDE_PX = 64
 
@@ -57,11 +57,11 @@ def surrogates(monkeypatch: pytest.MonkeyPatch) -> SurrogateSet:
 def test_graphs_are_chosen_without_the_pictures_and_the_labels_of_the_proof(
     surrogates: SurrogateSet, context: StageContext
 ) -> None:
-    sealed = Sealed("mine", surrogates.images, surrogates.class_index)
+    sealed = Sealed("mine", whole(surrogates.images), surrogates.class_index)
     runners = {name: Colour() for name in ("teacher", "student", "onnx-fp32", "onnx-int8")}
     rungs = tuple(Rung(name, runner, SIDE_PX) for name, runner in runners.items())
     proof = Proof(rungs, Predictions("top1", {}), EvaluationSet((sealed,), "top1", "mine"))
-    calibrated = frozenset(image_digests(surrogates.images[~surrogates.is_heldout]))
+    calibrated = frozenset(image_digests(whole(surrogates.images)[~surrogates.is_heldout]))
     run = SimpleNamespace(surrogates=surrogates)
     material: Any = SimpleNamespace(run=run, context=context, calibrated=calibrated)
     chooser = make_chooser(proof, material)

@@ -18,7 +18,7 @@ from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.run_dir import read_stages
 from tests.fixtures.files import read_json, write_picture
 from tests.fixtures.ladders import figures, ladder, rung
-from tests.fixtures.typed import surrogate_set
+from tests.fixtures.typed import surrogate_set, whole
 from tests.report.pages import keep
 
 NAMES = ("dog", "house", "person")
@@ -49,8 +49,8 @@ def test_labelled_pictures_join_in_their_share_and_are_never_held_out(
     assert joined.class_index[40:].tolist() == [1, 2] * 5
     assert joined.is_heldout.sum() == 4
     assert not joined.is_heldout[40:].any()
-    assert joined.images[40].std() > 10
-    np.testing.assert_allclose(np.linalg.norm(joined.embeddings[40:], axis=1), 1, atol=1e-5)
+    assert whole(joined.images)[40].std() > 10
+    np.testing.assert_allclose(np.linalg.norm(whole(joined.embeddings)[40:], axis=1), 1, atol=1e-5)
 
 
 def test_the_manifest_vouches_for_the_hash_of_every_picture(

@@ -10,6 +10,7 @@ from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.results.kept import unrecognised_text
 from dfkd_edge.runs import surrogates as stored
+from dfkd_edge.runs.row_stores import ArrayRows
 from dfkd_edge.synthesis import selection
 from dfkd_edge.synthesis.selection import held_out, write_selection
 from dfkd_edge.synthesis.synthesize import missing_shards, synthesis_setup
@@ -102,7 +103,7 @@ def test_shards_of_a_decoder_that_was_replaced_are_made_anew(
 
 def test_distance_within_a_class_is_the_mean_over_pairs() -> None:
     embedding = np.array([[1, 0], [0, 1], [1, 0], [1, 0]], np.float32)
-    found = stored.mean_distance_within_class(embedding, np.array([0, 0, 1, 1]))
+    found = stored.mean_distance_within_class(ArrayRows(embedding), np.array([0, 0, 1, 1]))
     assert found == pytest.approx(0.5)
 
 

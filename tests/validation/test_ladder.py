@@ -24,7 +24,7 @@ from dfkd_edge.validation.evaluation_images import (
 from dfkd_edge.validation.ladder import Predictions, Rung, climb, judge, summarise
 from dfkd_edge.validation.rungs import prove
 from tests.conftest import SilentProgress, SilentReporter
-from tests.fixtures.typed import surrogate_set
+from tests.fixtures.typed import surrogate_set, whole
 
 CLASSES = ("red", "green", "blue")
 SIDE_PX = 24
@@ -93,10 +93,11 @@ def rounded(suite: EvaluationSet) -> tuple[Predictions, Ladder]:
 def pictures(tmp_path: Path) -> Path:
     """Sixty pictures, a quarter of them by night."""
     surrogates = coloured_surrogates(60)
-    for number, label in enumerate(surrogates.class_index):
+    labelled = zip(surrogates.class_index, whole(surrogates.images), strict=True)
+    for number, (label, image) in enumerate(labelled):
         folder = tmp_path / "data" / ("day" if number % 4 else "night") / CLASSES[label]
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(surrogates.images[number]).save(folder / f"{number}.png")
+        Image.fromarray(image).save(folder / f"{number}.png")
     return tmp_path / "data"
 
 
@@ -139,7 +140,7 @@ def test_without_data_the_measure_is_agreement_on_held_out_images_clean_and_corr
     assert [len(s) for s in suite.sources] == [num_heldout, *[num_heldout * 8] * 5]
     first = next(suite.sources[0].batches(num_heldout, []))
     seen = set(image_digests(first.at(SIDE_PX)))
-    assert seen == set(image_digests(surrogates.images[surrogates.is_heldout]))
+    assert seen == set(image_digests(whole(surrogates.images)[surrogates.is_heldout]))
     surrogates.is_heldout[:] = False
     with pytest.raises(ConfigError, match="no surrogate image was held out"):
         surrogate_suite(surrogates, 0)
