@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from dfkd_edge.errors import ArtifactError, ConfigError, EnvironmentLackingError
 from dfkd_edge.runtime import bundle_files
@@ -30,8 +32,33 @@ def atomic_write(path: Path, content: bytes | str) -> None:
     try:
         bundle_files.write_atomically(path, raw)
     except OSError as error:
-        what, hint = f"cannot write: {error.strerror}", "free some space, run again"
-        raise EnvironmentLackingError(what, where=str(path), hint=hint) from error
+        raise _unwritable(path, error) from error
+
+
+@contextlib.contextmanager
+def atomic_stream(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing that is larger than the memory; it is whole or not there.
+
+    Raises:
+        EnvironmentLackingError: the disk is full or not writable.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())  # else a power cut may keep the new name of an empty file
+        temporary.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> EnvironmentLackingError:
+    what, hint = f"cannot write: {error.strerror}", "free some space, run again"
+    return EnvironmentLackingError(what, where=str(path), hint=hint)
 
 
 def read_json(path: Path, hint: str = "") -> dict[str, Any]:
@@ -79,7 +106,7 @@ def content_hash(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def require_writable(path: Path) -> None:
+def require_writable(path: Path, option: str = "--output") -> None:
     """Check that a folder can be made or written into, before anything is computed for it.
 
     Raises:
@@ -88,4 +115,4 @@ def require_writable(path: Path) -> None:
     there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         what = f"cannot write: {there} {'is read-only' if there.is_dir() else 'is a file'}"
-        raise EnvironmentLackingError(what, where=str(path), hint="choose another --output")
+        raise EnvironmentLackingError(what, where=str(path), hint=f"choose another {option}")

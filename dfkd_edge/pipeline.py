@@ -40,6 +40,8 @@ from dfkd_edge.runs.run_dir import RunDir, noting_what_is_kept, open_run, point_
 from dfkd_edge.runs.surrogates import shards_of_job
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.synthesis import synthesize as stage
+from dfkd_edge.synthesis.saved_images import SavedSet, save_images
+from dfkd_edge.synthesis.saving import SavePlan
 from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
 from dfkd_edge.target_profiles.lookup import load_target
 from dfkd_edge.validation.check import check_bundle
@@ -82,6 +84,7 @@ class SynthesizeResult:
     num_shards: int
     num_shards_missing: int
     summary: SurrogateSummary | None  # None while shards are missing, or where another closes
+    saved: SavePlan | None = None  # Where the images were saved too
 
 
 def distill(plan: DistillPlan, reporter: Reporter) -> DistillResult:
@@ -118,14 +121,16 @@ def distill(plan: DistillPlan, reporter: Reporter) -> DistillResult:
     return DistillResult(run_dir.path, prompts, training, student, evaluation)
 
 
-def synthesize(plan: DistillPlan, share: WorkShare, reporter: Reporter) -> SynthesizeResult:
+def synthesize(
+    plan: DistillPlan, share: WorkShare, reporter: Reporter, saving: SavePlan | None = None
+) -> SynthesizeResult:
     """Make this process's shards; the last process to see all of them closes the stage.
 
     Each of n processes makes every n-th shard; a shard depends on the seed and its number alone, so
     the set is the same however it is split. Processes meet in the run directory and nowhere else:
     the first one makes the prompts under the run's lock, the last one to find every shard closes
     the stage. Those of torchrun are one job: its first process waits for the shards of the others,
-    closes the stage and speaks.
+    closes the stage and speaks. Whoever closes the stage saves the images for other programs.
     """
     config, output = plan.config, plan.output
     open_locked = functools.partial(
@@ -144,12 +149,15 @@ def synthesize(plan: DistillPlan, share: WorkShare, reporter: Reporter) -> Synth
         stage.make_shards(setup, share)
     if is_of_torchrun() and speaks():
         stage.await_shards(setup, shards_of_job(share, setup.num_shards), RANKS_WAIT_S)
-    missing, summary = stage.missing_shards(setup), None
-    if not missing and speaks():
-        with open_locked() as run_dir:
-            context = StageContext(run_dir, reporter, config.seed, config.device)
-            summary = stage.synthesize(prompts, teacher, config.synthesis, context).summary
-    return SynthesizeResult(output, setup.num_shards, len(missing), summary)
+    missing = stage.missing_shards(setup)
+    if missing or not speaks():
+        return SynthesizeResult(output, setup.num_shards, len(missing), None)
+    with noting_what_is_kept(output), open_locked() as run_dir:
+        context = StageContext(run_dir, reporter, config.seed, config.device)
+        surrogates = stage.synthesize(prompts, teacher, config.synthesis, context)
+        if saving:
+            save_images(SavedSet(surrogates, prompts, teacher), saving, reporter)
+    return SynthesizeResult(output, setup.num_shards, 0, surrogates.summary, saving)
 
 
 def export(plan: ExportPlan, reporter: Reporter) -> Bundle:

@@ -58,6 +58,8 @@ WRONG: dict[int, dict[str, str]] = {
         "predict bundle no.png": "no picture to classify (no.png: ",
         "benchmark bundle --precision fp64": "no fp64 model (--precision): it holds fp32, int8",
         "inspect foreign": "no run here (foreign)",
+        "synthesize --classes good.txt --save-images foreign": "holds no saved images (foreign): ",
+        "synthesize --classes good.txt --save-images new --save-format tar": "known: folder, web",
         "cache clean engine": "unknown cache 'engine' (cache clean): did you mean engines?",
         "cache clean engines": "nobody to ask (cache clean): add --yes",
         "distill --classes good.txt --stepz 3": "(dfkd-edge distill): did you mean --steps or ",

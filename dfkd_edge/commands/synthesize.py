@@ -27,6 +27,13 @@ def synthesize(
     workers: opt.Workers = None,
     device: opt.Device = None,
     seed: Annotated[opt.Number, Option(help="As for distill (default: 0).")] = None,
+    save_images: Annotated[
+        opt.File, Option(help="Save the images here too, as lossless WebP for other programs.")
+    ] = None,
+    save_format: Annotated[
+        opt.Text,
+        Option(help="folder (CLASS/*.webp, metadata.parquet) or webdataset (default: folder)."),
+    ] = None,
     exist_ok: opt.RedoRun = False,
     config: opt.ConfigFile = None,
     set_: opt.Set = None,
@@ -41,17 +48,19 @@ def synthesize(
     from dfkd_edge.machine.process import prepare_process, rank, speaks
     from dfkd_edge.preflight import DistillRequest, plan_synthesize
     from dfkd_edge.runs.surrogates import work_share
+    from dfkd_edge.synthesis.saving import plan_saving
 
     settings = opt.given_settings(context)
     plan = plan_synthesize(
         DistillRequest(config_path=config, settings=settings, output=output, exist_ok=exist_ok)
     )
     share = work_share(shard)
+    saving = plan_saving(save_images, save_format, plan.output, plan.key)
     console = make_console(quiet or rank() > 0)  # one of torchrun's processes speaks for all
     with loading_libraries(console):
         prepare_process(plan.config.device, workers)
         from dfkd_edge import pipeline
-    result = pipeline.synthesize(plan, share, ConsoleReporter(console))
+    result = pipeline.synthesize(plan, share, ConsoleReporter(console), saving)
     if not speaks():
         return
     if as_json:
@@ -67,6 +76,7 @@ def document(result: SynthesizeResult) -> dict[str, object]:
         "num_shards": result.num_shards,
         "num_shards_missing": result.num_shards_missing,
         "surrogates": result.summary and result.summary.to_json(),
+        "saved": result.saved and str(result.saved.folder),
     }
 
 
@@ -81,4 +91,5 @@ def outcome(result: SynthesizeResult) -> str:
     told = unrecognised_text(summary)
     kept = f"{summary.num_images:,} of {summary.num_candidates:,} images kept in {run}"
     kept += told and f" ({told})"
+    kept += f", saved in {result.saved.folder}" if result.saved else ""
     return f"{kept}; dfkd-edge distill with the same flags goes on from there"

@@ -16,6 +16,8 @@ from dfkd_edge.pipeline import SynthesizeResult, synthesize
 from dfkd_edge.preflight import DistillPlan, DistillRequest, plan_synthesize
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runs.surrogates import shards_of_job, work_share
+from dfkd_edge.synthesis.saving import plan_saving
+from tests.fixtures.command import invoke
 
 SETTINGS = (
     'synthesis.method="per-image"',
@@ -32,9 +34,18 @@ def plan_of(classes: Path, output: Path) -> DistillPlan:
     return plan_synthesize(DistillRequest(settings=settings, output=output))
 
 
-def run_synthesize(classes: Path, output: Path, shard: str | None) -> SynthesizeResult:
-    reporter = ConsoleReporter(make_console(quiet=True))
-    return synthesize(plan_of(classes, output), work_share(shard), reporter)
+def run_synthesize(
+    classes: Path, output: Path, shard: str | None, images: Path | None = None
+) -> SynthesizeResult:
+    reporter, plan = ConsoleReporter(make_console(quiet=True)), plan_of(classes, output)
+    saving = plan_saving(images, None, output, plan.key)
+    return synthesize(plan, work_share(shard), reporter, saving)
+
+
+@pytest.fixture(scope="module")
+def whole(quickstart: Path, tmp_path_factory: pytest.TempPathFactory) -> SynthesizeResult:
+    """What one process makes of all shards."""
+    return run_synthesize(quickstart, tmp_path_factory.mktemp("runs") / "whole", None)
 
 
 def shards(run: Path) -> list[bytes]:
@@ -55,21 +66,37 @@ def test_a_share_joins_the_job_of_the_batch_system_with_the_rank_of_torchrun(
             work_share(wrong)
 
 
-def test_two_jobs_make_the_set_of_one_and_the_last_one_closes_the_stage(
-    tmp_path: Path, quickstart: Path
+def test_two_jobs_make_the_set_of_one_and_the_last_one_closes_the_stage_and_saves(
+    tmp_path: Path, quickstart: Path, whole: SynthesizeResult
 ) -> None:
-    whole = run_synthesize(quickstart, tmp_path / "whole", None)
     assert whole.summary
     assert whole.summary.num_candidates == 32
     assert " of 32 images kept in " in outcome(whole)
     assert "shard" not in outcome(whole)
-    first = run_synthesize(quickstart, tmp_path / "split", "2/2")
+    images = tmp_path / "images"
+    first = run_synthesize(quickstart, tmp_path / "split", "2/2", images)
     assert (first.num_shards_missing, first.summary) == (1, None)
     assert len(shards(tmp_path / "split")) == 1
     assert outcome(first).startswith("1 of 2 shards are in ")
-    second = run_synthesize(quickstart, tmp_path / "split", "1/2")
+    assert (first.saved, images.exists()) == (None, False)
+    second = run_synthesize(quickstart, tmp_path / "split", "1/2", images)
     assert second.summary == whole.summary
-    assert shards(tmp_path / "split") == shards(tmp_path / "whole")
+    assert shards(tmp_path / "split") == shards(whole.run_dir)
+    assert len(list(images.glob("*/*.webp"))) == whole.summary.num_images
+    assert f", saved in {images};" in outcome(second)
+
+
+def test_images_of_a_finished_set_are_saved_and_none_is_made_again(
+    tmp_path: Path, quickstart: Path, whole: SynthesizeResult
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.run_dir.glob("surrogates/*")}
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    flags = ("--save-images", tmp_path / "tars", "--save-format", "webdataset", "--json")
+    result = invoke("synthesize", "--classes", quickstart, "-o", whole.run_dir, *settings, *flags)
+    assert json.loads(result.stdout)["saved"] == str(tmp_path / "tars")
+    names = sorted(path.name for path in (tmp_path / "tars").iterdir())
+    assert names == ["dfkd-edge-images.json", "heldout-000000.tar", "train-000000.tar"]
+    assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
 @pytest.mark.slow
