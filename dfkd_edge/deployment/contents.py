@@ -92,7 +92,9 @@ def golden_set(surrogates: SurrogateSet, proof: Proof, side_px: int) -> GoldenSe
     rows = np.flatnonzero(surrogates.drawing_index < 0)
     rows = rows[np.argsort(~surrogates.is_heldout[rows], kind="stable")]
     labels = surrogates.class_index[rows]
-    turn = np.array([(labels[:i] == label).sum() for i, label in enumerate(labels)])
+    by_class = np.argsort(labels, kind="stable")
+    turn = np.empty_like(rows)  # how many of its class come before an image
+    turn[by_class] = np.arange(len(rows)) - np.searchsorted(labels[by_class], labels[by_class])
     chosen = rows[np.lexsort((labels, turn))][:NUM_GOLDEN]
     image_GSSC = resized_images(surrogates.images.rows(chosen), side_px)
     by_name = {rung.name: rung for rung in proof.rungs}

@@ -8,7 +8,7 @@ K classes.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +103,7 @@ def read_surrogates(folder: Path, class_names: tuple[str, ...], key: str) -> Sur
     """
     selection = load_tensors(selection_path(folder))
     keep_M, heldout_N = selection["is_kept"], selection["is_heldout"]
-    shards: list[dict[str, StoredRows[Any]]] = []
-    num_found = 0
-    while num_found < len(keep_M):
-        shards.append(open_shard(folder, len(shards), SHARD_TENSORS))
-        num_found += len(shards[-1]["class_index"])
-
+    shards = _shards_of(folder, len(keep_M))
     label_M, recognised_M, style_M, drawing_M = (
         np.concatenate([shard[name].whole() for shard in shards]) for name in SMALL_TABLES
     )
@@ -116,11 +111,9 @@ def read_surrogates(folder: Path, class_names: tuple[str, ...], key: str) -> Sur
     images, embeddings = (
         ChosenRows(JoinedRows([shard[name] for shard in shards]), kept_N) for name in LARGE_TABLES
     )
-    label_N, recognised_N, drawing_N = label_M[kept_N], recognised_M[kept_N], drawing_M[kept_N]
-    candidates_K, images_K, recognised_K, drawn_K = (
-        np.bincount(label, minlength=len(class_names))
-        for label in (label_M, label_N, label_N[recognised_N], label_N[drawing_N >= 0])
-    )
+    label_N, recognised_N = label_M[kept_N], recognised_M[kept_N]
+    style_N, drawing_N = style_M[kept_N], drawing_M[kept_N]
+    counted = label_M, label_N, label_N[recognised_N], label_N[drawing_N >= 0]
     summary = SurrogateSummary(
         content=content_hash(key, file_hash(selection_path(folder))),
         num_candidates=len(label_M),
@@ -129,18 +122,32 @@ def read_surrogates(folder: Path, class_names: tuple[str, ...], key: str) -> Sur
         num_unrecognised=int((~recognised_N).sum()),
         acceptance=float(recognised_M.mean()),
         mean_distance_within_class=mean_distance_within_class(embeddings, label_N),
-        classes=tuple(
-            ClassCount(
-                name=name,
-                num_images=int(images_K[index]),
-                num_drawn=int(drawn_K[index]),
-                acceptance=round(float(recognised_K[index] / max(candidates_K[index], 1)), 4),
-            )
-            for index, name in enumerate(class_names)
-        ),
+        classes=_class_counts(class_names, counted),
     )
-    style_N = style_M[kept_N]
     return SurrogateSet(images, label_N, style_N, drawing_N, embeddings, heldout_N, summary)
+
+
+def _shards_of(folder: Path, num_candidates: int) -> list[dict[str, StoredRows[Any]]]:
+    """Find the tensors of as many shards as hold all candidates."""
+    shards: list[dict[str, StoredRows[Any]]] = []
+    while num_candidates > 0:
+        shards.append(open_shard(folder, len(shards), SHARD_TENSORS))
+        num_candidates -= len(shards[-1]["class_index"])
+    return shards
+
+
+def _class_counts(class_names: Sequence[str], counted: Sequence[Ints]) -> tuple[ClassCount, ...]:
+    """Count labels by class: of all candidates, of kept images, of recognised and drawn ones."""
+    counts = (np.bincount(label, minlength=len(class_names)).tolist() for label in counted)
+    return tuple(
+        ClassCount(
+            name=name,
+            num_images=kept,
+            num_drawn=drawn,
+            acceptance=round(recognised / max(candidates, 1), 4),
+        )
+        for name, candidates, kept, recognised, drawn in zip(class_names, *counts, strict=True)
+    )
 
 
 def work_share(shard: str | None) -> WorkShare:

@@ -75,6 +75,13 @@ def test_a_larger_batch_keeps_so_many_more_activations(small: SmallRun) -> None:
     assert more.training().host_bytes - small.training().host_bytes == 100 * one
 
 
+def test_images_that_lie_on_disk_take_no_memory_of_the_student(small: SmallRun) -> None:
+    one = small.config.synthesis
+    more = asked(small, synthesis=replace(one, num_images=100 * one.num_images))
+    assert more.training().host_bytes == small.training().host_bytes
+    assert more.surrogates().disk_bytes == 100 * small.surrogates().disk_bytes
+
+
 def test_a_pass_keeps_the_input_of_every_layer_that_learns() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1))
     image, hidden = 3 * 16**2 * 4, 8 * 16**2 * 4

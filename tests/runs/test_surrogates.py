@@ -76,6 +76,16 @@ def test_a_shard_counts_only_for_its_key_and_when_whole(tmp_path: Path) -> None:
         write_selection(tmp_path, 1, 0.2, "key")
 
 
+@pytest.mark.parametrize("name", ["images", "drawing_index"])
+def test_a_shard_without_one_of_its_tables_is_named(tmp_path: Path, name: str) -> None:
+    stored.write_shard(tmp_path, 0, "key", _candidates(0))
+    write_selection(tmp_path, 1, 0.2, "key")
+    rest = {key: value for key, value in _candidates(0).items() if key != name}
+    stored.write_shard(tmp_path, 0, "key", rest)
+    with pytest.raises(ArtifactError, match=r"shard-00000.*: run the same command again"):
+        stored.read_surrogates(tmp_path, ("a", "b"), "key")
+
+
 def test_what_is_held_out_was_decided_once_and_is_read(tmp_path: Path) -> None:
     stored.write_shard(tmp_path, 0, "key", _candidates(0))
     first, chosen = _closed(tmp_path), load_tensors(stored.selection_path(tmp_path))
