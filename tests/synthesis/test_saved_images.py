@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import resource
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -180,6 +181,22 @@ def test_an_interrupted_save_leaves_whole_files_and_the_next_one_writes_the_rest
     assert kept.items() <= first.items()
     assert not any(name.endswith(".tmp") for name in first)
     assert sum(name.endswith((".webp", ".tar")) for name in first) == (40 if num_whole > 1 else 5)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_disk_that_takes_no_more_is_told_of_and_what_is_whole_is_kept(
+    saved: SavedSet, plan_of: Callable[[SaveFormat], SavePlan]
+) -> None:
+    plan, limits = plan_of("webdataset"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # a tar has forty thousand
+    try:
+        with pytest.raises(EnvironmentLackingError, match=r"cannot write: File too.*train-000000"):
+            save_images(saved, plan, SilentReporter())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert set(files(plan.folder)) == {DESCRIPTION, "LICENSES.md"}
+    save_images(saved, plan_of("webdataset"), SilentReporter())
+    assert len(list(plan.folder.glob("*.tar"))) == 5
 
 
 class Counted(RowStore[np.uint8]):
