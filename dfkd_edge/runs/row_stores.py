@@ -3,14 +3,14 @@
 Shards are read with plain reads. Pages of a mapped file would count as memory of the process, and
 one that is cut short while it is mapped would kill it.
 
-Shape suffixes: N rows, M rows of the store below.
+Shape suffixes: N rows.
 """
 
 import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ class ArrayRows(RowStore[Scalar]):
         return self._array[row_N]
 
 
-class StoredRows(RowStore[Scalar], Generic[Scalar]):
+class StoredRows(RowStore[Scalar]):
     """Rows of a tensor in a safetensors file, which is open only while rows are read."""
 
     def __init__(
