@@ -10,9 +10,10 @@ from torch import Tensor
 from dfkd_edge.artifacts import Diversity, PromptSet
 from dfkd_edge.config.settings import PromptConfig
 from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.prompts.style_names import STYLE_NAMES, listed_names, name_styles
 from dfkd_edge.prompts.style_slot import StyledPrompts
 from dfkd_edge.prompts.styles import learn_styles, mix_styles, random_styles
-from dfkd_edge.prompts.vocabulary import nearest_words, read_style_words, word_vectors
+from dfkd_edge.prompts.vocabulary import read_style_words, word_vectors
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.seeding import stage_generator
 
@@ -88,7 +89,8 @@ def diversify_prompts(teacher: Teacher, config: PromptConfig, context: StageCont
             else:
                 style_SW = DRAWN_STYLES[config.method](teacher, config, generator)
             embedding_KSD = sentences.embed_all(style_SW)
-            labels = nearest_words(teacher, style_SW)
+            names = listed_names(words or STYLE_NAMES, teacher.classes.names)
+            labels = name_styles(sentences, style_SW, names)
         if config.method != "contrastive":
             progress.advance(1)
     num_classes, num_styles, width = embedding_KSD.shape

@@ -1,6 +1,6 @@
 """Words: the lists that Mix-Prompt mixes, and the token table read as words.
 
-Shape suffixes: S styles, V vocabulary, L listed words, W token-embedding width.
+Shape suffixes: V vocabulary, L listed words, W token-embedding width.
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd_edge.errors import ConfigError
@@ -56,7 +55,6 @@ def read_style_words(name_or_path: str) -> tuple[str, ...]:
     return tuple(words)
 
 
-WORDS_A_STYLE = 3  # In the label of a style
 MIN_LETTERS = 4  # Shorter words say nothing to a human
 
 
@@ -77,19 +75,6 @@ def vocabulary_words(tokenizer: Any) -> dict[int, str]:
         marker = next((m for m in ("▁", "Ġ") if any(t.startswith(m) for t in tokens.values())), "")
         words = {i: t[len(marker) :] for i, t in tokens.items() if t.startswith(marker)}
     return {i: w for i, w in words.items() if w.isascii() and w.isalpha() and len(w) >= MIN_LETTERS}
-
-
-@torch.no_grad()
-def nearest_words(teacher: Teacher, style_SW: Tensor) -> list[str]:
-    """Label each style by the vocabulary words nearest to its vector, by cosine."""
-    table_VW = teacher.token_embedding.weight
-    listed = [(i, w) for i, w in vocabulary_words(teacher.tokenizer).items() if i < len(table_VW)]
-    if len(listed) < WORDS_A_STYLE:
-        return [f"style {index + 1}" for index in range(len(style_SW))]
-    id_L = torch.tensor([i for i, _ in listed], device=table_VW.device)
-    words_LW = F.normalize(table_VW[id_L], dim=1)
-    nearest_SN = (F.normalize(style_SW, dim=1) @ words_LW.T).topk(WORDS_A_STYLE, dim=1).indices
-    return [" ".join(listed[int(n)][1] for n in row) for row in nearest_SN]
 
 
 @torch.no_grad()

@@ -47,8 +47,8 @@ MAX_WIDEST = 8
 MAX_LISTED = 40  # Classes of a table
 STYLE_NOTE = (
     "A style is a made-up word, a vector, in the place of the dots in the prompt “a … style of a "
-    "{name}”, the same for every class; its name is the real words nearest to that vector in the "
-    "teacher's vocabulary: a hint that need not make sense, or “style 3” where it lists no words."
+    "{name}”, the same for every class; its name is the nearest entry of a list of media, light "
+    "and surfaces, by the teacher's text space: a hint, and what a text-to-image pipeline reads."
 )
 PLAIN_NOTE = "There is one style, the plain prompt; --prompts contrastive makes more."
 

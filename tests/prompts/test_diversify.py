@@ -9,6 +9,8 @@ from dfkd_edge.config.settings import PromptConfig, PromptMethod
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.prompts import diversify_prompts
 from dfkd_edge.prompts.diversify import diversity
+from dfkd_edge.prompts.style_names import STYLE_NAMES
+from dfkd_edge.prompts.vocabulary import NEUTRAL
 from dfkd_edge.runs.context import StageContext
 
 SMALL = PromptConfig(num_styles=6, num_iterations=25)
@@ -48,7 +50,8 @@ def test_styled_prompts_follow_from_the_seed_and_are_labelled(
     np.testing.assert_array_equal(prompts.embeddings, again.embeddings)
     assert np.abs(prompts.embeddings - other.embeddings).max() > 1e-3
     assert prompts.embeddings.shape == (9, teacher.embed_dim)
-    assert all(len(label.split()) == 3 for label in prompts.style_labels)
+    assert len(set(prompts.style_labels)) == 3
+    assert set(prompts.style_labels) <= set(NEUTRAL if method == "mix" else STYLE_NAMES)
 
 
 def test_diversity_is_that_of_the_pairs() -> None:

@@ -10,9 +10,10 @@ from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.config.settings import PromptConfig, TeacherConfig
 from dfkd_edge.networks.teacher import TEXTS_TOGETHER, Teacher, load_teacher
 from dfkd_edge.prompts import style_slot
+from dfkd_edge.prompts.style_names import STYLE_NAMES, name_styles
 from dfkd_edge.prompts.style_slot import StyledPrompts
 from dfkd_edge.prompts.styles import learn_styles
-from dfkd_edge.prompts.vocabulary import nearest_words, word_vectors
+from dfkd_edge.prompts.vocabulary import word_vectors
 
 DESCRIBED = "dog\njaguar\ta photo of a jaguar, a big cat\n{brace}\n"
 
@@ -34,10 +35,9 @@ def test_a_word_in_the_slot_gives_the_sentence_with_the_word(tower: Teacher) -> 
     torch.testing.assert_close(embedded_K1D[:, 0], tower.embed_texts(sentences))
 
 
-def test_the_nearest_word_of_a_words_vector_is_the_word(tower: Teacher) -> None:
-    words = ["warm", "bright"]
-    labels = nearest_words(tower, word_vectors(tower, words))
-    assert [label.split()[0] for label in labels] == words
+def test_the_style_of_a_words_vector_is_named_after_the_word(tower: Teacher) -> None:
+    words = ["foggy", "neon"]
+    assert name_styles(StyledPrompts(tower), word_vectors(tower, words), STYLE_NAMES) == words
 
 
 def test_styles_are_learnt_through_the_tower(tower: Teacher) -> None:
