@@ -22,7 +22,7 @@ StudentInit = Literal["pretrained", "random"]
 Activation = Literal["auto", "gelu", "quickgelu"]
 
 
-def _require_zero_or(low: int, high: int, value: int, key: str, unit: str = "") -> None:
+def _require_zero_or(low: int, high: int, value: float, key: str, unit: str = "") -> None:
     """Refuse what no annotation can: 0 stands for a default, the rest has a range."""
     if value and not low <= value <= high:
         raise ConfigError(f"must be 0, or {low} to {high}{unit}", where=key)
@@ -93,10 +93,12 @@ class SynthesisConfig:
     """Candidates over all classes; the teacher's filter drops some."""
     balanced_styles: bool = False
     """Let the styles of each class take turns; otherwise each image draws its own."""
-    num_sampling_steps: Annotated[int, Interval(ge=1, le=1000)] = 6
-    """Steps of the embedded prior, or of the pipeline, for each image."""
-    guidance_scale: Annotated[float, Interval(ge=1, le=100)] = 2.5
-    """Classifier-free guidance; 1 samples the prior as it was learnt."""
+    num_sampling_steps: Annotated[int, Interval(ge=0, le=1000)] = 0
+    """Steps for each image; 0 takes 6 of the embedded prior, and of a pipeline as many as it was
+    made for: SD-Turbo and its like 2."""
+    guidance_scale: Annotated[float, Interval(ge=0, le=100)] = 0.0
+    """Classifier-free guidance, 1 for none; 0 takes 2.5 of the embedded prior, and of a pipeline
+    what it was made for: SD-Turbo and its like none."""
     condition_noise: Annotated[float, Interval(ge=0, le=2)] = 0.5
     """Length of the random offset of each prompt embedding, whose length is 1."""
     exemplar_share: Annotated[float, Interval(ge=0, le=1)] = 0.5
@@ -134,11 +136,11 @@ class SynthesisConfig:
     """Share of the images that the student never trains on."""
 
     def __post_init__(self) -> None:
-        """Check the side of the images, and that `diffusion` has a pipeline."""
+        """Check side and guidance, and that `diffusion` has a pipeline."""
         _require_zero_or(32, 2048, self.image_size_px, "synthesis.image_size_px", " px")
+        _require_zero_or(1, 100, self.guidance_scale, "synthesis.guidance_scale")
         if self.method == "diffusion" and not self.pipeline:
-            what = "name a diffusers folder or hub id, such as stabilityai/sd-turbo with "
-            what += "synthesis.guidance_scale=1 and synthesis.num_sampling_steps=2"
+            what = "name a diffusers folder or hub id, such as stabilityai/sd-turbo"
             raise ConfigError(what, where="synthesis.pipeline")
 
 

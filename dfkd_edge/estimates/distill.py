@@ -30,6 +30,7 @@ from dfkd_edge.runtime.device import peak_memory_mib
 from dfkd_edge.synthesis.amortized import REFINED_TOGETHER, uses_drawings, uses_embedded_prior
 from dfkd_edge.synthesis.decoder import load_decoder
 from dfkd_edge.synthesis.latent_network import DRAWS
+from dfkd_edge.synthesis.sampling import sampling_of
 from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
 from dfkd_edge.target_profiles.lookup import load_target
 from dfkd_edge.validation.evaluation_images import labelled_pictures
@@ -122,11 +123,10 @@ class SmallRun:
         seconds = sum(self.laps_s["synthesizing images"]) * config.num_images / small.num_images
         kept, work = config.memory_mib * 2**20, f"{config.num_images} images, {config.method}"
         if config.method == "diffusion":
-            # classifier-free guidance runs each step with the prompt and without it
-            passes = config.num_sampling_steps * (2 if config.guidance_scale > 1 else 1)
-            of_picture = passes * STEP_OPERATIONS + DECODE_OPERATIONS
+            sampling = sampling_of(config)
+            of_picture = sampling.num_passes * STEP_OPERATIONS + DECODE_OPERATIONS
             seconds = config.num_images * of_picture * self.view_s / self.of_view
-            kept, work = 0, f"{work}, pipeline {config.pipeline}"
+            kept, work = 0, f"{work}, pipeline {config.pipeline}, {sampling}"
         elif config.method == "per-image":
             seconds *= config.num_optimisation_steps * self._times(config.num_views)
             work += f", {config.num_optimisation_steps} steps each, decoder {config.decoder}"

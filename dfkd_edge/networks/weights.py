@@ -23,6 +23,7 @@ from dfkd_edge.networks.students import student_entry
 
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
@@ -66,7 +67,22 @@ class HubWeights:
         Raises:
             OSError: they cannot be reached.
         """
-        huggingface_hub.snapshot_download(self.repo, allow_patterns=self.pattern)
+        listed = huggingface_hub.list_repo_files(self.repo)
+        unread = unread_weights(listed, self.folder, self.files)
+        huggingface_hub.snapshot_download(
+            self.repo, allow_patterns=self.pattern, ignore_patterns=unread
+        )
+
+
+def unread_weights(listed: Iterable[str], folder: str, files: tuple[str, ...]) -> list[str]:
+    """List the weight files of a repository beside the first of `files` that it has.
+
+    Most hold the same weights again: in pickles, in half precision, for other libraries.
+    """
+    names = [f"{folder}/{file}".lstrip("/") for file in files]
+    weights = [name for name in listed if name.endswith(WEIGHT_SUFFIXES)]
+    read = next((name for name in names if name in weights), None)
+    return [name for name in weights if name != read] if read else []
 
 
 def shapes_of_teacher(name: str) -> nn.Module:

@@ -30,6 +30,7 @@ from dfkd_edge.synthesis.retrieval import RetrievalSynthesizer
 from dfkd_edge.synthesis.setup import SynthesisSetup
 
 REFINED_TOGETHER = 32  # Images: what their gradients keep is the peak of the run's memory
+PRIOR_STEPS, PRIOR_GUIDANCE = 6, 2.5  # Of the embedded prior (ours)
 SAMPLING_SHARE = 0.5  # Of the prior's work, for the progress bar alone
 DECODING_SHARE = 0.3  # Of what follows sampling, before any refinement; for the bar, too
 
@@ -80,10 +81,9 @@ class Refiner:
                 loss = guidance_loss(embedding_ND, batch.target_ND, batch.label_N, teacher)
                 # times N: the loss is a mean over images, and each image wants its own gradient
                 (gradient,) = torch.autograd.grad(loss * len(latent_NLhw), latent_NLhw)
-            # a step's root mean square is the rate, in units of the latents' deviation of 1
-            size_N = gradient.flatten(1).square().mean(1).sqrt()[:, None, None, None]
-            step_NLhw = self.config.refinement_rate * gradient / size_N.clamp(min=1e-12)
-            latent_NLhw = self.decoder.clamp(latent_NLhw.detach() - step_NLhw)
+            latent_NLhw = self.decoder.descend(
+                latent_NLhw.detach(), gradient, self.config.refinement_rate
+            )
             batch.tell(1 / num_steps)
         return latent_NLhw
 
@@ -103,8 +103,8 @@ class PriorSynthesizer:
         latent_NLhw = self.decoder.sample(
             condition_ND,
             batch.generator,
-            config.num_sampling_steps,
-            config.guidance_scale,
+            config.num_sampling_steps or PRIOR_STEPS,
+            config.guidance_scale or PRIOR_GUIDANCE,
             batch.of_rows(slice(None), SAMPLING_SHARE).tell,
         )
         refine = Refiner(self.teacher, self.decoder, config)

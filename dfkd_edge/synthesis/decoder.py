@@ -51,6 +51,8 @@ class LatentDecoder(Protocol):
 
     image_size_px: int
     latent_shape: LatentShape
+    spread: float
+    """Deviation of its latents: the unit of an optimiser's rate."""
 
     def start(self, num: int, side: int, generator: torch.Generator) -> Tensor:
         """Draw start latents [N, L, side, side] for an optimisation."""
@@ -58,12 +60,17 @@ class LatentDecoder(Protocol):
     def clamp(self, latent_NLhw: Tensor) -> Tensor:
         """Keep latents in the range that the decoder was trained on."""
 
+    def descend(self, latent_NLhw: Tensor, gradient_NLhw: Tensor, rate: float) -> Tensor:
+        """Step against the gradient, as far in each image as `rate` says in the decoder's terms."""
+
     def decode(self, latent_NLhw: Tensor) -> Tensor:
         """Decode latents of any side to RGB images [N, 3, H, W] in [0, 1]; differentiable."""
 
 
 class Decoder:
     """Samples latents around points of the teacher's embedding space, and decodes them."""
+
+    spread = 1.0
 
     def __init__(
         self, autoencoder: AutoencoderTiny, prior: UNet2DModel, image_size_px: int, scale: float
@@ -107,6 +114,12 @@ class Decoder:
     def clamp(self, latent_NLhw: Tensor) -> Tensor:
         """Keep latents in the range that the autoencoder was trained on."""
         return latent_NLhw.clamp(-LATENT_LIMIT, LATENT_LIMIT)
+
+    def descend(self, latent_NLhw: Tensor, gradient_NLhw: Tensor, rate: float) -> Tensor:
+        """Step against the gradient, by `rate` deviations in the root mean square of an image."""
+        size_N111 = gradient_NLhw.flatten(1).square().mean(1).sqrt()[:, None, None, None]
+        step_NLhw = rate * gradient_NLhw / size_N111.clamp(min=1e-12)
+        return self.clamp(latent_NLhw - step_NLhw)
 
     def velocity(self, latent_NLhw: Tensor, time_N: Tensor, condition_ND: Tensor) -> Tensor:
         """Flow velocity at times in [0, 1] (0 = noise); a condition of zeros is "any picture"."""

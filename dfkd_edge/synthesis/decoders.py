@@ -4,7 +4,8 @@ Latents of a VQGAN are continuous; decoding takes the nearest codebook entry of 
 the gradient pass as if it had not (VQGAN-CLIP). A taming-transformers checkpoint has other names
 for the same layers, and the sizes of the network follow from the shapes of its tensors.
 
-Shape suffixes: N images, L latent channels, h, w latent rows and columns, E codebook entries.
+Shape suffixes: N images, L latent channels, h, w latent rows and columns, T = h w latent cells,
+E codebook entries.
 """
 
 import pickle
@@ -95,6 +96,7 @@ class VqganDecoder:
         config: Any = model.config
         codebook: Any = model.quantize.embedding
         self._codebook_EL: Tensor = codebook.weight.detach()
+        self.spread = float(self._codebook_EL.std(0).square().mean().sqrt())
         self._low = self._codebook_EL.amin(0)[:, None, None]
         self._high = self._codebook_EL.amax(0)[:, None, None]
         cell_px = 2 ** (len(config.block_out_channels) - 1)  # every level but the last halves
@@ -115,6 +117,33 @@ class VqganDecoder:
     def clamp(self, latent_NLhw: Tensor) -> Tensor:
         """Keep each channel within the codebook's range."""
         return latent_NLhw.maximum(self._low).minimum(self._high)
+
+    @torch.no_grad()
+    def descend(self, latent_NLhw: Tensor, gradient_NLhw: Tensor, rate: float) -> Tensor:
+        """Change the codes of a share `rate` of each image's cells, those with most to gain.
+
+        Between two codes nothing changes: a step that is short to the codebook would leave every
+        picture as it is. So the step along the gradient is as long as that share of the cells needs
+        to come nearer to another code; where the gradient is larger, cells go further.
+        """
+        pairs = zip(latent_NLhw, gradient_NLhw, strict=True)
+        return torch.stack([self._recoded(*pair, rate) for pair in pairs])
+
+    def _recoded(self, latent_Lhw: Tensor, gradient_Lhw: Tensor, share: float) -> Tensor:
+        """Descend with one image, which keeps the distances of its cells to all codes small."""
+        cell_TL, gradient_TL = latent_Lhw.flatten(1).T, gradient_Lhw.flatten(1).T
+        code_T = torch.cdist(cell_TL, self._codebook_EL).argmin(1)
+        cell_TL = self._codebook_EL[code_T]
+        square_TE = torch.cdist(cell_TL, self._codebook_EL).square()
+        fall_TE = (gradient_TL * cell_TL).sum(1, keepdim=True) - gradient_TL @ self._codebook_EL.T
+        # a step of length s along the gradient g ends nearer to code e than to c where
+        # |c - s g - e|^2 < |s g|^2, that is s > |c - e|^2 / (2 g (c - e))
+        length_TE = torch.where(fall_TE > 0, square_TE / (2 * fall_TE), torch.inf)
+        length_T = length_TE.scatter(1, code_T[:, None], torch.inf).amin(1)
+        num = max(1, min(round(share * len(length_T)), len(length_T)))
+        step = length_T.nan_to_num(posinf=0).kthvalue(num).values  # inf: it has no gradient
+        new_T = (square_TE - 2 * step * fall_TE).argmin(1)
+        return self._codebook_EL[new_T].T.view_as(latent_Lhw)
 
     def decode(self, latent_NLhw: Tensor) -> Tensor:
         """Decode to RGB images [N, 3, H, W] in [0, 1]; clipped pixels keep their gradient."""

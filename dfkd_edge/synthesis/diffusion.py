@@ -21,7 +21,9 @@ from torch import Tensor
 from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
 from dfkd_edge.networks.memory import made_in_parts
+from dfkd_edge.networks.mixed_precision import has_fast_bfloat16
 from dfkd_edge.networks.weights import HubWeights
+from dfkd_edge.synthesis.sampling import sampling_of, settings_of
 from dfkd_edge.synthesis.setup import SynthesisSetup
 
 IMAGES_TOGETHER = 8
@@ -50,6 +52,7 @@ class DiffusionSynthesizer:
 
     def __init__(self, pipeline: Any, setup: SynthesisSetup) -> None:
         self.pipeline, self.setup = pipeline, setup
+        self.sampling = sampling_of(setup.config)
         pipeline.set_progress_bar_config(disable=True)  # the stage has a bar of its own
         self.image_size_px = setup.stored_side_px
 
@@ -81,8 +84,8 @@ class DiffusionSynthesizer:
         words = self.noisy_words(texts, generator) if config.text_noise else {"prompt": texts}
         image_NCHW: Tensor = self.pipeline(
             **words,
-            num_inference_steps=config.num_sampling_steps,
-            guidance_scale=config.guidance_scale,
+            num_inference_steps=self.sampling.num_steps,
+            guidance_scale=self.sampling.guidance_scale,
             # a seed an image, on the CPU: the picture does not depend on its neighbours or device
             generator=[torch.Generator().manual_seed(seed) for seed in seeds.tolist()],
             output_type="pt",
@@ -97,7 +100,7 @@ class DiffusionSynthesizer:
             prompt=texts,
             device=self.setup.teacher.device,
             num_images_per_prompt=1,
-            do_classifier_free_guidance=self.setup.config.guidance_scale > 1,
+            do_classifier_free_guidance=self.sampling.is_guided,
         )
         words = {k: v for k, v in zip(_ENCODED, encoded, strict=False) if v is not None}
         token_NTW = words["prompt_embeds"]
@@ -113,8 +116,9 @@ class HubPipeline(HubWeights):
 
     @property
     def command(self) -> str:
-        """The command that fetches it; half-precision twins of the weights are left out."""
-        return f"hf download {self.repo} --exclude '*fp16*' --cache-dir weights"
+        """The command that fetches it; twins of the weights are left out."""
+        twins = " ".join(f"--exclude '{pattern}'" for pattern in ("*fp16*", "*.bin", "*.ckpt"))
+        return f"hf download {self.repo} {twins} --cache-dir weights"
 
     def fetch(self) -> None:
         """Download what loading will read.
@@ -162,13 +166,33 @@ def _not_loaded(name: str, fault: str) -> EnvironmentLackingError:
     )
 
 
+def loading_options(name: str, device_type: str) -> dict[str, Any]:
+    """Choose in which type a pipeline is loaded, and from which of its files.
+
+    Accelerators compute in half precision; a CPU would emulate it. Weights that are stored in both
+    are read in half, and only-half ones are read anywhere.
+    """
+    is_half = device_type != "cpu"
+    made_in = settings_of(name, "text_encoder/config.json").get("torch_dtype")
+    half = torch.float16  # T5 and the like overflow in it, and were made in bfloat16
+    if is_half and made_in == "bfloat16" and has_fast_bfloat16(device_type):
+        half = torch.bfloat16
+    halves = {path.parent for path in Path(name).glob("*/*.fp16.safetensors")}
+    whole = {p.parent for p in Path(name).glob("*/*.safetensors") if ".fp16." not in p.name}
+    has_twins = bool(halves) and (whole <= halves if is_half else not whole)
+    return {
+        "torch_dtype": half if is_half else torch.float32,
+        "variant": "fp16" if has_twins else None,
+    }
+
+
 def load_diffusion(setup: SynthesisSetup) -> DiffusionSynthesizer:
     """Load the pipeline; weights are read from safetensors only.
 
     Raises:
         EnvironmentLackingError: transformers is missing, or the weights are not here.
     """
-    name = setup.config.pipeline
+    name, device = setup.config.pipeline, setup.teacher.device
     try:
         import transformers  # noqa: F401  its absence shows only inside diffusers otherwise
         from diffusers import AutoPipelineForText2Image
@@ -180,9 +204,12 @@ def load_diffusion(setup: SynthesisSetup) -> DiffusionSynthesizer:
                 name,
                 use_safetensors=True,
                 low_cpu_mem_usage=False,  # True needs accelerate
+                **loading_options(name, device.type),
             )
     except ImportError as error:
         raise _lacks(error.name or str(error)) from error
     except (OSError, ValueError) as error:
         raise _not_loaded(name, str(error).splitlines()[0]) from error
-    return DiffusionSynthesizer(pipeline.to(setup.teacher.device), setup)
+    synthesizer = DiffusionSynthesizer(pipeline.to(device), setup)
+    setup.context.reporter.note(f"  {name}: {synthesizer.sampling}")
+    return synthesizer

@@ -71,7 +71,8 @@ class PerImageSynthesizer:
 
     def _prepared(self, latent_NLhw: Tensor) -> tuple[Tensor, torch.optim.Adam]:
         latent_NLhw = self.decoder.clamp(latent_NLhw.to(self.teacher.device)).requires_grad_()
-        return latent_NLhw, torch.optim.Adam([latent_NLhw], lr=self.config.optimisation_rate)
+        rate = self.config.optimisation_rate * self.decoder.spread
+        return latent_NLhw, torch.optim.Adam([latent_NLhw], lr=rate)
 
     def loss(self, latent_NLhw: Tensor, batch: SynthesisBatch, step: int) -> Tensor:
         """Guidance over views, total variation and L2 of the latent, summed over images.

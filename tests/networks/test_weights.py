@@ -7,7 +7,7 @@ from huggingface_hub import constants
 
 from dfkd_edge.config.file import load_config, settings_of
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
-from dfkd_edge.networks.weights import require_weights
+from dfkd_edge.networks.weights import OPEN_CLIP_FILES, require_weights, unread_weights
 from dfkd_edge.preflight import needed_weights
 from tests.fixtures.command import invoke
 
@@ -76,3 +76,17 @@ def test_a_text_to_image_pipeline_is_a_weight_and_its_run_needs_no_decoder() -> 
     assert [weights.what for weights in needed_weights(config)] == ["pipeline stabilityai/sd-turbo"]
     with pytest.raises(ConfigError, match=r"synthesis\.pipeline"):
         load_config(None, settings_of(overrides[:1]))
+
+
+def test_the_twins_of_a_weight_file_are_not_fetched() -> None:
+    listed = [
+        *("README.md", "vqvae/config.json", "vqvae/diffusion_pytorch_model.safetensors"),
+        *("vqvae/diffusion_pytorch_model.bin", "vqvae/diffusion_pytorch_model.fp16.safetensors"),
+    ]
+    wanted = ("diffusion_pytorch_model.safetensors",)
+    assert unread_weights(listed, "vqvae", wanted) == listed[3:]
+
+    only_pickled = ["open_clip_config.json", "open_clip_pytorch_model.bin"]
+    assert unread_weights(only_pickled, "", OPEN_CLIP_FILES) == []
+    both = [*only_pickled, "open_clip_model.safetensors"]
+    assert unread_weights(both, "", OPEN_CLIP_FILES) == ["open_clip_pytorch_model.bin"]
