@@ -6,9 +6,11 @@ break it.
 
 import json
 import re
+from collections.abc import Sequence
 
 from dfkd_edge.artifacts import StudentSettings
 from dfkd_edge.config.settings import MINI
+from dfkd_edge.networks.licences import OWN, ModelLicence
 from dfkd_edge.networks.students import STUDENTS
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.results.wording import METRICS
@@ -20,18 +22,23 @@ TAGS = ("image-classification", "data-free-distillation", "knowledge-distillatio
 
 
 def model_card(
-    settings: StudentSettings, target: TargetProfile, precision: Precision, ladder: Ladder
+    settings: StudentSettings,
+    sources: Sequence[ModelLicence],
+    target: TargetProfile,
+    precision: Precision,
+    ladder: Ladder,
 ) -> str:
-    """Write the card of a bundle."""
+    """Write the card of a bundle whose student learnt from the `sources`."""
     assert ladder.gate, "only `export` writes cards, and it judges"
     front = "".join(
         f"{key}: {json.dumps(value, ensure_ascii=False)}\n"
-        for key, value in _front_matter(settings, target, precision, ladder).items()
+        for key, value in _front_matter(settings, sources, target, precision, ladder).items()
     )
     classes = ", ".join(escaped(name) for name in settings.classes)
     told = (*ladder.collapse_notes(), *ladder.notes)  # the card shows no times to warn of
     notes = "".join(f" {escaped(note[:1].upper() + note[1:])}." for note in told)
     side_px, teacher = settings.image_size_px, escaped(settings.teacher)
+    learnt = "\n".join(f"- {escaped(str(source))}" for source in sources)
     return f"""---
 {front}---
 
@@ -57,7 +64,13 @@ Measured on {escaped(ladder.images)}. Gate: {escaped(ladder.gate.word)}; \
 
 `dfkd-edge predict . photo.jpg` on a host; `python3 check.pyz` proves it on the device.
 Names say nothing about your pictures: measure on some of your own (`dfkd-edge check . --data DIR`)
-before you rely on it. `LICENSES.txt` states whose work is inside.
+before you rely on it.
+
+## Whose work it learnt from
+
+{learnt}
+
+`LICENSES.txt` states whose work is inside.
 """
 
 
@@ -67,10 +80,15 @@ def escaped(text: str) -> str:
 
 
 def _front_matter(
-    settings: StudentSettings, target: TargetProfile, precision: Precision, ladder: Ladder
+    settings: StudentSettings,
+    sources: Sequence[ModelLicence],
+    target: TargetProfile,
+    precision: Precision,
+    ladder: Ladder,
 ) -> dict[str, object]:
     front: dict[str, object] = {"license": "apache-2.0"}
-    if (settings.student, settings.teacher) != (MINI, MINI):  # a teacher's terms reach its student
+    # a teacher's terms reach its student, and those of a pipeline may reach its pictures
+    if settings.student != MINI or any(source.terms != OWN for source in sources):
         front = {"license": "other", "license_name": "mixed", "license_link": "LICENSES.txt"}
     front |= {
         "library_name": "onnx",
@@ -101,8 +119,8 @@ def _table(ladder: Ladder) -> str:
     return "\n".join(lines)
 
 
-def licenses_text(settings: StudentSettings) -> str:
-    """State the licences that travel with a bundle."""
+def licenses_text(settings: StudentSettings, sources: Sequence[ModelLicence]) -> str:
+    """State the licences that travel with a bundle whose student learnt from the `sources`."""
     entry = STUDENTS.get(settings.student)
     terms = entry.license if entry else "see the model's page in timm"
     source = (
@@ -112,10 +130,12 @@ def licenses_text(settings: StudentSettings) -> str:
         else f"timm's pretrained weights, {terms}; ImageNet's terms may apply to their use"
     )
     start = f"start weights: {source}\n" if settings.init == "pretrained" else ""
+    learnt = "\n".join(f"learnt from {source}" for source in sources)
     return f"""What is in this bundle and under which terms.
 
 check.pyz and the graphs' input and output layers: dfkd-edge {__version__}, Apache-2.0
 network: timm {settings.timm_name}, {terms}
-{start}teacher of the student: {settings.teacher}; its licence applies to what was learnt
+{start}{learnt}
+their terms apply to what was learnt from them, as far as the law lets them
 golden images: synthesized; those that show drawings of icon sets are left out
 """

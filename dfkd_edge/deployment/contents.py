@@ -17,6 +17,7 @@ from dfkd_edge.conversion.calibration_source import CalibrationSet
 from dfkd_edge.deployment.material import Material, Proven
 from dfkd_edge.files import file_hash
 from dfkd_edge.interfaces import Calibration
+from dfkd_edge.networks.licences import licences_of
 from dfkd_edge.results.codec import to_json
 from dfkd_edge.results.confidence import FittedConfidence
 from dfkd_edge.results.ladder import TEACHER
@@ -56,6 +57,7 @@ def bundle_contents(
     settings, names, precision = run.student.settings, run.class_names.names, material.precision
     models = {model.precision: model for model in material.shipped(proven.graphs)}
     notes = ladder_notes_of(precision, models)
+    sources = licences_of(run.config)
     ladder = proven.proof.ladder(names, config.max_drop, confidence, notes)
     build = EngineBuild(
         target=target,
@@ -76,8 +78,8 @@ def bundle_contents(
         validation=ladder.to_json(),
         recipe=build_recipe(build),
         build_script=build_script(build),
-        card=model_card(settings, target, precision, ladder),
-        licenses=licenses_text(settings),
+        card=model_card(settings, sources, target, precision, ladder),
+        licenses=licenses_text(settings, sources),
         confidence=to_json(confidence),
         status="passed" if proven.passes(config.max_drop) else "failed",
         provenance={**_provenance(proven, material), **origin},

@@ -21,6 +21,7 @@ from dfkd_edge.estimates.estimate import DryRun, Estimate, StageEstimate
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes, operations
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.machine.process import usable_device
+from dfkd_edge.networks.licences import licences_of
 from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import activation_options, load_teacher, open_clip_name
 from dfkd_edge.networks.weights import shapes_of_teacher
@@ -212,6 +213,8 @@ def dry_distill(plan: DistillPlan, is_finished: bool, reporter: Reporter) -> Dry
     if is_finished:
         head.append(f"finished in {plan.output}: the same command shows it; made anew:")
     head += [f"drawings    {drawings_text(drawn)}"] if drawn else []
+    licences = licences_of(config)
+    head.append(f"licences    {'; '.join(map(str, licences))}")
     if device != config.device:
         head.append(f"device      {config.device} is not here: a run would stop at once")
     shortage = find_shortage(small.expected, config.export, load_target(config.export.target))
@@ -224,6 +227,7 @@ def dry_distill(plan: DistillPlan, is_finished: bool, reporter: Reporter) -> Dry
         head.append(f"download    {weights.what}, {size}, {place}")
     facts = {
         "device": device,
+        "licences": [asdict(licence) for licence in licences],
         "drawings": {each.name: each.to_json() for each in drawn},
         "downloads": [
             {**asdict(w), "size_mb": w.size_mb, "cached": str(w.path) if w.path else None}

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfkd_edge.config.settings import MINI
+from dfkd_edge.config.settings import MINI, PipelineConfig
 
 OWN = "Apache-2.0, dfkd-edge's own"
 UNKNOWN = "unknown, ask its maker"
@@ -130,6 +130,36 @@ def licence_of(model: str, tag: str = "") -> str:
         if is_of_maker and re.search(known.pattern, f"{name} {tag.lower()}".strip()):
             return known.terms
     return UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLicence:
+    """A model that a run learns from, and its terms."""
+
+    role: str  # teacher, decoder or pipeline
+    model: str
+    terms: str
+
+    def __str__(self) -> str:
+        """Write it for a person."""
+        return f"{self.role} {self.model}: {self.terms}"
+
+
+def licences_of(config: PipelineConfig) -> tuple[ModelLicence, ...]:
+    """Name the terms of a run's teacher, and of the decoder or pipeline that makes its images."""
+    teacher, synthesis = config.teacher, config.synthesis
+    role, name = "decoder", synthesis.decoder
+    if synthesis.method == "diffusion":
+        role, name = "pipeline", synthesis.pipeline
+    tag = "" if Path(teacher.pretrained).is_file() else teacher.pretrained
+    terms = licence_of(teacher.name, tag)
+    if teacher.pretrained and not tag:  # weights from a file have whatever terms they have
+        terms = UNKNOWN
+    full_name = f"{teacher.name} {teacher.pretrained}".strip()
+    return (
+        ModelLicence("teacher", full_name, terms),
+        ModelLicence(role, name, licence_of(name)),
+    )
 
 
 def _local_licence(path: Path) -> str:

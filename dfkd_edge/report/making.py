@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dfkd_edge.artifacts import ClassCount, PromptSet, student_weights
 from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import PipelineConfig
+from dfkd_edge.networks.licences import licences_of
 from dfkd_edge.report.blocks import (
     Block,
     Cell,
@@ -166,7 +167,7 @@ def _training_facts(run: RunSource, config: PipelineConfig) -> Facts:
     counts = (real.num_pictures, real.num_classes, real.num_copies) if real else ()
     return Facts(
         [
-            ("teacher", config.teacher.name),
+            *((each.role, f"{each.model}: {each.terms}") for each in licences_of(config)),
             ("start weights", config.distillation.student_init),
             ("optimiser steps", f"{config.distillation.num_steps:,}"),
             ("weights", str(weights) if weights.is_file() else ""),

@@ -8,7 +8,9 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]  # comes with huggingface_hub
 
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
-from dfkd_edge.bundles.model_card import escaped, model_card
+from dfkd_edge.bundles.model_card import escaped, licenses_text, model_card
+from dfkd_edge.config.settings import PipelineConfig, SynthesisConfig, TeacherConfig
+from dfkd_edge.networks.licences import licences_of
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.results.wording import Metric
 from dfkd_edge.target_profiles.lookup import load_target
@@ -36,9 +38,10 @@ def front_matter(card: str) -> dict[str, Any]:
     return document
 
 
-def card_of(ladder: Ladder, **changes: Any) -> str:
-    settings = student_settings(**{"student": "mini", "classes": ("dog", EVIL), **changes})
-    return model_card(settings, load_target("jetson"), "int8", ladder)
+def card_of(ladder: Ladder, student: str = "mini", teacher: str = "mini") -> str:
+    settings = student_settings(student=student, teacher=teacher, classes=("dog", EVIL))
+    sources = licences_of(PipelineConfig(teacher=TeacherConfig(name=teacher)))
+    return model_card(settings, sources, load_target("jetson"), "int8", ladder)
 
 
 def test_the_front_matter_holds_what_the_hub_reads() -> None:
@@ -52,6 +55,18 @@ def test_the_front_matter_holds_what_the_hub_reads() -> None:
     assert result["metrics"][0]["value"] == 0.5
     for changed in ("student", "teacher"):  # weights of others have terms of their own
         assert front_matter(card_of(measured(), **{changed: "other"}))["license"] == "other"
+
+
+def test_card_and_licences_name_the_terms_of_teacher_and_pipeline() -> None:
+    config = PipelineConfig(
+        teacher=TeacherConfig(name="ViT-B-16", pretrained="dfn2b"),
+        synthesis=SynthesisConfig(method="diffusion", pipeline="stabilityai/sd-turbo"),
+    )
+    sources, settings = licences_of(config), student_settings(teacher="ViT-B-16")
+    card = model_card(settings, sources, load_target("jetson"), "int8", measured())
+    for text in (card.replace("\\", ""), licenses_text(settings, sources)):
+        assert "teacher ViT-B-16 dfn2b: Apple Machine Learning Research Model" in text
+        assert "pipeline stabilityai/sd-turbo: Stability AI's community licence" in text
 
 
 def test_agreement_is_not_pushed_as_accuracy() -> None:

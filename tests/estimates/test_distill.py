@@ -12,6 +12,7 @@ from dfkd_edge.config.settings import MINI, PipelineConfig, SynthesisConfig, Tea
 from dfkd_edge.estimates.distill import DECODE_OPERATIONS, STEP_OPERATIONS, SmallRun, dry_distill
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes, operations
 from dfkd_edge.interfaces import SynthesisBatch
+from dfkd_edge.networks.licences import OPEN_RAIL
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.preflight import DistillPlan
 from dfkd_edge.seeding import stage_generator
@@ -121,6 +122,8 @@ def test_a_large_teacher_is_played_by_the_embedded_one() -> None:
     plan = document["plan"]
     assert "operations of ViT-B-32 and amused/amused-256/vqvae counted" in plan["estimated_from"]
     assert plan["device"] == "cpu"
+    assert [each["terms"] for each in plan["licences"]] == ["MIT", OPEN_RAIL]
+    assert any("decoder amused/amused-256/vqvae: OpenRAIL++" in line for line in told.head)
     assert any("cuda:99 is not here: a run would stop at once" in line for line in told.head)
     assert [weights["size_mb"] for weights in plan["downloads"]] == [605, 585]
     assert plan["memory_gib"] > 605e6 / 2**30

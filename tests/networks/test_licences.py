@@ -5,6 +5,7 @@ from pathlib import Path
 import open_clip
 import pytest
 
+from dfkd_edge.config.settings import PipelineConfig, TeacherConfig
 from dfkd_edge.networks.licences import (
     APPLE,
     NON_COMMERCIAL,
@@ -13,6 +14,7 @@ from dfkd_edge.networks.licences import (
     STABILITY,
     UNKNOWN,
     licence_of,
+    licences_of,
 )
 
 UNSTATED = {"yfcc15m", "cc12m"}
@@ -83,3 +85,11 @@ def test_a_checkpoint_does_not_take_the_licence_that_lies_beside_it(tmp_path: Pa
     file.touch()
 
     assert licence_of(str(file)) == UNKNOWN
+
+
+def test_weights_of_a_file_do_not_take_the_terms_of_their_architecture(tmp_path: Path) -> None:
+    file = tmp_path / "openai.pt"
+    file.touch()
+    config = PipelineConfig(teacher=TeacherConfig(name="ViT-B-16-SigLIP", pretrained=str(file)))
+
+    assert [each.terms for each in licences_of(config)] == [UNKNOWN, OWN]
