@@ -107,11 +107,14 @@ class SynthesisConfig:
     num_refinement_steps: Annotated[int, Interval(ge=0, le=1000)] = 2
     """Guided steps on the latents of images that the teacher does not recognise."""
     refinement_rate: Annotated[float, Interval(ge=1e-9, le=1e3)] = 0.15
-    """Length of a refinement step, relative to the latent's deviation of 1 (ours)."""
+    """Length of a refinement step, in deviations of the decoder's latents (ours); of a codebook at
+    least this share of an image's codes changes."""
+    num_refinement_views: Annotated[int, Interval(ge=1, le=64)] = 1
+    """Views of an image in a refinement step; one alone invites pictures that only it likes."""
     num_optimisation_steps: Annotated[int, Interval(ge=1, le=100_000)] = 400
     """`per-image`: Adam steps on each latent (Wei et al.)."""
     optimisation_rate: Annotated[float, Interval(ge=1e-9, le=1e3)] = 0.1
-    """`per-image`: Adam's rate (VQGAN-CLIP, Wei et al.)."""
+    """`per-image`: Adam's rate (VQGAN-CLIP, Wei et al.), in deviations of the decoder's latents."""
     num_views: Annotated[int, Interval(ge=1, le=1024)] = 8
     """Views of an image in a step of `per-image` or of the network (VQGAN-CLIP: 32 and 8)."""
     total_variation_weight: Annotated[float, Interval(ge=0, le=1e6)] = 0.0

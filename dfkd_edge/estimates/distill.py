@@ -132,7 +132,7 @@ class SmallRun:
             seconds *= config.num_optimisation_steps * self._times(config.num_views)
             work += f", {config.num_optimisation_steps} steps each, decoder {config.decoder}"
         elif config.method == "amortized" and small.image_size_px:
-            seconds *= self._times(1)
+            seconds *= self._times(config.num_refinement_views)
             step_s = self.laps_s["training the synthesizer"][1] * self._times(config.num_views)
             steps = config.num_training_steps * config.training_batch_size
             seconds += steps / small.training_batch_size * step_s
@@ -274,6 +274,7 @@ def _small(config: PipelineConfig) -> PipelineConfig:
             training_batch_size=training_batch_size,
             num_optimisation_steps=1,
             num_views=1,
+            num_refinement_views=synthesis.num_refinement_views if has_prior else 1,
             heldout_share=0.5,  # so few images leave some to be evaluated on
         ),
         few_shot=FewShotConfig(),

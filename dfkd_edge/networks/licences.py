@@ -183,7 +183,9 @@ def _card_licence(card: Path) -> str:
     front = _FRONT_MATTER.match(_text(card))
     if not front:
         return ""
-    values = dict(re.findall(r"^(license\w*):[ \t]*['\"]?([^'\"\n]+?)['\"]?\s*$", front[1], re.M))
+    values: dict[str, str] = dict(
+        re.findall(r"^(license\w*):[ \t]*['\"]?([^'\"\n]+?)['\"]?\s*$", front[1], re.M)
+    )
     name = values.get("license", "")
     return values.get("license_name", name) if name == "other" else name
 

@@ -60,25 +60,32 @@ class Refiner:
         is_missed_N = self.teacher.logits(embedding_ND).argmax(1) != batch.label_N
         missed_N = is_missed_N.nonzero().squeeze(1)
         if self.config.num_refinement_steps and len(missed_N):
-            for row_N in missed_N.split(REFINED_TOGETHER):
+            for row_N in missed_N.split(
+                max(REFINED_TOGETHER // self.config.num_refinement_views, 1)
+            ):
                 part = batch.of_rows(row_N, (1 - DECODING_SHARE) * len(row_N) / len(missed_N))
                 image_NCHW[row_N] = self.decoder.decode(self.refined(latent_NLhw[row_N], part))
                 embedding_ND[row_N] = self.teacher.embed_images(image_NCHW[row_N])
         return SynthesizedImages(image_NCHW, embedding_ND)
 
     def refined(self, latent_NLhw: Tensor, batch: SynthesisBatch) -> Tensor:
-        """Descend the guidance loss from latents, a random view of each image a step."""
+        """Descend the guidance loss from latents, on new random views of each image a step."""
         teacher, num_steps = self.teacher, self.config.num_refinement_steps
+        num_views = self.config.num_refinement_views
+        target_ND, label_N = batch.target_ND.repeat(num_views, 1), batch.label_N.repeat(num_views)
         latent_NLhw = latent_NLhw.clone()
         for _ in range(num_steps):
             latent_NLhw.requires_grad_(True)
             with torch.enable_grad():
                 image_NCHW = self.decoder.decode(latent_NLhw)
                 view_NCHW = geometric_view(
-                    image_NCHW, teacher.image_size_px, batch.generator, min_scale=0.6
+                    image_NCHW.repeat(num_views, 1, 1, 1),
+                    teacher.image_size_px,
+                    batch.generator,
+                    min_scale=0.6,
                 )
                 embedding_ND = teacher.embed_images(view_NCHW)
-                loss = guidance_loss(embedding_ND, batch.target_ND, batch.label_N, teacher)
+                loss = guidance_loss(embedding_ND, target_ND, label_N, teacher)
                 # times N: the loss is a mean over images, and each image wants its own gradient
                 (gradient,) = torch.autograd.grad(loss * len(latent_NLhw), latent_NLhw)
             latent_NLhw = self.decoder.descend(
@@ -121,7 +128,10 @@ class NetworkSynthesizer:
         def loss_of(num: int) -> Tensor:  # the graph of `refined` without its loss, which is small
             generator = stage_generator(0, "memory", device=teacher.device)
             latent = decoder.start(num, decoder.latent_shape[1], generator).to(teacher.device)
-            return teacher.embed_images(decoder.decode(latent.requires_grad_())).sum()
+            image = decoder.decode(latent.requires_grad_())
+            return teacher.embed_images(
+                image.repeat(refine.config.num_refinement_views, 1, 1, 1)
+            ).sum()
 
         self.together = images_that_fit(loss_of, refine.config.memory_mib, REFINED_TOGETHER)
 

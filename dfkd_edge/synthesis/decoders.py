@@ -33,6 +33,7 @@ KNOWN_DECODERS = {"amused/amused-256/vqvae": 146_244_675}
 DECODER_FILES = ("diffusion_pytorch_model.safetensors",)
 DARK_SHARE, DARK = 0.05, -0.3  # What the darkest pixels fall below in [-1, 1] (ours)
 CARD_SIDE_PX = 128  # Of 192 x 256 px when halved: enough cells of any VQGAN to show a picture
+PAST_THE_BORDER = 1.001  # At the border between two codes rounding decides
 TAMING_SUFFIXES = (".ckpt", ".pt", ".pth", ".safetensors")
 _RENAMED = (
     (r"^quantize\.embed\.", "quantize.embedding."),  # the Gumbel variant's name
@@ -120,16 +121,16 @@ class VqganDecoder:
 
     @torch.no_grad()
     def descend(self, latent_NLhw: Tensor, gradient_NLhw: Tensor, rate: float) -> Tensor:
-        """Change the codes of a share `rate` of each image's cells, those with most to gain.
+        """Step by `rate` deviations of the codebook, and far enough to change some codes.
 
-        Between two codes nothing changes: a step that is short to the codebook would leave every
-        picture as it is. So the step along the gradient is as long as that share of the cells needs
-        to come nearer to another code; where the gradient is larger, cells go further.
+        Between two codes nothing changes: where they lie far apart, a short step would leave every
+        picture as it is. So at least a share `rate` of each image's cells, those with most to gain,
+        come nearer to another code; the latent is of codes.
         """
         pairs = zip(latent_NLhw, gradient_NLhw, strict=True)
         return torch.stack([self._recoded(*pair, rate) for pair in pairs])
 
-    def _recoded(self, latent_Lhw: Tensor, gradient_Lhw: Tensor, share: float) -> Tensor:
+    def _recoded(self, latent_Lhw: Tensor, gradient_Lhw: Tensor, rate: float) -> Tensor:
         """Descend with one image, which keeps the distances of its cells to all codes small."""
         cell_TL, gradient_TL = latent_Lhw.flatten(1).T, gradient_Lhw.flatten(1).T
         code_T = torch.cdist(cell_TL, self._codebook_EL).argmin(1)
@@ -140,8 +141,10 @@ class VqganDecoder:
         # |c - s g - e|^2 < |s g|^2, that is s > |c - e|^2 / (2 g (c - e))
         length_TE = torch.where(fall_TE > 0, square_TE / (2 * fall_TE), torch.inf)
         length_T = length_TE.scatter(1, code_T[:, None], torch.inf).amin(1)
-        num = max(1, min(round(share * len(length_T)), len(length_T)))
-        step = length_T.nan_to_num(posinf=0).kthvalue(num).values  # inf: it has no gradient
+        num = max(1, min(round(rate * len(length_T)), len(length_T)))
+        needed = length_T.nan_to_num(posinf=0).kthvalue(num).values  # inf: it has no gradient
+        size = gradient_Lhw.square().mean().sqrt().clamp(min=1e-12)
+        step = (rate * self.spread / size).maximum(needed * PAST_THE_BORDER)
         new_T = (square_TE - 2 * step * fall_TE).argmin(1)
         return self._codebook_EL[new_T].T.view_as(latent_Lhw)
 

@@ -10,8 +10,11 @@ from torch import Tensor
 from dfkd_edge import assets
 from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.errors import ArtifactError, ConfigError, EnvironmentLackingError
+from dfkd_edge.interfaces import SynthesisBatch
 from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.networks.views import geometric_view
 from dfkd_edge.seeding import stage_generator
+from dfkd_edge.synthesis.amortized import Refiner
 from dfkd_edge.synthesis.decoder import SCALE_SUFFIX, from_eight_bits, load_decoder
 from dfkd_edge.synthesis.decoders import (
     VqganDecoder,
@@ -19,6 +22,7 @@ from dfkd_edge.synthesis.decoders import (
     load_vq_model,
     lowest_pixel,
 )
+from dfkd_edge.synthesis.guidance import guidance_loss
 
 FILES = ("decoder.json", "autoencoder.safetensors", "prior.safetensors")
 
@@ -114,8 +118,8 @@ def test_the_latent_starts_and_stays_in_the_codebook_and_gets_gradients(
     assert float(latent.grad.abs().mean()) > 0
 
 
-@pytest.mark.parametrize("low", [-1.0, 0.0])
-def test_pixels_are_read_in_the_range_that_the_autoencoder_was_trained_in(low: float) -> None:
+def trained_vqgan(low: float) -> VQModel:
+    """Train a small VQ autoencoder on smooth pictures whose pixels go from `low` to 1."""
     torch.manual_seed(0)
     blocks = ("DownEncoderBlock2D",) * 2, ("UpDecoderBlock2D",) * 2
     sizes = {"block_out_channels": (16, 16), "latent_channels": 4, "num_vq_embeddings": 64}
@@ -128,7 +132,49 @@ def test_pixels_are_read_in_the_range_that_the_autoencoder_was_trained_in(low: f
         optimiser.zero_grad()
         (model(given).sample - given).square().mean().backward()
         optimiser.step()
-    assert lowest_pixel(model) == low
+    return model
+
+
+@pytest.mark.parametrize("low", [-1.0, 0.0])
+def test_pixels_are_read_in_the_range_that_the_autoencoder_was_trained_in(low: float) -> None:
+    assert lowest_pixel(trained_vqgan(low)) == low
+
+
+def test_refinement_changes_the_codes_of_a_codebook_and_what_the_teacher_sees(
+    teacher: Teacher,
+) -> None:
+    decoder = VqganDecoder(trained_vqgan(0.0), 64, 0.0)
+    label = torch.arange(6) % 3
+    batch = SynthesisBatch(teacher.head_KD[label], label, label * 0, stage_generator(0, "x"))
+    latent = decoder.start(6, 32, stage_generator(0, "start"))
+    refined = Refiner(teacher, decoder, SynthesisConfig()).refined(latent, batch)
+
+    def loss(latent: Tensor) -> float:
+        image = decoder.decode(latent).repeat(8, 1, 1, 1)
+        view = geometric_view(image, teacher.image_size_px, stage_generator(1, "fresh"))
+        target, labels = batch.target_ND.repeat(8, 1), label.repeat(8)
+        return float(guidance_loss(teacher.embed_images(view), target, labels, teacher))
+
+    with torch.no_grad():
+        assert float((decoder.decode(refined) - decoder.decode(latent)).abs().mean()) > 0.01
+        assert loss(refined) < 0.9 * loss(latent)
+    moved = (refined != latent).any(1).float().mean((1, 2))
+    assert bool((moved >= SynthesisConfig().refinement_rate).all())
+
+
+def test_a_descent_without_a_gradient_leaves_every_code(tiny_vqgan: VQModel) -> None:
+    decoder = VqganDecoder(tiny_vqgan, 32, -1.0)
+    latent = decoder.start(2, 16, stage_generator(0, "start"))
+    torch.testing.assert_close(decoder.descend(latent, torch.zeros_like(latent), 0.5), latent)
+
+
+def test_steps_of_adam_are_in_units_of_the_codebook(tiny_vqgan: VQModel) -> None:
+    state = tiny_vqgan.quantize.embedding.weight.detach()
+    decoder = VqganDecoder(tiny_vqgan, 32, -1.0)
+    assert decoder.spread == pytest.approx(
+        float((state - state.mean(0)).square().mean().sqrt()), rel=0.05
+    )
+    assert load_decoder().spread == 1.0
 
 
 def test_a_side_of_half_a_cell_is_refused(vqgan_folder: Path, tiny_teacher: Teacher) -> None:
