@@ -117,6 +117,9 @@ class SynthesisConfig:
     """`per-image`: Adam's rate (VQGAN-CLIP, Wei et al.), in deviations of the decoder's latents."""
     num_views: Annotated[int, Interval(ge=1, le=1024)] = 8
     """Views of an image in a step of `per-image` or of the network (VQGAN-CLIP: 32 and 8)."""
+    recognition_margin: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """The asked class counts as recognised where it leads by so much of the probability; 0: where
+    it comes first."""
     total_variation_weight: Annotated[float, Interval(ge=0, le=1e6)] = 0.0
     """Weight of the total variation of the pixels."""
     latent_l2_weight: Annotated[float, Interval(ge=0, le=1e6)] = 0.0

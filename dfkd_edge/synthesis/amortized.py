@@ -24,7 +24,7 @@ from dfkd_edge.networks.views import geometric_view
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import Decoder, LatentDecoder, load_decoder
 from dfkd_edge.synthesis.decoders import load_latent_decoder
-from dfkd_edge.synthesis.guidance import guidance_loss
+from dfkd_edge.synthesis.guidance import guidance_loss, recognised
 from dfkd_edge.synthesis.latent_network import LatentNetwork, trained_network
 from dfkd_edge.synthesis.retrieval import RetrievalSynthesizer
 from dfkd_edge.synthesis.setup import SynthesisSetup
@@ -57,8 +57,8 @@ class Refiner:
         image_NCHW = self.decoder.decode(latent_NLhw)
         embedding_ND = self.teacher.embed_images(image_NCHW)
         batch.tell(DECODING_SHARE)
-        is_missed_N = self.teacher.logits(embedding_ND).argmax(1) != batch.label_N
-        missed_N = is_missed_N.nonzero().squeeze(1)
+        logits_NK, margin = self.teacher.logits(embedding_ND), self.config.recognition_margin
+        missed_N = (~recognised(logits_NK, batch.label_N, margin)).nonzero().squeeze(1)
         if self.config.num_refinement_steps and len(missed_N):
             for row_N in missed_N.split(
                 max(REFINED_TOGETHER // self.config.num_refinement_views, 1)

@@ -1,6 +1,6 @@
 """How a teacher guides images towards a prompt: losses on random views, differentiable in pixels.
 
-Shape suffixes: N images, V views, D embedding width, C = 3 channels, H rows, W columns.
+Shape suffixes: N images, K classes, V views, D embedding width, C = 3 channels, H rows, W columns.
 """
 
 import torch
@@ -28,6 +28,15 @@ def guidance_loss(
     """Distance to the prompt plus the class anchor: cross-entropy under the zero-shot head."""
     anchor = F.cross_entropy(teacher.logits(embedding_ND), label_N)
     return matching_loss(embedding_ND, target_ND) + CLASS_ANCHOR_WEIGHT * anchor
+
+
+def recognised(logits_NK: Tensor, label_N: Tensor, margin: float) -> Tensor:
+    """Whether the asked class comes first [N], ahead by at least `margin` of the probability."""
+    is_first_N = logits_NK.argmax(1) == label_N
+    if not margin or logits_NK.shape[1] == 1:
+        return is_first_N
+    best_N2 = logits_NK.softmax(1).topk(2).values
+    return is_first_N & (best_N2[:, 0] - best_N2[:, 1] >= margin)
 
 
 def augmented_views(

@@ -27,6 +27,7 @@ from dfkd_edge.runs.surrogates import has_shard, read_surrogates, shard_path, wr
 from dfkd_edge.runtime.counting import counted, duration_text
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.amortized import uses_drawings
+from dfkd_edge.synthesis.guidance import recognised
 from dfkd_edge.synthesis.selection import write_contact_sheet, write_selection
 from dfkd_edge.synthesis.setup import STAGE, SynthesisSetup
 from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
@@ -84,7 +85,7 @@ def make_candidates(
         "drawing_index": drawing_N.cpu().numpy(),
         "embeddings": made.embedding_ND.cpu().numpy(),
         "probability": probability_N.cpu().numpy(),
-        "is_recognised": (logits_NK.argmax(1) == label_N).cpu().numpy(),
+        "is_recognised": recognised(logits_NK, label_N, config.recognition_margin).cpu().numpy(),
     }
 
 

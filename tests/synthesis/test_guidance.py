@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from dfkd_edge.seeding import stage_generator
-from dfkd_edge.synthesis.guidance import augmented_views, matching_loss, total_variation
+from dfkd_edge.synthesis.guidance import augmented_views, matching_loss, recognised, total_variation
 
 
 def test_matching_loss_is_the_squared_geodesic_distance() -> None:
@@ -24,3 +24,11 @@ def test_total_variation_is_none_on_a_plain_image_and_full_on_stripes() -> None:
     stripes = torch.tensor([0.0, 1.0]).repeat(4).expand(1, 3, 8, 8)
     assert float(total_variation(torch.full((1, 3, 8, 8), 0.3))) == 0
     assert float(total_variation(stripes)) == pytest.approx(1)
+
+
+def test_a_margin_asks_the_class_to_lead() -> None:
+    logits = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.4, 0.6]]).log()
+    label = torch.zeros(3, dtype=torch.long)
+    assert recognised(logits, label, 0.0).tolist() == [True, True, False]
+    assert recognised(logits, label, 0.5).tolist() == [True, False, False]
+    assert recognised(logits[:, :1], label, 0.5).all()  # a list of one class has no second one
