@@ -61,8 +61,11 @@ def load_checkpoint(
     model.load_state_dict(state)  # strict: other layers would be another student
     for name, value in more.items():
         value.copy_(tensors[f"more/{name}"])
+    is_fused = any(group.get("fused") for group in optimiser.param_groups)
     for number, parameter in _ordered(optimiser):
         saved = {moment: tensors[f"adam/{number}.{moment}"] for moment in _MOMENTS}
+        if is_fused:  # its kernel counts the steps, those that float16 leaves out excepted
+            saved["step"] = saved["step"].to(parameter.device)
         for moment in ("exp_avg", "exp_avg_sq"):
             # in the parameter's memory format, and with it the order of every sum
             saved[moment] = torch.empty_like(parameter).copy_(saved[moment])
