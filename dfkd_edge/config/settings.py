@@ -196,6 +196,11 @@ class DistillationConfig:
     """Share of a batch drawn from the images with the largest feature distance so far; 0: none."""
     ema_decay: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """Decay of the moving average of the weights, which is then what ships; 0 takes the last."""
+    num_stored_views: Annotated[int, Interval(ge=-1, le=1024)] = -1
+    """Views of each image that the teacher labels once and for all; 0 labels those of every step;
+    -1: 10 in long runs of a large teacher, whose pass takes more than three of the student's."""
+    compile: bool = False
+    """On CUDA: compile both image towers, let cuDNN try its kernels, take TF32; not measured."""
 
     def __post_init__(self) -> None:
         """Check the side of the student's input."""

@@ -13,20 +13,20 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.config.settings import DistillationConfig
-from dfkd_edge.distillation.batches import draw_batch
-from dfkd_edge.distillation.step import take_step
+from dfkd_edge.distillation.batches import Batches, as_pixels, make_views, open_pool
+from dfkd_edge.distillation.rows import RowDraws
+from dfkd_edge.distillation.step import Trainer
+from dfkd_edge.networks.mixed_precision import Precision
 from dfkd_edge.networks.students import Student
 from dfkd_edge.networks.teacher import Teacher
-from dfkd_edge.networks.views import random_view
 from dfkd_edge.runs.context import StageContext
-from dfkd_edge.seeding import stage_generator
+from dfkd_edge.seeding import derived_seed
 from dfkd_edge.target_profiles.profile import QuantizationSpec
 
 STAGE = "qat"
@@ -156,10 +156,15 @@ def finetune_quantized(
     The teacher labels every view; `percentile` is that of the activation ranges.
     """
     student.eval()  # BatchNorm's statistics are left alone
-    rows = np.flatnonzero(~surrogates.is_heldout)
-    size_px = max(student.image_size_px, teacher.image_size_px)
-    image_NCHW = draw_batch(surrogates, rows, 0, NUM_RANGE_IMAGES, context.seed)
-    ranges = input_ranges(student, image_NCHW.to(context.device), percentile)
+    draws, pool = RowDraws(surrogates, context.seed), open_pool(surrogates.images, teacher.device)
+    size_px, seed = (
+        max(student.image_size_px, teacher.image_size_px),
+        derived_seed(context.seed, STAGE),
+    )
+    views = make_views(draws, pool, size_px, LOSSES.style_probability, seed)
+    batches = Batches(pool, views, seed)
+    image_NCHW = as_pixels(pool.rows(draws.draw(0, NUM_RANGE_IMAGES)))
+    ranges = input_ranges(student, image_NCHW, percentile)
     losses: list[Tensor] = []
     begun = time.monotonic()
     with (
@@ -167,13 +172,19 @@ def finetune_quantized(
         rounding(student, ranges, spec),
     ):
         parameters = [p for p in student.parameters() if p.requires_grad]
-        optimiser = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.0)
+        # float32: 256 steps of a rounded activation are all that bfloat16 could tell apart
+        precision = Precision(teacher.device.type, torch.float32)
+        optimiser = torch.optim.AdamW(
+            parameters, lr=LEARNING_RATE, weight_decay=0.0, fused=precision.wants_fused or None
+        )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, NUM_STEPS)
+        trainer = Trainer(student, teacher, optimiser, precision, LOSSES, student.embed_images)
         for step in range(NUM_STEPS):
-            image_NCHW = draw_batch(surrogates, rows, step, BATCH_SIZE, context.seed)
-            generator = stage_generator(context.seed, STAGE, step)
-            view_NCHW = random_view(image_NCHW, size_px, generator).to(context.device)
-            made = take_step(student.embed_images, student, teacher, view_NCHW, optimiser, LOSSES)
+            drawn = batches.draw(draws.draw(step, BATCH_SIZE), step)
+            view_NCHW = batches.view(batches.prepare(drawn))
+            with torch.no_grad():
+                teacher_ND = teacher.embed_images(view_NCHW)
+            made = trainer.step(view_NCHW, teacher_ND, BATCH_SIZE)
             progress.advance(1)  # a number would make a GPU wait for it
             losses.append(made.loss)
             schedule.step()
@@ -181,7 +192,7 @@ def finetune_quantized(
     return FinetuneReport(
         num_steps=len(losses),
         num_layers=len(ranges),
-        first_loss=float(np.mean([float(loss) for loss in losses[:tenth]])),
-        last_loss=float(np.mean([float(loss) for loss in losses[-tenth:]])),
+        first_loss=float(torch.stack(losses[:tenth]).mean()),
+        last_loss=float(torch.stack(losses[-tenth:]).mean()),
         seconds=time.monotonic() - begun,
     )

@@ -1,105 +1,145 @@
-"""Which surrogate images a step learns from.
+"""What each step learns from: rows of images, where they lie, and the keys of their views.
 
-A batch depends on the seed, the step and, for hard images, on what the student got wrong before.
+Everything is drawn on the host for the whole batch, and follows from the seed and the step, so that
+processes which share a batch draw alike and take their rows of it.
 
-Shape suffixes: N images of a batch, R images to train on, C = 3 channels, H rows, W columns.
+Shape suffixes: N images of a batch, R images to train on, M donors of statistics, C = 3 channels,
+H rows, W columns, D embedding width.
 """
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from dfkd_edge.artifacts import SurrogateSet
+from dfkd_edge.artifacts import Ints, RowStore
+from dfkd_edge.distillation.rows import STAGE, RowDraws
+from dfkd_edge.distillation.stored_views import StoredViews
+from dfkd_edge.networks.transfer import free_bytes, sent
+from dfkd_edge.networks.view_keys import luck, view_keys
+from dfkd_edge.networks.views import NUM_GEOMETRY, ViewPlan, Views, channel_statistics, moved
+from dfkd_edge.runs.row_stores import blocks
 from dfkd_edge.seeding import derived_seed
 
-STAGE = "student"
-CLASS_SHARE = 0.5  # Half of a batch is drawn evenly over classes, half evenly over images
-HARD_POOL = 0.1  # Hard images are drawn evenly from this share of the images seen so far (ours)
-
-Rows = NDArray[np.int64]
+POOL_SHARE = 0.4  # Of a card's free memory that images may take: a step needs the rest
+NUM_DONORS, DONOR_PX = 256, 64
+"""Views whose colours other views take on; a side at which their statistics cost nothing."""
 
 
-def draw_rows(
-    surrogates: SurrogateSet,
-    row_R: Rows,
-    step: int,
-    batch_size: int,
-    seed: int,
-    balanced_styles: bool = False,
-) -> Rows:
-    """Draw the images of one step, rows of the surrogate set, with replacement."""
-    rng = np.random.default_rng(derived_seed(seed, STAGE, "rows", step))
-    by_image_N = rng.choice(row_R, batch_size)
-    label_R = surrogates.class_index[row_R]
-    wanted_N = rng.choice(np.unique(label_R), batch_size)
-    position_N = rng.random(batch_size)
-    style_R = surrogates.style_index[row_R] if balanced_styles else np.zeros_like(label_R)
-    by_class_N = row_R[_of_class(label_R, style_R, wanted_N, position_N)]
-    chosen_N: Rows = np.where(rng.random(batch_size) < CLASS_SHARE, by_class_N, by_image_N)
-    return chosen_N
-
-
-def _of_class(
-    label_R: Rows, style_R: Rows, wanted_N: Rows, position_N: NDArray[np.float64]
-) -> Rows:
-    """Find images of wanted classes by relative positions in [0, 1).
-
-    Each style that a class has takes an equal part of [0, 1), and each image an equal part of that.
-    """
-    order_R = np.lexsort((style_R, label_R))
-    pair_R = label_R[order_R] * (style_R.max() + 1) + style_R[order_R]
-    pairs, start, size = np.unique(pair_R, return_index=True, return_counts=True)
-    label_of_pair = pairs // (style_R.max() + 1)
-    first_N = np.searchsorted(label_of_pair, wanted_N, "left")
-    last_N = np.searchsorted(label_of_pair, wanted_N, "right")
-    scaled_N = position_N * (last_N - first_N)
-    style_N = scaled_N.astype(np.int64)
-    within_N = ((scaled_N - style_N) * size[first_N + style_N]).astype(np.int64)
-    index_N: Rows = order_R[start[first_N + style_N] + within_N]
-    return index_N
-
-
-def pixels(surrogates: SurrogateSet, row_N: Rows) -> Tensor:
-    """Read images as float image_NCHW in [0, 1]."""
-    image_NHWC = torch.from_numpy(surrogates.images.rows(row_N))
+def as_pixels(image_NHWC: Tensor) -> Tensor:
+    """Turn bytes into image_NCHW in [0, 1]."""
     return image_NHWC.permute(0, 3, 1, 2).float() / 255
 
 
-def draw_batch(
-    surrogates: SurrogateSet, row_R: Rows, step: int, batch_size: int, seed: int
-) -> Tensor:
-    """Draw the images of one step as image_NCHW in [0, 1]."""
-    return pixels(surrogates, draw_rows(surrogates, row_R, step, batch_size, seed))
+class ImagePool:
+    """Images by rows, as bytes on the device: of a pool there where all fit, else from the host."""
+
+    def __init__(self, images: RowStore[np.uint8], device: torch.device, room_bytes: int) -> None:
+        """Load all images if they take no more than `room_bytes`."""
+        self._store, self.device = images, device
+        self._pool: Tensor | None = None
+        if images.nbytes <= room_bytes:
+            self._pool = torch.empty(images.shape, dtype=torch.uint8, device=device)
+            for row_N in blocks(np.arange(len(images)), 1024):
+                part_NHWC = torch.from_numpy(images.rows(row_N))
+                self._pool[row_N[0] : row_N[-1] + 1].copy_(part_NHWC)
+
+    def rows(self, row_N: Ints) -> Tensor:
+        """Return image_NHWC; nothing waits for the device."""
+        if self._pool is not None:
+            return self._pool.index_select(0, sent(torch.from_numpy(row_N), self.device))
+        return sent(torch.from_numpy(self._store.rows(row_N)), self.device)
 
 
-class HardImages:
-    """Remembers how far student and teacher were apart on each image when it was last seen."""
+def open_pool(images: RowStore[np.uint8], device: torch.device) -> ImagePool:
+    """Open the images of a training, on its card if a share of the free memory holds them."""
+    return ImagePool(images, device, int(POOL_SHARE * free_bytes(device)))
 
-    def __init__(self, num_images: int, share: float, seed: int) -> None:
-        """Draw `share` of each batch from the hardest images; 0 remembers nothing."""
-        self.share, self._seed = share, seed
-        unseen = {"disagreement": torch.full((num_images,), -1.0)} if share else {}
-        self.tensors: dict[str, Tensor] = unseen
-        """For the checkpoint: the last feature distance of each image, -1 where unseen."""
 
-    def replace(self, row_N: Rows, step: int) -> Rows:
-        """Replace the first images of a batch by hard ones, once some images were seen."""
-        if not self.share:
-            return row_N
-        disagreement = self.tensors["disagreement"].numpy()
-        seen = np.flatnonzero(disagreement >= 0)
-        if not len(seen):
-            return row_N
-        pool_size = max(1, round(HARD_POOL * len(seen)))
-        pool = seen[np.argsort(-disagreement[seen], kind="stable")[:pool_size]]
-        rng = np.random.default_rng(derived_seed(self._seed, STAGE, "hard", step))
-        hard = rng.choice(pool, round(self.share * len(row_N)))
-        return np.concatenate([hard, row_N[len(hard) :]])
+def make_views(
+    draws: RowDraws, pool: ImagePool, size_px: int, style_probability: float, seed: int
+) -> Views:
+    """Prepare views of a training's images, some of which give their statistics to others."""
+    rows_seed = derived_seed(seed, STAGE, "donors")
+    row_M = np.random.default_rng(rows_seed).choice(draws.row_R, NUM_DONORS)
+    key_M = sent(view_keys(rows_seed, torch.arange(NUM_DONORS)), pool.device)
+    image_MCHW = as_pixels(pool.rows(row_M))
+    donor_MCHW = moved(image_MCHW, DONOR_PX, luck(key_M, 0, NUM_GEOMETRY))
+    return Views(size_px, style_probability, channel_statistics(donor_MCHW))
 
-    def remember(self, row_N: Rows, distance_N: Tensor) -> None:
-        """Note the feature distance of the views of a batch."""
-        for disagreement in self.tensors.values():
-            numbers = disagreement.numpy()
-            numbers[row_N] = -1.0  # of several views of one image, the worst counts
-            np.maximum.at(numbers, row_N, distance_N.float().cpu().numpy())
+
+class Drawn(NamedTuple):
+    """The views of a step, on the host."""
+
+    row_N: Ints
+    key_N: Tensor
+    stored_N: Ints | None = None  # Number of each among the stored views
+
+    def part(self, rows: slice) -> "Drawn":
+        """Return some of them: each view is what it is in the whole."""
+        stored_N = None if self.stored_N is None else self.stored_N[rows]
+        return Drawn(self.row_N[rows], self.key_N[rows], stored_N)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The views of a step, on the device."""
+
+    row_N: Tensor
+    image_NHWC: Tensor
+    plan: ViewPlan
+    teacher_ND: Tensor | None  # What the teacher saw in these very views; None where it must look
+
+
+class Batches:
+    """Draws and prepares batches: on an accelerator the next one while a step runs."""
+
+    def __init__(self, pool: ImagePool, views: Views, seed: int) -> None:
+        self._pool, self.views, self._seed = pool, views, seed
+        self.stored: StoredViews | None = None
+        """Where the views of an image are a fixed number that was labelled before."""
+        self._ahead: ThreadPoolExecutor | None = None
+
+    def draw(self, row_N: Ints, step: int) -> Drawn:
+        """Draw a view of each row: a stored one, or one that nobody has seen."""
+        if self.stored:
+            stored_N = self.stored.draw(row_N, step)
+            return Drawn(row_N, self.stored.keys(stored_N), stored_N)
+        seed = derived_seed(self._seed, STAGE, "views", step)
+        return Drawn(row_N, view_keys(seed, torch.arange(len(row_N))))
+
+    def prepare(self, drawn: Drawn) -> Batch:
+        """Read the images and send all to the device."""
+        device, teacher_ND = self._pool.device, None
+        if self.stored and drawn.stored_N is not None:
+            teacher_ND = sent(self.stored.embeddings(drawn.stored_N), device)
+        row_N = sent(torch.from_numpy(drawn.row_N), device)
+        image_NHWC = self._pool.rows(drawn.row_N)
+        return Batch(row_N, image_NHWC, self.views.plan(drawn.key_N), teacher_ND)
+
+    def view(self, batch: Batch) -> Tensor:
+        """Make the views of a batch, view_NCHW in [0, 1]."""
+        view_NCHW = self.views(as_pixels(batch.image_NHWC), batch.plan)
+        return view_NCHW.contiguous(memory_format=torch.channels_last)
+
+    @contextlib.contextmanager
+    def reading_ahead(self) -> Iterator[None]:
+        """Prepare batches in a thread; a CPU, which has no time to spare, when they are needed."""
+        if self._pool.device.type == "cpu":
+            yield
+            return
+        with ThreadPoolExecutor(1, "batches") as self._ahead:
+            yield
+
+    def begin(self, drawn: Drawn) -> Future[Batch]:
+        """Begin to prepare a batch."""
+        if self._ahead:
+            return self._ahead.submit(self.prepare, drawn)
+        made: Future[Batch] = Future()
+        made.set_result(self.prepare(drawn))
+        return made

@@ -1,31 +1,34 @@
 """The distillation stage: the student learns from the teacher on views of the surrogate images.
 
-The teacher labels every view, not the clean image. All that a step draws follows from the seed, its
-number and what a checkpoint keeps, so a run that was stopped goes on as if it had not been.
+The teacher labels views, not clean images. All that a step draws follows from the seed, its number
+and what a checkpoint keeps, so a run that was stopped goes on as if it had not been. On an
+accelerator nothing in a step waits: numbers are fetched at every tenth one.
 
 Shape suffixes: N views, C = 3 channels, H rows, W columns, D embedding width, K classes.
 """
 
 import time
+from concurrent.futures import Future
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from dfkd_edge.artifacts import StudentArtifact, StudentSettings, SurrogateSet
+from dfkd_edge.artifacts import Ints, StudentArtifact, StudentSettings, SurrogateSet
 from dfkd_edge.config.settings import DistillationConfig
-from dfkd_edge.distillation.batches import STAGE, HardImages, draw_rows, pixels
+from dfkd_edge.distillation.batches import Batch, Batches, Drawn, make_views, open_pool
 from dfkd_edge.distillation.optim import WeightAverage, learning_rate_at, make_optimiser
-from dfkd_edge.distillation.step import take_step
-from dfkd_edge.files import atomic_write
-from dfkd_edge.networks.mixed_precision import depthwise_in_float32, mixed_precision
+from dfkd_edge.distillation.rows import STAGE, HardImages, RowDraws
+from dfkd_edge.distillation.step import StepFigures, Trainer
+from dfkd_edge.distillation.stored_views import StoredViews, num_stored_views
+from dfkd_edge.files import atomic_write, content_hash
+from dfkd_edge.networks.mixed_precision import Precision, depthwise_in_float32
+from dfkd_edge.networks.operations import operations
 from dfkd_edge.networks.students import Student, build_start, student_tensors
 from dfkd_edge.networks.teacher import Teacher
-from dfkd_edge.networks.views import random_view
+from dfkd_edge.networks.tuning import compiled, tuned_kernels
 from dfkd_edge.runs.checkpoint import load_checkpoint, save_checkpoint
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.key import student_content
-from dfkd_edge.seeding import stage_generator
 
 CHECKPOINT_INTERVAL_S = 5.0
 METRICS_EVERY_STEPS = 10
@@ -42,8 +45,9 @@ def distill(
     if context.run_dir.is_complete(STAGE, key):
         return StudentArtifact.load(folder)
     student = _start(teacher, config, context)
-    with depthwise_in_float32(student, teacher.device.type):
-        _train(student, teacher, surrogates, config, context, key)
+    is_tuned = config.compile and teacher.device.type == "cuda"
+    with depthwise_in_float32(student, teacher.device.type), tuned_kernels(is_tuned):
+        Distillation(student, teacher, surrogates, config, context).train(key)
     artifact = StudentArtifact(folder, _settings(student, teacher, config))
     atomic_write(artifact.weights, student_tensors(student))
     files = [artifact.weights, artifact.save_settings()]
@@ -79,68 +83,131 @@ def _settings(student: Student, teacher: Teacher, config: DistillationConfig) ->
     )
 
 
-def _train(
-    student: Student,
-    teacher: Teacher,
-    surrogates: SurrogateSet,
-    config: DistillationConfig,
-    context: StageContext,
-    key: str,
-) -> None:
-    optimiser = make_optimiser(student, config)
-    average = WeightAverage(student, config.ema_decay)
-    hard = HardImages(len(surrogates), config.hard_share, context.seed)
-    more = {**average.tensors, **hard.tensors}
-    checkpoint = context.run_dir.stage_dir(STAGE) / "checkpoint.safetensors"
-    start = load_checkpoint(checkpoint, key, student, optimiser, more)
-    rows = np.flatnonzero(~surrogates.is_heldout)
-    # the teacher sees the views too: in less than its own size it would see less than it can
-    size_px = max(student.image_size_px, teacher.image_size_px)
-    set_training_mode(student, keep_statistics=config.student_init == "pretrained")
+class Distillation:
+    """The state of one training: what it learns from, its weights, and how they move."""
 
-    def embed(view_NCHW: Tensor) -> Tensor:
-        with mixed_precision(view_NCHW.device.type):
-            return student.embed_images(view_NCHW)
+    def __init__(
+        self,
+        student: Student,
+        teacher: Teacher,
+        surrogates: SurrogateSet,
+        config: DistillationConfig,
+        context: StageContext,
+    ) -> None:
+        """Open the images, and label views where they are stored."""
+        device, seed = teacher.device, context.seed
+        is_tuned = config.compile and device.type == "cuda"
+        self.config, self.context, self.student = config, context, student
+        self.look = compiled(teacher.embed_images, is_tuned)
+        self.draws = RowDraws(surrogates, seed, config.balanced_styles)
+        pool = open_pool(surrogates.images, device)
+        # the teacher sees the views too: in less than its own size it would see less than it can
+        size_px = max(student.image_size_px, teacher.image_size_px)
+        views = make_views(self.draws, pool, size_px, config.style_probability, seed)
+        self.batches = Batches(pool, views, seed)
+        self.hard = HardImages(len(surrogates), config.hard_share, seed, device)
+        self.average = WeightAverage(student, config.ema_decay)
+        self.precision = Precision(device.type)
+        optimiser = make_optimiser(student, config, fused=self.precision.wants_fused)
+        embed = compiled(student.embed_images, is_tuned)
+        self.trainer = Trainer(student, teacher, optimiser, self.precision, config, embed)
+        self._store_views(teacher, surrogates.summary.content)
 
-    saved_at, note = time.monotonic(), ""
-    step = start
-    with context.reporter.stage("distilling the student", config.num_steps, start) as progress:
-        try:
-            for step in range(start, config.num_steps):
-                row_N = draw_rows(
-                    surrogates, rows, step, config.batch_size, context.seed, config.balanced_styles
-                )
-                row_N = hard.replace(row_N, step)
-                generator = stage_generator(context.seed, STAGE, "views", step)
-                view_NCHW = random_view(
-                    pixels(surrogates, row_N), size_px, generator, config.style_probability
-                ).to(context.device, memory_format=torch.channels_last)
-                rate = learning_rate_at(step, config)
-                # set anew at each step: a run that was stopped needs no scheduler's state
-                for group in optimiser.param_groups:
-                    group["lr"] = rate
-                made = take_step(embed, student, teacher, view_NCHW, optimiser, config)
-                average.update(student, step)
-                hard.remember(row_N, made.distance_N)
-                if step % METRICS_EVERY_STEPS == 0 or step + 1 == config.num_steps:
-                    values = {
-                        "loss": float(made.loss),
-                        "soft_target_loss": float(made.soft_target_loss),
-                        "feature_distance": float(made.distance_N.mean()),
-                        "agreement": float(made.agreement),
-                        "learning_rate": rate,
-                    }
-                    context.run_dir.append_metrics(STAGE, step + 1, values)
-                    note = f"agreement with teacher {values['agreement']:.2f}"
-                progress.advance(1, note)
-                if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S:
-                    save_checkpoint(checkpoint, key, step + 1, student, optimiser, more)
-                    saved_at = time.monotonic()
-        except KeyboardInterrupt:
-            if step > start:  # the step that was cut off is left out: its update may be half done
-                context.run_dir.log(f"stopped at step {step} of {config.num_steps}")
-            raise
-    average.copy_to(student)
+    def _store_views(self, teacher: Teacher, content: str) -> None:
+        """Label views of every image once, if that is asked for or pays."""
+        config, views, row_R = self.config, self.batches.views, self.draws.row_R
+        student = self.student.eval()  # what is counted must not move BatchNorm's statistics
+
+        def count() -> tuple[int, int]:
+            shape = (3, views.size_px, views.size_px)
+            towers = (teacher.embed_images, student.embed_images)
+            of_teacher, of_student = (operations(e, shape, teacher.device) for e in towers)
+            return of_teacher, of_student
+
+        num, seed = num_stored_views(config, len(row_R), count), self.context.seed
+        if not num:
+            return
+        sees = (num, views.size_px, config.style_probability)
+        key = content_hash("views", seed, teacher.key, content, *sees)
+        folder = self.context.run_dir.stage_dir(STAGE) / "views"
+        stored = StoredViews(folder, key, row_R, num, seed)
+
+        def embed(number_N: Ints) -> Tensor:
+            drawn = Drawn(stored.rows(number_N), stored.keys(number_N))
+            return self.teacher_sees(self.batches.view(self.batches.prepare(drawn)))
+
+        stored.write(embed, config.batch_size, self.context.reporter)
+        self.batches.stored = stored
+
+    @torch.no_grad()
+    def teacher_sees(self, view_NCHW: Tensor) -> Tensor:
+        """Embed views by the teacher."""
+        return self.look(view_NCHW)
+
+    def begin(self, step: int) -> Future[Batch]:
+        """Draw the batch of a step and begin to prepare it."""
+        row_N = self.hard.replace(self.draws.draw(step, self.config.batch_size), step)
+        return self.batches.begin(self.batches.draw(row_N, step))
+
+    def step(self, batch: Batch, step: int) -> StepFigures:
+        """Move the weights once; waits for nothing on the device."""
+        config, optimiser = self.config, self.trainer.optimiser
+        view_NCHW = self.batches.view(batch)
+        teacher_ND = batch.teacher_ND
+        if teacher_ND is None:
+            teacher_ND = self.teacher_sees(view_NCHW)
+        # set anew at each step: a run that was stopped needs no scheduler's state
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate_at(step, config)
+        made = self.trainer.step(view_NCHW, teacher_ND, config.batch_size)
+        self.average.update(self.student, step)
+        self.hard.remember(batch.row_N, made.distance_N)
+        return made
+
+    def train(self, key: str) -> None:
+        """Take every step that a checkpoint of this key leaves, and keep the averaged weights."""
+        config, context, optimiser = self.config, self.context, self.trainer.optimiser
+        checkpoint = context.run_dir.stage_dir(STAGE) / "checkpoint.safetensors"
+        more = self._more()
+        start = load_checkpoint(checkpoint, key, self.student, optimiser, more)
+        self.precision.restore(more)
+        set_training_mode(self.student, keep_statistics=config.student_init == "pretrained")
+        saved_at, note, step = time.monotonic(), "", start
+        with (
+            context.reporter.stage("distilling the student", config.num_steps, start) as progress,
+            self.batches.reading_ahead(),
+        ):
+            coming = self.begin(start)
+            try:
+                for step in range(start, config.num_steps):
+                    made = self.step(coming.result(), step)
+                    if step % METRICS_EVERY_STEPS == 0 or step + 1 == config.num_steps:
+                        note = self._write_metrics(made, step)
+                        self.hard.catch_up()
+                    coming = self.begin(step + 1)
+                    progress.advance(1, note)
+                    if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S:
+                        more = self._more()
+                        save_checkpoint(checkpoint, key, step + 1, self.student, optimiser, more)
+                        saved_at = time.monotonic()
+            except KeyboardInterrupt:
+                if step > start:  # the step that was cut off is left out: it may be half done
+                    context.run_dir.log(f"stopped at step {step} of {config.num_steps}")
+                raise
+        self.average.copy_to(self.student)
+
+    def _more(self) -> dict[str, Tensor]:
+        """What a checkpoint holds besides weights and moments."""
+        return {**self.average.tensors, **self.hard.tensors, **self.precision.tensors()}
+
+    def _write_metrics(self, made: StepFigures, step: int) -> str:
+        """Fetch the numbers of a step, all at once; returns a note for the bar."""
+        names = ("loss", "soft_target_loss", "feature_distance", "agreement")
+        figures = (made.loss, made.soft_target_loss, made.distance_N.mean(), made.agreement)
+        values = dict(zip(names, torch.stack(figures).tolist(), strict=True))
+        values["learning_rate"] = learning_rate_at(step, self.config)
+        self.context.run_dir.append_metrics(STAGE, step + 1, values)
+        return f"agreement with teacher {values['agreement']:.2f}"
 
 
 def set_training_mode(student: Student, *, keep_statistics: bool) -> None:

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from dfkd_edge.config.settings import DistillationConfig
 
 
-def make_optimiser(student: nn.Module, config: DistillationConfig) -> torch.optim.AdamW:
+def make_optimiser(
+    student: nn.Module, config: DistillationConfig, *, fused: bool
+) -> torch.optim.AdamW:
     """Decay weights, not biases and norms."""
     parameters = [p for p in student.parameters() if p.requires_grad]
     return torch.optim.AdamW(
@@ -17,6 +19,7 @@ def make_optimiser(student: nn.Module, config: DistillationConfig) -> torch.opti
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ],
         lr=config.peak_learning_rate,
+        fused=fused or None,
     )
 
 

@@ -18,10 +18,11 @@ from dfkd_edge.conversion.calibration_need import find_shortage
 from dfkd_edge.drawings.drawn_class import DrawnClass, drawings_text, drawn_classes
 from dfkd_edge.drawings.memory import DrawingMemory
 from dfkd_edge.estimates.estimate import DryRun, Estimate, StageEstimate
-from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes, operations
+from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.machine.process import usable_device
 from dfkd_edge.networks.licences import licences_of
+from dfkd_edge.networks.operations import operations
 from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import activation_options, load_teacher, open_clip_name
 from dfkd_edge.networks.weights import shapes_of_teacher

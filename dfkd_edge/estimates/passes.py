@@ -1,4 +1,4 @@
-"""Laps of the stages of a small run, operations of a pass, memory of its gradients."""
+"""Laps of the stages of a small run, memory of the gradients of a pass."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from dfkd_edge.networks.memory import kept_bytes
 from dfkd_edge.networks.mixed_precision import mixed_precision
@@ -41,13 +40,6 @@ class Stopwatch:
 
     def note(self, text: str) -> None:
         """Say nothing."""
-
-
-def operations(run: Callable[[Tensor], object], shape: tuple[int, ...], device: str) -> int:
-    """Count the operations of a pass of one input without gradients; `meta` computes nothing."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        run(torch.zeros(1, *shape, device=device))
-    return int(counter.get_total_flops())
 
 
 def gradient_bytes(run: Callable[[Tensor], Tensor], shape: tuple[int, ...], device: str) -> int:

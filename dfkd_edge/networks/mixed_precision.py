@@ -72,11 +72,12 @@ class Precision:
 
     @property
     def wants_fused(self) -> bool:
-        """Whether an optimiser must be `fused`: others wait to hear whether gradients overflowed.
+        """Whether an optimiser should be `fused`: one kernel a step on a card.
 
-        A fused one has moments from its first step on, even if that one is left out.
+        With a scale it must be: others wait to hear whether gradients overflowed, and have no
+        moments for a checkpoint when the first steps are left out.
         """
-        return self.is_scaled
+        return self.is_scaled or self.device_type == "cuda"
 
     def autocast(self) -> torch.autocast:
         """Compute what is inside in this precision."""

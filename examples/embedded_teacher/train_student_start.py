@@ -24,7 +24,7 @@ from train_decoder import checkpoint, resume, set_rate
 from train_image_tower import CLIP_MEAN, CLIP_STD, normalised, packed_tower
 
 from dfkd_edge.config.settings import MINI
-from dfkd_edge.distillation.step import feature_distances, soft_target_loss
+from dfkd_edge.distillation.step import feature_distances, soft_target_losses
 from dfkd_edge.machine.process import keep_freed_memory
 from dfkd_edge.networks.mixed_precision import mixed_precision
 from dfkd_edge.networks.students import INPUT_MEAN, INPUT_STD, STUDENTS, Student
@@ -122,9 +122,9 @@ def main() -> None:
         with mixed_precision("cpu"):
             student_ND = student.embed_images(image)
         feature = feature_distances(student_ND, teacher_ND).mean()
-        soft = soft_target_loss(
+        soft = soft_target_losses(
             BANK_SCALE * student_ND @ bank_VD.T, BANK_SCALE * teacher_ND @ bank_VD.T, 1.0
-        )
+        ).mean()
         loss = 4 * feature + soft
         optimiser.zero_grad()
         loss.backward()

@@ -12,7 +12,7 @@ from dfkd_edge import assets
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.config.settings import DistillationConfig
 from dfkd_edge.distillation import distill
-from dfkd_edge.distillation.step import StepFigures, take_step
+from dfkd_edge.distillation.step import StepFigures, Trainer
 from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.runs.context import StageContext
@@ -64,7 +64,7 @@ def test_a_stopped_run_ends_with_the_student_of_an_unbroken_one(
     stage = sys.modules["dfkd_edge.distillation.distill"]  # the function has the same name
     monkeypatch.setattr(stage, "CHECKPOINT_INTERVAL_S", 0.0)
     distill(teacher, surrogates, EXTRAS, context)
-    calls: list[object] = []
+    calls, take_step = list[object](), Trainer.step
 
     def stops(*args: Any) -> StepFigures:
         made = take_step(*args)
@@ -73,7 +73,7 @@ def test_a_stopped_run_ends_with_the_student_of_an_unbroken_one(
             raise KeyboardInterrupt
         return made
 
-    monkeypatch.setattr(stage, "take_step", stops)
+    monkeypatch.setattr(Trainer, "step", stops)
     with open_run(tmp_path / "broken", "key", resume=True, exist_ok=False) as run_dir:
         broken = dataclasses.replace(context, run_dir=run_dir)
         with pytest.raises(KeyboardInterrupt):

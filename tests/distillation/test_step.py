@@ -3,15 +3,21 @@
 import contextlib
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from dfkd_edge.config.settings import DistillationConfig
+from dfkd_edge.distillation.batches import Batches, ImagePool
 from dfkd_edge.distillation.optim import WeightAverage, learning_rate_at, make_optimiser
-from dfkd_edge.distillation.step import feature_distances, soft_target_loss, take_step
+from dfkd_edge.distillation.rows import HardImages
+from dfkd_edge.distillation.step import Trainer, feature_distances, soft_target_losses
+from dfkd_edge.networks.mixed_precision import Precision
 from dfkd_edge.networks.students import build_student
 from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.networks.views import Views
+from dfkd_edge.runs.row_stores import ArrayRows
 
 
 @pytest.mark.parametrize(("num_steps", "num_warmup_steps"), [(100, 10), (40, 10), (1, 0)])
@@ -30,18 +36,17 @@ def test_the_rate_warms_up_then_falls_in_a_short_run_too(
 def test_losses_vanish_when_both_agree_and_opposite_features_are_at_two() -> None:
     logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
     unit = torch.nn.functional.normalize(logits, dim=1)
-    assert float(soft_target_loss(logits, logits, 3.0)) == pytest.approx(0, abs=1e-6)
+    assert soft_target_losses(logits, logits, 3.0).tolist() == pytest.approx([0] * 4, abs=1e-6)
     assert feature_distances(unit, unit).tolist() == pytest.approx([0] * 4, abs=1e-6)
     assert feature_distances(unit, -unit).tolist() == pytest.approx([2] * 4)
 
 
-def test_soft_target_loss_is_the_mean_kl_of_an_image_times_temperature_squared() -> None:
+def test_soft_target_loss_is_the_kl_of_an_image_times_temperature_squared() -> None:
     student, teacher = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.0]])
     p, q = (teacher / 2).softmax(1), (student / 2).softmax(1)
     expected = 4 * float((p * (p / q).log()).sum())
-    assert float(soft_target_loss(student, teacher, 2.0)) == pytest.approx(expected, rel=1e-5)
     twice = torch.cat((student, student)), torch.cat((teacher, teacher))
-    assert float(soft_target_loss(*twice, 2.0)) == pytest.approx(expected, rel=1e-5)
+    assert soft_target_losses(*twice, 2.0).tolist() == pytest.approx([expected] * 2, rel=1e-5)
 
 
 def test_a_step_reads_no_number_from_the_device(
@@ -52,11 +57,46 @@ def test_a_step_reads_no_number_from_the_device(
     far, config = copy.copy(teacher), DistillationConfig()
     far.model, far.head_KD = copy.deepcopy(teacher.model).to("meta"), teacher.head_KD.to("meta")
     student = build_student("mini", "random", far.head_KD, far.logit_scale, 32)
-    view, optimiser = torch.rand(2, 3, 32, 32, device="meta"), make_optimiser(student, config)
-    made = take_step(student.embed_images, student, far, view, optimiser, config)
+    optimiser = make_optimiser(student, config, fused=False)
+    precision = Precision("cpu", torch.float32)  # there is no autocast for it
+    trainer = Trainer(student, far, optimiser, precision, config, student.embed_images)
+    images = torch.zeros(9, 40, 40, 3, dtype=torch.uint8).numpy()
+    device, donors = torch.device("meta"), torch.zeros(4, 2, 3, device="meta")
+    batches = Batches(ImagePool(ArrayRows(images), device, 1 << 20), Views(32, 1.0, donors), 0)
+    hard = HardImages(9, 0.5, 0, device)
+    batch = batches.prepare(batches.draw(np.arange(8), 0))
+    view = batches.view(batch)
+    with torch.no_grad():
+        seen = far.embed_images(view)
+    made = trainer.step(view, seen, 8)
+    hard.remember(batch.row_N, made.distance_N)
     assert made.loss.is_meta
     with pytest.raises(RuntimeError, match="meta"):
         float(made.loss)
+
+
+def test_gradients_and_figures_of_the_parts_of_a_batch_add_up_to_those_of_the_whole(
+    teacher: Teacher,
+) -> None:
+    config = DistillationConfig()
+    student = build_student("mini", "random", teacher.head_KD, teacher.logit_scale, 32).eval()
+    optimiser = torch.optim.SGD(student.parameters(), lr=0.0)
+    precision = Precision("cpu", torch.float32)
+    trainer = Trainer(student, teacher, optimiser, precision, config, student.embed_images)
+    view = torch.rand((6, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    seen = teacher.embed_images(view)
+
+    def taken(rows: slice) -> list[torch.Tensor]:
+        made = trainer.step(view[rows], seen[rows], 6)
+        gradient = student.projection.weight.grad
+        assert gradient is not None
+        return [made.loss, made.soft_target_loss, made.agreement, gradient.clone()]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dfkd_edge.distillation.step.MAX_GRADIENT_NORM", float("inf"))
+        whole, *parts = taken(slice(None)), taken(slice(0, 2)), taken(slice(2, 6))
+    for one, first, second in zip(whole, *parts, strict=True):
+        torch.testing.assert_close(first + second, one, rtol=1e-4, atol=1e-5)
 
 
 def test_the_average_is_what_the_formula_says_and_counters_are_the_last() -> None:

@@ -10,9 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.config.settings import MINI, PipelineConfig, SynthesisConfig, TeacherConfig
 from dfkd_edge.estimates.distill import DECODE_OPERATIONS, STEP_OPERATIONS, SmallRun, dry_distill
-from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes, operations
+from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes
 from dfkd_edge.interfaces import SynthesisBatch
 from dfkd_edge.networks.licences import OPEN_RAIL
+from dfkd_edge.networks.operations import operations
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.preflight import DistillPlan
 from dfkd_edge.seeding import stage_generator
