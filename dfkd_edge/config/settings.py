@@ -198,7 +198,7 @@ class DistillationConfig:
     """Decay of the moving average of the weights, which is then what ships; 0 takes the last."""
     num_stored_views: Annotated[int, Interval(ge=-1, le=1024)] = -1
     """Views of each image that the teacher labels once and for all; 0 labels those of every step;
-    -1: 10 in long runs of a large teacher, whose pass takes more than three of the student's."""
+    -1: 10 in long runs of a large teacher, whose pass takes more than five of the student's."""
     compile: bool = False
     """On CUDA: compile both image towers, let cuDNN try its kernels, take TF32; not measured."""
 

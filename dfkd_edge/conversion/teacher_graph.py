@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.networks.students import Student
-from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.networks.teacher import Teacher, load_teacher
 
 OUTPUTS = ("logits", "probabilities", "embedding")
 
@@ -53,6 +53,8 @@ def write_teacher(teacher: Teacher, folder: Path) -> ModelFile:
     Raises:
         Exception: whatever torch's tracer throws; some towers cannot be traced.
     """
+    if teacher.device.type != "cpu":  # where its weights are not as they were trained
+        teacher = load_teacher(teacher.config, teacher.classes)
     model: Any = teacher.model
     return _traced(model.visual, teacher, folder / "teacher.fp32.onnx")
 

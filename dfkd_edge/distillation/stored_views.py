@@ -24,6 +24,9 @@ from dfkd_edge.seeding import derived_seed
 
 AUTO = -1
 USUAL_NUM = 10  # Views of an image, where the setting leaves it to us (ours)
+LARGE_TEACHER = 5
+"""Passes of the student that a large teacher's takes the operations of: labelling is then more than
+half of a step, whose learning takes three. The embedded one takes four (ours)."""
 SPARED = 2  # Storing must spare so many passes for each that it takes (ours)
 PART_VIEWS = 8_192  # 12 MB of embeddings 768 wide: seconds of labelling on any card
 MAX_VIEWS = 1 << 10  # Of an image: as many numbers as its keys have place for
@@ -34,8 +37,8 @@ def num_stored_views(
 ) -> int:
     """How many views of each image are labelled once; 0 labels the views of every step.
 
-    Left to us, a teacher is large whose pass takes more operations than the student's step, three
-    of its own passes. A short run sees fewer views than would be stored, and labels its own.
+    Left to us, a large teacher's are. A short run sees fewer views than would be stored: it labels
+    its own.
 
     Args:
         config: names a number, or leaves it to us.
@@ -47,7 +50,7 @@ def num_stored_views(
     if config.num_steps * config.batch_size <= SPARED * USUAL_NUM * num_images:
         return 0
     of_teacher, of_student = count()
-    return USUAL_NUM if of_teacher > 3 * of_student else 0
+    return USUAL_NUM if of_teacher > LARGE_TEACHER * of_student else 0
 
 
 class StoredViews:

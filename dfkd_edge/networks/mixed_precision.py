@@ -20,6 +20,7 @@ GRADIENT_SCALE = 2.0**10
 """Of gradients that no optimiser takes, in float16: large enough for images, far from overflow."""
 
 
+@torch.compiler.assume_constant_result  # a question to the library would break a compiled graph
 def has_fast_bfloat16(device_type: str) -> bool:
     """Whether this kind of device computes in bfloat16 without emulating it."""
     if device_type == "cpu":

@@ -25,7 +25,7 @@ from dfkd_edge.config.settings import MINI, TeacherConfig
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.files import content_hash
 from dfkd_edge.machine.process import muted
-from dfkd_edge.networks.mixed_precision import mixed_precision
+from dfkd_edge.networks.mixed_precision import compute_type, in_compute_type, mixed_precision
 from dfkd_edge.networks.names import require_teacher
 from dfkd_edge.runs.key import teacher_content
 
@@ -47,6 +47,8 @@ class Teacher:
         self.name = config.name
         self.classes = classes
         visual: Any = model.visual
+        if self.device.type != "cpu":
+            in_compute_type(visual, compute_type(self.device.type))
         size = visual.image_size  # a number or a pair, by the kind of tower
         self.image_size_px: int = size if isinstance(size, int) else int(size[0])
         preprocess = open_clip.get_model_preprocess_cfg(model)

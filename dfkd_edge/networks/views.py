@@ -221,8 +221,11 @@ class ViewPlan:
     counts: tuple[int, ...]  # Rows of each operation
 
 
-def plan_views(key_N: Tensor, style_probability: float, device: torch.device) -> ViewPlan:
-    """Plan the views of keys that lie on the host; about `style_probability` of them are styled."""
+def plan_views(key_N: Tensor, style_probability: float | Tensor, device: torch.device) -> ViewPlan:
+    """Plan the views of keys that lie on the host.
+
+    About `style_probability` of them are styled; it may be one number an image.
+    """
     chance_N, operation_N = luck(key_N, STYLE, 2).unbind(1)
     operation_N = OPERATION_OF_CHANCE[chosen(operation_N, len(OPERATION_OF_CHANCE))]
     operation_N = torch.where(chance_N < style_probability, operation_N, len(STYLE_OPERATIONS))

@@ -19,7 +19,14 @@ from pictures import names_new_category
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
-from dfkd_edge.networks.views import colour_jitter, geometric_view, style_view
+from dfkd_edge.networks.view_keys import view_keys
+from dfkd_edge.networks.views import (
+    channel_statistics,
+    colour_jitter,
+    geometric_view,
+    plan_views,
+    style_view,
+)
 from dfkd_edge.synthesis.retrieval import on_background
 
 PERSON_WORDS = frozenset(
@@ -197,9 +204,9 @@ class Batches(IterableDataset[dict[str, Tensor]]):
         side = self.side_at[max(s for s in self.side_at if s <= step)]
         image = geometric_view(torch.cat((photo, icon)), side, generator, min_scale=0.45)
         probability = torch.cat((torch.full((half,), 0.6), torch.full((half,), 0.5)))
-        styled = style_view(image, generator, 1.0)
-        keep = torch.rand((self.batch,), generator=generator) >= probability
-        image = torch.where(keep[:, None, None, None], image, styled)
+        key_N = view_keys(generator.initial_seed(), torch.arange(self.batch))
+        plan = plan_views(key_N, probability, image.device)
+        image = style_view(image, plan, channel_statistics(image))
         image = colour_jitter(image, generator, 0.3)
         return {
             "image": image,

@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,15 @@ def test_the_graph_answers_as_the_teacher_does(
     wanted = TorchRunner("teacher", teacher)(image_NHWC).embedding
     given = open_runner(graph, 1)(image_NHWC).embedding
     assert float((wanted * given).sum()) > 0.99  # the teacher may compute in bfloat16
+
+
+def test_the_graph_of_a_teacher_on_an_accelerator_has_the_weights_of_its_file(
+    teacher: Teacher, tmp_path: Path
+) -> None:
+    far = copy.copy(teacher)
+    far.model = copy.deepcopy(teacher.model).to("meta")  # holds no weights that could be written
+    files = [write_teacher(each, tmp_path).path.read_bytes() for each in (teacher, far)]
+    assert files[0] == files[1]
 
 
 @pytest.mark.parametrize(

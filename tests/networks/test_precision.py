@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dfkd_edge.networks.mixed_precision import Precision, in_compute_type, mixed_precision
+from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.runs.checkpoint import load_checkpoint, save_checkpoint
 
 IMAGE = torch.rand((4, 3, 12, 12), generator=torch.Generator().manual_seed(0))
@@ -102,10 +103,15 @@ def test_gradients_of_pictures_are_as_in_float32_and_zero_where_they_overflow(
     assert not gradient(half, 1e9).any()
 
 
-def test_a_frozen_network_in_the_compute_type_gives_what_autocast_gives(network: nn.Module) -> None:
-    with mixed_precision("cpu", torch.bfloat16):
-        expected = network(IMAGE)
-    lowered = in_compute_type(copy.deepcopy(network), torch.bfloat16)
-    assert {p.dtype for p in lowered.parameters() if p.ndim > 1} == {torch.bfloat16}
-    with mixed_precision("cpu", torch.bfloat16):
-        assert torch.equal(lowered(IMAGE), expected)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", ["convolutional", "transformer"])
+def test_a_frozen_tower_in_the_compute_type_sees_what_it_sees_under_autocast(
+    kind: str, dtype: torch.dtype, teacher: Teacher, tiny_teacher: Teacher
+) -> None:
+    tower: nn.Module = {"convolutional": teacher, "transformer": tiny_teacher}[kind].model.visual
+    lowered = in_compute_type(copy.deepcopy(tower), dtype)
+    assert {p.dtype for p in lowered.parameters() if p.ndim > 1} == {dtype}
+    image = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(1))
+    with mixed_precision("cpu", dtype), torch.no_grad():
+        expected, given = tower(image).float(), lowered(image).float()
+    assert float(torch.cosine_similarity(expected, given).min()) > 0.999
