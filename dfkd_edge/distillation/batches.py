@@ -20,7 +20,7 @@ from torch import Tensor
 from dfkd_edge.artifacts import Ints, RowStore
 from dfkd_edge.distillation.rows import STAGE, RowDraws
 from dfkd_edge.distillation.stored_views import StoredViews
-from dfkd_edge.networks.transfer import free_bytes, sent
+from dfkd_edge.networks.transfer import free_bytes, sent, settle_thread
 from dfkd_edge.networks.view_keys import luck, view_keys
 from dfkd_edge.networks.views import NUM_GEOMETRY, ViewPlan, Views, channel_statistics, moved
 from dfkd_edge.runs.row_stores import blocks
@@ -130,10 +130,11 @@ class Batches:
     @contextlib.contextmanager
     def reading_ahead(self) -> Iterator[None]:
         """Prepare batches in a thread; a CPU, which has no time to spare, when they are needed."""
-        if self._pool.device.type == "cpu":
+        device = self._pool.device
+        if device.type == "cpu":
             yield
             return
-        with ThreadPoolExecutor(1, "batches") as self._ahead:
+        with ThreadPoolExecutor(1, "batches", settle_thread, (device,)) as self._ahead:
             yield
 
     def begin(self, drawn: Drawn) -> Future[Batch]:

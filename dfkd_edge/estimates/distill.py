@@ -10,11 +10,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dfkd_edge import pipeline
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import MINI, FewShotConfig, PipelineConfig, TeacherConfig
 from dfkd_edge.conversion.calibration_need import find_shortage
+from dfkd_edge.distillation.stored_views import num_stored_views
 from dfkd_edge.drawings.drawn_class import DrawnClass, drawings_text, drawn_classes
 from dfkd_edge.drawings.memory import DrawingMemory
 from dfkd_edge.estimates.estimate import DryRun, Estimate, StageEstimate
@@ -65,6 +68,7 @@ class SmallRun:
         self.teacher_bytes = sum(4 * p.numel() for p in wanted.parameters())  # FP32
         self.side_px = self.config.synthesis.image_size_px or _side_px(wanted)
         self.of_image, self.of_played = _of_image(wanted), _of_image(played)
+        self.embed_dim = _embed_dim(wanted)
         names, prompts = self.classes.names, self.classes.prompts
         few = slice(MAX_CLASSES_PER_STEP)
         self.few, watch = ClassNames(names[few], prompts[few]), Stopwatch()
@@ -91,9 +95,9 @@ class SmallRun:
         self.view_s = self.laps_s["distilling the student"][1] / self.small.distillation.batch_size
         self.shape = (3, self.student.image_size_px, self.student.image_size_px)
         # a pass of the teacher, one of the student and two for its gradients
-        of_student = 3 * operations(self.student, self.shape, self.device)
-        self.of_view = self.of_played + of_student
-        self.times_view = (self.of_image + of_student) / self.of_view
+        self.of_learning = 3 * operations(self.student, self.shape, self.device)
+        self.of_view = self.of_played + self.of_learning
+        self.times_view = (self.of_image + self.of_learning) / self.of_view
 
     def estimate(self) -> Estimate:
         """Multiply times and memory of the small run by the counts of the whole one."""
@@ -145,14 +149,24 @@ class SmallRun:
 
     def training(self) -> StageEstimate:
         """Estimate all steps of the student."""
-        config = self.config.distillation
+        config, num_images = self.config.distillation, self.expected.num_learning
         work = f"{config.student}, {config.student_init} start, {config.num_steps} steps"
-        seconds = config.num_steps * config.batch_size * self.view_s * self.times_view
+        work += f" of {config.batch_size} views"
+        num_learnt = num_labelled = config.num_steps * config.batch_size
+        num_stored = num_stored_views(
+            config, num_images, lambda: (self.of_image, self.of_learning // 3)
+        )
+        if num_stored:
+            work += f", {num_stored} an image labelled once"
+            num_labelled = num_stored * num_images
+        of_all = num_learnt * self.of_learning + num_labelled * self.of_image
+        seconds = of_all * self.view_s / self.of_view
         # weights, gradients and both moments of AdamW; what a batch keeps; images stay on disk
         kept = 16 * self.student.num_parameters
         kept += config.batch_size * gradient_bytes(self.student, self.shape, self.device)
-        stage = self._stage("student", f"{work} of {config.batch_size} views", seconds, kept)
-        return replace(stage, disk_bytes=4 * self.student.num_parameters)
+        stored_bytes = 2 * self.embed_dim * num_stored * num_images  # float16
+        disk_bytes = 4 * self.student.num_parameters + stored_bytes
+        return replace(self._stage("student", work, seconds, kept), disk_bytes=disk_bytes)
 
     def evaluation(self) -> StageEstimate:
         """Estimate the held-out images, and labelled pictures as if they were read already."""
@@ -282,6 +296,7 @@ def _small(config: PipelineConfig) -> PipelineConfig:
         distillation=replace(
             distillation,
             num_steps=2,
+            num_stored_views=0,
             batch_size=batch_size,
             # other start weights may have to be fetched
             student_init=distillation.student_init if distillation.student == MINI else "random",
@@ -297,6 +312,15 @@ def _side_px(teacher: Any) -> int:
 def _of_image(teacher: Any) -> int:
     """Operations of an image in a teacher on the meta device."""
     return operations(teacher.encode_image, (3, _side_px(teacher), _side_px(teacher)), "meta")
+
+
+def _embed_dim(teacher: Any) -> int:
+    """Width of the embeddings of a teacher on the meta device."""
+    side_px = _side_px(teacher)
+    with torch.no_grad():
+        return int(
+            teacher.encode_image(torch.zeros(1, 3, side_px, side_px, device="meta")).shape[1]
+        )
 
 
 def _of_decoder(side_px: int) -> int:

@@ -20,9 +20,13 @@ GRADIENT_SCALE = 2.0**10
 """Of gradients that no optimiser takes, in float16: large enough for images, far from overflow."""
 
 
-@torch.compiler.assume_constant_result  # a question to the library would break a compiled graph
 def has_fast_bfloat16(device_type: str) -> bool:
     """Whether this kind of device computes in bfloat16 without emulating it."""
+    return bool(_has_fast_bfloat16(device_type))
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _has_fast_bfloat16(device_type: str) -> bool:  # asked within, a compiled graph would break
     if device_type == "cpu":
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return device_type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)

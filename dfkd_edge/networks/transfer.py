@@ -12,5 +12,14 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Free memory of a card; 0 where the device does not tell."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    """Memory of a card that tensors can still take; 0 where the device does not tell."""
+    if device.type != "cuda":
+        return 0
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
+
+
+def settle_thread(device: torch.device) -> None:
+    """Let a new thread work on this card: it would open a context on the first one."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)

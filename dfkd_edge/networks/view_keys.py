@@ -44,4 +44,5 @@ def normal_luck(key_N: Tensor, first: int, num: int) -> Tensor:
     """Give the same numbers, normal with mean 0 and deviation 1."""
     # half a step off 0, which has no finite quantile
     uniform_NP = luck(key_N, first, num) + 0.5 * 2.0**-FLOAT_BITS
-    return torch.special.ndtri(uniform_NP)
+    normal_NP: Tensor = torch.special.ndtri(uniform_NP)
+    return normal_NP

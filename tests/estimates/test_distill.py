@@ -84,6 +84,21 @@ def test_images_that_lie_on_disk_take_no_memory_of_the_student(small: SmallRun) 
     assert more.surrogates().disk_bytes == 100 * small.surrogates().disk_bytes
 
 
+def test_views_that_are_labelled_once_spare_passes_of_the_teacher_and_take_disk(
+    small: SmallRun,
+) -> None:
+    learning, num_images = small.config.distillation, small.expected.num_learning
+    anew = asked(small, distillation=replace(learning, num_stored_views=0)).training()
+    once = asked(small, distillation=replace(learning, num_stored_views=4)).training()
+    spared = learning.num_steps * learning.batch_size - 4 * num_images
+    of_teacher_s = small.view_s * small.of_image / small.of_view
+    assert anew.seconds
+    assert once.seconds
+    assert anew.seconds - once.seconds == pytest.approx(spared * of_teacher_s)
+    assert once.disk_bytes - anew.disk_bytes == 2 * small.embed_dim * 4 * num_images
+    assert "4 an image labelled once" in once.work
+
+
 def test_a_pass_keeps_the_input_of_every_layer_that_learns() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1))
     image, hidden = 3 * 16**2 * 4, 8 * 16**2 * 4

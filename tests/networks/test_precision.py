@@ -108,7 +108,8 @@ def test_gradients_of_pictures_are_as_in_float32_and_zero_where_they_overflow(
 def test_a_frozen_tower_in_the_compute_type_sees_what_it_sees_under_autocast(
     kind: str, dtype: torch.dtype, teacher: Teacher, tiny_teacher: Teacher
 ) -> None:
-    tower: nn.Module = {"convolutional": teacher, "transformer": tiny_teacher}[kind].model.visual
+    tower = {"convolutional": teacher, "transformer": tiny_teacher}[kind].model.visual
+    assert isinstance(tower, nn.Module)
     lowered = in_compute_type(copy.deepcopy(tower), dtype)
     assert {p.dtype for p in lowered.parameters() if p.ndim > 1} == {dtype}
     image = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(1))

@@ -38,4 +38,4 @@ def test_kernels_are_as_before_afterwards_and_untouched_without_the_switch() -> 
     with tuned_kernels(True):
         assert (cudnn.benchmark, torch.get_float32_matmul_precision()) == (True, "high")
     assert (cudnn.benchmark, torch.get_float32_matmul_precision()) == before
-    assert compiled(abs, False) is abs  # type: ignore[arg-type]
+    assert compiled(abs, False) is abs
