@@ -20,8 +20,8 @@ from dfkd_edge.artifacts import ModelFile, StudentArtifact, StudentSettings
 from dfkd_edge.config.settings import DistillationConfig, ExportConfig
 from dfkd_edge.conversion.lint import lint_model, refuse_errors
 from dfkd_edge.errors import DfkdEdgeError
-from dfkd_edge.estimates.passes import operations
 from dfkd_edge.files import atomic_write
+from dfkd_edge.networks.operations import operations
 from dfkd_edge.networks.students import build_student, require_side, student_tensors
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.target_profiles.lookup import load_target
