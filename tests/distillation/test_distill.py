@@ -54,32 +54,54 @@ def test_the_student_comes_closer_to_the_teacher(
     assert start.num_parameters == artifact.settings.num_parameters
 
 
+class Stops:
+    """A step of the trainer that is cut off, once, when it was called so many times."""
+
+    def __init__(self, at: int) -> None:
+        self.calls, self.at, self.take = 0, at, Trainer.step
+
+    def patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def step(*args: Any) -> StepFigures:
+            made = self.take(*args)
+            self.calls += 1
+            if self.calls == self.at:
+                raise KeyboardInterrupt
+            return made
+
+        monkeypatch.setattr(Trainer, "step", step)
+
+
+@pytest.mark.parametrize("is_float16", [False, True])
 def test_a_stopped_run_ends_with_the_student_of_an_unbroken_one(
+    is_float16: bool,
     teacher: Teacher,
+    tiny_teacher: Teacher,
     surrogates: SurrogateSet,
     context: StageContext,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stage = sys.modules["dfkd_edge.distillation.distill"]  # the function has the same name
-    monkeypatch.setattr(stage, "CHECKPOINT_INTERVAL_S", 0.0)
-    distill(teacher, surrogates, EXTRAS, context)
-    calls, take_step = list[object](), Trainer.step
+    config = EXTRAS
+    if is_float16:  # as on a card without bfloat16: gradients have a scale, which goes on too
 
-    def stops(*args: Any) -> StepFigures:
-        made = take_step(*args)
-        calls.append(made)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return made
+        def half(_device_type: str) -> torch.dtype:
+            return torch.float16
 
-    monkeypatch.setattr(Trainer, "step", stops)
+        monkeypatch.setattr("dfkd_edge.networks.mixed_precision.compute_type", half)
+        teacher, config = tiny_teacher, dataclasses.replace(EXTRAS, student="test_resnet")
+    # the package hands on the function under the module's name
+    monkeypatch.setattr(sys.modules["dfkd_edge.distillation.distill"], "CHECKPOINT_INTERVAL_S", 0.0)
+    distill(teacher, surrogates, config, context)
+    stops = Stops(at=3)
+    stops.patch(monkeypatch)
     with open_run(tmp_path / "broken", "key", resume=True, exist_ok=False) as run_dir:
         broken = dataclasses.replace(context, run_dir=run_dir)
         with pytest.raises(KeyboardInterrupt):
-            distill(teacher, surrogates, EXTRAS, broken)
-        distill(teacher, surrogates, EXTRAS, broken)
-    assert len(calls) == 3 + EXTRAS.num_steps - 2  # the third step was not kept
+            distill(teacher, surrogates, config, broken)
+        kept = load_file(run_dir.stage_dir("student") / "checkpoint.safetensors")
+        assert ("more/scale/scale" in kept) is is_float16
+        distill(teacher, surrogates, config, broken)
+    assert stops.calls == 3 + config.num_steps - 2  # the third step was not kept
     assert _weights(tmp_path / "broken") == _weights(context.run_dir.path)
 
 
