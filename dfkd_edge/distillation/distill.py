@@ -203,7 +203,7 @@ class Distillation:
     def _write_metrics(self, made: StepFigures, step: int) -> str:
         """Fetch the numbers of a step, all at once; returns a note for the bar."""
         names = ("loss", "soft_target_loss", "feature_distance", "agreement")
-        figures = (made.loss, made.soft_target_loss, made.distance_N.mean(), made.agreement)
+        figures = (made.loss, made.soft_target_loss, made.feature_distance, made.agreement)
         values = dict(zip(names, torch.stack(figures).tolist(), strict=True))
         values["learning_rate"] = learning_rate_at(step, self.config)
         self.context.run_dir.append_metrics(STAGE, step + 1, values)

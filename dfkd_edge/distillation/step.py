@@ -24,13 +24,14 @@ MAX_GRADIENT_NORM = 5.0  # Longer gradients are shortened to it (ours)
 class StepFigures:
     """What a step found before it moved the weights, on its device: reading a number waits for it.
 
-    A GPU that is waited for at every step idles while the next views are drawn. All but the
-    distances are sums over the views at hand divided by the number of the whole batch: those of
-    processes that share a batch add up.
+    A GPU that is waited for at every step idles while the next views are drawn. Single numbers are
+    sums over the views at hand divided by the number of the whole batch: those of processes that
+    share a batch add up.
     """
 
     loss: Tensor
     soft_target_loss: Tensor
+    feature_distance: Tensor
     distance_N: Tensor  # Feature distance of each view
     agreement: Tensor  # Share of the views with the teacher's top-1
 
@@ -78,4 +79,5 @@ class Trainer:
         loss = config.soft_target_weight * soft + config.feature_weight * distance
         self.precision.descend(loss, self.optimiser, MAX_GRADIENT_NORM)
         agreement = (student_NK.argmax(1) == teacher_NK.argmax(1)).sum() / batch_size
-        return StepFigures(loss.detach(), soft.detach(), distance_N.detach(), agreement)
+        figures = (each.detach() for each in (loss, soft, distance, distance_N, agreement))
+        return StepFigures(*figures)

@@ -90,7 +90,8 @@ def test_gradients_and_figures_of_the_parts_of_a_batch_add_up_to_those_of_the_wh
         made = trainer.step(view[rows], seen[rows], 6)
         gradient = student.projection.weight.grad
         assert gradient is not None
-        return [made.loss, made.soft_target_loss, made.agreement, gradient.clone()]
+        figures = [made.loss, made.soft_target_loss, made.feature_distance, made.agreement]
+        return [*figures, gradient.clone()]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dfkd_edge.distillation.step.MAX_GRADIENT_NORM", float("inf"))
