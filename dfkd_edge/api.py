@@ -22,7 +22,7 @@ from dfkd_edge import pipeline
 from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.bundles.opening import find_bundle
 from dfkd_edge.bundles.opening import open_bundle as _open_bundle
-from dfkd_edge.bundles.predict import classify_pictures
+from dfkd_edge.bundles.predict import PredictRequest, classify_pictures
 from dfkd_edge.class_lint.lint import lint_classes as _lint_classes
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.config.file import settings_of
@@ -97,6 +97,7 @@ def export(
     data: AnyPath = "",
     output: AnyPath | None = None,
     exist_ok: bool = False,
+    device: str = "",
     quiet: bool = False,
     **settings: object,
 ) -> Bundle:
@@ -107,6 +108,8 @@ def export(
         data: labelled pictures to measure on.
         output: the bundle; `RUN/bundles/TARGET` by default.
         exist_ok: replace another bundle there.
+        device: torch device of teacher, student and fine-tune; empty takes that of the run where
+            it is here, else the CPU.
         quiet: show no progress.
         settings: flags of the command or fields of `[export]`, such as `target="jetson"`,
             `max_drop=0.02`, `percentile=99.9`.
@@ -121,6 +124,7 @@ def export(
         data=str(data),
         output=_path(output),
         exist_ok=exist_ok,
+        device=device,
     )
     reporter = ConsoleReporter(make_console(quiet))
     bundle = pipeline.export(plan_export(request), reporter)
@@ -134,6 +138,7 @@ def check(
     *,
     data: AnyPath = "",
     max_drop: float | None = None,
+    device: str = "cpu",
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Climb the conversion ladder on a bundle again.
@@ -142,6 +147,7 @@ def check(
         bundle: a bundle, or a run with one.
         data: labelled pictures to measure on.
         max_drop: largest loss on the worst domain; None takes the bundle's own.
+        device: torch device of teacher and student; graphs are run on the CPU.
         quiet: show no progress.
 
     Returns:
@@ -152,7 +158,7 @@ def check(
     """
     opened = plan_check(Path(bundle), str(data))
     reporter = ConsoleReporter(make_console(quiet))
-    ladder = pipeline.check(opened, str(data), max_drop, reporter)
+    ladder = pipeline.check(opened, str(data), max_drop, reporter, device)
     return {**ladder.to_json(), "report": refresh_report(opened.folder, reporter)}
 
 
@@ -163,6 +169,7 @@ def benchmark(
     warmup: float = 200.0,
     duration: float = 3.0,
     threads: int = 0,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Measure latency, throughput, memory and size of every model of a bundle on this machine.
 
@@ -172,6 +179,7 @@ def benchmark(
         warmup: milliseconds before timing.
         duration: seconds of timing.
         threads: of the CPU; 0 takes all cores.
+        device: `cpu`, or `cuda` with onnxruntime-gpu.
 
     Returns:
         The document of `benchmark --json`.
@@ -182,7 +190,7 @@ def benchmark(
     opened = _open_bundle(find_bundle(Path(bundle)))
     request = TimingRequest(warmup, duration)
     reporter = ConsoleReporter(make_console(quiet=True))
-    return to_json(benchmark_bundle(opened, precision, request, threads, reporter))
+    return to_json(benchmark_bundle(opened, precision, request, threads, device, reporter))
 
 
 def predict(
@@ -192,6 +200,7 @@ def predict(
     top: int = 3,
     precision: str | None = None,
     threads: int = 0,
+    device: str = "cpu",
     reject_threshold: float | None = None,
 ) -> dict[str, Any]:
     """Classify pictures, or folders of them, with a bundle.
@@ -202,6 +211,7 @@ def predict(
         top: classes to name for each.
         precision: `fp32`, `fp16` or `int8`; None takes the recommended one.
         threads: of the CPU; 0 takes all cores.
+        device: `cpu`, or `cuda` with onnxruntime-gpu.
         reject_threshold: score below which a label is "unknown"; None takes the bundle's own.
 
     Returns:
@@ -212,8 +222,15 @@ def predict(
     Raises:
         DfkdEdgeError: any error of the tree.
     """
-    paths = [Path(image) for image in images]
-    return classify_pictures(Path(bundle), paths, top, precision, threads, reject_threshold)
+    request = PredictRequest(
+        images=[Path(image) for image in images],
+        top=top,
+        precision=precision,
+        num_threads=threads,
+        device=device,
+        reject_threshold=reject_threshold,
+    )
+    return classify_pictures(Path(bundle), request)
 
 
 def lint_classes(

@@ -21,7 +21,7 @@ from dfkd_edge.deployment.export import export_student
 from dfkd_edge.distillation import distill as distill_student
 from dfkd_edge.files import atomic_write
 from dfkd_edge.interfaces import Reporter, WorkShare
-from dfkd_edge.machine.process import is_of_torchrun, speaks, usable_device
+from dfkd_edge.machine.process import check_device, is_of_torchrun, speaks, usable_device
 from dfkd_edge.networks.students import require_start
 from dfkd_edge.networks.teacher import Teacher, load_teacher
 from dfkd_edge.networks.weights import require_weights
@@ -162,18 +162,25 @@ def synthesize(
 
 def export(plan: ExportPlan, reporter: Reporter) -> Bundle:
     """From a finished student to a proven bundle; its status says whether the gate passed."""
+    check_device(plan.device or "cpu")
     with export_scratch(plan.run) as work:
         run = open_finished_run(plan.run)
-        device = usable_device(plan.config.device)  # a run of a GPU is exported anywhere
-        if device != plan.config.device:
+        device = plan.device or usable_device(plan.config.device)  # a GPU's run goes anywhere
+        if not plan.device and device != plan.config.device:
             reporter.note(f"  {plan.config.device} cannot be used here: exported on the CPU")
         context = StageContext(RunDir(run.path), reporter, plan.config.seed, device)
         return export_student(run, plan, work, context)
 
 
-def check(bundle: Bundle, data: str, max_drop: float | None, reporter: Reporter) -> Ladder:
-    """Climb the ladder on a bundle again, and keep what was measured in it."""
-    ladder = check_bundle(bundle, data, max_drop, reporter)
+def check(
+    bundle: Bundle, data: str, max_drop: float | None, reporter: Reporter, device: str = "cpu"
+) -> Ladder:
+    """Climb the ladder on a bundle again, and keep what was measured in it.
+
+    `device` is that of teacher and student.
+    """
+    check_device(device)
+    ladder = check_bundle(bundle, data, max_drop, reporter, device)
     keep_check(bundle.folder, ladder, reporter)
     return ladder
 

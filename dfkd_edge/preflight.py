@@ -153,6 +153,7 @@ class ExportRequest:
     output: Path | None = None  # The bundle; None puts it into the run
     exist_ok: bool = False
     dry_run: bool = False
+    device: str = ""  # Torch device; empty takes the run's where it is here, else the CPU
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,6 +166,7 @@ class ExportPlan:
     folder: Path  # The bundle itself
     data: str  # Labelled pictures for the ladder; empty takes the built-in suite
     exist_ok: bool  # Whether another bundle there may be replaced
+    device: str = ""  # Torch device; empty takes the run's where it is here, else the CPU
 
 
 def plan_export(request: ExportRequest) -> ExportPlan:
@@ -209,6 +211,7 @@ def plan_export(request: ExportRequest) -> ExportPlan:
         folder=folder,
         data=request.data,
         exist_ok=request.exist_ok,
+        device=request.device,
     )
 
 

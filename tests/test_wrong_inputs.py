@@ -66,6 +66,7 @@ WRONG: dict[int, dict[str, str]] = {
         "classes lint good.txt --qqq": "(dfkd-edge classes lint): dfkd-edge classes lint --help",
         "distill --classes good.txt --steps": "option '--steps' requires an argument (dfkd-edge",
         "distill --classes good.txt --steps many": "invalid value for '--steps': ",
+        "predict bundle photo.png --device tpu": "no device 'tpu' (--device): cpu, cuda or cuda:1",
         "predict bundle": "missing argument 'IMAGE...' (dfkd-edge predict): dfkd-edge",
         "targets show": "missing argument 'NAME' (dfkd-edge targets show): dfkd-edge",
         "export a b": "got unexpected extra argument(s) (b)",
@@ -85,6 +86,8 @@ WRONG: dict[int, dict[str, str]] = {
     4: {
         "distill --classes good.txt -o good.txt/run": "good.txt is a file (good.txt/run): choose",
         "cache clean drawings --yes": "cannot delete",
+        "predict bundle photo.png --device cuda": "device 'cuda' cannot be used: onnxruntime 1.",
+        "benchmark bundle --device cuda:1": "(--device): pip install onnxruntime-gpu in its place",
         "distill --classes good.txt -o sealed/run": "sealed is read-only",
         "distill --classes good.txt --dry-run --save-config full/run.toml": (
             "cannot write: No space left on device (full/run.toml): free some space"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,30 +18,29 @@ if TYPE_CHECKING:
     from dfkd_edge.runtime.session import OnnxSession
 
 
-def classify_pictures(
-    bundle: Path,
-    images: list[Path],
-    top: int,
-    precision: str | None,
-    threads: int,
-    reject_threshold: float | None,
-) -> dict[str, Any]:
-    """Classify pictures with a model of a bundle.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictRequest:
+    """Which pictures, with which model, where."""
 
-    Args:
-        bundle: a bundle, or a run with one.
-        images: pictures and folders of pictures.
-        top: classes to name.
-        precision: of the model; None takes the recommended one.
-        threads: of the CPU; 0 takes all cores.
-        reject_threshold: score below which the answer is "unknown"; None takes the bundle's own.
+    images: Sequence[Path]  # Pictures and folders of pictures
+    top: int = 3  # Classes to name
+    precision: str | None = None  # Of the model; None takes the recommended one
+    num_threads: int = 0  # Of the CPU; 0 takes all cores
+    device: str = "cpu"  # Or `cuda`, with onnxruntime-gpu
+    reject_threshold: float | None = None
+    """Score below which the answer is "unknown"; None takes the bundle's own."""
+
+
+def classify_pictures(bundle: Path, request: PredictRequest) -> dict[str, Any]:
+    """Classify pictures with a model of a bundle, or of a run with one.
 
     Returns:
         The document of `predict --json`; `skipped` says what could not be read and why.
 
     Raises:
-        UsageError: no bundle, no such model, no picture, no such threshold.
+        UsageError: no bundle, no such model, no picture, no such threshold or device.
         ArtifactError: the bundle is damaged.
+        EnvironmentLackingError: the device is not there.
     """
     from dfkd_edge.bundles.opening import find_bundle, held_precision, open_bundle
 
@@ -47,20 +48,27 @@ def classify_pictures(
     from dfkd_edge.runtime.caveats import graph_notes
     from dfkd_edge.runtime.session import OnnxSession, SessionRequest
 
-    confidence = opened.confidence
+    confidence, reject_threshold = opened.confidence, request.reject_threshold
     if reject_threshold is not None:
         if not 0 <= reject_threshold <= 1:
             raise UsageError("must be 0 to 1", where="reject_threshold", hint="such as 0.6")
         confidence = dataclasses.replace(confidence, reject_threshold=reject_threshold)
-    files, skipped = _pictures(images)
+    files, skipped = _pictures(request.images)
     with faults_as_errors():
+        precision = request.precision
         name = held_precision(opened, precision) if precision else opened.precision
-        path, in_full = opened.model_path(name), opened.manifest.int8_full_range
-        session = OnnxSession(SessionRequest(path, name, num_threads=threads, full_range=in_full))
+        model = SessionRequest(
+            opened.model_path(name),
+            name,
+            num_threads=request.num_threads,
+            full_range=opened.manifest.int8_full_range,
+            device=request.device,
+        )
+        session = OnnxSession(model)
         rows = []
         for file in files:
             try:
-                rows.append(_classify(session, opened, confidence, file, top))
+                rows.append(_classify(session, opened, confidence, file, request.top))
             except PictureFault as fault:  # the others are classified all the same
                 skipped.append(f"{fault.where}: {fault.what}")
     fitted = opened.confidence.reject_threshold
@@ -75,7 +83,7 @@ def classify_pictures(
     }
 
 
-def _pictures(paths: list[Path]) -> tuple[list[Path], list[str]]:
+def _pictures(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """Expand folders, and name what is not there."""
     from dfkd_edge.runtime.folder_layouts import PICTURE_SUFFIXES
 

@@ -28,6 +28,7 @@ def benchmark(
     duration: Annotated[float, Option(metavar="S", help="Seconds of timing.", min=0.01)] = 3.0,
     percentile: Annotated[str, Option(help="Percentiles of latency.")] = "50,90,99",
     threads: opt.Threads = 0,
+    device: opt.GraphDevice = "cpu",
     dry_run: opt.DryMeasurement = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
@@ -53,7 +54,7 @@ def benchmark(
         return
     # drawing a bar takes the time of the model that is measured
     reporter = ConsoleReporter(make_console(quiet), refreshes_per_s=1)
-    measured = benchmark_bundle(opened, precision, request, threads, reporter)
+    measured = benchmark_bundle(opened, precision, request, threads, device, reporter)
     rows = measured.models
     from dfkd_edge.report.page import refresh_report  # torch; a wrong precision is told of before
     from dfkd_edge.results.codec import to_json

@@ -15,6 +15,7 @@ def check(
     bundle: Annotated[Path, Argument(metavar="[BUNDLE]", help="Bundle, or run with one.")] = LATEST,
     data: opt.Data = None,
     max_drop: opt.MaxDrop = None,
+    device: opt.ProofDevice = None,
     dry_run: opt.DryMeasurement = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
@@ -37,7 +38,7 @@ def check(
         prepare_host()  # before torch: OpenMP reads its wait policy once, when it is loaded
         from dfkd_edge import pipeline
         from dfkd_edge.report.page import refresh_report
-    ladder = pipeline.check(opened, pictures, max_drop, reporter)
+    ladder = pipeline.check(opened, pictures, max_drop, reporter, device or "cpu")
     report = refresh_report(opened.folder, reporter)
     if as_json:
         opt.print_json({**ladder.to_json(), "report": report})

@@ -50,6 +50,7 @@ def export(
         bool | None, Option("--repair/--no-repair", help="Repair INT8 when it misses the gate.")
     ] = None,
     data: opt.Data = None,
+    device: opt.ProofDevice = None,
     output: Annotated[
         opt.File, Option("--output", "-o", help="The bundle (default: RUN/bundles/TARGET).")
     ] = None,
@@ -73,6 +74,7 @@ def export(
         output=output,
         exist_ok=exist_ok,
         dry_run=dry_run,
+        device=device or "",
     )
     run_export(request, as_json=as_json, quiet=quiet)
 

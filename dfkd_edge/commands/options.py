@@ -39,6 +39,13 @@ RunOutput = Annotated[
 ]
 Workers = Annotated[Number, Option(help="CPU threads (default: all cores).", min=1, max=256)]
 Device = Annotated[Text, Option(help="Torch device (default: cpu).")]
+ProofDevice = Annotated[
+    Text,
+    Option(help="Torch device of teacher, student and fine-tune; graphs are run on the CPU."),
+]
+GraphDevice = Annotated[
+    str, Option("--device", help="cpu, or cuda and cuda:1 with onnxruntime-gpu.")
+]
 RedoRun = Annotated[
     bool, Option("--exist-ok", help="Redo what differs in another run's directory.")
 ]

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer import Argument, Option
 
-from dfkd_edge.bundles.predict import classify_pictures
+from dfkd_edge.bundles.predict import PredictRequest, classify_pictures
 from dfkd_edge.commands import options as opt
 from dfkd_edge.console import result_console
 from dfkd_edge.errors import ArtifactError, UsageError
@@ -24,6 +24,7 @@ def predict(
     top: Annotated[int, Option("--top", help="Classes to show.", min=1)] = 3,
     precision: opt.HeldPrecision = None,
     threads: opt.Threads = 0,
+    device: opt.GraphDevice = "cpu",
     reject_threshold: Annotated[
         float | None,
         Option(
@@ -41,7 +42,15 @@ def predict(
     it; a higher --reject-threshold refuses more of both.
     """
     _refuse_swapped(bundle, images)
-    document = classify_pictures(bundle, images, top, precision, threads, reject_threshold)
+    request = PredictRequest(
+        images=images,
+        top=top,
+        precision=precision,
+        num_threads=threads,
+        device=device,
+        reject_threshold=reject_threshold,
+    )
+    document = classify_pictures(bundle, request)
     rows, skipped = document["pictures"], document["skipped"]
     if as_json:
         opt.print_json(document)

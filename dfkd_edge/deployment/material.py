@@ -110,7 +110,7 @@ def gather(run: FinishedRun, plan: ExportPlan, work: Path, context: StageContext
     target, config = plan.target, plan.config.export
     with context.reporter.stage("loading teacher and student", 1) as progress:
         teacher = load_teacher(run.config.teacher, run.class_names, context.device)
-        student = load_student(run.student)
+        student = load_student(run.student).to(context.device)
         progress.advance()
     sides_px = (teacher.image_size_px, student.image_size_px)
     is_int8 = chosen_precision(target, config) == "int8"

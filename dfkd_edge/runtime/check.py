@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", type=Path, help="labelled pictures: DIR/[DOMAIN/]CLASS/*.jpg")
     add("--frame", type=Path, help=".npy of what your own pipeline makes of test_card.png")
     add("--threads", type=int, default=0, help="CPU threads of onnxruntime [all]")
+    add("--device", default="cpu", help="cpu, or cuda with onnxruntime-gpu [cpu]")
     add(
         "--warmup", type=float, default=200.0, metavar="MS", help="milliseconds before timing [200]"
     )
@@ -180,6 +181,7 @@ class BundleCheck:
             options.cache,
             manifest.int8_full_range,
             manifest.use_dla,
+            device=options.device,
         )
         memory_before_mib = device.peak_memory_mib()  # a peak never falls: what follows adds to it
         session = open_session(request, self.printer.say)

@@ -5,6 +5,7 @@ Shape suffixes: N images, H rows, W columns, C = 3 channels, K classes, D embedd
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from dfkd_edge.runtime.device import TO_INSTALL, cpu_saturates, num_cores
-from dfkd_edge.runtime.faults import Fault, LackingFault
+from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 class Outputs(NamedTuple):
@@ -61,6 +65,8 @@ class SessionRequest:
     """Whether an engine is for DLA core 0, with the GPU for what that cannot compute."""
     workspace_bytes: int = 1 << 30
     """Scratch memory that an engine's builder may take; a second try takes a quarter."""
+    device: str = "cpu"
+    """Where onnxruntime computes: `cpu`, or `cuda` and `cuda:1` as torch has them."""
 
     @property
     def is_for_dla(self) -> bool:
@@ -87,7 +93,7 @@ def in_batches(
 
 
 class OnnxSession:
-    """A graph under onnxruntime, on the CPU."""
+    """A graph under onnxruntime, on the CPU or a GPU."""
 
     backend = "onnxruntime"
 
@@ -95,23 +101,28 @@ class OnnxSession:
         """Load the graph; `in_float` computes INT8 in float, None where this CPU's sums saturate.
 
         Raises:
-            LackingFault: onnxruntime is not installed.
+            LackingFault: onnxruntime is not installed, or cannot compute on the device.
+            UsageFault: nobody computes on the device.
             Fault: onnxruntime cannot load the graph.
         """
-        onnxruntime = _import_onnxruntime()
+        onnxruntime, providers = _import_onnxruntime(), providers_of(request.device)
         if in_float is None:
             in_float = request.precision == "int8" and request.full_range and cpu_saturates()
         try:
-            self._session = open_graph(str(request.model), request.num_threads, in_float)
+            self._session = open_graph(str(request.model), request.num_threads, in_float, providers)
         except Exception as error:  # its exceptions share no public base
             what = f"onnxruntime cannot load the model: {str(error).strip().splitlines()[0][:200]}"
             raise Fault(what, str(request.model)) from error
+        provider = str(self._session.get_providers()[0])
+        if request.device != "cpu" and provider == CPU:  # it only logs that it has no device
+            raise _no_device(request.device, "onnxruntime's CUDA provider did not start")
         self.version = str(onnxruntime.__version__)
         self.size_bytes = request.model.stat().st_size
         self.settings: dict[str, object] = {
-            "provider": "CPUExecutionProvider",
+            "provider": provider,
             "threads": request.num_threads or num_cores(),
-            "int8_in_float": in_float,
+            # the CUDA provider has no INT8 kernels for Q/DQ: TensorRT has them
+            "int8_in_float": in_float or (request.precision == "int8" and provider != CPU),
         }
         self._input = self._session.get_inputs()[0]
         found = {output.name for output in self._session.get_outputs()}
@@ -133,13 +144,39 @@ class OnnxSession:
         del self._session
 
 
-def open_graph(model: str | bytes, num_threads: int, in_float: bool = False) -> Any:
-    """Open any graph in onnxruntime on the CPU.
+def providers_of(device: str) -> list[Any]:
+    """Find onnxruntime's providers for a device named as torch names it, the wanted one first.
+
+    Raises:
+        LackingFault: onnxruntime is not installed, or is one without CUDA.
+        UsageFault: it is neither a CPU nor a CUDA device.
+    """
+    if device == "cpu":
+        return [CPU]
+    named = re.fullmatch(r"cuda(?::(\d+))?", device)
+    if not named:
+        raise UsageFault(f"no device '{device}'", "--device", "cpu, cuda or cuda:1")
+    onnxruntime = _import_onnxruntime()
+    if CUDA not in onnxruntime.get_available_providers():
+        raise _no_device(device, f"onnxruntime {onnxruntime.__version__} has no CUDA provider")
+    return [(CUDA, {"device_id": int(named[1] or 0)}), CPU]
+
+
+def _no_device(device: str, why: str) -> LackingFault:
+    hint = "pip install onnxruntime-gpu in its place, or --device cpu"
+    return LackingFault(f"device '{device}' cannot be used: {why}", "--device", hint)
+
+
+def open_graph(
+    model: str | bytes, num_threads: int, in_float: bool = False, providers: list[Any] | None = None
+) -> Any:
+    """Open any graph in onnxruntime.
 
     Args:
         model: its path, or its content.
         num_threads: 0 takes all cores.
         in_float: compute in float what is between DQ and Q, as exact as 32-bit sums.
+        providers: as of `providers_of`; None takes the CPU.
 
     Raises:
         LackingFault: onnxruntime is not installed.
@@ -152,7 +189,7 @@ def open_graph(model: str | bytes, num_threads: int, in_float: bool = False) -> 
     if in_float:
         # keeps Q/DQ around float kernels: exact, where the kernels for INT8 would clip
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=providers or [CPU])
 
 
 def _import_onnxruntime() -> Any:

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dfkd_edge.bundles.opening import held_precision
-from dfkd_edge.errors import ConversionError
+from dfkd_edge.errors import ConversionError, faults_as_errors
 from dfkd_edge.files import read_json
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.results.benchmark import Benchmark, MeasuredLatency, ModelBenchmark
 from dfkd_edge.results.codec import from_json, to_json
 from dfkd_edge.results.kept import keep_result
 from dfkd_edge.runtime.bundle_files import BENCHMARK, Bundle
+from dfkd_edge.runtime.session import providers_of
 from dfkd_edge.runtime.timing import TimingRequest
 
 SLOW_INT8 = (
@@ -32,19 +33,25 @@ def benchmark_bundle(
     precision: str | None,
     request: TimingRequest,
     threads: int,
+    device: str,
     reporter: Reporter,
 ) -> Benchmark:
     """Measure every model of a bundle, or that of one precision, and keep it for the report.
 
+    `device` is onnxruntime's: `cpu`, or `cuda` with onnxruntime-gpu.
+
     Raises:
+        EnvironmentLackingError: the device is not there.
         UsageError: the bundle holds no such model.
     """
+    with faults_as_errors():
+        providers_of(device)
     names = [held_precision(bundle, precision)] if precision else list(bundle.manifest.models)
     rows = []
     stage = f"timing {' and '.join(names)} for {request.duration_s:g} s{' each' * (len(names) > 1)}"
     with reporter.stage(stage, len(names)) as progress:
         for name in names:
-            rows.append(_benchmark_model(bundle.folder, name, request, threads))
+            rows.append(_benchmark_model(bundle.folder, name, request, threads, device))
             progress.advance()
     models = tuple(with_slow_int8_told(rows, bundle.manifest.backend))
     benchmark = Benchmark(bundle=str(bundle.folder), target=bundle.manifest.target, models=models)
@@ -53,7 +60,7 @@ def benchmark_bundle(
 
 
 def _benchmark_model(
-    bundle: Path, precision: str, request: TimingRequest, num_threads: int
+    bundle: Path, precision: str, request: TimingRequest, num_threads: int, device: str
 ) -> ModelBenchmark:
     """Measure one model of a bundle in a new process, with onnxruntime.
 
@@ -67,6 +74,7 @@ def _benchmark_model(
             "precision": precision,
             "backend": "onnxruntime",
             "threads": num_threads,
+            "device": device,
             "warmup": request.warmup_ms,
             "duration": request.duration_s,
             "percentile": ",".join(f"{p:g}" for p in request.percentiles),
@@ -85,7 +93,7 @@ def _benchmark_model(
     return ModelBenchmark(
         precision=precision,
         size_bytes=model["size_bytes"],
-        backend=f"{model['backend']} {model['version']}",
+        backend=f"{model['backend']} {model['version']}" + f" on {device}" * (device != "cpu"),
         threads=model["settings"]["threads"],
         latency=dataclasses.replace(latency, caveats=caveats),
         peak_memory_mib=latency.peak_memory_mib,

@@ -43,7 +43,9 @@ from dfkd_edge.validation.rungs import (
 )
 
 
-def check_bundle(bundle: Bundle, data: str, max_drop: float | None, reporter: Reporter) -> Ladder:
+def check_bundle(
+    bundle: Bundle, data: str, max_drop: float | None, reporter: Reporter, device: str
+) -> Ladder:
     """Climb the ladder on a bundle: teacher, student, and every graph that lies in it.
 
     Args:
@@ -53,6 +55,8 @@ def check_bundle(bundle: Bundle, data: str, max_drop: float | None, reporter: Re
             images.
         max_drop: of the gate; None takes the bundle's own.
         reporter: shows the bars.
+        device: of teacher and student; graphs are run on the CPU, whose arithmetic the gate of
+            `export` has judged.
 
     Raises:
         ArtifactError: the bundle does not say where it comes from.
@@ -60,10 +64,10 @@ def check_bundle(bundle: Bundle, data: str, max_drop: float | None, reporter: Re
         EnvironmentLackingError: the teacher's weights are not here.
     """
     origin = read_origin(bundle)
-    context = StageContext(RunDir(bundle.folder), reporter, origin.seed, "cpu")
+    context = StageContext(RunDir(bundle.folder), reporter, origin.seed, device)
     with reporter.stage("loading teacher and student", 1) as progress:
-        teacher = load_teacher(origin.teacher, origin.classes)
-        student = load_student(StudentArtifact.load(bundle.folder / "student"))
+        teacher = load_teacher(origin.teacher, origin.classes, device)
+        student = load_student(StudentArtifact.load(bundle.folder / "student")).to(device)
         progress.advance()
     backend = bundle.manifest.backend
     sides_px = (teacher.image_size_px, student.image_size_px)

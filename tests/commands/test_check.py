@@ -13,7 +13,7 @@ from PIL import Image
 from dfkd_edge.artifacts import load_tensors
 from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.bundles.origin import graphs
-from dfkd_edge.errors import ConfigError, UsageError
+from dfkd_edge.errors import ConfigError, EnvironmentLackingError, UsageError
 from dfkd_edge.files import file_hash
 from dfkd_edge.report import write_report
 from dfkd_edge.results.certainty import certainty_of
@@ -207,3 +207,22 @@ def test_the_plan_of_a_check_on_pictures_is_readable_and_writes_nothing(
     assert "passed over, no class of the list: day/hause" in stranger.stderr
     refused = invoke("check", bundle, "--data", tmp_path / "none", "--dry-run")
     assert isinstance(refused.exception, UsageError)
+
+
+@pytest.mark.parametrize("verb", ["check", "export"])
+def test_a_device_that_is_not_there_is_refused_and_leaves_nothing(
+    verb: str, exported_copy: Path
+) -> None:
+    subject = exported_copy if verb == "check" else exported_copy.parents[1]
+    before = sorted(subject.rglob("*"))
+    result = invoke(verb, subject, "--device", "cuda:77")
+    assert isinstance(result.exception, EnvironmentLackingError), result.exception
+    assert "device 'cuda:77' cannot be used" in str(result.exception)
+    assert sorted(subject.rglob("*")) == before
+
+
+def test_the_device_of_a_check_changes_no_answer(exported_copy: Path) -> None:
+    by_flag, usual = (checked(exported_copy, *flags) for flags in (("--device", "cpu"), ()))
+    figures = ("domains", "max_logit_difference")
+    for one, other in zip(by_flag["rungs"], usual["rungs"], strict=True):
+        assert [one[key] for key in figures] == [other[key] for key in figures]
