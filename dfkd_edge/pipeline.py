@@ -22,6 +22,7 @@ from dfkd_edge.distillation import distill as distill_student
 from dfkd_edge.files import atomic_write
 from dfkd_edge.interfaces import Reporter, WorkShare
 from dfkd_edge.machine.process import check_device, is_of_torchrun, speaks, usable_device
+from dfkd_edge.networks.baseline import load_baseline
 from dfkd_edge.networks.students import require_start
 from dfkd_edge.networks.teacher import Teacher, load_teacher
 from dfkd_edge.networks.weights import require_weights
@@ -98,6 +99,8 @@ def distill(plan: DistillPlan, reporter: Reporter) -> DistillResult:
     if config.data:
         note_strangers(Path(config.data), plan.class_names.names, reporter)
     teacher = open_teacher(config, plan.class_names, reporter)
+    if config.baseline:  # one that cannot be loaded is told of before hours of work
+        load_baseline(config.baseline, config.teacher.templates, plan.class_names)
     with (
         noting_what_is_kept(plan.output),
         open_run(plan.output, plan.key, resume=plan.resume, exist_ok=plan.exist_ok) as run_dir,
@@ -115,7 +118,7 @@ def distill(plan: DistillPlan, reporter: Reporter) -> DistillResult:
             context.reporter.note(f"  {shortage.what}: {shortage.ways}")
         training = join_pictures(surrogates, plan.pictures, teacher, config.few_shot, context)
         student = distill_student(teacher, training, config.distillation, context)
-        evaluation = evaluate(student, teacher, surrogates, config.data, context)
+        evaluation = evaluate(student, teacher, surrogates, config.data, context, config.baseline)
         run_dir.log(f"done in {time.monotonic() - started:.0f} s")
     point_latest(plan.output.parent, plan.output)  # finished runs alone: export takes it by default
     return DistillResult(run_dir.path, prompts, training, student, evaluation)

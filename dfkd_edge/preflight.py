@@ -14,7 +14,7 @@ from dfkd_edge.conversion.calibration_need import shortage_of
 from dfkd_edge.conversion.precision import chosen_precision, refuse_impossible
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.files import content_hash, require_writable
-from dfkd_edge.networks.names import require_student, require_teacher
+from dfkd_edge.networks.names import name_and_tag, require_student, require_teacher
 from dfkd_edge.pictures.labelled import require_folder, require_pictures
 from dfkd_edge.pictures.real import find_real_pictures, pictures_below
 from dfkd_edge.runs.key import content_of, student_content, teacher_content, words_content
@@ -69,6 +69,8 @@ def plan_distill(request: DistillRequest) -> DistillPlan:
     config, names = plan.config, plan.class_names.names
     require_teacher(config.teacher.name)
     require_student(config.distillation.student)
+    if config.baseline:
+        require_teacher(name_and_tag(config.baseline)[0], "baseline")
     chosen_precision(load_target(config.export.target), config.export)
     if config.data:
         require_pictures(Path(config.data), names)
@@ -111,8 +113,8 @@ def plan_synthesize(request: DistillRequest) -> DistillPlan:
 def run_key(config: PipelineConfig, class_names: ClassNames) -> str:
     """Hash every setting, the local files behind them, and the classes rather than their file.
 
-    Where the evaluation pictures lie is left out, for other pictures do not change the student, and
-    the device: what one GPU began another one, or a CPU, may go on with.
+    Where the evaluation pictures lie is left out and what the student is compared with, for neither
+    changes the student, and the device: what one GPU began another one, or a CPU, may go on with.
     """
     synthesis = config.synthesis
     return content_hash(
@@ -128,6 +130,7 @@ def run_key(config: PipelineConfig, class_names: ClassNames) -> str:
 
 def needed_weights(config: PipelineConfig) -> list[HubWeights]:
     """List the weights that a run takes from the hub, fetched or not."""
+    from dfkd_edge.networks.baseline import baseline_weights
     from dfkd_edge.networks.weights import start_weights, teacher_weights
 
     synthesis = config.synthesis
@@ -135,6 +138,7 @@ def needed_weights(config: PipelineConfig) -> list[HubWeights]:
         *teacher_weights(config.teacher),
         *SYNTHESIZERS[synthesis.method].weights(synthesis),
         *start_weights(config.distillation),
+        *baseline_weights(config),
     ]
 
 

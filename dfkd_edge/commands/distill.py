@@ -29,6 +29,10 @@ def distill(
     data: Annotated[
         opt.File, Option(help="Labelled pictures, for evaluation only: DIR/[DOMAIN/]CLASS/*.jpg.")
     ] = None,
+    baseline: Annotated[
+        opt.Text,
+        Option(help="Small CLIP to compare with: an open_clip NAME[:TAG] or a local folder."),
+    ] = None,
     images: Annotated[
         opt.File, Option(help="A few real pictures to learn from: DIR/[CLASS/]*.jpg.")
     ] = None,
@@ -146,7 +150,7 @@ def _finished(plan: DistillPlan) -> Distilled | None:
         return None
     from dfkd_edge.results.distilled import read_distilled  # numpy, which a new run waits for
 
-    found = read_distilled(plan.output, plan.config.data)
+    found = read_distilled(plan.output, plan.config.data, plan.config.baseline)
     if found:
         point_latest(plan.output.parent, plan.output)
     return found

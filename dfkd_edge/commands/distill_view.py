@@ -68,6 +68,7 @@ def show_result(result: Distilled, report: str, seconds: float | None, gain: str
     size = f"{own:.2f} M parameters (teacher {teachers:.2f} M)"
     rows = (
         accuracy_row(result.evaluation),
+        ("baseline", result.evaluation.baseline.sentence() if result.evaluation.baseline else ""),
         ("student", f"{settings.timm_name}: {size}{took}"),
         ("weak", weak_text(result.evaluation, result.surrogates.classes)),
         ("few-shot", gain),

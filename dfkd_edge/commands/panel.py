@@ -12,7 +12,7 @@ from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.results.kept import proof_of
 from dfkd_edge.runtime.bundle_files import MANIFEST, Bundle
 
-MAX_ROWS, MAX_CHARACTERS = 8, 100
+MAX_ROWS, MAX_CHARACTERS = 9, 100
 HEADING_WIDTH = 10
 MORE = " ... (report)"  # Ends a row that the report finishes
 Row = tuple[str, str]  # Heading and text

@@ -259,6 +259,9 @@ class PipelineConfig:
     """Torch device of the whole run."""
     data: str = ""
     """Labelled pictures for evaluation only: DIR/<domain>/<class>/ or DIR/<class>/; or empty."""
+    baseline: str = ""
+    """A small CLIP that the student is compared with as it is: an open_clip NAME, NAME:TAG where it
+    has several weights, or a local folder; or empty."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     prompts: PromptConfig = field(default_factory=PromptConfig)
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)

@@ -24,6 +24,7 @@ from dfkd_edge.estimates.estimate import DryRun, Estimate, StageEstimate
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.machine.process import usable_device
+from dfkd_edge.networks.baseline import baseline_config
 from dfkd_edge.networks.licences import licences_of
 from dfkd_edge.networks.operations import operations
 from dfkd_edge.networks.students import load_student
@@ -175,8 +176,13 @@ class SmallRun:
         if config.data:
             data, sides_px = Path(config.data), (self.student.image_size_px,)
             num += labelled_pictures(data, self.classes.names, sides_px).num_images
-        image_s = sum(self.laps_s["evaluating"]) / self.num_shown * self.times_view
-        return self._stage("evaluation", f"{num} images", num * image_s)
+        image_s, work = sum(self.laps_s["evaluating"]) / self.num_shown * self.times_view, ""
+        if config.baseline:
+            beside = baseline_config(config.baseline, config.teacher.templates)
+            of_baseline = _of_image(shapes_of_teacher(open_clip_name(beside)[0]))
+            image_s += of_baseline * self.view_s / self.of_view
+            work = f", baseline {config.baseline}"
+        return self._stage("evaluation", f"{num} images{work}", num * image_s)
 
     def _times(self, num_views: int) -> float:
         """Operations of an image, decoded and seen in views, relative to one of the small run."""
@@ -277,6 +283,7 @@ def _small(config: PipelineConfig) -> PipelineConfig:
         config,
         device=device,
         data="",
+        baseline="",
         teacher=TeacherConfig(templates=config.teacher.templates),
         prompts=replace(config.prompts, num_iterations=2),
         synthesis=replace(

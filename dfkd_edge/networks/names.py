@@ -13,9 +13,16 @@ from dfkd_edge.errors import ConfigError, did_you_mean
 MINI_BACKBONE = "efficientnet_lite1_slim"
 """Network of the embedded student, which `students` registers in timm: no file of timm has it."""
 
+PLACES = ("hf-hub:", "local-dir:")
+"""What open_clip's names of places start with."""
 
-def require_teacher(name: str) -> None:
-    """Refuse a teacher that neither we nor open_clip know; folders and `hf-hub:` names pass.
+
+def require_teacher(name: str, what: str = "teacher") -> None:
+    """Refuse a CLIP that neither we nor open_clip know; folders and `hf-hub:` names pass.
+
+    Args:
+        name: as a setting has it.
+        what: it is for; the flag is called so.
 
     Raises:
         ConfigError: unknown name, with the nearest ones.
@@ -23,7 +30,16 @@ def require_teacher(name: str) -> None:
     configs = _package("open_clip") / "model_configs"
     known = [path.stem for path in configs.glob("*.json")]
     if ":" not in name and not Path(name).is_dir():
-        _require("teacher", name, [MINI, *known], "an open_clip name or a local folder")
+        others = "an open_clip name (dfkd-edge teachers list) or a local folder"
+        _require(what, name, [MINI, *known], others)
+
+
+def name_and_tag(text: str) -> tuple[str, str]:
+    """Split `NAME:TAG`; the tag is empty for a name alone, a folder, and a name of a hub."""
+    if Path(text).is_dir() or text.startswith(PLACES):
+        return text, ""
+    name, _, tag = text.partition(":")
+    return name, tag
 
 
 def require_student(name: str) -> None:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from dfkd_edge.report.blocks import Block, Cell, Facts, Figures, Missing, Notes, Section, Table
 from dfkd_edge.report.commands import exporting, measuring, run_argument
 from dfkd_edge.report.figures import Estimate, interval_figure, reliability_figure
+from dfkd_edge.report.gain import gain_blocks
 from dfkd_edge.report.sources import Climb, Sources
 from dfkd_edge.report.svg import NOTHING, percent
 from dfkd_edge.results.class_answers import REFERENCES, pooled_answers
@@ -30,6 +31,8 @@ def accuracy_section(sources: Sources) -> Section:
     for climb in climbs:
         if climb.command != "distill" or not blocks:  # the later ladders hold its rungs
             blocks += _ladder_blocks(climb)
+    if sources.run and sources.run.evaluation:
+        blocks[:0] = gain_blocks(sources.run.evaluation)
     if not any(climb.ladder.gate for climb in climbs):
         blocks.append(Missing("The conversions are not measured yet", exporting(sources)))
     for bundle in sources.stale:

@@ -8,6 +8,7 @@ from dfkd_edge.artifacts import Diversity, PromptSet, StudentArtifact, Surrogate
 from dfkd_edge.files import content_hash, folder_stamp
 from dfkd_edge.results.kept import EVALUATION, read_ladder
 from dfkd_edge.results.ladder import Ladder
+from dfkd_edge.runs.key import content_of
 from dfkd_edge.runs.run_dir import damaged_files, read_stages
 
 
@@ -33,22 +34,26 @@ class Distilled:
         }
 
 
-def evaluation_key(run: Path, data: str) -> str:
-    """Hash what an evaluation depends on: the student, and the labelled pictures as they are now.
+def evaluation_key(run: Path, data: str, baseline: str) -> str:
+    """Hash what an evaluation depends on: student, baseline, and the pictures as they are now.
 
     The key of the student holds that of its images, held-out ones included.
     """
     student = read_stages(run).get("student")
-    return content_hash("evaluation", student["key"] if student else "", data, folder_stamp(data))
+    beside = (baseline, content_of(baseline)) if baseline else ()
+    made = student["key"] if student else ""
+    return content_hash("evaluation", made, data, folder_stamp(data), *beside)
 
 
-def read_distilled(run: Path, data: str) -> Distilled | None:
-    """Read a run that is finished, whole, and measured on these very pictures; None otherwise."""
+def read_distilled(run: Path, data: str, baseline: str) -> Distilled | None:
+    """Read a run that is finished, whole, and measured on these very pictures, beside this very
+    baseline; None otherwise.
+    """
     stages = read_stages(run)
     if not {"prompts", "surrogates", "student"} <= stages.keys() or damaged_files(run, stages):
         return None
     evaluation = read_ladder(run / EVALUATION)
-    if evaluation is None or evaluation.key != evaluation_key(run, data):
+    if evaluation is None or evaluation.key != evaluation_key(run, data, baseline):
         return None
     return Distilled(
         run,

@@ -15,11 +15,11 @@ from dfkd_edge.errors import ArtifactError
 from dfkd_edge.results.codec import Documented, from_json, to_json
 from dfkd_edge.results.confidence import FittedConfidence, Reliability, error_text, pooled
 from dfkd_edge.results.gate import Gate
-from dfkd_edge.results.wording import UNITS, Metric
+from dfkd_edge.results.wording import UNITS, Metric, times_text
 from dfkd_edge.runtime.counting import counted
 
 SCHEMA = 1  # Version of the JSON; a reader refuses a newer one
-TEACHER, START, STUDENT = "teacher", "student-start", "student"
+TEACHER, START, STUDENT, BASELINE = "teacher", "student-start", "student", "baseline"
 HELDOUT_DOMAIN = "held-out surrogates"
 """Surrogate images shown whole; on them there is agreement alone, for the filter kept those that
 the teacher recognises: its own top-1 says nothing."""
@@ -106,6 +106,38 @@ class Collapse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline(Documented):
+    """A small CLIP, run as it is on the images that the student was shown."""
+
+    name: str  # As it was asked for
+    num_parameters: int  # Of its image tower
+    rung: MeasuredRung
+    """With size and time of its image tower as an FP32 graph in ONNX Runtime."""
+    loss: StepLoss  # From the baseline to the student: negative is what distilling gains
+    student_size_bytes: int  # Of the student's weights in FP32
+    student_latency_ms: float | None  # Of the student, as that of the baseline
+    caveats: tuple[str, ...] = ()  # Why a time may mislead, a sentence each
+
+    @property
+    def title(self) -> str:
+        """Its name without the folders before it."""
+        return Path(self.name).name
+
+    def sentence(self) -> str:
+        """Say in one line what the student gains, and what it costs beside the baseline."""
+        low, high = (-100 * end for end in reversed(self.loss.interval))
+        chance = ", within noise" if self.loss.is_within_noise else ""
+        gain = f"{-100 * self.loss.drop:+.1f} points ({low:+.1f} to {high:+.1f}{chance})"
+        parts = [f"{gain} over {self.title}"]
+        assert self.rung.size_bytes
+        parts.append(times_text(self.rung.size_bytes, self.student_size_bytes, "smaller", "larger"))
+        if self.rung.onnx_latency_ms and self.student_latency_ms:
+            times = (self.rung.onnx_latency_ms, self.student_latency_ms)
+            parts.append(times_text(*times, "faster", "slower"))
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ladder(Documented):
     """Everything that one climb measured."""
 
@@ -129,6 +161,7 @@ class Ladder(Documented):
     environment: dict[str, str]
     retention: float | None = None
     """Of `distill` on labelled pictures: the student's mean top-1 over the teacher's."""
+    baseline: Baseline | None = None  # Of `distill`, where one was asked for
     truth: Metric | None = None  # The metric once more, as evaluation.json names it
     key: str = ""
     """Of `distill`: hash of student and pictures; an equal one need not be measured again."""

@@ -29,3 +29,10 @@ def shown_text(num_images: int, num_pictures: int, noun: str, kind: str = "") ->
 def points_text(share: float) -> str:
     """Write a share as percentage points."""
     return f"{100 * share:g} point{'s' * (share != 0.01)}"
+
+
+def times_text(before: float, after: float, less: str, more: str) -> str:
+    """Write how many times a figure has become less or more, such as `3.1 times smaller`."""
+    if after <= before:
+        return f"{before / after:.1f} times {less}"
+    return f"{after / before:.1f} times {more}"

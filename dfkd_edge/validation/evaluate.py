@@ -8,6 +8,7 @@ from pathlib import Path
 from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.files import atomic_write
+from dfkd_edge.networks.baseline import load_baseline
 from dfkd_edge.networks.runners import TorchRunner
 from dfkd_edge.networks.students import Student, build_start, load_student
 from dfkd_edge.networks.teacher import Teacher
@@ -16,6 +17,7 @@ from dfkd_edge.results.distilled import evaluation_key
 from dfkd_edge.results.kept import EVALUATION, read_ladder
 from dfkd_edge.results.ladder import START, STUDENT, TEACHER, Ladder
 from dfkd_edge.runs.context import StageContext
+from dfkd_edge.validation.baseline import baseline_rung, compared
 from dfkd_edge.validation.evaluation_images import EvaluationSet, heldout_source, labelled_pictures
 from dfkd_edge.validation.ladder import Rung, climb, summarise
 
@@ -36,8 +38,17 @@ def evaluate(
     surrogates: SurrogateSet,
     data: str,
     context: StageContext,
+    baseline: str = "",
 ) -> Ladder:
     """Compare teacher, start weights and student on held-out surrogates and on labelled pictures.
+
+    Args:
+        artifact: the student.
+        teacher: with the head of its classes.
+        surrogates: the held-out ones are shown.
+        data: folder of labelled pictures, or empty.
+        context: of the run.
+        baseline: a small CLIP, as `--baseline` names it, that is shown the same images; or empty.
 
     Returns:
         What evaluation.json holds. Labelled pictures count where there are some, and `retention`
@@ -48,12 +59,15 @@ def evaluate(
         ConfigError: `data` cannot be used, or no picture of a domain can be read.
     """
     run = context.run_dir.path
-    key = evaluation_key(run, data)
+    key = evaluation_key(run, data, baseline)
     with contextlib.suppress(DfkdEdgeError):  # a damaged one is measured again
         if (known := read_ladder(run / EVALUATION)) and known.key == key:
             return known
     student, names = load_student(artifact), artifact.settings.classes
-    side_px = student.image_size_px
+    side_px, templates = student.image_size_px, teacher.config.templates
+    beside = (
+        load_baseline(baseline, templates, teacher.classes, context.device) if baseline else None
+    )
     rungs = (
         Rung(TEACHER, TorchRunner(TEACHER, teacher), teacher.image_size_px),
         Rung(START, TorchRunner(START, start_student(artifact, teacher, context.seed)), side_px),
@@ -61,13 +75,15 @@ def evaluate(
     )
     shown = EvaluationSet((heldout_source(surrogates),), "agreement", "held-out surrogate images")
     if data:
-        pictures = labelled_pictures(Path(data), names, (teacher.image_size_px, side_px))
+        sides_px = {teacher.image_size_px, side_px, beside.image_size_px if beside else side_px}
+        pictures = labelled_pictures(Path(data), names, tuple(sides_px))
         context.reporter.note(f"  {pictures.description}")
         shown = dataclasses.replace(pictures, sources=(*shown.sources, *pictures.sources))
     with context.reporter.stage("evaluating", shown.num_images) as progress:
-        predictions = climb(rungs, shown, frozenset(), progress)  # nothing is calibrated yet
+        shown_to = (baseline_rung(beside), *rungs) if beside else rungs
+        predictions = climb(shown_to, shown, frozenset(), progress)  # nothing is calibrated yet
     note_unreadable(predictions.unreadable, context.reporter)
-    ladder = summarise(names, rungs, predictions)
+    ladder = summarise(names, rungs, predictions.of_rungs(*(rung.name for rung in rungs)))
     teacher_top1, student_top1 = ladder.rungs[0].mean_top1, ladder.shipped.mean_top1
     ladder = dataclasses.replace(
         ladder,
@@ -75,6 +91,7 @@ def evaluate(
         retention=student_top1 / teacher_top1 if student_top1 and teacher_top1 else None,
         truth=ladder.metric,
         key=key,
+        baseline=compared(baseline, beside, student, predictions, names) if beside else None,
     )
     document = json.dumps(ladder.to_json(), indent=2, ensure_ascii=False)
     atomic_write(run / EVALUATION, document + "\n")

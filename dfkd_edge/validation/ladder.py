@@ -158,6 +158,14 @@ class Predictions:
             domains[key] = domains[key].extended(part) if key in domains else part
         return Predictions(self.metric, domains, [*self.unreadable, *other.unreadable])
 
+    def of_rungs(self, *names: str) -> Predictions:
+        """Keep what some rungs said, in this order."""
+        domains = {
+            key: replace(part, logits={name: part.logits[name] for name in names})
+            for key, part in self.domains.items()
+        }
+        return replace(self, domains=domains)
+
     def with_rung(self, name: str, other: Predictions) -> Predictions:
         """Put one rung of other predictions on the same images in the place of ours."""
         domains = {
@@ -235,9 +243,13 @@ def _domain_figures(
     )
 
 
-def _measured(
-    rung: Rung, predictions: Predictions, class_names: Sequence[str], temperature: float | None
+def measured_rung(
+    rung: Rung,
+    predictions: Predictions,
+    class_names: Sequence[str],
+    temperature: float | None = None,
 ) -> MeasuredRung:
+    """Turn what one rung said into figures, beside the rung before it."""
     names, domains = predictions.rungs, {}
     position = names.index(rung.name)
     previous = names[position - 1] if position else None
@@ -267,7 +279,8 @@ def _measured(
     )
 
 
-def _step_loss(before: str, after: str, predictions: Predictions) -> StepLoss:
+def step_loss(before: str, after: str, predictions: Predictions) -> StepLoss:
+    """Compare two rungs on the same images."""
     drops = {d: predictions.drop(before, after, d).drop.mean for d in predictions.judged}
     mean = predictions.drop(before, after, *predictions.averaged)
     worst = max(drops, key=drops.__getitem__)
@@ -292,13 +305,13 @@ def summarise(
     temperature: float | None = None,
 ) -> Ladder:
     """Turn what every rung said into figures, without the gate."""
-    losses = [_step_loss(*pair, predictions) for pair in itertools.pairwise(predictions.rungs)]
+    losses = [step_loss(*pair, predictions) for pair in itertools.pairwise(predictions.rungs)]
     conversions = [loss for loss in losses if loss.rung not in (STUDENT, START) and loss.drop > 0]
     charged = max(conversions, key=lambda loss: loss.drop, default=None)
     return Ladder(
         classes=tuple(class_names),
         metric=predictions.metric,
-        rungs=tuple(_measured(rung, predictions, class_names, temperature) for rung in rungs),
+        rungs=tuple(measured_rung(rung, predictions, class_names, temperature) for rung in rungs),
         losses=tuple(losses),
         charged_to=charged.rung if charged else None,
         num_unreadable=len(predictions.unreadable),

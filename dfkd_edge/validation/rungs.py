@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from dfkd_edge.artifacts import ModelFile, SurrogateSet
-from dfkd_edge.conversion.teacher_graph import write_teacher
+from dfkd_edge.conversion.teacher_graph import write_quickly, write_teacher
 from dfkd_edge.errors import faults_as_errors
 from dfkd_edge.interfaces import GraphRunner, Reporter, Runner
 from dfkd_edge.networks.runners import SessionRunner, TorchRunner
@@ -156,16 +156,19 @@ def engine_rung(request: SessionRequest, side_px: int, reporter: Reporter) -> Ru
     return rung
 
 
-def teacher_graph_latency(teacher: Teacher, num_threads: int) -> Latency | None:
-    """Time the teacher as its student is run; None where it cannot be traced, opened or run so.
+def graph_latency(network: Teacher | Student, num_threads: int) -> Latency | None:
+    """Time a network as a student is run; None where it cannot be traced, opened or run so.
 
     The time is for the report alone: nothing in its way may stop a proof.
     """
     try:
         with tempfile.TemporaryDirectory() as folder:
-            graph = write_teacher(teacher, Path(folder))
+            if isinstance(network, Teacher):
+                graph = write_teacher(network, Path(folder))
+            else:
+                graph = write_quickly(network, Path(folder))
             runner = open_runner(graph, num_threads, for_answers=False)
-            return one_image_latency(runner, teacher.image_size_px)
+            return one_image_latency(runner, network.image_size_px)
     except Exception:  # errors of torch's tracer and of onnxruntime share no base class
         return None
 
@@ -186,7 +189,7 @@ def build_rungs(
     first = timed_rung(TEACHER, runner, teacher.image_size_px, num_bytes)
     num_bytes = BYTES_PER_FLOAT * student.num_parameters
     second = timed_rung(STUDENT, TorchRunner(STUDENT, student), side_px, num_bytes)
-    if latency := teacher_graph_latency(teacher, num_threads):
+    if latency := graph_latency(teacher, num_threads):
         p50_ms, caveats = latency.percentile_ms["p50"], tuple(latency.unsteadiness)
         first = replace(first, onnx_latency_ms=p50_ms, onnx_latency_caveats=caveats)
     graphs = (model_rung(model, side_px, num_threads, backend) for model in models)

@@ -76,7 +76,7 @@ def test_a_finished_run_is_shown_again_without_torch(run: Path) -> None:
 def test_times_of_both_panels_are_in_the_unit_that_fits(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = read_distilled(run, load_config(run / "config.toml").data)
+    result = read_distilled(run, load_config(run / "config.toml").data, "")
     assert result is not None
     show_result(result, "report.html", 290.0, "")
     assert rows(capsys.readouterr().out)["student"].endswith("made in 5 min")

@@ -17,7 +17,7 @@ from dfkd_edge.networks.teacher import Teacher, load_teacher
 from dfkd_edge.results.ladder import TEACHER
 from dfkd_edge.runtime.timing import Latency
 from dfkd_edge.validation import rungs as proof
-from dfkd_edge.validation.rungs import build_rungs, open_runner, teacher_graph_latency
+from dfkd_edge.validation.rungs import build_rungs, graph_latency, open_runner
 
 
 class DoubleTower(nn.Module):
@@ -79,7 +79,7 @@ def test_a_teacher_that_is_no_graph_has_no_time_as_one_and_stops_no_proof(
     teacher.model.visual = tower(teacher.embed_dim)
     with pytest.raises(Exception, match=refusal):
         open_runner(write_teacher(teacher, tmp_path), 1)
-    assert teacher_graph_latency(teacher, 1) is None
+    assert graph_latency(teacher, 1) is None
 
 
 def test_the_time_of_the_teacher_as_a_graph_is_the_graphs_with_its_doubts(
