@@ -20,6 +20,7 @@ from dfkd_edge.commands.report import report
 from dfkd_edge.commands.run import run
 from dfkd_edge.commands.synthesize import synthesize
 from dfkd_edge.commands.targets import targets_app
+from dfkd_edge.commands.teachers import teachers_app
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.machine.interruption import Terminated, interrupt_on_sigterm, interrupted_line
 from dfkd_edge.runtime.faults import Fault
@@ -27,7 +28,7 @@ from dfkd_edge.version import __version__
 
 COMMANDS = (
     *("distill", "synthesize", "export", "check", "run", "benchmark", "predict", "report"),
-    *("classes", "targets", "doctor", "inspect", "cache"),
+    *("classes", "targets", "teachers", "doctor", "inspect", "cache"),
 )
 PROGRAM = "dfkd-edge"
 INTERRUPTED, TERMINATED = 130, 143
@@ -79,7 +80,13 @@ def _options(
 
 for verb in (distill, synthesize, export, check, run, benchmark, predict, report, doctor, inspect):
     app.command()(verb)
-for group, name in ((classes_app, "classes"), (targets_app, "targets"), (cache_app, "cache")):
+GROUPS = {
+    "classes": classes_app,
+    "targets": targets_app,
+    "teachers": teachers_app,
+    "cache": cache_app,
+}
+for name, group in GROUPS.items():
     app.add_typer(group, name=name)
 
 

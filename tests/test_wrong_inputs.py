@@ -45,6 +45,7 @@ WRONG: dict[int, dict[str, str]] = {
         "export foreign": "no run here (foreign): other is unfinished",
         "export other": "no finished student and no surrogates",
         "export other --set seed=3": "'seed' is no setting of export (--set)",
+        "teachers list nobody": "no teacher of the table has 'nobody' (teachers list): dfkd-edge",
         "targets show jetsn": "unknown target 'jetsn': did you mean jetson?",
         "targets show zzzzqqqq": "unknown target 'zzzzqqqq': dfkd-edge targets list shows all",
         "predict foreign a.png": "folder holds no bundle (foreign): run dfkd-edge export",

@@ -27,11 +27,11 @@ def require_teacher(name: str, what: str = "teacher") -> None:
     Raises:
         ConfigError: unknown name, with the nearest ones.
     """
-    configs = _package("open_clip") / "model_configs"
-    known = [path.stem for path in configs.glob("*.json")]
+    known = [path.stem for path in (open_clip_folder() / "model_configs").glob("*.json")]
     if ":" not in name and not Path(name).is_dir():
-        others = "an open_clip name (dfkd-edge teachers list) or a local folder"
-        _require(what, name, [MINI, *known], others)
+        listed = "dfkd-edge teachers list shows the usual ones"
+        others = f"use '{MINI}', an open_clip name or a local folder; {listed}"
+        _require(what, name, [MINI, *known], others, f" {listed}")
 
 
 def name_and_tag(text: str) -> tuple[str, str]:
@@ -52,7 +52,12 @@ def require_student(name: str) -> None:
     for path in (_package("timm") / "models").glob("*.py"):
         source = path.read_text(encoding="utf-8")
         known += re.findall(r"@register_model\s+def (\w+)\(", source)
-    _require("student", name, known, "a timm name")
+    _require("student", name, known, f"use '{MINI}' or a timm name")
+
+
+def open_clip_folder() -> Path:
+    """Where the installed open_clip lies; it is not imported."""
+    return _package("open_clip")
 
 
 def _package(name: str) -> Path:
@@ -60,7 +65,8 @@ def _package(name: str) -> Path:
     return Path(spec.origin).parent if spec and spec.origin else Path()
 
 
-def _require(what: str, name: str, known: list[str], else_: str) -> None:
+def _require(what: str, name: str, known: list[str], otherwise: str, more: str = "") -> None:
     if name not in known:
-        hint = did_you_mean(name, known, f"use '{MINI}' or {else_}", num_names=3)
+        hint = did_you_mean(name, known, otherwise, num_names=3)
+        hint += more * (hint != otherwise)
         raise ConfigError(f"unknown {what} '{name}'", where=f"--{what}", hint=hint)

@@ -1,0 +1,70 @@
+"""The command `teachers list`: what can teach, how large it is, and under which terms."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+from typer import Argument, Typer
+
+from dfkd_edge.commands import options as opt
+from dfkd_edge.console import result_console
+from dfkd_edge.errors import UsageError
+
+teachers_app = Typer(help="Look at the CLIPs that can teach.", no_args_is_help=True)
+
+COLUMNS = ("--teacher", "--pretrained", "image", "all", "px", "card", "licence")
+NUMBERS = {"image", "all", "px", "card"}
+
+
+@teachers_app.command("list")
+def list_command(
+    word: Annotated[
+        str, Argument(metavar="[WORD]", help="Show those whose name, tag or maker has it.")
+    ] = "",
+    as_json: opt.AsJson = False,
+) -> None:
+    """Show teachers, the smallest first: size, licence, and the card that distils from them."""
+    from dfkd_edge.networks.teacher_table import known_teachers
+
+    found = [
+        row
+        for row in known_teachers()
+        if word.casefold() in f"{row.name} {row.tag} {row.family}".casefold()
+    ]
+    if not found:
+        hint = "dfkd-edge teachers list shows all; --teacher takes a folder or hf-hub:OWNER/NAME"
+        raise UsageError(f"no teacher of the table has '{word}'", where="teachers list", hint=hint)
+    if as_json:
+        opt.print_json({"teachers": [_document(row) for row in found]})
+        return
+    table, show = Table(box=SIMPLE_HEAD, pad_edge=False), result_console().print
+    for column in COLUMNS:
+        justify = "right" if column in NUMBERS else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=column in NUMBERS)
+    for row in found:
+        millions = (f"{n / 1e6:.1f}" for n in (row.num_image_parameters, row.num_parameters))
+        quick = " q" * (row.activation == "quickgelu")
+        name, style = escape(row.name + quick), "bold" if row.advice else None
+        card = f"{row.card_gb} GB" if row.card_gb else "-"
+        terms = row.licence.rpartition(": ")[2]  # what is forbidden, where its name does not say it
+        cells = (row.tag, *millions, str(row.image_size_px), card, terms)
+        table.add_row(name, *map(escape, cells), style=style)
+    show(table)
+    show("image, all: millions of parameters of the image tower, and with the text tower.")
+    show("card: the smallest that distils from it, by its size; a CPU takes any, with patience.")
+    if any(row.activation == "quickgelu" for row in found):
+        show("q: trained with QuickGELU, which is set by the tag.")
+    if any(row.family.startswith("SigLIP") for row in found):
+        show("SigLIP's tokenizer: pip install 'dfkd-edge[siglip]'", markup=False)
+    for row in found:
+        if row.advice:
+            named = f"{row.name} {row.tag}".strip()
+            show(f"[bold]{escape(named)}[/bold]: {row.advice}")
+    show("Licences as far as known; --json has their names, the maker's page the last word.")
+
+
+def _document(row: Any) -> dict[str, Any]:
+    about = ("family", "licence", "card_gb", "advice")
+    return {**asdict(row), **{name: getattr(row, name) for name in about}}
