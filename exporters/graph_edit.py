@@ -12,6 +12,7 @@ from dfkd_edge.files import atomic_write
 from dfkd_edge.target_profiles.profile import Precision
 
 FIRST_WITH_AXES_INPUT = 18  # Before, these operators have their axes as an attribute
+FIRST_WITH_LAYER_NORM = 17
 REDUCTIONS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceProd")
 
 
@@ -64,6 +65,20 @@ def set_batch(model: onnx.ModelProto, batch: tuple[int, ...]) -> None:
             dim.dim_param = "N"
 
 
+def take_floats(model: onnx.ModelProto, name: str) -> None:
+    """Make an input of bytes one of float32 with the same values: the Cast that read it goes."""
+    graph = model.graph
+    del graph.value_info[:]
+    (value,) = (value for value in graph.input if value.name == name)
+    value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    casts = [node for node in graph.node if node.op_type == "Cast" and node.input[0] == name]
+    cast_to = {node.output[0] for node in casts}
+    for node in casts:
+        graph.node.remove(node)
+    for node in graph.node:
+        node.input[:] = [name if source in cast_to else source for source in node.input]
+
+
 def name_by_weights(model: onnx.ModelProto) -> None:
     """Name weighted nodes after their weights, as the student's modules are named."""
     view, taken = GraphView(model), set[str]()
@@ -96,6 +111,10 @@ def restamp(model: onnx.ModelProto, opset: int, max_ir: int) -> None:
             _axes_to_attribute(node, view)
         if node.op_type == "HardSwish" and opset < 14:
             _spell_hard_swish(model, node)
+        if node.op_type == "Shape" and opset < 15:
+            _spell_part_of_shape(model, node, view)
+        if node.op_type == "LayerNormalization" and opset < FIRST_WITH_LAYER_NORM:
+            _spell_layer_norm(model, node, view)
     for owner in (*model.graph.input, *model.graph.output, *model.graph.initializer, model.graph):
         del owner.metadata_props[:]
     drop_unread(model)
@@ -138,6 +157,53 @@ def _spell_hard_swish(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
     model.graph.node.insert(list(model.graph.node).index(node), sigmoid)
     node.op_type = "Mul"  # x * HardSigmoid(x): opset 14 brought HardSwish itself
     node.input.append(gate)
+
+
+def _spell_part_of_shape(model: onnx.ModelProto, node: onnx.NodeProto, view: GraphView) -> None:
+    """Cut a part of a shape out behind its Shape: opset 15 brought `start` and `end`."""
+    start, end = attribute(node, "start", 0), attribute(node, "end", None)
+    for name in ("start", "end"):
+        remove_attribute(node, name)
+    if start == 0 and end is None:
+        return
+    result, whole = node.output[0], f"{node.output[0]}_whole"
+    bounds = (np.array([start]), np.array([np.iinfo(np.int64).max if end is None else end]))
+    ends = [view.add_initializer(f"{result}_bound", bound.astype(np.int64)) for bound in bounds]
+    cut = helper.make_node("Slice", [whole, *ends], [result], name=f"{node.name}_cut")
+    node.output[0] = whole
+    model.graph.node.insert(list(model.graph.node).index(node) + 1, cut)
+
+
+def _spell_layer_norm(model: onnx.ModelProto, node: onnx.NodeProto, view: GraphView) -> None:
+    """Write out (x - mean) / sqrt(variance + epsilon) * scale + bias; normalises the last axis."""
+    if attribute(node, "axis", -1) != -1:
+        return  # the checker refuses it: no student has one over several axes
+    source, result, base = node.input[0], node.output[0], node.name or node.output[0]
+    epsilon = np.array(attribute(node, "epsilon", 1e-5), np.float32)
+    constant = view.add_initializer(f"{base}_epsilon", epsilon)
+    steps = (
+        ("ReduceMean", [source], "mean"),
+        ("Sub", [source, f"{base}_mean"], "centred"),
+        ("Mul", [f"{base}_centred", f"{base}_centred"], "squared"),
+        ("ReduceMean", [f"{base}_squared"], "variance"),
+        ("Add", [f"{base}_variance", constant], "raised"),
+        ("Sqrt", [f"{base}_raised"], "deviation"),
+        ("Div", [f"{base}_centred", f"{base}_deviation"], "unit"),
+        ("Mul", [f"{base}_unit", node.input[1]], "scaled"),
+        *((("Add", [f"{base}_scaled", node.input[2]], "shifted"),) if len(node.input) > 2 else ()),
+    )
+    nodes = [
+        helper.make_node(op_type, inputs, [f"{base}_{name}"], f"{base}_{name}")
+        for op_type, inputs, name in steps
+    ]
+    for made in nodes:
+        if made.op_type == "ReduceMean":
+            made.attribute.extend([helper.make_attribute("axes", [-1])])
+    nodes[-1].output[0] = result
+    place = list(model.graph.node).index(node)
+    del model.graph.node[place]
+    for made in reversed(nodes):
+        model.graph.node.insert(place, made)
 
 
 def write_checked(model: onnx.ModelProto, precision: Precision, path: Path) -> None:

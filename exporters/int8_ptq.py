@@ -15,7 +15,7 @@ from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.conversion.graph_view import GraphView
 from dfkd_edge.errors import ConfigError, ConversionError
 from dfkd_edge.interfaces import Calibration
-from dfkd_edge.runtime.session import open_graph
+from dfkd_edge.runtime.session import as_fed, open_graph
 from dfkd_edge.target_profiles.profile import QuantizationSpec, TargetProfile
 
 from .graph_edit import set_batch, write_checked
@@ -53,7 +53,8 @@ class Int8Exporter:
         session = open_graph(model.SerializeToString(), config.num_threads)
         snapshots = {}  # Of a quarter and a half: would more images change anything?
         for number, image in enumerate(image_NSSC, start=1):
-            observer.add(session.run(list(observer.names), {"image": image[None]}))
+            fed = {"image": as_fed(session, image[None])}
+            observer.add(session.run(list(observer.names), fed))
             if number in (len(image_NSSC) // 4, len(image_NSSC) // 2):
                 snapshots[str(number)] = observer.ranges(config)
         ranges = observer.ranges(config)

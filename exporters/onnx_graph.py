@@ -28,10 +28,10 @@ from dfkd_edge.machine.process import muted
 from dfkd_edge.networks.runners import TorchRunner
 from dfkd_edge.networks.students import Student, load_student
 from dfkd_edge.runtime.preprocess import contract, min_usual_max
-from dfkd_edge.target_profiles.profile import TargetProfile
+from dfkd_edge.target_profiles.profile import GraphInput, TargetProfile
 from dfkd_edge.version import __version__
 
-from .graph_edit import name_by_weights, restamp, set_batch, write_checked
+from .graph_edit import name_by_weights, restamp, set_batch, take_floats, write_checked
 from .runners import make_runner
 
 INPUT, TEXT_HEAD = "image", "text_head"
@@ -96,9 +96,10 @@ class OnnxExporter:
         faults = []
         for exporter, trace in (("dynamo", _trace_dynamo), ("torchscript", _trace_torchscript)):
             try:
-                model = finished(trace(ExportedStudent(network).eval(), network, opset), config)
+                traced = trace(ExportedStudent(network).eval(), network, opset)
+                model = finished(traced, config, target.graph_input)
                 restamp(model, opset, target.max_ir)
-                describe(model, student.settings, config.batch)
+                describe(model, student.settings, config.batch, target.graph_input)
                 write_checked(model, "fp32", path)
                 notes = _notes(exporter, model, config.batch)
                 file = ModelFile(path, "onnx", "fp32", notes)
@@ -163,13 +164,18 @@ def _blank(student: Student, num: int) -> Tensor:
     return torch.zeros(num, side, side, 3, dtype=torch.uint8)
 
 
-def finished(model: onnx.ModelProto, config: ExportConfig) -> onnx.ModelProto:
-    """Slim the traced graph, set its batch, and name nodes after their weights."""
+def finished(
+    model: onnx.ModelProto, config: ExportConfig, graph_input: GraphInput
+) -> onnx.ModelProto:
+    """Slim the traced graph, set batch and input type, and name nodes after their weights."""
     slim = slimmed(model)
     set_batch(slim, config.batch)
+    if graph_input == "float32":
+        take_floats(slim, INPUT)
     if any(node.op_type == "Shape" for node in slim.graph.node):
         # attention reads the batch from the input: known now, or read behind the Cast to float
-        read_shape_of_floats(slim.graph)
+        if graph_input == "uint8":
+            read_shape_of_floats(slim.graph)
         slim = slimmed(slim)
     name_by_weights(slim)
     return slim
@@ -198,14 +204,19 @@ def read_shape_of_floats(graph: onnx.GraphProto) -> None:
     graph.node.extend([cast, *nodes])
 
 
-def describe(model: onnx.ModelProto, settings: StudentSettings, batch: tuple[int, ...]) -> None:
+def describe(
+    model: onnx.ModelProto,
+    settings: StudentSettings,
+    batch: tuple[int, ...],
+    graph_input: GraphInput,
+) -> None:
     """Write what a reader of the file alone needs to know."""
     onnx.helper.set_model_props(
         model,
         {
             "dfkd_edge.classes": json.dumps(settings.classes, ensure_ascii=False),
             "dfkd_edge.preprocess": json.dumps(
-                contract(settings.image_size_px, min_usual_max(batch))
+                contract(settings.image_size_px, min_usual_max(batch), graph_input)
             ),
             PRECISION_KEY: "fp32",
             "dfkd_edge.version": __version__,

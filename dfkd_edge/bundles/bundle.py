@@ -196,7 +196,9 @@ def _write_files(folder: Path, contents: BundleContents) -> list[str]:
     texts: dict[str, str | bytes] = {
         bundle_files.CLASSES: "".join(f"{name}\n" for name in contents.class_names),
         bundle_files.PREPROCESS: _json(
-            preprocess.contract(side_px, preprocess.min_usual_max(contents.batch))
+            preprocess.contract(
+                side_px, preprocess.min_usual_max(contents.batch), contents.target.graph_input
+            )
         ),
         bundle_files.GOLDEN: golden_bytes(contents.golden, side_px),
         "test_card.png": card_png(side_px),

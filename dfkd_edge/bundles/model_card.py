@@ -50,8 +50,9 @@ the names of the classes.
 
 **Classes:** {classes}
 
-**Input:** RGB, uint8, NHWC, {side_px} x {side_px} px; normalisation is inside the graph and
-`preprocess.json` is the contract. **Outputs:** logits, probabilities and the embedding.
+**Input:** RGB, {target.graph_input} of 0 to 255, NHWC, {side_px} x {side_px} px; normalisation
+is inside the graph and `preprocess.json` is the contract. **Outputs:** logits,
+probabilities and the embedding.
 
 ## What was measured
 

@@ -137,6 +137,7 @@ def _device(target: TargetProfile) -> str:
         "TensorRT": target.tensorrt,
         "Python": target.python,
         "newest onnxruntime wheel": target.max_onnxruntime,
+        "the graph takes": f"{target.graph_input} of 0 to 255, NHWC, RGB",
         "memory": f"{target.ram_gib:g} GiB" if target.ram_gib else None,
     }
     lines = [f"| {name} | {value} |" for name, value in rows.items() if value]

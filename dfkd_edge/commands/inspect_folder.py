@@ -167,7 +167,8 @@ def _bundle(path: Path) -> Found:
         "devices": devices,
         "version": manifest.version,
         "models": {name: manifest.files[file].bytes for name, file in manifest.models.items()},
-        "input": f"uint8 NHWC RGB, {bundle.side_px} px, batch {'-'.join(map(str, bundle.batch))}",
+        "input": f"{bundle.input_dtype} NHWC RGB, {bundle.side_px} px, "
+        f"batch {'-'.join(map(str, bundle.batch))}",
         "provenance": manifest.provenance,
         "size_bytes": _size(path),
         "num_verified": len(manifest.files) - len(faults),

@@ -100,6 +100,16 @@ def check_int64_border(view: GraphView, target: TargetProfile) -> Violations:
             yield "warning", MODEL, what
 
 
+def check_graph_input(view: GraphView, target: TargetProfile) -> Violations:
+    """Pixels enter in the type that the runtime reads: no UINT8 before TensorRT 8.5."""
+    wanted = TensorProto.UINT8 if target.graph_input == "uint8" else TensorProto.FLOAT
+    for info in view.inputs:
+        found = info.type.tensor_type.elem_type
+        if found == TensorProto.UINT8 != wanted:
+            what = f"{info.name} is UINT8, which TensorRT {target.tensorrt} does not read"
+            yield "error", MODEL, f"{what}: make it {target.graph_input}"
+
+
 def check_sparse_weights(view: GraphView, target: TargetProfile) -> Violations:
     """2:4 pruned weights pay off from sm_80 on only."""
     if target.backend == "tensorrt" and (target.sm or 0) >= FIRST_SPARSE_SM:
@@ -167,6 +177,7 @@ RULES: Mapping[str, Callable[[GraphView, TargetProfile], Violations]] = {
     "no-int8-hardware": quantization.check_no_int8_hardware,
     "dla": check_dla,
     "graph-precision": check_graph_precision,
+    "graph-input": check_graph_input,
     "int64-border": check_int64_border,
     "sparse-weights": check_sparse_weights,
     "operators": check_operators,

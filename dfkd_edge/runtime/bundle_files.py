@@ -149,6 +149,7 @@ class Bundle:
     manifest: Manifest
     side_px: int  # Side of the square input
     batch: tuple[int, int, int]  # Smallest, usual and largest batch
+    input_dtype: str = "uint8"  # Or `float32` of 0 to 255, before TensorRT 8.5
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -215,11 +216,12 @@ def read_bundle(folder: Path) -> Bundle:
     try:
         side_px, height_px = int(contract["input"]["width"]), int(contract["input"]["height"])
         low, usual, high = map(int, contract["batch"])
+        dtype = str(contract["input"]["dtype"])
         if not (side_px == height_px > 0 and 1 <= low <= usual <= high):  # students are square
             raise ValueError(contract)
     except (KeyError, TypeError, ValueError) as error:
         raise damage("contract is not whole", folder / PREPROCESS) from error
-    return Bundle(folder, manifest, side_px, (low, usual, high))
+    return Bundle(folder, manifest, side_px, (low, usual, high), dtype)
 
 
 def may_be_bundle(folder: Path) -> bool:

@@ -21,12 +21,15 @@ IMAGENET = ("ImageNet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ("CLIP", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
-def contract(side_px: int, batch: tuple[int, int, int]) -> dict[str, Any]:
-    """Write down what `read_picture` does, for preprocess.json."""
+def contract(side_px: int, batch: tuple[int, int, int], dtype: str = "uint8") -> dict[str, Any]:
+    """Write down what `read_picture` does, for preprocess.json.
+
+    `dtype` is what the graph takes: `uint8`, or `float32` with the very same values.
+    """
     return {
         "input": {
             "name": "image",
-            "dtype": "uint8",
+            "dtype": dtype,
             "layout": "NHWC",
             "channels": "RGB",
             "range": [0, 255],
@@ -40,7 +43,7 @@ def contract(side_px: int, batch: tuple[int, int, int]) -> dict[str, Any]:
             "reference": "Pillow Image.resize((width, height), BILINEAR)",
         },
         "transparency": "composed over white",
-        "normalisation": "inside the graph: feed plain uint8",
+        "normalisation": f"inside the graph: feed plain {dtype} of 0 to 255",
         "outputs": {
             "logits": "float32 [N, classes]",
             "probabilities": "float32 [N, classes]",

@@ -137,11 +137,19 @@ class OnnxSession:
         return in_batches(images_NHWC, self._fixed_batch, self._max_batch, self._run_batch)
 
     def _run_batch(self, images_NHWC: NDArray[np.uint8]) -> Outputs:
-        return Outputs(*self._session.run(list(Outputs._fields), {"image": images_NHWC}))
+        return Outputs(
+            *self._session.run(list(Outputs._fields), {"image": as_fed(self._session, images_NHWC)})
+        )
 
     def close(self) -> None:
         """Free the graph."""
         del self._session
+
+
+def as_fed(session: Any, images_NHWC: NDArray[np.uint8]) -> NDArray[Any]:
+    """Give images the type that a graph takes: TensorRT before 8.5 has no bytes as input."""
+    takes_floats = session.get_inputs()[0].type == "tensor(float)"
+    return images_NHWC.astype(np.float32) if takes_floats else images_NHWC
 
 
 def providers_of(device: str) -> list[Any]:

@@ -22,6 +22,7 @@ from dfkd_edge.target_profiles.profile import (
     Backend,
     Evidence,
     Fact,
+    GraphInput,
     PowerMode,
     Precision,
     QuantizationSpec,
@@ -30,6 +31,8 @@ from dfkd_edge.target_profiles.profile import (
 )
 
 POWER_MODE = "power_mode_"
+FIRST_UINT8_TENSORRT = (8, 5)
+"""Whose parser knows UINT8 as the type of an input; the branches 8.0, 8.2 and 8.4 do not."""
 Checked = TypeVar("Checked")
 Texts = Annotated[list[str], Field(min_length=1)]
 Version = Annotated[str, Field(pattern=r"^\d+(\.\d+)+$")]
@@ -96,6 +99,7 @@ class TargetFile(BaseModel, extra="forbid"):
     max_ir: Annotated[int, Field(ge=7, le=14)] | None = None
     typing: Typing | None = None
     has_dla_compiler: bool | None = None
+    graph_input: GraphInput | None = None
     unsupported_ops: Texts | None = None
     caveats: Texts | None = None
 
@@ -223,6 +227,10 @@ def _check_consistency(profile: TargetProfile, table: TargetFields) -> None:
     expect("recommended_opset", is_known, f"must not exceed max_opset = {newest}")
     for key in ("tensorrt", "typing", "sm") if profile.backend == "tensorrt" else ():
         expect(key, key in table.values, 'is needed where backend = "tensorrt"')
+    if profile.backend == "tensorrt" and profile.graph_input == "uint8":
+        version = tuple(map(int, (profile.tensorrt or "0").split(".")[:2]))
+        has_uint8 = version >= FIRST_UINT8_TENSORRT
+        expect("graph_input", has_uint8, 'must be "float32" before TensorRT 8.5')
     has_spec = profile.quantization is not None or "int8" not in ordered
     expect("quantization", has_spec, "must name a spec where precisions has int8")
     if profile.use_dla:

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 Precision = Literal["fp32", "fp16", "int8"]
 Backend = Literal["tensorrt", "onnxruntime"]
 Typing = Literal["weak", "strong"]
+GraphInput = Literal["uint8", "float32"]
 Evidence = Literal["sourced", "derived", "unverified"]
 FULL_RANGE, REDUCED_RANGE = 127, 64
 """Largest magnitudes of a weight: -128 is left out, so that the range is symmetric; two products
@@ -72,6 +73,8 @@ class TargetProfile:
     precisions: tuple[Precision, ...]  # What the hardware computes in, best last
     typing: Typing | None = None  # TensorRT typing: `strong` needs the precision in the graph
     use_dla: bool = False  # Run on the deep learning accelerator (DLA) instead of the GPU
+    graph_input: GraphInput = "uint8"
+    """Type of the pixels, 0 to 255, that the graph takes: before TensorRT 8.5 there is no UINT8."""
     unsupported_ops: tuple[str, ...] = ()  # ONNX operators that this TensorRT's parser refuses
     quantization: QuantizationSpec | None = None  # None where INT8 does not exist
     no_int8_reason: str = ""  # Why there is no INT8, for the user

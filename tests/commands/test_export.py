@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from dfkd_edge.artifacts import StudentArtifact
@@ -318,3 +319,24 @@ def test_dry_run_shows_the_plan_and_what_each_part_takes_and_writes_nothing(
     shown = invoke(*command, "--max-drop", "1")
     assert "# time " in shown.stdout
     assert "misses the gate" not in shown.stdout
+
+
+def test_before_tensorrt_8_5_the_graph_takes_floats_and_all_of_the_bundle_follows(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "nano"
+    flags = ("--target", "nano", "--max-drop", "1", "--output", bundle, "--json")
+    result = invoke("export", finished_run, *flags)
+    assert result.exit_code == 0, result.exception
+    model = onnx.load(bundle / "model.fp32.onnx")
+    (value,) = model.graph.input
+    assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert model.opset_import[0].version == 13
+    contract = read_json(bundle / "preprocess.json")
+    assert (contract["input"]["dtype"], contract["input"]["range"]) == ("float32", [0, 255])
+    assert "float32 of 0 to 255" in (bundle / "recipe.md").read_text(encoding="utf-8")
+    assert np.load(bundle / "golden.npz")["images"].dtype == np.uint8  # as pictures are read
+    checked = [sys.executable, bundle / "check.pyz", "--duration", "0", "--precision", "fp32"]
+    done = subprocess.run([*map(str, checked)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr  # the golden logits come out of floats, too
+    assert invoke("inspect", bundle, "--json").stdout.count("float32 NHWC RGB") == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from dfkd_edge.exporters.graph_edit import take_floats
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
@@ -51,6 +52,10 @@ def constant_input(name: str, index: int, value: NDArray[np.generic]) -> Plant:
         node(model, name).input[index] = "planted"
 
     return plant
+
+
+def floats(model: ModelProto) -> None:
+    take_floats(model, "image")
 
 
 def appended(op_type: str, inputs: list[str], *outputs: str, axis: int | None = None) -> Plant:
@@ -177,7 +182,8 @@ PLANTED: list[tuple[dict[str, bool], Plant, TargetProfile, str, str, str]] = [
     (QUANTIZED_BRANCH, shortcut_in_float, JETSON, "residual-add", "warning", "Add_sum"),
     (INT8, concat_of_two_scales, JETSON, "concat-scales", "warning", "concat"),
     (INT8 | {"narrow": True}, nothing, JETSON, "narrow-conv", "warning", "Conv_narrower"),
-    (INT8, nothing, NANO, "no-int8-hardware", "error", MODEL),
+    (INT8, floats, NANO, "no-int8-hardware", "error", MODEL),
+    (FP32, nothing, NANO, "graph-input", "error", MODEL),
     (FP32, dynamic_batch, DLA, "dla", "error", MODEL),
     (FP32, promises("int8"), JETSON, "graph-precision", "error", MODEL),
     (FP32, promises("fp16"), TENSORRT_11, "graph-precision", "error", MODEL),
@@ -241,7 +247,10 @@ def test_a_float_graph_passes_everywhere(tmp_path: Path, small_net: NetBuilder, 
     model = small_net()
     promises("fp32")(model)
     dynamic_batch(model)
-    assert not lint(model, load_target(name), tmp_path)
+    target = load_target(name)
+    if target.graph_input == "float32":
+        floats(model)
+    assert not lint(model, target, tmp_path)
 
 
 def test_onnx_runtime_takes_asymmetric_activations_and_int32_biases(

@@ -74,6 +74,8 @@ def test_every_target_joins_into_a_sound_profile() -> None:
             assert profile.tensorrt is not None
             strong = int(profile.tensorrt.split(".")[0]) >= 11
             assert profile.typing == ("strong" if strong else "weak")
+            version = tuple(map(int, profile.tensorrt.split(".")[:2]))
+            assert profile.graph_input == ("uint8" if version >= (8, 5) else "float32")
         used.add(name.partition("@jp")[2])
     assert used - {""} == {path.stem for path in stored("jetpacks")}
 
@@ -194,6 +196,7 @@ def test_the_dla_is_refused_where_it_is_not_and_loses_int8_before_trt_11(tmp_pat
         *(("max_opset = 9", "({path}: max_opset)"), ("= 3", "not a TOML file")),
         ("recommended_opset = 25", "must not exceed max_opset"),
         ('quantization = "tensorrt-qdc"', "did you mean tensorrt-qdq?"),
+        ('tensorrt = "8.4"', 'must be "float32" before TensorRT 8.5 ({path}: graph_input)'),
         ('power_modes = [{ id = "0", name = "x" }]', "({path}: power_modes.0.id)"),
         ('power_modes = [{ id = 0, name = "x" }, { id = 0, name = "y" }]', "share a number"),
         ('base = "jp6.2"', "not a TOML file"),
