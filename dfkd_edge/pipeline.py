@@ -17,6 +17,7 @@ from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.conversion.calibration_need import find_shortage
+from dfkd_edge.conversion.trial import require_exportable
 from dfkd_edge.deployment.export import export_student
 from dfkd_edge.distillation import distill as distill_student
 from dfkd_edge.files import atomic_write
@@ -37,7 +38,13 @@ from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.finished import open_finished_run
 from dfkd_edge.runs.lock import holder_of
 from dfkd_edge.runs.log import LoggedReporter, mirrored
-from dfkd_edge.runs.run_dir import RunDir, noting_what_is_kept, open_run, point_latest
+from dfkd_edge.runs.run_dir import (
+    RunDir,
+    noting_what_is_kept,
+    open_run,
+    point_latest,
+    read_stages,
+)
 from dfkd_edge.runs.surrogates import shards_of_job
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.synthesis import synthesize as stage
@@ -101,6 +108,8 @@ def distill(plan: DistillPlan, reporter: Reporter) -> DistillResult:
     teacher = open_teacher(config, plan.class_names, reporter)
     if config.baseline:  # one that cannot be loaded is told of before hours of work
         load_baseline(config.baseline, config.teacher.templates, plan.class_names)
+    if "surrogates" not in read_stages(plan.output):
+        require_exportable(config, reporter)
     with (
         noting_what_is_kept(plan.output),
         open_run(plan.output, plan.key, resume=plan.resume, exist_ok=plan.exist_ok) as run_dir,

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dfkd_edge.artifacts import ModelFile, StudentArtifact, StudentSettings
+from dfkd_edge.artifacts import ModelFile, StudentArtifact
 from dfkd_edge.config.settings import DistillationConfig, ExportConfig
 from dfkd_edge.conversion.lint import lint_model, refuse_errors
+from dfkd_edge.conversion.trial import untrained
 from dfkd_edge.errors import DfkdEdgeError
-from dfkd_edge.files import atomic_write
 from dfkd_edge.networks.operations import operations
-from dfkd_edge.networks.students import build_student, require_side, student_tensors
+from dfkd_edge.networks.students import load_student, require_side
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.target_profiles.lookup import load_target
 
@@ -34,33 +34,14 @@ FAMILIES = (
     *("swin_tiny_patch4_window7_224", "poolformer_s12", "xcit_nano_12_p16_224", "mobileone_s0"),
 )
 NUM_CALIBRATION_IMAGES, NUM_TIMED = 16, 20
-CLASSES, EMBED_DIM = tuple("abcde"), 512
 IMAGES = np.random.default_rng(0).integers(0, 256, (NUM_CALIBRATION_IMAGES, 7, 7, 3), np.uint8)
 
 
-def saved(name: str, side_px: int, folder: Path) -> tuple[StudentArtifact, float, float]:
+def counted(name: str, side_px: int, folder: Path) -> tuple[StudentArtifact, float, float]:
     """Save a student with random weights; returns its millions of parameters and of MACs, too."""
-    torch.manual_seed(0)
-    head_KD = torch.nn.functional.normalize(torch.randn(len(CLASSES), EMBED_DIM), dim=1)
-    student = build_student(name, "random", head_KD, 50.0, side_px).eval()
-    settings = StudentSettings(
-        student=name,
-        timm_name=name,
-        image_size_px=side_px,
-        classes=CLASSES,
-        logit_scale=50.0,
-        embed_dim=EMBED_DIM,
-        init="random",
-        num_steps=0,
-        teacher="none",
-        num_parameters=student.num_parameters,
-        teacher_num_parameters=0,
-    )
-    artifact = StudentArtifact(folder, settings)
-    artifact.save_settings()
-    atomic_write(artifact.weights, student_tensors(student))
-    millions = operations(student, (3, side_px, side_px), "cpu") / 2e6
-    return artifact, student.num_parameters / 1e6, millions
+    artifact = untrained(name, side_px, folder)
+    millions = operations(load_student(artifact), (3, side_px, side_px), "cpu") / 2e6
+    return artifact, artifact.settings.num_parameters / 1e6, millions
 
 
 def median_ms(model: ModelFile, image_NHWC: np.ndarray) -> float:
@@ -79,7 +60,7 @@ def row(name: str, side_px: int, target_name: str, folder: Path) -> str:
     target = replace(load_target(target_name), min_calibration_images=1)
     config = ExportConfig(target=target_name)
     require_side(DistillationConfig(student=name, image_size_px=side_px))
-    artifact, num_parameters, num_macs = saved(name, side_px, folder)
+    artifact, num_parameters, num_macs = counted(name, side_px, folder)
     image_NHWC = IMAGES.repeat(-(-side_px // 7), 1).repeat(-(-side_px // 7), 2)
     image_NHWC = np.ascontiguousarray(image_NHWC[:, :side_px, :side_px])
     oracle, strict = load_exporter("oracle"), replace(target, typing="strong")

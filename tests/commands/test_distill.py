@@ -39,6 +39,13 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "no decoder": (("--set", "synthesis.decoder=none.ckpt"), "no such checkpoint"),
     "odd size": (("--set", "synthesis.image_size_px=33"), "33 px is no multiple"),
     "no pipeline": (("--synthesis", "diffusion", "--set", "synthesis.pipeline=empty"), "pipeline"),
+    "student that the target lacks operators for": (
+        (
+            *("--student", "test_resnet", "--student-init", "random", "--imgsz", "32"),
+            *("--set", "export.target=strict.toml"),
+        ),
+        "student 'test_resnet' cannot be exported for strict: lint rule operators",
+    ),
     "no such device": (("--device", "cuda:77"), "cannot be used"),
     "foreign output": (("-o", "test"), "holds no run"),
 }
@@ -50,6 +57,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     (tmp_path / "classes.txt").write_text("dog\nhouse\n", encoding="utf-8")
+    strict = 'base = "nano@jp4.6.6"\nunsupported_ops = ["Relu"]\n'
+    (tmp_path / "strict.toml").write_text(strict, encoding="utf-8")
     (tmp_path / "empty" / "dog").mkdir(parents=True)
     (tmp_path / "broken" / "dog").mkdir(parents=True)
     (tmp_path / "broken" / "dog" / "1.png").write_bytes(b"no picture")
