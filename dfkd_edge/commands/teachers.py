@@ -1,7 +1,7 @@
 """The command `teachers list`: what can teach, how large it is, and under which terms."""
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -41,8 +41,9 @@ def list_command(
         return
     table, show = Table(box=SIMPLE_HEAD, pad_edge=False), result_console().print
     for column in COLUMNS:
-        justify = "right" if column in NUMBERS else "left"
-        table.add_column(column, justify=justify, overflow="fold", no_wrap=column in NUMBERS)
+        is_number = column in NUMBERS
+        justify: Literal["right", "left"] = "right" if is_number else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=is_number)
     for row in found:
         millions = (f"{n / 1e6:.1f}" for n in (row.num_image_parameters, row.num_parameters))
         quick = " q" * (row.activation == "quickgelu")

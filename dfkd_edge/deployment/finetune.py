@@ -23,6 +23,7 @@ from dfkd_edge.distillation.batches import Batches, as_pixels, make_views, open_
 from dfkd_edge.distillation.rows import RowDraws
 from dfkd_edge.distillation.step import Trainer
 from dfkd_edge.networks.mixed_precision import Precision
+from dfkd_edge.networks.pointwise import spare_strided_pointwise
 from dfkd_edge.networks.students import Student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.runs.context import StageContext
@@ -156,6 +157,7 @@ def finetune_quantized(
     The teacher labels every view; `percentile` is that of the activation ranges.
     """
     student.eval()  # BatchNorm's statistics are left alone
+    spare_strided_pointwise(student.backbone)
     draws, pool = RowDraws(surrogates, context.seed), open_pool(surrogates.images, teacher.device)
     size_px, seed = (
         max(student.image_size_px, teacher.image_size_px),

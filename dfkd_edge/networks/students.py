@@ -29,6 +29,7 @@ from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.config.settings import MINI, DistillationConfig
 from dfkd_edge.errors import ArtifactError, ConfigError, EnvironmentLackingError
 from dfkd_edge.networks.names import MINI_BACKBONE, require_student
+from dfkd_edge.networks.pointwise import spare_strided_pointwise
 from dfkd_edge.seeding import derived_seed
 
 INPUT_MEAN = (0.5, 0.5, 0.5)
@@ -173,6 +174,7 @@ def build_student(
                 hint=f"use --student {MINI}, --student-init random, or fetch them with timm first",
             ) from error
         student.backbone.load_state_dict(source.state_dict())
+    spare_strided_pointwise(student.backbone)
     return student.to(head_KD.device).to(memory_format=torch.channels_last)
 
 
