@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from dfkd_edge.networks.memory import kept_bytes
+from dfkd_edge.networks.memory import measured_need
 from dfkd_edge.networks.mixed_precision import mixed_precision
 
 
@@ -43,10 +43,10 @@ class Stopwatch:
 
 
 def gradient_bytes(run: Callable[[Tensor], Tensor], shape: tuple[int, ...], device: str) -> int:
-    """Bytes that a pass of one input keeps for gradients; weights, which inputs share, left out."""
+    """Bytes that an input takes while gradients are found; what all share is left out."""
 
-    def loss_of(num: int) -> Tensor:
+    def attempt(num: int) -> None:
         with mixed_precision(torch.device(device).type):
-            return run(torch.zeros(num, *shape, device=device, requires_grad=True)).sum()
+            run(torch.zeros(num, *shape, device=device, requires_grad=True)).sum().backward()
 
-    return kept_bytes(loss_of, 2) - kept_bytes(loss_of, 1)  # what inputs share falls out
+    return measured_need(attempt, device).of_image

@@ -1,46 +1,244 @@
-"""How many images fit into memory while gradients flow.
+"""How many images go together where memory is short, and what happens when it runs out.
 
-The answer depends on shapes alone, not on what happens to be free, so a run that is split or
-resumed works in the same batches and makes the same images.
+One mechanism for every stage: work on many images is done in `Parts`; where memory runs out they
+are halved, the user is told, the run keeps the size, and the work goes on. Whoever works in parts
+sees to it that the result does not depend on their size beyond rounding: gradients are of sums, and
+random numbers are drawn for the whole batch (`seeding.PartGenerator`).
 """
 
+import json
+import weakref
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
 
+import filelock
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
 
-from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, Synthesizer
+from dfkd_edge.errors import EnvironmentLackingError
+from dfkd_edge.files import atomic_write
+from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
+from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runtime.counting import counted
+from dfkd_edge.seeding import PartGenerator
 
-WORKING_FACTOR = 2
-"""Workspaces and gradients take about as much again as what is kept for them (ours)."""
-
-
-def kept_bytes(loss_of: Callable[[int], Tensor], num_images: int) -> int:
-    """Bytes that the graph of a loss keeps for the backward pass, shared storage counted once."""
-    kept: dict[int, int] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-        graph = loss_of(num_images)  # alive while counted: a freed address could come twice
-    del graph
-    return sum(kept.values())
+Made = TypeVar("Made")
+SHARE_OF_FREE = 0.85
+"""Of a card's free memory that parts are sized for: libraries work in some of it, and blocks of an
+allocator do not fill it without gaps (ours)."""
 
 
-def images_that_fit(loss_of: Callable[[int], Tensor], memory_mib: int, limit: int) -> int:
-    """Largest number of images, 1 to `limit`, whose loss fits into `memory_mib`."""
-    an_image = max(kept_bytes(loss_of, 2) - kept_bytes(loss_of, 1), 1)  # weights cancel out
-    return max(1, min(limit, memory_mib * 2**20 // (WORKING_FACTOR * an_image)))
+def say_nothing(text: str) -> None:
+    """Tell nobody that parts were halved."""
 
 
-def made_in_parts(batch: SynthesisBatch, together: int, make: Synthesizer) -> SynthesizedImages:
-    """Make the images of a batch, so many at a time."""
-    num, made = len(batch.label_N), []
-    for start in range(0, num, together):
-        size = min(together, num - start)
-        made.append(make(batch.of_rows(slice(start, start + size), size / num)))
-    images, embeddings, _ = zip(*made, strict=True)
+@dataclass(slots=True)
+class Parts:
+    """How many images of some work go together."""
+
+    work: str  # In the user's words, such as "training the student"
+    size: int  # Images together from here on
+    device: str = "cpu"
+    tell: Callable[[str], None] = say_nothing
+    record: Path | None = None  # File of the run that keeps the size
+    key: str = ""  # Of the stage whose size it is
+
+    def halve(self, num: int, fault: str) -> None:
+        """Go on with half of `num` images together, and keep that.
+
+        Raises:
+            EnvironmentLackingError: `num` is 1.
+        """
+        if num == 1:
+            raise _too_small(self.work, self.device, fault)
+        self.size = num // 2
+        if self.record:
+            with filelock.FileLock(_lock_of(self.record)):
+                # another process of the run may have come down further
+                self.size = min(self.size, _recorded(self.record, self.key) or self.size)
+                _write_record(self.record, self.key, self.size)
+        self.tell(f"  out of memory while {self.work}: {counted(self.size, 'image')} at a time now")
+
+
+def in_parts(
+    num: int,
+    parts: Parts,
+    make: Callable[[slice], Made],
+    start_over: Callable[[], None] | None = None,
+) -> list[Made]:
+    """Do work on `num` images in parts; returns what each part made, in their order.
+
+    A part that runs out of memory is made again in halves. Gradients that a part has begun to add
+    up cannot be told from those of others: such work names what clears them in `start_over`, and
+    begins again with the first image.
+
+    Raises:
+        EnvironmentLackingError: the device is too small for one image.
+    """
+    made: list[Made] = []
+    begin = 0
+    while begin < num:
+        rows, fault = slice(begin, min(begin + parts.size, num)), ""
+        try:
+            made.append(make(rows))
+        except torch.OutOfMemoryError as error:
+            fault = str(error)
+        if not fault:
+            begin = rows.stop
+            continue
+        # only here, where the error and its frames no longer hold the part's tensors
+        parts.halve(rows.stop - rows.start, fault)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if start_over:
+            start_over()
+            made, begin = [], 0
+    return made
+
+
+def made_in_parts(
+    batch: SynthesisBatch,
+    parts: Parts,
+    make: Callable[[SynthesisBatch, slice], SynthesizedImages],
+) -> SynthesizedImages:
+    """Make the images of a batch in parts, given with their rows: the same whatever their size.
+
+    Raises:
+        EnvironmentLackingError: the device is too small for one image.
+    """
+    num, generator = len(batch.label_N), batch.generator
+    assert isinstance(generator, torch.Generator)  # parts are not parted again
+    state = generator.get_state()
+
+    def make_rows(rows: slice) -> SynthesizedImages:
+        part = batch.of_rows(rows, (rows.stop - rows.start) / num)
+        return make(replace(part, generator=PartGenerator(generator, state, num, rows)), rows)
+
+    images, embeddings, _ = zip(*in_parts(num, parts, make_rows), strict=True)
     return SynthesizedImages(torch.cat(images), torch.cat(embeddings))
+
+
+def recorded_parts(
+    work: str, stage: str, key: str, context: StageContext, find_size: Callable[[], int]
+) -> Parts:
+    """Parts of the size that the run has recorded for a stage; else one is found and recorded.
+
+    So a run that is stopped, or split among processes, works in the same parts and makes the same
+    numbers to the last bit. `key` is that of the stage; `work` tells pieces of a stage apart.
+    """
+    record = context.run_dir.stage_dir(stage) / f"{work.replace(' ', '-')}.parts.json"
+    with filelock.FileLock(_lock_of(record)):
+        size = _recorded(record, key)
+        if size is None:
+            size = find_size()
+            _write_record(record, key, size)
+    return Parts(work, size, context.device, context.reporter.note, record, key)
+
+
+def _lock_of(record: Path) -> Path:
+    return record.with_name(f".{record.name}.lock")
+
+
+def _recorded(record: Path, key: str) -> int | None:
+    try:
+        document = json.loads(record.read_text(encoding="utf-8"))
+        return int(document["images"]) if document["key"] == key else None
+    except (OSError, ValueError, KeyError):  # none yet, or damaged: it is found again
+        return None
+
+
+def _write_record(record: Path, key: str, size: int) -> None:
+    atomic_write(record, json.dumps({"key": key, "images": size}) + "\n")
+
+
+def _too_small(work: str, device: str, fault: str) -> EnvironmentLackingError:
+    card = "this machine"
+    if torch.device(device).type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        card = f"{properties.name} with {properties.total_memory / 2**30:.1f} GiB"
+    why = fault.splitlines()[0] if fault else "out of memory"
+    return EnvironmentLackingError(
+        f"{card} has too little memory for one image while {work}: {why}",
+        where=f"--device {device}",
+        hint="smaller networks, fewer synthesis.num_views, a smaller synthesis.image_size_px, or a "
+        "card with more free memory; --dry-run says how much a stage needs",
+    )
+
+
+def memory_budget(device: torch.device | str, memory_mib: int) -> int:
+    """Bytes that parts may take: of a card's free memory, elsewhere of the setting."""
+    if torch.device(device).type != "cuda":
+        return memory_mib * 2**20
+    free, _ = torch.cuda.mem_get_info(device)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(SHARE_OF_FREE * (free + unused))
+
+
+class PeakBytes(TorchDispatchMode):
+    """Counts the bytes of tensors on a kind of device that live at once; meta tensors count too.
+
+    What a library takes besides tensors, and the gaps of an allocator, are not seen.
+    """
+
+    def __init__(self, device_type: str) -> None:
+        """Start at nothing: what lives already is not counted."""
+        super().__init__()
+        self.device_type, self.live, self.peak = device_type, 0, 0
+        self._known: dict[int, weakref.finalize[Any, Any]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operation and count what it made."""
+        made = func(*args, **kwargs or {})
+        for value in tree_iter(made):
+            if isinstance(value, Tensor) and value.device.type == self.device_type:
+                self.count(value)
+        return made
+
+    def count(self, tensor: Tensor) -> None:
+        """Count a tensor's storage, once, until it is freed."""
+        storage = tensor.untyped_storage()
+        number = storage._cdata
+        if number not in self._known:
+            num_bytes = storage.nbytes()
+            self.live += num_bytes
+            self.peak = max(self.peak, self.live)
+            self._known[number] = weakref.finalize(storage, self._free, number, num_bytes)
+
+    def _free(self, number: int, num_bytes: int) -> None:
+        self.live -= num_bytes
+        self._known.pop(number, None)
+
+
+def peak_bytes(work: Callable[[int], object], num_images: int, device: torch.device | str) -> int:
+    """Bytes of tensors that live at once while work on so many images is done."""
+    with PeakBytes(torch.device(device).type) as counter:
+        work(num_images)
+    return counter.peak
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What some work takes: bytes for each image, and bytes that all images share."""
+
+    of_image: int
+    shared: int
+
+    def of(self, num_images: int) -> int:
+        """Bytes of so many images together."""
+        return self.shared + num_images * self.of_image
+
+    def images_in(self, num_bytes: int, limit: int) -> int:
+        """Largest number of images, 1 to `limit`, that so many bytes hold."""
+        return max(1, min(limit, (num_bytes - self.shared) // max(self.of_image, 1)))
+
+
+def measured_need(work: Callable[[int], object], device: torch.device | str) -> Need:
+    """Do work on one image and on two, and tell what an image takes from what all share."""
+    one, two = (peak_bytes(work, num, device) for num in (1, 2))
+    return Need(two - one, max(2 * one - two, 0))

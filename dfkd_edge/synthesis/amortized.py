@@ -9,7 +9,8 @@ Shape suffixes: N images, D embedding width, L latent channels, h, w latent rows
 C = 3 channels, H rows, W columns.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from torch import Tensor
 from dfkd_edge.config.settings import MINI, SynthesisConfig
 from dfkd_edge.drawings.memory import DrawingMemory, retrieve_drawings
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, Synthesizer
-from dfkd_edge.networks.memory import images_that_fit, made_in_parts
+from dfkd_edge.networks.memory import Parts, in_parts, made_in_parts
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.views import geometric_view
 from dfkd_edge.seeding import stage_generator
@@ -29,6 +30,7 @@ from dfkd_edge.synthesis.latent_network import LatentNetwork, trained_network
 from dfkd_edge.synthesis.retrieval import RetrievalSynthesizer
 from dfkd_edge.synthesis.setup import SynthesisSetup
 
+DECODING, REFINING = "decoding images", "refining images"
 REFINED_TOGETHER = 32  # Images: what their gradients keep is the peak of the run's memory
 PRIOR_STEPS, PRIOR_GUIDANCE = 6, 2.5  # Of the embedded prior (ours)
 SAMPLING_SHARE = 0.5  # Of the prior's work, for the progress bar alone
@@ -51,11 +53,16 @@ class Refiner:
     teacher: Teacher
     decoder: LatentDecoder
     config: SynthesisConfig
+    decoding: Parts = field(default_factory=partial(Parts, DECODING, 128))
+    """Images seen together without gradients."""
+    refining: Parts = field(default_factory=partial(Parts, REFINING, REFINED_TOGETHER))
+    """And with them."""
 
     def __call__(self, latent_NLhw: Tensor, batch: SynthesisBatch) -> SynthesizedImages:
         """Return the images, some of them refined."""
-        image_NCHW = self.decoder.decode(latent_NLhw)
-        embedding_ND = self.teacher.embed_images(image_NCHW)
+        num = len(latent_NLhw)
+        seen = in_parts(num, self.decoding, lambda rows: self.seen(latent_NLhw[rows]))
+        image_NCHW, embedding_ND = (torch.cat(parts) for parts in zip(*seen, strict=True))
         batch.tell(DECODING_SHARE)
         logits_NK, margin = self.teacher.logits(embedding_ND), self.config.recognition_margin
         missed_N = (~recognised(logits_NK, batch.label_N, margin)).nonzero().squeeze(1)
@@ -64,9 +71,20 @@ class Refiner:
                 max(REFINED_TOGETHER // self.config.num_refinement_views, 1)
             ):
                 part = batch.of_rows(row_N, (1 - DECODING_SHARE) * len(row_N) / len(missed_N))
-                image_NCHW[row_N] = self.decoder.decode(self.refined(latent_NLhw[row_N], part))
-                embedding_ND[row_N] = self.teacher.embed_images(image_NCHW[row_N])
+                made = self._refined_in_parts(latent_NLhw[row_N], part)
+                image_NCHW[row_N], embedding_ND[row_N] = made.image_NCHW, made.embedding_ND
         return SynthesizedImages(image_NCHW, embedding_ND)
+
+    def seen(self, latent_NLhw: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode latents; returns the images and the teacher's embeddings."""
+        image_NCHW = self.decoder.decode(latent_NLhw)
+        return image_NCHW, self.teacher.embed_images(image_NCHW)
+
+    def _refined_in_parts(self, latent_NLhw: Tensor, batch: SynthesisBatch) -> SynthesizedImages:
+        def make(part: SynthesisBatch, rows: slice) -> SynthesizedImages:
+            return SynthesizedImages(*self.seen(self.refined(latent_NLhw[rows], part)))
+
+        return made_in_parts(batch, self.refining, make)
 
     def refined(self, latent_NLhw: Tensor, batch: SynthesisBatch) -> Tensor:
         """Descend the guidance loss from latents, on new random views of each image a step."""
@@ -99,9 +117,9 @@ class Refiner:
 class PriorSynthesizer:
     """Samples the embedded prior, which is conditioned on the embedded teacher's space."""
 
-    teacher: Teacher
     decoder: Decoder
     config: SynthesisConfig
+    refine: Refiner
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Sample a latent near each prompt, then refine."""
@@ -114,8 +132,7 @@ class PriorSynthesizer:
             config.guidance_scale or PRIOR_GUIDANCE,
             batch.of_rows(slice(None), SAMPLING_SHARE).tell,
         )
-        refine = Refiner(self.teacher, self.decoder, config)
-        return refine(latent_NLhw, batch.of_rows(slice(None), 1 - SAMPLING_SHARE))
+        return self.refine(latent_NLhw, batch.of_rows(slice(None), 1 - SAMPLING_SHARE))
 
 
 class NetworkSynthesizer:
@@ -123,26 +140,30 @@ class NetworkSynthesizer:
 
     def __init__(self, network: LatentNetwork, refine: Refiner) -> None:
         self.network, self.refine = network, refine
-        teacher, decoder = refine.teacher, refine.decoder
-
-        def loss_of(num: int) -> Tensor:  # the graph of `refined` without its loss, which is small
-            generator = stage_generator(0, "memory", device=teacher.device)
-            latent = decoder.start(num, decoder.latent_shape[1], generator).to(teacher.device)
-            image = decoder.decode(latent.requires_grad_())
-            return teacher.embed_images(
-                image.repeat(refine.config.num_refinement_views, 1, 1, 1)
-            ).sum()
-
-        self.together = images_that_fit(loss_of, refine.config.memory_mib, REFINED_TOGETHER)
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Map each prompt and some noise to a latent, then refine."""
-        return made_in_parts(batch, self.together, self._make)
-
-    def _make(self, batch: SynthesisBatch) -> SynthesizedImages:
+        assert isinstance(batch.generator, torch.Generator)
         noise_NTZ = self.network.draw_noise(len(batch.label_N), batch.generator)
         latent_NLhw = self.network(batch.target_ND, noise_NTZ.to(batch.target_ND))
         return self.refine(self.refine.decoder.clamp(latent_NLhw), batch)
+
+
+def sized_refiner(teacher: Teacher, decoder: LatentDecoder, setup: SynthesisSetup) -> Refiner:
+    """Make a refiner that works on as many images at a time as the device has memory for."""
+
+    def seen(num: int, *, with_gradients: bool) -> None:
+        generator = stage_generator(0, "memory", device=teacher.device)
+        latent_NLhw = decoder.start(num, decoder.latent_shape[1], generator)
+        with torch.set_grad_enabled(with_gradients):
+            image_NCHW = decoder.decode(latent_NLhw.requires_grad_(with_gradients))
+            embedding_ND = teacher.embed_images(image_NCHW)
+        if with_gradients:  # the graph of `refined` without its loss, which is small
+            torch.autograd.grad(embedding_ND.sum(), latent_NLhw)
+
+    decoding = setup.parts(DECODING, partial(seen, with_gradients=False), setup.shard_size)
+    refining = setup.parts(REFINING, partial(seen, with_gradients=True), REFINED_TOGETHER)
+    return Refiner(teacher, decoder, setup.config, decoding, refining)
 
 
 def uses_embedded_prior(teacher_name: str, config: SynthesisConfig) -> bool:
@@ -167,7 +188,13 @@ def load_amortized(setup: SynthesisSetup) -> Synthesizer:
     """
     teacher, config = setup.teacher, setup.config
     if uses_embedded_prior(teacher.name, config):
-        prior = PriorSynthesizer(teacher, load_decoder(device=setup.context.device), config)
+        embedded, device = load_decoder(device=setup.context.device), setup.context.device
+        decoding, refining = (  # small networks: all at once, as long as there is memory
+            Parts(work, num, device, setup.context.reporter.note)
+            for work, num in ((DECODING, setup.shard_size), (REFINING, REFINED_TOGETHER))
+        )
+        refine = Refiner(teacher, embedded, config, decoding, refining)
+        prior = PriorSynthesizer(embedded, config, refine)
         if not config.exemplar_share:
             return prior
         memory = setup.memory or DrawingMemory(teacher, setup.context.reporter)
@@ -175,4 +202,5 @@ def load_amortized(setup: SynthesisSetup) -> Synthesizer:
         side_px = prior.decoder.image_size_px
         return RetrievalSynthesizer(prior, drawings, teacher, config.exemplar_share, side_px)
     decoder = load_latent_decoder(config, teacher)
-    return NetworkSynthesizer(trained_network(decoder, setup), Refiner(teacher, decoder, config))
+    network = trained_network(decoder, setup)
+    return NetworkSynthesizer(network, sized_refiner(teacher, decoder, setup))

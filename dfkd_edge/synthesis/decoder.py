@@ -23,6 +23,8 @@ from dfkd_edge import assets
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import tell_nobody
 from dfkd_edge.networks.mixed_precision import mixed_precision
+from dfkd_edge.networks.views import Draws
+from dfkd_edge.seeding import drawn
 
 SCALE_SUFFIX = "/scale"  # Marks the scales of weights that are stored as int8
 LATENT_LIMIT = 4.0
@@ -54,7 +56,7 @@ class LatentDecoder(Protocol):
     spread: float
     """Deviation of its latents: the unit of an optimiser's rate."""
 
-    def start(self, num: int, side: int, generator: torch.Generator) -> Tensor:
+    def start(self, num: int, side: int, generator: Draws) -> Tensor:
         """Draw start latents [N, L, side, side] for an optimisation."""
 
     def clamp(self, latent_NLhw: Tensor) -> Tensor:
@@ -106,10 +108,10 @@ class Decoder:
         self.latent_shape = latent_shape_of(self.latent_shape[0], cell_px, image_size_px)
         self.image_size_px = image_size_px
 
-    def start(self, num: int, side: int, generator: torch.Generator) -> Tensor:
+    def start(self, num: int, side: int, generator: Draws) -> Tensor:
         """Draw start latents [N, L, side, side] for an optimisation."""
         shape = (num, self.latent_shape[0], side, side)
-        return torch.randn(shape, generator=generator, device=generator.device)
+        return drawn(torch.randn, shape, generator)
 
     def clamp(self, latent_NLhw: Tensor) -> Tensor:
         """Keep latents in the range that the autoencoder was trained on."""

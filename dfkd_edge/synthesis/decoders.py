@@ -12,6 +12,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from dfkd_edge.config.settings import MINI, SynthesisConfig
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
 from dfkd_edge.networks.mixed_precision import mixed_precision
 from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.networks.views import Draws
 from dfkd_edge.networks.weights import HubWeights
 from dfkd_edge.runtime.preprocess import test_card
+from dfkd_edge.seeding import drawn
 from dfkd_edge.synthesis.decoder import LatentDecoder, LatentShape, latent_shape_of, load_decoder
 
 KNOWN_DECODERS = {"amused/amused-256/vqvae": 146_244_675}
@@ -107,10 +110,10 @@ class VqganDecoder:
             self._codebook_EL.shape[1], cell_px, image_size_px
         )
 
-    def start(self, num: int, side: int, generator: torch.Generator) -> Tensor:
+    def start(self, num: int, side: int, generator: Draws) -> Tensor:
         """Draw codebook entries at random: [N, L, side, side]."""
-        entry_Nhw = torch.randint(
-            len(self._codebook_EL), (num, side, side), generator=generator, device=generator.device
+        entry_Nhw = drawn(
+            partial(torch.randint, len(self._codebook_EL)), (num, side, side), generator
         )
         latent_NhwL = self._codebook_EL[entry_Nhw.to(self._codebook_EL.device)]
         return latent_NhwL.permute(0, 3, 1, 2).contiguous()

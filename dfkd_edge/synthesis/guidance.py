@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd_edge.networks.teacher import Teacher
-from dfkd_edge.networks.views import colour_jitter, geometric_view, uniform
+from dfkd_edge.networks.views import Draws, colour_jitter, geometric_view, uniform
+from dfkd_edge.seeding import drawn
 
 CLASS_ANCHOR_WEIGHT = 1.0  # The best coefficient in Wei et al., ICLR 2025
 VIEW_NOISE = 0.1  # Largest deviation of the noise on a view, of pixels in [0, 1] (VQGAN-CLIP)
@@ -39,9 +40,7 @@ def recognised(logits_NK: Tensor, label_N: Tensor, margin: float) -> Tensor:
     return is_first_N & (best_N2[:, 0] - best_N2[:, 1] >= margin)
 
 
-def augmented_views(
-    image_NCHW: Tensor, num_views: int, size_px: int, generator: torch.Generator
-) -> Tensor:
+def augmented_views(image_NCHW: Tensor, num_views: int, size_px: int, generator: Draws) -> Tensor:
     """Draw views as VQGAN-CLIP does: crop, rotate, flip, slight colour jitter, noise.
 
     Returns:
@@ -50,7 +49,7 @@ def augmented_views(
     view_NCHW = geometric_view(image_NCHW.repeat(num_views, 1, 1, 1), size_px, generator)
     view_NCHW = colour_jitter(view_NCHW, generator, strength=0.1, min_saturation=0.9)
     strength_N111 = uniform((len(view_NCHW), 1, 1, 1), 0, VIEW_NOISE, generator)
-    noise_NCHW = torch.randn(view_NCHW.shape, generator=generator, device=generator.device)
+    noise_NCHW = drawn(torch.randn, view_NCHW.shape, generator)
     return view_NCHW + (strength_N111 * noise_NCHW).to(view_NCHW)
 
 

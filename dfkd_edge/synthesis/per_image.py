@@ -14,36 +14,39 @@ from torch import Tensor
 
 from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
-from dfkd_edge.networks.memory import images_that_fit, made_in_parts
+from dfkd_edge.networks.memory import Parts, made_in_parts
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.seeding import stage_generator
+from dfkd_edge.synthesis.decoder import LatentDecoder
 from dfkd_edge.synthesis.decoders import load_latent_decoder
 from dfkd_edge.synthesis.guidance import augmented_views, guidance_loss, total_variation
+from dfkd_edge.synthesis.setup import SynthesisSetup
+
+OPTIMISING = "optimising images"
 
 
 class PerImageSynthesizer:
     """Optimises latents, as many at a time as fit into memory."""
 
-    def __init__(self, teacher: Teacher, config: SynthesisConfig, limit: int) -> None:
-        """Load the decoder and find how many images are optimised together, at most `limit`."""
-        self.teacher, self.config = teacher, config
-        self.decoder = decoder = load_latent_decoder(config, teacher)
-
-        def loss_of(num: int) -> Tensor:
-            generator = stage_generator(0, "memory", device=teacher.device)
-            latent = decoder.start(num, decoder.latent_shape[1], generator)
-            target_ND = teacher.head_KD[:1].expand(num, -1)
-            label_N = torch.zeros(num, dtype=torch.long, device=teacher.device)
-            batch = SynthesisBatch(target_ND, label_N, label_N, generator)
-            return self.loss(latent.to(teacher.device).requires_grad_(), batch, 0)
-
-        self.images_together = images_that_fit(loss_of, config.memory_mib, limit)
+    def __init__(self, teacher: Teacher, decoder: LatentDecoder, config: SynthesisConfig) -> None:
+        """Optimise so many latents together as `parts` says, which `load_per_image` sets."""
+        self.teacher, self.decoder, self.config = teacher, decoder, config
+        self.parts = Parts(OPTIMISING, 1)
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Optimise a latent for each prompt."""
-        return made_in_parts(batch, self.images_together, self._make)
+        return made_in_parts(batch, self.parts, self._make)
 
-    def _make(self, batch: SynthesisBatch) -> SynthesizedImages:
+    def try_step(self, num: int) -> None:
+        """Take a step on so many images, for what it takes of memory alone."""
+        generator = stage_generator(0, "memory", device=self.teacher.device)
+        latent_NLhw = self.decoder.start(num, self.decoder.latent_shape[1], generator)
+        target_ND = self.teacher.head_KD[:1].expand(num, -1)
+        label_N = torch.zeros(num, dtype=torch.long, device=self.teacher.device)
+        batch = SynthesisBatch(target_ND, label_N, label_N, generator)
+        self.gradient(latent_NLhw.requires_grad_(), batch, 0)
+
+    def _make(self, batch: SynthesisBatch, _: slice) -> SynthesizedImages:
         image_NCHW = self.decoder.decode(self.optimise(batch))
         return SynthesizedImages(image_NCHW, self.teacher.embed_images(image_NCHW))
 
@@ -61,13 +64,17 @@ class PerImageSynthesizer:
             if step == num_low and num_low:  # Adam starts anew: its moments are of the small latent
                 larger = F.interpolate(latent_NLhw.detach(), size=(side, side), mode="bilinear")
                 latent_NLhw, adam = self._prepared(larger)
-            with torch.enable_grad():
-                loss = self.loss(latent_NLhw, batch, step)
-                (latent_NLhw.grad,) = torch.autograd.grad(loss, latent_NLhw)
+            latent_NLhw.grad = self.gradient(latent_NLhw, batch, step)
             adam.step()
             latent_NLhw.data = self.decoder.clamp(latent_NLhw.detach())
             batch.tell(1 / config.num_optimisation_steps)
         return latent_NLhw.detach()
+
+    def gradient(self, latent_NLhw: Tensor, batch: SynthesisBatch, step: int) -> Tensor:
+        """Gradient of the loss of a step with respect to the latents."""
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(self.loss(latent_NLhw, batch, step), latent_NLhw)
+        return gradient
 
     def _prepared(self, latent_NLhw: Tensor) -> tuple[Tensor, torch.optim.Adam]:
         latent_NLhw = self.decoder.clamp(latent_NLhw.to(self.teacher.device)).requires_grad_()
@@ -93,3 +100,15 @@ class PerImageSynthesizer:
         loss = loss + config.total_variation_weight * total_variation(image_NCHW)
         l2_weight = config.latent_l2_weight / (2 * step + 1) / 2  # decays as in VQGAN-CLIP
         return len(latent_NLhw) * (loss + l2_weight * latent_NLhw.square().mean())
+
+
+def load_per_image(setup: SynthesisSetup) -> PerImageSynthesizer:
+    """Load the decoder, and find how many images are optimised together.
+
+    Raises:
+        DfkdEdgeError: as `load_latent_decoder`.
+    """
+    teacher, config = setup.teacher, setup.config
+    made = PerImageSynthesizer(teacher, load_latent_decoder(config, teacher), config)
+    made.parts = setup.parts(OPTIMISING, made.try_step, setup.shard_size)
+    return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from dfkd_edge.config.settings import SynthesisConfig
 if TYPE_CHECKING:
     from dfkd_edge.artifacts import PromptSet
     from dfkd_edge.drawings.memory import DrawingMemory
+    from dfkd_edge.networks.memory import Parts
     from dfkd_edge.networks.teacher import Teacher
     from dfkd_edge.runs.context import StageContext
 
@@ -49,3 +51,17 @@ class SynthesisSetup:
     def size_of_shard(self, number: int) -> int:
         """Candidates of a shard; the last one may have fewer."""
         return min(self.shard_size, self.config.num_images - number * self.shard_size)
+
+    def parts(self, work: str, attempt: Callable[[int], object], limit: int) -> Parts:
+        """As many images at a time, `limit` at most, as there is memory for; the run keeps it.
+
+        `attempt` does the work on so many images; `work` names it in the user's words.
+        """
+        from dfkd_edge.networks.memory import measured_need, memory_budget, recorded_parts
+
+        def find_size() -> int:
+            device = self.teacher.device
+            budget = memory_budget(device, self.config.memory_mib)
+            return measured_need(attempt, device).images_in(budget, limit)
+
+        return recorded_parts(work, STAGE, self.key, self.context, find_size)

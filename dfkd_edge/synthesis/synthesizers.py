@@ -71,9 +71,9 @@ class _PerImage(SynthesizerEntry):
     shard_size = 16  # an image takes hundreds of passes through decoder and teacher
 
     def load(self, setup: SynthesisSetup) -> Synthesizer:
-        from dfkd_edge.synthesis.per_image import PerImageSynthesizer
+        from dfkd_edge.synthesis.per_image import load_per_image
 
-        return PerImageSynthesizer(setup.teacher, setup.config, self.shard_size)
+        return load_per_image(setup)
 
 
 class _Diffusion(SynthesizerEntry):

@@ -1,5 +1,6 @@
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from dfkd_edge.interfaces import SynthesisBatch
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import LATENT_LIMIT
+from dfkd_edge.synthesis.decoders import load_latent_decoder
 from dfkd_edge.synthesis.per_image import PerImageSynthesizer
 
 QUICK = SynthesisConfig(
@@ -25,7 +27,9 @@ LIMIT = 16
 
 
 def per_image(teacher: Teacher, config: SynthesisConfig) -> PerImageSynthesizer:
-    return PerImageSynthesizer(teacher, config, LIMIT)
+    made = PerImageSynthesizer(teacher, load_latent_decoder(config, teacher), config)
+    made.parts.size = LIMIT
+    return made
 
 
 def batch_of(teacher: Teacher, num: int = 3) -> SynthesisBatch:
@@ -50,12 +54,26 @@ def test_latents_stay_where_the_decoder_has_been(teacher: Teacher) -> None:
     assert float(latent.abs().max()) == pytest.approx(LATENT_LIMIT)
 
 
-def test_a_small_budget_splits_the_shard_and_an_odd_side_is_refused(teacher: Teacher) -> None:
-    small, large = (dataclasses.replace(QUICK, memory_mib=mib) for mib in (64, 4096))
-    assert per_image(teacher, small).images_together < LIMIT
-    assert per_image(teacher, large).images_together == LIMIT
+def test_an_odd_side_is_refused(teacher: Teacher) -> None:
     with pytest.raises(ConfigError, match="such as 104"):
         per_image(teacher, dataclasses.replace(QUICK, image_size_px=100))
+
+
+def test_images_do_not_depend_on_how_many_go_together(
+    teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = per_image(teacher, QUICK), per_image(teacher, QUICK)
+    gradient = PerImageSynthesizer.gradient
+
+    def on_small_card(made: PerImageSynthesizer, latent: torch.Tensor, *more: Any) -> torch.Tensor:
+        if made is parts and len(latent) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return gradient(made, latent, *more)
+
+    monkeypatch.setattr(PerImageSynthesizer, "gradient", on_small_card)
+    expected, found = whole(batch_of(teacher)), parts(batch_of(teacher))
+    assert parts.parts.size == 1
+    torch.testing.assert_close(found.image_NCHW, expected.image_NCHW, atol=0.02, rtol=0)
 
 
 def test_any_open_clip_teacher_and_vqgan_will_do(vqgan_folder: Path, tiny_teacher: Teacher) -> None:

@@ -17,7 +17,7 @@ from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.prompts import diversify_prompts
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.surrogates import write_shard
-from dfkd_edge.synthesis.amortized import DECODING_SHARE, SAMPLING_SHARE, PriorSynthesizer
+from dfkd_edge.synthesis.amortized import DECODING_SHARE, SAMPLING_SHARE, PriorSynthesizer, Refiner
 from dfkd_edge.synthesis.decoder import load_decoder
 from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.synthesize import (
@@ -127,7 +127,8 @@ def test_the_prior_tells_of_its_steps_and_makes_the_same_images_whoever_listens(
     config = SynthesisConfig(num_images=32, num_sampling_steps=2, num_refinement_steps=1)
     prompts = diversify_prompts(teacher, PromptConfig(method="base"), context)
     setup = synthesis_setup(prompts, teacher, config, context)
-    synthesizer = PriorSynthesizer(teacher, load_decoder(), config)
+    decoder = load_decoder()
+    synthesizer = PriorSynthesizer(decoder, config, Refiner(teacher, decoder, config))
     shares: list[float] = []
     heard = make_candidates(0, setup, synthesizer, shares.append)
     unheard = make_candidates(0, setup, synthesizer)
