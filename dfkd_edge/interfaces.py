@@ -21,8 +21,6 @@ from dfkd_edge.target_profiles.profile import TargetProfile
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from dfkd_edge.seeding import PartGenerator
-
 
 class Progress(Protocol):
     """The bar of one stage."""
@@ -70,7 +68,7 @@ class SynthesisBatch:
     target_ND: Tensor  # Unit prompt embeddings
     label_N: Tensor  # The asked class
     style_N: Tensor  # The asked style
-    generator: Generator | PartGenerator  # Every random number of these candidates
+    generator: Generator  # Every random number of these candidates
     tell: Callable[[float], None] = tell_nobody
     """Called as work goes on with the share of it done since the last call; at most 1 in all."""
 

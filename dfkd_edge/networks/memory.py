@@ -3,7 +3,7 @@
 One mechanism for every stage: work on many images is done in `Parts`; where memory runs out they
 are halved, the user is told, the run keeps the size, and the work goes on. Whoever works in parts
 sees to it that the result does not depend on their size beyond rounding: gradients are of sums, and
-random numbers are drawn for the whole batch (`seeding.PartGenerator`).
+random numbers are drawn for the whole batch (`draws.PartGenerator`).
 """
 
 import json
@@ -22,9 +22,9 @@ from torch.utils._pytree import tree_iter
 from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.files import atomic_write
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
+from dfkd_edge.networks.draws import PartGenerator
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runtime.counting import counted
-from dfkd_edge.seeding import PartGenerator
 
 Made = TypeVar("Made")
 SHARE_OF_FREE = 0.85
@@ -111,14 +111,16 @@ def made_in_parts(
         EnvironmentLackingError: the device is too small for one image.
     """
     num, generator = len(batch.label_N), batch.generator
-    assert isinstance(generator, torch.Generator)  # parts are not parted again
-    state = generator.get_state()
+    drawn_from = generator
 
     def make_rows(rows: slice) -> SynthesizedImages:
+        nonlocal drawn_from
+        drawn_from = PartGenerator.of_rows(generator, num, rows)
         part = batch.of_rows(rows, (rows.stop - rows.start) / num)
-        return make(replace(part, generator=PartGenerator(generator, state, num, rows)), rows)
+        return make(replace(part, generator=drawn_from), rows)
 
     images, embeddings, _ = zip(*in_parts(num, parts, make_rows), strict=True)
+    generator.set_state(drawn_from.get_state())  # each part drew for the whole batch
     return SynthesizedImages(torch.cat(images), torch.cat(embeddings))
 
 
@@ -186,7 +188,7 @@ class PeakBytes(TorchDispatchMode):
 
     def __init__(self, device_type: str) -> None:
         """Start at nothing: what lives already is not counted."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.device_type, self.live, self.peak = device_type, 0, 0
         self._known: dict[int, weakref.finalize[Any, Any]] = {}
 
@@ -205,7 +207,7 @@ class PeakBytes(TorchDispatchMode):
         storage = tensor.untyped_storage()
         number = storage._cdata
         if number not in self._known:
-            num_bytes = storage.nbytes()
+            num_bytes = int(storage.nbytes())
             self.live += num_bytes
             self.peak = max(self.peak, self.live)
             self._known[number] = weakref.finalize(storage, self._free, number, num_bytes)
@@ -219,7 +221,7 @@ def peak_bytes(work: Callable[[int], object], num_images: int, device: torch.dev
     """Bytes of tensors that live at once while work on so many images is done."""
     with PeakBytes(torch.device(device).type) as counter:
         work(num_images)
-    return counter.peak
+    return int(counter.peak)
 
 
 @dataclass(frozen=True, slots=True)

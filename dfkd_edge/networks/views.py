@@ -18,19 +18,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dfkd_edge.networks.draws import drawn
 from dfkd_edge.networks.transfer import sent
 from dfkd_edge.networks.view_keys import luck, normal_luck
-from dfkd_edge.seeding import PartGenerator, drawn
 
 NUM_GEOMETRY, NUM_COLOUR = 6, 6
 STYLE = NUM_GEOMETRY + NUM_COLOUR  # First numbers of a key that choose its style
 OF_STYLE = STYLE + 2  # And the first of those that the style takes
-Draws = torch.Generator | PartGenerator
 StyleOperation = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(image_NCHW, key_N, donor_M23) -> images, each made of its own row alone."""
 
 
-def uniform(shape: tuple[int, ...], low: float, high: float, generator: Draws) -> Tensor:
+def uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> Tensor:
     """Draw float32 values uniformly from [low, high), on the generator's device."""
     return low + (high - low) * drawn(torch.rand, shape, generator)
 
@@ -46,7 +45,7 @@ def chosen(luck_N: Tensor, num: int) -> Tensor:
 
 
 def geometric_view(
-    image_NCHW: Tensor, size_px: int, generator: Draws, min_scale: float = 0.5
+    image_NCHW: Tensor, size_px: int, generator: torch.Generator, min_scale: float = 0.5
 ) -> Tensor:
     """Crop, stretch, rotate (up to 15 degrees) and flip each image at random; differentiable.
 
@@ -81,7 +80,7 @@ def moved(image_NCHW: Tensor, size_px: int, luck_NP: Tensor, min_scale: float = 
 
 
 def colour_jitter(
-    image_NCHW: Tensor, generator: Draws, strength: float = 0.4, min_saturation: float = 0
+    image_NCHW: Tensor, generator: torch.Generator, strength: float = 0.4, min_saturation: float = 0
 ) -> Tensor:
     """Change saturation, contrast, brightness and the colour balance of each image."""
     num = image_NCHW.shape[0]

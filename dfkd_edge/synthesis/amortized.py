@@ -143,7 +143,6 @@ class NetworkSynthesizer:
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Map each prompt and some noise to a latent, then refine."""
-        assert isinstance(batch.generator, torch.Generator)
         noise_NTZ = self.network.draw_noise(len(batch.label_N), batch.generator)
         latent_NLhw = self.network(batch.target_ND, noise_NTZ.to(batch.target_ND))
         return self.refine(self.refine.decoder.clamp(latent_NLhw), batch)

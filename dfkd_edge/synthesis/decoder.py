@@ -22,9 +22,8 @@ from torch import Tensor
 from dfkd_edge import assets
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import tell_nobody
+from dfkd_edge.networks.draws import drawn
 from dfkd_edge.networks.mixed_precision import mixed_precision
-from dfkd_edge.networks.views import Draws
-from dfkd_edge.seeding import drawn
 
 SCALE_SUFFIX = "/scale"  # Marks the scales of weights that are stored as int8
 LATENT_LIMIT = 4.0
@@ -56,7 +55,7 @@ class LatentDecoder(Protocol):
     spread: float
     """Deviation of its latents: the unit of an optimiser's rate."""
 
-    def start(self, num: int, side: int, generator: Draws) -> Tensor:
+    def start(self, num: int, side: int, generator: torch.Generator) -> Tensor:
         """Draw start latents [N, L, side, side] for an optimisation."""
 
     def clamp(self, latent_NLhw: Tensor) -> Tensor:
@@ -108,7 +107,7 @@ class Decoder:
         self.latent_shape = latent_shape_of(self.latent_shape[0], cell_px, image_size_px)
         self.image_size_px = image_size_px
 
-    def start(self, num: int, side: int, generator: Draws) -> Tensor:
+    def start(self, num: int, side: int, generator: torch.Generator) -> Tensor:
         """Draw start latents [N, L, side, side] for an optimisation."""
         shape = (num, self.latent_shape[0], side, side)
         return drawn(torch.randn, shape, generator)

@@ -23,12 +23,11 @@ from torch import Tensor
 
 from dfkd_edge.config.settings import MINI, SynthesisConfig
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
+from dfkd_edge.networks.draws import drawn
 from dfkd_edge.networks.mixed_precision import mixed_precision
 from dfkd_edge.networks.teacher import Teacher
-from dfkd_edge.networks.views import Draws
 from dfkd_edge.networks.weights import HubWeights
 from dfkd_edge.runtime.preprocess import test_card
-from dfkd_edge.seeding import drawn
 from dfkd_edge.synthesis.decoder import LatentDecoder, LatentShape, latent_shape_of, load_decoder
 
 KNOWN_DECODERS = {"amused/amused-256/vqvae": 146_244_675}
@@ -110,11 +109,10 @@ class VqganDecoder:
             self._codebook_EL.shape[1], cell_px, image_size_px
         )
 
-    def start(self, num: int, side: int, generator: Draws) -> Tensor:
+    def start(self, num: int, side: int, generator: torch.Generator) -> Tensor:
         """Draw codebook entries at random: [N, L, side, side]."""
-        entry_Nhw = drawn(
-            partial(torch.randint, len(self._codebook_EL)), (num, side, side), generator
-        )
+        draw = partial(torch.randint, len(self._codebook_EL))
+        entry_Nhw = drawn(draw, (num, side, side), generator)
         latent_NhwL = self._codebook_EL[entry_Nhw.to(self._codebook_EL.device)]
         return latent_NhwL.permute(0, 3, 1, 2).contiguous()
 

@@ -10,6 +10,7 @@ Shape suffixes: N images, T tokens, W text width, C = 3 channels, H rows, W colu
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,15 @@ from torch import Tensor
 
 from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
-from dfkd_edge.networks.memory import made_in_parts
+from dfkd_edge.networks.draws import drawn
+from dfkd_edge.networks.memory import Parts, made_in_parts
 from dfkd_edge.networks.mixed_precision import has_fast_bfloat16
 from dfkd_edge.networks.weights import HubWeights
 from dfkd_edge.synthesis.sampling import sampling_of, settings_of
 from dfkd_edge.synthesis.setup import SynthesisSetup
 
 IMAGES_TOGETHER = 8
-"""Images a call of the pipeline; a constant, so that a split run makes the same images."""
+"""Images a call of the pipeline, as long as there is memory for them."""
 _ENCODED = (
     "prompt_embeds",
     "negative_prompt_embeds",
@@ -55,12 +57,15 @@ class DiffusionSynthesizer:
         self.sampling = sampling_of(setup.config)
         pipeline.set_progress_bar_config(disable=True)  # the stage has a bar of its own
         self.image_size_px = setup.stored_side_px
+        context = setup.context
+        tell = context.reporter.note
+        self.parts = Parts("drawing images", IMAGES_TOGETHER, context.device, tell)
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
         """Draw a picture for each prompt."""
-        return made_in_parts(batch, IMAGES_TOGETHER, self._make)
+        return made_in_parts(batch, self.parts, self._make)
 
-    def _make(self, batch: SynthesisBatch) -> SynthesizedImages:
+    def _make(self, batch: SynthesisBatch, _: slice) -> SynthesizedImages:
         image_NCHW = self.draw(batch)
         embedding_ND = self.setup.teacher.embed_images(image_NCHW)
         batch.tell(1)
@@ -77,9 +82,7 @@ class DiffusionSynthesizer:
     def draw(self, batch: SynthesisBatch) -> Tensor:
         """Run the pipeline; returns image_NCHW in [0, 1] of the stored size."""
         config, generator = self.setup.config, batch.generator
-        seeds = torch.randint(
-            2**62, (len(batch.label_N),), generator=generator, device=generator.device
-        )
+        seeds = drawn(partial(torch.randint, 2**62), (len(batch.label_N),), generator)
         texts = self.texts(batch)
         words = self.noisy_words(texts, generator) if config.text_noise else {"prompt": texts}
         image_NCHW: Tensor = self.pipeline(
@@ -104,7 +107,7 @@ class DiffusionSynthesizer:
         )
         words = {k: v for k, v in zip(_ENCODED, encoded, strict=False) if v is not None}
         token_NTW = words["prompt_embeds"]
-        noise_NTW = torch.randn(token_NTW.shape, generator=generator, device=generator.device)
+        noise_NTW = drawn(torch.randn, token_NTW.shape, generator)
         direction_NTW = F.normalize(noise_NTW, dim=2).to(token_NTW)
         length_NT1 = self.setup.config.text_noise * token_NTW.norm(dim=2, keepdim=True)
         return words | {"prompt_embeds": token_NTW + length_NT1 * direction_NTW}

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dfkd_edge.networks.draws import drawn
 from dfkd_edge.networks.teacher import Teacher
-from dfkd_edge.networks.views import Draws, colour_jitter, geometric_view, uniform
-from dfkd_edge.seeding import drawn
+from dfkd_edge.networks.views import colour_jitter, geometric_view, uniform
 
 CLASS_ANCHOR_WEIGHT = 1.0  # The best coefficient in Wei et al., ICLR 2025
 VIEW_NOISE = 0.1  # Largest deviation of the noise on a view, of pixels in [0, 1] (VQGAN-CLIP)
@@ -40,7 +40,9 @@ def recognised(logits_NK: Tensor, label_N: Tensor, margin: float) -> Tensor:
     return is_first_N & (best_N2[:, 0] - best_N2[:, 1] >= margin)
 
 
-def augmented_views(image_NCHW: Tensor, num_views: int, size_px: int, generator: Draws) -> Tensor:
+def augmented_views(
+    image_NCHW: Tensor, num_views: int, size_px: int, generator: torch.Generator
+) -> Tensor:
     """Draw views as VQGAN-CLIP does: crop, rotate, flip, slight colour jitter, noise.
 
     Returns:

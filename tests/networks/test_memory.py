@@ -5,17 +5,19 @@ import torch
 from torch import Tensor, nn
 
 from dfkd_edge.errors import EnvironmentLackingError
+from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
+from dfkd_edge.networks.draws import PartGenerator, drawn
 from dfkd_edge.networks.memory import (
     Need,
     Parts,
     PeakBytes,
     in_parts,
+    made_in_parts,
     measured_need,
     memory_budget,
     recorded_parts,
 )
 from dfkd_edge.runs.context import StageContext
-from dfkd_edge.seeding import PartGenerator, drawn
 
 LAYER = nn.Linear(64, 64, bias=False)
 ROOM = 3  # Images that the small card of these tests holds
@@ -117,17 +119,33 @@ def test_parts_fill_the_budget_and_are_never_empty() -> None:
 def test_a_row_is_given_the_same_numbers_in_parts_of_any_size() -> None:
     num, views = 5, 3
     generator = torch.Generator().manual_seed(7)
-    state = generator.get_state()
 
     def rows(wanted: slice) -> Tensor:
-        part, size = PartGenerator(generator, state, num, wanted), len(range(num)[wanted])
+        part, size = PartGenerator.of_rows(generator, num, wanted), len(range(num)[wanted])
         first = drawn(torch.rand, (size, 2), part)
         of_views = drawn(torch.randn, (views * size, 2), part)
         return torch.cat((first[None], of_views.view(views, size, 2)))
 
     parts = torch.cat((rows(slice(0, 2)), rows(slice(2, num))), 1)
     assert len(parts.unique()) == parts.numel()
-    generator.set_state(state)  # and those of a batch that is made at once
+    # and those of a batch that is made at once
     whole = torch.rand((num, 2), generator=generator)[None]
     more = torch.randn((views * num, 2), generator=generator).view(views, num, 2)
     assert torch.equal(parts, torch.cat((whole, more)))
+
+
+def test_a_batch_made_in_parts_leaves_its_generator_where_one_made_at_once_does() -> None:
+    def after(size: int) -> tuple[Tensor, Tensor]:
+        generator, rows = torch.Generator().manual_seed(1), torch.arange(5)
+        batch = SynthesisBatch(torch.zeros(5, 2), rows, rows, generator)
+
+        def make(part: SynthesisBatch, _: slice) -> SynthesizedImages:
+            noise = drawn(torch.randn, (len(part.label_N), 2), part.generator)
+            return SynthesizedImages(noise + part.label_N[:, None], noise)
+
+        made = made_in_parts(batch, Parts("x", size), make)
+        return made.image_NCHW, torch.rand(3, generator=generator)
+
+    for found, expected in zip(after(2), after(5), strict=True):
+        assert torch.equal(found, expected)
+    assert not torch.equal(after(5)[1], torch.rand(3, generator=torch.Generator().manual_seed(1)))
