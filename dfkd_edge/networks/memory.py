@@ -92,8 +92,8 @@ def in_parts(
             continue
         # only here, where the error and its frames no longer hold the part's tensors
         parts.halve(rows.stop - rows.start, fault)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        if torch.device(parts.device).type != "cpu":
+            torch.get_device_module(parts.device).empty_cache()
         if start_over:
             start_over()
             made, begin = [], 0
@@ -159,8 +159,9 @@ def _write_record(record: Path, key: str, size: int) -> None:
 
 def _too_small(work: str, device: str, fault: str) -> EnvironmentLackingError:
     card = "this machine"
-    if torch.device(device).type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
+    if torch.device(device).type != "cpu":
+        module: Any = torch.get_device_module(device)
+        properties = module.get_device_properties(device)
         card = f"{properties.name} with {properties.total_memory / 2**30:.1f} GiB"
     why = fault.splitlines()[0] if fault else "out of memory"
     return EnvironmentLackingError(
@@ -172,11 +173,12 @@ def _too_small(work: str, device: str, fault: str) -> EnvironmentLackingError:
 
 
 def memory_budget(device: torch.device | str, memory_mib: int) -> int:
-    """Bytes that parts may take: of a card's free memory, elsewhere of the setting."""
-    if torch.device(device).type != "cuda":
+    """Bytes that parts may take: of a card's free memory, on the CPU those of the setting."""
+    if torch.device(device).type == "cpu":
         return memory_mib * 2**20
-    free, _ = torch.cuda.mem_get_info(device)
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    module: Any = torch.get_device_module(device)
+    free, _ = module.mem_get_info(device)
+    unused = module.memory_reserved(device) - module.memory_allocated(device)
     return int(SHARE_OF_FREE * (free + unused))
 
 

@@ -64,14 +64,16 @@ def evaluate(
         if (known := read_ladder(run / EVALUATION)) and known.key == key:
             return known
     student, names = load_student(artifact), artifact.settings.classes
-    side_px, templates = student.image_size_px, teacher.config.templates
+    side_px, tell = student.image_size_px, context.reporter.note
+    start = start_student(artifact, teacher, context.seed)
+    templates = teacher.config.templates
     beside = (
         load_baseline(baseline, templates, teacher.classes, context.device) if baseline else None
     )
     rungs = (
-        Rung(TEACHER, TorchRunner(TEACHER, teacher), teacher.image_size_px),
-        Rung(START, TorchRunner(START, start_student(artifact, teacher, context.seed)), side_px),
-        Rung(STUDENT, TorchRunner(STUDENT, student), side_px),
+        Rung(TEACHER, TorchRunner(TEACHER, teacher, tell), teacher.image_size_px),
+        Rung(START, TorchRunner(START, start, tell), side_px),
+        Rung(STUDENT, TorchRunner(STUDENT, student, tell), side_px),
     )
     shown = EvaluationSet((heldout_source(surrogates),), "agreement", "held-out surrogate images")
     if data:
