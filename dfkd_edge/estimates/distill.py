@@ -26,6 +26,7 @@ from dfkd_edge.interfaces import Reporter
 from dfkd_edge.machine.process import usable_device
 from dfkd_edge.networks.baseline import baseline_config
 from dfkd_edge.networks.licences import licences_of
+from dfkd_edge.networks.memory import measured_need
 from dfkd_edge.networks.operations import operations
 from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import activation_options, load_teacher, open_clip_name
@@ -46,6 +47,9 @@ NUM_IMAGES, NUM_VIEWS = 32, 16
 SMALL_PX = 64  # Side of the images of a small run, unless the embedded prior samples them
 VQGAN_OPERATIONS, VQGAN_PX = 4.8e11, 256
 """Counted in amused-256's decoder, which stands for all VQGANs; they grow with the pixels."""
+VQGAN_BYTES, COUNTED_PX = 989 * 2**20, 224
+"""Of a picture decoded with gradients in mixed precision, counted on a device without memory."""
+VQGAN_WEIGHT_BYTES = 4 * 146_244_675
 STEP_OPERATIONS, DECODE_OPERATIONS = 8e11, 2.5e12
 """Counted in SD-Turbo, which stands for all pipelines: a step of its UNet, and its decoder."""
 
@@ -70,6 +74,7 @@ class SmallRun:
         self.side_px = self.config.synthesis.image_size_px or _side_px(wanted)
         self.of_image, self.of_played = _of_image(wanted), _of_image(played)
         self.embed_dim = _embed_dim(wanted)
+        self.view_bytes = view_bytes(wanted)
         names, prompts = self.classes.names, self.classes.prompts
         few = slice(MAX_CLASSES_PER_STEP)
         self.few, watch = ClassNames(names[few], prompts[few]), Stopwatch()
@@ -136,12 +141,14 @@ class SmallRun:
             kept, work = 0, f"{work}, pipeline {config.pipeline}, {sampling}"
         elif config.method == "per-image":
             seconds *= config.num_optimisation_steps * self._times(config.num_views)
+            kept = self._part_bytes(SYNTHESIZERS[config.method].shard_size)
             work += f", {config.num_optimisation_steps} steps each, decoder {config.decoder}"
         elif config.method == "amortized" and small.image_size_px:
             seconds *= self._times(config.num_refinement_views)
             step_s = self.laps_s["training the synthesizer"][1] * self._times(config.num_views)
             steps = config.num_training_steps * config.training_batch_size
             seconds += steps / small.training_batch_size * step_s
+            kept = self._part_bytes(config.training_batch_size)
             work += f", {config.num_training_steps} steps of training, decoder {config.decoder}"
         elif config.method == "amortized":
             kept, work = REFINED_TOGETHER * self._refined_bytes(), f"{work}, decoder {MINI}"
@@ -192,6 +199,20 @@ class SmallRun:
         wanted = of_decoder + num_views * self.of_image
         return wanted / (_of_decoder(SMALL_PX) + self.of_played)
 
+    def _part_bytes(self, num_images: int) -> int:
+        """Bytes of so many images together, with gradients and in all views, and of the decoder.
+
+        On a CPU fewer go together where they would take more than the setting.
+        """
+        config = self.config.synthesis
+        of_decoder, of_weights = VQGAN_BYTES * (self.side_px / COUNTED_PX) ** 2, VQGAN_WEIGHT_BYTES
+        if config.decoder == MINI:
+            of_decoder, of_weights = self._refined_bytes(), 0
+        kept = num_images * round(of_decoder + config.num_views * self.view_bytes)
+        if self.config.device == "cpu" and config.method == "per-image":
+            kept = min(kept, config.memory_mib * 2**20)
+        return kept + of_weights
+
     def _refined_bytes(self) -> int:
         """Bytes that a guided step keeps of an image: its way through decoder and teacher."""
         teacher = load_teacher(self.small.teacher, self.few, self.device)
@@ -205,7 +226,7 @@ class SmallRun:
     def _stage(self, name: str, work: str, seconds: float, kept: int = 0) -> StageEstimate:
         """Add libraries and teacher to what a stage keeps in memory."""
         kept += self.teacher_bytes
-        if self.device == "cpu":
+        if self.config.device == "cpu":  # an accelerator's is told where none is here, too
             return StageEstimate(name, work, seconds, self.base_bytes + kept)
         return StageEstimate(name, work, seconds, self.base_bytes, kept)
 
@@ -328,6 +349,21 @@ def _embed_dim(teacher: Any) -> int:
         return int(
             teacher.encode_image(torch.zeros(1, 3, side_px, side_px, device="meta")).shape[1]
         )
+
+
+def view_bytes(teacher: Any) -> int:
+    """Bytes of a view in a teacher on the meta device while gradients of its pixels are found.
+
+    Mixed precision keeps about half of what float32 does.
+    """
+    side_px = _side_px(teacher)
+    teacher.requires_grad_(False)
+
+    def attempt(num: int) -> None:
+        image_NCHW = torch.zeros(num, 3, side_px, side_px, device="meta", requires_grad=True)
+        torch.autograd.grad(teacher.encode_image(image_NCHW).sum(), image_NCHW)
+
+    return measured_need(attempt, "meta").of_image // 2
 
 
 def _of_decoder(side_px: int) -> int:

@@ -60,6 +60,10 @@ class Estimate:
         if gib:
             most = f", at most {most_gib:.1f}" if most_gib > gib else ""
             rows.append(("memory", f"about {gib:.1f} GiB{most}"))
+        if any(stage.device_bytes for stage in self.stages):
+            host_gib = max(stage.host_bytes for stage in self.stages) / 2**30
+            name, text = rows.pop()
+            rows += [(name, f"{text} on the device"), ("host", f"about {host_gib:.1f} GiB")]
         if disk_bytes := sum(stage.disk_bytes for stage in self.stages):
             rows.append(("disk", f"about {disk_bytes / 2**20:,.0f} MiB"))
         rows.append(("estimated", f"from {self.made_from}"))
