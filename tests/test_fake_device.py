@@ -1,6 +1,7 @@
 """Every stage of the presets for real CLIPs at their real size, on a device that is not there."""
 
 import contextlib
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -108,6 +109,13 @@ def line(request: pytest.FixtureRequest) -> Iterator[Line]:
         prompts = diversify_prompts(teacher, replace(config.prompts, num_iterations=2), context)
         card = CARD_GIB[request.param]
         yield Line(gpu, card, config, teacher, amused_decoder(), context, prompts)
+
+
+@pytest.fixture(autouse=True)
+def _no_checkpoints_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint copies every tensor: on a busy machine one might fall into a counted step."""
+    for name in ("dfkd_edge.synthesis.latent_network", "dfkd_edge.distillation.distill"):
+        monkeypatch.setattr(sys.modules[name], "CHECKPOINT_INTERVAL_S", 1e9)
 
 
 @pytest.fixture
