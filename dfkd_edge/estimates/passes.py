@@ -47,6 +47,8 @@ def gradient_bytes(run: Callable[[Tensor], Tensor], shape: tuple[int, ...], devi
 
     def attempt(num: int) -> None:
         with mixed_precision(torch.device(device).type):
-            run(torch.zeros(num, *shape, device=device, requires_grad=True)).sum().backward()
+            inputs = torch.zeros(num, *shape, device=device, requires_grad=True)
+            made = run(inputs).sum()
+        torch.autograd.grad(made, inputs)  # leaves no gradients behind, which the next would find
 
     return measured_need(attempt, device).of_image
