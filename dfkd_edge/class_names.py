@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfkd_edge.errors import ClassNamesError
+from dfkd_edge.runtime.plain_text import code_point, hidden_character
 
 MIN_CLASSES, MAX_CLASSES = 2, 1_000
 MAX_NAME_CHARACTERS, MAX_PROMPT_CHARACTERS = 100, 300
@@ -127,7 +128,9 @@ def _fault(name: str, prompt: str, has_tab: bool) -> tuple[str, str]:
         return "several tabs in one line", "put one tab, between name and prompt"
     unprintable = [c for c in name + prompt if unicodedata.category(c) in ("Cc", "Cs", "Co", "Cn")]
     if unprintable:
-        return f"control character U+{ord(unprintable[0]):04X}", "is this a text file?"
+        return f"control character {code_point(unprintable[0])}", "is this a text file?"
+    if hidden := hidden_character(name + prompt):  # U+202E shows what follows backwards
+        return f"hidden character {code_point(hidden)}", "write the line anew without it"
     parted = WIDE_GAP.split(name, maxsplit=1)
     if len(parted) > 1 and len(parted[1].split()) > 1:  # a phrase: a prompt without its tab
         hint = "put one space between the words of a name, and each name on a line of its own"

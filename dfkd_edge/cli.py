@@ -135,9 +135,10 @@ def _fail(error: Exception, line: str, exit_code: int) -> NoReturn:
         traceback.print_exception(error)
     if not line:
         sys.exit(exit_code)
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    from dfkd_edge.console import PlainConsole
+
+    console = PlainConsole(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"[bold red]error:[/bold red] {escape(line)}")
     sys.exit(exit_code)

@@ -6,12 +6,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from threading import Event, Thread
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.segment import Segment
 
 from dfkd_edge.machine.interruption import note_step
 from dfkd_edge.runtime.counting import duration_text
+from dfkd_edge.runtime.plain_text import printable
 
 PIPE_WIDTH = 200  # Columns of a table that is not shown on a terminal
 BEAT_S = 30.0
@@ -40,6 +43,16 @@ def heartbeat(console: Console, name: str, line: Callable[[], str]) -> Iterator[
     finally:
         stopped.set()
         thread.join()
+
+
+class PlainConsole(Console):
+    """A console that shows what others wrote as text: no name moves the cursor or hides words."""
+
+    def render(self, *args: Any, **options: Any) -> Iterator[Segment]:
+        """Turn anything into pieces of text with a style; in the text, hidden characters show."""
+        for piece in super().render(*args, **options):
+            is_plain = piece.control or piece.text.isprintable()
+            yield piece if is_plain else Segment(printable(piece.text), piece.style)
 
 
 class StageProgress:
@@ -143,13 +156,13 @@ class ConsoleReporter:
 def make_console(quiet: bool) -> Console:
     """Console on standard error, so that standard output carries results only."""
     is_terminal = sys.stderr.isatty()  # a line of a log is never wrapped
-    return Console(file=sys.stderr, quiet=quiet, highlight=False, soft_wrap=not is_terminal)
+    return PlainConsole(file=sys.stderr, quiet=quiet, highlight=False, soft_wrap=not is_terminal)
 
 
 def result_console() -> Console:
     """Console on standard output; a pipe gets tables of PIPE_WIDTH columns: nothing is cut."""
     is_plain = not sys.stdout.isatty() and "COLUMNS" not in os.environ  # rich obeys COLUMNS
-    return Console(highlight=False, width=PIPE_WIDTH if is_plain else None)
+    return PlainConsole(highlight=False, width=PIPE_WIDTH if is_plain else None)
 
 
 @contextlib.contextmanager

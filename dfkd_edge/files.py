@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from dfkd_edge.errors import ArtifactError, ConfigError, EnvironmentLackingError
-from dfkd_edge.runtime import bundle_files
+from dfkd_edge.runtime import documents
 from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.safe_files import file_sha256, write_atomically
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-file_hash = bundle_files.file_sha256
+file_hash = file_sha256
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
@@ -30,7 +31,7 @@ def atomic_write(path: Path, content: bytes | str) -> None:
     """
     raw = content.encode() if isinstance(content, str) else content
     try:
-        bundle_files.write_atomically(path, raw)
+        write_atomically(path, raw)
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -68,7 +69,7 @@ def read_json(path: Path, hint: str = "") -> dict[str, Any]:
         ArtifactError: it is missing, larger than any of ours, damaged, or holds no object.
     """
     try:
-        return bundle_files.read_json(path)
+        return documents.read_json(path)
     except Fault as fault:
         raise ArtifactError(fault.what, where=fault.where, hint=hint or fault.hint) from fault
 

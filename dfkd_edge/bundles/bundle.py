@@ -18,13 +18,17 @@ from dfkd_edge.errors import EnvironmentLackingError, RunDirError
 from dfkd_edge.files import atomic_write, file_hash
 from dfkd_edge.runtime import bundle_files, preprocess
 from dfkd_edge.runtime.bundle_files import CHECK, MANIFEST, Bundle
+from dfkd_edge.runtime.bundle_manifest import FORMAT, INCOMPLETE, MARKER, sealed
+from dfkd_edge.runtime.documents import read_json
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.golden import TOLERANCE
+from dfkd_edge.runtime.safe_files import replacing
 from dfkd_edge.target_profiles.profile import Precision, TargetProfile
 from dfkd_edge.version import __version__
 
 CARD = "README.md"
-REPLACEABLE = (None, "incomplete", "damaged")  # Nobody can use these: replaced without asking
+OTHER = "choose another --output"
+REPLACEABLE = (None, INCOMPLETE, "damaged")  # Nobody can use these: replaced without asking
 MODEL_NAMES = frozenset(f"model.{precision}.onnx" for precision in ("fp32", "fp16", "int8"))
 OWN_NAMES = MODEL_NAMES | frozenset(
     {
@@ -82,7 +86,7 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
     refuse_foreign(folder)
     try:
         undo_swap(folder)
-        if status_of(folder) in (None, "incomplete"):
+        if status_of(folder) in (None, INCOMPLETE):
             _fill(folder, contents)
         else:
             with swapped_in(folder) as fresh:
@@ -98,7 +102,7 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
 
 def _fill(folder: Path, contents: BundleContents) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / MANIFEST, _json({"marker": bundle_files.MARKER, "status": "incomplete"}))
+    atomic_write(folder / MANIFEST, _json({"marker": MARKER, "status": INCOMPLETE}))
     models = {precision: f"model.{precision}.onnx" for precision in contents.models}
     copied = {name: contents.models[precision].path for precision, name in models.items()}
     for path in (contents.student.weights, contents.student.folder / "student.json"):
@@ -112,14 +116,14 @@ def _fill(folder: Path, contents: BundleContents) -> None:
         name: {"sha256": file_hash(folder / name), "bytes": (folder / name).stat().st_size}
         for name in names
     }
-    atomic_write(folder / MANIFEST, _json(_manifest(contents, models) | {"files": files}))
+    atomic_write(folder / MANIFEST, sealed({**_manifest(contents, models), "files": files}))
 
 
 def _manifest(contents: BundleContents, models: Mapping[Precision, str]) -> dict[str, Any]:
     spec = contents.target.quantization
     return {
-        "marker": bundle_files.MARKER,
-        "format": bundle_files.FORMAT,
+        "marker": MARKER,
+        "format": FORMAT,
         "version": __version__,
         "target": contents.target.name,
         "backend": contents.target.backend,
@@ -144,12 +148,14 @@ def refuse_foreign(folder: Path) -> None:
         RunDirError: it is a file, or holds files that are no bundle's.
     """
     if folder.exists() and not folder.is_dir():
-        raise RunDirError("is a file", where=str(folder), hint="choose another --output")
+        raise RunDirError("is a file", where=str(folder), hint=OTHER)
     allowed = OWN_NAMES if status_of(folder) else MODEL_NAMES
     for child in sorted(folder.iterdir()) if folder.exists() else ():
+        if child.name in OWN_NAMES and child.is_symlink():
+            raise RunDirError("is a link, a bundle holds plain files", where=str(child), hint=OTHER)
         if child.name not in allowed and not child.name.startswith("."):
             what = f"folder holds what is no bundle's: {child.name}"
-            raise RunDirError(what, where=str(folder), hint="choose another --output")
+            raise RunDirError(what, where=str(folder), hint=OTHER)
 
 
 def status_of(folder: Path) -> str | None:
@@ -159,28 +165,29 @@ def status_of(folder: Path) -> str | None:
         EnvironmentLackingError: it is there and the machine does not give it out: it may be good.
     """
     try:
-        manifest = bundle_files.read_json(folder / MANIFEST)
+        manifest = read_json(folder / MANIFEST)
     except Fault as fault:
         cause = fault.__cause__  # of `read_json`: what the system or the parser said
         if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
-            what, hint = (
-                f"cannot be read: {cause.strerror}",
-                "repair that, or choose another --output",
-            )
+            what, hint = f"cannot be read: {cause.strerror}", f"repair that, or {OTHER}"
             raise EnvironmentLackingError(what, where=fault.where, hint=hint) from fault
         return "damaged" if bundle_files.was_bundle(folder) else None
-    if manifest.get("marker") != bundle_files.MARKER:
+    if manifest.get("marker") != MARKER:
         return None
-    return str(manifest.get("status", "damaged"))
+    status, is_other_format = manifest.get("status"), manifest.get("format") != FORMAT
+    if status == INCOMPLETE or is_other_format:  # of an earlier version: its owner may need it
+        return str(status or "damaged")
+    try:
+        return bundle_files.read_manifest(folder).status
+    except Fault:
+        return "damaged"
 
 
 def _copy(source: Path, target: Path) -> None:
     if source.resolve() == target.resolve():
         return  # a graph that was exported right into the bundle
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp")  # a kill leaves no half file under its name
-    shutil.copyfile(source, temporary)
-    temporary.replace(target)
+    with source.open("rb") as read, replacing(target) as written:
+        shutil.copyfileobj(read, written, 1 << 20)
 
 
 def _copy_of_user(source: Path, target: Path) -> None:
@@ -194,7 +201,7 @@ def _write_files(folder: Path, contents: BundleContents) -> list[str]:
     """Write all but models, student and manifest; returns their names."""
     side_px = contents.golden.images.shape[1]
     texts: dict[str, str | bytes] = {
-        bundle_files.CLASSES: "".join(f"{name}\n" for name in contents.class_names),
+        bundle_files.CLASSES: bundle_files.classes_text(contents.class_names),
         bundle_files.PREPROCESS: _json(
             preprocess.contract(
                 side_px, preprocess.min_usual_max(contents.batch), contents.target.graph_input

@@ -9,8 +9,11 @@ from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.settings import ExportConfig, TeacherConfig
 from dfkd_edge.errors import ArtifactError, faults_as_errors
 from dfkd_edge.files import read_json
+from dfkd_edge.results.codec import from_json
 from dfkd_edge.runs.run_dir import damaged_files, read_stages, require_stages
 from dfkd_edge.runtime.bundle_files import MANIFEST, VALIDATION, Bundle
+
+AGAIN = "export it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +21,19 @@ class Origin:
     """What a bundle was made of, as its manifest says."""
 
     teacher: TeacherConfig
+    teacher_content: str  # Hash of its local files, where it was one
     classes: ClassNames
     config: ExportConfig
     seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    teacher: TeacherConfig
+    prompts: tuple[str | None, ...]
+    config: ExportConfig
+    seed: int
+    teacher_content: str = ""
 
 
 def read_origin(bundle: Bundle) -> Origin:
@@ -29,17 +42,12 @@ def read_origin(bundle: Bundle) -> Origin:
     Raises:
         ArtifactError: it does not say.
     """
-    try:
-        origin = bundle.manifest.provenance
-        return Origin(
-            TeacherConfig(**origin["teacher"]),
-            ClassNames(bundle.classes, tuple(origin["prompts"])),
-            ExportConfig(**{**origin["config"], "batch": tuple(origin["config"]["batch"])}),
-            int(origin["seed"]),
-        )
-    except (KeyError, TypeError) as error:
-        what, where = "bundle does not say where it comes from", bundle.folder / MANIFEST
-        raise ArtifactError(what, where=str(where), hint="export it again") from error
+    found = from_json(_Recorded, bundle.manifest.provenance, bundle.folder / MANIFEST, AGAIN)
+    if len(found.prompts) != len(bundle.classes):
+        what, where = "bundle has not one prompt a class", bundle.folder / MANIFEST
+        raise ArtifactError(what, where=str(where), hint=AGAIN)
+    names = ClassNames(bundle.classes, found.prompts)
+    return Origin(found.teacher, found.teacher_content, names, found.config, found.seed)
 
 
 def run_with_surrogates(bundle: Bundle) -> Path:
@@ -49,7 +57,7 @@ def run_with_surrogates(bundle: Bundle) -> Path:
         DfkdEdgeError: the run is gone or has another student, or a file of it is damaged.
         OSError: a file cannot be opened.
     """
-    run = Path(bundle.manifest.provenance["run"])
+    run = Path(str(bundle.manifest.provenance.get("run")))
     if not student_weights(run / "student").is_file():
         raise ArtifactError("no student there", where=str(run))
     if not holds_student_of(run, bundle.manifest.provenance):

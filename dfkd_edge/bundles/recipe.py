@@ -80,7 +80,7 @@ def build_script(build: EngineBuild) -> str:
     if target.backend != "tensorrt":
         return ""
     return f"""#!/bin/sh
-# Builds {build.engine} for {target.name}, TensorRT {target.tensorrt}, and times it.
+# Builds {build.engine} for {shlex.quote(target.name)}, TensorRT {target.tensorrt}, and times it.
 set -eu
 cd "$(dirname "$0")"
 trtexec=${{TRTEXEC:-/usr/src/tensorrt/bin/trtexec}}

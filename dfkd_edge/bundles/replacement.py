@@ -14,6 +14,7 @@ from dfkd_edge.errors import RunDirError
 from dfkd_edge.files import read_json
 from dfkd_edge.runs.run_dir import is_run
 from dfkd_edge.runtime.bundle_files import MANIFEST
+from dfkd_edge.runtime.bundle_manifest import FORMAT
 from dfkd_edge.version import __version__
 
 SAME_NAME = ("target", "precision", "batch", "opset", "max_drop", "repair")
@@ -28,7 +29,10 @@ def refuse_other_bundle(folder: Path, run: Path, config: PipelineConfig, data: s
     """
     if status_of(folder) in REPLACEABLE:
         return
-    others = list(_differences(read_json(folder / MANIFEST), run, config, data))
+    manifest = read_json(folder / MANIFEST)
+    is_older = manifest.get("format") != FORMAT
+    older = [f"made by an earlier version, {_text(manifest.get('version'))}"]
+    others = older if is_older else list(_differences(manifest, run, config, data))
     if others:
         raise other_bundle(folder, "; ".join(others))
 
@@ -65,8 +69,9 @@ def _differences(
         yield f"made by version {manifest.get('version')}, this is {__version__}"
     if not holds_student_of(run, made):
         yield "of another student"
+    made_with = made.get("config") if isinstance(made.get("config"), dict) else {}
     wanted = json.loads(json.dumps(dataclasses.asdict(config.export)))  # tuples are lists there too
-    pairs = [(_flag(name), made.get("config", {}).get(name), wanted[name]) for name in wanted]
+    pairs = [(_flag(name), made_with.get(name), wanted[name]) for name in wanted]
     pairs += [("--data", made.get("data"), data), ("seed", made.get("seed"), config.seed)]
     for flag, there, here in pairs:
         if there != here:

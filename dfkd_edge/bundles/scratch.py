@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dfkd_edge.bundles.opening import BUNDLES
-from dfkd_edge.runs.lock import WAIT_OR_STOP, locked
+from dfkd_edge.runs.lock import WAIT_OR_STOP, linked, locked
 
 EXPORT_PREFIX, SWAP_PREFIX = ".export-", ".bundle-"
 
@@ -33,6 +33,8 @@ def export_scratch(run: Path) -> Iterator[Path]:
         return
     with locked(run, hint=WAIT_OR_STOP):
         bundles = run / BUNDLES
+        if bundles.is_symlink():
+            raise linked(bundles)
         bundles.mkdir(exist_ok=True)
         # whoever holds the lock knows that nobody works in what is there already
         for beside in bundles.glob(f"{SWAP_PREFIX}*"):
@@ -69,6 +71,8 @@ def undo_swap(folder: Path) -> None:
         OSError: it cannot be put back; it is still beside.
     """
     folder = folder.resolve()
+    if _beside(folder).is_symlink():  # it would lead what is written out of this folder
+        _beside(folder).unlink()
     old = _beside(folder) / "old"
     if old.exists() and not folder.exists():
         old.rename(folder)

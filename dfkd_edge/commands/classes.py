@@ -17,6 +17,7 @@ from dfkd_edge.config.settings import Activation
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
 from dfkd_edge.errors import ClassNamesError
 from dfkd_edge.runtime.counting import counted
+from dfkd_edge.runtime.plain_text import printable
 
 if TYPE_CHECKING:
     from dfkd_edge.class_lint.findings import ClassListReport, Finding
@@ -121,7 +122,7 @@ def _show(report: ClassListReport, path: Path) -> None:
     if lines:
         console.print("suggested lines (name, tab, prompt):")
         for line in lines.values():
-            sys.stdout.write("\t".join(line) + "\n")  # rich turns tabs into spaces
+            sys.stdout.write(printable("\t".join(line)) + "\n")  # rich turns tabs into spaces
         command = f"dfkd-edge classes lint {escape(str(path))} --output FILE"
         console.print(f"[dim]{command} writes them[/dim]")
 

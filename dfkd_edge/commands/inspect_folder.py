@@ -24,9 +24,10 @@ from dfkd_edge.files import read_json
 from dfkd_edge.runs import run_dir
 from dfkd_edge.runs.lock import holder_of
 from dfkd_edge.runtime import bundle_files
+from dfkd_edge.runtime.bundle_manifest import MARKER
 from dfkd_edge.runtime.caveats import graph_notes
 from dfkd_edge.runtime.counting import counted, first_few
-from dfkd_edge.runtime.faults import Fault, repair_hint
+from dfkd_edge.runtime.faults import repair_hint
 
 if TYPE_CHECKING:
     from dfkd_edge.report.sources import BundleSource
@@ -56,9 +57,9 @@ def inspect(
 
 def _is_bundle(path: Path) -> bool:
     """Whether a folder is a bundle, an unfinished or damaged one too."""
-    with contextlib.suppress(Fault):
-        manifest = bundle_files.read_json(path / bundle_files.MANIFEST)
-        return manifest.get("marker") == bundle_files.MARKER or bundle_files.was_bundle(path)
+    with contextlib.suppress(ArtifactError):
+        manifest = read_json(path / bundle_files.MANIFEST)
+        return manifest.get("marker") == MARKER or bundle_files.was_bundle(path)
     return bundle_files.was_bundle(path)
 
 

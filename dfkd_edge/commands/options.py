@@ -14,6 +14,7 @@ from typer import Argument, Context, Option
 
 from dfkd_edge.config.file import FLAGS, Settings, settings_of
 from dfkd_edge.config.settings import ExportConfig, PipelineConfig, SynthesisMethod
+from dfkd_edge.runtime.plain_text import printable
 
 Text = str | None
 Number = int | None
@@ -89,4 +90,4 @@ def given_settings(context: Context, section: str = "") -> Settings:
 
 def print_json(document: Mapping[str, object]) -> None:
     """Print the one line that `--json` promises on standard output."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    sys.stdout.write(printable(json.dumps(document, ensure_ascii=False)) + "\n")

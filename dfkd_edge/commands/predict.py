@@ -16,6 +16,7 @@ from dfkd_edge.errors import ArtifactError, UsageError
 from dfkd_edge.runtime.bundle_files import may_be_bundle
 from dfkd_edge.runtime.confidence import FITTED_ON, SHARE_REJECTED
 from dfkd_edge.runtime.folder_layouts import PICTURE_SUFFIXES
+from dfkd_edge.runtime.plain_text import printable
 
 
 def predict(
@@ -57,7 +58,7 @@ def predict(
     else:
         _show_predictions(document)
     for line in skipped:
-        sys.stderr.write(f"skipped: {line}\n")
+        sys.stderr.write(printable(f"skipped: {line}") + "\n")
     if skipped:
         raise ArtifactError(f"{len(skipped)} of {len(rows) + len(skipped)} could not be classified")
 

@@ -21,6 +21,7 @@ from dfkd_edge.networks.licences import licences_of
 from dfkd_edge.results.codec import to_json
 from dfkd_edge.results.confidence import FittedConfidence
 from dfkd_edge.results.ladder import TEACHER
+from dfkd_edge.runs.key import teacher_content
 from dfkd_edge.runtime.preprocess import resized_images
 from dfkd_edge.target_profiles.profile import Precision
 from dfkd_edge.validation.confidence import fit_confidence
@@ -138,6 +139,7 @@ def _provenance(proven: Proven, material: Material) -> dict[str, Any]:
         "run": str(run.path),
         "student_sha256": file_hash(run.student.weights),
         "teacher": asdict(run.config.teacher),
+        "teacher_content": teacher_content(run.config.teacher),
         "prompts": list(run.class_names.prompts),
         "config": asdict(material.config),
         "seed": material.context.seed,

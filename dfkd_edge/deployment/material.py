@@ -10,11 +10,16 @@ from dfkd_edge.conversion.calibration_source import CalibrationSet, calibration_
 from dfkd_edge.conversion.conversion import Conversion, Graphs
 from dfkd_edge.conversion.precision import chosen_precision
 from dfkd_edge.errors import EnvironmentLackingError
+from dfkd_edge.files import content_hash
+from dfkd_edge.networks.recorded_teacher import is_local, load_recorded_teacher
 from dfkd_edge.networks.students import Student, load_student
-from dfkd_edge.networks.teacher import Teacher, load_teacher
+from dfkd_edge.networks.teacher import Teacher, key_of_teacher
 from dfkd_edge.preflight import ExportPlan
+from dfkd_edge.prompts.vocabulary import read_style_words
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.finished import FinishedRun
+from dfkd_edge.runs.key import teacher_content
+from dfkd_edge.runs.run_dir import read_stages
 from dfkd_edge.runtime.engine_session import why_no_tensorrt
 from dfkd_edge.runtime.preprocess import min_usual_max
 from dfkd_edge.runtime.session import SessionRequest
@@ -100,6 +105,24 @@ class Proven:
         return judge(self.proof.predictions, max_drop).passed
 
 
+def teacher_of(run: FinishedRun, device: str = "cpu") -> Teacher:
+    """Load the teacher of a run; what is local must be what the run's prompts were made with.
+
+    Raises:
+        ArtifactError: it is another one by now, or never was here.
+        EnvironmentLackingError: its weights are not here.
+    """
+    config, names = run.config, run.class_names
+    content = None
+    if is_local(config.teacher) and "prompts" in (stages := read_stages(run.path)):
+        is_mix = config.prompts.method == "mix"
+        words = read_style_words(config.prompts.style_words) if is_mix else ()
+        made_with = (config.prompts, words, key_of_teacher(config.teacher, names))
+        if stages["prompts"]["key"] == content_hash("prompts", config.seed, *made_with):
+            content = teacher_content(config.teacher)
+    return load_recorded_teacher(config.teacher, names, content, device)
+
+
 def gather(run: FinishedRun, plan: ExportPlan, work: Path, context: StageContext) -> Material:
     """Load networks and images.
 
@@ -109,7 +132,7 @@ def gather(run: FinishedRun, plan: ExportPlan, work: Path, context: StageContext
     """
     target, config = plan.target, plan.config.export
     with context.reporter.stage("loading teacher and student", 1) as progress:
-        teacher = load_teacher(run.config.teacher, run.class_names, context.device)
+        teacher = teacher_of(run, context.device)
         student = load_student(run.student).to(context.device)
         progress.advance()
     sides_px = (teacher.image_size_px, student.image_size_px)

@@ -21,10 +21,11 @@ from dfkd_edge.pictures.labelled import no_readable_picture, note_strangers, not
 from dfkd_edge.results.kept import read_ladder
 from dfkd_edge.results.ladder import STUDENT, TEACHER
 from dfkd_edge.results.wording import METRICS, UNITS, Metric, points_text
-from dfkd_edge.runtime.bundle_files import VALIDATION, Bundle, read_json
+from dfkd_edge.runtime.bundle_files import VALIDATION, Bundle
 from dfkd_edge.runtime.caveats import graph_notes
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.device import num_cores
+from dfkd_edge.runtime.documents import read_json
 from dfkd_edge.runtime.engine_session import why_no_tensorrt
 from dfkd_edge.runtime.timing import TimingRequest
 from dfkd_edge.validation.evaluation_images import (

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from dfkd_edge.runtime.counting import duration_text
+from dfkd_edge.runtime.plain_text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class DryRun:
         """Write one JSON document, or lines."""
         if as_json:
             document = {**self.facts, "estimate": {**self.estimate.document(), **self.more}}
-            return json.dumps(document, ensure_ascii=False) + "\n"
+            return printable(json.dumps(document, ensure_ascii=False)) + "\n"
         mark = "# " if self.settings else ""
         lines = (*self.head, *self.estimate.lines())
-        return "".join(f"{mark}{line}\n" for line in lines) + self.settings
+        return printable("".join(f"{mark}{line}\n" for line in lines) + self.settings)

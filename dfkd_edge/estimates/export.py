@@ -20,13 +20,13 @@ from dfkd_edge.conversion.conversion import Conversion
 from dfkd_edge.conversion.precision import chosen_precision
 from dfkd_edge.conversion.teacher_graph import write_quickly
 from dfkd_edge.deployment.float_layers import MAX_FLOAT_SHARE, MAX_RANKED
+from dfkd_edge.deployment.material import teacher_of
 from dfkd_edge.deployment.repair import CHOOSING_SIZE, NUM_RANKING_IMAGES
 from dfkd_edge.estimates.estimate import DryRun, Estimate, StageEstimate
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes
 from dfkd_edge.interfaces import Reporter, Runner
 from dfkd_edge.networks.runners import TorchRunner
 from dfkd_edge.networks.students import load_student
-from dfkd_edge.networks.teacher import load_teacher
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.preflight import ExportPlan
 from dfkd_edge.results.ladder import HELDOUT_DOMAIN
@@ -75,7 +75,7 @@ class SmallExport:
             self.num_layers = len(load_exporter("int8").quantizable_nodes(graphs[0], target))
             with self.watch.stage("quantizing", 1):
                 graphs.append(conversion.quantize(graphs[0], calibration, "int8"))
-        teacher = load_teacher(self.run.config.teacher, self.run.class_names)
+        teacher = teacher_of(self.run)
         runners: list[tuple[Runner, int]] = [
             (TorchRunner("teacher", teacher), teacher.image_size_px),
             (TorchRunner("student", self.student), self.side),

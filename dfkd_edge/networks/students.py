@@ -240,11 +240,17 @@ def load_student(artifact: StudentArtifact) -> Student:
         ArtifactError: the weights are missing, damaged or of another network.
     """
     settings = artifact.settings
+    if not timm.is_model(settings.timm_name):  # `hf-hub:` and `local-dir:` lead out of the bundle
+        raise ArtifactError(
+            "student is no network of timm",
+            where=str(artifact.folder / "student.json"),
+            hint="distill it again",
+        )
     try:
         head_KD = torch.zeros(len(settings.classes), settings.embed_dim)
         student = Student(settings.timm_name, settings.image_size_px, head_KD, settings.logit_scale)
         student.load_state_dict(load_file(artifact.weights))
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError, AssertionError) as error:
         raise ArtifactError(
             "student cannot be read", where=str(artifact.weights), hint="distill it again"
         ) from error

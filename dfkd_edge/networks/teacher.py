@@ -35,6 +35,11 @@ CPU_IMAGES_TOGETHER = 32
 """Images that a CPU embeds at a time where no gradient flows: more do not fit into its caches."""
 
 
+def key_of_teacher(config: TeacherConfig, classes: ClassNames) -> str:
+    """Hash a teacher's settings, the content of its local files, and its classes."""
+    return content_hash(config, teacher_content(config), classes)
+
+
 class Teacher:
     """A frozen CLIP with the zero-shot head of one class list."""
 
@@ -61,7 +66,7 @@ class Teacher:
     @functools.cached_property
     def key(self) -> str:
         """Hash of its settings, the content of its local files, and its classes."""
-        return content_hash(self.config, teacher_content(self.config), self.classes)
+        return key_of_teacher(self.config, self.classes)
 
     @property
     def device(self) -> torch.device:

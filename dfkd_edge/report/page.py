@@ -18,6 +18,7 @@ from dfkd_edge.report.sources import Sources, gather
 from dfkd_edge.report.verdict import verdict
 from dfkd_edge.results.device import keep_results
 from dfkd_edge.runtime.bundle_files import REPORT
+from dfkd_edge.runtime.plain_text import printable
 from dfkd_edge.version import __version__
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -37,7 +38,7 @@ SECTIONS = (
 
 
 def _to_stderr(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(printable(f"{line}\n"))
 
 
 def write_report(

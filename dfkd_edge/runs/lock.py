@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dfkd_edge.errors import EnvironmentLackingError, RunDirError
+from dfkd_edge.runtime.plain_text import printable
+from dfkd_edge.runtime.safe_files import reading, remove_leftovers, write_atomically
 
 LOCK, HOLDER = ".lock", ".lock.holder"
 """Files of a run: the lock, and who holds it, for the error that another process gets."""
@@ -14,6 +16,13 @@ OR_ANOTHER_RUN = "wait for it or stop it, the same command goes on then; --outpu
 """Hint of a command that makes a run."""
 WAIT_OR_STOP = "wait for it or stop it, then run the same command again"
 """Hint of a command that works in a run."""
+MAX_HOLDER_BYTES = 300
+NO_LINKS = (
+    *(LOCK, HOLDER, "run.log", "metrics.jsonl", "prompts", "surrogates", "few_shot", "student"),
+    *("bundles", "devices", "tensorboard"),
+)
+"""What a command appends to or writes into in a run; a link there would lead it elsewhere. Other
+files are replaced, and a link with them."""
 PROBE_S = 1.0
 """How long whoever works waits for the lock: `holder_of` takes it for a moment to see if it can."""
 
@@ -30,6 +39,7 @@ def locked(path: Path, wait_s: float = PROBE_S, hint: str = OR_ANOTHER_RUN) -> I
 
     try:
         path.mkdir(parents=True, exist_ok=True)
+        refuse_links(path)
         lock = filelock.FileLock(path / LOCK)
         lock.acquire(timeout=wait_s)  # flock: the kernel frees it when a process is killed
     except filelock.Timeout as error:
@@ -40,7 +50,9 @@ def locked(path: Path, wait_s: float = PROBE_S, hint: str = OR_ANOTHER_RUN) -> I
         ) from error
     try:
         with contextlib.suppress(OSError):  # a full disk: the name only makes an error clearer
-            (path / HOLDER).write_text(f"process {os.getpid()} on {platform.node()}\n", "utf-8")
+            text = f"process {os.getpid()} on {platform.node()}\n"
+            write_atomically(path / HOLDER, text.encode("utf-8", "replace"))
+            remove_leftovers(path)  # whoever holds the lock may tidy up
         yield
     finally:
         with contextlib.suppress(OSError):
@@ -48,12 +60,29 @@ def locked(path: Path, wait_s: float = PROBE_S, hint: str = OR_ANOTHER_RUN) -> I
         lock.release()
 
 
+def refuse_links(path: Path) -> None:
+    """Refuse a run that would lead what is written into it to other places.
+
+    Raises:
+        RunDirError: a name that we write is a link.
+    """
+    for place in (path / name for name in NO_LINKS):
+        if place.is_symlink():
+            raise linked(place)
+
+
+def linked(place: Path) -> RunDirError:
+    """Say that a link lies where a run holds a file or folder of its own."""
+    hint = "copy what it names into its place, or choose another --output"
+    return RunDirError("is a link: nothing is written through it", where=str(place), hint=hint)
+
+
 def holder_of(path: Path) -> str:
     """Name the process that works in a run directory; empty where none does."""
     import filelock
 
-    if not (path / LOCK).exists():
-        return ""
+    if (path / LOCK).is_symlink() or not (path / LOCK).is_file():
+        return ""  # to open it would empty what a link names
     try:
         with filelock.FileLock(path / LOCK, timeout=0):
             return ""
@@ -66,8 +95,10 @@ def holder_of(path: Path) -> str:
 def _holder_name(path: Path) -> str:
     name = ""
     with contextlib.suppress(OSError):  # it has not written its name yet
-        name = (path / HOLDER).read_text(encoding="utf-8").strip()
-    return name or "another process"
+        if not (path / HOLDER).is_symlink():
+            with reading(path / HOLDER) as stream:
+                name = stream.read(MAX_HOLDER_BYTES).decode("utf-8", "replace").strip()
+    return printable(name) or "another process"
 
 
 def refuse_run_in_use(path: Path, hint: str = OR_ANOTHER_RUN) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shlex
 import shutil
 import time
@@ -19,15 +20,20 @@ from typing import Any, TypedDict
 
 from dfkd_edge.config.settings import LATEST
 from dfkd_edge.errors import ArtifactError, DfkdEdgeError, RunDirError, nearest
-from dfkd_edge.files import atomic_write, file_hash
-from dfkd_edge.runs.lock import HOLDER, LOCK, PROBE_S, holder_of, locked
+from dfkd_edge.files import atomic_write, file_hash, read_json
+from dfkd_edge.runs.lock import HOLDER, LOCK, PROBE_S, holder_of, linked, locked
+from dfkd_edge.runtime.bundle_files import is_plain, safe_path
 from dfkd_edge.runtime.counting import counted
+from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.safe_files import append_line
 from dfkd_edge.version import __version__
 
 MARKER = "dfkd-edge run"
 MANIFEST = "manifest.json"
 STAGES = {"prompts": "the prompts", "surrogates": "the surrogate images", "student": "the student"}
 """Their folders in the run, and what each leaves there."""
+FOLDERS = {*STAGES, "few_shot"}
+"""Every name that a manifest may give to a stage: it is a folder that is deleted and written."""
 ANOTHER_OUTPUT = "choose another --output"
 
 
@@ -57,11 +63,14 @@ class Manifest:
 def damaged_files(run: Path, stages: Mapping[str, StageRecord]) -> list[str]:
     """Files of stages that are missing or not as they were written, relative to the run."""
     hashes = {name: sha for record in stages.values() for name, sha in record["files"].items()}
-    return [
-        name
-        for name, sha in hashes.items()
-        if not (run / name).is_file() or file_hash(run / name) != sha
-    ]
+    return [name for name, sha in hashes.items() if not _is_as_written(run, name, sha)]
+
+
+def _is_as_written(run: Path, name: str, sha256: str) -> bool:
+    try:
+        return file_hash(safe_path(run, name)) == sha256
+    except (OSError, Fault):  # the latter: it is a link, or leads over one
+        return False
 
 
 class RunDir:
@@ -76,6 +85,8 @@ class RunDir:
     def stage_dir(self, stage: str) -> Path:
         """Folder of a stage; made when missing."""
         folder = self.path / stage
+        if folder.is_symlink():  # of a run from elsewhere: it may lead anywhere
+            raise linked(folder)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -102,10 +113,9 @@ class RunDir:
 
     def restart(self) -> None:
         """Forget and delete what every stage has done."""
-        stages = {*STAGES, *self._manifest.stages, *self._manifest.earlier}
         self._manifest = Manifest(self._manifest.run_key)
         self.save()  # first: a kill from here on leaves files that no stage claims
-        for stage in stages:
+        for stage in FOLDERS:
             shutil.rmtree(self.path / stage, ignore_errors=True)
         (self.path / "metrics.jsonl").unlink(missing_ok=True)
 
@@ -117,8 +127,7 @@ class RunDir:
     def append_metrics(self, stage: str, step: int, values: dict[str, float]) -> None:
         """Add one line to metrics.jsonl."""
         line = json.dumps({"stage": stage, "step": step, **values})
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        append_line(self.path / "metrics.jsonl", line)
         for follow in self.followers:
             follow(stage, step, values)
 
@@ -126,8 +135,9 @@ class RunDir:
         """Read metrics in order; a step that was run again after a kill counts once, the last."""
         path = self.path / "metrics.jsonl"
         rows: dict[tuple[str, int], dict[str, Any]] = {}
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-            with contextlib.suppress(json.JSONDecodeError, KeyError):  # a kill cuts a line short
+        for line in path.read_bytes().splitlines() if path.is_file() else []:
+            # a kill cuts a line short, and a run from elsewhere may hold any
+            with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
                 row = json.loads(line)
                 rows.pop((row["stage"], row["step"]), None)  # the later one also moves to the end
                 rows[row["stage"], row["step"]] = row
@@ -136,32 +146,44 @@ class RunDir:
     def log(self, text: str) -> None:
         """Add one line with the time to run.log."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        with (self.path / "run.log").open("a", encoding="utf-8") as stream:
-            stream.write(f"{stamp} {text}\n")
+        append_line(self.path / "run.log", f"{stamp} {text}")
 
 
 def _read_manifest(path: Path) -> Manifest | None:
     """Read the manifest of a run; None in an empty folder, or after a kill before the first."""
-    damaged = ArtifactError(
-        "manifest cannot be read", where=str(path / MANIFEST), hint="use a new --output"
-    )
     if path.is_file():
         raise _foreign("is a file, not a folder", path)
-    try:
-        document = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
+    if not os.path.lexists(path / MANIFEST):
         names = {child.name for child in path.iterdir()} if path.exists() else set()
         if all(name.startswith(f".{MANIFEST}.") for name in names - {LOCK, HOLDER}):
             return None
-        raise _foreign("folder is not empty and holds no run", path) from error
-    except (ValueError, OSError) as error:
-        raise damaged from error
-    if not isinstance(document, dict) or document.get("marker") != MARKER:
+        raise _foreign("folder is not empty and holds no run", path)
+    document = read_json(path / MANIFEST, "use a new --output")
+    if document.get("marker") != MARKER:
         raise _foreign("folder holds no run of ours", path)
-    try:
-        return Manifest(document["run_key"], document["stages"], document["earlier"])
-    except KeyError as error:
-        raise damaged from error
+    parts = (document.get("run_key"), document.get("stages"), document.get("earlier"))
+    if not isinstance(parts[0], str) or not all(map(_are_records, parts[1:])):
+        raise ArtifactError(
+            "manifest of the run is damaged, or names what is no stage or no file of one",
+            where=str(path / MANIFEST),
+            hint="use a new --output",
+        )
+    return Manifest(*parts)  # type: ignore[arg-type]
+
+
+def _are_records(stages: object) -> bool:
+    """Whether a part of a manifest holds stages that we know, with files of their own folders."""
+    return isinstance(stages, dict) and all(
+        stage in FOLDERS
+        and isinstance(record, dict)
+        and isinstance(record.get("key"), str)
+        and isinstance(record.get("files"), dict)
+        and all(
+            isinstance(sha, str) and is_plain(name) and name.partition("/")[0] == stage
+            for name, sha in record["files"].items()
+        )
+        for stage, record in stages.items()
+    )
 
 
 def _foreign(what: str, path: Path) -> RunDirError:
@@ -235,6 +257,7 @@ def find_run(path: Path) -> Path:
     Raises:
         RunDirError: there is none.
     """
+    refuse_old_latest(path)
     if not (path / MANIFEST).is_file():
         raise RunDirError("no run here", where=str(path), hint=_nearest_run(path))
     _read_manifest(path)
@@ -290,11 +313,35 @@ def require_stages(path: Path, stages: set[str]) -> None:
 
 def point_latest(runs: Path, run: Path) -> None:
     """Let runs/latest name the newest run (a relative link, replaced atomically)."""
-    link, temporary = runs / LATEST.name, runs / f".{LATEST.name}.{os.getpid()}.tmp"
+    link, temporary = runs / LATEST.name, runs / f".{LATEST.name}.{secrets.token_hex(8)}.tmp"
+    if link.is_dir() and not link.is_symlink():
+        return  # of the user, who is told by `refuse_old_latest` when it would be taken for newest
     with contextlib.suppress(OSError):  # no links on some file systems; --output names a run too
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(os.path.relpath(run, runs))
-        temporary.replace(link)  # a link cannot be changed in place; a rename is atomic
+        try:
+            temporary.symlink_to(os.path.relpath(run, runs))
+            temporary.replace(link)  # a link cannot be changed in place; a rename is atomic
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def refuse_old_latest(path: Path) -> None:
+    """Refuse a `latest` that is a folder beside other runs: it never names the newest.
+
+    A copy or an archive turns the link into the run that was the newest then.
+
+    Raises:
+        RunDirError: it is one.
+    """
+    if path.name != LATEST.name or path.is_symlink() or not (path / MANIFEST).is_file():
+        return
+    others = [m.parent for m in path.parent.glob(f"*/{MANIFEST}") if m.parent != path]
+    if others:
+        newest = max(others, key=lambda run: (run / MANIFEST).stat().st_mtime)
+        raise RunDirError(
+            "is a folder, not the link to the newest run: it may be an old one",
+            where=str(path),
+            hint=f"name a run, such as {newest}, or rename this folder",
+        )
 
 
 def distill_again(run: Path) -> str:

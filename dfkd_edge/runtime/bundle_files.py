@@ -5,22 +5,24 @@ Names in a manifest come from outside, so they are text until `safe_path` has lo
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from dfkd_edge.runtime.bundle_manifest import FileEntry, Manifest, is_number, parse_manifest
 from dfkd_edge.runtime.confidence import Confidence, read_confidence
-from dfkd_edge.runtime.faults import EXPORT_AGAIN, Fault, UsageFault, damage, repair_hint
+from dfkd_edge.runtime.counting import counted
+from dfkd_edge.runtime.documents import read_json, read_raw
+from dfkd_edge.runtime.faults import MANIFEST as MANIFEST
+from dfkd_edge.runtime.faults import Fault, UsageFault, damage, repair_hint
+from dfkd_edge.runtime.graph_guard import read_outline
+from dfkd_edge.runtime.plain_text import hidden_character
+from dfkd_edge.runtime.safe_files import file_sha256
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MARKER, FORMAT = "dfkd-edge bundle", 1  # A reader refuses any other format
-MANIFEST = "manifest.json"
 CLASSES, PREPROCESS, GOLDEN = "classes.txt", "preprocess.json", "golden.npz"
 CHECK = "check.pyz"
 VALIDATION = "validation.json"  # The ladder and the gate of `export`
@@ -28,60 +30,21 @@ REPORT, DEVICE_RESULT, BENCHMARK = "report.html", "result.json", "benchmark.json
 CHECK_RESULT, LABELLED_CHECK = "check.json", "check.labelled.json"
 """These five are written into a finished bundle and are no part of it: the manifest has no hash."""
 DEVICES = "devices"  # Folder of what devices sent, in a run, or a bundle outside of one; not hashed
-# types of what a manifest must hold
-MANIFEST_KINDS = {
-    **dict.fromkeys(("version", "target", "backend", "machine", "precision", "status"), str),
-    **dict.fromkeys(("int8_full_range", "use_dla"), bool),
-    **dict.fromkeys(("models", "model_notes", "tolerance", "provenance", "files"), dict),
-    "classes": list,
-}
-MAX_TEXT_BYTES = 16 << 20  # Of a JSON file: a hostile one must not fill a device's memory
+DTYPES = ("uint8", "float32")  # Of the input: bytes, or the same numbers before TensorRT 8.5
+MAX_SIDE_PX, MAX_BATCH = 4_096, 4_096  # Of a contract: an input of more fills a device's memory
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):  # file_digest is of Python 3.11
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is whole or not there.
-
-    Raises:
-        OSError: the disk is full or not writable.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # no rename across disks
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())  # else a power cut may keep the new name of an empty file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        Fault: it is missing, too large or no JSON object.
-    """
-    try:
-        if path.stat().st_size > MAX_TEXT_BYTES:
-            raise damage("file is larger than any of ours", path)
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise damage("file is missing", path) from error
-    except (OSError, ValueError, RecursionError) as error:  # the last one: nested too deeply
-        raise damage("file cannot be read as JSON", path) from error
-    if not isinstance(document, dict):
-        raise damage("file holds no JSON object", path)
-    return document
+def is_plain(name: object) -> bool:
+    """Whether a text is a path that stays below the folder that it is read in."""
+    parts = PurePosixPath(name).parts if isinstance(name, str) else ()
+    return (
+        isinstance(name, str)
+        and "/".join(parts) == name != ""
+        and not name.startswith("/")
+        and ".." not in parts
+        and not any(c in name for c in "\\:")  # they lead elsewhere on Windows
+        and not hidden_character(name)
+    )
 
 
 def safe_path(folder: Path, name: object) -> Path:
@@ -90,55 +53,16 @@ def safe_path(folder: Path, name: object) -> Path:
     Raises:
         Fault: the name is absolute, climbs out, is not plain, or leads over a symbolic link.
     """
-    parts = PurePosixPath(name).parts if isinstance(name, str) else ()
-    is_plain = (
-        isinstance(name, str)
-        and "/".join(parts) == name != ""
-        and not name.startswith("/")
-        and ".." not in parts
-        and not any(c in name for c in "\\:\0\n\r")  # `\\` and `:` lead elsewhere on Windows
-    )
-    if not is_plain:
+    if not is_plain(name):
         what = f"manifest names a file outside of the bundle: {name!r}"
         raise Fault(what, str(folder / MANIFEST), "do not use this bundle")
     path = folder
-    for part in parts:
+    for part in PurePosixPath(str(name)).parts:
         path = path / part
         if path.is_symlink():  # it may lead out of the bundle, and nothing copies it as a file
             what = "file is a symbolic link, a bundle holds plain files"
             raise Fault(what, str(path), repair_hint(folder))
     return path
-
-
-class FileEntry(NamedTuple):
-    """What the manifest promises of a file."""
-
-    sha256: str  # In hex
-    bytes: int  # Its size
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """manifest.json, as `export` writes it; every key is required."""
-
-    version: str  # Of the program that exported the bundle
-    target: str  # Name of the target profile
-    backend: str  # Runtime of the target: `tensorrt` or `onnxruntime`
-    machine: str  # Processor architecture of the target, as Linux spells it
-    precision: str  # The recommended one: `fp32`, `fp16` or `int8`
-    status: str  # What the gate said on the host: `passed` or `failed`
-    int8_full_range: bool  # Whether INT8 weights use all eight bits
-    use_dla: bool  # Whether the engine is for the DLA
-    classes: tuple[str, ...]  # Class names, in the order of the logits
-    models: dict[str, str]  # Precision -> file of its graph
-    model_notes: dict[str, dict[str, Any]]  # Precision -> what the conversion noted of its graph
-    confidence: dict[str, Any] | None
-    """What `export` fitted, see `read_confidence`; None where it fitted nothing."""
-    tolerance: dict[str, dict[str, float]]
-    """Precision -> how far the device's logits may be, as golden.TOLERANCE."""
-    provenance: dict[str, Any]
-    """Run, teacher, settings, seed: JSON of the host, which the device does not read."""
-    files: dict[str, FileEntry]  # Name -> what it must be
 
 
 @dataclass(frozen=True)
@@ -177,10 +101,11 @@ class Bundle:
         return file_sha256(self.folder / MANIFEST)
 
     def model_path(self, precision: str) -> Path:
-        """Return the graph of a precision.
+        """Return the graph of a precision, once it is known to be a plain classifier.
 
         Raises:
             UsageFault: the bundle holds no such model.
+            Fault: the graph may not end, reads other files, or has other classes.
         """
         models = self.manifest.models
         is_flag = precision == "fp16" == self.precision  # of TensorRT up to 10, on the FP32 graph
@@ -188,7 +113,12 @@ class Bundle:
         if name is None:
             held = f"it holds {', '.join(self.precisions)}"
             raise UsageFault(f"bundle holds no {precision} model", str(self.folder), held)
-        return safe_path(self.folder, name)
+        path = safe_path(self.folder, name)
+        num_logits = (0, *read_outline(path).outputs.get("logits", ()))[-1]
+        if num_logits != len(self.classes):
+            num = counted(num_logits, "logit")
+            raise damage(f"graph answers with {num} to {len(self.classes)} classes", path)
+        return path
 
     def golden(self) -> dict[str, NDArray[Any]]:
         """Read the golden images and logits.
@@ -202,26 +132,45 @@ class Bundle:
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read the manifest and the contract; verifies nothing but their form.
+    """Read the manifest and the contract; verifies no hash but the manifest's own.
 
     Raises:
         UsageFault: the folder holds no bundle.
         Fault: a file is damaged, or the manifest names a file outside.
     """
     manifest = read_manifest(folder)
+    for name in (CLASSES, PREPROCESS, GOLDEN):
+        if name not in manifest.files:
+            raise damage(f"manifest does not list {name}", folder / MANIFEST)
     for name in manifest.files:
         safe_path(folder, name)
-    read_confidence(manifest.confidence, folder / MANIFEST)
-    contract = read_json(folder / PREPROCESS)
-    try:
-        side_px, height_px = int(contract["input"]["width"]), int(contract["input"]["height"])
-        low, usual, high = map(int, contract["batch"])
-        dtype = str(contract["input"]["dtype"])
-        if not (side_px == height_px > 0 and 1 <= low <= usual <= high):  # students are square
-            raise ValueError(contract)
-    except (KeyError, TypeError, ValueError) as error:
-        raise damage("contract is not whole", folder / PREPROCESS) from error
-    return Bundle(folder, manifest, side_px, (low, usual, high), dtype)
+    side_px, batch, dtype = _read_contract(folder / PREPROCESS)
+    return Bundle(folder, manifest, side_px, batch, dtype)
+
+
+def classes_text(names: Sequence[str]) -> str:
+    """Write classes.txt."""
+    return "".join(f"{name}\n" for name in names)
+
+
+def _read_contract(path: Path) -> tuple[int, tuple[int, int, int], str]:
+    """Read the side of the input, in pixels, the batches, and the type of the input."""
+    contract = read_json(path)
+    feed, batch = contract.get("input"), contract.get("batch")
+    sides = (feed.get("width"), feed.get("height")) if isinstance(feed, dict) else ()
+    dtype = feed.get("dtype") if isinstance(feed, dict) else None
+    sizes = tuple(batch) if isinstance(batch, list) else ()
+    is_whole = (
+        dtype in DTYPES
+        and len(sides) == 2
+        and len(sizes) == 3
+        and all(type(n) is int for n in (*sides, *sizes))
+        and all(is_number(n, 1, MAX_SIDE_PX) for n in sides)
+        and all(is_number(n, 1, MAX_BATCH) for n in sizes)
+    )
+    if not is_whole or sides[0] != sides[1] or sorted(sizes) != list(sizes):  # students are square
+        raise damage("contract is not whole", path)
+    return sides[0], sizes, str(dtype)  # type: ignore[return-value]
 
 
 def may_be_bundle(folder: Path) -> bool:
@@ -239,47 +188,14 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         UsageFault: the folder holds no bundle.
-        Fault: the manifest is damaged or of another format.
+        Fault: the manifest is damaged, changed or of another format.
     """
-    path = folder / MANIFEST
     if not folder.is_dir():
         what = "is a file, not a bundle" if folder.exists() else "no such folder"
         raise UsageFault(what, str(folder), "name the folder of a bundle")
-    document = read_json(path) if may_be_bundle(folder) else {}
-    if document.get("marker") != MARKER:
+    if not may_be_bundle(folder):
         raise UsageFault("folder holds no bundle", str(folder), "run dfkd-edge export first")
-    if document.get("status") == "incomplete":  # the real manifest is written last
-        raise Fault("bundle was never finished", str(folder), EXPORT_AGAIN)
-    if document.get("format") != FORMAT:
-        what = f"bundle has format {document.get('format')!r}, this program reads {FORMAT}"
-        raise Fault(what, str(path), "use the check.pyz of the bundle itself")
-    if not _is_whole(document):
-        raise damage("manifest is not whole", path)
-    files = {name: FileEntry(e["sha256"], e["bytes"]) for name, e in document["files"].items()}
-    values = {key: document[key] for key in MANIFEST_KINDS}
-    values.update(files=files, classes=tuple(document["classes"]))
-    return Manifest(**values, confidence=document.get("confidence"))
-
-
-def _is_whole(document: dict[str, Any]) -> bool:
-    """Whether a manifest holds what `export` writes: the one place that checks its keys."""
-    limits = {"relative": float, "agreement": float}
-    return (
-        _holds(document, MANIFEST_KINDS)
-        and all(isinstance(name, str) for name in document["classes"])
-        and all(_holds(e, {"sha256": str, "bytes": int}) for e in document["files"].values())
-        and all(_holds(entry, limits) for entry in document["tolerance"].values())
-        and bool(document["models"])
-        and {CLASSES, PREPROCESS, GOLDEN, *map(str, document["models"].values())}
-        <= set(document["files"])
-    )
-
-
-def _holds(value: object, kinds: Mapping[str, type]) -> bool:
-    """Whether a value is a JSON object with values of these types."""
-    return isinstance(value, dict) and all(
-        isinstance(value.get(key), kind) for key, kind in kinds.items()
-    )
+    return parse_manifest(folder / MANIFEST)
 
 
 def damaged_files(folder: Path, manifest: Manifest) -> list[Fault]:
@@ -290,11 +206,17 @@ def damaged_files(folder: Path, manifest: Manifest) -> list[Fault]:
         try:
             path = safe_path(folder, name)
             what = _difference(path, entry, owners)
+            if not what and name == CLASSES and not _lists(path, manifest.classes):
+                what = "class list is not that of the manifest"
         except Fault as fault:
             faults.append(fault)
         else:
             faults += [damage(what, path)] if what else []
     return faults
+
+
+def _lists(path: Path, names: Sequence[str]) -> bool:
+    return read_raw(path) == classes_text(names).encode("utf-8")
 
 
 def _difference(path: Path, entry: FileEntry, owners: dict[str, str]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dfkd_edge.runtime.device import TO_INSTALL, machine_name, may_be_jetson
 
 if TYPE_CHECKING:
-    from dfkd_edge.runtime.bundle_files import Manifest
+    from dfkd_edge.runtime.bundle_manifest import Manifest
 
 FP16_IN_ENGINE = (
     "the bundle holds the FP32 graph, and that is what onnxruntime runs: FP16 exists only in the "

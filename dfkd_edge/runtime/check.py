@@ -22,6 +22,7 @@ from dfkd_edge.runtime.device_result import CheckResult, ModelResult, Preprocess
 from dfkd_edge.runtime.engine_session import BACKENDS, open_session
 from dfkd_edge.runtime.faults import Fault, LackingFault, ProofFault, UsageFault
 from dfkd_edge.runtime.folder_layouts import LabelledFolder, find_pictures
+from dfkd_edge.runtime.plain_text import printable
 from dfkd_edge.runtime.printer import Printer
 from dfkd_edge.runtime.scoring import FolderScore, score_folder
 from dfkd_edge.runtime.session import Session, SessionRequest, model_input
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         printer.warn("stopped")
         return 130  # 128 + SIGINT, as shells report it
     if options.json:
-        sys.stdout.write(json.dumps(result.to_json(), ensure_ascii=False) + "\n")
+        text = json.dumps(result.to_json(), ensure_ascii=False)
+        sys.stdout.write(printable(text) + "\n")
     return result.faults[0].exit_code if result.faults else 0  # the first one found decides
 
 

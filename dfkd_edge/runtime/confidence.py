@@ -5,7 +5,6 @@ No numpy at import: `--help` states the constants. Shape suffixes: N images, K c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = "unknown"
 FITTED_ON = "clean held-out surrogate images"  # What export reads the reject threshold off
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-4, 1e4  # Far beyond any fit: every answer alike, or sure
 SHARE_REJECTED = 0.05
 """Of the right answers on those, so many lie below the threshold that export fits (ours)."""
 
@@ -48,18 +48,24 @@ class Confidence:
         return known_N
 
 
-def read_confidence(fitted: Mapping[str, Any] | None, manifest: Path) -> Confidence:
+def read_confidence(fitted: Any, manifest: Path) -> Confidence:
     """Read temperature and threshold; where none was fitted, every picture gets an answer.
+
+    Args:
+        fitted: of the manifest, not checked yet.
+        manifest: named in the fault.
 
     Raises:
         Fault: the values are no numbers in range.
     """
     if fitted is None:
         return Confidence()
-    try:
-        found = Confidence(float(fitted["temperature"]), float(fitted["reject_threshold"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise damage("confidence is not whole", manifest) from error
-    if not (0 < found.temperature < math.inf and 0 <= found.reject_threshold <= 1):
+    if not isinstance(fitted, Mapping):
+        raise damage("confidence is not whole", manifest)
+    values = [fitted.get(name) for name in ("temperature", "reject_threshold")]
+    if not all(type(value) in (int, float) for value in values):
+        raise damage("confidence is not whole", manifest)
+    temperature, threshold = values
+    if not (MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE and 0 <= threshold <= 1):
         raise damage("confidence is out of range", manifest)
-    return found
+    return Confidence(float(temperature), float(threshold))

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfkd_edge.runtime import device
-from dfkd_edge.runtime.bundle_files import Bundle, read_json, write_atomically
+from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.caveats import why_no_target
 from dfkd_edge.runtime.counting import counted
+from dfkd_edge.runtime.documents import read_json
 from dfkd_edge.runtime.faults import Fault, LackingFault
+from dfkd_edge.runtime.safe_files import write_atomically
 
 if TYPE_CHECKING:
     from dfkd_edge.runtime.golden import GoldenResult

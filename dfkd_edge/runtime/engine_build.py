@@ -17,13 +17,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfkd_edge.runtime.bundle_files import file_sha256, write_atomically
 from dfkd_edge.runtime.faults import Fault, LackingFault
+from dfkd_edge.runtime.safe_files import (
+    file_sha256,
+    make_private,
+    reading,
+    why_not_private,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
     from dfkd_edge.runtime.session import SessionRequest
 
 MIN_WORKSPACE_BYTES, MAX_WORKSPACE_BYTES = 64 << 20, 4 << 30
+MAX_NOTE_BYTES = 1 << 16  # Of what lies beside an engine
 SAY_EVERY_S = 5.0  # A build takes minutes on a Jetson
 
 
@@ -67,13 +74,38 @@ def default_cache() -> Path:
     return Path(home) / "dfkd-edge" / "engines"
 
 
+def require_own_cache(cache: Path) -> None:
+    """Make the folder of engines for this user alone: an engine is code, and runs as it is.
+
+    Raises:
+        LackingFault: others may have laid engines there, or it cannot be made.
+    """
+    try:
+        make_private(cache)
+        reason = why_not_private(cache.resolve())  # small boards link it to a larger disk
+    except OSError as error:
+        what = f"engine cannot be kept: {error.strerror}"
+        raise LackingFault(what, str(cache), "name a folder with --cache") from error
+    if reason:
+        hint = "remove it, the next check makes it anew; or name another with --cache"
+        raise LackingFault(f"cache of engines {reason}", str(cache), hint)
+
+
 def cached_engine(cache: Path, key: EngineKey) -> bytes | None:
-    """Read an engine that was built before; None where there is none or it is damaged."""
+    """Read an engine that was built before; None where there is none, or it is not as it was kept.
+
+    The note says what it was built for, so that an engine of another graph is none under its name.
+    """
     path = cache / f"{key.digest()}.engine"
     try:
-        note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        return path.read_bytes() if note["engine_sha256"] == file_sha256(path) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        if any(map(why_not_private, (cache.resolve(), path, path.with_suffix(".json")))):
+            return None
+        with reading(path.with_suffix(".json")) as stream:
+            note = json.loads(stream.read(MAX_NOTE_BYTES).decode("utf-8"))
+        if note != {**asdict(key), "engine_sha256": file_sha256(path)}:
+            return None
+        return path.read_bytes()
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -86,8 +118,9 @@ def keep_engine(cache: Path, key: EngineKey, plan: bytes) -> None:
     path = cache / f"{key.digest()}.engine"
     note = {**asdict(key), "engine_sha256": hashlib.sha256(plan).hexdigest()}
     try:
-        write_atomically(path, plan)
-        write_atomically(path.with_suffix(".json"), json.dumps(note, indent=2).encode())
+        make_private(cache)
+        write_atomically(path, plan, 0o600)
+        write_atomically(path.with_suffix(".json"), json.dumps(note, indent=2).encode(), 0o600)
     except OSError as error:
         what = f"engine cannot be kept: {error.strerror}"
         raise LackingFault(what, str(cache), "name a folder with --cache") from error
@@ -103,7 +136,9 @@ def _without_rtx_warnings() -> Iterator[None]:
 @_without_rtx_warnings()
 def load_timings(config: Any, path: Path) -> None:
     """Let a build use what earlier ones measured of kernels: it is several times faster."""
-    known = path.read_bytes() if path.is_file() else b""
+    known = b""
+    with contextlib.suppress(OSError):
+        known = b"" if why_not_private(path) else path.read_bytes()
     for content in (known, b""):  # what another device measured is refused
         cache = config.create_timing_cache(content)
         if cache is not None and config.set_timing_cache(cache, False):  # False: no other device's
@@ -116,7 +151,7 @@ def save_timings(config: Any, path: Path) -> None:
     with contextlib.suppress(OSError):
         cache = config.get_timing_cache()
         if cache is not None:
-            write_atomically(path, bytes(cache.serialize()))
+            write_atomically(path, bytes(cache.serialize()), 0o600)
 
 
 def build_engine(

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfkd_edge.runtime.bundle_files import file_sha256
 from dfkd_edge.runtime.cuda_memory import DEVICE_TO_HOST, HOST_TO_DEVICE, Cuda
 from dfkd_edge.runtime.device import TO_INSTALL, jetpack_of, read_l4t
 from dfkd_edge.runtime.engine_build import (
@@ -23,9 +22,12 @@ from dfkd_edge.runtime.engine_build import (
     default_cache,
     flags_text,
     keep_engine,
+    require_own_cache,
     workspace_for,
 )
 from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
+from dfkd_edge.runtime.graph_guard import read_outline
+from dfkd_edge.runtime.safe_files import file_sha256
 from dfkd_edge.runtime.session import OnnxSession, Outputs, Session, SessionRequest, in_batches
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ def open_engine(request: SessionRequest, say: Callable[[str], None]) -> EngineSe
     """
     import tensorrt as trt
 
+    read_outline(request.model)  # what may not end, or reads other files, is refused
     cuda = Cuda()
     request = replace(request, workspace_bytes=workspace_for(cuda.free_bytes()))
     l4t = read_l4t(Path("/"))
@@ -97,6 +100,7 @@ def open_engine(request: SessionRequest, say: Callable[[str], None]) -> EngineSe
         flags=flags_text(trt, request),
     )
     cache = request.cache or default_cache()
+    require_own_cache(cache)
     plan = cached_engine(cache, key)
     engine = _deserialize(trt, plan) if plan else None
     if plan is None or engine is None:

@@ -13,9 +13,12 @@ import json
 import os
 from pathlib import Path
 
+from dfkd_edge.runtime.safe_files import reading
+
 COPY_AGAIN = "copy the bundle again from the host that exported it, or export it again there"
 EXPORT_AGAIN = "run the same dfkd-edge export again"
 MANIFEST = "manifest.json"  # Of a bundle, and of a run
+MAX_READ_BYTES = 16 << 20  # Of one, to look where it was made
 
 
 class Fault(Exception):
@@ -74,7 +77,8 @@ def repair_hint(path: Path) -> str:
 
 def _was_exported_here(folder: Path) -> bool:
     try:  # the manifest names this very folder, and a run that is still here
-        document = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        with reading(folder / MANIFEST) as stream:
+            document = json.loads(stream.read(MAX_READ_BYTES).decode("utf-8"))
         made = document["provenance"]
         return bool(made["folder"] == str(folder) and (Path(made["run"]) / MANIFEST).is_file())
     except (OSError, ValueError, RecursionError, KeyError, TypeError):

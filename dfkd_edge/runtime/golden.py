@@ -5,7 +5,9 @@ Shape suffixes: N images, H rows, W columns, C = 3 channels, K classes.
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dfkd_edge.runtime.faults import damage
+from dfkd_edge.runtime.safe_files import reading
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +23,11 @@ if TYPE_CHECKING:
     from dfkd_edge.runtime.session import Session
 
 MAX_BYTES = 1 << 30  # Unpacked
+# what zipfile, zlib and numpy raise on damaged archives: they share no base class
+UNREADABLE = (
+    *(OSError, ValueError, KeyError, EOFError, TypeError, SyntaxError, RuntimeError, MemoryError),
+    *(OverflowError, RecursionError, zipfile.BadZipFile, zlib.error, struct.error),
+)
 TOLERANCE: dict[str, dict[str, float]] = {
     "fp32": {"relative": 0.005, "agreement": 0.99},
     "fp16": {"relative": 0.03, "agreement": 0.97},
@@ -51,23 +59,35 @@ def read_golden(path: Path, side_px: int, num_classes: int) -> dict[str, NDArray
         Fault: it is damaged, or its shapes do not fit.
     """
     try:
-        with zipfile.ZipFile(str(path)) as archive:
-            size = sum(info.file_size for info in archive.infolist())
-        if size > MAX_BYTES:  # a small file may unpack to fill the memory
-            raise damage("file is larger than any of ours", path)
-        with np.load(str(path), allow_pickle=False) as arrays:  # a pickle may run any code
-            golden = {key: arrays[key] for key in arrays.files}
-        images = golden["images"]
-        fits = images.dtype == np.uint8 and images.shape[1:] == (side_px, side_px, 3)
-        for key in (k for k in golden if k.endswith("_logits")):
-            fits = fits and golden[key].shape == (len(images), num_classes)
-        if not fits or not len(images):
-            raise damage("golden images do not fit the contract", path)
+        with reading(path) as stream:
+            with zipfile.ZipFile(stream) as archive:
+                size = sum(info.file_size for info in archive.infolist())
+            if size > MAX_BYTES:  # a small file may unpack to fill the memory
+                raise damage("file is larger than any of ours", path)
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as arrays:  # a pickle may run any code
+                golden = {key: arrays[key] for key in arrays.files}
     except FileNotFoundError as error:
         raise damage("file is missing", path) from error
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise damage("golden images cannot be read", path) from error
+    if not _fits(golden, side_px, num_classes):
+        raise damage("golden images do not fit the contract", path)
     return golden
+
+
+def _fits(golden: dict[str, Any], side_px: int, num_classes: int) -> bool:
+    images, logits = golden.get("images"), [k for k in golden if k.endswith("_logits")]
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4:
+        return False
+    return (
+        len(images) > 0
+        and images.shape[1:] == (side_px, side_px, 3)
+        and {"teacher_logits", "student_logits"} <= set(logits)
+        and all(golden[key].shape == (len(images), num_classes) for key in logits)
+        and all(golden[key].dtype.kind == "f" for key in logits)
+        and golden.get("test_card", images[0]).shape == (side_px, side_px, 3)
+    )
 
 
 def compare(

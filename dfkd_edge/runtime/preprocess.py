@@ -5,18 +5,31 @@ Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB), S the model's
 
 from __future__ import annotations
 
+import inspect
 import struct
+import warnings
+import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from dfkd_edge.runtime.faults import LackingFault, PictureFault
+from dfkd_edge.runtime.limits import free_bytes
+from dfkd_edge.runtime.safe_files import NotPlainError, reading
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SAME_LEVELS = 2.0  # Pictures are the same up to this mean difference, in grey levels of 255 (ours)
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "MPO", "TIFF", "WEBP")  # Found by content, not name
+DAMAGED = (
+    *(OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error, zlib.error),
+    *(TypeError, KeyError, IndexError, AttributeError, OverflowError, RuntimeError, RecursionError),
+)
+MAX_PICTURE_BYTES = 1 << 30  # 134 megapixels, 53 where some of it is transparent
+BYTES_TO_CONVERT, BYTES_TO_COMPOSE = 8, 20
+"""A pixel: Pillow keeps 4 of RGB, twice; of what is transparent five pictures at a time."""
 IMAGENET = ("ImageNet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ("CLIP", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
@@ -61,13 +74,51 @@ def read_picture(path: Path, side_px: int) -> NDArray[np.uint8]:
         PictureFault: it cannot be read.
     """
     image_module = _pillow()
-    # what Pillow's decoders raise on damaged files: they share no base class
-    damaged = (OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error)
+    hint = "remove or repair it"
     try:
-        with image_module.open(str(path)) as picture:
-            return resized(_on_white(picture), side_px)
-    except (*damaged, image_module.DecompressionBombError) as error:  # above 179 megapixels
-        raise PictureFault("picture cannot be read", str(path), "remove or repair it") from error
+        with reading(path) as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it warns of is refused here, or harmless
+            with _opened(image_module, stream) as picture:
+                reason = _why_too_large(picture)
+                if not reason:
+                    return resized(_on_white(picture), side_px)
+    except NotPlainError as error:
+        raise PictureFault("picture is not a plain file", str(path), hint) from error
+    except image_module.DecompressionBombError as error:
+        reason = str(error).partition(",")[0].lower()
+    # what Pillow's decoders raise on damaged files: they share no base class
+    except DAMAGED as error:
+        raise PictureFault("picture cannot be read", str(path), hint) from error
+    raise PictureFault(f"picture is too large: {reason}", str(path), "make it smaller")
+
+
+def _opened(image_module: Any, stream: BinaryIO) -> Any:
+    """Open a picture of a known format, whatever its name; others run programs or fill memory.
+
+    A PostScript file named .jpg would start Ghostscript.
+    """
+    if "formats" in inspect.signature(image_module.open).parameters:  # since Pillow 8
+        return image_module.open(stream, formats=FORMATS)
+    picture = image_module.open(stream)  # reads the header alone
+    if picture.format not in FORMATS:
+        raise ValueError(f"format {picture.format}")
+    return picture
+
+
+def _why_too_large(picture: Any) -> str:
+    """Say how far a picture goes beyond the memory; empty where it does not. Nothing is decoded."""
+    width, height = picture.size
+    needed = width * height * (BYTES_TO_COMPOSE if _is_transparent(picture) else BYTES_TO_CONVERT)
+    free = free_bytes()
+    most = MAX_PICTURE_BYTES if free is None else min(MAX_PICTURE_BYTES, free // 2)
+    if needed <= most:
+        return ""
+    size = f"{width} x {height} pixels take {needed >> 20:,} MiB"
+    return f"{size}, {most >> 20:,} MiB are given to a picture here"
+
+
+def _is_transparent(picture: Any) -> bool:
+    return "A" in picture.getbands() or "transparency" in picture.info
 
 
 def resized(picture: Any, side_px: int) -> NDArray[np.uint8]:
@@ -102,7 +153,7 @@ def _pillow() -> Any:
 
 def _on_white(picture: Any) -> Any:
     """Convert a PIL picture to RGB; what is transparent shows white, not what lies below it."""
-    if "A" not in picture.getbands() and "transparency" not in picture.info:
+    if not _is_transparent(picture):
         return picture.convert("RGB")
     image_module = _pillow()
     rgba = picture.convert("RGBA")
@@ -216,10 +267,10 @@ def _nearest_cause(
     geometries[""] = expected_SSC.astype(np.float64)
     orders = {"": slice(None), "channels are BGR, not RGB": slice(None, None, -1)}
     candidates = []
-    for value_fault, reading in _as_levels(seen_SSC).items():
+    for value_fault, levels in _as_levels(seen_SSC).items():
         for geometry_fault, wanted in geometries.items():
             for channel_fault, order in orders.items():
                 names = [n for n in (channel_fault, geometry_fault, value_fault) if n]
-                off = float(np.abs(reading - wanted[..., order]).mean())
+                off = float(np.abs(levels - wanted[..., order]).mean())
                 candidates.append((off + 0.05 * len(names), names))  # of equals, the simplest
     return min(candidates, key=lambda pair: pair[0])

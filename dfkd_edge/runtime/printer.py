@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from dfkd_edge.runtime.plain_text import printable
+
 if TYPE_CHECKING:
     from dfkd_edge.runtime.faults import Fault
 
@@ -27,14 +29,14 @@ class Printer:
         """Write one line, unless quiet."""
         if not self._quiet:
             self._clear_tick()
-            self._stream.write(text + "\n")
+            self._stream.write(printable(text) + "\n")
             self._stream.flush()
             self._last = time.monotonic()  # a line breaks the silence as well
 
     def warn(self, text: str) -> None:
         """Write one line to standard error, always."""
         self._clear_tick()
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(printable(text) + "\n")
 
     def fault(self, fault: Fault) -> None:
         """Write one line about a fault, always."""
@@ -46,6 +48,7 @@ class Printer:
         if self._quiet or now - self._last < self.TICK_EVERY_S:
             return
         self._last = now
+        text = printable(text)
         self._is_ticking = sys.stderr.isatty()  # in a log, written over means one endless line
         shown = "\r" + text[:LINE_WIDTH].ljust(LINE_WIDTH) if self._is_ticking else text + "\n"
         sys.stderr.write(shown)

@@ -5,6 +5,7 @@ Shape suffixes: N images, H rows, W columns, C = 3 channels, K classes, D embedd
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections.abc import Callable
@@ -16,6 +17,8 @@ import numpy as np
 
 from dfkd_edge.runtime.device import TO_INSTALL, cpu_saturates, num_cores
 from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
+from dfkd_edge.runtime.graph_guard import read_outline
+from dfkd_edge.runtime.limits import Deadline, memory_bounded, use_bounded_arena
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -108,11 +111,14 @@ class OnnxSession:
         onnxruntime, providers = _import_onnxruntime(), providers_of(request.device)
         if in_float is None:
             in_float = request.precision == "int8" and request.full_range and cpu_saturates()
+        outline = read_outline(request.model)  # what may not end is refused before it is loaded
         try:
-            self._session = open_graph(str(request.model), request.num_threads, in_float, providers)
+            with memory_bounded() if request.device == "cpu" else contextlib.nullcontext():
+                self._session = open_graph(
+                    str(request.model), request.num_threads, in_float, providers, is_bounded=True
+                )
         except Exception as error:  # its exceptions share no public base
-            what = f"onnxruntime cannot load the model: {str(error).strip().splitlines()[0][:200]}"
-            raise Fault(what, str(request.model)) from error
+            raise _refused("load", error, request.model) from error
         provider = str(self._session.get_providers()[0])
         if request.device != "cpu" and provider == CPU:  # it only logs that it has no device
             raise _no_device(request.device, "onnxruntime's CUDA provider did not start")
@@ -126,8 +132,10 @@ class OnnxSession:
         }
         self._input = self._session.get_inputs()[0]
         found = {output.name for output in self._session.get_outputs()}
-        if self._input.name != "image" or not set(Outputs._fields) <= found:
+        is_image = self._input.name == "image" and len(self._input.shape) == 4
+        if not is_image or not set(Outputs._fields) <= found & set(outline.outputs):
             raise Fault("graph has other inputs or outputs than ours", str(request.model))
+        self._deadline, self._model = Deadline(onnxruntime.RunOptions()), request.model
         first = self._input.shape[0]  # a name where the batch is dynamic
         self._fixed_batch = first if isinstance(first, int) else 0
         self._max_batch = self._fixed_batch or request.batch[2]
@@ -137,13 +145,22 @@ class OnnxSession:
         return in_batches(images_NHWC, self._fixed_batch, self._max_batch, self._run_batch)
 
     def _run_batch(self, images_NHWC: NDArray[np.uint8]) -> Outputs:
-        return Outputs(
-            *self._session.run(list(Outputs._fields), {"image": as_fed(self._session, images_NHWC)})
-        )
+        feed = {"image": as_fed(self._session, images_NHWC)}
+        names = list(Outputs._fields)
+        try:
+            with self._deadline as options:
+                return Outputs(*self._session.run(names, feed, options))
+        except Exception as error:  # its exceptions share no public base
+            raise _refused("run", error, self._model) from error
 
     def close(self) -> None:
         """Free the graph."""
         del self._session
+
+
+def _refused(verb: str, error: Exception, model: Path) -> Fault:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return Fault(f"onnxruntime cannot {verb} the model: {reason}", str(model))
 
 
 def as_fed(session: Any, images_NHWC: NDArray[np.uint8]) -> NDArray[Any]:
@@ -176,7 +193,11 @@ def _no_device(device: str, why: str) -> LackingFault:
 
 
 def open_graph(
-    model: str | bytes, num_threads: int, in_float: bool = False, providers: list[Any] | None = None
+    model: str | bytes,
+    num_threads: int,
+    in_float: bool = False,
+    providers: list[Any] | None = None,
+    is_bounded: bool = False,
 ) -> Any:
     """Open any graph in onnxruntime.
 
@@ -185,6 +206,7 @@ def open_graph(
         num_threads: 0 takes all cores.
         in_float: compute in float what is between DQ and Q, as exact as 32-bit sums.
         providers: as of `providers_of`; None takes the CPU.
+        is_bounded: whether its tensors come from an arena that ends before the memory does.
 
     Raises:
         LackingFault: onnxruntime is not installed.
@@ -197,6 +219,8 @@ def open_graph(
     if in_float:
         # keeps Q/DQ around float kernels: exact, where the kernels for INT8 would clip
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if is_bounded:
+        use_bounded_arena(onnxruntime, options)
     return onnxruntime.InferenceSession(model, options, providers=providers or [CPU])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -18,6 +18,8 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from dfkd_edge.errors import ConfigError, did_you_mean
 from dfkd_edge.files import read_toml
+from dfkd_edge.runtime.bundle_manifest import PLAIN_NAME
+from dfkd_edge.runtime.plain_text import code_point, hidden_character
 from dfkd_edge.target_profiles.profile import (
     Backend,
     Evidence,
@@ -39,6 +41,7 @@ Version = Annotated[str, Field(pattern=r"^\d+(\.\d+)+$")]
 Opset = Annotated[int, Field(ge=13, le=25)]  # 13 brought QuantizeLinear one scale a channel
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
+PlainWord = Annotated[str, Field(pattern=rf"^{PLAIN_NAME.pattern}$")]
 Source = Annotated[str, Field(pattern=rf"^({'|'.join(get_args(Evidence))}):")]
 
 
@@ -46,7 +49,7 @@ class PowerModeEntry(BaseModel, extra="forbid"):
     """One nvpmodel mode as a file states it."""
 
     id: Count
-    name: str
+    name: PlainWord
     default: bool = False
     note: str = ""
     source: Source | None = None
@@ -146,6 +149,7 @@ def read_target_file(path: Traversable | Path) -> TargetFields:
         ConfigError: it is missing, no TOML, or a field is unknown or wrong; names file and field.
     """
     where, tree = _where(path), read_toml(path)
+    refuse_hidden(tree, where)
     file = _checked(TargetFile, tree, where)
     values = {key: tree[key] for key in tree if key not in ("base", "sources", "power_modes")}
     for key in file.sources.keys() - values.keys():
@@ -161,6 +165,29 @@ def read_target_file(path: Traversable | Path) -> TargetFields:
     return TargetFields(where, values, facts, tuple(power_modes), file.base)
 
 
+def refuse_hidden(tree: object, where: str) -> None:
+    """Refuse text that a terminal or a script would take for more than text.
+
+    Raises:
+        ConfigError: a key or value holds a line break, a control or a bidirectional character.
+    """
+    for text in _texts(tree):
+        if hidden := hidden_character(text):
+            what = f"holds the hidden character {code_point(hidden)}"
+            raise ConfigError(what, where=where, hint="write each text in one line, without it")
+
+
+def _texts(tree: object) -> Iterator[str]:
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, dict):
+        for part in (*tree, *tree.values()):
+            yield from _texts(part)
+    elif isinstance(tree, list):
+        for part in tree:
+            yield from _texts(part)
+
+
 def read_quantization_spec(
     path: Traversable, name: str
 ) -> tuple[QuantizationSpec, dict[str, Fact]]:
@@ -170,6 +197,7 @@ def read_quantization_spec(
         ConfigError: a field is unknown or has the wrong type.
     """
     where, tree = _where(path), read_toml(path)
+    refuse_hidden(tree, where)
     sources = _checked(dict[str, Source], tree.pop("sources", {}), where)
     facts = {f"quantization.{k}": _fact(v, sources.get(k), where) for k, v in tree.items()}
     return _checked(QuantizationSpec, {"name": name, **tree}, where), facts
@@ -190,6 +218,9 @@ def build_profile(
     Raises:
         ConfigError: fields are missing or contradict each other.
     """
+    if not PLAIN_NAME.fullmatch(name):
+        what = f"target is named {name!r}: letters, digits and . _ - + @ are allowed"
+        raise ConfigError(what, where=table.where, hint="rename its file")
     spec, facts = quantization or (None, {})
     about = {"name": name, "module": module, "jetpack": jetpack, "quantization": spec}
     try:

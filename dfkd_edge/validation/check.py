@@ -21,8 +21,8 @@ from dfkd_edge.class_names import ClassNames
 from dfkd_edge.errors import DfkdEdgeError, faults_as_errors
 from dfkd_edge.files import file_hash
 from dfkd_edge.interfaces import Reporter
+from dfkd_edge.networks.recorded_teacher import load_recorded_teacher
 from dfkd_edge.networks.students import load_student
-from dfkd_edge.networks.teacher import load_teacher
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.results.codec import from_json
 from dfkd_edge.results.confidence import FittedConfidence
@@ -66,7 +66,8 @@ def check_bundle(
     origin = read_origin(bundle)
     context = StageContext(RunDir(bundle.folder), reporter, origin.seed, device)
     with reporter.stage("loading teacher and student", 1) as progress:
-        teacher = load_teacher(origin.teacher, origin.classes, device)
+        content = origin.teacher_content
+        teacher = load_recorded_teacher(origin.teacher, origin.classes, content, device)
         student = load_student(StudentArtifact.load(bundle.folder / "student")).to(device)
         progress.advance()
     backend = bundle.manifest.backend

@@ -1,0 +1,194 @@
+"""What an ONNX file may hold, read from its bytes: the device has no `onnx` library.
+
+A classifier computes each node once. A graph that loops may never end, one that branches hides what
+it computes, an operator of another domain runs code that no target knows, and weights in another
+file are covered by no hash. These are refused before a runtime sees them.
+
+The wire format: https://protobuf.dev/programming-guides/encoding; field numbers: onnx.proto.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.plain_text import printable
+from dfkd_edge.runtime.safe_files import reading
+
+if TYPE_CHECKING:
+    Field = int | tuple[int, int]  # A number, or where bytes begin and end in the file
+
+MAX_NODES = 20_000  # Students have some hundreds
+DOMAINS = ("", "ai.onnx")  # Two names of the standard one
+UNBOUNDED = frozenset({"Loop", "Scan", "If", "SequenceMap"})  # They carry graphs of their own
+RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial"}
+)
+# fields of ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto and ValueInfoProto
+GRAPH, FUNCTIONS = 7, 25
+NODES, INITIALIZERS, OUTPUTS, SPARSE = 1, 5, 12, 15
+OP_TYPE, ATTRIBUTES, DOMAIN = 4, 5, 7
+TENSOR, SUBGRAPH, TENSORS, SUBGRAPHS, SPARSE_TENSOR, SPARSE_TENSORS = 5, 6, 10, 11, 22, 23
+EXTERNAL_DATA, DATA_LOCATION = 13, 14
+NAME, TYPE = 1, 2
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # Wire types
+
+
+class GraphOutline(NamedTuple):
+    """What is told of a graph without running it."""
+
+    num_nodes: int
+    outputs: dict[str, tuple[int, ...]]
+    """Name -> shape; 0 where a side is open."""
+
+
+def read_outline(path: Path) -> GraphOutline:
+    """Read a graph and refuse what no classifier needs.
+
+    Raises:
+        Fault: it is missing, no ONNX, or holds a loop, a branch, an operator of another domain, a
+            random one, or weights in another file.
+    """
+    try:
+        with reading(path) as stream:
+            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            with content:
+                return _Reader(content, path).outline()
+    except OSError as error:
+        what = f"model cannot be read: {error.strerror or error}"
+        raise Fault(what, str(path)) from error
+    except (ValueError, IndexError) as error:  # an empty file cannot be mapped; a cut one ends
+        raise Fault("file is no ONNX graph", str(path)) from error
+
+
+class _Reader:
+    """Walks one file; a tensor's bytes are stepped over, so that a large model costs no time."""
+
+    def __init__(self, content: mmap.mmap, path: Path) -> None:
+        self.content, self.path = content, path
+
+    def outline(self) -> GraphOutline:
+        num_nodes, outputs = 0, {}
+        for number, graph in self.fields((0, len(self.content))):
+            if number == FUNCTIONS:  # its body may hold a loop
+                raise self.refusal("a function of its own")
+            for inner, part in self.fields(graph) if number == GRAPH else ():
+                num_nodes += inner == NODES
+                if num_nodes > MAX_NODES:
+                    raise self.refusal(f"more than {MAX_NODES:,} nodes")
+                self.look_at(inner, part)
+                if inner == OUTPUTS:
+                    outputs.update([self.shape_of(part)])
+        if not num_nodes:
+            raise ValueError("no graph")
+        return GraphOutline(num_nodes, outputs)
+
+    def look_at(self, number: int, part: Field) -> None:
+        """Refuse a field of the graph."""
+        if number == NODES:
+            self.look_at_node(part)
+        elif number == INITIALIZERS:
+            self.look_at_tensor(part)
+        elif number == SPARSE:
+            raise self.refusal("sparse weights")
+
+    def look_at_node(self, node: Field) -> None:
+        op_type = domain = ""
+        for number, value in self.fields(node):
+            if number == OP_TYPE:
+                op_type = self.text(value)
+            elif number == DOMAIN:
+                domain = self.text(value)
+            elif number == ATTRIBUTES:
+                self.look_at_attribute(value)
+        if domain not in DOMAINS:
+            raise self.refusal(f"the operator {domain}.{op_type}, which is none of ONNX")
+        if op_type in UNBOUNDED or op_type in RANDOM:
+            raise self.refusal(f"the operator {op_type}")
+
+    def look_at_attribute(self, attribute: Field) -> None:
+        for number, value in self.fields(attribute):
+            if number in (SUBGRAPH, SUBGRAPHS):
+                raise self.refusal("a graph within a node")
+            if number in (SPARSE_TENSOR, SPARSE_TENSORS):
+                raise self.refusal("sparse weights")
+            if number in (TENSOR, TENSORS):
+                self.look_at_tensor(value)
+
+    def look_at_tensor(self, tensor: Field) -> None:
+        for number, value in self.fields(tensor):
+            if number == EXTERNAL_DATA or (number == DATA_LOCATION and value):
+                raise self.refusal("weights in another file")
+
+    def shape_of(self, value_info: Field) -> tuple[str, tuple[int, ...]]:
+        """Name and shape of an output: ValueInfoProto, TypeProto.Tensor, TensorShapeProto."""
+        name, shape = "", ()
+        for number, value in self.fields(value_info):
+            if number == NAME:
+                name = self.text(value)
+            elif number == TYPE:
+                dimensions = self.below(value, (1, 2, 1))
+                shape = tuple(
+                    next(
+                        (side for n, side in self.fields(d) if n == 1 and isinstance(side, int)), 0
+                    )
+                    for d in dimensions
+                )
+        return name, shape
+
+    def side_of(self, dimension: Field) -> int:
+        """Side of a shape; 0 where it has a name instead."""
+        sides = (value for number, value in self.fields(dimension) if number == 1)
+        return next((side for side in sides if isinstance(side, int)), 0)
+
+    def below(self, part: Field, numbers: tuple[int, ...]) -> list[Field]:
+        """Fields at the end of a path of field numbers."""
+        parts = [part]
+        for wanted in numbers:
+            parts = [v for p in parts for number, v in self.fields(p) if number == wanted]
+        return parts
+
+    def fields(self, part: Field) -> Iterator[tuple[int, Field]]:
+        """Fields of a message: a number, or where its bytes are."""
+        if not isinstance(part, tuple):
+            raise ValueError("a number where a message belongs")
+        place, end = part
+        while place < end:
+            key, place = self.varint(place)
+            number, kind = key >> 3, key & 7
+            if kind == VARINT:
+                value, place = self.varint(place)
+                yield number, value
+            elif kind == BYTES:
+                size, place = self.varint(place)
+                yield number, (place, place + size)
+                place += size
+            elif kind in (FIXED64, FIXED32):
+                place += 8 if kind == FIXED64 else 4
+            else:
+                raise ValueError(f"wire type {kind}")
+        if place != end:
+            raise ValueError("a field ends beyond its message")
+
+    def varint(self, place: int) -> tuple[int, int]:
+        value = 0
+        for shift in range(0, 70, 7):
+            byte = self.content[place]
+            place += 1
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value, place
+        raise ValueError("a number of more than 10 bytes")
+
+    def text(self, part: Field) -> str:
+        if not isinstance(part, tuple):
+            raise ValueError("a number where a text belongs")
+        return self.content[part[0] : part[1]].decode("utf-8")
+
+    def refusal(self, what: str) -> Fault:
+        """Say what the graph holds that it must not."""
+        hint = "do not use this bundle"
+        return Fault(f"graph holds {printable(what)}: it is refused", str(self.path), hint)

@@ -1,0 +1,174 @@
+"""Files that others may have laid: only plain ones are read, and nothing is written through a link.
+
+A folder that comes from elsewhere may hold links to files of this user, pipes that never answer,
+or devices that never end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import re
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+NO_LINKS = getattr(os, "O_NOFOLLOW", 0)  # Windows has neither
+NO_WAITING = getattr(os, "O_NONBLOCK", 0)
+BINARY = getattr(os, "O_BINARY", 0)
+LEFTOVER = re.compile(r"\..+\.(?:([0-9a-f]{8})-)?(\d+)(?:-[0-9a-f]{16})?\.tmp")
+"""A temporary file: the machine, the process, 64 random bits; earlier versions wrote the process
+alone."""
+ABANDONED_S = 24 * 3600.0  # No write takes so long: age tells where another machine wrote
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+class NotPlainError(OSError):
+    """A link, pipe, socket, device or folder lies where a plain file should."""
+
+    def __init__(self, path: Path) -> None:
+        """Name it as the errors of the system are named."""
+        super().__init__(None, "not a plain file", str(path))
+
+
+def open_plain(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
+    """Open a plain file and return its descriptor; a link to one is followed when it is read.
+
+    Raises:
+        OSError: it cannot be opened, or is anything but a plain file.
+    """
+    # a pipe without a writer would hold an open that waits
+    descriptor = os.open(str(path), flags | NO_WAITING | BINARY, mode)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotPlainError(path)
+    return descriptor
+
+
+def reading(path: Path) -> BinaryIO:
+    """Open a plain file to read.
+
+    Raises:
+        OSError: it cannot be opened, or is anything but a plain file.
+    """
+    return os.fdopen(open_plain(path), "rb")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a plain file, in hex."""
+    digest = hashlib.sha256()
+    with reading(path) as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):  # file_digest is of Python 3.11
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """Give a new file beside a path; once it is whole it takes the place of what lies there.
+
+    Args:
+        path: of the file.
+        mode: what it permits, as far as the umask lets it.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    owner = f"{_machine()}-{os.getpid()}-{secrets.token_hex(8)}"
+    temporary = path.with_name(f".{path.name[:100]}.{owner}.tmp")  # no rename across disks
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = open_plain(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINKS, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())  # else a power cut may keep the new name of an empty file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write a file so that it is whole or not there.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    with replacing(path, mode) as stream:
+        stream.write(content)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file, never through a link.
+
+    Raises:
+        OSError: it cannot be written, or is anything but a plain file.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_LINKS
+    with os.fdopen(open_plain(path, flags), "wb") as stream:
+        stream.write((line + "\n").encode("utf-8"))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files below a folder whose writers are dead."""
+    for root, _, names in os.walk(str(folder)):  # it follows no link
+        for name in names:
+            match = LEFTOVER.fullmatch(name)
+            if match and _is_abandoned(Path(root, name), match.group(1), int(match.group(2))):
+                with contextlib.suppress(OSError):  # of another user
+                    Path(root, name).unlink()
+
+
+def _is_abandoned(path: Path, machine: str | None, process: int) -> bool:
+    if machine == _machine():
+        return not _is_alive(process)
+    with contextlib.suppress(OSError):  # its writer was quicker
+        return time.time() - path.lstat().st_mtime > ABANDONED_S
+    return False
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True  # of another user
+    return True
+
+
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode("utf-8", "replace")).hexdigest()[:8]
+
+
+def why_not_private(path: Path) -> str:
+    """Say why others may have laid what lies there, or have changed it; empty where none could.
+
+    Raises:
+        OSError: it is not there.
+    """
+    found = os.lstat(str(path))
+    if stat.S_ISLNK(found.st_mode):
+        return "is a link"
+    if hasattr(os, "geteuid") and found.st_uid not in (0, os.geteuid()):
+        return "belongs to another user"
+    if found.st_mode & OTHERS_WRITE and os.name == "posix":
+        return "can be written by others"
+    return ""
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that this user alone may open, with those above it; one that is there stays.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
