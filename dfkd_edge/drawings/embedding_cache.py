@@ -26,6 +26,7 @@ from dfkd_edge.machine.caches import own_cache
 from dfkd_edge.networks.mixed_precision import has_fast_bfloat16
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.runs.key import content_of, teacher_content
+from dfkd_edge.runtime.safe_files import close_cache, why_not_private
 from dfkd_edge.version import __version__
 
 Place = tuple[int, int]  # A drawing: number of its sheet, number in the sheet
@@ -47,12 +48,14 @@ def cache_path(teacher: Teacher, name_text: str) -> Path:
 def read_cache(path: Path) -> tuple[Tensor | None, dict[Place, Tensor]]:
     """Read the embeddings of the names, [V, D] or None without any, and of drawings, [D] each."""
     try:
+        if any(map(why_not_private, (path.parent.resolve(), path))):
+            return None, {}  # others may have laid it there
         tensors = load_tensors(path)
         if (read_metadata(path) or {}).get(DIGEST) != _digest(tensors):
             return None, {}
         name_VD = torch.from_numpy(tensors["names"])
         places, shown_MD = tensors["places"].tolist(), torch.from_numpy(tensors["drawings"])
-    except (ArtifactError, KeyError, TypeError, ValueError):
+    except (ArtifactError, OSError, KeyError, TypeError, ValueError):
         return None, {}
     return name_VD, {(at, number): row for (at, number), row in zip(places, shown_MD, strict=True)}
 
@@ -65,8 +68,11 @@ def write_cache(path: Path, name_VD: Tensor, shown: Mapping[Place, Tensor]) -> N
         "places": np.array(list(shown), np.int64).reshape(-1, 2),  # (0, 2) where none was seen
         "drawings": rows.cpu().numpy(),
     }
-    with contextlib.suppress(EnvironmentLackingError):  # a read-only home: the next command pays
+    # a read-only home: the next command pays
+    with contextlib.suppress(EnvironmentLackingError, OSError):
+        close_cache(path.parent)
         save_tensors(path, tensors, {DIGEST: _digest(tensors)})
+        path.chmod(0o600)
 
 
 def _digest(tensors: Mapping[str, NDArray[Any]]) -> str:

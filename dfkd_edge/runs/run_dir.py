@@ -164,7 +164,7 @@ def _read_manifest(path: Path) -> Manifest | None:
     parts = (document.get("run_key"), document.get("stages"), document.get("earlier"))
     if not isinstance(parts[0], str) or not all(map(_are_records, parts[1:])):
         raise ArtifactError(
-            "manifest of the run is damaged, or names what is no stage or no file of one",
+            "manifest cannot be read",
             where=str(path / MANIFEST),
             hint="use a new --output",
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from dfkd_edge.runtime.bundle_manifest import FileEntry, Manifest, is_number, parse_manifest
+from dfkd_edge.runtime.bundle_manifest import FileEntry, Manifest, parse_manifest
 from dfkd_edge.runtime.confidence import Confidence, read_confidence
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.documents import read_json, read_raw
@@ -31,7 +31,7 @@ CHECK_RESULT, LABELLED_CHECK = "check.json", "check.labelled.json"
 """These five are written into a finished bundle and are no part of it: the manifest has no hash."""
 DEVICES = "devices"  # Folder of what devices sent, in a run, or a bundle outside of one; not hashed
 DTYPES = ("uint8", "float32")  # Of the input: bytes, or the same numbers before TensorRT 8.5
-MAX_SIDE_PX, MAX_BATCH = 4_096, 4_096  # Of a contract: an input of more fills a device's memory
+MAX_SIDE_PX = 4_096  # Of a contract, and its largest batch: more would fill a device's memory
 
 
 def is_plain(name: object) -> bool:
@@ -157,20 +157,15 @@ def _read_contract(path: Path) -> tuple[int, tuple[int, int, int], str]:
     """Read the side of the input, in pixels, the batches, and the type of the input."""
     contract = read_json(path)
     feed, batch = contract.get("input"), contract.get("batch")
-    sides = (feed.get("width"), feed.get("height")) if isinstance(feed, dict) else ()
+    sides = [feed.get("width"), feed.get("height")] if isinstance(feed, dict) else []
+    sizes = batch if isinstance(batch, list) else []
     dtype = feed.get("dtype") if isinstance(feed, dict) else None
-    sizes = tuple(batch) if isinstance(batch, list) else ()
-    is_whole = (
-        dtype in DTYPES
-        and len(sides) == 2
-        and len(sizes) == 3
-        and all(type(n) is int for n in (*sides, *sizes))
-        and all(is_number(n, 1, MAX_SIDE_PX) for n in sides)
-        and all(is_number(n, 1, MAX_BATCH) for n in sizes)
-    )
-    if not is_whole or sides[0] != sides[1] or sorted(sizes) != list(sizes):  # students are square
-        raise damage("contract is not whole", path)
-    return sides[0], sizes, str(dtype)  # type: ignore[return-value]
+    numbers = [n for n in (*sides, *sizes) if type(n) is int and 1 <= n <= MAX_SIDE_PX]
+    is_whole = dtype in DTYPES and len(sizes) == 3 and len(numbers) == 5
+    if not is_whole or sides[0] != sides[1] or sizes != sorted(sizes):
+        raise damage("contract is not whole", path)  # students are square
+    low, usual, high = sizes
+    return sides[0], (low, usual, high), str(dtype)
 
 
 def may_be_bundle(folder: Path) -> bool:

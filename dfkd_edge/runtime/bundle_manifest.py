@@ -97,7 +97,7 @@ def parse_manifest(path: Path) -> Manifest:
         raise Fault(what, str(path.parent), hint)
     if document.get("format") != FORMAT:
         raise _other_format(document.get("format"), path)
-    if sealed(document) != raw:
+    if sealed(document).rstrip(b"\n") != raw.rstrip(b"\n"):  # editors add one at the end
         raise damage("manifest was changed: it differs from its own hash", path)
     wrong = _first_fault(document)
     if wrong:

@@ -62,10 +62,10 @@ def read_confidence(fitted: Any, manifest: Path) -> Confidence:
         return Confidence()
     if not isinstance(fitted, Mapping):
         raise damage("confidence is not whole", manifest)
-    values = [fitted.get(name) for name in ("temperature", "reject_threshold")]
-    if not all(type(value) in (int, float) for value in values):
+    temperature: Any = fitted.get("temperature")
+    threshold: Any = fitted.get("reject_threshold")
+    if not {type(temperature), type(threshold)} <= {int, float}:  # True is no number
         raise damage("confidence is not whole", manifest)
-    temperature, threshold = values
     if not (MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE and 0 <= threshold <= 1):
         raise damage("confidence is out of range", manifest)
     return Confidence(float(temperature), float(threshold))

@@ -11,6 +11,7 @@ from dfkd_edge.runtime.faults import damage
 from dfkd_edge.runtime.safe_files import reading
 
 MAX_TEXT_BYTES = 16 << 20  # Of a JSON file: a hostile one must not fill a device's memory
+MAX_DEPTH = 50  # Of ours: 8; what is parsed at the limit of the stack is written beyond it
 MAX_DIGITS = 300  # Below the largest float; Python before 3.11 reads a million digits for minutes
 
 
@@ -49,7 +50,15 @@ def parse_json(raw: bytes, path: Path) -> dict[str, Any]:
         raise damage("file cannot be read as JSON", path) from error
     if not isinstance(document, dict):
         raise damage("file holds no JSON object", path)
+    if _is_deeper(document, MAX_DEPTH):
+        raise damage("file cannot be read as JSON", path)
     return document
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether lists and objects lie within each other in more than so many levels."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return bool(inside) and (levels == 0 or any(_is_deeper(part, levels - 1) for part in inside))
 
 
 def read_json(path: Path) -> dict[str, Any]:

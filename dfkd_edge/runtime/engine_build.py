@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfkd_edge.runtime.faults import Fault, LackingFault
 from dfkd_edge.runtime.safe_files import (
+    close_cache,
     file_sha256,
     make_private,
     reading,
@@ -81,6 +82,8 @@ def require_own_cache(cache: Path) -> None:
         LackingFault: others may have laid engines there, or it cannot be made.
     """
     try:
+        if cache == default_cache():
+            close_cache(cache)
         make_private(cache)
         reason = why_not_private(cache.resolve())  # small boards link it to a larger disk
     except OSError as error:

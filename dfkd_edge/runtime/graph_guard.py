@@ -71,7 +71,8 @@ class _Reader:
         self.content, self.path = content, path
 
     def outline(self) -> GraphOutline:
-        num_nodes, outputs = 0, {}
+        num_nodes = 0
+        outputs: dict[str, tuple[int, ...]] = {}
         for number, graph in self.fields((0, len(self.content))):
             if number == FUNCTIONS:  # its body may hold a loop
                 raise self.refusal("a function of its own")
@@ -125,7 +126,8 @@ class _Reader:
 
     def shape_of(self, value_info: Field) -> tuple[str, tuple[int, ...]]:
         """Name and shape of an output: ValueInfoProto, TypeProto.Tensor, TensorShapeProto."""
-        name, shape = "", ()
+        name = ""
+        shape: tuple[int, ...] = ()
         for number, value in self.fields(value_info):
             if number == NAME:
                 name = self.text(value)

@@ -25,6 +25,7 @@ LEFTOVER = re.compile(r"\..+\.(?:([0-9a-f]{8})-)?(\d+)(?:-[0-9a-f]{16})?\.tmp")
 """A temporary file: the machine, the process, 64 random bits; earlier versions wrote the process
 alone."""
 ABANDONED_S = 24 * 3600.0  # No write takes so long: age tells where another machine wrote
+OPEN_TO_OTHERS = "can be written by others"
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -158,12 +159,12 @@ def why_not_private(path: Path) -> str:
     if hasattr(os, "geteuid") and found.st_uid not in (0, os.geteuid()):
         return "belongs to another user"
     if found.st_mode & OTHERS_WRITE and os.name == "posix":
-        return "can be written by others"
+        return OPEN_TO_OTHERS
     return ""
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that this user alone may open, with those above it; one that is there stays.
+    """Make a folder that this user alone may open; one that is there stays as it is.
 
     Raises:
         OSError: it cannot be made.
@@ -172,3 +173,18 @@ def make_private(folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
+
+
+def close_cache(folder: Path) -> None:
+    """Make a cache of our own private; one that others could write into is emptied first.
+
+    Earlier versions left it to the umask. Never called for a folder that the user names.
+
+    Raises:
+        OSError: it cannot be made, emptied or closed.
+    """
+    make_private(folder)
+    if why_not_private(folder.resolve()) == OPEN_TO_OTHERS:
+        folder.chmod(0o700)  # first: nothing more is laid there
+        for path in folder.iterdir():
+            path.unlink()

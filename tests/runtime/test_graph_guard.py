@@ -1,0 +1,178 @@
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from dfkd_edge.runtime.bundle_files import Bundle, read_bundle
+from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.graph_guard import read_outline
+from dfkd_edge.runtime.limits import Deadline
+from dfkd_edge.runtime.session import OnnxSession, SessionRequest
+from tests.fixtures.files import edit_json, read_json
+
+FLOAT = TensorProto.FLOAT
+
+
+def body() -> GraphProto:
+    """One step of a loop: it goes on, and carries `x` along."""
+    return helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Identity", ["v"], ["w"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", FLOAT, [1]),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("w", FLOAT, [1]),
+        ],
+    )
+
+
+def model_of(*nodes: NodeProto, **constants: Any) -> ModelProto:
+    graph = helper.make_graph(
+        list(nodes),
+        "g",
+        [helper.make_tensor_value_info("x", FLOAT, [1])],
+        [helper.make_tensor_value_info("y", FLOAT, ["n", 3])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def looping() -> ModelProto:
+    loop = helper.make_node("Loop", ["steps", "yes", "x"], ["y"], body=body())
+    return model_of(loop, steps=np.int64(2**60), yes=np.bool_(True))
+
+
+def branching() -> ModelProto:
+    branch = {"then_branch": body(), "else_branch": body()}
+    return model_of(helper.make_node("If", ["yes"], ["y"], **branch), yes=np.bool_(True))
+
+
+def hiding_a_loop_in_a_function() -> ModelProto:
+    model = model_of(helper.make_node("Identity", ["x"], ["y"]))
+    step = helper.make_node("Identity", ["a"], ["b"])
+    opset = [helper.make_opsetid("", 17)]
+    model.functions.append(helper.make_function("own", "f", ["a"], ["b"], [step], opset))
+    return model
+
+
+def reading_another_file() -> ModelProto:
+    model = model_of(helper.make_node("Add", ["x", "w"], ["y"]), w=np.zeros(1, np.float32))
+    weight = model.graph.initializer[0]
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="../../secret")
+    return model
+
+
+def reading_another_file_from_a_constant() -> ModelProto:
+    value = TensorProto(dims=[1], data_type=FLOAT, data_location=TensorProto.EXTERNAL)
+    value.external_data.add(key="location", value="weights.bin")
+    return model_of(helper.make_node("Constant", [], ["y"], value=value))
+
+
+HOSTILE = {
+    "Loop": looping,
+    "graph within a node": branching,
+    "a function of its own": hiding_a_loop_in_a_function,
+    "another file": reading_another_file,
+    "weights in another": reading_another_file_from_a_constant,
+    "com.microsoft.BeamSearch": lambda: model_of(
+        helper.make_node("BeamSearch", ["x"], ["y"], domain="com.microsoft")
+    ),
+    "RandomNormal": lambda: model_of(helper.make_node("RandomNormal", [], ["y"], shape=[1])),
+    "SequenceMap": lambda: model_of(helper.make_node("SequenceMap", ["x"], ["y"])),
+}
+
+
+@pytest.mark.parametrize("said", HOSTILE)
+def test_a_graph_that_may_not_end_or_leaves_its_file_is_refused_before_it_is_loaded(
+    said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(HOSTILE[said]().SerializeToString())
+    words = {"Loop": "a graph within a node"}.get(said, said)  # its attribute is met first
+    with pytest.raises(Fault, match=words) as caught:
+        OnnxSession(SessionRequest(path))
+    assert str(caught.value).count("\n") == 0
+
+
+def test_an_outline_tells_shapes_and_every_cut_or_flipped_file_is_one_fault(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    whole = tiny_bundle.model_path("fp32").read_bytes()
+    assert read_outline(tiny_bundle.folder / "model.fp32.onnx").outputs["logits"] == (1, 3)
+    assert set(read_outline(tiny_bundle.folder / "model.fp32.onnx").outputs) == {
+        *("logits", "probabilities", "embedding")
+    }
+    path = tmp_path / "damaged.onnx"
+    random = np.random.default_rng(0)
+    for end in random.integers(0, len(whole), 100):
+        path.write_bytes(whole[:end])
+        with pytest.raises(Fault, match="ONNX"):
+            read_outline(path)
+    for place in random.integers(0, len(whole), 300):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << random.integers(8)
+        path.write_bytes(bytes(changed))
+        with contextlib.suppress(Fault):  # most bytes are weights; none ends in another error
+            read_outline(path)
+
+
+def answer(path: Path) -> None:
+    OnnxSession(SessionRequest(path)).run(np.ones((1, 1, 1, 1), np.float32))  # type: ignore[arg-type]
+
+
+def test_a_graph_that_asks_for_more_than_the_memory_fails_alone(tmp_path: Path) -> None:
+    model = model_of(
+        helper.make_node("Expand", ["x", "size"], ["wide"]),
+        helper.make_node("ReduceSum", ["wide"], ["y"]),
+        size=np.array([1 << 20, 1 << 20]),  # 4 TiB
+    )
+    image = helper.make_tensor_value_info("image", FLOAT, [1, 1, 1, 1])
+    model.graph.input[0].CopyFrom(image)
+    model.graph.node[0].input[0] = "image"
+    model.graph.node[0].input[1] = "size4"
+    model.graph.initializer[0].CopyFrom(
+        numpy_helper.from_array(np.array([1, 1, 1 << 20, 1 << 20]), "size4")
+    )
+    del model.graph.output[:]
+    for name in ("logits", "probabilities", "embedding"):
+        model.graph.node.append(helper.make_node("Identity", ["y"], [name]))
+        model.graph.output.append(helper.make_tensor_value_info(name, FLOAT, None))
+    onnx.save(model, tmp_path / "wide.onnx")
+    with pytest.raises(Fault, match="onnxruntime cannot"):
+        answer(tmp_path / "wide.onnx")
+
+
+def test_a_run_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Options:
+        terminate = False
+
+    monkeypatch.setattr("dfkd_edge.runtime.limits.WATCH_EVERY_S", 0.01)
+    options = Options()
+    deadline = Deadline(options, max_s=0)
+    with deadline:
+        for _ in range(500):
+            if options.terminate:
+                break
+            time.sleep(0.01)
+    assert options.terminate
+
+
+def test_a_graph_with_other_classes_than_the_bundle_answers_nothing(tiny_bundle: Bundle) -> None:
+    path = tiny_bundle.folder / "manifest.json"
+    names = [*tiny_bundle.classes, "one more"]
+    (tiny_bundle.folder / "classes.txt").write_text("".join(f"{n}\n" for n in names), "utf-8")
+    edit_json(path, classes=names, files=read_json(path)["files"])
+    bundle = read_bundle(tiny_bundle.folder)
+    with pytest.raises(Fault, match="3 logits to 4 classes"):
+        bundle.model_path("fp32")
