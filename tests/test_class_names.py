@@ -29,6 +29,8 @@ def test_every_line_ending_and_a_bom_are_read(tmp_path: Path, ending: str) -> No
         ("dog\nDOG\n", "already on line 1"),
         ("ﬁsh\nfish\n", "already on line 1"),
         ("dog\nca\x00t\n", "control character U\\+0000"),
+        ("dog\n\u202etac\n", "hidden character U\\+202E"),
+        ("dog\ncat\ta \u2066cat\n", "hidden character U\\+2066"),
         ("dog\n...\n", "no letter or digit"),
         ("dog, cat, horse\n", "3 names on one line make one class, 'dog, cat, horse' .*line 1"),
         ("# animals\ndog; cat", "2 names on one line .*line 2.*one name a line"),

@@ -14,9 +14,18 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
 
 from dfkd_edge.commands.ladder_view import show_ladder
-from dfkd_edge.console import PIPE_WIDTH, ConsoleReporter, StageProgress, result_console
+from dfkd_edge.console import (
+    PIPE_WIDTH,
+    ConsoleReporter,
+    PlainConsole,
+    StageProgress,
+    result_console,
+)
 from dfkd_edge.results.ladder import Ladder
 from tests.fixtures.command import call
 from tests.fixtures.ladders import figures, ladder, rung
@@ -181,3 +190,19 @@ def test_verbose_shows_the_traceback_and_keeps_the_exit_code() -> None:
     code, _, errors = call("distill", "--classes", "no.txt", "--verbose")
     assert (code, "Traceback" in errors) == (2, True)
     assert errors.splitlines()[-1].startswith("error: no such class list")
+
+
+def test_what_others_named_shows_as_text_in_tables_errors_and_json() -> None:
+    hostile = "\x1b]0;owned\x07 \x9b31m \u202egpj.exe"
+    stream = io.StringIO()
+    console = PlainConsole(file=stream, force_terminal=True, width=200)
+    table = Table(title=hostile)
+    table.add_column(hostile)
+    table.add_row(hostile)
+    table.add_row(Text(hostile, style="bold"))
+    console.print(table, hostile, Panel(hostile))
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())  # rich's own colours
+    assert not set("\x1b\x07\x9b\u202e") & set(shown)
+    assert shown.count("\\u001b]0;owned") == 6
+    code, out, err = call("predict", hostile, "a.png")
+    assert (code, set("\x1b\x07\x9b\u202e") & set(out + err)) == (2, set())

@@ -7,7 +7,7 @@ from typing import Any
 
 from dfkd_edge.errors import UsageError, faults_as_errors
 from dfkd_edge.files import file_hash
-from dfkd_edge.runs.run_dir import is_run
+from dfkd_edge.runs.run_dir import is_run, refuse_old_latest
 from dfkd_edge.runtime import bundle_files
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.faults import Fault
@@ -48,8 +48,9 @@ def find_bundle(path: Path) -> Path:
     """Take a bundle as it is, or the only bundle of a run.
 
     Raises:
-        UsageError: the run holds none or several.
+        UsageError: the run holds none or several, or is an old one under the newest's name.
     """
+    refuse_old_latest(path)
     found = bundles_of(path)
     if not found:
         if not is_run(path):

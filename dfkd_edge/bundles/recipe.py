@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dfkd_edge.errors import ConfigError
+from dfkd_edge.runtime.bundle_manifest import PLAIN_NAME
 from dfkd_edge.runtime.preprocess import min_usual_max
 from dfkd_edge.target_profiles.profile import Precision, TargetProfile
 
@@ -25,8 +26,13 @@ class EngineBuild:
     image_size_px: int  # Side of the student's input
 
     def __post_init__(self) -> None:
-        """Refuse what the target cannot do."""
+        """Refuse what the target cannot do, and names that a shell would take for more."""
         target = self.target
+        modes = (mode.name for mode in target.power_modes)
+        shown = (target.name, target.tensorrt, target.max_onnxruntime, *modes)
+        for word in filter(None, shown):
+            if not PLAIN_NAME.fullmatch(word):
+                raise ConfigError(f"{word!r} is no plain name", where=f"target {target.name!r}")
         if self.precision not in target.precisions:
             raise ConfigError(
                 f"{target.name} does not compute in {self.precision}",
@@ -80,7 +86,7 @@ def build_script(build: EngineBuild) -> str:
     if target.backend != "tensorrt":
         return ""
     return f"""#!/bin/sh
-# Builds {build.engine} for {shlex.quote(target.name)}, TensorRT {target.tensorrt}, and times it.
+# Builds {build.engine} for {target.name}, TensorRT {target.tensorrt}, and times it.
 set -eu
 cd "$(dirname "$0")"
 trtexec=${{TRTEXEC:-/usr/src/tensorrt/bin/trtexec}}

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from dfkd_edge.artifacts import ModelFile, load_tensors
-from dfkd_edge.bundles.bundle import BundleContents, write_bundle
+from dfkd_edge.bundles.bundle import BundleContents, status_of, write_bundle
 from dfkd_edge.bundles.opening import find_bundle, holds_student_of, open_bundle
+from dfkd_edge.bundles.replacement import refuse_other_bundle
+from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError, RunDirError, UsageError
 from dfkd_edge.files import atomic_write, file_hash
 from dfkd_edge.runs.run_dir import open_run
@@ -162,3 +164,45 @@ def test_a_bundle_is_of_the_student_that_lies_in_the_run_now_and_that_it_names(
     assert not holds_student_of(tmp_path, made)
     weights.unlink()
     assert not holds_student_of(tmp_path, made)
+
+
+@pytest.mark.parametrize("name", ["student", "devices", "model.fp32.onnx", "README.md"])
+def test_a_link_in_an_unfinished_bundle_leads_no_file_out_of_it(
+    tiny_contents: BundleContents, tmp_path: Path, name: str
+) -> None:
+    folder, elsewhere = tmp_path / "bundle", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    atomic_write(folder / "manifest.json", '{"marker": "dfkd-edge bundle", "status": "incomplete"}')
+    (folder / name).symlink_to(elsewhere)
+    (folder / ".model.fp32.onnx.tmp").symlink_to(elsewhere / "made")
+    with pytest.raises(RunDirError, match="is a link, a bundle holds plain files"):
+        write_bundle(folder, tiny_contents)
+    (folder / name).unlink()
+    write_bundle(folder, tiny_contents)
+    assert not list(elsewhere.iterdir())
+
+
+def test_a_link_beside_a_bundle_leads_its_replacement_nowhere(
+    tiny_bundle: Bundle, tiny_contents: BundleContents, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "old").mkdir(parents=True)
+    tiny_bundle.folder.with_name(f".bundle-{tiny_bundle.folder.name}").symlink_to(elsewhere)
+    write_bundle(tiny_bundle.folder, replace(tiny_contents, recipe="newer\n"))
+    assert [path.name for path in elsewhere.iterdir()] == ["old"]
+    assert (open_bundle(tiny_bundle.folder).folder / "recipe.md").read_text() == "newer\n"
+
+
+def test_a_bundle_of_an_earlier_format_is_replaced_only_when_asked_and_a_changed_one_at_once(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    assert status_of(tiny_bundle.folder) == "passed"
+    path = tiny_bundle.folder / "manifest.json"
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole.replace('"passed"', '"failed"'), encoding="utf-8")
+    assert status_of(tiny_bundle.folder) == "damaged"
+    path.write_text(whole.replace('"format": 2', '"format": 1'), encoding="utf-8")
+    assert status_of(tiny_bundle.folder) == "passed"
+    with pytest.raises(RunDirError, match="another bundle is there: made by an earlier version"):
+        refuse_other_bundle(tiny_bundle.folder, tmp_path, PipelineConfig(), "")

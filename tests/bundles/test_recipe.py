@@ -121,3 +121,16 @@ def test_the_script_passes_every_flag_to_trtexec_and_stops_without_it(tmp_path: 
     missing = subprocess.run(["sh", str(script)], env=none, capture_output=True, text=True)
     assert missing.returncode == 4
     assert "set TRTEXEC" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    "word", ["x\ntouch owned\n#", "$(touch owned)", "`id`", "a b", "-x", "a;b"]
+)
+def test_no_word_of_a_target_can_run_in_the_script_or_recipe(word: str) -> None:
+    target = load_target(JETSON)
+    mode = replace(target.power_modes[0], name=word)
+    for changed in ({"name": word}, {"tensorrt": word}, {"power_modes": (mode,)}):
+        with pytest.raises(ConfigError, match="is no plain name"):
+            EngineBuild(
+                target=replace(target, **changed), precision="fp16", batch=(1,), image_size_px=96
+            )

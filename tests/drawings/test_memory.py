@@ -102,6 +102,10 @@ def test_a_cache_that_is_damaged_or_cannot_be_written_is_as_an_empty_one(tmp_pat
     names, drawings = read_cache(path)
     assert names is not None
     assert (names.tolist(), list(drawings)) == (name_VD.tolist(), [(0, 5)])
+    path.parent.chmod(0o777)  # others may have laid it there
+    assert read_cache(path) == (None, {})
+    write_cache(path, name_VD, shown)  # what lay there goes, and the folder is closed
+    assert (path.parent.stat().st_mode & 0o777, [*path.parent.iterdir()]) == (0o700, [path])
     written = path.read_bytes()
     for number in range(len(written)):
         changed = bytearray(written)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from dfkd_edge.bundles.opening import find_bundle
 from dfkd_edge.errors import ArtifactError, RunDirError
 from dfkd_edge.files import atomic_write
 from dfkd_edge.runs.lock import refuse_run_in_use
 from dfkd_edge.runs.run_dir import RunDir, find_run, open_run, point_latest, require_stages
+from tests.fixtures.files import edit_json
 
 
 def _opened(
@@ -183,3 +185,112 @@ def test_latest_names_the_newest_run(tmp_path: Path) -> None:
         _complete_stage(tmp_path / name)
         point_latest(tmp_path, tmp_path / name)
     assert find_run(tmp_path / "latest") == (tmp_path / "second").resolve()
+
+
+HOSTILE_STAGES = ("/abs", "../beside", "a/b", "bundles", ".", "", "student/..", "config.toml")
+
+
+@pytest.mark.parametrize("part", ["stages", "earlier"])
+@pytest.mark.parametrize("stage", [*HOSTILE_STAGES, "{beside}"])
+def test_a_stage_that_is_no_name_of_ours_deletes_nothing(
+    run: Path, tmp_path: Path, stage: str, part: str
+) -> None:
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    (beside / "thesis.tex").write_text("mine", encoding="utf-8")
+    record = {"key": "k", "files": {}}
+    edit_json(run / "manifest.json", **{part: {stage.format(beside=beside): record}})
+    for opened in (_opened(run, resume=False, exist_ok=True), _opened(run, exist_ok=True)):
+        with pytest.raises(ArtifactError, match="manifest cannot be read"), opened:
+            pass
+    assert (beside / "thesis.tex").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        None,
+        {"key": 3, "files": {}},
+        {"key": "k"},
+        {"key": "k", "files": ["prompts/a.txt"]},
+        {"key": "k", "files": {"prompts/a.txt": ["x"]}},
+        {"key": "k", "files": {"/etc/passwd": "x"}},
+        {"key": "k", "files": {"prompts/../../x": "x"}},
+        {"key": "k", "files": {"student/a.txt": "x"}},
+        {"key": "k", "files": {"prompts/\u202ea": "x"}},
+    ],
+)
+def test_a_record_that_is_none_or_names_files_elsewhere_is_one_line(
+    run: Path, record: object
+) -> None:
+    edit_json(run / "manifest.json", stages={"prompts": record})
+    with pytest.raises(ArtifactError, match=r"manifest cannot be read .*: use a new --output"):
+        find_run(run)
+
+
+def test_a_manifest_without_end_is_one_line(run: Path) -> None:
+    (run / "manifest.json").write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"manifest\.json"):
+        find_run(run)
+
+
+LINKED = (".lock", ".lock.holder", "run.log", "metrics.jsonl", "student", "bundles", "devices")
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_a_link_where_a_run_is_written_is_refused_and_leads_nowhere(
+    run: Path, tmp_path: Path, name: str
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine", encoding="utf-8")
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(precious)
+    with pytest.raises(RunDirError, match=rf"is a link: nothing is written .*{name}"), _opened(run):
+        pass
+    refuse_run_in_use(run)  # to look who works there opens no link either
+    if name in ("run.log", "metrics.jsonl"):
+        with pytest.raises(OSError, match=r"link|loop|levels"):
+            RunDir(run).log("line") if name == "run.log" else RunDir(run).append_metrics("a", 1, {})
+    assert precious.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_stage_behind_a_link_is_not_written_and_its_files_do_not_count(
+    run: Path, tmp_path: Path
+) -> None:
+    elsewhere = (run / "prompts").rename(tmp_path / "elsewhere")
+    with _opened(run) as run_dir:
+        (run / "prompts").symlink_to(elsewhere)
+        assert not run_dir.is_complete("prompts", "prompts k")
+        with pytest.raises(RunDirError, match="is a link"):
+            run_dir.stage_dir("prompts")
+        run_dir.restart()
+    assert (elsewhere / "a.txt").exists()
+
+
+def test_a_run_that_is_opened_again_keeps_no_temporary_file_of_a_killed_one(run: Path) -> None:
+    program = (
+        "import os, sys; from pathlib import Path\n"
+        "from dfkd_edge.runtime.safe_files import replacing\n"
+        "with replacing(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
+    for name in ("manifest.json", "prompts/a.txt"):
+        subprocess.run([sys.executable, "-c", program, run / name], check=False)
+    assert len([p for p in run.rglob("*.tmp")]) == 2
+    with _opened(run):
+        assert not list(run.rglob("*.tmp"))
+
+
+def test_a_latest_that_is_a_folder_stays_and_is_never_taken_for_the_newest_run(
+    tmp_path: Path,
+) -> None:
+    _complete_stage(tmp_path / "latest")  # as an archive or a copy leaves it
+    assert find_run(tmp_path / "latest") == (tmp_path / "latest").resolve()  # it is the only one
+    _complete_stage(tmp_path / "newer")
+    point_latest(tmp_path, tmp_path / "newer")
+    assert {path.name for path in tmp_path.iterdir()} == {"latest", "newer"}
+    with pytest.raises(
+        RunDirError, match=rf"not the link to the newest .*such as {tmp_path}/newer"
+    ):
+        find_run(tmp_path / "latest")
+    with pytest.raises(RunDirError, match="not the link to the newest"):
+        find_bundle(tmp_path / "latest")

@@ -189,3 +189,41 @@ def test_every_call_exists_in_tensorrt_10_or_was_removed_before_it() -> None:
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 named = node.value.id in owners and not node.attr.startswith("__")
                 assert not named or node.attr in known | GONE_BY_10, node.attr
+
+
+@pytest.mark.parametrize("plant", ["folder", "engine", "note", "link", "other graph"])
+def test_an_engine_that_others_may_have_laid_is_never_loaded(tmp_path: Path, plant: str) -> None:
+    cache = tmp_path / "engines"
+    key, other = (engine_build.EngineKey(x * 64, "10.3", 87, "6.2", "int8") for x in "ab")
+    engine_build.require_own_cache(cache)
+    engine_build.keep_engine(cache, key, b"plan")
+    assert engine_build.cached_engine(cache, key) == b"plan"
+    path, note = (cache / f"{key.digest()}{suffix}" for suffix in (".engine", ".json"))
+    if plant == "folder":
+        cache.chmod(0o777)
+        with pytest.raises(
+            LackingFault, match=r"cache of engines can be written by others .*: remo"
+        ):
+            engine_build.require_own_cache(cache)
+    elif plant == "link":
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    elif plant == "other graph":
+        for suffix in (".engine", ".json"):
+            (cache / f"{key.digest()}{suffix}").rename(cache / f"{other.digest()}{suffix}")
+        key = other
+    else:
+        (path if plant == "engine" else note).chmod(0o666)
+    assert engine_build.cached_engine(cache, key) is None
+
+
+def test_our_own_cache_of_an_earlier_version_is_emptied_and_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache = engine_build.default_cache()
+    cache.mkdir(parents=True)
+    (cache / "planted.engine").write_bytes(b"code")
+    cache.chmod(0o775)
+    engine_build.require_own_cache(cache)
+    assert (cache.stat().st_mode & 0o777, list(cache.iterdir())) == (0o700, [])

@@ -236,3 +236,27 @@ def test_targets_list_names_everything_that_load_target_takes() -> None:
 def test_an_unknown_exporter_is_refused() -> None:
     with pytest.raises(ConfigError, match="unknown exporter 'onxn'"):
         load_exporter("onxn")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("x\ntouch owned\n", "", "letters, digits and"),
+        ("$(touch owned)", "", "letters, digits and"),
+        ("a b", "", "letters, digits and"),
+        ("-rf", "", "letters, digits and"),
+        ("board", 'title = "a\\u001b]0;owned\\u0007"', r"hidden character U\+001B"),
+        ("board", 'caveats = ["a\\u202eb"]', r"hidden character U\+202E"),
+        ("board", 'title = "two\\nlines"', r"hidden character U\+000A"),
+        ("board", 'power_modes = [{id = 0, name = "x; reboot"}]', "power_modes.0.name"),
+        ("board", 'power_modes = [{id = 0, name = "`id`"}]', "power_modes.0.name"),
+    ],
+)
+def test_a_board_whose_words_could_run_or_move_the_terminal_is_refused(
+    tmp_path: Path, name: str, text: str, said: str
+) -> None:
+    path = tmp_path / f"{name}.toml"
+    path.write_text(f'base = "orin-nano-8gb@jp6.2"\n{text}\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_target(str(path))
+    assert "\x1b" not in str(caught.value)
