@@ -53,7 +53,7 @@ def load_tensors(path: Path) -> dict[str, NDArray[Any]]:
 
     try:
         tensors: dict[str, NDArray[Any]] = load_file(path)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
         raise unreadable(path) from error
     return tensors
 
@@ -65,7 +65,7 @@ def read_metadata(path: Path) -> dict[str, str] | None:
     try:
         with safe_open(path, framework="numpy") as file:
             return dict(file.metadata() or {})
-    except (SafetensorError, OSError):
+    except (SafetensorError, OSError, ValueError):
         return None
 
 
@@ -87,7 +87,7 @@ def _reading(path: Path) -> Iterator[Mapping[str, Any]]:
     """Parse a JSON object; a wrong file, or a field that is not in it, is one error."""
     try:
         yield read_json(path, RUN_AGAIN)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise unreadable(path) from error
 
 
@@ -108,6 +108,7 @@ class Diversity:
     """Share of the prompts whose nearest class, among the plain ones, is their own."""
 
 
+MAX_SIDE_PX, MAX_EMBED_DIM, MAX_CLASSES = 4_096, 65_536, 1_000  # Of a student, far above any
 PROMPT_ARRAYS = ("embeddings", "class_index", "style_index")
 
 
@@ -294,7 +295,28 @@ class StudentSettings:
             ArtifactError: it is missing or damaged.
         """
         with _reading(folder / "student.json") as document:
-            return cls(**{**_taken(cls, document), "classes": tuple(document["classes"])})
+            found = cls(**{**_taken(cls, document), "classes": tuple(document["classes"])})
+            if not found.is_in_range():
+                raise ValueError("out of range")
+            return found
+
+    def is_in_range(self) -> bool:
+        """Whether a network of these sizes can be built; what comes from elsewhere may ask for any.
+
+        Raises:
+            TypeError: a value has another type.
+        """
+        counts = (self.num_steps, self.num_parameters, self.teacher_num_parameters)
+        texts = (self.student, self.timm_name, self.init, self.teacher, *self.classes)
+        return (
+            1 <= self.image_size_px <= MAX_SIDE_PX
+            and 1 <= self.embed_dim <= MAX_EMBED_DIM
+            and 1 <= len(self.classes) <= MAX_CLASSES
+            and 0 < self.logit_scale < math.inf
+            and min(counts) >= 0
+            and all(type(n) is int for n in (self.image_size_px, self.embed_dim, *counts))
+            and all(isinstance(text, str) for text in texts)
+        )
 
 
 def student_weights(folder: Path) -> Path:

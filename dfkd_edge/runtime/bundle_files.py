@@ -164,8 +164,8 @@ def _read_contract(path: Path) -> tuple[int, tuple[int, int, int], str]:
     is_whole = dtype in DTYPES and len(sizes) == 3 and len(numbers) == 5
     if not is_whole or sides[0] != sides[1] or sizes != sorted(sizes):
         raise damage("contract is not whole", path)  # students are square
-    low, usual, high = sizes
-    return sides[0], (low, usual, high), str(dtype)
+    side_px, _, low, usual, high = numbers
+    return side_px, (low, usual, high), str(dtype)
 
 
 def may_be_bundle(folder: Path) -> bool:

@@ -8,7 +8,6 @@ Shape suffixes: N images, L latent channels, h, w latent rows and columns, T = h
 E codebook entries.
 """
 
-import pickle
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -25,7 +24,7 @@ from dfkd_edge.config.settings import MINI, SynthesisConfig
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
 from dfkd_edge.networks.draws import drawn
 from dfkd_edge.networks.mixed_precision import mixed_precision
-from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.networks.teacher import UNLOADABLE, Teacher
 from dfkd_edge.networks.weights import HubWeights
 from dfkd_edge.runtime.preprocess import test_card
 from dfkd_edge.synthesis.decoder import LatentDecoder, LatentShape, latent_shape_of, load_decoder
@@ -190,9 +189,10 @@ def load_vq_model(name: str) -> VQModel:
             model: VQModel = VQModel.from_pretrained(
                 place, subfolder=subfolder or None, use_safetensors=True, low_cpu_mem_usage=False
             )
-    except (OSError, ValueError) as error:
+    except UNLOADABLE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise EnvironmentLackingError(
-            f"decoder '{name}' cannot be loaded: {str(error).splitlines()[0]}",
+            f"decoder '{name}' cannot be loaded: {reason}",
             where="synthesis.decoder",
             hint=f"where there is network: hf download {place} --local-dir vqgan; copy the folder "
             f"here and use --set synthesis.decoder={'/'.join(filter(None, ('vqgan', subfolder)))}",
@@ -207,13 +207,14 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         ArtifactError: the file is damaged, or holds more than tensors.
         EnvironmentLackingError: there is no such file.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+        state: Mapping[str, Any] = content.get("state_dict", content)
+        return {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
     except FileNotFoundError as error:
         raise EnvironmentLackingError(
             "no such checkpoint",
@@ -222,15 +223,13 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             "https://github.com/CompVis/taming-transformers#overview-of-pretrained-models "
             "and copy last.ckpt here",
         ) from error
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+    except UNLOADABLE as error:
         raise ArtifactError(
             "checkpoint is damaged or holds more than tensors",
             where=str(path),
             hint="where you trust the file, save only its 'state_dict' with safetensors, and name "
             "that file",
         ) from error
-    state: Mapping[str, Any] = content.get("state_dict", content)
-    return {key: value for key, value in state.items() if isinstance(value, Tensor)}
 
 
 def from_taming(state: Mapping[str, Tensor]) -> VQModel:
@@ -245,9 +244,10 @@ def from_taming(state: Mapping[str, Tensor]) -> VQModel:
         mapped = renamed(state, len(config["block_out_channels"]))
         model = VQModel(**config)
         model.load_state_dict(mapped)
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (*UNLOADABLE, ArithmeticError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ArtifactError(
-            f"not a taming-transformers VQGAN: {str(error).splitlines()[0]}",
+            f"not a taming-transformers VQGAN: {reason}",
             where="synthesis.decoder",
             hint="a checkpoint of taming-transformers with a codebook, or a diffusers VQModel",
         ) from error

@@ -13,6 +13,7 @@ from dfkd_edge.files import atomic_write
 from dfkd_edge.networks.names import MINI_BACKBONE
 from dfkd_edge.networks.students import build_student, load_student, require_side, student_tensors
 from dfkd_edge.networks.teacher import Teacher
+from tests.fixtures.files import edit_json
 from tests.fixtures.typed import student_settings
 
 
@@ -83,3 +84,28 @@ def test_the_default_network_has_blocks_of_the_teachers_shapes_and_needs_no_pad_
     assert all(isinstance(padding, tuple) for padding in paddings)  # symmetric ones
     with pytest.raises((ValueError, RuntimeError)):
         timm.create_model(MINI_BACKBONE, pretrained=True)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"image_size_px": 10**9},
+        {"image_size_px": "96"},
+        {"embed_dim": 10**12},
+        {"embed_dim": True},
+        {"logit_scale": "1"},
+        {"logit_scale": -1},
+        {"classes": [["a"], "b"]},
+        {"classes": 3},
+        {"classes": []},
+        {"timm_name": ["resnet18"]},
+        {"num_steps": -1},
+    ],
+)
+def test_settings_of_a_student_that_none_can_have_are_one_line(
+    tmp_path: Path, values: dict[str, object]
+) -> None:
+    StudentArtifact(tmp_path, student_settings()).save_settings()
+    edit_json(tmp_path / "student.json", **values)
+    with pytest.raises(ArtifactError, match=r"damaged .*student\.json"):
+        StudentArtifact.load(tmp_path)

@@ -1,5 +1,6 @@
 import contextlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def reading_another_file_from_a_constant() -> ModelProto:
     return model_of(helper.make_node("Constant", [], ["y"], value=value))
 
 
-HOSTILE = {
+HOSTILE: dict[str, Callable[[], ModelProto]] = {
     "Loop": looping,
     "graph within a node": branching,
     "a function of its own": hiding_a_loop_in_a_function,
@@ -128,7 +129,7 @@ def test_an_outline_tells_shapes_and_every_cut_or_flipped_file_is_one_fault(
 
 
 def answer(path: Path) -> None:
-    OnnxSession(SessionRequest(path)).run(np.ones((1, 1, 1, 1), np.float32))  # type: ignore[arg-type]
+    OnnxSession(SessionRequest(path)).run(np.ones((1, 1, 1, 1), np.float32))
 
 
 def test_a_graph_that_asks_for_more_than_the_memory_fails_alone(tmp_path: Path) -> None:

@@ -18,9 +18,11 @@ from dfkd_edge.synthesis.amortized import Refiner
 from dfkd_edge.synthesis.decoder import SCALE_SUFFIX, from_eight_bits, load_decoder
 from dfkd_edge.synthesis.decoders import (
     VqganDecoder,
+    from_taming,
     load_latent_decoder,
     load_vq_model,
     lowest_pixel,
+    read_checkpoint,
 )
 from dfkd_edge.synthesis.guidance import guidance_loss
 
@@ -183,3 +185,10 @@ def test_a_side_of_half_a_cell_is_refused(vqgan_folder: Path, tiny_teacher: Teac
     config = SynthesisConfig(decoder=str(vqgan_folder), image_size_px=33)
     with pytest.raises(ConfigError, match="such as 34"):
         load_latent_decoder(config, tiny_teacher)
+
+
+@pytest.mark.parametrize("content", [{"state_dict": [1, 2]}, [1], 3, {"state_dict": None}, {1: 2}])
+def test_a_checkpoint_of_another_type_is_one_line(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "last.ckpt")
+    with pytest.raises(ArtifactError, match=r"checkpoint is damaged|not a taming-transformers"):
+        from_taming(read_checkpoint(tmp_path / "last.ckpt"))
