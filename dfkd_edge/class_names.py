@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dfkd_edge.errors import ClassNamesError
 from dfkd_edge.runtime.plain_text import code_point, hidden_character
+from dfkd_edge.runtime.safe_files import reading
 
 MIN_CLASSES, MAX_CLASSES = 2, 1_000
 MAX_NAME_CHARACTERS, MAX_PROMPT_CHARACTERS = 100, 300
@@ -57,9 +58,11 @@ def read_class_names(path: Path) -> ClassNames:
         if path.is_dir():
             hint = "name a text file"
             raise ClassNamesError("class list is a folder", where=str(path), hint=hint)
-        if path.stat().st_size > MAX_FILE_BYTES:
+        is_given = str(path).startswith("/dev/")  # `<(sort names)` of a shell is a pipe there
+        with path.open("rb") if is_given else reading(path) as stream:
+            raw = stream.read(MAX_FILE_BYTES + 1)
+        if len(raw) > MAX_FILE_BYTES:
             raise ClassNamesError("class list is larger than 1 MiB", where=str(path))
-        raw = path.read_bytes()
     except FileNotFoundError as error:
         hint = "write one class name a line into it"
         raise ClassNamesError("no such class list", where=str(path), hint=hint) from error

@@ -15,12 +15,13 @@ from typing import IO, TYPE_CHECKING, Any
 from dfkd_edge.errors import ArtifactError, ConfigError, EnvironmentLackingError
 from dfkd_edge.runtime import documents
 from dfkd_edge.runtime.faults import Fault
-from dfkd_edge.runtime.safe_files import file_sha256, write_atomically
+from dfkd_edge.runtime.safe_files import file_sha256, reading, write_atomically
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 file_hash = file_sha256
+MAX_TOML_BYTES = 1 << 20  # Ours have some thousand bytes
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
@@ -81,10 +82,15 @@ def read_toml(path: Path | Traversable) -> dict[str, Any]:
         ConfigError: it is missing, unreadable or no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(path, Path):  # of this package
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+        with reading(path) as stream:
+            return tomllib.loads(stream.read(MAX_TOML_BYTES).decode("utf-8"))
     except FileNotFoundError as error:
         raise ConfigError("no such TOML file", where=str(path)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except OSError as error:
+        raise ConfigError(f"not a TOML file: {error.strerror}", where=str(path)) from error
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"not a TOML file: {error}", where=str(path)) from error
 
 

@@ -1,9 +1,11 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from dfkd_edge.class_names import parse_class_names, read_class_names, slug
-from dfkd_edge.errors import ClassNamesError
+from dfkd_edge.errors import ClassNamesError, ConfigError
+from dfkd_edge.files import read_toml
 
 
 def test_comments_blank_lines_and_spaces_are_dropped_and_a_tab_gives_a_class_its_prompt() -> None:
@@ -69,3 +71,16 @@ def test_slugs_are_unique_even_when_names_reduce_to_the_same() -> None:
 
 def test_a_thousand_classes_are_accepted() -> None:
     assert len(parse_class_names("\n".join(f"c{i}" for i in range(1000)), "x")) == 1000
+
+
+def test_a_pipe_is_read_where_a_shell_gives_it_and_refused_in_a_folder(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "classes.txt")
+    with pytest.raises(ClassNamesError, match="cannot read class list: not a plain file"):
+        read_class_names(tmp_path / "classes.txt")
+    with pytest.raises(ConfigError, match="not a TOML file: not a plain file"):
+        read_toml(tmp_path / "classes.txt")
+    ends = os.pipe()
+    os.write(ends[1], b"cat\ndog\n")
+    os.close(ends[1])
+    assert read_class_names(Path(f"/dev/fd/{ends[0]}")).names == ("cat", "dog")
+    os.close(ends[0])

@@ -21,7 +21,7 @@ from dfkd_edge.runtime.plain_text import code_point, hidden_character
 
 MARKER, FORMAT = "dfkd-edge bundle", 2  # A reader refuses any other format
 INCOMPLETE = "incomplete"  # Status until the real manifest is written, which comes last
-OWN_HASH = "manifest_sha256"
+OWN_HASH = "own_sha256"  # Of all the other keys, as they are written
 PRECISIONS = ("fp32", "fp16", "int8")
 BACKENDS = ("tensorrt", "onnxruntime")
 MIN_CLASSES, MAX_CLASSES, MAX_NAME_CHARACTERS = 2, 1_000, 100
@@ -190,7 +190,9 @@ def _limits_are_in_range(document: dict[str, Any]) -> bool:
             and is_number(value.get("agreement"), 0, 1)
         )
 
-    return all(map(is_limit, document["tolerance"].values()))
+    held = {*document["models"], document["precision"]}
+    limits = document["tolerance"]
+    return held <= set(limits) and all(map(is_limit, limits.values()))
 
 
 RULES: dict[str, Callable[[dict[str, Any]], bool]] = {
@@ -200,6 +202,6 @@ RULES: dict[str, Callable[[dict[str, Any]], bool]] = {
     "files": _files_are_whole,
     "models": _models_are_listed,
     "model_notes": _notes_are_objects,
-    "tolerance is out of range": _limits_are_in_range,
+    "tolerance is missing or out of range": _limits_are_in_range,
 }
 """What must hold of the values, once each key has its type."""

@@ -41,6 +41,7 @@ MANIFESTS: dict[str, Document] = {
     "notes that are no objects": {"model_notes": {"fp32": 3}},
     "tolerance of text": {"tolerance": {"fp32": {"relative": "1", "agreement": 0.9}}},
     "tolerance that lets all pass": {"tolerance": {"fp32": {"relative": 1e9, "agreement": 0.0}}},
+    "no tolerance of a model": {"tolerance": {"int8": {"relative": 0.1, "agreement": 0.9}}},
     "tolerance of a truth value": {"tolerance": {"fp32": {"relative": True, "agreement": 1}}},
     "hash that is a list": {"files": {"classes.txt": {"sha256": ["a"], "bytes": 3}}},
     "size below nothing": {"files": {"classes.txt": {"sha256": "0" * 64, "bytes": -1}}},
