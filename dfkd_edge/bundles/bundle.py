@@ -22,7 +22,7 @@ from dfkd_edge.runtime.bundle_manifest import FORMAT, INCOMPLETE, MARKER, sealed
 from dfkd_edge.runtime.documents import read_json
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.golden import TOLERANCE
-from dfkd_edge.runtime.safe_files import replacing
+from dfkd_edge.runtime.safe_files import remove_leftovers, replacing
 from dfkd_edge.target_profiles.profile import Precision, TargetProfile
 from dfkd_edge.version import __version__
 
@@ -86,6 +86,7 @@ def write_bundle(folder: Path, contents: BundleContents) -> Bundle:
     refuse_foreign(folder)
     try:
         undo_swap(folder)
+        remove_leftovers(folder)
         if status_of(folder) in (None, INCOMPLETE):
             _fill(folder, contents)
         else:

@@ -10,7 +10,8 @@ from dfkd_edge.config.settings import ExportConfig, TeacherConfig
 from dfkd_edge.errors import ArtifactError, faults_as_errors
 from dfkd_edge.files import read_json
 from dfkd_edge.results.codec import from_json
-from dfkd_edge.runs.run_dir import damaged_files, read_stages, require_stages
+from dfkd_edge.runs.manifest import damaged_files
+from dfkd_edge.runs.run_dir import read_stages, require_stages
 from dfkd_edge.runtime.bundle_files import MANIFEST, VALIDATION, Bundle
 
 AGAIN = "export it again"

@@ -23,6 +23,7 @@ from dfkd_edge.errors import ArtifactError, DfkdEdgeError
 from dfkd_edge.files import read_json
 from dfkd_edge.runs import run_dir
 from dfkd_edge.runs.lock import holder_of
+from dfkd_edge.runs.manifest import damaged_files
 from dfkd_edge.runtime import bundle_files
 from dfkd_edge.runtime.bundle_manifest import MARKER
 from dfkd_edge.runtime.caveats import graph_notes
@@ -83,7 +84,7 @@ def _run(path: Path) -> Found:
     from dfkd_edge.results.device import summaries
 
     stages, again, holder = run_dir.read_stages(run), run_dir.distill_again(run), holder_of(run)
-    changed = run_dir.damaged_files(run, stages)
+    changed = damaged_files(run, stages)
     damage: list[DfkdEdgeError] = [
         ArtifactError("changed", where=str(run / name), hint=again) for name in changed
     ]

@@ -26,7 +26,7 @@ from dfkd_edge.machine.caches import own_cache
 from dfkd_edge.networks.mixed_precision import has_fast_bfloat16
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.runs.key import content_of, teacher_content
-from dfkd_edge.runtime.safe_files import close_cache, why_not_private
+from dfkd_edge.runtime.safe_files import close_cache, remove_leftovers, why_not_private
 from dfkd_edge.version import __version__
 
 Place = tuple[int, int]  # A drawing: number of its sheet, number in the sheet
@@ -71,6 +71,7 @@ def write_cache(path: Path, name_VD: Tensor, shown: Mapping[Place, Tensor]) -> N
     # a read-only home: the next command pays
     with contextlib.suppress(EnvironmentLackingError, OSError):
         close_cache(path.parent)
+        remove_leftovers(path.parent)
         save_tensors(path, tensors, {DIGEST: _digest(tensors)})
         path.chmod(0o600)
 

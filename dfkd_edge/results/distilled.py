@@ -9,7 +9,8 @@ from dfkd_edge.files import content_hash, folder_stamp
 from dfkd_edge.results.kept import EVALUATION, read_ladder
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runs.key import content_of
-from dfkd_edge.runs.run_dir import damaged_files, read_stages
+from dfkd_edge.runs.manifest import damaged_files
+from dfkd_edge.runs.run_dir import read_stages
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from dfkd_edge.class_names import ClassNames, read_class_names
 from dfkd_edge.config.file import load_config
 from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.runs.run_dir import damaged_files, damaged_run, find_run, read_stages, require_stages
+from dfkd_edge.runs.manifest import damaged_files
+from dfkd_edge.runs.run_dir import damaged_run, find_run, read_stages, require_stages
 from dfkd_edge.runs.surrogates import read_surrogates
 
 

@@ -9,68 +9,33 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from dfkd_edge.config.settings import LATEST
 from dfkd_edge.errors import ArtifactError, DfkdEdgeError, RunDirError, nearest
-from dfkd_edge.files import atomic_write, file_hash, read_json
-from dfkd_edge.runs.lock import HOLDER, LOCK, PROBE_S, holder_of, linked, locked
-from dfkd_edge.runtime.bundle_files import is_plain, safe_path
+from dfkd_edge.files import atomic_write, file_hash
+from dfkd_edge.runs.lock import PROBE_S, holder_of, linked, locked
+from dfkd_edge.runs.manifest import (
+    ANOTHER_OUTPUT,
+    FOLDERS,
+    MARKER,
+    STAGES,
+    Manifest,
+    StageRecord,
+    damaged_files,
+    read_manifest,
+)
 from dfkd_edge.runtime.counting import counted
-from dfkd_edge.runtime.faults import Fault
-from dfkd_edge.runtime.safe_files import append_line
+from dfkd_edge.runtime.faults import MANIFEST
+from dfkd_edge.runtime.plain_text import printable
+from dfkd_edge.runtime.safe_files import append_line, is_leftover, temporary_beside
 from dfkd_edge.version import __version__
-
-MARKER = "dfkd-edge run"
-MANIFEST = "manifest.json"
-STAGES = {"prompts": "the prompts", "surrogates": "the surrogate images", "student": "the student"}
-"""Their folders in the run, and what each leaves there."""
-FOLDERS = {*STAGES, "few_shot"}
-"""Every name that a manifest may give to a stage: it is a folder that is deleted and written."""
-ANOTHER_OUTPUT = "choose another --output"
-
-
-class StageRecord(TypedDict):
-    """A stage that is done."""
-
-    key: str  # Hash of all that its result depends on
-    files: dict[str, str]  # SHA-256 of each file by its path in the run
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What manifest.json holds besides its marker and our version."""
-
-    run_key: str
-    stages: dict[str, StageRecord] = field(default_factory=dict)
-    earlier: dict[str, StageRecord] = field(default_factory=dict)
-    """Stages of another run in this folder, until they prove to be of this one or are redone."""
-
-    def of_run(self, run_key: str) -> Manifest:
-        """Return the manifest for a run; finished stages of another run move to `earlier`."""
-        if self.run_key == run_key:
-            return self
-        return Manifest(run_key, {}, {**self.earlier, **self.stages})
-
-
-def damaged_files(run: Path, stages: Mapping[str, StageRecord]) -> list[str]:
-    """Files of stages that are missing or not as they were written, relative to the run."""
-    hashes = {name: sha for record in stages.values() for name, sha in record["files"].items()}
-    return [name for name, sha in hashes.items() if not _is_as_written(run, name, sha)]
-
-
-def _is_as_written(run: Path, name: str, sha256: str) -> bool:
-    try:
-        return file_hash(safe_path(run, name)) == sha256
-    except (OSError, Fault):  # the latter: it is a link, or leads over one
-        return False
 
 
 class RunDir:
@@ -146,53 +111,12 @@ class RunDir:
     def log(self, text: str) -> None:
         """Add one line with the time to run.log."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        append_line(self.path / "run.log", f"{stamp} {text}")
-
-
-def _read_manifest(path: Path) -> Manifest | None:
-    """Read the manifest of a run; None in an empty folder, or after a kill before the first."""
-    if path.is_file():
-        raise _foreign("is a file, not a folder", path)
-    if not os.path.lexists(path / MANIFEST):
-        names = {child.name for child in path.iterdir()} if path.exists() else set()
-        if all(name.startswith(f".{MANIFEST}.") for name in names - {LOCK, HOLDER}):
-            return None
-        raise _foreign("folder is not empty and holds no run", path)
-    document = read_json(path / MANIFEST, "use a new --output")
-    if document.get("marker") != MARKER:
-        raise _foreign("folder holds no run of ours", path)
-    parts = (document.get("run_key"), document.get("stages"), document.get("earlier"))
-    if not isinstance(parts[0], str) or not all(map(_are_records, parts[1:])):
-        raise ArtifactError(
-            "manifest cannot be read",
-            where=str(path / MANIFEST),
-            hint="use a new --output",
-        )
-    return Manifest(*parts)  # type: ignore[arg-type]
-
-
-def _are_records(stages: object) -> bool:
-    """Whether a part of a manifest holds stages that we know, with files of their own folders."""
-    return isinstance(stages, dict) and all(
-        stage in FOLDERS
-        and isinstance(record, dict)
-        and isinstance(record.get("key"), str)
-        and isinstance(record.get("files"), dict)
-        and all(
-            isinstance(sha, str) and is_plain(name) and name.partition("/")[0] == stage
-            for name, sha in record["files"].items()
-        )
-        for stage, record in stages.items()
-    )
-
-
-def _foreign(what: str, path: Path) -> RunDirError:
-    return RunDirError(what, where=str(path), hint=ANOTHER_OUTPUT)
+        append_line(self.path / "run.log", printable(f"{stamp} {text}"))
 
 
 def holds_run(path: Path, run_key: str) -> bool:
     """Whether the run of this key lies in a folder, finished or not."""
-    manifest = _read_manifest(path)
+    manifest = read_manifest(path)
     return manifest is not None and manifest.run_key == run_key
 
 
@@ -203,7 +127,7 @@ def refuse_other_run(path: Path, run_key: str) -> None:
         RunDirError: it is one of these.
         ArtifactError: its manifest is damaged.
     """
-    manifest = _read_manifest(path)
+    manifest = read_manifest(path)
     if manifest and manifest.run_key != run_key:
         raise RunDirError(
             "folder holds a run with other settings or weights",
@@ -228,11 +152,11 @@ def open_run(
     Raises:
         RunDirError: the folder is not ours, holds another run, or is in use.
     """
-    _read_manifest(path)  # a folder that is not ours gets no lock file
+    read_manifest(path)  # a folder that is not ours gets no lock file
     with locked(path, wait_s):
         if not exist_ok:
             refuse_other_run(path, run_key)
-        manifest = _read_manifest(path)  # as the last holder of the lock left it
+        manifest = read_manifest(path)  # as the last holder of the lock left it
         run = RunDir(path, (manifest or Manifest(run_key)).of_run(run_key))
         if manifest and (not resume or manifest.run_key != run_key):
             (path / "evaluation.json").unlink(missing_ok=True)  # of the student that is replaced
@@ -246,7 +170,7 @@ def open_run(
 def is_run(path: Path) -> bool:
     """Whether a folder holds a run whose manifest can be read."""
     try:
-        return _read_manifest(path) is not None
+        return read_manifest(path) is not None
     except (RunDirError, ArtifactError):
         return False
 
@@ -260,7 +184,7 @@ def find_run(path: Path) -> Path:
     refuse_old_latest(path)
     if not (path / MANIFEST).is_file():
         raise RunDirError("no run here", where=str(path), hint=_nearest_run(path))
-    _read_manifest(path)
+    read_manifest(path)
     return path.resolve()
 
 
@@ -287,7 +211,7 @@ def _nearest_run(path: Path) -> str:
 
 def read_stages(path: Path) -> dict[str, StageRecord]:
     """Stages that a run has finished; none without a run."""
-    manifest = _read_manifest(path)
+    manifest = read_manifest(path)
     return manifest.stages if manifest else {}
 
 
@@ -313,10 +237,12 @@ def require_stages(path: Path, stages: set[str]) -> None:
 
 def point_latest(runs: Path, run: Path) -> None:
     """Let runs/latest name the newest run (a relative link, replaced atomically)."""
-    link, temporary = runs / LATEST.name, runs / f".{LATEST.name}.{secrets.token_hex(8)}.tmp"
+    link, temporary = runs / LATEST.name, temporary_beside(runs / LATEST.name)
     if link.is_dir() and not link.is_symlink():
         return  # of the user, who is told by `refuse_old_latest` when it would be taken for newest
     with contextlib.suppress(OSError):  # no links on some file systems; --output names a run too
+        for left in filter(is_leftover, runs.glob(f".{LATEST.name}.*.tmp")):
+            left.unlink()
         try:
             temporary.symlink_to(os.path.relpath(run, runs))
             temporary.replace(link)  # a link cannot be changed in place; a rename is atomic

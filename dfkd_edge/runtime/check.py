@@ -24,6 +24,7 @@ from dfkd_edge.runtime.faults import Fault, LackingFault, ProofFault, UsageFault
 from dfkd_edge.runtime.folder_layouts import LabelledFolder, find_pictures
 from dfkd_edge.runtime.plain_text import printable
 from dfkd_edge.runtime.printer import Printer
+from dfkd_edge.runtime.safe_files import reading
 from dfkd_edge.runtime.scoring import FolderScore, score_folder
 from dfkd_edge.runtime.session import Session, SessionRequest, model_input
 from dfkd_edge.runtime.timing import DeviceLatency, TimingRequest, measure, parse_percentiles
@@ -278,9 +279,12 @@ def _load_frame(path: Path) -> NDArray[Any]:
     try:
         if path.stat().st_size > MAX_FRAME_BYTES:
             raise UsageFault("file is too large for one frame", f"--frame {path}")
-        frame = np.load(str(path), allow_pickle=False)  # a pickle may run any code
-    except (OSError, ValueError, EOFError) as error:
+        with reading(path) as stream:
+            frame = np.load(stream, allow_pickle=False)  # a pickle may run any code
+    except golden.UNREADABLE as error:
         raise UsageFault("no .npy file", f"--frame {path}", "write it with numpy.save") from error
     if not isinstance(frame, np.ndarray) or frame.dtype.kind not in "uif":
         raise UsageFault("no array of numbers", f"--frame {path}")
+    if not np.isfinite(frame).all():
+        raise UsageFault("holds values that are no numbers, or infinite", f"--frame {path}")
     return frame

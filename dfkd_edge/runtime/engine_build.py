@@ -23,6 +23,7 @@ from dfkd_edge.runtime.safe_files import (
     file_sha256,
     make_private,
     reading,
+    remove_leftovers,
     why_not_private,
     write_atomically,
 )
@@ -85,6 +86,7 @@ def require_own_cache(cache: Path) -> None:
         if cache == default_cache():
             close_cache(cache)
         make_private(cache)
+        remove_leftovers(cache)
         reason = why_not_private(cache.resolve())  # small boards link it to a larger disk
     except OSError as error:
         what = f"engine cannot be kept: {error.strerror}"

@@ -188,7 +188,7 @@ def _wordnet_names(root: Path) -> dict[str, list[str]]:
         try:
             pairs = json.loads(index.read_text(encoding="utf-8")).values()
             names.update({str(wnid): [str(name)] for wnid, name in pairs})
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             what = "is no list of WordNet ids and names"
             raise UsageFault(what, str(index), "repair or remove it") from error
     return names

@@ -69,6 +69,12 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def temporary_beside(path: Path) -> Path:
+    """Name a new temporary file in the same folder: nothing is renamed across disks."""
+    owner = f"{_machine()}-{os.getpid()}-{secrets.token_hex(8)}"
+    return path.with_name(f".{path.name[:100]}.{owner}.tmp")
+
+
 @contextlib.contextmanager
 def replacing(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Give a new file beside a path; once it is whole it takes the place of what lies there.
@@ -80,8 +86,7 @@ def replacing(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     Raises:
         OSError: the disk is full or not writable.
     """
-    owner = f"{_machine()}-{os.getpid()}-{secrets.token_hex(8)}"
-    temporary = path.with_name(f".{path.name[:100]}.{owner}.tmp")  # no rename across disks
+    temporary = temporary_beside(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = open_plain(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINKS, mode)
     try:
@@ -118,16 +123,19 @@ def append_line(path: Path, line: str) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Delete temporary files below a folder whose writers are dead."""
     for root, _, names in os.walk(str(folder)):  # it follows no link
-        for name in names:
-            match = LEFTOVER.fullmatch(name)
-            if match and _is_abandoned(Path(root, name), match.group(1), int(match.group(2))):
+        for path in (Path(root, name) for name in names):
+            if is_leftover(path):
                 with contextlib.suppress(OSError):  # of another user
-                    Path(root, name).unlink()
+                    path.unlink()
 
 
-def _is_abandoned(path: Path, machine: str | None, process: int) -> bool:
-    if machine == _machine():
-        return not _is_alive(process)
+def is_leftover(path: Path) -> bool:
+    """Whether a name is that of a temporary file, and its writer is dead."""
+    match = LEFTOVER.fullmatch(path.name)
+    if not match:
+        return False
+    if match.group(1) == _machine():
+        return not _is_alive(int(match.group(2)))
     with contextlib.suppress(OSError):  # its writer was quicker
         return time.time() - path.lstat().st_mtime > ABANDONED_S
     return False

@@ -310,3 +310,13 @@ def test_a_python_that_will_not_do_gets_a_line_and_no_traceback(
     assert done.returncode == 4
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_frame_of_what_is_no_number_is_not_judged_as_training(
+    run_check: RunCheck, tiny_bundle: Bundle, tmp_path: Path, value: float
+) -> None:
+    np.save(tmp_path / "frame.npy", np.full((16, 16, 3), value))
+    code, errors, _ = run_check(tiny_bundle.folder, "--frame", str(tmp_path / "frame.npy"))
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "no numbers, or infinite" in errors
