@@ -10,7 +10,8 @@ import pytest
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.files import atomic_write
 from dfkd_edge.machine.interruption import interrupted_line
-from dfkd_edge.runs.run_dir import Manifest, RunDir, kept_in, noting_what_is_kept
+from dfkd_edge.runs.manifest import Manifest
+from dfkd_edge.runs.run_dir import RunDir, kept_in, noting_what_is_kept
 
 
 def interrupted(run: Path) -> KeyboardInterrupt:
