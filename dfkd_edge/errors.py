@@ -6,6 +6,7 @@ DfkdEdgeError                    exit code 1   something failed; nothing that wa
 │   ├── ClassNamesError                        the class list cannot be used
 │   └── RunDirError                            the folder is not ours, or holds another run
 ├── ArtifactError                exit code 1   a file of a run or bundle is missing or changed
+├── RankLostError               exit code 1   another rank of this command has ended
 ├── ConversionError              exit code 1   an exporter or a parser refused the model
 ├── GateFailedError              exit code 3   a conversion lost more accuracy than was allowed
 └── EnvironmentLackingError      exit code 4   weights, disk space or a device are not there
@@ -51,6 +52,10 @@ class RunDirError(UsageError):
 
 class ArtifactError(DfkdEdgeError):
     """A file of a run or a bundle is missing, cut short or changed."""
+
+
+class RankLostError(DfkdEdgeError):
+    """Another process of the same command has ended, or no longer answers."""
 
 
 class ConversionError(DfkdEdgeError):

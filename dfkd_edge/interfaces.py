@@ -94,6 +94,14 @@ class WorkShare:
     index: int = 0
     count: int = 1
 
+    def split(self, index: int, count: int) -> WorkShare:
+        """Return the part of one of `count` processes that share it."""
+        return WorkShare(self.index + self.count * index, self.count * count)
+
+    def numbers(self, num_shards: int) -> range:
+        """Return the numbers of its shards."""
+        return range(self.index, num_shards, self.count)
+
 
 class SynthesizedImages(NamedTuple):
     """What a synthesizer makes of a batch, on the teacher's device."""

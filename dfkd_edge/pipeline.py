@@ -15,14 +15,16 @@ from dfkd_edge.bundles.scratch import export_scratch
 from dfkd_edge.class_lint.slips import note_slips
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.file import to_toml
-from dfkd_edge.config.settings import PipelineConfig
+from dfkd_edge.config.settings import DistillationConfig, PipelineConfig
 from dfkd_edge.conversion.calibration_need import find_shortage
 from dfkd_edge.conversion.trial import require_exportable
 from dfkd_edge.deployment.export import export_student
 from dfkd_edge.distillation import distill as distill_student
-from dfkd_edge.files import atomic_write
+from dfkd_edge.distillation.batches import STAGE as STUDENT
+from dfkd_edge.files import atomic_write, read_json
 from dfkd_edge.interfaces import Reporter, WorkShare
-from dfkd_edge.machine.process import check_device, is_of_torchrun, speaks, usable_device
+from dfkd_edge.machine.process import check_device, usable_device
+from dfkd_edge.machine.ranks import ALONE, Ranks
 from dfkd_edge.networks.baseline import load_baseline
 from dfkd_edge.networks.students import require_start
 from dfkd_edge.networks.teacher import Teacher, load_teacher
@@ -31,21 +33,16 @@ from dfkd_edge.pictures.few_shot import join_pictures
 from dfkd_edge.pictures.labelled import note_strangers
 from dfkd_edge.preflight import DistillPlan, ExportPlan, needed_weights
 from dfkd_edge.prompts import diversify_prompts, require_styles
+from dfkd_edge.prompts.diversify import STAGE as PROMPTS
 from dfkd_edge.results.distilled import Distilled
-from dfkd_edge.results.kept import keep_check
+from dfkd_edge.results.kept import EVALUATION, keep_check
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.finished import open_finished_run
 from dfkd_edge.runs.lock import holder_of
 from dfkd_edge.runs.log import LoggedReporter, mirrored
-from dfkd_edge.runs.run_dir import (
-    RunDir,
-    noting_what_is_kept,
-    open_run,
-    point_latest,
-    read_stages,
-)
-from dfkd_edge.runs.surrogates import shards_of_job
+from dfkd_edge.runs.run_dir import RunDir, noting_what_is_kept, point_latest, read_stages
+from dfkd_edge.runs.shared import open_shared_run
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.synthesis import synthesize as stage
 from dfkd_edge.synthesis.saved_images import SavedSet, save_images
@@ -57,9 +54,6 @@ from dfkd_edge.validation.evaluate import evaluate
 
 LOCK_WAIT_S = 3_600.0
 """For a process that makes the prompts, or works in the same run for another reason."""
-RANKS_WAIT_S = 6 * 3_600.0
-"""For the next shard of another process. Torchrun ends all of them when one fails; this is for one
-that hangs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +89,11 @@ class SynthesizeResult:
     saved: SavePlan | None = None  # Where the images were saved too
 
 
-def distill(plan: DistillPlan, reporter: Reporter) -> DistillResult:
+def distill(plan: DistillPlan, reporter: Reporter, ranks: Ranks = ALONE) -> DistillResult:
     """From class names to a working student in its run directory, which runs/latest then names.
 
     The directory is made, or an earlier one touched, once all that the run needs is known to serve.
+    Of several ranks the first one writes and speaks, and the others read what it wrote.
     """
     started = time.monotonic()
     config = plan.config
@@ -106,18 +101,20 @@ def distill(plan: DistillPlan, reporter: Reporter) -> DistillResult:
     if config.data:
         note_strangers(Path(config.data), plan.class_names.names, reporter)
     teacher = open_teacher(config, plan.class_names, reporter)
-    if config.baseline:  # one that cannot be loaded is told of before hours of work
+    if config.baseline and ranks.is_first:  # told of before hours of work if it cannot be loaded
         load_baseline(config.baseline, config.teacher.templates, plan.class_names)
-    if "surrogates" not in read_stages(plan.output):
+    if ranks.is_first and "surrogates" not in read_stages(plan.output):
         require_exportable(config, reporter)
     with (
         noting_what_is_kept(plan.output),
-        open_run(plan.output, plan.key, resume=plan.resume, exist_ok=plan.exist_ok) as run_dir,
-        mirrored(run_dir) if plan.tensorboard else contextlib.nullcontext(),
+        open_shared_run(
+            plan.output, plan.key, ranks, resume=plan.resume, exist_ok=plan.exist_ok
+        ) as run_dir,
+        mirrored(run_dir) if plan.tensorboard and ranks.is_first else contextlib.nullcontext(),
     ):
         reporter.note(f"run directory: {plan.output}")
         context = StageContext(
-            run_dir, LoggedReporter(reporter, run_dir), config.seed, config.device
+            run_dir, LoggedReporter(reporter, run_dir), config.seed, config.device, ranks
         )
         prompts = make_prompts(config, teacher, context)
         surrogates = stage.synthesize(prompts, teacher, config.synthesis, context)
@@ -126,48 +123,58 @@ def distill(plan: DistillPlan, reporter: Reporter) -> DistillResult:
         if shortage:  # INT8 will lack images to calibrate on: told before hours of training
             context.reporter.note(f"  {shortage.what}: {shortage.ways}")
         training = join_pictures(surrogates, plan.pictures, teacher, config.few_shot, context)
-        student = distill_student(teacher, training, config.distillation, context)
-        evaluation = evaluate(student, teacher, surrogates, config.data, context, config.baseline)
+        student = make_student(teacher, training, config.distillation, context)
+        evaluation = judge(student, teacher, surrogates, config.data, context, config.baseline)
         run_dir.log(f"done in {time.monotonic() - started:.0f} s")
-    point_latest(plan.output.parent, plan.output)  # finished runs alone: export takes it by default
+    if ranks.is_first:  # finished runs alone: export takes it by default
+        point_latest(plan.output.parent, plan.output)
     return DistillResult(run_dir.path, prompts, training, student, evaluation)
 
 
 def synthesize(
-    plan: DistillPlan, share: WorkShare, reporter: Reporter, saving: SavePlan | None = None
+    plan: DistillPlan,
+    share: WorkShare,
+    reporter: Reporter,
+    ranks: Ranks = ALONE,
+    saving: SavePlan | None = None,
 ) -> SynthesizeResult:
-    """Make this process's shards; the last process to see all of them closes the stage.
+    """Make the shards of a job, or all; the last job to see all of them closes the stage.
 
-    Each of n processes makes every n-th shard; a shard depends on the seed and its number alone, so
-    the set is the same however it is split. Processes meet in the run directory and nowhere else:
-    the first one makes the prompts under the run's lock, the last one to find every shard closes
-    the stage. Those of torchrun are one job: its first process waits for the shards of the others,
-    closes the stage and speaks. Whoever closes the stage saves the images for other programs.
+    Each of n jobs makes every n-th shard; a shard depends on the seed and its number alone, so the
+    set is the same however it is split. Jobs meet in the run directory and nowhere else: the first
+    one makes the prompts under the run's lock, the last one to find every shard closes the stage.
+    The ranks of a job split its share. Whoever closes the stage saves the images for other
+    programs.
     """
     config, output = plan.config, plan.output
     open_locked = functools.partial(
-        open_run, output, plan.key, resume=True, exist_ok=plan.exist_ok, wait_s=LOCK_WAIT_S
+        open_shared_run,
+        output,
+        plan.key,
+        ranks,
+        resume=True,
+        exist_ok=plan.exist_ok,
+        wait_s=LOCK_WAIT_S,
     )
     teacher = open_teacher(config, plan.class_names, reporter)
-    holder = holder_of(output)
+    holder = holder_of(output) if ranks.is_first else ""
     turn = f"waiting for {holder}: jobs that share a run take turns at its prompts"
     with contextlib.ExitStack() as stack:
         with reporter.stage(turn, 1) if holder else contextlib.nullcontext():
             run_dir = stack.enter_context(open_locked())  # held beyond the bar that waits for it
-        context = StageContext(run_dir, reporter, config.seed, config.device)
+        context = StageContext(run_dir, reporter, config.seed, config.device, ranks)
         prompts = make_prompts(config, teacher, context)
     setup = stage.synthesis_setup(prompts, teacher, config.synthesis, context)
     with noting_what_is_kept(output):
         stage.make_shards(setup, share)
-    if is_of_torchrun() and speaks():
-        stage.await_shards(setup, shards_of_job(share, setup.num_shards), RANKS_WAIT_S)
-    missing = stage.missing_shards(setup)
-    if missing or not speaks():
-        return SynthesizeResult(output, setup.num_shards, len(missing), None)
+    missing = len(stage.missing_shards(setup)) if ranks.is_first else 0
+    missing = int(ranks.tell(str(missing)))
+    if missing:
+        return SynthesizeResult(output, setup.num_shards, missing, None)
     with noting_what_is_kept(output), open_locked() as run_dir:
-        context = StageContext(run_dir, reporter, config.seed, config.device)
+        context = StageContext(run_dir, reporter, config.seed, config.device, ranks)
         surrogates = stage.synthesize(prompts, teacher, config.synthesis, context)
-        if saving:
+        if saving and ranks.is_first:
             save_images(SavedSet(surrogates, prompts, teacher), saving, reporter)
     return SynthesizeResult(output, setup.num_shards, 0, surrogates.summary, saving)
 
@@ -216,11 +223,41 @@ def open_teacher(config: PipelineConfig, class_names: ClassNames, reporter: Repo
 def make_prompts(config: PipelineConfig, teacher: Teacher, context: StageContext) -> PromptSet:
     """Record the request in the run directory and make the prompts."""
     classes, run_dir = teacher.classes, context.run_dir
-    lines = [
-        f"{name}\t{prompt}" if prompt else name
-        for name, prompt in zip(classes.names, classes.prompts, strict=True)
-    ]
-    atomic_write(run_dir.path / "classes.txt", "\n".join(lines) + "\n")
-    atomic_write(run_dir.path / "config.toml", to_toml(config))
-    run_dir.log(f"distill {len(classes)} classes from {config.classes}")
-    return diversify_prompts(teacher, config.prompts, context)
+
+    def make() -> PromptSet:
+        lines = [
+            f"{name}\t{prompt}" if prompt else name
+            for name, prompt in zip(classes.names, classes.prompts, strict=True)
+        ]
+        atomic_write(run_dir.path / "classes.txt", "\n".join(lines) + "\n")
+        atomic_write(run_dir.path / "config.toml", to_toml(config))
+        run_dir.log(f"distill {len(classes)} classes from {config.classes}")
+        return diversify_prompts(teacher, config.prompts, context)
+
+    return context.first_then_rest(make, lambda: PromptSet.load(run_dir.path / PROMPTS))
+
+
+def make_student(
+    teacher: Teacher, training: SurrogateSet, config: DistillationConfig, context: StageContext
+) -> StudentArtifact:
+    """Train the student on the first rank."""
+    return context.first_then_rest(
+        lambda: distill_student(teacher, training, config, context),
+        lambda: StudentArtifact.load(context.run_dir.path / STUDENT),
+    )
+
+
+def judge(
+    student: StudentArtifact,
+    teacher: Teacher,
+    surrogates: SurrogateSet,
+    data: str,
+    context: StageContext,
+    baseline: str = "",
+) -> Ladder:
+    """Evaluate the student on the first rank: the others wait, which takes no core."""
+    path = context.run_dir.path / EVALUATION
+    return context.first_then_rest(
+        lambda: evaluate(student, teacher, surrogates, data, context, baseline),
+        lambda: Ladder.from_json(read_json(path), path),
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfkd_edge.bundles.opening import find_bundle, open_bundle
 from dfkd_edge.class_names import ClassNames, read_class_names, slug
-from dfkd_edge.config.file import Settings, load_config
+from dfkd_edge.config.file import Settings, load_config, to_toml
 from dfkd_edge.config.settings import RUNS, PipelineConfig
 from dfkd_edge.conversion.calibration_need import shortage_of
 from dfkd_edge.conversion.precision import chosen_precision, refuse_impossible
@@ -23,8 +24,10 @@ from dfkd_edge.runs.log import require_tensorboard
 from dfkd_edge.runs.run_dir import find_run, refuse_other_run, require_stages
 from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
 from dfkd_edge.target_profiles.lookup import load_target
+from dfkd_edge.version import __version__
 
 if TYPE_CHECKING:
+    from dfkd_edge.machine.ranks import Ranks
     from dfkd_edge.networks.weights import HubWeights
     from dfkd_edge.pictures.real import RealPictures
     from dfkd_edge.runtime.bundle_files import Bundle
@@ -42,6 +45,7 @@ class DistillRequest:
     exist_ok: bool = False
     tensorboard: bool = False
     dry_run: bool = False
+    is_first: bool = True  # Of several ranks the first one holds the lock, the rest follow
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +82,7 @@ def plan_distill(request: DistillRequest) -> DistillPlan:
     if request.tensorboard:
         require_tensorboard()
     require_writable(plan.output)
-    if not request.dry_run:
+    if request.is_first and not request.dry_run:
         refuse_run_in_use(plan.output)
     return replace(plan, pictures=pictures)
 
@@ -108,6 +112,34 @@ def plan_synthesize(request: DistillRequest) -> DistillPlan:
         exist_ok=request.exist_ok,
         tensorboard=request.tensorboard,
     )
+
+
+def require_agreement(plan: DistillPlan, ranks: Ranks) -> None:
+    """Check that all ranks were asked for the same, before work; the device's number may differ.
+
+    Raises:
+        ConfigError: they were not; it names the first setting that differs.
+    """
+    config = replace(plan.config, device=plan.config.device.partition(":")[0])
+    asked = {
+        "output": plan.output,
+        "resume": plan.resume,
+        "exist-ok": plan.exist_ok,
+        "tensorboard": plan.tensorboard,
+        "version": __version__,
+        "classes, weights or pictures behind the settings": plan.key,
+    }
+    lines = to_toml(config).splitlines() + [f"{name} = {value}" for name, value in asked.items()]
+    texts = ranks.gather("\n".join(lines))
+    for index, text in enumerate(texts):
+        if text != texts[0]:
+            pairs = itertools.zip_longest(text.splitlines(), texts[0].splitlines(), fillvalue="")
+            theirs, ours = next(pair for pair in pairs if pair[0] != pair[1])
+            raise ConfigError(
+                f"ranks disagree: rank {index} was given '{theirs}', rank 0 '{ours}'",
+                where="settings",
+                hint="start all ranks with one command line and the same files",
+            )
 
 
 def run_key(config: PipelineConfig, class_names: ClassNames) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -14,10 +15,12 @@ from dfkd_edge.commands import options as opt
 from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import FewShotConfig
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console
+from dfkd_edge.machine.ranks import ALONE
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from dfkd_edge.machine.ranks import Ranks
     from dfkd_edge.preflight import DistillPlan, DistillRequest
     from dfkd_edge.results.distilled import Distilled
 
@@ -104,33 +107,59 @@ def run_distill(
 ) -> None:
     """Check a request, run it and show the result; `run` calls it too."""
     from dfkd_edge.files import atomic_write
+    from dfkd_edge.machine.joining import is_first_of_group, joined
+    from dfkd_edge.preflight import plan_distill, require_agreement
+
+    if request.dry_run and not is_first_of_group():
+        return
+    with joined() if not request.dry_run else contextlib.nullcontext(ALONE) as ranks:
+        plan = plan_distill(dataclasses.replace(request, is_first=ranks.is_first))
+        require_agreement(plan, ranks)
+        if save_config and ranks.is_first:
+            atomic_write(save_config, to_toml(plan.config))
+        console = make_console(quiet or not ranks.is_first)
+        if request.dry_run:
+            _show_plan(plan, num_threads, as_json, console)
+            return
+        found, seconds = _make(plan, ranks, num_threads, console)
+        if found and ranks.is_first:
+            _show_result(plan, found, seconds, as_json, console)
+
+
+def _make(
+    plan: DistillPlan, ranks: Ranks, num_threads: int | None, console: Console
+) -> tuple[Distilled | None, float | None]:
+    """Run the stages, or show again what is finished; only the first rank then has it.
+
+    Returns:
+        The result, and the seconds that it took: None where the student was there.
+    """
     from dfkd_edge.machine.process import prepare_process
-    from dfkd_edge.preflight import plan_distill
     from dfkd_edge.runs.run_dir import read_stages
 
-    plan = plan_distill(request)
-    if save_config:
-        atomic_write(save_config, to_toml(plan.config))
-    console = make_console(quiet)
-    if request.dry_run:
-        _show_plan(plan, num_threads, as_json, console)
-        return
     reporter = ConsoleReporter(console)
     reporter.note(f"dfkd-edge: {len(plan.class_names)} classes from {plan.config.classes}")
-    started, seconds = time.monotonic(), None
-    found = _finished(plan)
-    if found is None:
-        # a student that an earlier call has finished is shown without a time
-        known = read_stages(plan.output).get("student") if request.resume else None
-        with loading_libraries(console):
-            prepare_process(plan.config.device, num_threads)
-            from dfkd_edge import pipeline
-        found = pipeline.distill(plan, reporter).distilled
-        if read_stages(plan.output).get("student") != known:
-            seconds = time.monotonic() - started
+    started = time.monotonic()
+    found = _finished(plan) if ranks.is_first else None
+    if ranks.any_of(found is not None):
+        return found, None
+    # a student that an earlier call has finished is shown without a time
+    known = read_stages(plan.output).get("student") if plan.resume else None
+    with loading_libraries(console):
+        prepare_process(plan.config.device, num_threads, ranks)
+        from dfkd_edge import pipeline
+    found = pipeline.distill(plan, reporter, ranks).distilled
+    is_new = read_stages(plan.output).get("student") != known
+    return found, time.monotonic() - started if is_new else None
+
+
+def _show_result(
+    plan: DistillPlan, found: Distilled, seconds: float | None, as_json: bool, console: Console
+) -> None:
+    """Write the report and print what came out."""
     from dfkd_edge.report.page import refresh_report
 
-    report = refresh_report(plan.output, reporter)
+    report = refresh_report(plan.output, ConsoleReporter(console))
     if as_json:
         opt.print_json(found.to_json(report))
         return

@@ -26,6 +26,7 @@ def run(
 ) -> None:
     """Go the whole line: distill, then export, which converts, measures and judges."""
     from dfkd_edge.conversion.precision import refuse_impossible
+    from dfkd_edge.machine.joining import is_first_of_group
     from dfkd_edge.preflight import DistillRequest, ExportRequest
     from dfkd_edge.target_profiles.lookup import load_target
 
@@ -41,6 +42,8 @@ def run(
     apart = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     with apart:  # standard output carries one JSON document, that of the export
         run_distill(request, as_json=False, quiet=quiet)
+    if not is_first_of_group():
+        return  # ranks share the training; one process exports
     finished = output or LATEST  # its config.toml holds the overrides
     export = ExportRequest(run=finished, data=settings.data, exist_ok=exist_ok)
     run_export(export, as_json=as_json, quiet=quiet)

@@ -43,30 +43,31 @@ def synthesize(
 ) -> None:
     """Make the surrogate images of a run, or a share of them; `distill` goes on from there.
 
-    Under torchrun every process takes its share by itself.
+    The processes of torchrun split it among them.
     """
-    from dfkd_edge.machine.process import prepare_process, rank, speaks
-    from dfkd_edge.preflight import DistillRequest, plan_synthesize
+    from dfkd_edge.machine.joining import joined
+    from dfkd_edge.machine.process import prepare_process
+    from dfkd_edge.preflight import DistillRequest, plan_synthesize, require_agreement
     from dfkd_edge.runs.surrogates import work_share
     from dfkd_edge.synthesis.saving import plan_saving
 
     settings = opt.given_settings(context)
-    plan = plan_synthesize(
-        DistillRequest(config_path=config, settings=settings, output=output, exist_ok=exist_ok)
-    )
-    share = work_share(shard)
-    saving = plan_saving(save_images, save_format, plan.output, plan.key)
-    console = make_console(quiet or rank() > 0)  # one of torchrun's processes speaks for all
-    with loading_libraries(console):
-        prepare_process(plan.config.device, workers)
-        from dfkd_edge import pipeline
-    result = pipeline.synthesize(plan, share, ConsoleReporter(console), saving)
-    if not speaks():
-        return
-    if as_json:
-        opt.print_json(document(result))
-    else:
-        echo(outcome(result))
+    with joined() as ranks:
+        plan = plan_synthesize(
+            DistillRequest(config_path=config, settings=settings, output=output, exist_ok=exist_ok)
+        )
+        share = work_share(shard)
+        saving = plan_saving(save_images, save_format, plan.output, plan.key)
+        require_agreement(plan, ranks)
+        console = make_console(quiet or not ranks.is_first)
+        with loading_libraries(console):
+            prepare_process(plan.config.device, workers, ranks)
+            from dfkd_edge import pipeline
+        result = pipeline.synthesize(plan, share, ConsoleReporter(console), ranks, saving)
+        if ranks.is_first and as_json:
+            opt.print_json(document(result))
+        elif ranks.is_first:
+            echo(outcome(result))
 
 
 def document(result: SynthesizeResult) -> dict[str, object]:

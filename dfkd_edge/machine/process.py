@@ -1,4 +1,4 @@
-"""Memory, threads and device of a process, settled before its first tensor; ranks of torchrun."""
+"""Memory, threads and device of a process, settled before its first tensor."""
 
 import contextlib
 import ctypes
@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 
 from dfkd_edge.errors import EnvironmentLackingError
+from dfkd_edge.machine.ranks import ALONE, Ranks, part_of
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # Of glibc's malloc.h
 
@@ -34,26 +35,68 @@ def prepare_host() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # sums in one order, 32 MiB
 
 
-def prepare_process(device: str, num_threads: int | None) -> None:
-    """Settle memory, threads (None takes all cores) and device, also of torchrun's processes.
+def prepare_process(device: str, num_threads: int | None, ranks: Ranks = ALONE) -> None:
+    """Settle memory, threads (None takes all cores) and device of a process, or of each rank.
 
     Raises:
-        EnvironmentLackingError: the device cannot be used.
+        EnvironmentLackingError: the device cannot be used, or two ranks would share a card.
     """
     prepare_host()
     import torch
 
     if device == "cuda" and "LOCAL_RANK" in os.environ:  # of torchrun, or a batch system
         device = f"cuda:{os.environ['LOCAL_RANK']}"  # a context on card 0 would cost every rank
+    refuse_shared_cards(device, ranks)
     check_device(device)
-    if is_of_torchrun():
-        # torchrun gives each process one thread, which changes the order of some sums: its
-        # images would differ in their last bits from those of a process alone.
-        num_threads = num_threads or len(os.sched_getaffinity(0))
-    if num_threads:
-        torch.set_num_threads(num_threads)
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)  # what `cuda` alone means from here on
+    share_out_cores(device, num_threads, ranks)
+    ranks.connect(torch.device(device).type)
+
+
+def refuse_shared_cards(device: str, ranks: Ranks) -> None:
+    """Check that every rank has a card of its own, before one opens a context.
+
+    Raises:
+        EnvironmentLackingError: two ranks of a machine take the same one.
+    """
+    if not device.startswith("cuda"):
+        return
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "all cards")
+    cards = ranks.gather(f"{platform.node()}, {device} of {seen}")
+    twice = [card for card in cards if cards.count(card) > 1]
+    if twice:
+        raise EnvironmentLackingError(
+            f"{cards.count(twice[0])} ranks would share one card",
+            where=twice[0],
+            hint="start one rank a card, with --device cuda, which takes each its own",
+        )
+
+
+def share_out_cores(device: str, num_threads: int | None, ranks: Ranks) -> None:
+    """Set the threads of a process; ranks of a machine get their share of its cores.
+
+    On the CPU each rank keeps as many threads as the first would have alone, on fewer cores: their
+    number changes the order of some sums (1x1 convolutions among them), and so the last bits of
+    images. Threads of one core run one after another, which costs nothing (measured). A GPU's sums
+    do not depend on the host's threads, of which there are just fewer.
+    """
+    import torch
+
+    if ranks.count == 1:
+        if num_threads:
+            torch.set_num_threads(num_threads)
+        return
+    num_threads = int(ranks.tell(str(num_threads or torch.get_num_threads())))
+    cores = sorted(os.sched_getaffinity(0))
+    places = ranks.gather(f"{platform.node()} {cores}")  # srun may have shared them out already
+    beside = [index for index, place in enumerate(places) if place == places[ranks.index]]
+    ours = part_of(len(cores), beside.index(ranks.index), len(beside))
+    if device == "cpu":
+        torch.set_num_threads(num_threads)
+        os.sched_setaffinity(0, cores[ours] or {cores[ranks.index % len(cores)]})
+    else:
+        torch.set_num_threads(max(1, num_threads // len(beside)))
 
 
 @contextlib.contextmanager
@@ -94,23 +137,3 @@ def usable_device(device: str) -> str:
     except EnvironmentLackingError:
         return "cpu"
     return device
-
-
-def rank() -> int:
-    """Number of this process among those of torchrun; 0 without it."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def world_size() -> int:
-    """How many processes torchrun has started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_of_torchrun() -> bool:
-    """Whether torchrun started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
-
-
-def speaks() -> bool:
-    """Whether this process closes the stage and prints the outcome."""
-    return rank() == 0 or not is_of_torchrun()

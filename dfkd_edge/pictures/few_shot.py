@@ -9,6 +9,8 @@ Shape suffixes: N pictures, H rows, W columns, C = 3 channels (RGB), D embedding
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,11 +22,12 @@ from dfkd_edge.artifacts import (
     RowStore,
     Scalar,
     SurrogateSet,
+    load_tensors,
     save_tensors,
 )
 from dfkd_edge.config.settings import FewShotConfig
 from dfkd_edge.errors import faults_as_errors
-from dfkd_edge.files import atomic_write, content_hash
+from dfkd_edge.files import atomic_write, content_hash, read_json
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.pictures.real import RealPictures
 from dfkd_edge.runs.context import StageContext
@@ -32,7 +35,17 @@ from dfkd_edge.runs.row_stores import ArrayRows, JoinedRows
 from dfkd_edge.runtime.preprocess import read_picture
 
 STAGE = "few_shot"
+TENSORS, TABLE = "pictures.safetensors", "few_shot.json"
 EMBEDDED_TOGETHER = 64  # Bounds the memory of a pass of the teacher
+
+
+class Chosen(NamedTuple):
+    """The pictures that join, as the run keeps them."""
+
+    image_NHWC: Bytes
+    label_N: NDArray[np.int64]
+    embedding_ND: NDArray[np.float32]
+    summary: FewShotSummary
 
 
 def join_pictures(
@@ -49,25 +62,16 @@ def join_pictures(
     """
     if pictures is None:
         return surrogates
-    image_NHWC = _read(pictures, surrogates.images.shape[1])
-    embedding_ND = _embed(image_NHWC, teacher)
-    guess_N = teacher.logits(torch.from_numpy(embedding_ND).to(teacher.device)).argmax(1).tolist()
-    label_N = np.array(
-        [g if label is None else label for g, label in zip(guess_N, pictures.labels, strict=True)]
-    )
-    share = config.share
-    # share = copies * N / (surrogates + copies * N), solved for the copies
-    copies = max(1, round(len(surrogates) * share / (1 - share) / len(label_N)))
-    summary = FewShotSummary(
-        num_pictures=len(label_N),
-        num_copies=copies,
-        is_labelled=None not in pictures.labels,
-        num_classes=len(set(label_N.tolist())),
-        teacher_agreement=float(np.mean(label_N == np.array(guess_N))),
-        pictures=dict(zip(map(str, pictures.files), pictures.hashes, strict=True)),
-    )
     content = content_hash(surrogates.summary.content, config, pictures.hashes)
-    _record(image_NHWC, label_N, summary, context, content)
+
+    def make() -> Chosen:
+        chosen = _choose(pictures, surrogates, teacher, config)
+        _record(chosen, context, content)
+        return chosen
+
+    chosen = context.first_then_rest(make, lambda: _read(context.run_dir.path / STAGE, teacher))
+    image_NHWC, label_N, embedding_ND, summary = chosen
+    copies = summary.num_copies
     context.reporter.note(f"  {len(label_N)} real pictures join, {copies} times each")
     count = copies * len(label_N)
 
@@ -86,7 +90,31 @@ def join_pictures(
     )
 
 
-def _read(pictures: RealPictures, side_px: int) -> Bytes:
+def _choose(
+    pictures: RealPictures, surrogates: SurrogateSet, teacher: Teacher, config: FewShotConfig
+) -> Chosen:
+    """Read the pictures, and ask the teacher for the class of those without one."""
+    image_NHWC = _decode(pictures, surrogates.images.shape[1])
+    embedding_ND = _embed(image_NHWC, teacher)
+    guess_N = teacher.logits(torch.from_numpy(embedding_ND).to(teacher.device)).argmax(1).tolist()
+    label_N = np.array(
+        [g if label is None else label for g, label in zip(guess_N, pictures.labels, strict=True)]
+    )
+    share = config.share
+    # share = copies * N / (surrogates + copies * N), solved for the copies
+    copies = max(1, round(len(surrogates) * share / (1 - share) / len(label_N)))
+    summary = FewShotSummary(
+        num_pictures=len(label_N),
+        num_copies=copies,
+        is_labelled=None not in pictures.labels,
+        num_classes=len(set(label_N.tolist())),
+        teacher_agreement=float(np.mean(label_N == np.array(guess_N))),
+        pictures=dict(zip(map(str, pictures.files), pictures.hashes, strict=True)),
+    )
+    return Chosen(image_NHWC, label_N, embedding_ND, summary)
+
+
+def _decode(pictures: RealPictures, side_px: int) -> Bytes:
     with faults_as_errors():
         return np.stack([read_picture(file, side_px) for file in pictures.files])
 
@@ -101,13 +129,18 @@ def _embed(image_NHWC: Bytes, teacher: Teacher) -> NDArray[np.float32]:
     return embedding_ND
 
 
-def _record(
-    image_NHWC: Bytes, label_N: NDArray[np.int64], summary: FewShotSummary, context: StageContext,
-    content: str,
-) -> None:  # fmt: skip
+def _record(chosen: Chosen, context: StageContext, content: str) -> None:
     """Keep the pictures as they were used, and the hashes of their files, in the run."""
     folder = context.run_dir.stage_dir(STAGE)
-    tensors, table = folder / "pictures.safetensors", folder / "few_shot.json"
-    save_tensors(tensors, {"images": image_NHWC, "class_index": label_N})
-    atomic_write(table, json.dumps(asdict(summary), indent=2, ensure_ascii=False) + "\n")
+    tensors, table = folder / TENSORS, folder / TABLE
+    save_tensors(tensors, {"images": chosen.image_NHWC, "class_index": chosen.label_N})
+    document = json.dumps(asdict(chosen.summary), indent=2, ensure_ascii=False)
+    atomic_write(table, document + "\n")
     context.run_dir.complete(STAGE, content, [tensors, table])
+
+
+def _read(folder: Path, teacher: Teacher) -> Chosen:
+    tensors = load_tensors(folder / TENSORS)
+    summary = FewShotSummary(**read_json(folder / TABLE))
+    image_NHWC = tensors["images"]
+    return Chosen(image_NHWC, tensors["class_index"], _embed(image_NHWC, teacher), summary)

@@ -29,7 +29,6 @@ from dfkd_edge.artifacts import (
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.files import content_hash, file_hash
 from dfkd_edge.interfaces import WorkShare
-from dfkd_edge.machine.process import rank, world_size
 from dfkd_edge.runs.row_stores import ChosenRows, JoinedRows, StoredRows, blocks, stored_tensors
 
 SMALL_TABLES = ("class_index", "is_recognised", "style_index", "drawing_index")
@@ -151,7 +150,7 @@ def _class_counts(class_names: Sequence[str], counted: Sequence[Ints]) -> tuple[
 
 
 def work_share(shard: str | None) -> WorkShare:
-    """Join the share of a batch job with the rank that torchrun gives this process.
+    """Read the share of a batch job, all of the work without one.
 
     Raises:
         ConfigError: it is not i/n with 1 <= i <= n.
@@ -162,15 +161,4 @@ def work_share(shard: str | None) -> WorkShare:
         raise ConfigError(
             f"'{shard}' is no share", where="--shard", hint="such as 3/8: the third of eight"
         )
-    return WorkShare((index - 1) * world_size() + rank(), count * world_size())
-
-
-def shards_of_job(first: WorkShare, num_shards: int) -> list[int]:
-    """Numbers of the shards that the processes of torchrun make together.
-
-    Args:
-        first: the share of rank 0; those of the other ranks follow it.
-        num_shards: of the whole set.
-    """
-    indices = range(first.index, first.index + world_size())
-    return [number for number in range(num_shards) if number % first.count in indices]
+    return WorkShare(index - 1, count)

@@ -32,6 +32,9 @@ from dfkd_edge.synthesis.selection import write_contact_sheet, write_selection
 from dfkd_edge.synthesis.setup import STAGE, SynthesisSetup
 from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
 
+RANKS_WAIT_S = 6 * 3600.0
+"""For the next shard of another rank. One that has ended is missed at once; this is for one that
+hangs."""
 POLL_S = 0.5  # How often the run directory is searched for shards of other processes
 
 
@@ -95,9 +98,13 @@ def synthesize(
     """Make the surrogate images, or read them when they are already there."""
     setup = synthesis_setup(prompts, teacher, config, context)
     folder, key = setup.folder, setup.key
-    if context.run_dir.is_complete(STAGE, key):
+
+    def read() -> SurrogateSet:
         surrogates = read_surrogates(folder, prompts.class_names, key)
         return replace(surrogates, summary=SurrogateSummary.load(folder))
+
+    if context.is_complete(STAGE, key):
+        return read()
     drawn: list[DrawnClass] = []
     if uses_drawings(teacher.name, config):
         memory = DrawingMemory(teacher, context.reporter)
@@ -107,6 +114,13 @@ def synthesize(
     if note:
         context.reporter.note(f"  {note}")
     make_shards(setup, WorkShare())
+    return context.first_then_rest(lambda: close(setup, drawn), read)
+
+
+def close(setup: SynthesisSetup, drawn: Sequence[DrawnClass]) -> SurrogateSet:
+    """Choose among the candidates of all shards, and record the stage as done."""
+    prompts, config, context = setup.prompts, setup.config, setup.context
+    folder, key = setup.folder, setup.key
     selection = write_selection(folder, setup.num_shards, config.heldout_share, key)
     surrogates = read_surrogates(folder, prompts.class_names, key)
     if drawn:
@@ -180,12 +194,20 @@ class ShardProgress:
 
 
 def make_shards(setup: SynthesisSetup, share: WorkShare) -> None:
-    """Make those shards of this process that are not there."""
+    """Make those shards of a share that are not there; ranks split it and end together."""
+    ranks = setup.context.ranks
+    missing = set(missing_shards(setup))
+    ours = share.split(ranks.index, ranks.count).numbers(setup.num_shards)
+    wanted = [number for number in ours if number in missing]
+    if ranks.any_of(bool(wanted)):  # a rank without shards trains the network with the others
+        _make(setup, ours, wanted)
+    if ranks.count > 1 and ranks.is_first:
+        await_shards(setup, share.numbers(setup.num_shards), RANKS_WAIT_S)
+    ranks.wait()
+
+
+def _make(setup: SynthesisSetup, ours: Sequence[int], wanted: Sequence[int]) -> None:
     context, folder, key = setup.context, setup.folder, setup.key
-    ours = range(share.index, setup.num_shards, share.count)
-    wanted = [n for n in missing_shards(setup) if n in ours]
-    if not wanted:
-        return
     synthesizer = SYNTHESIZERS[setup.config.method].load(
         setup
     )  # which may train a network: only where shards are wanted

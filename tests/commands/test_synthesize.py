@@ -15,7 +15,7 @@ from dfkd_edge.interfaces import WorkShare
 from dfkd_edge.pipeline import SynthesizeResult, synthesize
 from dfkd_edge.preflight import DistillPlan, DistillRequest, plan_synthesize
 from dfkd_edge.runs.run_dir import open_run
-from dfkd_edge.runs.surrogates import shards_of_job, work_share
+from dfkd_edge.runs.surrogates import work_share
 from dfkd_edge.synthesis.saving import plan_saving
 from tests.fixtures.command import invoke
 
@@ -52,15 +52,11 @@ def shards(run: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted((run / "surrogates").glob("shard-*"))]
 
 
-def test_a_share_joins_the_job_of_the_batch_system_with_the_rank_of_torchrun(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_share_of_a_batch_job_is_split_among_its_ranks() -> None:
     assert work_share(None) == work_share("1/1") == WorkShare(0, 1)
     assert work_share("3/8") == WorkShare(2, 8)
-    monkeypatch.setenv("RANK", "1")  # as torchrun sets it for its second process
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert work_share("3/8") == WorkShare(5, 16)
-    assert shards_of_job(WorkShare(4, 16), num_shards=40) == [4, 5, 20, 21, 36, 37]
+    ours = [list(work_share("3/8").split(rank, 2).numbers(40)) for rank in range(2)]
+    assert ours == [[2, 18, 34], [10, 26]]
     for wrong in ("0/2", "3/2", "1", "a/b"):
         with pytest.raises(ConfigError, match="no share"):
             work_share(wrong)
