@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -24,7 +25,8 @@ JOIN_S = 600.0
 """How long ranks wait for each other at the start: a batch system starts its nodes apart."""
 WORD_S = 2.0
 """How long a rank that fails lets the first one speak, which may have failed alike."""
-UNWIND_S = 10.0
+POLL_S = 0.05
+UNWIND_S = 20.0
 """How long a rank that is told to stop may take. It may be waiting for one that hangs, and then
 hears no signal; torchrun and Slurm kill it after 30 s."""
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -64,6 +66,7 @@ def joined() -> Iterator[Ranks]:
             for number in (signal.SIGINT, signal.SIGTERM):  # what ends us is known
                 signal.signal(number, signal.SIG_IGN)
             if takes_word(ranks, words):
+                _let_others_hear(ranks, words)
                 raise _by_name(error, ranks) from error.__cause__
             raise SystemExit(_exit_code(error)) from None
     from torch import distributed
@@ -98,20 +101,33 @@ def _join() -> tuple[Ranks, Store]:
 def takes_word(ranks: Ranks, words: Store) -> bool:
     """Whether this rank says why all end: the first one where it can, else whoever asks first."""
     try:
-        if not ranks.is_first and _is_taken(words):
-            return False
-        return words.add("word", 1) == 1
+        if (ranks.is_first or not _is_taken(words)) and words.add("word", 1) == 1:
+            return True
+        words.add("heard", 1)
+        return False
     except RuntimeError:  # the rank that kept the store is gone, and with it the first one
         return ranks.index <= 1
 
 
-def _is_taken(words: Store) -> bool:
-    from torch.distributed import DistStoreError
+def _let_others_hear(ranks: Ranks, words: Store) -> None:
+    """Stay until the others know that one has spoken, where the store would go with this rank."""
+    if not ranks.is_first or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        return
+    from torch import distributed
 
-    try:
-        words.wait(["word"], timedelta(seconds=WORD_S))
-    except DistStoreError:  # the time is over
-        return False
+    with contextlib.suppress(RuntimeError):
+        distributed.destroy_process_group()  # what they wait for here fails now
+        until = time.monotonic() + WORD_S
+        while words.add("heard", 0) < ranks.count - 1 and time.monotonic() < until:
+            time.sleep(POLL_S)
+
+
+def _is_taken(words: Store) -> bool:
+    until = time.monotonic() + WORD_S
+    while not words.check(["word"]):
+        if time.monotonic() > until:
+            return False
+        time.sleep(POLL_S)
     return True
 
 

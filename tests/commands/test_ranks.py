@@ -1,0 +1,140 @@
+"""Commands that several ranks run together: what they leave, and what ends them."""
+
+import json
+import os
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dfkd_edge import load_student
+from dfkd_edge.errors import EnvironmentLackingError
+from dfkd_edge.runs.shared import require_shared
+from tests.fixtures.ranks import Ended, command_line, start_ranks
+
+SETTINGS = (
+    'synthesis.method="per-image"',
+    "synthesis.image_size_px=32",
+    "synthesis.num_images=48",
+    "synthesis.num_optimisation_steps=1",
+    "synthesis.num_views=1",
+    "prompts.num_styles=2",
+    "prompts.num_iterations=2",
+    "distillation.image_size_px=48",
+    "distillation.num_steps=3",
+    "distillation.batch_size=5",
+)
+WORDS = tuple(word for setting in SETTINGS for word in ("--set", setting))
+
+
+def distill_words(classes: Path, run: Path, *more: object) -> tuple[object, ...]:
+    return ("distill", "--classes", classes, "--output", run, "--json", *WORDS, *more)
+
+
+def files(run: Path, *stages: str) -> dict[str, bytes]:
+    paths = (path for stage in stages for path in sorted((run / stage).iterdir()))
+    return {str(path.relative_to(run)): path.read_bytes() for path in paths}
+
+
+def logits(run: Path) -> torch.Tensor:
+    student = load_student(run)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        found: torch.Tensor = student(torch.rand((4, 3, 48, 48), generator=generator))
+    return found
+
+
+def lines(ended: list[Ended]) -> list[str]:
+    """What a user reads beyond the stages of a run."""
+    kept = ("error:", "stopped")
+    return [line for rank in ended for line in rank.err.splitlines() if line.startswith(kept)]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, quickstart: Path) -> Path:
+    """Distill in one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    words = distill_words(quickstart, folder / "run")
+    assert [rank.code for rank in start_ranks(1, folder, command_line, *words).wait()] == [0]
+    return folder / "run"
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_ranks_make_the_images_of_one_process_and_the_same_student(
+    tmp_path: Path, quickstart: Path, alone: Path, count: int
+) -> None:
+    run = tmp_path / "run"
+    ended = start_ranks(count, tmp_path, command_line, *distill_words(quickstart, run)).wait()
+    assert [rank.code for rank in ended] == [0] * count, ended
+    assert json.loads(ended[0].out)["run"] == str(run)
+    assert not any(rank.out or rank.err for rank in ended[1:])  # the first one speaks for all
+    assert files(run, "prompts", "surrogates") == files(alone, "prompts", "surrogates")
+    np.testing.assert_allclose(logits(run), logits(alone), atol=1e-3)
+    assert {path.name for path in run.iterdir()} == {path.name for path in alone.iterdir()}
+    assert (run.parent / "latest").resolve() == run.resolve()
+
+
+def fill_disk_of(index: int, *arguments: object) -> None:
+    """Run the command line where one rank can write no file larger than a manifest."""
+    if os.environ["RANK"] == str(index):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+    command_line(*arguments)
+
+
+def test_a_full_disk_on_one_rank_ends_all_with_a_line_and_the_same_command_goes_on(
+    tmp_path: Path, quickstart: Path, alone: Path
+) -> None:
+    run = tmp_path / "run"
+    words = distill_words(quickstart, run)
+    ended = start_ranks(2, tmp_path, fill_disk_of, 1, *words).wait()
+    (line,) = lines(ended)
+    assert line.startswith("error: rank 1 on ")
+    assert "shard-00001" in line
+    assert ended[1].code == 4
+    assert ended[0].code
+    assert (run / "surrogates" / "shard-00000.safetensors").exists()  # of the other rank
+    ended = start_ranks(2, tmp_path, command_line, *words).wait()
+    assert [rank.code for rank in ended] == [0, 0], ended
+    assert files(run, "surrogates") == files(alone, "surrogates")
+
+
+def differ(*arguments: object) -> None:
+    more = ("--set", f"distillation.num_warmup_steps={os.environ['RANK']}")
+    command_line(*arguments, *more)
+
+
+def test_ranks_that_disagree_on_a_setting_end_before_work(tmp_path: Path, quickstart: Path) -> None:
+    run = tmp_path / "run"
+    ended = start_ranks(2, tmp_path, differ, *distill_words(quickstart, run)).wait()
+    (line,) = lines(ended)
+    assert "rank 1 was given 'num_warmup_steps = 1', rank 0 'num_warmup_steps = 0'" in line
+    assert [rank.code for rank in ended] == [2, 2]
+    assert not run.exists()
+
+
+def test_what_all_ranks_refuse_is_told_once(tmp_path: Path) -> None:
+    words = distill_words(tmp_path / "missing.txt", tmp_path / "run")
+    ended = start_ranks(2, tmp_path, command_line, *words).wait()
+    (line,) = lines(ended)
+    assert "missing.txt" in line
+    assert [rank.code for rank in ended] == [2, 2]
+
+
+def see(folder: Path) -> None:
+    """Let each rank look at a directory of its own."""
+    from dfkd_edge.machine.joining import joined
+    from dfkd_edge.runs import shared
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shared, "VISIBLE_S", 0.1)
+        with joined() as group:
+            own = folder / f"disk{group.index}"
+            own.mkdir()
+            with pytest.raises(EnvironmentLackingError, match="rank 1 on .* does not see"):
+                require_shared(own, group)
+
+
+def test_a_run_directory_that_is_not_shared_is_found_out_by_all(tmp_path: Path) -> None:
+    assert [rank.code for rank in start_ranks(2, tmp_path, see, tmp_path).wait()] == [0, 0]
