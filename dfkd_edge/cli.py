@@ -23,6 +23,7 @@ from dfkd_edge.commands.targets import targets_app
 from dfkd_edge.commands.teachers import teachers_app
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.machine.interruption import Terminated, interrupt_on_sigterm, interrupted_line
+from dfkd_edge.machine.joining import is_first_of_group
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.version import __version__
 
@@ -30,6 +31,8 @@ COMMANDS = (
     *("distill", "synthesize", "export", "check", "run", "benchmark", "predict", "report"),
     *("classes", "targets", "teachers", "doctor", "inspect", "cache"),
 )
+SHARED = ("distill", "synthesize", "run")
+"""Verbs whose work the ranks of torchrun share; any other one is the first rank's alone."""
 PROGRAM = "dfkd-edge"
 INTERRUPTED, TERMINATED = 130, 143
 """By Ctrl-C and by SIGTERM: 128 and the number of the signal, as shells have it."""
@@ -93,6 +96,8 @@ for name, group in GROUPS.items():
 def main() -> None:
     """Run the command line; the one place where errors become exit codes."""
     interrupt_on_sigterm()
+    if not is_first_of_group() and sys.argv[1:2] not in ([verb] for verb in SHARED):
+        return
     try:
         code = app(prog_name=PROGRAM, standalone_mode=False)  # errors come back here
     except ParserError as error:

@@ -137,11 +137,18 @@ def check_script(guide: Path, words: list[str]) -> None:
             assert known in source or known[2:].replace("-", "_") in source, f"{name}: no {known}"
 
 
-def check_torchrun(guide: Path, words: list[str]) -> None:
-    """What torchrun starts is ours and knows its options."""
-    module, *arguments = words[words.index("-m") + 1 :]
+def check_launcher(guide: Path, words: list[str]) -> None:
+    """What torchrun or accelerate starts is ours and knows its options."""
+    at = next(place for place, word in enumerate(words) if word in ("-m", "--module"))
+    module, *arguments = words[at + 1 :]
     assert module == "dfkd_edge"
     dfkd_edge_prints([*arguments, "--help"])
+
+
+def check_sbatch(guide: Path, words: list[str]) -> None:
+    """The script is there, and hands on options that `distill` knows."""
+    assert (guide.parent / words[1]).is_file()
+    dfkd_edge_prints(["distill", *words[2:], "--help"])
 
 
 def leave(guide: Path, words: list[str]) -> None:
@@ -152,7 +159,9 @@ CHECKED_ONLY: dict[str, Callable[[Path, list[str]], None]] = {
     "pip": check_install,
     "python": check_script,
     "sh": check_script,
-    "torchrun": check_torchrun,
+    "torchrun": check_launcher,
+    "accelerate": check_launcher,
+    "sbatch": check_sbatch,
     **dict.fromkeys(("cd", "scp", "npm", "nvpmodel", "jetson_clocks", "pytest"), leave),
 }
 """Programs that need a network, a device, an hour or another place, and what is checked of them."""

@@ -19,7 +19,7 @@ from dfkd_edge.machine.process import prepare_host
 from dfkd_edge.machine.ranks import ALONE, STAGE_S, Ranks
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch.distributed.distributed_c10d import Store
 
 JOIN_S = 600.0
 """How long ranks wait for each other at the start: a batch system starts its nodes apart."""
@@ -82,11 +82,13 @@ def _join() -> tuple[Ranks, Store]:
         del os.environ["OMP_NUM_THREADS"]  # torchrun's: cores are shared out once all are here
     prepare_host()
     from torch import distributed
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
     patience = timedelta(seconds=JOIN_S)
     try:
-        store, index, count = next(distributed.rendezvous("env://", timeout=patience))
-        own = distributed.PrefixStore("dfkd-edge", store)
+        store, index, count = next(rendezvous("env://", timeout=patience))
+        own = PrefixStore("dfkd-edge", store)
         distributed.init_process_group(
             "gloo", store=own, rank=index, world_size=count, timeout=timedelta(seconds=STAGE_S)
         )

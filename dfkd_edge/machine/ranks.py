@@ -19,7 +19,7 @@ from dfkd_edge.errors import RankLostError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.distributed import ProcessGroup, Store
+    from torch.distributed.distributed_c10d import ProcessGroup, Store
 
 STEP_S = 600.0
 """How long a rank waits for the gradients of the others; a checkpoint may lie in between."""
@@ -84,10 +84,11 @@ class Ranks:
             from torch import distributed
 
             backend = "nccl" if device_type == "cuda" else "gloo"
+            patience = timedelta(seconds=STEP_S)
             with hearing_the_others():
-                self._of_gradients = distributed.new_group(
-                    backend=backend, timeout=timedelta(seconds=STEP_S)
-                )
+                group = distributed.new_group(backend=backend, timeout=patience)
+            assert isinstance(group, distributed.ProcessGroup)  # a number for whom it leaves out
+            self._of_gradients = group
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Put the sum over all ranks into each tensor, in one message for all of a type."""

@@ -23,6 +23,7 @@ from dfkd_edge.interfaces import Progress, SynthesisBatch, Synthesizer, WorkShar
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.results.kept import unrecognised_text
 from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runs.shared import VISIBLE_S
 from dfkd_edge.runs.surrogates import has_shard, read_surrogates, shard_path, write_shard
 from dfkd_edge.runtime.counting import counted, duration_text
 from dfkd_edge.seeding import stage_generator
@@ -32,9 +33,6 @@ from dfkd_edge.synthesis.selection import write_contact_sheet, write_selection
 from dfkd_edge.synthesis.setup import STAGE, SynthesisSetup
 from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
 
-RANKS_WAIT_S = 6 * 3600.0
-"""For the next shard of another rank. One that has ended is missed at once; this is for one that
-hangs."""
 POLL_S = 0.5  # How often the run directory is searched for shards of other processes
 
 
@@ -146,7 +144,7 @@ def missing_shards(setup: SynthesisSetup) -> list[int]:
 
 
 def await_shards(setup: SynthesisSetup, numbers: Sequence[int], patience_s: float) -> None:
-    """Wait until shards that other processes make are in the run directory.
+    """Wait until shards that other ranks have made are seen in the run directory.
 
     Raises:
         ArtifactError: no new one has come for `patience_s`.
@@ -155,7 +153,7 @@ def await_shards(setup: SynthesisSetup, numbers: Sequence[int], patience_s: floa
     if not missing:
         return
     heard_s, done = time.monotonic(), len(numbers) - len(missing)
-    name = "waiting for the shards of other processes"
+    name = "waiting for the file system to show the images of other ranks"
     with setup.context.reporter.stage(name, len(numbers), done) as progress:
         while missing:
             came = {n for n in missing if has_shard(setup.folder, n, setup.key)}
@@ -164,10 +162,10 @@ def await_shards(setup: SynthesisSetup, numbers: Sequence[int], patience_s: floa
                 progress.advance(len(came))
             elif time.monotonic() - heard_s >= patience_s:
                 raise ArtifactError(
-                    f"no new shard of another process for {duration_text(patience_s)}, "
+                    f"no new shard of another rank is seen for {duration_text(patience_s)}, "
                     f"{counted(len(missing), 'shard')} missing",
                     where=str(shard_path(setup.folder, min(missing))),
-                    hint="see what the other processes say; the same command makes what is missing",
+                    hint="see what the file system does; the same command makes what is missing",
                 )
             else:
                 time.sleep(POLL_S)
@@ -201,9 +199,10 @@ def make_shards(setup: SynthesisSetup, share: WorkShare) -> None:
     wanted = [number for number in ours if number in missing]
     if ranks.any_of(bool(wanted)):  # a rank without shards trains the network with the others
         _make(setup, ours, wanted)
-    if ranks.count > 1 and ranks.is_first:
-        await_shards(setup, share.numbers(setup.num_shards), RANKS_WAIT_S)
-    ranks.wait()
+    if ranks.count > 1:
+        with setup.context.reporter.stage("waiting for the images of other ranks", 1):
+            ranks.wait()
+        await_shards(setup, share.numbers(setup.num_shards), VISIBLE_S)
 
 
 def _make(setup: SynthesisSetup, ours: Sequence[int], wanted: Sequence[int]) -> None:

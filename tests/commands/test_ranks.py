@@ -3,6 +3,10 @@
 import json
 import os
 import resource
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +126,12 @@ def test_what_all_ranks_refuse_is_told_once(tmp_path: Path) -> None:
     assert [rank.code for rank in ended] == [2, 2]
 
 
+def test_verbs_that_ranks_do_not_share_are_the_first_ones(tmp_path: Path) -> None:
+    ended = start_ranks(2, tmp_path, command_line, "targets", "list").wait()
+    assert "jetson" in ended[0].out
+    assert (ended[1].out, ended[1].err) == ("", "")
+
+
 def see(folder: Path) -> None:
     """Let each rank look at a directory of its own."""
     from dfkd_edge.machine.joining import joined
@@ -132,9 +142,66 @@ def see(folder: Path) -> None:
         with joined() as group:
             own = folder / f"disk{group.index}"
             own.mkdir()
-            with pytest.raises(EnvironmentLackingError, match="rank 1 on .* does not see"):
+            with pytest.raises(EnvironmentLackingError, match=r"rank 1 on .* does not see"):
                 require_shared(own, group)
 
 
 def test_a_run_directory_that_is_not_shared_is_found_out_by_all(tmp_path: Path) -> None:
     assert [rank.code for rank in start_ranks(2, tmp_path, see, tmp_path).wait()] == [0, 0]
+
+
+def shims(folder: Path) -> str:
+    """Stand in for Slurm on one node, and for the script of torchrun; returns the PATH."""
+    launcher = f'exec {sys.executable} -m torch.distributed.run "$@"'
+    for name, body in (
+        ("scontrol", "echo localhost"),
+        ("srun", 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"'),
+        ("torchrun", launcher),
+    ):
+        script = folder / "bin" / name
+        script.parent.mkdir(exist_ok=True)
+        script.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+        script.chmod(0o755)
+    return f"{folder / 'bin'}:{os.environ['PATH']}"
+
+
+@pytest.mark.slow
+def test_the_slurm_script_distills_on_the_ranks_of_a_node(
+    tmp_path: Path, quickstart: Path, alone: Path
+) -> None:
+    script = quickstart.parents[1] / "real_clip" / "slurm.sh"
+    slurm = {
+        "SLURM_JOB_NODELIST": "localhost",
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_GPUS_ON_NODE": "2",
+        "SLURM_JOB_ID": str(os.getpid()),
+    }
+    _, *words = map(str, distill_words(quickstart, tmp_path / "run"))
+    environment = {**os.environ, **slurm, "PATH": shims(tmp_path)}
+    done = subprocess.run([script, *words], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["run"] == str(tmp_path / "run")
+    assert files(tmp_path / "run", "surrogates") == files(alone, "surrogates")
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_under_torchrun_ends_all_with_a_line(
+    tmp_path: Path, quickstart: Path, alone: Path
+) -> None:
+    run = tmp_path / "run"
+    words = map(str, distill_words(quickstart, run))
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+    command = [*torchrun, "2", "-m", "dfkd_edge", *words]
+    with (tmp_path / "err").open("w") as err:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=err)
+    while not list(run.glob("surrogates/shard-*")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    os.kill(int(children.split()[-1]), signal.SIGKILL)
+    assert process.wait() == 1
+    said = (tmp_path / "err").read_text(encoding="utf-8")
+    assert said.count("the same command goes on\n") == 1
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert files(run, "surrogates") == files(alone, "surrogates")

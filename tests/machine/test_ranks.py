@@ -13,7 +13,7 @@ from torch import nn
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
 from dfkd_edge.machine import joining
 from dfkd_edge.machine.joining import joined
-from dfkd_edge.machine.process import prepare_process
+from dfkd_edge.machine.process import prepare_process, refuse_shared_cards
 from dfkd_edge.machine.ranks import part_of
 from tests.fixtures.ranks import start_ranks
 
@@ -87,6 +87,17 @@ def test_parts_are_uneven_by_one_at_most_and_leave_nothing_out() -> None:
     assert [number for part in parts for number in part] == list(range(8))
     assert {len(part) for part in parts} == {2, 3}
     assert not range(2)[part_of(2, 0, 3)]
+
+
+def ask_for_cards() -> None:
+    with joined() as group:
+        refuse_shared_cards(f"cuda:{group.index}", group)
+        with pytest.raises(EnvironmentLackingError, match="2 ranks would share one card"):
+            refuse_shared_cards("cuda:0", group)
+
+
+def test_two_ranks_are_refused_one_card_before_either_opens_it(tmp_path: Path) -> None:
+    assert [rank.code for rank in start_ranks(2, tmp_path, ask_for_cards).wait()] == [0, 0]
 
 
 def wait_for_the_first() -> None:

@@ -138,7 +138,7 @@ def test_the_prior_tells_of_its_steps_and_makes_the_same_images_whoever_listens(
     np.testing.assert_array_equal(heard["images"], unheard["images"])
 
 
-def test_the_shards_of_other_processes_are_awaited_and_those_of_an_earlier_run_are_there(
+def test_shards_that_the_file_system_is_slow_to_show_are_awaited(
     make_setup: MakeSetup,
 ) -> None:
     setup, announced = announced_setup(make_setup, num_images=512)
@@ -154,7 +154,7 @@ def test_the_shards_of_other_processes_are_awaited_and_those_of_an_earlier_run_a
     assert len(announced.bars) == 1
 
 
-def test_a_process_that_makes_nothing_any_more_is_not_awaited_for_ever(
+def test_shards_that_are_never_seen_are_not_awaited_for_ever(
     make_setup: MakeSetup,
 ) -> None:
     setup, _ = announced_setup(make_setup, num_images=512)
