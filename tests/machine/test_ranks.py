@@ -4,6 +4,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from dfkd_edge.machine import joining
 from dfkd_edge.machine.joining import joined
 from dfkd_edge.machine.process import prepare_process, refuse_shared_cards
 from dfkd_edge.machine.ranks import part_of
-from tests.fixtures.ranks import start_ranks
+from tests.fixtures.ranks import command_line, start_ranks
 
 BATCH, PARTS = 7, 5
 
@@ -114,13 +116,16 @@ def test_a_rank_that_waits_takes_no_core(tmp_path: Path) -> None:
     assert float(ended[1].out) < 0.2
 
 
-def fail(index: int) -> None:
-    """Let a rank fail while the others wait for it; all errors are as of the command line."""
+def as_command(work: Callable[[], None]) -> None:
+    """Do something where a verb does it: below what turns errors into exit codes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dfkd_edge.cli.app", lambda **_: _fail_in_group(index))
-        from dfkd_edge.cli import main
+        patch.setattr("dfkd_edge.cli.app", lambda **_: work())
+        patch.setattr(joining, "UNWIND_S", 1.0)
+        command_line("distill")
 
-        main()
+
+def fail(index: int) -> None:
+    as_command(partial(_fail_in_group, index))
 
 
 def _fail_in_group(index: int) -> None:
@@ -150,12 +155,7 @@ def test_what_ends_one_rank_ends_all_with_one_line(
 
 
 def wait_in_vain() -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(joining, "UNWIND_S", 1.0)
-        patch.setattr("dfkd_edge.cli.app", lambda **_: _wait_in_vain())
-        from dfkd_edge.cli import main
-
-        main()
+    as_command(_wait_in_vain)
 
 
 def _wait_in_vain() -> None:
