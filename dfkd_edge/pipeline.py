@@ -20,7 +20,7 @@ from dfkd_edge.conversion.calibration_need import find_shortage
 from dfkd_edge.conversion.trial import require_exportable
 from dfkd_edge.deployment.export import export_student
 from dfkd_edge.distillation import distill as distill_student
-from dfkd_edge.distillation.batches import STAGE as STUDENT
+from dfkd_edge.distillation.rows import STAGE as STUDENT
 from dfkd_edge.files import atomic_write, read_json
 from dfkd_edge.interfaces import Reporter, WorkShare
 from dfkd_edge.machine.process import check_device, usable_device

@@ -10,7 +10,8 @@ from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.files import file_hash
 from dfkd_edge.machine.ranks import Ranks
 from dfkd_edge.runs.lock import PROBE_S
-from dfkd_edge.runs.run_dir import MANIFEST, RunDir, open_run
+from dfkd_edge.runs.run_dir import RunDir, open_run
+from dfkd_edge.runtime.faults import MANIFEST
 
 TOKEN = ".token"
 """File that every rank must see where the first one has written it."""

@@ -39,7 +39,7 @@ def run_synthesize(
 ) -> SynthesizeResult:
     reporter, plan = ConsoleReporter(make_console(quiet=True)), plan_of(classes, output)
     saving = plan_saving(images, None, output, plan.key)
-    return synthesize(plan, work_share(shard), reporter, saving)
+    return synthesize(plan, work_share(shard), reporter, saving=saving)
 
 
 @pytest.fixture(scope="module")
