@@ -24,18 +24,14 @@ from dfkd_edge.conversion.teacher_graph import TracedGraph
 from dfkd_edge.deployment import finetune
 from dfkd_edge.distillation import distill
 from dfkd_edge.errors import EnvironmentLackingError
-from dfkd_edge.estimates.distill import VQGAN_BYTES, VQGAN_WEIGHT_BYTES, view_bytes
 from dfkd_edge.machine.process import muted
 from dfkd_edge.networks.memory import Parts, in_parts
 from dfkd_edge.networks.students import build_student
 from dfkd_edge.networks.teacher import Teacher
-from dfkd_edge.networks.weights import shapes_of_teacher
 from dfkd_edge.prompts import diversify_prompts
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.run_dir import RunDir, open_run
-from dfkd_edge.synthesis.amortized import NetworkSynthesizer, sized_refiner
 from dfkd_edge.synthesis.decoders import VqganDecoder
-from dfkd_edge.synthesis.latent_network import trained_network
 from dfkd_edge.synthesis.per_image import OPTIMISING, PerImageSynthesizer
 from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.synthesize import make_candidates, synthesis_setup
@@ -114,8 +110,7 @@ def line(request: pytest.FixtureRequest) -> Iterator[Line]:
 @pytest.fixture(autouse=True)
 def _no_checkpoints_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint copies every tensor: on a busy machine one might fall into a counted step."""
-    for name in ("dfkd_edge.synthesis.latent_network", "dfkd_edge.distillation.distill"):
-        monkeypatch.setattr(sys.modules[name], "CHECKPOINT_INTERVAL_S", 1e9)
+    monkeypatch.setattr(sys.modules["dfkd_edge.distillation.distill"], "CHECKPOINT_INTERVAL_S", 1e9)
 
 
 @pytest.fixture
@@ -131,50 +126,6 @@ def test_prompts_are_made_on_the_device(line: Line) -> None:
         3 * line.config.prompts.num_styles,
         line.teacher.embed_dim,
     )
-
-
-def test_the_latent_network_trains_without_a_wait(line: Line) -> None:
-    def train(num_steps: int) -> None:
-        trained_network(line.decoder, line.setup(num_training_steps=num_steps))
-
-    line.gpu.resize(1024)
-    assert not line.waits_of_steps(train)
-
-
-def test_training_the_latent_network_fits_the_card_of_its_preset(line: Line) -> None:
-    line.gpu.resize(line.card_gib)
-    setup = line.setup(num_training_steps=1, training_rate=2e-3)
-    assert line.gpu.peak_gib(lambda: trained_network(line.decoder, setup)) <= line.card_gib
-
-
-def test_a_dry_run_foretells_the_memory_of_the_latent_network(line: Line) -> None:
-    """Within 15 % of what is counted while it trains on a card that holds the whole batch."""
-    line.gpu.resize(1024)
-    setup = line.setup(num_training_steps=1, training_rate=3e-3)
-    counted_gib = line.gpu.peak_gib(lambda: trained_network(line.decoder, setup))
-    shapes = shapes_of_teacher(line.config.teacher.name)
-    of_image = VQGAN_BYTES + setup.config.num_views * view_bytes(shapes)
-    of_weights = VQGAN_WEIGHT_BYTES + 4 * sum(p.numel() for p in shapes.parameters())
-    foretold = of_weights + setup.config.training_batch_size * of_image
-    assert foretold / 2**30 == pytest.approx(counted_gib, rel=0.15)
-
-
-def test_images_are_made_and_refined_on_the_card_of_the_preset(line: Line) -> None:
-    line.gpu.resize(line.card_gib)
-    setup = line.setup(num_training_steps=1, num_refinement_steps=1)
-    training = line.setup(num_training_steps=1)
-    line.gpu.resize(1024)
-    network = trained_network(line.decoder, training)
-    line.gpu.resize(line.card_gib)
-    refine = sized_refiner(line.teacher, line.decoder, setup)
-    assert refine.refining.size > 1
-    assert refine.decoding.size >= refine.refining.size
-
-    def make() -> None:
-        made = make_candidates(0, setup, NetworkSynthesizer(network, refine))
-        assert made["images"].shape == (NUM_CANDIDATES, 224, 224, 3)
-
-    assert line.gpu.peak_gib(make) <= line.card_gib
 
 
 def test_latents_of_images_are_optimised_on_the_card_without_a_wait(line: Line) -> None:

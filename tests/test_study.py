@@ -69,7 +69,8 @@ def _document(seed: int, photo: str, sketch: str) -> dict[str, object]:
     return {
         "seed": seed,
         "seconds": {"synthesis": 10.0 if seed else 30.0, "distillation": 1.0},
-        "facts": {"num_images": 32},
+        "cpu_seconds": {"synthesis": 5.0 if seed else 15.0},
+        "facts": {"num_images": 32, "num_candidates": 40, "mean_distance_within_class": 0.2},
         "domains": {"photo": photo, "sketch": sketch},
     }
 

@@ -116,22 +116,30 @@ class SynthesisConfig:
     optimisation_rate: Annotated[float, Interval(ge=1e-9, le=1e3)] = 0.1
     """`per-image`: Adam's rate (VQGAN-CLIP, Wei et al.), in deviations of the decoder's latents."""
     num_views: Annotated[int, Interval(ge=1, le=1024)] = 8
-    """Views of an image in a step of `per-image` or of the network (VQGAN-CLIP: 32 and 8)."""
+    """Views of an image in a step of `per-image` (VQGAN-CLIP: 32)."""
     recognition_margin: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """The asked class counts as recognised where it leads by so much of the probability; 0: where
     it comes first."""
+    num_network_views: Annotated[int, Interval(ge=1, le=1024)] = 1
+    """Views of an image in a step of the network's training and of the descent from it: cheap
+    where a view costs as much as a picture, as those of the embedded teacher do."""
     total_variation_weight: Annotated[float, Interval(ge=0, le=1e6)] = 0.0
     """Weight of the total variation of the pixels."""
     latent_l2_weight: Annotated[float, Interval(ge=0, le=1e6)] = 0.0
     """Weight w of the latent's mean square; `per-image`: w / (2 i + 1) / 2 at step i."""
-    num_training_steps: Annotated[int, Interval(ge=1, le=10_000_000)] = 2_000
-    """Steps of the network that `amortized` trains where it has no prior (ours)."""
-    training_rate: Annotated[float, Interval(ge=1e-9, le=10)] = 1e-3
-    """Adam's rate for the network (feed-forward VQGAN-CLIP)."""
-    training_batch_size: Annotated[int, Interval(ge=4, le=4096)] = 8
-    """Images a step of the network, four of each prompt."""
-    diversity_weight: Annotated[float, Interval(ge=0, le=1e3)] = 0.2
-    """Weight of the mean distance between pictures of one prompt, for the network (ours)."""
+    num_training_steps: Annotated[int, Interval(ge=0, le=10_000_000)] = 0
+    """Steps of the network that `amortized` trains where it has no prior; 0 takes as many as give
+    every prompt its `training_passes`."""
+    training_passes: Annotated[int, Interval(ge=1, le=1_000_000)] = 12
+    """Passes of the network over all prompts, classes x styles."""
+    training_rate: Annotated[float, Interval(ge=1e-9, le=10)] = 2e-3
+    """Adam's rate for the network at its peak."""
+    training_batch_size: Annotated[int, Interval(ge=2, le=4096)] = 16
+    """Images a step of the network, two of each prompt."""
+    diversity_weight: Annotated[float, Interval(ge=0, le=1e3)] = 0.5
+    """Weight of the mean distance between pictures of one prompt, for the network."""
+    num_descent_steps: Annotated[int, Interval(ge=0, le=100_000)] = 40
+    """Steps of `per-image` that every latent of the network takes from where the network put it."""
     replay_share: Annotated[float, Interval(ge=0, le=0.9)] = 0.0
     """Share of the network's prompts that are replayed because the teacher misses them."""
     low_resolution_share: Annotated[float, Interval(ge=0, le=0.95)] = 0.0

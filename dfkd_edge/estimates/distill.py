@@ -36,7 +36,7 @@ from dfkd_edge.prompts.styles import MAX_CLASSES_PER_STEP
 from dfkd_edge.runtime.device import peak_memory_mib
 from dfkd_edge.synthesis.amortized import REFINED_TOGETHER, uses_drawings, uses_embedded_prior
 from dfkd_edge.synthesis.decoder import load_decoder
-from dfkd_edge.synthesis.latent_network import DRAWS
+from dfkd_edge.synthesis.network_training import DRAWS, TRAINING, num_steps_of
 from dfkd_edge.synthesis.sampling import sampling_of
 from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
 from dfkd_edge.target_profiles.lookup import load_target
@@ -116,11 +116,17 @@ class SmallRun:
         stages = (self.prompts(), self.surrogates(), self.training(), self.evaluation())
         return Estimate(stages, made_from)
 
+    @property
+    def num_prompts(self) -> int:
+        """Classes x styles."""
+        config = self.config.prompts
+        return len(self.classes) * (1 if config.method == "base" else config.num_styles)
+
     def prompts(self) -> StageEstimate:
         """Estimate all steps, and the prompts of all classes."""
         config, times = self.config.prompts, len(self.classes) / len(self.few)
         *steps_s, rest_s = self.laps_s[f"making {config.method} prompts"]
-        num_styles = 1 if config.method == "base" else config.num_styles
+        num_styles = self.num_prompts // len(self.classes)
         work = f"{len(self.classes)} classes x {num_styles} styles, {config.method}"
         seconds = times * (sum(steps_s) + rest_s)
         if config.method == "contrastive":
@@ -141,15 +147,16 @@ class SmallRun:
             kept, work = 0, f"{work}, pipeline {config.pipeline}, {sampling}"
         elif config.method == "per-image":
             seconds *= config.num_optimisation_steps * self._times(config.num_views)
-            kept = self._part_bytes(SYNTHESIZERS[config.method].shard_size)
+            kept = self._part_bytes(SYNTHESIZERS[config.method].shard_size, config.num_views)
             work += f", {config.num_optimisation_steps} steps each, decoder {config.decoder}"
         elif config.method == "amortized" and small.image_size_px:
-            seconds *= self._times(config.num_refinement_views)
-            step_s = self.laps_s["training the synthesizer"][1] * self._times(config.num_views)
-            steps = config.num_training_steps * config.training_batch_size
-            seconds += steps / small.training_batch_size * step_s
-            kept = self._part_bytes(config.training_batch_size)
-            work += f", {config.num_training_steps} steps of training, decoder {config.decoder}"
+            views = config.num_network_views
+            seconds *= max(1, config.num_descent_steps) * self._times(views)
+            step_s = self.laps_s[TRAINING][1] * self._times(views)
+            num_steps = num_steps_of(config, self.num_prompts)
+            seconds += num_steps * config.training_batch_size / small.training_batch_size * step_s
+            kept = self._part_bytes(config.training_batch_size, views)
+            work += f", {num_steps} steps of training, decoder {config.decoder}"
         elif config.method == "amortized":
             kept, work = REFINED_TOGETHER * self._refined_bytes(), f"{work}, decoder {MINI}"
         disk_bytes = config.num_images * self.image_bytes  # shards are not compressed
@@ -199,7 +206,7 @@ class SmallRun:
         wanted = of_decoder + num_views * self.of_image
         return wanted / (_of_decoder(SMALL_PX) + self.of_played)
 
-    def _part_bytes(self, num_images: int) -> int:
+    def _part_bytes(self, num_images: int, num_views: int) -> int:
         """Bytes of so many images together, with gradients and in all views, and of the decoder.
 
         On a CPU fewer go together where they would take more than the setting.
@@ -208,7 +215,7 @@ class SmallRun:
         of_decoder, of_weights = VQGAN_BYTES * (self.side_px / COUNTED_PX) ** 2, VQGAN_WEIGHT_BYTES
         if config.decoder == MINI:
             of_decoder, of_weights = self._refined_bytes(), 0
-        kept = num_images * round(of_decoder + config.num_views * self.view_bytes)
+        kept = num_images * round(of_decoder + num_views * self.view_bytes)
         if self.config.device == "cpu" and config.method == "per-image":
             kept = min(kept, config.memory_mib * 2**20)
         return kept + of_weights
@@ -318,6 +325,8 @@ def _small(config: PipelineConfig) -> PipelineConfig:
             num_optimisation_steps=1,
             num_views=1,
             num_refinement_views=synthesis.num_refinement_views if has_prior else 1,
+            num_network_views=1,
+            num_descent_steps=min(1, synthesis.num_descent_steps),
             heldout_share=0.5,  # so few images leave some to be evaluated on
         ),
         few_shot=FewShotConfig(),

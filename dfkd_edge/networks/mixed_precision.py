@@ -93,7 +93,15 @@ class Precision:
     ) -> None:
         """Take a step down the gradient, shortened to `max_norm`; waits for no number."""
         optimiser.zero_grad()
+        self.backward(loss)
+        self.step(optimiser, max_norm)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add a loss' gradient, or that of a part of a batch, to those that are there."""
         self._scaler.scale(loss).backward()
+
+    def step(self, optimiser: torch.optim.Optimizer, max_norm: float = float("inf")) -> None:
+        """Take the step of `descend` down the gradient that `backward` added up."""
         self._scaler.unscale_(optimiser)
         if max_norm != float("inf"):
             parameters = [p for group in optimiser.param_groups for p in group["params"]]

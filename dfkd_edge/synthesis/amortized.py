@@ -1,7 +1,8 @@
 """Amortized synthesis: one network maps prompts to latents, so that an image is a forward pass.
 
 For the embedded teacher the network is the embedded prior, which is trained already; for any other
-teacher or decoder one is trained on the prompts. Images that the teacher does not recognise are
+teacher or decoder one is trained on the prompts, and each of its latents takes a few of the steps
+that per-image synthesis takes hundreds of. Images that the teacher does not recognise are
 refined by a few guided steps on their latents: the matching loss (squared geodesic distance,
 VQGAN-CLIP) and the class anchor (cross-entropy, Wei et al., ICLR 2025), both on random views.
 
@@ -9,7 +10,7 @@ Shape suffixes: N images, D embedding width, L latent channels, h, w latent rows
 C = 3 channels, H rows, W columns.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 from dfkd_edge.config.settings import MINI, SynthesisConfig
 from dfkd_edge.drawings.memory import DrawingMemory, retrieve_drawings
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, Synthesizer
+from dfkd_edge.networks.draws import PartGenerator
 from dfkd_edge.networks.memory import Parts, in_parts, made_in_parts
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.views import geometric_view
@@ -26,7 +28,9 @@ from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import Decoder, LatentDecoder, load_decoder
 from dfkd_edge.synthesis.decoders import load_latent_decoder
 from dfkd_edge.synthesis.guidance import guidance_loss, recognised
-from dfkd_edge.synthesis.latent_network import LatentNetwork, trained_network
+from dfkd_edge.synthesis.latent_network import LatentNetwork
+from dfkd_edge.synthesis.network_training import trained_network
+from dfkd_edge.synthesis.per_image import OPTIMISING, PerImageSynthesizer
 from dfkd_edge.synthesis.retrieval import RetrievalSynthesizer
 from dfkd_edge.synthesis.setup import SynthesisSetup
 
@@ -34,6 +38,7 @@ DECODING, REFINING = "decoding images", "refining images"
 REFINED_TOGETHER = 32  # Images: what their gradients keep is the peak of the run's memory
 PRIOR_STEPS, PRIOR_GUIDANCE = 6, 2.5  # Of the embedded prior (ours)
 SAMPLING_SHARE = 0.5  # Of the prior's work, for the progress bar alone
+DESCENT_SHARE = 0.9  # Of the network's work where each image is descended from; for the bar, too
 DECODING_SHARE = 0.3  # Of what follows sampling, before any refinement; for the bar, too
 
 
@@ -136,16 +141,34 @@ class PriorSynthesizer:
 
 
 class NetworkSynthesizer:
-    """Runs a network that was trained on the prompts."""
+    """Runs a network that was trained on the prompts, and goes on from there as per-image does."""
 
-    def __init__(self, network: LatentNetwork, refine: Refiner) -> None:
-        self.network, self.refine = network, refine
+    def __init__(
+        self, network: LatentNetwork, optimiser: PerImageSynthesizer, refine: Refiner
+    ) -> None:
+        self.network, self.optimiser, self.refine = network, optimiser, refine
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
-        """Map each prompt and some noise to a latent, then refine."""
-        noise_NTZ = self.network.draw_noise(len(batch.label_N), batch.generator)
-        latent_NLhw = self.network(batch.target_ND, noise_NTZ.to(batch.target_ND))
-        return self.refine(self.refine.decoder.clamp(latent_NLhw), batch)
+        """Map each prompt and a start to a latent, descend from it, then refine."""
+        num, generator, decoder = len(batch.label_N), batch.generator, self.refine.decoder
+        start_NLhw = decoder.start(num, decoder.latent_shape[1], generator)
+        latent_NLhw = self.network(batch.target_ND, start_NLhw.to(batch.target_ND))
+        latent_NLhw = decoder.clamp(latent_NLhw)
+        num_steps = self.refine.config.num_descent_steps
+        if not num_steps:
+            return self.refine(latent_NLhw, batch)
+        drawn_from = generator
+
+        def descend(rows: slice) -> Tensor:
+            nonlocal drawn_from
+            drawn_from = PartGenerator.of_rows(generator, num, rows)
+            part = batch.of_rows(rows, DESCENT_SHARE * (rows.stop - rows.start) / num)
+            part = replace(part, generator=drawn_from)
+            return self.optimiser.descend(latent_NLhw[rows], part, range(num_steps))
+
+        latent_NLhw = torch.cat(in_parts(num, self.optimiser.parts, descend))
+        generator.set_state(drawn_from.get_state())  # each part drew for the whole batch
+        return self.refine(latent_NLhw, batch.of_rows(slice(None), 1 - DESCENT_SHARE))
 
 
 def sized_refiner(teacher: Teacher, decoder: LatentDecoder, setup: SynthesisSetup) -> Refiner:
@@ -163,6 +186,19 @@ def sized_refiner(teacher: Teacher, decoder: LatentDecoder, setup: SynthesisSetu
     decoding = setup.parts(DECODING, partial(seen, with_gradients=False), setup.shard_size)
     refining = setup.parts(REFINING, partial(seen, with_gradients=True), REFINED_TOGETHER)
     return Refiner(teacher, decoder, setup.config, decoding, refining)
+
+
+def sized_synthesizer(
+    network: LatentNetwork, decoder: LatentDecoder, setup: SynthesisSetup
+) -> NetworkSynthesizer:
+    """Join a network with what descends and refines as many images at a time as fit."""
+    teacher, config = setup.teacher, setup.config
+    views = config.num_network_views
+    optimiser = PerImageSynthesizer(teacher, decoder, replace(config, num_views=views))
+    if config.num_descent_steps:  # no more together than in training: one figure of memory
+        limit = config.training_batch_size
+        optimiser.parts = setup.parts(OPTIMISING, optimiser.try_step, limit)
+    return NetworkSynthesizer(network, optimiser, sized_refiner(teacher, decoder, setup))
 
 
 def uses_embedded_prior(teacher_name: str, config: SynthesisConfig) -> bool:
@@ -201,5 +237,4 @@ def load_amortized(setup: SynthesisSetup) -> Synthesizer:
         side_px = prior.decoder.image_size_px
         return RetrievalSynthesizer(prior, drawings, teacher, config.exemplar_share, side_px)
     decoder = load_latent_decoder(config, teacher)
-    network = trained_network(decoder, setup)
-    return NetworkSynthesizer(network, sized_refiner(teacher, decoder, setup))
+    return sized_synthesizer(trained_network(decoder, setup), decoder, setup)

@@ -24,11 +24,15 @@ def matching_loss(embedding_ND: Tensor, target_ND: Tensor) -> Tensor:
 
 
 def guidance_loss(
-    embedding_ND: Tensor, target_ND: Tensor, label_N: Tensor, teacher: Teacher
+    embedding_ND: Tensor,
+    target_ND: Tensor,
+    label_N: Tensor,
+    teacher: Teacher,
+    anchor_weight: float = CLASS_ANCHOR_WEIGHT,
 ) -> Tensor:
     """Distance to the prompt plus the class anchor: cross-entropy under the zero-shot head."""
     anchor = F.cross_entropy(teacher.logits(embedding_ND), label_N)
-    return matching_loss(embedding_ND, target_ND) + CLASS_ANCHOR_WEIGHT * anchor
+    return matching_loss(embedding_ND, target_ND) + anchor_weight * anchor
 
 
 def recognised(logits_NK: Tensor, label_N: Tensor, margin: float) -> Tensor:

@@ -59,15 +59,19 @@ class PerImageSynthesizer:
         num_low = round(config.num_optimisation_steps * config.low_resolution_share)
         start_side = max(side // 2, 1) if num_low else side
         latent_NLhw = self.decoder.start(len(batch.target_ND), start_side, batch.generator)
+        if num_low:  # Adam starts anew after them: its moments are of the small latent
+            latent_NLhw = self.descend(latent_NLhw, batch, range(num_low))
+            latent_NLhw = F.interpolate(latent_NLhw, size=(side, side), mode="bilinear")
+        return self.descend(latent_NLhw, batch, range(num_low, config.num_optimisation_steps))
+
+    def descend(self, latent_NLhw: Tensor, batch: SynthesisBatch, steps: range) -> Tensor:
+        """Take some of the steps, with an Adam of their own."""
         latent_NLhw, adam = self._prepared(latent_NLhw)
-        for step in range(config.num_optimisation_steps):
-            if step == num_low and num_low:  # Adam starts anew: its moments are of the small latent
-                larger = F.interpolate(latent_NLhw.detach(), size=(side, side), mode="bilinear")
-                latent_NLhw, adam = self._prepared(larger)
+        for step in steps:
             latent_NLhw.grad = self.gradient(latent_NLhw, batch, step)
             adam.step()
             latent_NLhw.data = self.decoder.clamp(latent_NLhw.detach())
-            batch.tell(1 / config.num_optimisation_steps)
+            batch.tell(1 / steps.stop)
         return latent_NLhw.detach()
 
     def gradient(self, latent_NLhw: Tensor, batch: SynthesisBatch, step: int) -> Tensor:

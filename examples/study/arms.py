@@ -67,6 +67,9 @@ def _prompts(method: str, *more: str) -> tuple[str, ...]:
 
 
 _PER_IMAGE = _prompts("contrastive", "synthesis.method=per-image")
+_NETWORK = _prompts("contrastive", "synthesis.image_size_px=96")
+"""A size of its own, although it is the prior's, is what the prior is not used for: a network is
+trained on the prompts, as for any other teacher or decoder."""
 ARMS: dict[str, Arm] = {
     "teacher": Arm(title="teacher, zero-shot", kind="teacher"),
     "start": Arm(title="student before distillation", kind="start"),
@@ -93,6 +96,10 @@ ARMS: dict[str, Arm] = {
     "per-image": Arm(title="per-image", overrides=_PER_IMAGE, is_reference_size=True),
     "per-image-seconds": Arm(
         title="per-image, Base's seconds", overrides=_PER_IMAGE, paced_by="per-image"
+    ),
+    "network": Arm(title="network trained on the prompts, no prior", overrides=_NETWORK),
+    "network-few": Arm(
+        title="the network, as few images", overrides=_NETWORK, is_reference_size=True
     ),
     "mix-domain-words": Arm(
         title="Mix, words name test domains",

@@ -27,7 +27,7 @@ Results = Mapping[str, Sequence[Document]]
 COMPARISONS = (
     *(("contrastive", other) for other in ("base", "mix", "random")),
     *((f"{method}-seconds", "base") for method in ("mix", "random", "contrastive", "per-image")),
-    *(("amortized-few", "per-image"), ("contrastive", "per-image")),
+    *((arm, "per-image") for arm in ("amortized-few", "contrastive", "network-few", "network")),
     ("mix-domain-words", "mix"),
     *(("contrastive", "dead-leaves"), ("contrastive", "real")),
 )
@@ -87,6 +87,7 @@ def row(arm: str, results: Results) -> Document:
         "distance_within_class": _mean(documents, "facts", "mean_distance_within_class"),
         "prompt_cosine": _mean(documents, "facts", "mean_pairwise_cosine"),
         "making_s": _making_s(documents),
+        "synthesis_cpu_s": _mean(documents, "cpu_seconds", "synthesis"),
         "distillation_s": _mean(documents, "seconds", "distillation"),
     }
 
@@ -97,8 +98,13 @@ def difference(arm: str, other: str, results: Results) -> Document:
     shared = [seed for seed in ours if seed in theirs]
     delta = [_right_N(ours[seed]) - _right_N(theirs[seed]) for seed in shared]
     interval = bootstrap_interval(np.mean(delta, 0).round(9))
-    seconds = [_mean([d[seed] for seed in shared], "seconds", "synthesis") for d in (ours, theirs)]
+    arms = [[d[seed] for seed in shared] for d in (ours, theirs)]
+    seconds = [_mean(documents, "cpu_seconds", "synthesis") for documents in arms]
+    candidates = [_mean(documents, "facts", "num_candidates") for documents in arms]
+    distances = [_mean(documents, "facts", "mean_distance_within_class") for documents in arms]
     comparable = all(seconds) and not {ARMS[arm].kind, ARMS[other].kind} & set(PICTURES)
+    ratio = _ratio(seconds) if comparable else None
+    more = _ratio(candidates[::-1])
     return {
         "arm": arm,
         "other": other,
@@ -106,8 +112,16 @@ def difference(arm: str, other: str, results: Results) -> Document:
         "difference": interval.mean,
         "interval": [interval.low, interval.high],
         "by_seed": [float(d.mean()) for d in delta],
-        "synthesis_time_ratio": seconds[1] / seconds[0] if comparable else None,  # type: ignore[operator]
+        "synthesis_time_ratio": ratio,
+        "time_ratio_of_an_image": ratio * more if ratio and more else None,
+        "distance_ratio": _ratio(distances[::-1]),
     }
+
+
+def _ratio(values: Sequence[float | None]) -> float | None:
+    """Divide the second value by the first, where there are both."""
+    first, second = values
+    return second / first if first and second else None
 
 
 def _percent(value: float | None) -> str:
@@ -123,28 +137,35 @@ def _number(value: float | None, form: str = ".0f") -> str:
     return "-" if value is None else format(value, form)
 
 
+def _times(ratio: float | None) -> str:
+    return f"{ratio:.1f}x" if ratio else "-"
+
+
 def markdown(document: Document) -> str:
     """Write the table, the differences and what they were made with."""
     rows, differences = document["rows"], document["differences"]
     domains = list(rows[0]["domains"])
     heads = ["pictures learnt from", "top-1 %", "95 % interval", "range over seeds", "retention %"]
-    heads += [*domains, "images", "recognised %", "distance in class", "making s", "distilling s"]
+    heads += [*domains, "images", "recognised %", "distance in class", "making s", "CPU s"]
+    heads += ["distilling s"]
     lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
     for r in rows:
         cells = [r["title"], _percent(r["top1"]), _span(r["interval"]), _span(r["by_seed"])]
         cells += [_percent(r["retention"]), *(_percent(r["domains"][d]) for d in domains)]
         cells += [_number(r["num_images"]), _percent(r["acceptance"])]
         cells += [_number(r["distance_within_class"], ".3f"), _number(r["making_s"])]
-        lines.append(f"| {' | '.join([*cells, _number(r['distillation_s'])])} |")
+        cells += [_number(r["synthesis_cpu_s"]), _number(r["distillation_s"])]
+        lines.append(f"| {' | '.join(cells)} |")
     if differences:
-        lines += ["", "| difference | points | 95 % interval | range over seeds | speed-up |"]
-        lines.append("|---|---:|---:|---:|---:|")
+        heads = ["difference", "points", "95 % interval", "range over seeds", "speed-up"]
+        heads += ["of an image", "distance, relative"]
+        lines += ["", f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
     for d in differences:
-        ratio = d["synthesis_time_ratio"]
         cells = [f"{ARMS[d['arm']].title} - {ARMS[d['other']].title}"]
         cells += [f"{100 * d['difference']:+.1f}"]
         cells += [_span(d["interval"], "+.1f"), _span(d["by_seed"], "+.1f")]
-        cells.append(f"{ratio:.1f}x" if ratio else "-")
+        cells += [_times(d["synthesis_time_ratio"]), _times(d["time_ratio_of_an_image"])]
+        cells.append(_number(d["distance_ratio"], ".2f"))
         lines.append(f"| {' | '.join(cells)} |")
     facts = ", ".join(f"{key} {value}" for key, value in document["environment"].items())
     return "\n".join([*lines, "", f"`{document['command']}`", "", facts, ""])

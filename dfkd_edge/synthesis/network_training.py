@@ -1,0 +1,250 @@
+"""The training of amortized synthesis' network on nothing but the prompts.
+
+The loss: the distance of random views of the decoded picture to the prompt and the class anchor, as
+in per-image synthesis, plus the latent's square and total variation, less how far the pictures of
+one prompt lie apart. That distance is measured beside the prompt's own direction: along it, spread
+costs as much of the matching loss as it gains, and a network whose pictures are all alike would be
+the optimum (ours).
+
+A step works in parts, whose gradients add up: it depends on the seed, its number and what a
+checkpoint keeps, so that a training that was stopped goes on bit for bit.
+
+Shape suffixes: N = P M images, P prompts, M draws of each, V views, D embedding width, L latent
+channels, h, w latent rows and columns, C = 3 channels, H rows, W columns.
+"""
+
+import math
+import time
+from typing import NamedTuple
+
+import filelock
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from dfkd_edge.config.settings import SynthesisConfig
+from dfkd_edge.networks.draws import PartGenerator
+from dfkd_edge.networks.memory import Parts, in_parts
+from dfkd_edge.networks.mixed_precision import Precision
+from dfkd_edge.runs.checkpoint import load_checkpoint, save_checkpoint
+from dfkd_edge.seeding import stage_generator
+from dfkd_edge.synthesis.decoder import LatentDecoder
+from dfkd_edge.synthesis.guidance import augmented_views, guidance_loss, total_variation
+from dfkd_edge.synthesis.latent_network import LatentNetwork
+from dfkd_edge.synthesis.setup import STAGE, SynthesisSetup
+
+TRAINING = "training the synthesizer"
+DRAWS = 2  # Pictures of each prompt in a step: their distance needs a pair, and more visit fewer
+WARMUP_SHARE = 0.05  # Of the steps: the rate rises over them; a half cosine follows
+CHECKPOINT_INTERVAL_S = 10.0
+STEPS_BETWEEN_METRICS = 10  # At least: reading a loss waits for the device
+MEMORY_OF_DIFFICULTY = 0.9  # Weight of the past in the moving average of a prompt's difficulty
+LEAST_DIFFICULTY = 1e-3  # No prompt is out of the draw for good
+
+
+def mean_distance_of_draws(embedding_VPMD: Tensor, target_PD: Tensor) -> Tensor:
+    """Mean of 1 - cosine over pairs of draws of a prompt, of what is beside the prompt in them."""
+    num, target_P1D = embedding_VPMD.shape[2], target_PD[:, None]
+    along_VPM1 = (embedding_VPMD * target_P1D).sum(-1, keepdim=True)
+    beside_VPMD = F.normalize(embedding_VPMD - along_VPM1 * target_P1D, dim=-1)
+    pairs_VP = beside_VPMD.sum(2).square().sum(2) - num  # unit rows: the diagonal sums to num
+    return (1 - pairs_VP / (num * (num - 1))).mean()
+
+
+def rate_at(step: int, num_steps: int, peak: float) -> float:
+    """Learning rate of a step: a linear rise to the peak, then a half cosine to 0."""
+    num_warmup = max(1, round(num_steps * WARMUP_SHARE))
+    if step < num_warmup:
+        return peak * (step + 1) / num_warmup
+    share = (step - num_warmup) / max(1, num_steps - num_warmup)
+    return peak * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def prompts_of_step(config: SynthesisConfig) -> tuple[int, int]:
+    """Prompts of a step, and how many of them are not replayed; at least one: the turn goes on."""
+    num = max(1, config.training_batch_size // DRAWS)
+    return num, max(1, num - round(num * config.replay_share))
+
+
+def num_steps_of(config: SynthesisConfig, num_prompts: int) -> int:
+    """Steps of a training on so many prompts."""
+    _, in_turn = prompts_of_step(config)
+    passes = -(-config.training_passes * num_prompts // in_turn)  # rounded up
+    return config.num_training_steps or passes
+
+
+class PartOfStep(NamedTuple):
+    """What some prompts of a step gave."""
+
+    loss: Tensor  # Mean over their images
+    difficulty_P: Tensor  # 1 - probability of the class, mean over draws and views
+
+
+class NetworkTraining:
+    """The state of one training: its network, and how hard each prompt has been."""
+
+    def __init__(
+        self, network: LatentNetwork, decoder: LatentDecoder, setup: SynthesisSetup
+    ) -> None:
+        """Size the parts, whose images are counted by prompts: DRAWS pictures each."""
+        self.network, self.decoder, self.setup = network, decoder, setup
+        device, config = setup.teacher.device, setup.config
+        self.precision = Precision(device.type)
+        self.adam = torch.optim.Adam(
+            network.parameters(), lr=config.training_rate, fused=self.precision.wants_fused or None
+        )
+        self.target_PD = torch.from_numpy(setup.prompts.embeddings).to(device)
+        self.label_P = torch.from_numpy(setup.prompts.class_index).to(device)
+        self.difficulty_P = torch.ones(len(self.target_PD), device=device)
+        """1 - probability of the class, averaged over draws, views and visits; a checkpoint's.
+        Prompts that were not seen yet are hardest."""
+        self.num_prompts, self.num_in_turn = prompts_of_step(config)
+        self.num_steps = num_steps_of(config, len(self.target_PD))
+        self.parts = Parts(TRAINING, self.num_prompts)
+        self.parts = setup.parts(TRAINING, self.try_step, self.num_prompts)
+
+    def draw_prompts(self, step: int, generator: torch.Generator) -> Tensor:
+        """Draw the prompts of a step in turn, and hard ones again for `replay_share` of the places.
+
+        Each pass over all prompts has a random order that the seed and its number decide.
+        """
+        num, in_turn = len(self.target_PD), self.num_in_turn
+        turn, begin = divmod(step * in_turn, num)
+        orders: list[Tensor] = []
+        while len(orders) * num < begin + in_turn:
+            of_turn = stage_generator(self.setup.context.seed, STAGE, "order", turn + len(orders))
+            orders.append(torch.randperm(num, generator=of_turn))
+        drawn = torch.cat(orders)[begin : begin + in_turn]
+        drawn = drawn.to(self.label_P.device, non_blocking=True)
+        num_replayed = self.num_prompts - in_turn
+        if not num_replayed:
+            return drawn
+        difficulty_P = self.difficulty_P.to(generator.device)
+        hard = torch.multinomial(difficulty_P, num_replayed, replacement=True, generator=generator)
+        return torch.cat((drawn, hard.to(drawn.device)))
+
+    def descend(self, step: int) -> Tensor:
+        """Take a step, its gradient added up over parts; returns the loss, still on the device."""
+        seed, device = self.setup.context.seed, self.setup.teacher.device
+        generator = stage_generator(seed, STAGE, "training", step, device=device)
+        prompt_P = self.draw_prompts(step, generator)
+        num = len(prompt_P)
+        ours = range(num)  # of this process; another share of them is another rank's
+        self.adam.zero_grad()
+
+        def add_gradient(rows: slice) -> PartOfStep:
+            of_images = slice(ours[rows].start * DRAWS, ours[rows].stop * DRAWS)
+            draws = PartGenerator.of_rows(generator, num * DRAWS, of_images)
+            with torch.enable_grad():
+                part = self.part(prompt_P[ours[rows].start : ours[rows].stop], draws)
+                share = len(part.difficulty_P) / num
+                self.precision.backward(share * part.loss)
+            return PartOfStep(share * part.loss.detach(), part.difficulty_P)
+
+        made = in_parts(len(ours), self.parts, add_gradient, self.adam.zero_grad)
+        for group in self.adam.param_groups:
+            group["lr"] = rate_at(step, self.num_steps, self.setup.config.training_rate)
+        self.precision.step(self.adam)
+        self._note_difficulty(prompt_P, torch.cat([part.difficulty_P for part in made]))
+        return torch.stack([part.loss for part in made]).sum()
+
+    def part(self, prompt_P: Tensor, generator: torch.Generator) -> PartOfStep:
+        """Make DRAWS pictures of each prompt and judge them."""
+        config, teacher = self.setup.config, self.setup.teacher
+        prompt_N = prompt_P.repeat_interleave(DRAWS)
+        target_ND, label_N = self.target_PD[prompt_N], self.label_P[prompt_N]
+        side = self.decoder.latent_shape[1]
+        start_NLhw = self.decoder.start(len(prompt_N), side, generator).to(target_ND)
+        latent_NLhw = self.network(target_ND, start_NLhw)
+        image_NCHW = self._decoded(latent_NLhw)
+        num_views = config.num_network_views
+        view_NCHW = augmented_views(image_NCHW, num_views, teacher.image_size_px, generator)
+        embedding_ND = teacher.embed_images(view_NCHW)
+        labels = label_N.repeat(num_views)
+        # the anchor as steep as a cosine: at its full slope it drowns the matching loss for
+        # thousands of steps, in which the network leaves the latents that show a picture
+        weight = 1 / teacher.logit_scale
+        targets = target_ND.repeat(num_views, 1)
+        loss = guidance_loss(embedding_ND, targets, labels, teacher, weight)
+        embedding_VPMD = embedding_ND.view(num_views, len(prompt_P), DRAWS, -1)
+        distance = mean_distance_of_draws(embedding_VPMD, self.target_PD[prompt_P])
+        total: Tensor = (
+            loss
+            - config.diversity_weight * distance
+            + config.latent_l2_weight * latent_NLhw.square().mean()
+            + config.total_variation_weight * total_variation(image_NCHW)
+        )
+        asked = teacher.logits(embedding_ND.detach()).softmax(1).gather(1, labels[:, None])
+        return PartOfStep(total, 1 - asked.view(num_views, len(prompt_P), DRAWS).mean((0, 2)))
+
+    def _decoded(self, latent_NLhw: Tensor) -> Tensor:
+        """Decode latents that are clamped, but not for the gradient, which would vanish outside."""
+        inside = latent_NLhw + (self.decoder.clamp(latent_NLhw) - latent_NLhw).detach()
+        if self.parts.size > 1:
+            return self.decoder.decode(inside)
+        # The last resort where one prompt hardly fits: the decoder is run again for its gradient,
+        # image by image, so that one of them at a time is kept, and not beside the views.
+        images = [
+            checkpoint(self.decoder.decode, latent_1Lhw, use_reentrant=False)
+            for latent_1Lhw in inside.split(1)
+        ]
+        return torch.cat(images)
+
+    def _note_difficulty(self, prompt_P: Tensor, now_P: Tensor) -> None:
+        """Move the averages of prompts towards what they were now; one may have come twice."""
+        none_P = torch.zeros_like(self.difficulty_P)
+        times_P = none_P.index_add(0, prompt_P, torch.ones_like(now_P))
+        mean_P = none_P.index_add(0, prompt_P, now_P) / times_P.clamp(min=1)
+        mean_P = torch.where(times_P > 0, mean_P, self.difficulty_P)
+        self.difficulty_P.lerp_(mean_P, 1 - MEMORY_OF_DIFFICULTY).clamp_(min=LEAST_DIFFICULTY)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps besides the network and Adam's moments."""
+        return {"difficulty": self.difficulty_P, **self.precision.tensors()}
+
+    def try_step(self, num_prompts: int) -> None:
+        """Find a gradient of some prompts, for what it takes of memory alone."""
+        device = self.target_PD.device
+        prompt_P = torch.arange(num_prompts, device=device) % len(self.target_PD)
+        with torch.enable_grad():
+            part = self.part(prompt_P, stage_generator(0, "memory", device=device))
+            torch.autograd.grad(part.loss, list(self.network.parameters()))
+
+
+def trained_network(decoder: LatentDecoder, setup: SynthesisSetup) -> LatentNetwork:
+    """Train the network, go on with its training, or read it when it is trained.
+
+    Processes that share a run wait at a lock while the first one trains it.
+    """
+    generator = stage_generator(setup.context.seed, STAGE, "network")
+    target_PD = torch.from_numpy(setup.prompts.embeddings)
+    network = LatentNetwork(target_PD, decoder, generator).to(setup.teacher.device)
+    with filelock.FileLock(setup.folder / ".network.lock"):
+        _train(NetworkTraining(network, decoder, setup))
+    return network.eval().requires_grad_(False)
+
+
+def _train(training: NetworkTraining) -> None:
+    setup, network, adam = training.setup, training.network, training.adam
+    context, num_steps, path = (
+        setup.context,
+        training.num_steps,
+        setup.folder / "network.safetensors",
+    )
+    state = training.tensors()
+    start = load_checkpoint(path, setup.key, network, adam, state)
+    training.precision.restore(state)
+    if start == num_steps:
+        return
+    with context.reporter.stage(TRAINING, num_steps, start) as progress:
+        saved = time.monotonic()
+        for step in range(start, num_steps):
+            loss = training.descend(step)
+            progress.advance()
+            is_last = step + 1 == num_steps
+            is_turn = (step + 1) % STEPS_BETWEEN_METRICS == 0
+            if is_last or (is_turn and time.monotonic() - saved > CHECKPOINT_INTERVAL_S):
+                save_checkpoint(path, setup.key, step + 1, network, adam, training.tensors())
+                context.run_dir.append_metrics(f"{STAGE}/network", step + 1, {"loss": float(loss)})
+                saved = time.monotonic()
