@@ -131,14 +131,15 @@ class NetworkTraining:
         prompt_P = self.draw_prompts(step, generator)
         num = len(prompt_P)
         ours = range(num)  # of this process; another share of them is another rank's
+        ours_P = prompt_P[ours.start : ours.stop]
         self.adam.zero_grad()
 
         def add_gradient(rows: slice) -> PartOfStep:
             of_images = slice(ours[rows].start * DRAWS, ours[rows].stop * DRAWS)
             draws = PartGenerator.of_rows(generator, num * DRAWS, of_images)
+            share = len(ours[rows]) / num
             with torch.enable_grad():
-                part = self.part(prompt_P[ours[rows].start : ours[rows].stop], draws)
-                share = len(part.difficulty_P) / num
+                part = self.part(ours_P[rows], draws)
                 self.precision.backward(share * part.loss)
             return PartOfStep(share * part.loss.detach(), part.difficulty_P)
 
@@ -146,7 +147,7 @@ class NetworkTraining:
         for group in self.adam.param_groups:
             group["lr"] = rate_at(step, self.num_steps, self.setup.config.training_rate)
         self.precision.step(self.adam)
-        self._note_difficulty(prompt_P, torch.cat([part.difficulty_P for part in made]))
+        self._note_difficulty(ours_P, torch.cat([part.difficulty_P for part in made]))
         return torch.stack([part.loss for part in made]).sum()
 
     def part(self, prompt_P: Tensor, generator: torch.Generator) -> PartOfStep:
@@ -186,7 +187,9 @@ class NetworkTraining:
         # The last resort where one prompt hardly fits: the decoder is run again for its gradient,
         # image by image, so that one of them at a time is kept, and not beside the views.
         images = [
-            checkpoint(self.decoder.decode, latent_1Lhw, use_reentrant=False)
+            checkpoint(
+                self.decoder.decode, latent_1Lhw, use_reentrant=False, preserve_rng_state=False
+            )
             for latent_1Lhw in inside.split(1)
         ]
         return torch.cat(images)

@@ -166,6 +166,30 @@ def test_a_step_in_parts_is_the_step_at_once_even_where_memory_runs_out(
     assert short.parts.size == 2
 
 
+def test_before_its_training_a_network_leaves_every_start_where_it_is(
+    vqgan_folder: Path, make_setup: MakeSetup
+) -> None:
+    training = untrained(make_setup(config_with(vqgan_folder)))
+    shape = training.decoder.latent_shape
+    start = training.decoder.start(2, shape[1], stage_generator(0, "start"))
+    moved = training.network(training.target_PD[:2], start)
+    torch.testing.assert_close(moved, start)
+
+
+def test_the_descent_from_the_network_gives_the_same_images_in_parts_of_any_size(
+    vqgan_folder: Path, make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    precision = "dfkd_edge.networks.mixed_precision.has_fast_bfloat16"
+    monkeypatch.setattr(precision, lambda device_type: False)
+    setup = make_setup(config_with(vqgan_folder, num_training_steps=1, num_refinement_steps=0))
+    synthesizer = load_amortized(setup)
+    assert isinstance(synthesizer, NetworkSynthesizer)
+    images = []
+    for synthesizer.optimiser.parts.size in (32, 7):
+        images.append(make_candidates(0, setup, synthesizer)["images"].astype(int))
+    assert abs(images[0] - images[1]).max() <= 1  # of 255
+
+
 def test_another_teacher_and_decoder_give_a_shard_from_the_trained_network(
     vqgan_folder: Path, make_setup: MakeSetup
 ) -> None:
