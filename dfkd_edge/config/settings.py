@@ -131,15 +131,18 @@ class SynthesisConfig:
     """Steps of the network that `amortized` trains where it has no prior; 0 takes as many as give
     every prompt its `training_passes`."""
     training_passes: Annotated[int, Interval(ge=1, le=1_000_000)] = 12
-    """Passes of the network over all prompts, classes x styles."""
+    """Passes of the network over all prompts, classes x styles; as the other settings of the
+    network, chosen on the embedded teacher (ours)."""
     training_rate: Annotated[float, Interval(ge=1e-9, le=10)] = 2e-3
     """Adam's rate for the network at its peak."""
     training_batch_size: Annotated[int, Interval(ge=2, le=4096)] = 16
     """Images a step of the network, two of each prompt."""
     diversity_weight: Annotated[float, Interval(ge=0, le=1e3)] = 0.5
     """Weight of the mean distance between pictures of one prompt, for the network."""
-    num_descent_steps: Annotated[int, Interval(ge=0, le=100_000)] = 40
-    """Steps of `per-image` that every latent of the network takes from where the network put it."""
+    num_descent_steps: Annotated[int, Interval(ge=0, le=100_000)] = 80
+    """Steps of `per-image` that every latent of the network takes from where the network put it.
+    Measured on the embedded teacher alone: after 40 the images of a class lay 0.58 as far apart as
+    per-image's, and their student was worse."""
     replay_share: Annotated[float, Interval(ge=0, le=0.9)] = 0.0
     """Share of the network's prompts that are replayed because the teacher misses them."""
     low_resolution_share: Annotated[float, Interval(ge=0, le=0.95)] = 0.0
