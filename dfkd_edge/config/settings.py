@@ -131,8 +131,8 @@ class SynthesisConfig:
     """Steps of the network that `amortized` trains where it has no prior; 0 takes as many as give
     every prompt its `training_passes`."""
     training_passes: Annotated[int, Interval(ge=1, le=1_000_000)] = 12
-    """Passes of the network over all prompts, classes x styles; as the other settings of the
-    network, chosen on the embedded teacher (ours)."""
+    """Passes of the network over all prompts, classes x styles: as many as there was time for
+    where it was measured, on the embedded teacher (ours)."""
     training_rate: Annotated[float, Interval(ge=1e-9, le=10)] = 2e-3
     """Adam's rate for the network at its peak."""
     training_batch_size: Annotated[int, Interval(ge=2, le=4096)] = 16

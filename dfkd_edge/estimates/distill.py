@@ -47,8 +47,10 @@ NUM_IMAGES, NUM_VIEWS = 32, 16
 SMALL_PX = 64  # Side of the images of a small run, unless the embedded prior samples them
 VQGAN_OPERATIONS, VQGAN_PX = 4.8e11, 256
 """Counted in amused-256's decoder, which stands for all VQGANs; they grow with the pixels."""
-VQGAN_BYTES, COUNTED_PX = 989 * 2**20, 224
-"""Of a picture decoded with gradients in mixed precision, counted on a device without memory."""
+VQGAN_BYTES, COUNTED_PX = 855 * 2**20, 224
+"""Kept of a decoded picture in mixed precision until the teacher's gradient of its views is there,
+counted on a device without memory. The decoder's own gradient takes 990, when the views are gone.
+"""
 VQGAN_WEIGHT_BYTES = 4 * 146_244_675
 STEP_OPERATIONS, DECODE_OPERATIONS = 8e11, 2.5e12
 """Counted in SD-Turbo, which stands for all pipelines: a step of its UNet, and its decoder."""

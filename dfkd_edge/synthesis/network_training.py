@@ -2,9 +2,8 @@
 
 The loss: the distance of random views of the decoded picture to the prompt and the class anchor, as
 in per-image synthesis, plus the latent's square and total variation, less how far the pictures of
-one prompt lie apart. That distance is measured beside the prompt's own direction: along it, spread
-costs as much of the matching loss as it gains, and a network whose pictures are all alike would be
-the optimum (ours).
+one prompt lie apart. That distance is measured beside the prompt's own direction: spread along it
+takes from the matching loss what it gives, and is not asked for (ours).
 
 A step works in parts, whose gradients add up: it depends on the seed, its number and what a
 checkpoint keeps, so that a training that was stopped goes on bit for bit.
@@ -163,8 +162,8 @@ class NetworkTraining:
         view_NCHW = augmented_views(image_NCHW, num_views, teacher.image_size_px, generator)
         embedding_ND = teacher.embed_images(view_NCHW)
         labels = label_N.repeat(num_views)
-        # the anchor as steep as a cosine: at its full slope it drowns the matching loss for
-        # thousands of steps, in which the network leaves the latents that show a picture
+        # the anchor as steep as a cosine: its slope is else `logit_scale` times the matching loss',
+        # which alone tells the styles of a class apart
         weight = 1 / teacher.logit_scale
         targets = target_ND.repeat(num_views, 1)
         loss = guidance_loss(embedding_ND, targets, labels, teacher, weight)
