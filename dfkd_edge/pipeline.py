@@ -15,12 +15,12 @@ from dfkd_edge.bundles.scratch import export_scratch
 from dfkd_edge.class_lint.slips import note_slips
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.file import to_toml
-from dfkd_edge.config.settings import DistillationConfig, PipelineConfig
+from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.conversion.calibration_need import find_shortage
 from dfkd_edge.conversion.trial import require_exportable
 from dfkd_edge.deployment.export import export_student
 from dfkd_edge.distillation import distill as distill_student
-from dfkd_edge.distillation.rows import STAGE as STUDENT
+from dfkd_edge.distillation import require_images
 from dfkd_edge.files import atomic_write, read_json
 from dfkd_edge.interfaces import Reporter, WorkShare
 from dfkd_edge.machine.process import check_device, usable_device
@@ -97,6 +97,7 @@ def distill(plan: DistillPlan, reporter: Reporter, ranks: Ranks = ALONE) -> Dist
     """
     started = time.monotonic()
     config = plan.config
+    require_images(config.distillation, ranks)
     note_slips(plan.class_names.names, reporter)
     if config.data:
         note_strangers(Path(config.data), plan.class_names.names, reporter)
@@ -123,7 +124,7 @@ def distill(plan: DistillPlan, reporter: Reporter, ranks: Ranks = ALONE) -> Dist
         if shortage:  # INT8 will lack images to calibrate on: told before hours of training
             context.reporter.note(f"  {shortage.what}: {shortage.ways}")
         training = join_pictures(surrogates, plan.pictures, teacher, config.few_shot, context)
-        student = make_student(teacher, training, config.distillation, context)
+        student = distill_student(teacher, training, config.distillation, context)
         evaluation = judge(student, teacher, surrogates, config.data, context, config.baseline)
         run_dir.log(f"done in {time.monotonic() - started:.0f} s")
     if ranks.is_first:  # finished runs alone: export takes it by default
@@ -235,16 +236,6 @@ def make_prompts(config: PipelineConfig, teacher: Teacher, context: StageContext
         return diversify_prompts(teacher, config.prompts, context)
 
     return context.first_then_rest(make, lambda: PromptSet.load(run_dir.path / PROMPTS))
-
-
-def make_student(
-    teacher: Teacher, training: SurrogateSet, config: DistillationConfig, context: StageContext
-) -> StudentArtifact:
-    """Train the student on the first rank."""
-    return context.first_then_rest(
-        lambda: distill_student(teacher, training, config, context),
-        lambda: StudentArtifact.load(context.run_dir.path / STUDENT),
-    )
 
 
 def judge(

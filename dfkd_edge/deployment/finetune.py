@@ -19,9 +19,10 @@ from torch.nn.utils import parametrize
 
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.config.settings import DistillationConfig
-from dfkd_edge.distillation.batches import Batches, as_pixels, make_views, open_pool
+from dfkd_edge.distillation.batches import Batches, Drawn, as_pixels, make_views, open_pool
 from dfkd_edge.distillation.rows import RowDraws
 from dfkd_edge.distillation.step import Trainer
+from dfkd_edge.networks.memory import Parts
 from dfkd_edge.networks.mixed_precision import Precision
 from dfkd_edge.networks.pointwise import spare_strided_pointwise
 from dfkd_edge.networks.students import Student
@@ -181,12 +182,16 @@ def finetune_quantized(
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, NUM_STEPS)
         trainer = Trainer(student, teacher, optimiser, precision, LOSSES, student.embed_images)
+        parts = Parts("fine-tuning for INT8", BATCH_SIZE, context.device, context.reporter.note)
         for step in range(NUM_STEPS):
             drawn = batches.draw(draws.draw(step, BATCH_SIZE), step)
-            view_NCHW = batches.view(batches.prepare(drawn))
-            with torch.no_grad():
-                teacher_ND = teacher.embed_images(view_NCHW)
-            made = trainer.step(view_NCHW, teacher_ND, BATCH_SIZE)
+
+            def see(rows: slice, drawn: Drawn = drawn) -> tuple[Tensor, Tensor]:
+                view_NCHW = batches.view(batches.prepare(drawn.part(rows)))
+                with torch.no_grad():
+                    return view_NCHW, teacher.embed_images(view_NCHW)
+
+            made = trainer.step(see, BATCH_SIZE, parts, BATCH_SIZE)
             progress.advance(1)  # a number would make a GPU wait for it
             losses.append(made.loss)
             schedule.step()

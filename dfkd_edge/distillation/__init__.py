@@ -1,5 +1,5 @@
 """Distillation: (teacher, surrogate images) -> student."""
 
-from dfkd_edge.distillation.distill import distill
+from dfkd_edge.distillation.distill import distill, require_images
 
-__all__ = ["distill"]
+__all__ = ["distill", "require_images"]

@@ -8,7 +8,7 @@ H rows, W columns, D embedding width.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -90,10 +90,23 @@ class Drawn(NamedTuple):
 class Batch:
     """The views of a step, on the device."""
 
-    row_N: Tensor
     image_NHWC: Tensor
     plan: ViewPlan
     teacher_ND: Tensor | None  # What the teacher saw in these very views; None where it must look
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """This rank's rows of a batch, which are being prepared."""
+
+    drawn: Drawn
+    begun: Mapping[tuple[int, int], Future[Batch]]
+    prepare: Callable[[Drawn], Batch]
+
+    def part(self, rows: slice) -> Batch:
+        """Return some rows: prepared now if parts were halved since."""
+        begun = self.begun.get((rows.start, rows.stop))
+        return begun.result() if begun else self.prepare(self.drawn.part(rows))
 
 
 class Batches:
@@ -118,9 +131,8 @@ class Batches:
         device, teacher_ND = self._pool.device, None
         if self.stored and drawn.stored_N is not None:
             teacher_ND = sent(self.stored.embeddings(drawn.stored_N), device)
-        row_N = sent(torch.from_numpy(drawn.row_N), device)
         image_NHWC = self._pool.rows(drawn.row_N)
-        return Batch(row_N, image_NHWC, self.views.plan(drawn.key_N), teacher_ND)
+        return Batch(image_NHWC, self.views.plan(drawn.key_N), teacher_ND)
 
     def view(self, batch: Batch) -> Tensor:
         """Make the views of a batch, view_NCHW in [0, 1]."""
@@ -137,8 +149,12 @@ class Batches:
         with ThreadPoolExecutor(1, "batches", settle_thread, (device,)) as self._ahead:
             yield
 
-    def begin(self, drawn: Drawn) -> Future[Batch]:
-        """Begin to prepare a batch."""
+    def begin(self, drawn: Drawn, parts: Iterable[slice]) -> "Coming":
+        """Begin to prepare a batch in parts."""
+        begun = {(rows.start, rows.stop): self._begin(drawn.part(rows)) for rows in parts}
+        return Coming(drawn, begun, self.prepare)
+
+    def _begin(self, drawn: Drawn) -> Future[Batch]:
         if self._ahead:
             return self._ahead.submit(self.prepare, drawn)
         made: Future[Batch] = Future()

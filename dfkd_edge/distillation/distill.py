@@ -4,34 +4,55 @@ The teacher labels views, not clean images. All that a step draws follows from t
 and what a checkpoint keeps, so a run that was stopped goes on as if it had not been. On an
 accelerator nothing in a step waits: numbers are fetched at every tenth one.
 
-Shape suffixes: N views, C = 3 channels, H rows, W columns, D embedding width, K classes.
+Ranks draw the rows and keys of every batch alike, and each learns from its own part of them; what
+they add up, the gradients, leaves all with the same weights.
+
+Shape suffixes: N views, B views of all ranks, C = 3 channels, H rows, W columns, D embedding width,
+K classes.
 """
 
 import time
-from concurrent.futures import Future
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from dfkd_edge.artifacts import Ints, StudentArtifact, StudentSettings, SurrogateSet
 from dfkd_edge.config.settings import DistillationConfig
-from dfkd_edge.distillation.batches import Batch, Batches, Drawn, make_views, open_pool
+from dfkd_edge.distillation.batches import Batches, Coming, Drawn, make_views, open_pool
 from dfkd_edge.distillation.optim import WeightAverage, learning_rate_at, make_optimiser
 from dfkd_edge.distillation.rows import STAGE, HardImages, RowDraws
 from dfkd_edge.distillation.step import StepFigures, Trainer
 from dfkd_edge.distillation.stored_views import StoredViews, num_stored_views
+from dfkd_edge.errors import ConfigError
 from dfkd_edge.files import atomic_write, content_hash
+from dfkd_edge.machine.ranks import Ranks
+from dfkd_edge.networks.joint_norm import jointly_normed, learns_statistics
+from dfkd_edge.networks.memory import (
+    Parts,
+    in_parts,
+    measured_need,
+    memory_budget,
+    recorded_parts,
+)
 from dfkd_edge.networks.mixed_precision import Precision, depthwise_in_float32
 from dfkd_edge.networks.operations import operations
 from dfkd_edge.networks.students import Student, build_start, student_tensors
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.tuning import compiled, tuned_kernels
-from dfkd_edge.runs.checkpoint import load_checkpoint, save_checkpoint
+from dfkd_edge.runs.checkpoint import load_for_all, save_checkpoint
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.key import student_content
+from dfkd_edge.runtime.counting import counted
 
 CHECKPOINT_INTERVAL_S = 5.0
 METRICS_EVERY_STEPS = 10
+TRAINING = "training the student"
+STEP_BYTES = 12  # Of a parameter, not seen in a pass: AdamW's moments, and gradients as one message
+WHOLE = (
+    "BatchNorm of a random start learns from the whole batch at once: start more ranks, or set a "
+    "smaller distillation.batch_size or --student-init pretrained"
+)
 
 
 def distill(
@@ -42,18 +63,36 @@ def distill(
     key = context.stage_key(
         STAGE, config, student_content(config), teacher.key, surrogates.summary.content
     )
-    if context.run_dir.is_complete(STAGE, key):
+    if context.is_complete(STAGE, key):
         return StudentArtifact.load(folder)
     student = _start(teacher, config, context)
     is_tuned = config.compile and teacher.device.type == "cuda"
     with depthwise_in_float32(student, teacher.device.type), tuned_kernels(is_tuned):
         Distillation(student, teacher, surrogates, config, context).train(key)
-    artifact = StudentArtifact(folder, _settings(student, teacher, config))
-    atomic_write(artifact.weights, student_tensors(student))
-    files = [artifact.weights, artifact.save_settings()]
-    context.run_dir.complete(STAGE, key, files)
-    (folder / "checkpoint.safetensors").unlink(missing_ok=True)  # only a stopped run needs it
-    return artifact
+
+    def write() -> StudentArtifact:
+        artifact = StudentArtifact(folder, _settings(student, teacher, config))
+        atomic_write(artifact.weights, student_tensors(student))
+        files = [artifact.weights, artifact.save_settings()]
+        context.run_dir.complete(STAGE, key, files)
+        (folder / "checkpoint.safetensors").unlink(missing_ok=True)  # only a stopped run needs it
+        return artifact
+
+    return context.first_then_rest(write, lambda: StudentArtifact.load(folder))
+
+
+def require_images(config: DistillationConfig, ranks: Ranks) -> None:
+    """Check that every rank has an image of each batch.
+
+    Raises:
+        ConfigError: there are more ranks than images.
+    """
+    if config.batch_size < ranks.count:
+        raise ConfigError(
+            f"{ranks.count} ranks would share batches of {config.batch_size}",
+            where="distillation.batch_size",
+            hint="start fewer ranks, or let a batch have an image for each",
+        )
 
 
 def _start(teacher: Teacher, config: DistillationConfig, context: StageContext) -> Student:
@@ -98,6 +137,8 @@ class Distillation:
         device, seed = teacher.device, context.seed
         is_tuned = config.compile and device.type == "cuda"
         self.config, self.context, self.student = config, context, student
+        self.ranks, self.mine = context.ranks, context.ranks.part_of(config.batch_size)
+        self.parts = Parts(TRAINING, config.batch_size, context.device)
         self.look = compiled(teacher.embed_images, is_tuned)
         self.draws = RowDraws(surrogates, seed, config.balanced_styles)
         pool = open_pool(surrogates.images, device)
@@ -110,7 +151,8 @@ class Distillation:
         self.precision = Precision(device.type)
         optimiser = make_optimiser(student, config, fused=self.precision.wants_fused)
         embed = compiled(student.embed_images, is_tuned)
-        self.trainer = Trainer(student, teacher, optimiser, self.precision, config, embed)
+        precision, ranks = self.precision, self.ranks
+        self.trainer = Trainer(student, teacher, optimiser, precision, config, embed, ranks)
         self._store_views(teacher, surrogates.summary.content)
 
     def _store_views(self, teacher: Teacher, content: str) -> None:
@@ -132,11 +174,19 @@ class Distillation:
         folder = self.context.run_dir.stage_dir(STAGE) / "views"
         stored = StoredViews(folder, key, row_R, num, seed)
 
+        reporter, device = self.context.reporter, self.context.device
+        parts = Parts("labelling views", config.batch_size, device, reporter.note)
+
         def embed(number_N: Ints) -> Tensor:
             drawn = Drawn(stored.rows(number_N), stored.keys(number_N))
-            return self.teacher_sees(self.batches.view(self.batches.prepare(drawn)))
 
-        stored.write(embed, config.batch_size, self.context.reporter)
+            def see(rows: slice) -> Tensor:
+                batch = self.batches.prepare(drawn.part(rows))
+                return self.teacher_sees(self.batches.view(batch))
+
+            return torch.cat(in_parts(len(number_N), parts, see))
+
+        stored.write(embed, config.batch_size, reporter, self.ranks)
         self.batches.stored = stored
 
     @torch.no_grad()
@@ -144,34 +194,88 @@ class Distillation:
         """Embed views by the teacher."""
         return self.look(view_NCHW)
 
-    def begin(self, step: int) -> Future[Batch]:
-        """Draw the batch of a step and begin to prepare it."""
-        row_N = self.hard.replace(self.draws.draw(step, self.config.batch_size), step)
-        return self.batches.begin(self.batches.draw(row_N, step))
+    def sized_parts(self, key: str) -> Parts:
+        """Find how many images learn together; the student is still in evaluation mode."""
+        size, device = self.config.batch_size, self.trainer.teacher.device
 
-    def step(self, batch: Batch, step: int) -> StepFigures:
+        def try_part(num: int) -> None:
+            drawn = self.batches.draw(self.draws.draw(0, num), 0)
+            view_NCHW = self.batches.view(self.batches.prepare(drawn))
+            apart = replace(self.trainer, embed=self.student.embed_images)  # not compiled
+            loss = apart.look(view_NCHW, self.teacher_sees(view_NCHW), num).loss
+            parameters = [p for p in self.student.parameters() if p.requires_grad]
+            torch.autograd.grad(loss, parameters, allow_unused=True)
+
+        def find_size() -> int:
+            if device.type == "cpu":
+                return size
+            budget = memory_budget(device, 0) - STEP_BYTES * self.student.num_parameters
+            return measured_need(try_part, device).images_in(budget, size)
+
+        return recorded_parts(TRAINING, STAGE, key, self.context, find_size, self.ranks)
+
+    def learn_statistics(self) -> None:
+        """Let BatchNorm see as much of a batch at once as it can: on ranks the whole one.
+
+        Parts of a batch do not know of each other: alone, it sees one at a time.
+        """
+        if not learns_statistics(self.student):
+            return
+        if self.ranks.count > 1:  # a rank that runs out leaves the others amidst a layer
+            joint = jointly_normed(self.student.embed_images, self.ranks)
+            self.trainer = replace(self.trainer, embed=joint)
+            self.parts = Parts(TRAINING, self.config.batch_size, self.parts.device, whole=WHOLE)
+            return
+        tell, aside = self.parts.tell, ", and BatchNorm's statistics are theirs, not the batch's"
+        self.parts.tell = lambda text: tell(text + aside)
+        if self.parts.size < self.config.batch_size:
+            self.parts.tell(f"  {TRAINING}: {counted(self.parts.size, 'image')} at a time")
+
+    def begin(self, step: int) -> tuple[Ints, Coming]:
+        """Draw the batch of a step and begin to prepare this rank's rows; returns all rows too."""
+        row_B = self.hard.replace(self.draws.draw(step, self.config.batch_size), step)
+        drawn = self.batches.draw(row_B, step).part(self.mine)
+        return row_B, self.batches.begin(drawn, self.parts.split(len(drawn.row_N)))
+
+    def step(self, row_B: Ints, coming: Coming, step: int) -> StepFigures:
         """Move the weights once; waits for nothing on the device."""
         config, optimiser = self.config, self.trainer.optimiser
-        view_NCHW = self.batches.view(batch)
-        teacher_ND = batch.teacher_ND
-        if teacher_ND is None:
-            teacher_ND = self.teacher_sees(view_NCHW)
+
+        def see(rows: slice) -> tuple[Tensor, Tensor]:
+            batch = coming.part(rows)
+            view_NCHW = self.batches.view(batch)
+            if batch.teacher_ND is None:
+                return view_NCHW, self.teacher_sees(view_NCHW)
+            return view_NCHW, batch.teacher_ND
+
         # set anew at each step: a run that was stopped needs no scheduler's state
         for group in optimiser.param_groups:
             group["lr"] = learning_rate_at(step, config)
-        made = self.trainer.step(view_NCHW, teacher_ND, config.batch_size)
+        made = self.trainer.step(see, len(coming.drawn.row_N), self.parts, config.batch_size)
         self.average.update(self.student, step)
-        self.hard.remember(batch.row_N, made.distance_N)
+        if config.hard_share:
+            self.hard.remember(row_B, self._of_all(made.distance_N))
         return made
+
+    def _of_all(self, value_N: Tensor) -> Tensor:
+        """Join the numbers that ranks found of their parts of a batch."""
+        if self.ranks.count == 1:
+            return value_N
+        value_B = value_N.new_zeros(self.config.batch_size)
+        value_B[self.mine] = value_N
+        self.ranks.add_up([value_B])
+        return value_B
 
     def train(self, key: str) -> None:
         """Take every step that a checkpoint of this key leaves, and keep the averaged weights."""
         config, context, optimiser = self.config, self.context, self.trainer.optimiser
         checkpoint = context.run_dir.stage_dir(STAGE) / "checkpoint.safetensors"
         more = self._more()
-        start = load_checkpoint(checkpoint, key, self.student, optimiser, more)
+        start = load_for_all(checkpoint, key, self.student, optimiser, more, self.ranks)
         self.precision.restore(more)
+        self.parts = self.sized_parts(key)
         set_training_mode(self.student, keep_statistics=config.student_init == "pretrained")
+        self.learn_statistics()
         saved_at, note, step = time.monotonic(), "", start
         with (
             context.reporter.stage("distilling the student", config.num_steps, start) as progress,
@@ -180,13 +284,14 @@ class Distillation:
             coming = self.begin(start)
             try:
                 for step in range(start, config.num_steps):
-                    made = self.step(coming.result(), step)
+                    made = self.step(*coming, step)
                     if step % METRICS_EVERY_STEPS == 0 or step + 1 == config.num_steps:
                         note = self._write_metrics(made, step)
                         self.hard.catch_up()
                     coming = self.begin(step + 1)
                     progress.advance(1, note)
-                    if time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S:
+                    is_due = time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S
+                    if is_due and self.ranks.is_first:
                         more = self._more()
                         save_checkpoint(checkpoint, key, step + 1, self.student, optimiser, more)
                         saved_at = time.monotonic()
@@ -202,9 +307,10 @@ class Distillation:
 
     def _write_metrics(self, made: StepFigures, step: int) -> str:
         """Fetch the numbers of a step, all at once; returns a note for the bar."""
-        names = ("loss", "soft_target_loss", "feature_distance", "agreement")
-        figures = (made.loss, made.soft_target_loss, made.feature_distance, made.agreement)
-        values = dict(zip(names, torch.stack(figures).tolist(), strict=True))
+        names = ("loss", "soft_target_loss", "feature_distance", "agreement")  # of `numbers`
+        numbers = made.numbers
+        self.ranks.add_up([numbers])
+        values = dict(zip(names, numbers.tolist(), strict=True))
         values["learning_rate"] = learning_rate_at(step, self.config)
         self.context.run_dir.append_metrics(STAGE, step + 1, values)
         return f"agreement with teacher {values['agreement']:.2f}"

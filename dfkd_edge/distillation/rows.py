@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfkd_edge.artifacts import Ints, SurrogateSet
+from dfkd_edge.networks.transfer import sent
 from dfkd_edge.seeding import derived_seed
 
 STAGE = "student"
@@ -89,10 +90,12 @@ class HardImages:
         hard = rng.choice(pool, round(self.share * len(row_N)))
         return np.concatenate([hard, row_N[len(hard) :]])
 
-    def remember(self, row_N: Tensor, distance_N: Tensor) -> None:
-        """Note the feature distance of the views of a batch, all on the device."""
+    def remember(self, row_N: Ints, distance_N: Tensor) -> None:
+        """Note the feature distance of the views of a batch, which are on the device."""
         if self.share:
-            disagreement = self.tensors["disagreement"].index_fill_(0, row_N, -1.0)
+            table = self.tensors["disagreement"]
+            row_N = sent(torch.from_numpy(row_N), table.device)
+            disagreement = table.index_fill_(0, row_N, -1.0)
             # of several views of one image, the worst counts
             disagreement.scatter_reduce_(0, row_N, distance_N.float(), "amax")
 

@@ -1,10 +1,13 @@
 """One step of a student towards the teacher, for distillation and for the INT8 fine-tune.
 
-The student is asked to match softened class probabilities and the teacher's features.
+The student is asked to match softened class probabilities and the teacher's features. A loss is a
+sum over views divided by the number of the whole batch, so that gradients add up, over the parts
+that memory allows and over the ranks that share a batch.
 
 Shape suffixes: N views, C = 3 channels, H rows, W columns, D embedding width, K classes.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,12 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd_edge.config.settings import DistillationConfig
+from dfkd_edge.machine.ranks import ALONE, Ranks
+from dfkd_edge.networks.memory import Parts, in_parts
 from dfkd_edge.networks.mixed_precision import Precision
 from dfkd_edge.networks.students import Student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.tuning import Embed
 
 MAX_GRADIENT_NORM = 5.0  # Longer gradients are shortened to it (ours)
+See = Callable[[slice], tuple[Tensor, Tensor]]
+"""Makes views in [0, 1] of some rows of a batch, and what the teacher sees in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +32,7 @@ class StepFigures:
     """What a step found before it moved the weights, on its device: reading a number waits for it.
 
     A GPU that is waited for at every step idles while the next views are drawn. Single numbers are
-    sums over the views at hand divided by the number of the whole batch: those of processes that
-    share a batch add up.
+    sums over the views at hand divided by the number of the whole batch: they add up.
     """
 
     loss: Tensor
@@ -34,6 +40,21 @@ class StepFigures:
     feature_distance: Tensor
     distance_N: Tensor  # Feature distance of each view
     agreement: Tensor  # Share of the views with the teacher's top-1
+
+    @property
+    def numbers(self) -> Tensor:
+        """Loss, soft-target loss, feature distance and agreement."""
+        each = self.loss, self.soft_target_loss, self.feature_distance, self.agreement
+        return torch.stack(each)
+
+
+def joined(parts: Sequence[StepFigures]) -> StepFigures:
+    """Join the figures of the parts of a batch."""
+    if len(parts) == 1:
+        return parts[0]
+    loss, soft, distance, agreement = torch.stack([part.numbers for part in parts]).sum(0)
+    distance_N = torch.cat([part.distance_N for part in parts])
+    return StepFigures(loss, soft, distance, distance_N, agreement)
 
 
 def soft_target_losses(student_NK: Tensor, teacher_NK: Tensor, temperature: float) -> Tensor:
@@ -63,12 +84,31 @@ class Trainer:
     precision: Precision
     config: DistillationConfig  # Temperature and weights of the losses
     embed: Embed  # The student's `embed_images`, which may be compiled
+    ranks: Ranks = ALONE  # Who share a batch
 
-    def step(self, view_NCHW: Tensor, teacher_ND: Tensor, batch_size: int) -> StepFigures:
-        """Move the student's weights once, by views in [0, 1] and the teacher's embeddings of them.
+    def step(self, see: See, num: int, parts: Parts, batch_size: int) -> StepFigures:
+        """Move the student's weights once, by `num` views of this rank's, of `batch_size` in all.
 
-        The loss is a sum over the views divided by `batch_size`, the number in all processes.
+        Returns:
+            The figures of this rank's views.
         """
+        optimiser = self.optimiser
+
+        def add_gradients(rows: slice) -> StepFigures:
+            made = self.look(*see(rows), batch_size)
+            self.precision.backward(made.loss)
+            each = made.loss, made.soft_target_loss, made.feature_distance, made.distance_N
+            return StepFigures(*(value.detach() for value in (*each, made.agreement)))
+
+        optimiser.zero_grad()
+        made = in_parts(num, parts, add_gradients, optimiser.zero_grad)
+        # before the scale is taken away: one rank's overflow is then seen by all
+        self.ranks.add_up_gradients(p for group in optimiser.param_groups for p in group["params"])
+        self.precision.step(optimiser, MAX_GRADIENT_NORM)
+        return joined(made)
+
+    def look(self, view_NCHW: Tensor, teacher_ND: Tensor, batch_size: int) -> StepFigures:
+        """Compare the student's eyes with the teacher's, with a gradient."""
         config = self.config
         with self.precision.autocast():
             student_ND = self.embed(view_NCHW)
@@ -77,7 +117,5 @@ class Trainer:
         distance_N = feature_distances(student_ND, teacher_ND)
         soft, distance = soft_N.sum() / batch_size, distance_N.sum() / batch_size
         loss = config.soft_target_weight * soft + config.feature_weight * distance
-        self.precision.descend(loss, self.optimiser, MAX_GRADIENT_NORM)
         agreement = (student_NK.argmax(1) == teacher_NK.argmax(1)).sum() / batch_size
-        figures = (each.detach() for each in (loss, soft, distance, distance_N, agreement))
-        return StepFigures(*figures)
+        return StepFigures(loss, soft, distance, distance_N, agreement)

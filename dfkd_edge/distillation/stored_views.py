@@ -8,6 +8,7 @@ Shape suffixes: N views of a batch, P views of a part, R images to train on, D e
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from dfkd_edge.artifacts import Ints, read_metadata, save_tensors
 from dfkd_edge.config.settings import DistillationConfig
 from dfkd_edge.distillation.rows import STAGE
 from dfkd_edge.interfaces import Reporter
+from dfkd_edge.machine.ranks import ALONE, Ranks
 from dfkd_edge.networks.view_keys import view_keys
 from dfkd_edge.runs.row_stores import JoinedRows, stored_tensors
+from dfkd_edge.runs.shared import await_seen
 from dfkd_edge.seeding import derived_seed
 
 AUTO = -1
@@ -88,14 +91,24 @@ class StoredViews:
         assert self._store is not None
         return torch.from_numpy(self._store.rows(number_N)).float()
 
-    def write(self, embed: Callable[[Ints], Tensor], batch_size: int, reporter: Reporter) -> None:
-        """Embed the views of every part that is not there, `batch_size` at a time."""
+    def write(
+        self,
+        embed: Callable[[Ints], Tensor],
+        batch_size: int,
+        reporter: Reporter,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        """Embed the views of every part that is not there, `batch_size` at a time.
+
+        Ranks split the parts, and then read them all.
+        """
         starts = range(0, len(self), PART_VIEWS)
         paths = [self._folder / f"part-{number:05d}.safetensors" for number in range(len(starts))]
-        missing = [number for number, path in enumerate(paths) if not self._is_there(path)]
+        ours = range(ranks.index, len(paths), ranks.count)
+        missing = [number for number in ours if not self._is_there(paths[number])]
         if missing:
-            done = len(paths) - len(missing)
-            with reporter.stage("labelling views", len(paths), done) as progress:
+            done = len(ours) - len(missing)
+            with reporter.stage("labelling views", len(ours), done) as progress:
                 for number in missing:
                     ends = min(starts[number] + PART_VIEWS, len(self))
                     number_P = np.arange(starts[number], ends)
@@ -105,6 +118,9 @@ class StoredViews:
                     tensors = {"embeddings": embedding_PD.half().cpu().numpy()}
                     save_tensors(paths[number], tensors, {"key": self._key})
                     progress.advance()
+        ranks.wait()
+        for path in paths:
+            await_seen(path, partial(self._is_there, path), ranks.name, "another rank")
         self._store = JoinedRows([stored_tensors(path)["embeddings"] for path in paths])
 
     def _is_there(self, path: Path) -> bool:

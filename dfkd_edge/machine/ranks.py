@@ -35,6 +35,7 @@ class Ranks:
         """Wrap the place in a group that `joined` has opened."""
         self.index, self.count = index, count
         self._store, self._num_texts = store, 0
+        self._of_steps: ProcessGroup | None = None
         self._of_gradients: ProcessGroup | None = None
 
     @property
@@ -74,21 +75,27 @@ class Ranks:
         """Whether something is so on at least one rank."""
         return any(self.gather("so" if is_so else ""))
 
+    def any_in_step(self, is_so: bool) -> bool:
+        """As `any_of`, at less cost and with less patience: for every step of a training."""
+        if self.count == 1:
+            return is_so
+        from torch import distributed, tensor
+
+        flag = tensor(float(is_so))
+        with hearing_the_others():
+            distributed.all_reduce(flag, group=self._of_steps)
+        return bool(flag)
+
     def part_of(self, num: int) -> slice:
         """Return this rank's part of `num` things; parts follow each other, some one longer."""
         return part_of(num, self.index, self.count)
 
     def connect(self, device_type: str) -> None:
-        """Open the way of the gradients, once this rank's device is set."""
+        """Open the ways of a training's steps, once this rank's device is set."""
         if self.count > 1:
-            from torch import distributed
-
-            backend = "nccl" if device_type == "cuda" else "gloo"
-            patience = timedelta(seconds=STEP_S)
-            with hearing_the_others():
-                group = distributed.new_group(backend=backend, timeout=patience)
-            assert isinstance(group, distributed.ProcessGroup)  # a number for whom it leaves out
-            self._of_gradients = group
+            self._of_steps = self._of_gradients = _new_group("gloo")
+            if device_type == "cuda":
+                self._of_gradients = _new_group("nccl")
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Put the sum over all ranks into each tensor, in one message for all of a type."""
@@ -138,6 +145,15 @@ class Ranks:
             for part_G in parts[: num_parts - first]:
                 total_G += part_G
         return total_G
+
+
+def _new_group(backend: str) -> ProcessGroup:
+    from torch import distributed
+
+    with hearing_the_others():
+        group = distributed.new_group(backend=backend, timeout=timedelta(seconds=STEP_S))
+    assert isinstance(group, distributed.ProcessGroup)  # a number for whom it leaves out
+    return group
 
 
 def part_of(num: int, index: int, count: int) -> slice:

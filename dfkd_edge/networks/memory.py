@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_iter
 from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.files import atomic_write
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
+from dfkd_edge.machine.ranks import ALONE, Ranks
 from dfkd_edge.networks.draws import PartGenerator
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runtime.counting import counted
@@ -46,16 +47,22 @@ class Parts:
     tell: Callable[[str], None] = say_nothing
     record: Path | None = None  # File of the run that keeps the size
     key: str = ""  # Of the stage whose size it is
+    ranks: Ranks = ALONE  # Who work on one batch: if one runs out, all begin it again
+    whole: str = ""  # Where the work cannot be split: a hint for who runs out
+
+    def split(self, num: int) -> list[slice]:
+        """Return the rows of each part of `num` images."""
+        return [slice(begin, min(begin + self.size, num)) for begin in range(0, num, self.size)]
 
     def halve(self, num: int, fault: str) -> None:
-        """Go on with half of `num` images together, and keep that.
+        """Go on with half of `num` images together, and keep that; `fault` is empty elsewhere.
 
         Raises:
-            EnvironmentLackingError: `num` is 1.
+            EnvironmentLackingError: it was met here, and `num` is 1 or must stay whole.
         """
-        if num == 1:
-            raise _too_small(self.work, self.device, fault)
-        self.size = num // 2
+        if fault and (num == 1 or self.whole):
+            raise _too_small(self, num, fault)
+        self.size = max(1, num // 2)
         if self.record:
             with filelock.FileLock(_lock_of(self.record)):
                 # another process of the run may have come down further
@@ -74,30 +81,32 @@ def in_parts(
 
     A part that runs out of memory is made again in halves. Gradients that a part has begun to add
     up cannot be told from those of others: such work names what clears them in `start_over`, and
-    begins again with the first image.
+    begins again with the first image, as ranks do that share a batch.
 
     Raises:
         EnvironmentLackingError: the device is too small for one image.
     """
     made: list[Made] = []
-    begin = 0
-    while begin < num:
-        rows, fault = slice(begin, min(begin + parts.size, num)), ""
-        try:
-            made.append(make(rows))
-        except torch.OutOfMemoryError as error:
-            fault = str(error)
-        if not fault:
-            begin = rows.stop
-            continue
+    begin, tried = 0, 0
+    while True:
+        fault = ""
+        while begin < num and not fault:
+            rows = slice(begin, min(begin + parts.size, num))
+            tried = rows.stop - rows.start
+            try:
+                made.append(make(rows))
+                begin = rows.stop
+            except torch.OutOfMemoryError as error:
+                fault = str(error) or "out of memory"
+        if not parts.ranks.any_in_step(bool(fault)):
+            return made
         # only here, where the error and its frames no longer hold the part's tensors
-        parts.halve(rows.stop - rows.start, fault)
+        parts.halve(max(map(int, parts.ranks.gather(str(tried)))), fault)
         if torch.device(parts.device).type != "cpu":
             torch.get_device_module(parts.device).empty_cache()
         if start_over:
             start_over()
             made, begin = [], 0
-    return made
 
 
 def made_in_parts(
@@ -125,20 +134,29 @@ def made_in_parts(
 
 
 def recorded_parts(
-    work: str, stage: str, key: str, context: StageContext, find_size: Callable[[], int]
+    work: str,
+    stage: str,
+    key: str,
+    context: StageContext,
+    find_size: Callable[[], int],
+    ranks: Ranks = ALONE,
 ) -> Parts:
     """Parts of the size that the run has recorded for a stage; else one is found and recorded.
 
     So a run that is stopped, or split among processes, works in the same parts and makes the same
     numbers to the last bit. `key` is that of the stage; `work` tells pieces of a stage apart.
+    `ranks` that work on one batch take the first one's size.
     """
     record = context.run_dir.stage_dir(stage) / f"{work.replace(' ', '-')}.parts.json"
-    with filelock.FileLock(_lock_of(record)):
-        size = _recorded(record, key)
-        if size is None:
-            size = find_size()
-            _write_record(record, key, size)
-    return Parts(work, size, context.device, context.reporter.note, record, key)
+    size: int | None = 0
+    if ranks.is_first:
+        with filelock.FileLock(_lock_of(record)):
+            size = _recorded(record, key)
+            if size is None:
+                size = find_size()
+                _write_record(record, key, size)
+    size = int(ranks.tell(str(size)))
+    return Parts(work, size, context.device, context.reporter.note, record, key, ranks)
 
 
 def _lock_of(record: Path) -> Path:
@@ -157,17 +175,18 @@ def _write_record(record: Path, key: str, size: int) -> None:
     atomic_write(record, json.dumps({"key": key, "images": size}) + "\n")
 
 
-def _too_small(work: str, device: str, fault: str) -> EnvironmentLackingError:
+def _too_small(parts: Parts, num: int, fault: str) -> EnvironmentLackingError:
     card = "this machine"
-    if torch.device(device).type != "cpu":
-        module: Any = torch.get_device_module(device)
-        properties = module.get_device_properties(device)
+    if torch.device(parts.device).type != "cpu":
+        module: Any = torch.get_device_module(parts.device)
+        properties = module.get_device_properties(parts.device)
         card = f"{properties.name} with {properties.total_memory / 2**30:.1f} GiB"
-    why = fault.splitlines()[0] if fault else "out of memory"
+    images = "one image" if num == 1 else f"{num} images at once"
     return EnvironmentLackingError(
-        f"{card} has too little memory for one image while {work}: {why}",
-        where=f"--device {device}",
-        hint="smaller networks, fewer synthesis.num_views, a smaller synthesis.image_size_px, or a "
+        f"{card} has too little memory for {images} while {parts.work}: {fault.splitlines()[0]}",
+        where=f"--device {parts.device}",
+        hint=parts.whole
+        or "smaller networks, fewer synthesis.num_views, a smaller synthesis.image_size_px, or a "
         "card with more free memory; --dry-run says how much a stage needs",
     )
 

@@ -9,7 +9,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from dfkd_edge.artifacts import read_metadata
-from dfkd_edge.files import atomic_write
+from dfkd_edge.files import atomic_write, file_hash
+from dfkd_edge.machine.ranks import Ranks
+from dfkd_edge.runs.shared import await_seen
 
 NOTHING: Mapping[str, Tensor] = {}
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # Of Adam and AdamW, a parameter each
@@ -71,3 +73,24 @@ def load_checkpoint(
             saved[moment] = torch.empty_like(parameter).copy_(saved[moment])
         optimiser.state[parameter] = saved
     return int(metadata["step"])
+
+
+def load_for_all(
+    path: Path,
+    key: str,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    more: Mapping[str, Tensor],
+    ranks: Ranks,
+) -> int:
+    """Restore on every rank what the first one restores; returns the next step.
+
+    Raises:
+        EnvironmentLackingError: a rank does not see that file.
+    """
+    start = load_checkpoint(path, key, model, optimiser, more) if ranks.is_first else 0
+    known = ranks.tell(file_hash(path) if start and ranks.count > 1 else "")
+    if known and not ranks.is_first:
+        await_seen(path, lambda: path.exists() and file_hash(path) == known, ranks.name)
+        start = load_checkpoint(path, key, model, optimiser, more)
+    return start

@@ -3,7 +3,7 @@
 import contextlib
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dfkd_edge.errors import EnvironmentLackingError
@@ -99,10 +99,19 @@ def await_manifest(path: Path, known: str, name: str) -> None:
     Raises:
         EnvironmentLackingError: it still sees another one after a minute.
     """
+    await_seen(path / MANIFEST, lambda: manifest_hash(path) == known, name)
+
+
+def await_seen(file: Path, is_seen: Callable[[], bool], name: str, writer: str = "rank 0") -> None:
+    """Wait until this rank, whose name is given, sees what another one has written.
+
+    Raises:
+        EnvironmentLackingError: it does not after a minute.
+    """
     until = time.monotonic() + VISIBLE_S
-    while manifest_hash(path) != known:
+    while not is_seen():
         if time.monotonic() > until:
-            what = f"{name} does not see what rank 0 has written for {VISIBLE_S:.0f} s"
+            what = f"{name} does not see what {writer} has written for {VISIBLE_S:.0f} s"
             hint = "see whether both have the same file system there; the same command goes on"
-            raise EnvironmentLackingError(what, where=str(path / MANIFEST), hint=hint)
+            raise EnvironmentLackingError(what, where=str(file), hint=hint)
         time.sleep(POLL_S)

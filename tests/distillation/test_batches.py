@@ -57,7 +57,7 @@ def _hard(num_images: int, share: float) -> HardImages:
 
 def test_hard_images_are_drawn_more_often_and_none_before_the_host_knows_one() -> None:
     hard, batch = _hard(100, 0.25), np.arange(40)
-    hard.remember(torch.arange(50), torch.arange(50) / 50)
+    hard.remember(np.arange(50), torch.arange(50) / 50)
     assert np.array_equal(hard.replace(batch, 0), batch)  # else it would have waited for a device
     hard.catch_up()
     drawn = np.stack([hard.replace(batch, step) for step in range(20)])
@@ -67,10 +67,10 @@ def test_hard_images_are_drawn_more_often_and_none_before_the_host_knows_one() -
 
 def test_an_image_that_became_easy_is_left_alone_and_the_worst_of_its_views_counts() -> None:
     hard = _hard(3, 0.5)
-    hard.remember(torch.tensor([0, 1, 1, 2]), torch.tensor([0.9, 0.2, 0.1, 0.3]))
+    hard.remember(np.array([0, 1, 1, 2]), torch.tensor([0.9, 0.2, 0.1, 0.3]))
     hard.catch_up()
     assert set(hard.replace(np.array([1, 1]), 0)) == {0, 1}
-    hard.remember(torch.tensor([0, 2, 2]), torch.tensor([0.1, 0.5, 0.05]))
+    hard.remember(np.array([0, 2, 2]), torch.tensor([0.1, 0.5, 0.05]))
     hard.catch_up()
     assert hard.tensors["disagreement"].tolist() == pytest.approx([0.1, 0.2, 0.5])
     assert hard.replace(np.array([1, 1]), 0).tolist() == [2, 1]
@@ -78,7 +78,7 @@ def test_an_image_that_became_easy_is_left_alone_and_the_worst_of_its_views_coun
 
 def test_without_a_share_nothing_is_kept() -> None:
     hard = _hard(3, 0.0)
-    hard.remember(torch.tensor([0]), torch.tensor([1.0]))
+    hard.remember(np.array([0]), torch.tensor([1.0]))
     hard.catch_up()
     assert hard.tensors == {}
     assert hard.replace(np.array([1, 2]), 4).tolist() == [1, 2]
@@ -116,7 +116,7 @@ def test_a_batch_that_was_prepared_in_a_thread_is_the_same(uneven: SurrogateSet)
 
     batches.prepare = watched  # type: ignore[method-assign]
     with batches.reading_ahead():
-        batch = batches.begin(drawn).result()
+        batch = batches.begin(drawn, [slice(0, 8)]).part(slice(0, 8))
     assert batch.image_NHWC.is_meta
     assert batch.plan.counts == prepare(drawn).plan.counts
     assert names[0].startswith("batches")

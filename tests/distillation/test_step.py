@@ -13,6 +13,7 @@ from dfkd_edge.distillation.batches import Batches, ImagePool
 from dfkd_edge.distillation.optim import WeightAverage, learning_rate_at, make_optimiser
 from dfkd_edge.distillation.rows import HardImages
 from dfkd_edge.distillation.step import Trainer, feature_distances, soft_target_losses
+from dfkd_edge.networks.memory import Parts
 from dfkd_edge.networks.mixed_precision import Precision
 from dfkd_edge.networks.students import build_student
 from dfkd_edge.networks.teacher import Teacher
@@ -64,12 +65,12 @@ def test_a_step_reads_no_number_from_the_device(
     device, donors = torch.device("meta"), torch.zeros(4, 2, 3, device="meta")
     batches = Batches(ImagePool(ArrayRows(images), device, 1 << 20), Views(32, 1.0, donors), 0)
     hard = HardImages(9, 0.5, 0, device)
-    batch = batches.prepare(batches.draw(np.arange(8), 0))
-    view = batches.view(batch)
+    view = batches.view(batches.prepare(batches.draw(np.arange(8), 0)))
     with torch.no_grad():
         seen = far.embed_images(view)
-    made = trainer.step(view, seen, 8)
-    hard.remember(batch.row_N, made.distance_N)
+    parts = Parts("training", 5)
+    made = trainer.step(lambda rows: (view[rows], seen[rows]), 8, parts, 8)
+    hard.remember(np.arange(8), made.distance_N)
     assert made.loss.is_meta
     with pytest.raises(RuntimeError, match="meta"):
         float(made.loss)
@@ -86,18 +87,27 @@ def test_gradients_and_figures_of_the_parts_of_a_batch_add_up_to_those_of_the_wh
     view = torch.rand((6, 3, 32, 32), generator=torch.Generator().manual_seed(0))
     seen = teacher.embed_images(view)
 
-    def taken(rows: slice) -> list[torch.Tensor]:
-        made = trainer.step(view[rows], seen[rows], 6)
-        gradient = student.projection.weight.grad
-        assert gradient is not None
-        figures = [made.loss, made.soft_target_loss, made.feature_distance, made.agreement]
-        return [*figures, gradient.clone()]
+    fits = 6
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dfkd_edge.distillation.step.MAX_GRADIENT_NORM", float("inf"))
-        whole, *parts = taken(slice(None)), taken(slice(0, 2)), taken(slice(2, 6))
-    for one, first, second in zip(whole, *parts, strict=True):
-        torch.testing.assert_close(first + second, one, rtol=1e-4, atol=1e-5)
+    def see(rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        if rows.start and rows.stop - rows.start > fits:  # after gradients of others were added
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return view[rows], seen[rows]
+
+    def taken(size: int) -> tuple[int, list[torch.Tensor]]:
+        parts = Parts("training", size)
+        made = trainer.step(see, 6, parts, 6)
+        gradients = [p.grad.clone() for p in student.parameters() if p.grad is not None]
+        return parts.size, [made.numbers, made.distance_N, *gradients]
+
+    _, whole = taken(6)
+    size, by_twos = taken(2)
+    fits = 1
+    halved, by_ones = taken(2)
+    assert (size, halved) == (2, 1)
+    for parts in (by_twos, by_ones):
+        for one, joined in zip(whole, parts, strict=True):
+            torch.testing.assert_close(joined, one, rtol=1e-4, atol=1e-5)
 
 
 def test_the_average_is_what_the_formula_says_and_counters_are_the_last() -> None:

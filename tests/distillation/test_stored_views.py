@@ -61,13 +61,13 @@ def test_training_reads_what_the_teacher_sees_in_the_very_views(
     context: StageContext,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pairs, take_step = list[tuple[Tensor, Tensor]](), Trainer.step
+    pairs, look = list[tuple[Tensor, Tensor]](), Trainer.look
 
     def noted(trainer: Trainer, view_NCHW: Tensor, teacher_ND: Tensor, size: int) -> Any:
         pairs.append((view_NCHW, teacher_ND))
-        return take_step(trainer, view_NCHW, teacher_ND, size)
+        return look(trainer, view_NCHW, teacher_ND, size)
 
-    monkeypatch.setattr(Trainer, "step", noted)
+    monkeypatch.setattr(Trainer, "look", noted)
     distill(teacher, surrogates, CONFIG, context)
     assert len(pairs) == 3
     for view_NCHW, read_ND in pairs:
