@@ -94,10 +94,10 @@ class HardImages:
         """Note the feature distance of the views of a batch, which are on the device."""
         if self.share:
             table = self.tensors["disagreement"]
-            row_N = sent(torch.from_numpy(row_N), table.device)
-            disagreement = table.index_fill_(0, row_N, -1.0)
+            index_N = sent(torch.from_numpy(row_N), table.device)
             # of several views of one image, the worst counts
-            disagreement.scatter_reduce_(0, row_N, distance_N.float(), "amax")
+            table.index_fill_(0, index_N, -1.0)
+            table.scatter_reduce_(0, index_N, distance_N.float(), "amax")
 
     def catch_up(self) -> None:
         """Let the host know what was remembered; waits for the device."""

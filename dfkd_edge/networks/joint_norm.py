@@ -60,7 +60,7 @@ class _JointNorms(TorchFunctionMode):
         eps: float,
         **_: object,
     ) -> Tensor:
-        normal_NC, mean_C, var_C = _JointNormal.apply(input_NC.float(), eps, self.ranks)  # type: ignore[no-untyped-call]
+        normal_NC, mean_C, var_C = _JointNormal.apply(input_NC.float(), eps, self.ranks)
         if running_mean_C is not None and running_var_C is not None:
             running_mean_C.lerp_(mean_C, momentum)
             running_var_C.lerp_(var_C, momentum)

@@ -16,7 +16,7 @@ import torch
 from dfkd_edge import load_student
 from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.runs.shared import require_shared
-from tests.fixtures.ranks import Ended, command_line, start_ranks
+from tests.fixtures.ranks import Ended, command_line, in_float32, start_ranks
 
 SETTINGS = (
     'synthesis.method="per-image"',
@@ -61,7 +61,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory, quickstart: Path) -> Path:
     """Distill in one process."""
     folder = tmp_path_factory.mktemp("alone")
     words = distill_words(quickstart, folder / "run")
-    assert [rank.code for rank in start_ranks(1, folder, command_line, *words).wait()] == [0]
+    ended = start_ranks(1, folder, in_float32, command_line, *words).wait()
+    assert [rank.code for rank in ended] == [0]
     return folder / "run"
 
 
@@ -70,7 +71,8 @@ def test_ranks_make_the_images_of_one_process_and_the_same_student(
     tmp_path: Path, quickstart: Path, alone: Path, count: int
 ) -> None:
     run = tmp_path / "run"
-    ended = start_ranks(count, tmp_path, command_line, *distill_words(quickstart, run)).wait()
+    words = distill_words(quickstart, run)
+    ended = start_ranks(count, tmp_path, in_float32, command_line, *words).wait()
     assert [rank.code for rank in ended] == [0] * count, ended
     assert json.loads(ended[0].out)["run"] == str(run)
     assert not any(rank.out or rank.err for rank in ended[1:])  # the first one speaks for all
@@ -99,7 +101,7 @@ def test_a_full_disk_on_one_rank_ends_all_with_a_line_and_the_same_command_goes_
     assert ended[1].code == 4
     assert ended[0].code
     assert (run / "surrogates" / "shard-00000.safetensors").exists()  # of the other rank
-    ended = start_ranks(2, tmp_path, command_line, *words).wait()
+    ended = start_ranks(2, tmp_path, in_float32, command_line, *words).wait()
     assert [rank.code for rank in ended] == [0, 0], ended
     assert files(run, "surrogates") == files(alone, "surrogates")
     np.testing.assert_allclose(logits(run), logits(alone), atol=1e-3)

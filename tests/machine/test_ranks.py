@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +12,10 @@ import torch
 from torch import nn
 
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
-from dfkd_edge.machine import joining
 from dfkd_edge.machine.joining import joined
 from dfkd_edge.machine.process import prepare_process, refuse_shared_cards
 from dfkd_edge.machine.ranks import part_of
-from tests.fixtures.ranks import command_line, start_ranks
+from tests.fixtures.ranks import as_command, start_ranks
 
 BATCH, PARTS = 7, 5
 
@@ -114,14 +112,6 @@ def wait_for_the_first() -> None:
 def test_a_rank_that_waits_takes_no_core(tmp_path: Path) -> None:
     ended = start_ranks(2, tmp_path, wait_for_the_first).wait()
     assert float(ended[1].out) < 0.2
-
-
-def as_command(work: Callable[[], None]) -> None:
-    """Do something where a verb does it: below what turns errors into exit codes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dfkd_edge.cli.app", lambda **_: work())
-        patch.setattr(joining, "UNWIND_S", 1.0)
-        command_line("distill")
 
 
 def fail(index: int) -> None:
