@@ -40,6 +40,7 @@ from dfkd_edge.networks.operations import operations
 from dfkd_edge.networks.students import Student, build_start, student_tensors
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.tuning import compiled, tuned_kernels
+from dfkd_edge.networks.whole_gradients import WholeGradients
 from dfkd_edge.runs.checkpoint import load_for_all, save_checkpoint
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.key import student_content
@@ -151,8 +152,11 @@ class Distillation:
         self.precision = Precision(device.type)
         optimiser = make_optimiser(student, config, fused=self.precision.wants_fused)
         embed = compiled(student.embed_images, is_tuned)
-        precision, ranks = self.precision, self.ranks
-        self.trainer = Trainer(student, teacher, optimiser, precision, config, embed, ranks)
+        add_up = self.ranks.add_up_gradients
+        self.trainer = Trainer(student, teacher, optimiser, self.precision, config, embed, add_up)
+        if self.ranks.count > 1 and device.type == "cpu":
+            whole = WholeGradients(self.ranks)
+            self.trainer = replace(self.trainer, embed=whole.embed(embed), add_up=whole.add_up)
         self._store_views(teacher, surrogates.summary.content)
 
     def _store_views(self, teacher: Teacher, content: str) -> None:
@@ -222,8 +226,9 @@ class Distillation:
         if not learns_statistics(self.student):
             return
         if self.ranks.count > 1:  # a rank that runs out leaves the others amidst a layer
-            joint = jointly_normed(self.student.embed_images, self.ranks)
-            self.trainer = replace(self.trainer, embed=joint)
+            on_card = self.trainer.teacher.device.type != "cpu"  # where a pass may be compiled
+            embed = self.student.embed_images if on_card else self.trainer.embed
+            self.trainer = replace(self.trainer, embed=jointly_normed(embed, self.ranks))
             self.parts = Parts(TRAINING, self.config.batch_size, self.parts.device, whole=WHOLE)
             return
         tell, aside = self.parts.tell, ", and BatchNorm's statistics are theirs, not the batch's"

@@ -7,7 +7,7 @@ that memory allows and over the ranks that share a batch.
 Shape suffixes: N views, C = 3 channels, H rows, W columns, D embedding width, K classes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd_edge.config.settings import DistillationConfig
-from dfkd_edge.machine.ranks import ALONE, Ranks
+from dfkd_edge.machine.ranks import ALONE
 from dfkd_edge.networks.memory import Parts, in_parts
 from dfkd_edge.networks.mixed_precision import Precision
 from dfkd_edge.networks.students import Student
@@ -84,7 +84,8 @@ class Trainer:
     precision: Precision
     config: DistillationConfig  # Temperature and weights of the losses
     embed: Embed  # The student's `embed_images`, which may be compiled
-    ranks: Ranks = ALONE  # Who share a batch
+    add_up: Callable[[Iterable[Tensor]], None] = ALONE.add_up_gradients
+    """Sums the gradients of the ranks that share a batch."""
 
     def step(self, see: See, num: int, parts: Parts, batch_size: int) -> StepFigures:
         """Move the student's weights once, by `num` views of this rank's, of `batch_size` in all.
@@ -103,7 +104,7 @@ class Trainer:
         optimiser.zero_grad()
         made = in_parts(num, parts, add_gradients, optimiser.zero_grad)
         # before the scale is taken away: one rank's overflow is then seen by all
-        self.ranks.add_up_gradients(p for group in optimiser.param_groups for p in group["params"])
+        self.add_up(p for group in optimiser.param_groups for p in group["params"])
         self.precision.step(optimiser, MAX_GRADIENT_NORM)
         return joined(made)
 

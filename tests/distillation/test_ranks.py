@@ -31,6 +31,7 @@ from dfkd_edge.networks.joint_norm import jointly_normed
 from dfkd_edge.networks.mixed_precision import Precision
 from dfkd_edge.networks.students import load_student, student_tensors
 from dfkd_edge.networks.teacher import Teacher, load_teacher
+from dfkd_edge.networks.whole_gradients import WholeGradients
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.shared import open_shared_run
 from tests.conftest import SilentReporter
@@ -84,6 +85,7 @@ def in_group(work: Any) -> None:
 def learn_all(folder: Path) -> None:
     def work(group: Ranks, teacher: Teacher) -> None:
         share_norm(group)
+        share_rounding(group)
         share_overflow(group)
         learn(folder, tuple(CONFIGS), group, teacher)
 
@@ -106,6 +108,31 @@ def share_norm(group: Ranks) -> None:
         torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-4)
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(shared.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+
+
+def share_rounding(group: Ranks) -> None:
+    """Learn in bfloat16 from 7 images on all ranks: gradients are rounded once, as in one."""
+    torch.manual_seed(0)
+    image_NCHW, gradient_NF = torch.randn(7, 3, 8, 8), torch.randn(7, 4)
+    layers = (nn.Conv2d(3, 6, 3, padding=1), nn.Flatten(), nn.Linear(6 * 8 * 8, 4))
+    network = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+    whole = WholeGradients(group)
+
+    def gradients(embed: Any, rows: slice, add_up: Any) -> Tensor:
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            made = embed(image_NCHW[rows])
+        (made.float() * gradient_NF[rows]).sum().backward()
+        add_up(network.parameters())
+        return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+
+    ours = group.part_of(7)
+    one = gradients(network, slice(7), list)
+    shared = gradients(whole.embed(network), ours, whole.add_up)
+    assert float((shared != one).float().mean()) < 0.01  # a last bit may fall to the other side
+    if group.count > 1:
+        by_itself = gradients(network, ours, group.add_up_gradients)
+        assert float((by_itself != one).float().mean()) > 0.1
 
 
 def share_overflow(group: Ranks) -> None:
