@@ -99,7 +99,16 @@ def await_manifest(path: Path, known: str, name: str) -> None:
     Raises:
         EnvironmentLackingError: it still sees another one after a minute.
     """
-    await_seen(path / MANIFEST, lambda: manifest_hash(path) == known, name)
+    await_file(path / MANIFEST, known, name)
+
+
+def await_file(file: Path, known: str, name: str) -> None:
+    """Wait until this rank sees the file of that hash that the first one has written.
+
+    Raises:
+        EnvironmentLackingError: as `await_seen`.
+    """
+    await_seen(file, lambda: file.is_file() and file_hash(file) == known, name)
 
 
 def await_seen(file: Path, is_seen: Callable[[], bool], name: str, writer: str = "rank 0") -> None:

@@ -5,15 +5,19 @@ in per-image synthesis, plus the latent's square and total variation, less how f
 one prompt lie apart. That distance is measured beside the prompt's own direction: spread along it
 takes from the matching loss what it gives, and is not asked for (ours).
 
-A step works in parts, whose gradients add up: it depends on the seed, its number and what a
-checkpoint keeps, so that a training that was stopped goes on bit for bit.
+A step works in parts, whose gradients add up in their order, whichever rank finds them: it depends
+on the seed, its number and what a checkpoint keeps, so that a training that was stopped, or goes on
+with more ranks, ends with the same bits.
 
 Shape suffixes: N = P M images, P prompts, M draws of each, V views, D embedding width, L latent
-channels, h, w latent rows and columns, C = 3 channels, H rows, W columns.
+channels, h, w latent rows and columns, G all gradients in a row, C = 3 channels, H rows,
+W columns.
 """
 
+import contextlib
 import math
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import filelock
@@ -23,10 +27,12 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from dfkd_edge.config.settings import SynthesisConfig
+from dfkd_edge.files import file_hash
 from dfkd_edge.networks.draws import PartGenerator
 from dfkd_edge.networks.memory import Parts, in_parts
 from dfkd_edge.networks.mixed_precision import Precision
 from dfkd_edge.runs.checkpoint import load_checkpoint, save_checkpoint
+from dfkd_edge.runs.shared import await_file
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import LatentDecoder
 from dfkd_edge.synthesis.guidance import augmented_views, guidance_loss, total_variation
@@ -35,6 +41,7 @@ from dfkd_edge.synthesis.setup import STAGE, SynthesisSetup
 
 TRAINING = "training the synthesizer"
 DRAWS = 2  # Pictures of each prompt in a step: their distance needs a pair, and more visit fewer
+MOST_PARTS = 4  # Of a step, where there is memory: so many ranks share it, at equal bits
 WARMUP_SHARE = 0.05  # Of the steps: the rate rises over them; a half cosine follows
 CHECKPOINT_INTERVAL_S = 10.0
 STEPS_BETWEEN_METRICS = 10  # At least: reading a loss waits for the device
@@ -100,8 +107,12 @@ class NetworkTraining:
         Prompts that were not seen yet are hardest."""
         self.num_prompts, self.num_in_turn = prompts_of_step(config)
         self.num_steps = num_steps_of(config, len(self.target_PD))
-        self.parts = Parts(TRAINING, self.num_prompts)
-        self.parts = setup.parts(TRAINING, self.try_step, self.num_prompts)
+        limit = min(self.num_prompts, max(2, -(-self.num_prompts // MOST_PARTS)))
+        self.parts = Parts(TRAINING, limit)
+        self.parts = setup.parts(TRAINING, self.try_step, limit)
+        self.together = self.parts.size
+        """Prompts whose gradients are one term of the step's sum, whoever finds them. It stays:
+        where memory runs out, a rank halves its own terms alone."""
 
     def draw_prompts(self, step: int, generator: torch.Generator) -> Tensor:
         """Draw the prompts of a step in turn, and hard ones again for `replay_share` of the places.
@@ -128,26 +139,47 @@ class NetworkTraining:
         seed, device = self.setup.context.seed, self.setup.teacher.device
         generator = stage_generator(seed, STAGE, "training", step, device=device)
         prompt_P = self.draw_prompts(step, generator)
-        num = len(prompt_P)
-        ours = range(num)  # of this process; another share of them is another rank's
-        ours_P = prompt_P[ours.start : ours.stop]
+        weights = list(self.network.parameters())
+        sizes = [*(weight.numel() for weight in weights), 1, len(prompt_P)]
         self.adam.zero_grad()
+        summed_G = self.setup.context.ranks.sum_in_order(
+            -(-len(prompt_P) // self.together),
+            lambda number: self._gradient_of_part(number, prompt_P, generator),
+            torch.empty(sum(sizes), device=device),
+        )
+        *gradients, loss, difficulty_P = summed_G.split(sizes)
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient.view_as(weight)
+        for group in self.adam.param_groups:
+            group["lr"] = rate_at(step, self.num_steps, self.setup.config.training_rate)
+        self.precision.step(self.adam)
+        self._note_difficulty(prompt_P, difficulty_P)
+        return loss
+
+    def _gradient_of_part(
+        self, number: int, prompt_P: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Return all gradients in a row, the loss, and how hard each of the step's prompts was."""
+        num = len(prompt_P)
+        ours = range(num)[number * self.together : (number + 1) * self.together]
 
         def add_gradient(rows: slice) -> PartOfStep:
-            of_images = slice(ours[rows].start * DRAWS, ours[rows].stop * DRAWS)
+            here = ours[rows]
+            of_images = slice(here.start * DRAWS, here.stop * DRAWS)
             draws = PartGenerator.of_rows(generator, num * DRAWS, of_images)
-            share = len(ours[rows]) / num
+            share = len(here) / num
             with torch.enable_grad():
-                part = self.part(ours_P[rows], draws)
+                part = self.part(prompt_P[here.start : here.stop], draws)
                 self.precision.backward(share * part.loss)
             return PartOfStep(share * part.loss.detach(), part.difficulty_P)
 
         made = in_parts(len(ours), self.parts, add_gradient, self.adam.zero_grad)
-        for group in self.adam.param_groups:
-            group["lr"] = rate_at(step, self.num_steps, self.setup.config.training_rate)
-        self.precision.step(self.adam)
-        self._note_difficulty(ours_P, torch.cat([part.difficulty_P for part in made]))
-        return torch.stack([part.loss for part in made]).sum()
+        loss_1 = torch.stack([part.loss for part in made]).sum(0, keepdim=True)
+        difficulty_P = torch.cat([part.difficulty_P for part in made])
+        difficulty_P = F.pad(difficulty_P, (ours.start, num - ours.stop))  # 0 for those of others
+        found = [w.grad.flatten() for w in self.network.parameters() if w.grad is not None]
+        self.adam.zero_grad()
+        return torch.cat((*found, loss_1, difficulty_P))
 
     def part(self, prompt_P: Tensor, generator: torch.Generator) -> PartOfStep:
         """Make DRAWS pictures of each prompt and judge them."""
@@ -201,7 +233,25 @@ class NetworkTraining:
         mean_P = torch.where(times_P > 0, mean_P, self.difficulty_P)
         self.difficulty_P.lerp_(mean_P, 1 - MEMORY_OF_DIFFICULTY).clamp_(min=LEAST_DIFFICULTY)
 
-    def tensors(self) -> dict[str, Tensor]:
+    @property
+    def path(self) -> Path:
+        """Where the checkpoint lies."""
+        return self.setup.folder / "network.safetensors"
+
+    def save(self, step: int) -> None:
+        """Write the checkpoint that goes on with this step."""
+        save_checkpoint(
+            self.path, self.setup.key, step, self.network, self.adam, self._more_tensors()
+        )
+
+    def restore(self) -> int:
+        """Go on from the checkpoint; returns the next step, 0 where there is none."""
+        state = self._more_tensors()
+        start = load_checkpoint(self.path, self.setup.key, self.network, self.adam, state)
+        self.precision.restore(state)
+        return start
+
+    def _more_tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps besides the network and Adam's moments."""
         return {"difficulty": self.difficulty_P, **self.precision.tensors()}
 
@@ -217,26 +267,21 @@ class NetworkTraining:
 def trained_network(decoder: LatentDecoder, setup: SynthesisSetup) -> LatentNetwork:
     """Train the network, go on with its training, or read it when it is trained.
 
-    Processes that share a run wait at a lock while the first one trains it.
+    Ranks train it together. Processes that share a run otherwise wait at a lock while the first one
+    trains it.
     """
     generator = stage_generator(setup.context.seed, STAGE, "network")
     target_PD = torch.from_numpy(setup.prompts.embeddings)
     network = LatentNetwork(target_PD, decoder, generator).to(setup.teacher.device)
-    with filelock.FileLock(setup.folder / ".network.lock"):
+    is_first, lock = setup.context.ranks.is_first, setup.folder / ".network.lock"
+    with filelock.FileLock(lock) if is_first else contextlib.nullcontext():
         _train(NetworkTraining(network, decoder, setup))
     return network.eval().requires_grad_(False)
 
 
 def _train(training: NetworkTraining) -> None:
-    setup, network, adam = training.setup, training.network, training.adam
-    context, num_steps, path = (
-        setup.context,
-        training.num_steps,
-        setup.folder / "network.safetensors",
-    )
-    state = training.tensors()
-    start = load_checkpoint(path, setup.key, network, adam, state)
-    training.precision.restore(state)
+    context, num_steps = training.setup.context, training.num_steps
+    start = _restored(training)
     if start == num_steps:
         return
     with context.reporter.stage(TRAINING, num_steps, start) as progress:
@@ -246,7 +291,22 @@ def _train(training: NetworkTraining) -> None:
             progress.advance()
             is_last = step + 1 == num_steps
             is_turn = (step + 1) % STEPS_BETWEEN_METRICS == 0
-            if is_last or (is_turn and time.monotonic() - saved > CHECKPOINT_INTERVAL_S):
-                save_checkpoint(path, setup.key, step + 1, network, adam, training.tensors())
+            is_due = is_last or (is_turn and time.monotonic() - saved > CHECKPOINT_INTERVAL_S)
+            if is_due and context.ranks.is_first:
+                training.save(step + 1)
                 context.run_dir.append_metrics(f"{STAGE}/network", step + 1, {"loss": float(loss)})
                 saved = time.monotonic()
+
+
+def _restored(training: NetworkTraining) -> int:
+    """Go on from the checkpoint that the first rank finds, if any; returns the next step."""
+    ranks, path = training.setup.context.ranks, training.path
+    if ranks.is_first:
+        start = training.restore()
+        ranks.tell(file_hash(path) if start else "")
+        return start
+    known = ranks.tell()
+    if not known:
+        return 0
+    await_file(path, known, ranks.name)
+    return training.restore()

@@ -142,15 +142,16 @@ def test_a_step_in_parts_is_the_step_at_once_even_where_memory_runs_out(
         config_with(vqgan_folder, training_batch_size=4 * DRAWS, num_network_views=2)
     )
     whole = untrained(setup)
+    whole.together = whole.parts.size = 4
     expected = gradient_of_a_step(whole)
     for size in (2, 1):  # alone, a prompt's decoder is run again for its gradient
         parted = untrained(setup)
-        parted.parts.size = size
+        parted.together = parted.parts.size = size
         for name, gradient in gradient_of_a_step(parted).items():
             torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(parted.difficulty_P, whole.difficulty_P)
     short, part = untrained(setup), NetworkTraining.part
-    short.parts.size = 4
+    short.together = short.parts.size = 4
 
     def runs_out(
         training: NetworkTraining, prompt_P: torch.Tensor, generator: torch.Generator
