@@ -120,29 +120,28 @@ class SynthesisConfig:
     recognition_margin: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     """The asked class counts as recognised where it leads by so much of the probability; 0: where
     it comes first."""
-    num_network_views: Annotated[int, Interval(ge=1, le=1024)] = 1
-    """Views of an image in a step of the network's training and of the descent from it: cheap
-    where a view costs as much as a picture, as those of the embedded teacher do."""
     total_variation_weight: Annotated[float, Interval(ge=0, le=1e6)] = 0.0
     """Weight of the total variation of the pixels."""
     latent_l2_weight: Annotated[float, Interval(ge=0, le=1e6)] = 0.0
     """Weight w of the latent's mean square; `per-image`: w / (2 i + 1) / 2 at step i."""
+    num_descent_steps: Annotated[int, Interval(ge=0, le=100_000)] = 95
+    """`amortized` without a prior: steps of `per-image` on each latent. The default takes a
+    twentieth of the time of 400 steps of 8 views with the embedded teacher."""
+    num_descent_views: Annotated[int, Interval(ge=1, le=1024)] = 1
+    """Views of an image in such a step, and in one of the network's training: few where a view
+    costs as much as a picture, as those of the embedded teacher do."""
+    training_passes: Annotated[int, Interval(ge=0, le=1_000_000)] = 0
+    """Passes over all prompts, classes x styles, of the training of a network that moves latents to
+    where the descent begins. 0 trains none: random starts made the better students, see
+    examples/measurements."""
     num_training_steps: Annotated[int, Interval(ge=0, le=10_000_000)] = 0
-    """Steps of the network that `amortized` trains where it has no prior; 0 takes as many as give
-    every prompt its `training_passes`."""
-    training_passes: Annotated[int, Interval(ge=1, le=1_000_000)] = 12
-    """Passes of the network over all prompts, classes x styles: as many as there was time for
-    where it was measured, on the embedded teacher (ours)."""
+    """Steps of its training in place of `training_passes`; 0 leaves it to them."""
     training_rate: Annotated[float, Interval(ge=1e-9, le=10)] = 2e-3
     """Adam's rate for the network at its peak."""
     training_batch_size: Annotated[int, Interval(ge=2, le=4096)] = 16
     """Images a step of the network, two of each prompt."""
     diversity_weight: Annotated[float, Interval(ge=0, le=1e3)] = 0.5
     """Weight of the mean distance between pictures of one prompt, for the network."""
-    num_descent_steps: Annotated[int, Interval(ge=0, le=100_000)] = 80
-    """Steps of `per-image` that every latent of the network takes from where the network put it.
-    Measured on the embedded teacher alone: after 40 the images of a class lay 0.58 as far apart as
-    per-image's, and their student was worse."""
     replay_share: Annotated[float, Interval(ge=0, le=0.9)] = 0.0
     """Share of the network's prompts that are replayed because the teacher misses them."""
     low_resolution_share: Annotated[float, Interval(ge=0, le=0.95)] = 0.0

@@ -34,9 +34,14 @@ from dfkd_edge.networks.weights import shapes_of_teacher
 from dfkd_edge.preflight import DistillPlan, needed_weights
 from dfkd_edge.prompts.styles import MAX_CLASSES_PER_STEP
 from dfkd_edge.runtime.device import peak_memory_mib
-from dfkd_edge.synthesis.amortized import REFINED_TOGETHER, uses_drawings, uses_embedded_prior
+from dfkd_edge.synthesis.amortized import (
+    DESCENDED_TOGETHER,
+    REFINED_TOGETHER,
+    uses_drawings,
+    uses_embedded_prior,
+)
 from dfkd_edge.synthesis.decoder import load_decoder
-from dfkd_edge.synthesis.network_training import DRAWS, TRAINING, num_steps_of
+from dfkd_edge.synthesis.network_training import DRAWS, TRAINING, most_together, num_steps_of
 from dfkd_edge.synthesis.sampling import sampling_of
 from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
 from dfkd_edge.target_profiles.lookup import load_target
@@ -152,13 +157,16 @@ class SmallRun:
             kept = self._part_bytes(SYNTHESIZERS[config.method].shard_size, config.num_views)
             work += f", {config.num_optimisation_steps} steps each, decoder {config.decoder}"
         elif config.method == "amortized" and small.image_size_px:
-            views = config.num_network_views
-            seconds *= max(1, config.num_descent_steps) * self._times(views)
-            step_s = self.laps_s[TRAINING][1] * self._times(views)
+            times, together = self._times(config.num_descent_views), DESCENDED_TOGETHER
+            seconds *= max(1, config.num_descent_steps) * times
+            work += f", {config.num_descent_steps} steps each, decoder {config.decoder}"
             num_steps = num_steps_of(config, self.num_prompts)
-            seconds += num_steps * config.training_batch_size / small.training_batch_size * step_s
-            kept = self._part_bytes(config.training_batch_size, views)
-            work += f", {num_steps} steps of training, decoder {config.decoder}"
+            if num_steps:
+                batches = num_steps * config.training_batch_size / small.training_batch_size
+                seconds += batches * self.laps_s[TRAINING][1] * times
+                work += f", {num_steps} steps of training"
+                together = max(together, DRAWS * most_together(config))
+            kept = self._part_bytes(together, config.num_descent_views)
         elif config.method == "amortized":
             kept, work = REFINED_TOGETHER * self._refined_bytes(), f"{work}, decoder {MINI}"
         disk_bytes = config.num_images * self.image_bytes  # shards are not compressed
@@ -322,13 +330,16 @@ def _small(config: PipelineConfig) -> PipelineConfig:
             decoder=MINI,
             image_size_px=0 if has_prior and method != "per-image" else SMALL_PX,
             num_images=num_images,
-            num_training_steps=2,
+            training_passes=0,
+            num_training_steps=2 if num_steps_of(synthesis, 1) else 0,
             training_batch_size=training_batch_size,
             num_optimisation_steps=1,
             num_views=1,
             num_refinement_views=synthesis.num_refinement_views if has_prior else 1,
-            num_network_views=1,
+            num_descent_views=1,
             num_descent_steps=min(1, synthesis.num_descent_steps),
+            # few are left to be refined by a descent, but most by the one step of a small run
+            num_refinement_steps=synthesis.num_refinement_steps if has_prior else 0,
             heldout_share=0.5,  # so few images leave some to be evaluated on
         ),
         few_shot=FewShotConfig(),

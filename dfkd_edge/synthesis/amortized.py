@@ -1,10 +1,11 @@
-"""Amortized synthesis: one network maps prompts to latents, so that an image is a forward pass.
+"""Amortized synthesis: an image costs little, for what it would take is paid once or not at all.
 
-For the embedded teacher the network is the embedded prior, which is trained already; for any other
-teacher or decoder one is trained on the prompts, and each of its latents takes a few of the steps
-that per-image synthesis takes hundreds of. Images that the teacher does not recognise are
-refined by a few guided steps on their latents: the matching loss (squared geodesic distance,
-VQGAN-CLIP) and the class anchor (cross-entropy, Wei et al., ICLR 2025), both on random views.
+For the embedded teacher a network maps prompts to latents: the embedded prior, which is trained
+already. For any other teacher or decoder each latent takes a few of the steps that per-image
+synthesis takes hundreds of, from a random start or, on request, from where a network that is
+trained on the prompts has moved it. Images that the teacher does not recognise are refined by a few
+guided steps on their latents: the matching loss (squared geodesic distance, VQGAN-CLIP) and the
+class anchor (cross-entropy, Wei et al., ICLR 2025), both on random views.
 
 Shape suffixes: N images, D embedding width, L latent channels, h, w latent rows and columns,
 C = 3 channels, H rows, W columns.
@@ -29,16 +30,17 @@ from dfkd_edge.synthesis.decoder import Decoder, LatentDecoder, load_decoder
 from dfkd_edge.synthesis.decoders import load_latent_decoder
 from dfkd_edge.synthesis.guidance import guidance_loss, recognised
 from dfkd_edge.synthesis.latent_network import LatentNetwork
-from dfkd_edge.synthesis.network_training import trained_network
+from dfkd_edge.synthesis.network_training import num_steps_of, trained_network
 from dfkd_edge.synthesis.per_image import OPTIMISING, PerImageSynthesizer
 from dfkd_edge.synthesis.retrieval import RetrievalSynthesizer
 from dfkd_edge.synthesis.setup import SynthesisSetup
 
 DECODING, REFINING = "decoding images", "refining images"
+DESCENDED_TOGETHER = 16  # Images, in several views, whose gradients are kept at a time at most
 REFINED_TOGETHER = 32  # Images: what their gradients keep is the peak of the run's memory
 PRIOR_STEPS, PRIOR_GUIDANCE = 6, 2.5  # Of the embedded prior (ours)
 SAMPLING_SHARE = 0.5  # Of the prior's work, for the progress bar alone
-DESCENT_SHARE = 0.9  # Of the network's work where each image is descended from; for the bar, too
+DESCENT_SHARE = 0.9  # Of the work on an image that is descended to; for the bar, too
 DECODING_SHARE = 0.3  # Of what follows sampling, before any refinement; for the bar, too
 
 
@@ -140,20 +142,20 @@ class PriorSynthesizer:
         return self.refine(latent_NLhw, batch.of_rows(slice(None), 1 - SAMPLING_SHARE))
 
 
-class NetworkSynthesizer:
-    """Runs a network that was trained on the prompts, and goes on from there as per-image does."""
+class DescentSynthesizer:
+    """Goes a short way as per-image does, from starts that a network may have moved before."""
 
     def __init__(
-        self, network: LatentNetwork, optimiser: PerImageSynthesizer, refine: Refiner
+        self, network: LatentNetwork | None, optimiser: PerImageSynthesizer, refine: Refiner
     ) -> None:
         self.network, self.optimiser, self.refine = network, optimiser, refine
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
-        """Map each prompt and a start to a latent, descend from it, then refine."""
+        """Draw a start for each prompt, descend from it, then refine."""
         num, generator, decoder = len(batch.label_N), batch.generator, self.refine.decoder
-        start_NLhw = decoder.start(num, decoder.latent_shape[1], generator)
-        latent_NLhw = self.network(batch.target_ND, start_NLhw.to(batch.target_ND))
-        latent_NLhw = decoder.clamp(latent_NLhw)
+        latent_NLhw = decoder.start(num, decoder.latent_shape[1], generator).to(batch.target_ND)
+        if self.network:
+            latent_NLhw = decoder.clamp(self.network(batch.target_ND, latent_NLhw))
         num_steps = self.refine.config.num_descent_steps
         if not num_steps:
             return self.refine(latent_NLhw, batch)
@@ -189,16 +191,15 @@ def sized_refiner(teacher: Teacher, decoder: LatentDecoder, setup: SynthesisSetu
 
 
 def sized_synthesizer(
-    network: LatentNetwork, decoder: LatentDecoder, setup: SynthesisSetup
-) -> NetworkSynthesizer:
-    """Join a network with what descends and refines as many images at a time as fit."""
+    network: LatentNetwork | None, decoder: LatentDecoder, setup: SynthesisSetup
+) -> DescentSynthesizer:
+    """Make one that descends and refines as many images at a time as fit."""
     teacher, config = setup.teacher, setup.config
-    views = config.num_network_views
+    views = config.num_descent_views
     optimiser = PerImageSynthesizer(teacher, decoder, replace(config, num_views=views))
-    if config.num_descent_steps:  # no more together than in training: one figure of memory
-        limit = config.training_batch_size
-        optimiser.parts = setup.parts(OPTIMISING, optimiser.try_step, limit)
-    return NetworkSynthesizer(network, optimiser, sized_refiner(teacher, decoder, setup))
+    if config.num_descent_steps:
+        optimiser.parts = setup.parts(OPTIMISING, optimiser.try_step, DESCENDED_TOGETHER)
+    return DescentSynthesizer(network, optimiser, sized_refiner(teacher, decoder, setup))
 
 
 def uses_embedded_prior(teacher_name: str, config: SynthesisConfig) -> bool:
@@ -237,4 +238,6 @@ def load_amortized(setup: SynthesisSetup) -> Synthesizer:
         side_px = prior.decoder.image_size_px
         return RetrievalSynthesizer(prior, drawings, teacher, config.exemplar_share, side_px)
     decoder = load_latent_decoder(config, teacher)
-    return sized_synthesizer(trained_network(decoder, setup), decoder, setup)
+    is_trained = num_steps_of(config, len(setup.prompts.embeddings)) > 0
+    network = trained_network(decoder, setup) if is_trained else None
+    return sized_synthesizer(network, decoder, setup)

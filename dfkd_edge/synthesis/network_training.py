@@ -73,8 +73,14 @@ def prompts_of_step(config: SynthesisConfig) -> tuple[int, int]:
     return num, max(1, num - round(num * config.replay_share))
 
 
+def most_together(config: SynthesisConfig) -> int:
+    """Prompts of a step's largest part; one alone is decoded as where memory is short."""
+    num, _ = prompts_of_step(config)
+    return min(num, max(2, -(-num // MOST_PARTS)))
+
+
 def num_steps_of(config: SynthesisConfig, num_prompts: int) -> int:
-    """Steps of a training on so many prompts."""
+    """Steps of a training on so many prompts; 0 where none is wanted."""
     _, in_turn = prompts_of_step(config)
     passes = -(-config.training_passes * num_prompts // in_turn)  # rounded up
     return config.num_training_steps or passes
@@ -107,7 +113,7 @@ class NetworkTraining:
         Prompts that were not seen yet are hardest."""
         self.num_prompts, self.num_in_turn = prompts_of_step(config)
         self.num_steps = num_steps_of(config, len(self.target_PD))
-        limit = min(self.num_prompts, max(2, -(-self.num_prompts // MOST_PARTS)))
+        limit = most_together(config)
         self.parts = Parts(TRAINING, limit)
         self.parts = setup.parts(TRAINING, self.try_step, limit)
         self.together = self.parts.size
@@ -190,7 +196,7 @@ class NetworkTraining:
         start_NLhw = self.decoder.start(len(prompt_N), side, generator).to(target_ND)
         latent_NLhw = self.network(target_ND, start_NLhw)
         image_NCHW = self._decoded(latent_NLhw)
-        num_views = config.num_network_views
+        num_views = config.num_descent_views
         view_NCHW = augmented_views(image_NCHW, num_views, teacher.image_size_px, generator)
         embedding_ND = teacher.embed_images(view_NCHW)
         labels = label_N.repeat(num_views)

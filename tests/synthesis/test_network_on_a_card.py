@@ -1,10 +1,10 @@
-"""The network of amortized synthesis at the real size of the presets, on a fake card."""
+"""Amortized synthesis at the real size of the presets, with its network, on a fake card."""
 
 import pytest
 
 from dfkd_edge.estimates.distill import VQGAN_BYTES, VQGAN_WEIGHT_BYTES, view_bytes
 from dfkd_edge.networks.weights import shapes_of_teacher
-from dfkd_edge.synthesis.amortized import sized_synthesizer
+from dfkd_edge.synthesis.amortized import DESCENDED_TOGETHER, sized_synthesizer
 from dfkd_edge.synthesis.network_training import trained_network
 from dfkd_edge.synthesis.synthesize import make_candidates
 from tests.fixtures.fake_device import FakePartGenerator
@@ -34,15 +34,16 @@ def test_training_the_latent_network_fits_the_card_of_its_preset(line: Line) -> 
     assert line.gpu.peak_gib(lambda: trained_network(line.decoder, setup)) <= line.card_gib
 
 
-def test_a_dry_run_foretells_the_memory_of_the_latent_network(line: Line) -> None:
-    """Within 15 % of what is counted while it trains on a card that holds the whole batch."""
+def test_a_dry_run_foretells_the_memory_of_the_descent(line: Line) -> None:
+    """Within 15 % of what is counted on a card that holds as many images as go together."""
     line.gpu.resize(1024)
-    setup = line.setup(num_training_steps=1, training_rate=3e-3)
-    counted_gib = line.gpu.peak_gib(lambda: trained_network(line.decoder, setup))
+    setup = line.setup(num_images=DESCENDED_TOGETHER, num_descent_steps=1, num_refinement_steps=0)
+    synthesizer = sized_synthesizer(None, line.decoder, setup)
+    counted_gib = line.gpu.peak_gib(lambda: make_candidates(0, setup, synthesizer))
     shapes = shapes_of_teacher(line.config.teacher.name)
-    of_image = VQGAN_BYTES + setup.config.num_network_views * view_bytes(shapes)
+    of_image = VQGAN_BYTES + setup.config.num_descent_views * view_bytes(shapes)
     of_weights = VQGAN_WEIGHT_BYTES + 4 * sum(p.numel() for p in shapes.parameters())
-    foretold = of_weights + setup.config.training_batch_size * of_image
+    foretold = of_weights + DESCENDED_TOGETHER * of_image
     assert foretold / 2**30 == pytest.approx(counted_gib, rel=0.15)
 
 

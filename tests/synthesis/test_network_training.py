@@ -6,7 +6,7 @@ import torch
 
 from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.seeding import stage_generator
-from dfkd_edge.synthesis.amortized import NetworkSynthesizer, load_amortized
+from dfkd_edge.synthesis.amortized import DescentSynthesizer, load_amortized
 from dfkd_edge.synthesis.decoders import load_latent_decoder
 from dfkd_edge.synthesis.latent_network import LatentNetwork
 from dfkd_edge.synthesis.network_training import (
@@ -24,7 +24,7 @@ from tests.fixtures.synthesis import MakeSetup
 SHORT = SynthesisConfig(
     num_images=32,
     num_training_steps=4,
-    num_network_views=1,
+    num_descent_views=1,
     num_descent_steps=1,
     num_refinement_steps=1,
     replay_share=0.5,
@@ -139,7 +139,7 @@ def test_a_step_in_parts_is_the_step_at_once_even_where_memory_runs_out(
     precision = "dfkd_edge.networks.mixed_precision.has_fast_bfloat16"
     monkeypatch.setattr(precision, lambda device_type: False)
     setup = make_setup(
-        config_with(vqgan_folder, training_batch_size=4 * DRAWS, num_network_views=2)
+        config_with(vqgan_folder, training_batch_size=4 * DRAWS, num_descent_views=2)
     )
     whole = untrained(setup)
     whole.together = whole.parts.size = 4
@@ -184,7 +184,7 @@ def test_the_descent_from_the_network_gives_the_same_images_in_parts_of_any_size
     monkeypatch.setattr(precision, lambda device_type: False)
     setup = make_setup(config_with(vqgan_folder, num_training_steps=1, num_refinement_steps=0))
     synthesizer = load_amortized(setup)
-    assert isinstance(synthesizer, NetworkSynthesizer)
+    assert isinstance(synthesizer, DescentSynthesizer)
     images = []
     for synthesizer.optimiser.parts.size in (32, 7):
         images.append(make_candidates(0, setup, synthesizer)["images"].astype(int))
@@ -196,7 +196,18 @@ def test_another_teacher_and_decoder_give_a_shard_from_the_trained_network(
 ) -> None:
     setup = make_setup(config_with(vqgan_folder, num_training_steps=1))
     synthesizer = load_amortized(setup)
-    assert isinstance(synthesizer, NetworkSynthesizer)
+    assert isinstance(synthesizer, DescentSynthesizer)
     shard = make_candidates(0, setup, synthesizer)
     assert shard["images"].shape == (32, 32, 32, 3)
     assert len({image.tobytes() for image in shard["images"]}) == 32
+
+
+def test_without_passes_no_network_is_trained_and_random_starts_descend(
+    vqgan_folder: Path, make_setup: MakeSetup
+) -> None:
+    setup = make_setup(config_with(vqgan_folder, num_training_steps=0, num_refinement_steps=0))
+    synthesizer = load_amortized(setup)
+    assert isinstance(synthesizer, DescentSynthesizer)
+    assert synthesizer.network is None
+    assert not list(setup.folder.glob("network*"))
+    assert len({image.tobytes() for image in make_candidates(0, setup, synthesizer)["images"]}) > 1
