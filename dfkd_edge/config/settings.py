@@ -132,8 +132,8 @@ class SynthesisConfig:
     costs as much as a picture, as those of the embedded teacher do."""
     training_passes: Annotated[int, Interval(ge=0, le=1_000_000)] = 0
     """Passes over all prompts, classes x styles, of the training of a network that moves latents to
-    where the descent begins. 0 trains none: random starts made the better students, see
-    examples/measurements."""
+    where the descent begins. 0 trains none: where it was measured, random starts made no worse
+    students in less time (examples/measurements)."""
     num_training_steps: Annotated[int, Interval(ge=0, le=10_000_000)] = 0
     """Steps of its training in place of `training_passes`; 0 leaves it to them."""
     training_rate: Annotated[float, Interval(ge=1e-9, le=10)] = 2e-3

@@ -67,9 +67,10 @@ def _prompts(method: str, *more: str) -> tuple[str, ...]:
 
 
 _PER_IMAGE = _prompts("contrastive", "synthesis.method=per-image")
-_NETWORK = _prompts("contrastive", "synthesis.image_size_px=96")
-"""A size of its own, although it is the prior's, is what the prior is not used for: a network is
-trained on the prompts, as for any other teacher or decoder."""
+_DESCENT = _prompts("contrastive", "synthesis.image_size_px=96")
+"""A size of its own, although it is the prior's, is what the prior is not used for: images are made
+as for any other teacher or decoder."""
+_NETWORK = (*_DESCENT, "synthesis.training_passes=12")
 ARMS: dict[str, Arm] = {
     "teacher": Arm(title="teacher, zero-shot", kind="teacher"),
     "start": Arm(title="student before distillation", kind="start"),
@@ -97,7 +98,11 @@ ARMS: dict[str, Arm] = {
     "per-image-seconds": Arm(
         title="per-image, Base's seconds", overrides=_PER_IMAGE, paced_by="per-image"
     ),
-    "network": Arm(title="network trained on the prompts, no prior", overrides=_NETWORK),
+    "descent": Arm(title="a short descent, no prior", overrides=_DESCENT),
+    "descent-few": Arm(
+        title="the short descent, as few images", overrides=_DESCENT, is_reference_size=True
+    ),
+    "network": Arm(title="a network before the short descent", overrides=_NETWORK),
     "network-few": Arm(
         title="the network, as few images", overrides=_NETWORK, is_reference_size=True
     ),

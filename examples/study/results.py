@@ -27,7 +27,8 @@ Results = Mapping[str, Sequence[Document]]
 COMPARISONS = (
     *(("contrastive", other) for other in ("base", "mix", "random")),
     *((f"{method}-seconds", "base") for method in ("mix", "random", "contrastive", "per-image")),
-    *((arm, "per-image") for arm in ("amortized-few", "contrastive", "network-few", "network")),
+    *((arm, "per-image") for arm in ("amortized-few", "contrastive", "descent-few", "descent")),
+    *(("network-few", "descent-few"), ("network", "descent")),
     ("mix-domain-words", "mix"),
     *(("contrastive", "dead-leaves"), ("contrastive", "real")),
 )
