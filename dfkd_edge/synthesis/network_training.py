@@ -153,13 +153,14 @@ class NetworkTraining:
             lambda number: self._gradient_of_part(number, prompt_P, generator),
             torch.empty(sum(sizes), device=device),
         )
-        *gradients, loss, difficulty_P = summed_G.split(sizes)
+        *gradients, loss_1, difficulty_P = summed_G.split(sizes)
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.grad = gradient.view_as(weight)
         for group in self.adam.param_groups:
             group["lr"] = rate_at(step, self.num_steps, self.setup.config.training_rate)
         self.precision.step(self.adam)
         self._note_difficulty(prompt_P, difficulty_P)
+        loss: Tensor = loss_1.squeeze(0)
         return loss
 
     def _gradient_of_part(
