@@ -20,16 +20,18 @@ from dfkd_edge.conversion.calibration_need import find_shortage
 from dfkd_edge.distillation.stored_views import num_stored_views
 from dfkd_edge.drawings.drawn_class import DrawnClass, drawings_text, drawn_classes
 from dfkd_edge.drawings.memory import DrawingMemory
+from dfkd_edge.estimates.card import CardNeeds, side_of
 from dfkd_edge.estimates.estimate import DryRun, Estimate, StageEstimate
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.machine.process import usable_device
 from dfkd_edge.networks.baseline import baseline_config
 from dfkd_edge.networks.licences import licences_of
-from dfkd_edge.networks.memory import measured_need
+from dfkd_edge.networks.memory import SHARE_OF_FREE, measured_need
 from dfkd_edge.networks.operations import operations
 from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import activation_options, load_teacher, open_clip_name
+from dfkd_edge.networks.transfer import free_bytes
 from dfkd_edge.networks.weights import shapes_of_teacher
 from dfkd_edge.preflight import DistillPlan, needed_weights
 from dfkd_edge.prompts.styles import MAX_CLASSES_PER_STEP
@@ -78,7 +80,7 @@ class SmallRun:
             shapes_of_teacher(open_clip_name(c.teacher)[0]) for c in (self.config, self.small)
         )
         self.teacher_bytes = sum(4 * p.numel() for p in wanted.parameters())  # FP32
-        self.side_px = self.config.synthesis.image_size_px or _side_px(wanted)
+        self.side_px = self.config.synthesis.image_size_px or side_of(wanted)
         self.of_image, self.of_played = _of_image(wanted), _of_image(played)
         self.embed_dim = _embed_dim(wanted)
         self.view_bytes = view_bytes(wanted)
@@ -100,13 +102,14 @@ class SmallRun:
         )
         has_side = bool(self.small.synthesis.image_size_px)  # else the prior's own, as in the run
         stored_px = SYNTHESIZERS[self.config.synthesis.method].stored_side_px(
-            self.config.synthesis, _side_px(wanted)
+            self.config.synthesis, side_of(wanted)
         )
         stored = result.surrogates.images
         self.image_bytes = 3 * stored_px**2 if has_side else stored.nbytes // len(stored)
         # of the second step: the first also fills caches
         self.view_s = self.laps_s["distilling the student"][1] / self.small.distillation.batch_size
         self.shape = (3, self.student.image_size_px, self.student.image_size_px)
+        self.card = CardNeeds(self.config, wanted, self.student)
         # a pass of the teacher, one of the student and two for its gradients
         self.of_learning = 3 * operations(self.student, self.shape, self.device)
         self.of_view = self.of_played + self.of_learning
@@ -140,7 +143,8 @@ class SmallRun:
             work += f", {config.num_iterations} steps"
             seconds = config.num_iterations * steps_s[-1] + times * rest_s
         # the text towers of two teachers differ about as much as their image towers
-        return self._stage("prompts", work, seconds * self.of_image / self.of_played)
+        seconds *= self.of_image / self.of_played
+        return self._stage("prompts", work, seconds, on_card=self.card.prompts())
 
     def surrogates(self) -> StageEstimate:
         """Estimate all images, and the training of a network that makes them."""
@@ -191,7 +195,10 @@ class SmallRun:
         kept += config.batch_size * gradient_bytes(self.student, self.shape, self.device)
         stored_bytes = 2 * self.embed_dim * num_stored * num_images  # float16
         disk_bytes = 4 * self.student.num_parameters + stored_bytes
-        return replace(self._stage("student", work, seconds, kept), disk_bytes=disk_bytes)
+        # how many a teacher that is played keeps is not known: all of them
+        pool_bytes = self.config.synthesis.num_images * self.image_bytes
+        on_card = self.card.learning(pool_bytes, self.device)
+        return replace(self._stage("student", work, seconds, kept, on_card), disk_bytes=disk_bytes)
 
     def evaluation(self) -> StageEstimate:
         """Estimate the held-out images, and labelled pictures as if they were read already."""
@@ -206,7 +213,8 @@ class SmallRun:
             of_baseline = _of_image(shapes_of_teacher(open_clip_name(beside)[0]))
             image_s += of_baseline * self.view_s / self.of_view
             work = f", baseline {config.baseline}"
-        return self._stage("evaluation", f"{num} images{work}", num * image_s)
+        on_card = self.card.evaluation()
+        return self._stage("evaluation", f"{num} images{work}", num * image_s, on_card=on_card)
 
     def _times(self, num_views: int) -> float:
         """Operations of an image, decoded and seen in views, relative to one of the small run."""
@@ -240,12 +248,19 @@ class SmallRun:
             self.device,
         )
 
-    def _stage(self, name: str, work: str, seconds: float, kept: int = 0) -> StageEstimate:
-        """Add libraries and teacher to what a stage keeps in memory."""
-        kept += self.teacher_bytes
-        if self.config.device == "cpu":  # an accelerator's is told where none is here, too
-            return StageEstimate(name, work, seconds, self.base_bytes + kept)
-        return StageEstimate(name, work, seconds, self.base_bytes, kept)
+    def _stage(
+        self, name: str, work: str, seconds: float, kept: int = 0, on_card: int | None = None
+    ) -> StageEstimate:
+        """Add libraries and teacher to what a stage keeps, on a card maybe something else."""
+        if self.config.device == "cpu":
+            return StageEstimate(name, work, seconds, self.base_bytes + kept + self.teacher_bytes)
+        weights = self.card.teacher_bytes  # an accelerator's is told where none is here, too
+        if on_card is None:
+            on_card = weights + kept
+        if self.device != "cpu":  # what is larger goes in parts
+            free = free_bytes(torch.device(self.device)) - weights
+            on_card = min(on_card, weights + round(SHARE_OF_FREE * free))
+        return StageEstimate(name, work, seconds, self.base_bytes, on_card)
 
 
 def dry_distill(plan: DistillPlan, is_finished: bool, reporter: Reporter) -> DryRun:
@@ -354,19 +369,14 @@ def _small(config: PipelineConfig) -> PipelineConfig:
     )
 
 
-def _side_px(teacher: Any) -> int:
-    size = teacher.visual.image_size
-    return int(size if isinstance(size, int) else size[0])
-
-
 def _of_image(teacher: Any) -> int:
     """Operations of an image in a teacher on the meta device."""
-    return operations(teacher.encode_image, (3, _side_px(teacher), _side_px(teacher)), "meta")
+    return operations(teacher.encode_image, (3, side_of(teacher), side_of(teacher)), "meta")
 
 
 def _embed_dim(teacher: Any) -> int:
     """Width of the embeddings of a teacher on the meta device."""
-    side_px = _side_px(teacher)
+    side_px = side_of(teacher)
     with torch.no_grad():
         return int(
             teacher.encode_image(torch.zeros(1, 3, side_px, side_px, device="meta")).shape[1]
@@ -378,7 +388,7 @@ def view_bytes(teacher: Any) -> int:
 
     Mixed precision keeps about half of what float32 does.
     """
-    side_px = _side_px(teacher)
+    side_px = side_of(teacher)
     teacher.requires_grad_(False)
 
     def attempt(num: int) -> None:

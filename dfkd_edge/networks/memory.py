@@ -24,6 +24,7 @@ from dfkd_edge.files import atomic_write
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
 from dfkd_edge.machine.ranks import ALONE, Ranks
 from dfkd_edge.networks.draws import PartGenerator
+from dfkd_edge.networks.transfer import free_bytes
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runtime.counting import counted
 
@@ -195,10 +196,7 @@ def memory_budget(device: torch.device | str, memory_mib: int) -> int:
     """Bytes that parts may take: of a card's free memory, on the CPU those of the setting."""
     if torch.device(device).type == "cpu":
         return memory_mib * 2**20
-    module: Any = torch.get_device_module(device)
-    free, _ = module.mem_get_info(device)
-    unused = module.memory_reserved(device) - module.memory_allocated(device)
-    return int(SHARE_OF_FREE * (free + unused))
+    return int(SHARE_OF_FREE * free_bytes(torch.device(device)))
 
 
 class PeakBytes(TorchDispatchMode):
@@ -265,3 +263,16 @@ def measured_need(work: Callable[[int], object], device: torch.device | str) -> 
     """Do work on one image and on two, and tell what an image takes from what all share."""
     one, two = (peak_bytes(work, num, device) for num in (1, 2))
     return Need(two - one, max(2 * one - two, 0))
+
+
+def images_that_fit(
+    work: Callable[[int], object], device: torch.device | str, num_bytes: int, limit: int
+) -> int:
+    """Largest number of images, 1 to `limit`, whose work so many bytes hold.
+
+    It is 1 where no two go together. A card too small for one says so when one is worked on.
+    """
+    try:
+        return measured_need(work, device).images_in(num_bytes, limit)
+    except torch.OutOfMemoryError:
+        return 1

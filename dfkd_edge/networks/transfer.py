@@ -1,5 +1,7 @@
 """Moving what the host has drawn or read to the device without waiting for it."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -12,11 +14,12 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory of a card that tensors can still take; 0 where the device does not tell."""
-    if device.type != "cuda":
+    """Memory of a card that tensors can still take; 0 on the CPU, which has none of its own."""
+    if device.type == "cpu":
         return 0
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + unused
+    module: Any = torch.get_device_module(device)
+    unused = module.memory_reserved(device) - module.memory_allocated(device)
+    return int(module.mem_get_info(device)[0] + unused)
 
 
 def settle_thread(device: torch.device) -> None:

@@ -57,11 +57,11 @@ class SynthesisSetup:
 
         `attempt` does the work on so many images; `work` names it in the user's words.
         """
-        from dfkd_edge.networks.memory import measured_need, memory_budget, recorded_parts
+        from dfkd_edge.networks.memory import images_that_fit, memory_budget, recorded_parts
 
         def find_size() -> int:
             device = self.teacher.device
             budget = memory_budget(device, self.config.memory_mib)
-            return measured_need(attempt, device).images_in(budget, limit)
+            return images_that_fit(attempt, device, budget, limit)
 
         return recorded_parts(work, STAGE, self.key, self.context, find_size)

@@ -63,7 +63,7 @@ def evaluate(
     with contextlib.suppress(DfkdEdgeError):  # a damaged one is measured again
         if (known := read_ladder(run / EVALUATION)) and known.key == key:
             return known
-    student, names = load_student(artifact), artifact.settings.classes
+    student, names = load_student(artifact).to(context.device), artifact.settings.classes
     side_px, tell = student.image_size_px, context.reporter.note
     start = start_student(artifact, teacher, context.seed)
     templates = teacher.config.templates

@@ -9,12 +9,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.config.settings import MINI, PipelineConfig, SynthesisConfig, TeacherConfig
+from dfkd_edge.estimates.card import CardNeeds
 from dfkd_edge.estimates.distill import DECODE_OPERATIONS, STEP_OPERATIONS, SmallRun, dry_distill
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes
 from dfkd_edge.interfaces import SynthesisBatch
 from dfkd_edge.networks.licences import OPEN_RAIL
 from dfkd_edge.networks.operations import operations
+from dfkd_edge.networks.students import Student, build_student
 from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.networks.weights import shapes_of_teacher
 from dfkd_edge.preflight import DistillPlan
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.amortized import Refiner
@@ -36,6 +39,19 @@ def plan_of(config: PipelineConfig) -> DistillPlan:
 def small() -> SmallRun:
     """The small run of the default settings; tests change what it is multiplied by."""
     return SmallRun(plan_of(PipelineConfig()))
+
+
+def small_student(embed_dim: int) -> Student:
+    """The default student in the space of another teacher."""
+    return build_student(MINI, "random", torch.zeros(len(CLASSES), embed_dim), 100.0)
+
+
+def test_a_pool_counts_where_a_card_has_room_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = CardNeeds(PipelineConfig(), shapes_of_teacher("ViT-B-32"), small_student(512))
+    empty, full = card.learning(0, "cpu"), card.learning(2**30, "cpu")
+    assert full - empty == 2**30
+    monkeypatch.setattr("dfkd_edge.estimates.card.free_bytes", lambda _: 2**31)
+    assert card.learning(2**30, "cuda") == empty  # less than half of what is free
 
 
 def asked(small: SmallRun, **sections: object) -> SmallRun:
@@ -144,6 +160,14 @@ def test_a_large_teacher_is_played_by_the_embedded_one() -> None:
     assert any("cuda:99 is not here: a run would stop at once" in line for line in told.head)
     assert [weights["size_mb"] for weights in plan["downloads"]] == [605, 585]
     assert plan["memory_gib"] > 605e6 / 2**30
+    card = CardNeeds(config, shapes_of_teacher("ViT-B-32"), small_student(512))
+    pool_bytes = 3 * 224**2 * config.synthesis.num_images
+    said = {stage["name"]: stage["device_bytes"] for stage in plan["stages"]}
+    assert said["prompts"] == card.prompts()
+    assert said["student"] == card.learning(pool_bytes, "cpu")
+    assert said["evaluation"] == card.evaluation()
+    assert said["surrogates"] > card.teacher_bytes
+    assert any("on the device" in line for line in told.estimate.lines())
     assert plan["seconds"] > 1000 * sum(s["seconds"] for s in plan["stages"][:1])
 
 
