@@ -41,3 +41,12 @@ def test_a_card_that_is_full_is_worked_on_in_halves_and_one_too_small_is_an_erro
         gpu.resize(0.3)
         with pytest.raises(EnvironmentLackingError, match=r"a fake card with 0\.3 GiB has too"):
             in_parts(1, parts, square)
+
+
+def test_a_backward_pass_before_the_card_was_there_does_not_hide_it() -> None:
+    torch.ones(1, requires_grad=True).sum().backward()  # of another test of this process
+    with fake_accelerator() as gpu:
+        value = torch.rand(2, device=gpu.device, requires_grad=True)
+        value.sum().backward()
+        assert value.grad is not None
+        assert value.grad.device == gpu.device

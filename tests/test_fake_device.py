@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import open_clip
 import pytest
 import torch
 
@@ -40,8 +41,9 @@ def foretold() -> dict[str, dict[str, int]]:
     told = {}
     for config in map(preset, CARD_GIB):
         teacher, side_px = shapes_of_teacher(config.teacher.name), 224
+        width = open_clip.get_model_config(config.teacher.name)["embed_dim"]
         with torch.device("meta"):
-            head_KD = torch.zeros(len(CLASSES), teacher.text_projection.shape[1])
+            head_KD = torch.zeros(len(CLASSES), width)
             student = Student(config.distillation.student, side_px, head_KD, 100.0)
         card = CardNeeds(config, teacher, student)
         of_image = VQGAN_BYTES + config.synthesis.num_views * view_bytes(teacher)

@@ -196,7 +196,14 @@ def test_what_the_machine_lacks_is_told_with_code_4(
     place: Path, arguments: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    class Unreachable(Exception):
+        """As the hub's library raises after many seconds of attempts: no OSError."""
+
+    def unreachable(_: object) -> None:
+        raise Unreachable("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.list_repo_files", unreachable)
     error = invoke("distill", "--classes", "good.txt", *arguments).exception
     assert isinstance(error, EnvironmentLackingError), error
     assert said in str(error)

@@ -100,7 +100,7 @@ def side_of(teacher: Any) -> int:
 def frozen_bytes(teacher: Any) -> int:
     """Bytes of a teacher's weights, the matrices of its image tower in the compute type."""
     halved = sum(p.numel() for p in teacher.visual.parameters() if p.ndim > 1)
-    return 4 * sum(p.numel() for p in teacher.parameters()) - 2 * halved
+    return int(4 * sum(p.numel() for p in teacher.parameters()) - 2 * halved)
 
 
 def text_bytes(teacher: Any, *, with_gradients: bool) -> int:

@@ -64,7 +64,8 @@ class Estimate:
         if any(stage.device_bytes for stage in self.stages):
             host_gib = max(stage.host_bytes for stage in self.stages) / 2**30
             name, text = rows.pop()
-            rows += [(name, f"{text} on the device"), ("host", f"about {host_gib:.1f} GiB")]
+            text += " on the device; with less, images go in smaller parts"
+            rows += [(name, text), ("host", f"about {host_gib:.1f} GiB")]
         if disk_bytes := sum(stage.disk_bytes for stage in self.stages):
             rows.append(("disk", f"about {disk_bytes / 2**20:,.0f} MiB"))
         rows.append(("estimated", f"from {self.made_from}"))

@@ -67,7 +67,10 @@ class HubWeights:
         Raises:
             OSError: they cannot be reached.
         """
-        listed = huggingface_hub.list_repo_files(self.repo)
+        try:
+            listed = huggingface_hub.list_repo_files(self.repo)
+        except Exception as error:  # of requests, httpx or httpx2, by the hub's version
+            raise OSError(str(error)) from error
         unread = unread_weights(listed, self.folder, self.files)
         huggingface_hub.snapshot_download(
             self.repo, allow_patterns=self.pattern, ignore_patterns=unread
