@@ -5,31 +5,18 @@ Shape suffixes: N images, H rows, W columns, C = 3 channels (RGB), S the model's
 
 from __future__ import annotations
 
-import inspect
-import struct
-import warnings
-import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfkd_edge.runtime.faults import LackingFault, PictureFault
-from dfkd_edge.runtime.limits import free_bytes
-from dfkd_edge.runtime.safe_files import NotPlainError, reading
+from dfkd_edge.runtime.pictures import READ_AS, open_upright, pillow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+CONTRACT_VERSION = 2  # Of what is said of pictures; 1 knew no orientation and clipped what is deep
 SAME_LEVELS = 2.0  # Pictures are the same up to this mean difference, in grey levels of 255 (ours)
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "MPO", "TIFF", "WEBP")  # Found by content, not name
-DAMAGED = (
-    *(OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error, zlib.error),
-    *(TypeError, KeyError, IndexError, AttributeError, OverflowError, RuntimeError, RecursionError),
-)
-MAX_PICTURE_BYTES = 1 << 30  # 134 megapixels, 53 where some of it is transparent
-BYTES_TO_CONVERT, BYTES_TO_COMPOSE = 8, 20
-"""A pixel: Pillow keeps 4 of RGB, twice; of what is transparent five pictures at a time."""
 IMAGENET = ("ImageNet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ("CLIP", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
@@ -53,9 +40,17 @@ def contract(side_px: int, batch: tuple[int, int, int], dtype: str = "uint8") ->
             "aspect": "squeezed to the square, nothing is cropped or padded",
             "filter": "bilinear (triangle)",
             "antialias": True,
-            "reference": "Pillow Image.resize((width, height), BILINEAR)",
+            "reference": "Pillow Image.resize BILINEAR, first the width and then the height",
         },
+        "version": CONTRACT_VERSION,
+        "formats": f"{READ_AS}, by content",
+        "orientation": "upright: turned as EXIF says, before it is resized",
+        "depth": "16 bits: the high byte; TIFF of 9 to 15: the 8 high bits; greyscale in floats: "
+        "0 to 1, or else 0 to 255, rounded; of any other range refused",
+        "colour": "RGB without its colour profile; greyscale repeated; CMYK by the product of "
+        "what ink and black leave; palettes looked up; Lab refused",
         "transparency": "composed over white",
+        "animation": "the first picture, as of several pages",
         "normalisation": f"inside the graph: feed plain {dtype} of 0 to 255",
         "outputs": {
             "logits": "float32 [N, classes]",
@@ -73,66 +68,23 @@ def read_picture(path: Path, side_px: int) -> NDArray[np.uint8]:
         LackingFault: Pillow is not installed.
         PictureFault: it cannot be read.
     """
-    image_module = _pillow()
-    hint = "remove or repair it"
-    try:
-        with reading(path) as stream, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what it warns of is refused here, or harmless
-            with _opened(image_module, stream) as picture:
-                reason = _why_too_large(picture)
-                if not reason:
-                    return resized(_on_white(picture), side_px)
-    except NotPlainError as error:
-        raise PictureFault("picture is not a plain file", str(path), hint) from error
-    except image_module.DecompressionBombError as error:
-        reason = str(error).partition(",")[0].lower()
-    # what Pillow's decoders raise on damaged files: they share no base class
-    except DAMAGED as error:
-        raise PictureFault("picture cannot be read", str(path), hint) from error
-    raise PictureFault(f"picture is too large: {reason}", str(path), "make it smaller")
-
-
-def _opened(image_module: Any, stream: BinaryIO) -> Any:
-    """Open a picture of a known format, whatever its name; others run programs or fill memory.
-
-    A PostScript file named .jpg would start Ghostscript.
-    """
-    if "formats" in inspect.signature(image_module.open).parameters:  # since Pillow 8
-        return image_module.open(stream, formats=FORMATS)
-    picture = image_module.open(stream)  # reads the header alone
-    if picture.format not in FORMATS:
-        raise ValueError(f"format {picture.format}")
-    return picture
-
-
-def _why_too_large(picture: Any) -> str:
-    """Say how far a picture goes beyond the memory; empty where it does not. Nothing is decoded."""
-    width, height = picture.size
-    needed = width * height * (BYTES_TO_COMPOSE if _is_transparent(picture) else BYTES_TO_CONVERT)
-    free = free_bytes()
-    most = MAX_PICTURE_BYTES if free is None else min(MAX_PICTURE_BYTES, free // 2)
-    if needed <= most:
-        return ""
-    size = f"{width} x {height} pixels take {needed >> 20:,} MiB"
-    return f"{size}, {most >> 20:,} MiB are given to a picture here"
-
-
-def _is_transparent(picture: Any) -> bool:
-    return "A" in picture.getbands() or "transparency" in picture.info
+    return resized(open_upright(path), side_px)
 
 
 def resized(picture: Any, side_px: int) -> NDArray[np.uint8]:
     """Resize a PIL picture in RGB as the student was trained."""
-    image_module = _pillow()
+    image_module = pillow()
     bilinear = getattr(image_module, "Resampling", image_module).BILINEAR  # Pillow < 9.1: no enum
-    return np.array(picture.resize((side_px, side_px), bilinear), dtype=np.uint8)
+    # one pass, then the other: Pillow 13 begins with the rows of a high picture, others never do
+    narrow = picture.resize((side_px, picture.size[1]), bilinear)
+    return np.array(narrow.resize((side_px, side_px), bilinear), dtype=np.uint8)
 
 
 def resized_images(image_NHWC: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
     """Resize a stack of RGB images in the same way."""
     if image_NHWC.shape[1:3] == (side_px, side_px):
         return image_NHWC
-    image_module = _pillow()
+    image_module = pillow()
     return np.stack([resized(image_module.fromarray(image), side_px) for image in image_NHWC])
 
 
@@ -140,25 +92,6 @@ def min_usual_max(batch: tuple[int, ...]) -> tuple[int, int, int]:
     """Smallest, usual and largest batch of one, two or three numbers and more."""
     ordered = sorted(batch)
     return ordered[0], ordered[len(ordered) // 2], ordered[-1]
-
-
-def _pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        hint = "apt-get install python3-pil, or pip install pillow"
-        raise LackingFault("pictures need Pillow", hint=hint) from error
-    return Image
-
-
-def _on_white(picture: Any) -> Any:
-    """Convert a PIL picture to RGB; what is transparent shows white, not what lies below it."""
-    if not _is_transparent(picture):
-        return picture.convert("RGB")
-    image_module = _pillow()
-    rgba = picture.convert("RGBA")
-    white = image_module.new("RGBA", rgba.size, "white")
-    return image_module.alpha_composite(white, rgba).convert("RGB")
 
 
 def test_card(side_px: int) -> NDArray[np.uint8]:

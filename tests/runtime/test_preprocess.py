@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from dfkd_edge.runtime import preprocess
+from dfkd_edge.runtime import pictures, preprocess
 from dfkd_edge.runtime.faults import Fault
 
 SIDES_PX = (16, 64)
@@ -124,7 +124,7 @@ def test_old_and_new_pillow_refuse_the_same_formats(
 def test_a_small_file_of_a_huge_picture_is_refused_with_its_size_before_it_is_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], mode: str, said: str
 ) -> None:
-    monkeypatch.setattr(preprocess, "free_bytes", lambda: 64 << 30)
+    monkeypatch.setattr(pictures, "free_bytes", lambda: 64 << 30)
     path = tmp_path / "bomb.png"
     with monkeypatch.context() as patch:
         patch.setattr(Image, "MAX_IMAGE_PIXELS", None)
@@ -157,8 +157,8 @@ def test_a_picture_may_take_half_of_what_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new("RGB", (1_000, 1_000)).save(tmp_path / "a.png")
-    monkeypatch.setattr(preprocess, "free_bytes", lambda: 17_000_000)
+    monkeypatch.setattr(pictures, "free_bytes", lambda: 17_000_000)
     assert preprocess.read_picture(tmp_path / "a.png", 16).shape == (16, 16, 3)
-    monkeypatch.setattr(preprocess, "free_bytes", lambda: 15_000_000)
+    monkeypatch.setattr(pictures, "free_bytes", lambda: 15_000_000)
     with pytest.raises(Fault, match="is too large"):
         preprocess.read_picture(tmp_path / "a.png", 16)
