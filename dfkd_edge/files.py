@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from dfkd_edge.errors import ArtifactError, ConfigError, EnvironmentLackingError
 from dfkd_edge.runtime import documents
 from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.picture_walk import walk
 from dfkd_edge.runtime.safe_files import file_sha256, reading, write_atomically
 
 if TYPE_CHECKING:
@@ -95,9 +96,10 @@ def read_toml(path: Path | Traversable) -> dict[str, Any]:
 
 
 def folder_stamp(folder: str) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of every file below: another picture, another stamp."""
+    """Name, size and time of change of every picture below: another picture, another stamp."""
     root = Path(folder)
-    found = [(p, p.stat()) for p in sorted(root.rglob("*")) if p.is_file()] if folder else []
+    files = walk(root).pictures() if folder and root.is_dir() else ()
+    found = [(file, file.stat()) for file in files if file.is_file()]
     return [(str(p.relative_to(root)), stat.st_size, stat.st_mtime_ns) for p, stat in found]
 
 

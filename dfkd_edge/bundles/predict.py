@@ -85,17 +85,23 @@ def classify_pictures(bundle: Path, request: PredictRequest) -> dict[str, Any]:
 
 def _pictures(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """Expand folders, and name what is not there."""
-    from dfkd_edge.runtime.folder_layouts import PICTURE_SUFFIXES
+    from dfkd_edge.runtime.picture_walk import walk
 
     files: list[Path] = []
     skipped: list[str] = []
     for path in paths:
-        found = sorted(f for f in path.rglob("*") if f.suffix.lower() in PICTURE_SUFFIXES)
-        if path.is_dir() and not found:
+        if not path.is_dir():
+            is_there = path.exists()
+            files += [path] if is_there else []
+            skipped += [] if is_there else [f"{path}: no such file"]
+            continue
+        with faults_as_errors():
+            tree = walk(path)
+        found = tree.pictures()
+        files += found
+        skipped += tree.why_unread()
+        if not (found or tree.why_unread()):
             skipped.append(f"{path}: folder holds no picture")
-        elif not path.exists():
-            skipped.append(f"{path}: no such file")
-        files += found if path.is_dir() else [path] if path.exists() else []
     if not files:
         raise UsageError("no picture to classify", where=skipped[0])
     return files, skipped

@@ -15,7 +15,7 @@ from dfkd_edge.console import result_console
 from dfkd_edge.errors import ArtifactError, UsageError
 from dfkd_edge.runtime.bundle_files import may_be_bundle
 from dfkd_edge.runtime.confidence import FITTED_ON, SHARE_REJECTED
-from dfkd_edge.runtime.folder_layouts import PICTURE_SUFFIXES
+from dfkd_edge.runtime.picture_walk import PICTURE_SUFFIXES
 from dfkd_edge.runtime.plain_text import printable
 
 

@@ -13,7 +13,7 @@ from dfkd_edge.deployment.material import Material, Proven, gather
 from dfkd_edge.deployment.repair import repair
 from dfkd_edge.errors import ConfigError, DfkdEdgeError
 from dfkd_edge.files import content_hash, file_hash, folder_stamp
-from dfkd_edge.pictures.real import pictures_below
+from dfkd_edge.pictures.real import pictures_below, shared_picture
 from dfkd_edge.preflight import ExportPlan
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.finished import FinishedRun
@@ -104,17 +104,18 @@ def _finished_bundle(plan: ExportPlan, key: str) -> Bundle | None:
 
 
 def refuse_shared_files(calibration_data: str, data: str) -> None:
-    """Stop early when the same files would calibrate and measure.
+    """Stop early when the same pictures would calibrate and measure.
 
     Raises:
         ConfigError: the folders share a picture.
     """
     if not (calibration_data and data):
         return
-    files = {path.resolve() for path in pictures_below(Path(calibration_data))}
-    if any(path.resolve() in files for path in Path(data).rglob("*")):
+    shared = shared_picture(pictures_below(Path(calibration_data)), Path(data))
+    if shared:
         raise ConfigError(
-            "calibration and evaluation share pictures, the measured accuracy would flatter",
+            "calibration and evaluation share pictures, the measured accuracy would flatter, such "
+            f"as {shared[1]}",
             where=f"--calib-data {calibration_data} --data {data}",
             hint="keep them apart",
         )

@@ -32,6 +32,7 @@ from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.pictures.real import RealPictures
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.row_stores import ArrayRows, JoinedRows
+from dfkd_edge.runtime.counting import first_few
 from dfkd_edge.runtime.preprocess import read_picture
 
 STAGE = "few_shot"
@@ -73,6 +74,8 @@ def join_pictures(
     image_NHWC, label_N, embedding_ND, summary = chosen
     copies = summary.num_copies
     context.reporter.note(f"  {len(label_N)} real pictures join, {copies} times each")
+    if pictures.left_out:
+        context.reporter.note(f"  left out: {first_few(pictures.left_out, 5)}")
     count = copies * len(label_N)
 
     def with_copies(store: RowStore[Scalar], real: NDArray[Scalar]) -> RowStore[Scalar]:

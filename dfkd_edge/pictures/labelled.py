@@ -72,15 +72,18 @@ def fault_of(picture: Path) -> PictureFault | None:
 
 
 def note_strangers(root: Path, class_names: tuple[str, ...], reporter: Reporter) -> None:
-    """Tell which folders are passed over since they name no class, where there are some."""
+    """Tell which folders are passed over since they name no class, and what else is left out."""
+    found = find_labelled(root, class_names)
     strangers = [
         folder.path.relative_to(root).as_posix()
         + (f" (did you mean {folder.near}?)" if folder.near else "")
-        for folder in find_labelled(root, class_names).folders
+        for folder in found.folders
         if folder.label is None
     ]
     if strangers:
         reporter.note(f"  passed over, no class of the list: {first_few(strangers, 5)}")
+    if found.left_out:
+        reporter.note(f"  left out: {first_few(found.left_out, 5)}")
 
 
 def no_readable_picture(domain: str, unreadable: list[Path]) -> ConfigError:

@@ -2,27 +2,41 @@
 
 A domain is the folder above the class folders. `train`, `val` or `images` between the two is looked
 through, and so is a wrapper above the domains, such as `kfold` of PACS. This reads PACS, VLCS,
-OfficeHome, DomainNet, VisDA, Office-Caltech and ImageNet as they are unpacked.
+OfficeHome, DomainNet, VisDA, Office-Caltech and ImageNet as they are unpacked. What could be read
+in two ways is refused, and every picture that is left out is counted.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.faults import UsageFault
+from dfkd_edge.runtime.folder_names import (
+    NUMBER,
+    RENAME,
+    NamedFolders,
+    NumberedFolders,
+    class_key,
+    first_number,
+    folded,
+    nearest,
+)
+from dfkd_edge.runtime.picture_walk import Folder, walk
+from dfkd_edge.runtime.safe_files import reading
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
-SPLITS = ("full", "test", "val", "validation", "crossval", "train", "images")  # Of one domain
+SPLITS = (
+    *("full", "test", "val", "validation", "crossval", "train", "images"),
+    *("valid", "eval", "dev", "testing", "training"),
+)
+"""Folders of one domain, in small letters."""
 # lines of a WordNet id and its names: `n02084071 dog, domestic dog`
 MAPPING_FILES = ("LOC_synset_mapping.txt", "synset_words.txt", "words.txt")
-NEAR = 0.75  # Likeness of names that may mean the same: `dogs` and `dog`, but not `cat` and `car`
+MAX_MAPPING_BYTES = 16 << 20
 MAX_COMPARED = 100  # Folders: to compare one with 1,000 class names takes 4 ms (ours)
 MAX_NEAR = 3  # Suggestions in one message
 EXPECTED = "expected DIR/<domain>/<class>/*.jpg or DIR/<class>/*.jpg with the classes of the list"
@@ -37,7 +51,7 @@ class ClassFolder:
     label: int | None  # Index into the class list; None when the folder names no class of it
     near: str
     """Class that the name of an unlabelled folder may mean, if that has no folder beside it."""
-    pictures: tuple[Path, ...]
+    pictures: tuple[Path, ...]  # In it and below
 
 
 @dataclass(frozen=True)
@@ -56,6 +70,7 @@ class LabelledFolder:
     root: Path
     folders: tuple[ClassFolder, ...]
     description: str  # How the folder was read, in one line
+    left_out: tuple[str, ...] = ()  # Pictures that lie elsewhere, one line each place
 
     @property
     def domains(self) -> list[Domain]:
@@ -86,93 +101,99 @@ class LabelledFolder:
                 lines.append(f"{folder.path}: names no class, {num} passed over{near}")
             elif not folder.pictures:
                 lines.append(f"{folder.path}: holds no picture")
-        return lines
-
-
-def class_key(name: str) -> str:
-    """Return the form under which a folder and a class name are the same."""
-    plain = name.replace("_", " ").replace("-", " ")
-    return " ".join(unicodedata.normalize("NFKC", plain).casefold().split())  # macOS may decompose
-
-
-def nearest(name: str, classes: Sequence[str]) -> str:
-    """Return the class that a folder's name may mean, as `dogs` means `dog`; empty for none."""
-    by_key = {class_key(known): known for known in classes}
-    found = difflib.get_close_matches(class_key(name), by_key, n=1, cutoff=NEAR)
-    return by_key[found[0]] if found else ""
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """List the pictures of one folder, sorted."""
-    return [file for file in _content(folder) if file.suffix.lower() in PICTURE_SUFFIXES]
-
-
-def folders_in(folder: Path) -> list[Path]:
-    """List the folders of one folder, sorted."""
-    return [child for child in _content(folder) if child.is_dir()]
-
-
-def _content(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        what = f"folder cannot be read: {error.strerror}"
-        raise UsageFault(what, str(folder), "make it readable") from error
+        return [*lines, *self.left_out]
 
 
 @dataclass(frozen=True)
-class ClassFinder:
-    """Finds the class that a folder's name means."""
+class Reader:
+    """Finds domains and classes in a folder by what its folders are called."""
 
-    labels: Mapping[str, int]  # `class_key` of what a folder may be named -> index of the class
+    names: NamedFolders | NumberedFolders
+    root: Path
 
-    def label(self, folder: Path) -> int | None:
-        """Return the index of the class that the folder names, or None."""
-        key = class_key(folder.name)
-        return self.labels.get(key, self.labels.get(key.replace(" ", "")))
+    def labels(self, parent: Folder) -> list[tuple[Folder, int | None]]:
+        """Pair the folders of one folder with the classes that they name."""
+        return [(child, self.names.label(child.path.name)) for child in parent.folders]
 
-    def parents(self, domain: Path) -> list[Path]:
+    def named(self, parent: Folder) -> set[int]:
+        """Collect the classes that the folders of one folder name."""
+        return {label for _, label in self.labels(parent) if label is not None}
+
+    def holds_classes(self, parent: Folder) -> bool:
+        """Whether the folders of one folder are classes, not domains or splits named like some.
+
+        Raises:
+            UsageFault: they may be both.
+        """
+        pairs = self.labels(parent)
+        classes = [(child, label) for child, label in pairs if label is not None]
+        if not classes:
+            return False
+        others = {child: self.named(child) - {label} for child, label in classes}
+        are_closed = not any(child.names for child, _ in classes)
+        strangers = [child for child, label in pairs if label is None and self.named(child)]
+        if not any(others.values()):
+            twins = all(label in self.named(child) for child, label in classes)
+            return not (are_closed and strangers and twins)
+        outer = {label for _, label in classes}
+        inner = set().union(*map(self.named, parent.folders))
+        inside = [c.path.name for child in others for c in child.folders if self._is_class(c)]
+        if len(outer) > len(inner) and all(name.casefold() in SPLITS for name in inside):
+            return True
+        if len(inner) > len(outer) and are_closed and isinstance(self.names, NamedFolders):
+            return False
+        child = next(child for child, inside_it in others.items() if inside_it)
+        below = next(c for c in child.folders if self._is_class(c))
+        name = child.path.name
+        what = f"folder '{name}' may be a class that holds '{below.path.name}', or a domain"
+        hint = "name it like no class, or move what lies in it"
+        raise UsageFault(what, str(child.path), hint)
+
+    def _is_class(self, folder: Folder) -> bool:
+        return self.names.label(folder.path.name) is not None
+
+    def parents(self, domain: Folder) -> list[Folder]:
         """List the folders that hold the class folders of a domain: itself, or its splits."""
         if self.holds_classes(domain):
             return [domain]
-        splits = [domain / name for name in SPLITS if (domain / name).is_dir()]
-        splits = [split for split in splits if self.holds_classes(split)]
+        splits = {child.path.name.casefold(): child for child in domain.folders}
+        found = [splits[name] for name in SPLITS if name in splits]
+        found = [split for split in found if self.holds_classes(split)]
         # VLCS: `full` holds the pictures of the other splits once more
-        return splits[:1] if splits and splits[0].name == "full" else splits
+        return found[:1] if found and found[0].path.name.casefold() == "full" else found
 
-    def holds_classes(self, folder: Path) -> bool:
-        """Whether a folder directly below names a class."""
-        return any(self.label(child) is not None for child in folders_in(folder))
-
-    def domains(self, root: Path) -> dict[str, list[Path]]:
+    def domains(self, tree: Folder) -> dict[str, list[Folder]]:
         """Map the name of each domain to the folders that hold its class folders."""
-        if self.holds_classes(root):
-            return {root.resolve().name: [root]}
-        for folder in (root, *folders_in(root)):  # itself, or a wrapper such as PACS's kfold
-            found = {child.name: self.parents(child) for child in folders_in(folder)}
+        if self.holds_classes(tree):
+            return {self.root.resolve().name: [tree]}
+        for folder in (tree, *tree.folders):  # itself, or a wrapper such as PACS's kfold
+            found = {child.path.name: self.parents(child) for child in folder.folders}
             found = {name: parents for name, parents in found.items() if parents}
-            if set(found) == {"train", "val"}:  # ImageNet: the pictures of `train` are for training
-                return {"val": found["val"]}
+            measured = [name for name in found if name.casefold() in ("val", "valid")]
+            if len(found) == 2 and measured and "train" in map(str.casefold, found):
+                return {measured[0]: found[measured[0]]}  # what `train` holds is for training
             if found:
                 return found
         return {}
 
 
-def _finders(classes: Sequence[str], root: Path) -> dict[str, ClassFinder]:
-    """Map how folders may be named to what finds their class, the likelier first."""
-    labels = {class_key(name): number for number, name in enumerate(classes)}
-    for key, number in list(labels.items()):
-        labels.setdefault(key.replace(" ", ""), number)  # as in `AlarmClock`
-    ids = {}
-    for wnid, names in _wordnet_names(root).items():
-        known = [labels[key] for key in map(class_key, names) if key in labels]
-        if known:
-            ids[wnid] = known[0]
-    numbers = {str(number): number for number in range(len(classes))}  # VLCS has 0, 1, 2, ...
-    return {
-        "WordNet ids" if ids else "names": ClassFinder({**ids, **labels}),
-        "numbers, in the order of the list": ClassFinder(numbers),
-    }
+def _readers(classes: Sequence[str], root: Path) -> list[NamedFolders | NumberedFolders]:
+    """List how folders may be named, the likelier first."""
+    plain, ids = NamedFolders(classes, {}), {}
+    names_of = _wordnet_names(root)
+    for wnid, names in names_of.items():
+        ids[wnid] = plain.label(names[0])
+    firsts = set(ids.values())  # what an id is called first is no other's synonym
+    for wnid, names in names_of.items():
+        labels = [plain.label(name) for name in names if ids[wnid] is None]
+        ids[wnid] = next((label for label in labels if label not in firsts), ids[wnid])
+    readers: list[NamedFolders | NumberedFolders] = [
+        NamedFolders(classes, {wnid: label for wnid, label in ids.items() if label is not None})
+    ]
+    readers.append(NamedFolders(classes, {}, is_bare=True))
+    if not any(NUMBER.fullmatch(class_key(name)) for name in classes):
+        readers.append(NumberedFolders(len(classes)))  # VLCS has 0, 1, 2, ...
+    return readers
 
 
 def _wordnet_names(root: Path) -> dict[str, list[str]]:
@@ -180,59 +201,126 @@ def _wordnet_names(root: Path) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {}
     for file in (root / name for name in MAPPING_FILES):
         if file.is_file():
-            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            for line in _text(file).splitlines():
                 wnid, _, rest = line.replace("\t", " ").partition(" ")
                 names[wnid] = rest.split(",")
     index = root / "imagenet_class_index.json"
     if index.is_file():
         try:
-            pairs = json.loads(index.read_text(encoding="utf-8")).values()
+            pairs = json.loads(_text(index)).values()
             names.update({str(wnid): [str(name)] for wnid, name in pairs})
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             what = "is no list of WordNet ids and names"
             raise UsageFault(what, str(index), "repair or remove it") from error
     return names
 
 
+def _text(file: Path) -> str:
+    try:
+        with reading(file) as stream:
+            return stream.read(MAX_MAPPING_BYTES).decode("utf-8", errors="replace")
+    except OSError as error:
+        what = f"cannot be read: {error.strerror}"
+        raise UsageFault(what, str(file), "repair or remove it") from error
+
+
 def _class_folders(
-    parent: Path, domain: str, finder: ClassFinder, classes: Sequence[str]
+    parent: Folder, domain: str, reader: Reader, classes: Sequence[str]
 ) -> list[ClassFolder]:
-    labels = {folder: finder.label(folder) for folder in folders_in(parent)}
-    free = [name for number, name in enumerate(classes) if number not in labels.values()]
-    strangers = [folder for folder, label in labels.items() if label is None]
-    near = {folder: nearest(folder.name, free) for folder in strangers[:MAX_COMPARED]}
+    pairs = reader.labels(parent)
+    owners: dict[int, Folder] = {}
+    for folder, label in pairs:
+        owner = folder if label is None else owners.setdefault(label, folder)
+        if folded(owner.path.name) != folded(folder.path.name):
+            both = f"'{owner.path.name}' and '{folder.path.name}'"
+            what = f"folders {both} may both be class {_title(classes, label)}"
+            raise UsageFault(what, str(parent.path), f"put them together, or {RENAME}")
+    free = [name for number, name in enumerate(classes) if number not in owners]
+    strangers = [folder for folder, label in pairs if label is None]
+    near = {folder: nearest(folder.path.name, free) for folder in strangers[:MAX_COMPARED]}
     return [
-        ClassFolder(folder, domain, label, near.get(folder, ""), tuple(pictures_in(folder)))
-        for folder, label in labels.items()
+        ClassFolder(folder.path, domain, label, near.get(folder, ""), folder.pictures())
+        for folder, label in pairs
     ]
+
+
+def _title(classes: Sequence[str], label: int | None) -> str:
+    return (
+        f"'{classes[label]}'" if label is not None and label < len(classes) else f"number {label}"
+    )
 
 
 def read_layout(root: Path, classes: Sequence[str]) -> LabelledFolder:
     """Walk a folder of labelled pictures; no class folder is found where none names a class.
 
     Raises:
-        UsageFault: a folder or a mapping file cannot be read.
+        UsageFault: a folder or a mapping file cannot be read, or may be read in two ways.
     """
-    for how, finder in _finders(classes, root).items():
-        named_by, domains = how, finder.domains(root)
+    tree = walk(root)
+    for names in _readers(classes, root):
+        reader = Reader(names, root)
+        domains = reader.domains(tree)
         if domains:
             break
-    folders = tuple(
+    folders = [
         folder
         for domain, parents in domains.items()
         for parent in parents
-        for folder in _class_folders(parent, domain, finder, classes)
-    )
+        for folder in _class_folders(parent, domain, reader, classes)
+    ]
+    named_by = f"folders are {names.how}"
+    if isinstance(names, NumberedFolders) and folders:
+        first = _settle_numbers(folders, classes, root)
+        folders = [_renumbered(folder, first) for folder in folders]
+        named_by += f" from {first}, in the order of the list"
+    read = frozenset(f for parents in domains.values() for p in parents for f in p.folders)
+    description = _description(domains, folders, len(classes), named_by)
+    return LabelledFolder(root, tuple(folders), description, _left_out(tree, read))
+
+
+def _settle_numbers(folders: Sequence[ClassFolder], classes: Sequence[str], root: Path) -> int:
+    beyond = [f.path.name for f in folders if f.label is None and NUMBER.fullmatch(f.path.name)]
+    if beyond:
+        what = f"folder {beyond[0]} is a number beyond the {len(classes)} classes of the list"
+        raise UsageFault(what, str(root), RENAME)
+    return first_number([f.label for f in folders if f.label is not None], classes, root)
+
+
+def _renumbered(folder: ClassFolder, first: int) -> ClassFolder:
+    label = None if folder.label is None else folder.label - first
+    return ClassFolder(folder.path, folder.domain, label, folder.near, folder.pictures)
+
+
+def _description(
+    domains: dict[str, list[Folder]],
+    folders: Sequence[ClassFolder],
+    num_classes: int,
+    named_by: str,
+) -> str:
     labels = {folder.label for folder in folders} - {None}
-    above = {parent.name for parents in domains.values() for parent in parents}
-    through = sorted(above & set(SPLITS) - set(domains))
+    above = {parent.path.name for parents in domains.values() for parent in parents}
+    through = sorted(name for name in above - set(domains) if name.casefold() in SPLITS)
     shown = ", ".join(list(domains)[:6]) + (", ..." if len(domains) > 6 else "")
-    description = (
+    return (
         f"{counted(len(domains), 'domain')} ({shown})"
         + (f", through {', '.join(through)}" if through else "")
-        + f"; {len(labels)} of {len(classes)} classes, folders are {named_by}"
+        + f"; {len(labels)} of {num_classes} classes, {named_by}"
     )
-    return LabelledFolder(root, folders, description)
+
+
+def _left_out(tree: Folder, read: frozenset[Folder]) -> tuple[str, ...]:
+    """Count the pictures outside of the class folders, and those in formats that are not read."""
+    if not read:
+        return tuple(tree.why_unread())
+    lines = []
+    if tree.names:
+        num = counted(len(tree.names), "picture")
+        lines.append(f"{tree.path}: {num} beside the class folders left out")
+    for folder in tree.folders:
+        num = folder.count(but=read)
+        if num:
+            lines.append(f"{folder.path}: {counted(num, 'picture')} outside of what is read here")
+    return (*lines, *tree.why_unread())
 
 
 def find_pictures(root: Path, classes: Sequence[str]) -> LabelledFolder:
@@ -245,15 +333,18 @@ def find_pictures(root: Path, classes: Sequence[str]) -> LabelledFolder:
         raise UsageFault("no such folder", f"--data {root}")
     found = read_layout(root, classes)
     if not found.domains:
-        raise UsageFault("no picture of any class", f"--data {root}", _expected(root, classes))
+        raise UsageFault("no picture of any class", f"--data {root}", _expected(found, classes))
     return found
 
 
-def _expected(root: Path, classes: Sequence[str]) -> str:
+def _expected(found: LabelledFolder, classes: Sequence[str]) -> str:
     """Say how a folder that names no class should look, and which names in it are near to one."""
-    children = folders_in(root)
-    folders = [*children, *(below for child in children for below in folders_in(child))]
-    names = dict.fromkeys(folder.name for folder in folders)
+    tree = walk(found.root)
+    folders = [*tree.folders, *(below for child in tree.folders for below in child.folders)]
+    names = dict.fromkeys(folder.path.name for folder in folders)
     near = ((name, nearest(name, classes)) for name in islice(names, MAX_COMPARED))
-    lines = (f"folder {name}: did you mean {known}?" for name, known in near if known)
-    return " ".join([*islice(lines, MAX_NEAR), EXPECTED])
+    lines = [f"folder {name}: did you mean {known}?" for name, known in near if known]
+    empty = [folder.path.name for folder in found.folders if folder.label is not None]
+    if empty:
+        lines = [f"folder {name} holds no picture;" for name in empty]
+    return " ".join([*lines[:MAX_NEAR], *(f"{line};" for line in found.left_out), EXPECTED])

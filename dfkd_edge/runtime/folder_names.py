@@ -1,0 +1,163 @@
+"""Which class the name of a folder means: read in one way for all, or asked for."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from dfkd_edge.runtime.faults import UsageFault
+
+NEAR = 0.75  # Likeness of names that may mean the same: `dogs` and `dog`, but not `cat` and `car`
+TOKENS = re.compile(r"[\s._,;:#()\[\]{}+-]+")
+NUMBER = re.compile(r"(?:c|cls|class|label|id|k)?(\d{1,6})")  # `c0` of a drivers' data set
+BESIDE_NAMES = frozenset(
+    {
+        *("class", "cls", "label", "category", "id", "folder", "dir", "type", "group", "set"),
+        *("img", "imgs", "image", "images", "photo", "photos", "pic", "pics", "picture"),
+        *("pictures", "data", "dataset", "of", "samples", "train", "test", "val", "valid"),
+    }
+)
+"""Words that stand before or after the name of a class, as `cat_images` and `class_cat` do."""
+RENAME = "name each folder like its class"
+
+
+def class_key(name: str) -> str:
+    """Return the form under which a folder and a class name are the same."""
+    plain = name.replace("_", " ").replace("-", " ")
+    return " ".join(unicodedata.normalize("NFKC", plain).casefold().split())  # macOS may decompose
+
+
+def bare_key(name: str) -> str:
+    """Drop numbers, WordNet ids and words such as `class` before and after a name."""
+    tokens = [token for token in TOKENS.split(class_key(name)) if token]
+    while tokens and _is_beside(tokens[0]):
+        tokens.pop(0)
+    while tokens and _is_beside(tokens[-1]):
+        tokens.pop()
+    return " ".join(tokens)
+
+
+def _is_beside(token: str) -> bool:
+    return token in BESIDE_NAMES or bool(re.fullmatch(r"\d+|n\d{8}", token))
+
+
+def nearest(name: str, classes: Sequence[str]) -> str:
+    """Return the class that a folder's name may mean, as `dogs` means `dog`; empty for none.
+
+    A class that is written like the folder is no news.
+    """
+    by_key = {class_key(known): known for known in classes if known != name}
+    for key in (class_key(name), bare_key(name)):
+        found = difflib.get_close_matches(key, by_key, n=1, cutoff=NEAR)
+        if found:
+            return by_key[found[0]]
+    return ""
+
+
+def folded(name: str) -> str:
+    """Return the form under which two folders are called the same: `Dog` and `DOG`."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def _compact(name: str) -> str:
+    return class_key(name).replace(" ", "")  # as in `AlarmClock`
+
+
+def _by_value(name: str) -> str:
+    return re.sub(r"\b0+(?=\d)", "", class_key(name))  # `01` is the class `1`
+
+
+@dataclass(frozen=True)
+class NamedFolders:
+    """Finds classes by the names of folders, the strictest likeness first."""
+
+    classes: Sequence[str]
+    ids: Mapping[str, int]  # What a mapping file says of WordNet ids
+    is_bare: bool = False  # Whether numbers and words beside the names are dropped
+
+    @property
+    def how(self) -> str:
+        """What the folders are."""
+        if self.is_bare:
+            return "names beside numbers or words such as 'class'"
+        return "WordNet ids" if self.ids else "names"
+
+    def label(self, name: str) -> int | None:
+        """Return the index of the class that a folder means, or None.
+
+        Raises:
+            UsageFault: it may mean several.
+        """
+        if name in self.ids:
+            return self.ids[name]
+        asked = bare_key(name) if self.is_bare else name
+        for form, known in self._known:
+            found = known.get(form(asked), ())
+            if len(found) > 1:
+                both = " or ".join(f"'{self.classes[label]}'" for label in found[:2])
+                raise UsageFault(f"folder '{name}' may be class {both}", hint=RENAME)
+            if found:
+                return found[0]
+        parts = map(class_key, name.split(","))
+        meant = {label for part in parts for label in self._synonyms.get(part, ())}
+        return meant.pop() if len(meant) == 1 else None
+
+    @cached_property
+    def _known(self) -> list[tuple[Callable[[str], str], dict[str, list[int]]]]:
+        """How names may be written, and the classes of each."""
+        return [(form, _by_form(self.classes, form)) for form in (folded, _by_value, _compact)]
+
+    @cached_property
+    def _synonyms(self) -> dict[str, list[int]]:
+        """What stands between commas, as in ImageNet's names."""
+        found: dict[str, list[int]] = {}
+        for label, known in enumerate(self.classes):
+            for part in known.split(","):
+                found.setdefault(class_key(part), []).append(label)
+        return found
+
+
+def _by_form(classes: Sequence[str], form: Callable[[str], str]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for label, name in enumerate(classes):
+        found.setdefault(form(name), []).append(label)
+    return found
+
+
+@dataclass(frozen=True)
+class NumberedFolders:
+    """Takes folders for numbers in the order of the list; `base` is settled when all are known."""
+
+    num_classes: int
+    how = "numbers"
+
+    def label(self, name: str) -> int | None:
+        """Return the number of a folder, or None where it is none that the list may have."""
+        tokens = [token for token in TOKENS.split(class_key(name)) if token]
+        while len(tokens) > 1 and tokens[0] in BESIDE_NAMES:
+            tokens.pop(0)
+        match = NUMBER.fullmatch("".join(tokens))
+        return int(match.group(1)) if match and int(match.group(1)) <= self.num_classes else None
+
+
+def first_number(numbers: Sequence[int], classes: Sequence[str], root: Path) -> int:
+    """Decide whether folders are numbered from 0 or from 1.
+
+    Raises:
+        UsageFault: both may be, or neither is.
+    """
+    num, low, high = len(classes), min(numbers), max(numbers)
+    if low > 0 and high == num:
+        return 1
+    if low == 0 and high < num:
+        return 0
+    if low == 0:
+        what = f"folders are numbered 0 to {high}, which are more than the {num} classes"
+        raise UsageFault(what, str(root), RENAME)
+    readings = f"from 0 folder {low} is '{classes[low]}', from 1 it is '{classes[low - 1]}'"
+    raise UsageFault(f"folders are numbered from 0 or from 1: {readings}", str(root), RENAME)
