@@ -24,7 +24,7 @@ from dfkd_edge.bundles.opening import find_bundle
 from dfkd_edge.bundles.opening import open_bundle as _open_bundle
 from dfkd_edge.bundles.predict import PredictRequest, classify_pictures
 from dfkd_edge.class_lint.lint import lint_classes as _lint_classes
-from dfkd_edge.class_names import read_class_names
+from dfkd_edge.class_names import read_given_list
 from dfkd_edge.config.file import settings_of
 from dfkd_edge.config.settings import LATEST, TeacherConfig
 from dfkd_edge.console import ConsoleReporter, make_console
@@ -244,7 +244,7 @@ def lint_classes(
     Raises:
         DfkdEdgeError: any error of the tree.
     """
-    names = read_class_names(Path(classes))
+    names, _ = read_given_list(Path(classes))
     reporter = ConsoleReporter(make_console(quiet))
     config = TeacherConfig(name=teacher, pretrained=pretrained)
     return _lint_classes(names, config, reporter).to_json()

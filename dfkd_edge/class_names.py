@@ -4,6 +4,7 @@ One name a line, UTF-8 with or without BOM, any line ending. Blank lines and lin
 `#` are skipped; spaces around a name are dropped. `name<TAB>prompt` gives a class its own prompt;
 several spaces in the tab's place, a second tab, a tab without a prompt, or all names on one line
 are errors.
+What other tools write is translated first (`class_formats.py`).
 Names are text, never paths: `slugs` makes safe folder names from them.
 """
 
@@ -12,13 +13,28 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from dfkd_edge.class_formats import translate
 from dfkd_edge.errors import ClassNamesError
+from dfkd_edge.runtime.counting import first_few
 from dfkd_edge.runtime.plain_text import code_point, hidden_character
 from dfkd_edge.runtime.safe_files import reading
 
 MIN_CLASSES, MAX_CLASSES = 2, 1_000
 MAX_NAME_CHARACTERS, MAX_PROMPT_CHARACTERS = 100, 300
 MAX_FILE_BYTES = 1 << 20
+RESERVED = {
+    "unknown": "predict answers so where it refuses to name a class",
+    "__background__": "other tools keep it for what is of no class",
+    "_background_noise_": "other tools keep it for what is of no class",
+}
+"""Folded names that no class may have, and why."""
+BINARY = {
+    b"PK\3\4": "it is a ZIP archive, or a workbook of Excel: unpack it, or save it as text",
+    b"\xff\xfe": "it is UTF-16: save it as UTF-8",
+    b"\xfe\xff": "it is UTF-16: save it as UTF-8",
+    b"\x80": "it is a pickle of Python: write one class name a line",
+}
+"""How files begin that are no text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +65,39 @@ def folded(name: str) -> str:
 
 
 def read_class_names(path: Path) -> ClassNames:
-    """Read a class list.
+    """Read a class list of ours, as runs keep it.
 
     Raises:
         ClassNamesError: the file is missing, binary, too large, or breaks a rule of the list.
     """
+    return parse_class_names(_read_text(path), str(path))
+
+
+def read_given_list(path: Path) -> tuple[ClassNames, str]:
+    """Read the class list of a user, which another tool may have written.
+
+    Returns:
+        The names, and what the list was read as; empty for a list as this tool has it.
+
+    Raises:
+        ClassNamesError: as `read_class_names`, or it is of a format that is not read.
+    """
+    text, how = translate(_read_text(path), str(path))
+    class_names = parse_class_names(text, f"{path}, read as {how}" if how else str(path))
+    for name in class_names.names:
+        if folded(name) in RESERVED:
+            hint = f"give the class another name, or remove it: {RESERVED[folded(name)]}"
+            raise ClassNamesError(f"'{name}' is no name for a class", where=str(path), hint=hint)
+    return class_names, how
+
+
+def translated_text(class_names: ClassNames, how: str) -> str:
+    """Say what the list of another tool was read as."""
+    names = first_few([f"'{name}'" for name in class_names.names], 3)
+    return f"class list read as {how}: {names}"
+
+
+def _read_text(path: Path) -> str:
     try:
         if path.is_dir():
             hint = "name a text file"
@@ -70,13 +114,15 @@ def read_class_names(path: Path) -> ClassNames:
         text = f"cannot read class list: {error.strerror}"
         raise ClassNamesError(text, where=str(path)) from error
     try:
-        text = raw.decode("utf-8-sig")  # editors on Windows begin a file with a BOM
+        return raw.decode("utf-8-sig")  # editors on Windows begin a file with a BOM
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
+        known = (hint for begin, hint in BINARY.items() if raw.startswith(begin))
         raise ClassNamesError(
-            "class list is not UTF-8 text", where=f"{path}, line {line}", hint="save it as UTF-8"
+            "class list is not UTF-8 text",
+            where=f"{path}, line {line}",
+            hint=next(known, "save it as UTF-8"),
         ) from error
-    return parse_class_names(text, str(path))
 
 
 def parse_class_names(text: str, where: str) -> ClassNames:

@@ -13,7 +13,7 @@ from pathlib import Path
 from dfkd_edge.artifacts import PromptSet, StudentArtifact, SurrogateSet, SurrogateSummary
 from dfkd_edge.bundles.scratch import export_scratch
 from dfkd_edge.class_lint.slips import note_slips
-from dfkd_edge.class_names import ClassNames
+from dfkd_edge.class_names import ClassNames, translated_text
 from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.conversion.calibration_need import find_shortage
@@ -98,6 +98,8 @@ def distill(plan: DistillPlan, reporter: Reporter, ranks: Ranks = ALONE) -> Dist
     started = time.monotonic()
     config = plan.config
     require_images(config.distillation, ranks)
+    if plan.list_read_as:
+        reporter.note(f"  {translated_text(plan.class_names, plan.list_read_as)}")
     note_slips(plan.class_names.names, reporter)
     if config.data:
         note_strangers(Path(config.data), plan.class_names.names, reporter)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfkd_edge.bundles.opening import find_bundle, open_bundle
-from dfkd_edge.class_names import ClassNames, read_class_names, slug
+from dfkd_edge.class_names import ClassNames, read_class_names, read_given_list, slug
 from dfkd_edge.config.file import Settings, load_config, to_toml
 from dfkd_edge.config.settings import RUNS, PipelineConfig
 from dfkd_edge.conversion.calibration_need import shortage_of
@@ -54,6 +54,7 @@ class DistillPlan:
 
     config: PipelineConfig
     class_names: ClassNames
+    list_read_as: str  # What another tool wrote; empty where the list is as ours
     pictures: RealPictures | None  # Of `--images`
     key: str
     output: Path  # The run directory
@@ -97,7 +98,7 @@ def plan_synthesize(request: DistillRequest) -> DistillPlan:
     if not config.classes:
         hint = "name a text file, one class a line"
         raise ConfigError("no class list", where="--classes", hint=hint)
-    class_names = read_class_names(Path(config.classes))
+    class_names, list_read_as = read_given_list(Path(config.classes))
     key = run_key(config, class_names)
     output = request.output or RUNS / run_name(config, class_names)
     if not request.exist_ok:
@@ -105,6 +106,7 @@ def plan_synthesize(request: DistillRequest) -> DistillPlan:
     return DistillPlan(
         config=config,
         class_names=class_names,
+        list_read_as=list_read_as,
         pictures=None,
         key=key,
         output=output,

@@ -17,7 +17,7 @@ CORE = ROOT / "dfkd_edge"
 FLOORS = (
     ("assets", "runtime", "seeding", "version"),
     ("errors",),
-    ("files",),
+    ("class_formats", "files"),
     ("class_names", "config", "machine"),
     ("console", "target_profiles"),
     ("artifacts",),

@@ -119,5 +119,6 @@ def _classify(
     return {
         "file": str(file),
         "label": bundle.classes[best[0]] if is_known else UNKNOWN,
+        "is_known": is_known,  # a class may be called like the refusal
         "top": [{"label": bundle.classes[k], "score": float(score_K[k])} for k in best],
     }

@@ -52,12 +52,14 @@ def lint(
     Findings are advice: with them the exit code is 0, too, unless --strict is given. Those marked
     (fine) are good to know, and --strict leaves them out.
     """
-    from dfkd_edge.class_names import read_class_names
+    from dfkd_edge.class_names import read_given_list, translated_text
     from dfkd_edge.config.settings import TeacherConfig
     from dfkd_edge.files import atomic_write
 
-    names = read_class_names(path)
+    names, read_as = read_given_list(path)
     console = make_console(quiet)
+    if read_as:
+        console.print(translated_text(names, read_as), markup=False)
     with loading_libraries(console):
         from dfkd_edge.class_lint.lint import lint_classes
 

@@ -106,6 +106,7 @@ def run_distill(
     quiet: bool,
 ) -> None:
     """Check a request, run it and show the result; `run` calls it too."""
+    from dfkd_edge.class_names import translated_text
     from dfkd_edge.files import atomic_write
     from dfkd_edge.machine.joining import is_first_of_group, joined
     from dfkd_edge.preflight import plan_distill, require_agreement
@@ -119,6 +120,9 @@ def run_distill(
             atomic_write(save_config, to_toml(plan.config))
         console = make_console(quiet or not ranks.is_first)
         if request.dry_run:
+            if plan.list_read_as:
+                text = translated_text(plan.class_names, plan.list_read_as)
+                console.print(text, markup=False)
             _show_plan(plan, num_threads, as_json, console)
             return
         found, seconds = _make(plan, ranks, num_threads, console)

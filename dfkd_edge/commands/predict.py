@@ -85,7 +85,7 @@ def _show_predictions(document: dict[str, Any]) -> None:
         table.add_column(column, overflow="fold")
     for row in document["pictures"]:
         first, *others = row["top"]
-        is_known = row["label"] == first["label"]
+        is_known = row["is_known"]
         then = ", ".join(
             f"{escape(o['label'])} {o['score']:.3f}" for o in (others if is_known else row["top"])
         )

@@ -1,0 +1,183 @@
+"""Lists of other tools for cat, dog and horse: read as these, or refused by their format's name."""
+
+import contextlib
+import time
+from pathlib import Path
+
+import pytest
+
+from dfkd_edge.class_formats import translate
+from dfkd_edge.class_names import RESERVED, parse_class_names, read_given_list
+from dfkd_edge.errors import ClassNamesError
+from dfkd_edge.runtime.confidence import UNKNOWN
+
+NAMES = ("cat", "dog", "horse")
+COCO = '{"categories": [{"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}, '
+COCO += '{"id": 19, "name": "horse", "supercategory": "animal"}], "images": []}'
+READ = {
+    "Teachable Machine": ("0 cat\n1 dog\n2 horse\n", "numbers before"),
+    "Teachable Machine's metadata": ('{"tfjsVersion": "1", "labels": ["cat","dog","horse"]}', "'l"),
+    "numbers with dots": ("1. cat\n2. dog\n3. horse\n", "numbers before"),
+    "numbers with colons": ("0: cat\n1: dog\n2: horse\n", "numbers before"),
+    "numbers behind": ("cat 0\ndog 1\nhorse 2\n", "numbers behind"),
+    "another order": ("2 horse\n0 cat\n1 dog\n", "numbers before"),
+    "tabs": ("0\tcat\n1\tdog\n2\thorse\n", "a table with tabs"),
+    "tabs behind": ("cat\t0\ndog\t1\nhorse\t2\n", "a table with tabs"),
+    "commas": ("0,cat\n1,dog\n2,horse\n", "a table with commas"),
+    "counts": ("cat,812\ndog,77\nhorse,90\n", "numbers or ids beside"),
+    "a header": ("id,name\n0,cat\n1,dog\n2,horse\n", "column 'name'"),
+    "semicolons": ("Class;ID\ncat;0\ndog;1\nhorse;2\n", "column 'Class'"),
+    "OpenImages": ("/m/01yrx,cat\n/m/0bt9lr,dog\n/m/03k3r,horse\n", "ids beside"),
+    "OpenImages's header": (
+        "LabelName,DisplayName\n/m/01yrx,cat\n/m/0bt9lr,dog\n/m/03k3r,horse\n",
+        "column 'DisplayName'",
+    ),
+    "LVIS": (
+        'id,name,synset,def\n1,cat,cat.n.01,"a, b"\n2,dog,dog.n.01,x\n3,horse,horse.n.01,y\n',
+        "column 'name'",
+    ),
+    "trailing commas": ("cat,\ndog,\nhorse,\n", "commas behind"),
+    "lines of code": ("'cat',\n'dog',\n'horse'\n", "commas behind"),
+    "quotes": ('"cat"\n"dog"\n"horse"\n', "quotes"),
+    "bullets": ("- cat\n- dog\n- horse\n", "a list in YAML"),
+    "YOLO": ("path: ../x\nnames:\n  0: cat\n  1: dog  # hound\n  2: 'horse'\nnc: 3\n", "'names'"),
+    "YOLO's list": ("train: a\nnc: 3\nnames: ['cat', 'dog', 'horse']\n", "YAML, key 'names'"),
+    "YOLO's lines": ("names: [cat,\n  dog,\n  horse]\n", "YAML, key 'names'"),
+    "YOLO's dashes": ("names:\n- cat\n- dog\n- horse\n", "YAML, key 'names'"),
+    "YOLO's flow": ("names: {0: cat, 1: dog, 2: horse}\n", "YAML, key 'names'"),
+    "COCO in YAML": (
+        "categories:\n  - id: 1\n    name: cat\n  - id: 2\n    name: dog\n  - name: horse\n",
+        "YAML, key 'categories'",
+    ),
+    "COCO": (COCO, "names of a list in JSON, key 'categories'"),
+    "a JSON list": ('["cat", "dog", "horse"]', "a list in JSON"),
+    "CVAT": ('[{"name": "cat", "attributes": []}, {"name": "dog"}, {"name": "horse"}]', "names of"),
+    "CVAT in XML": (
+        (
+            "<labels><label><name>cat</name></label><label>\n<name>dog</name></label>\n<label>"
+            "<name>horse</name></label></labels>"
+        ),
+        "CVAT",
+    ),
+    "Datumaro": (
+        '{"categories": {"label": {"labels": [{"name":"cat"},{"name":"dog"},{"name":"horse"}]}}}',
+        "names of a list",
+    ),
+    "Label Studio": (
+        (
+            '<View><Image name="i" value="$i"/>\n<Choice value="cat"/><Choice alias="d" value="dog"/>'
+            '<Choice value="horse"/></View>'
+        ),
+        "Label Studio",
+    ),
+    "Keras": ('{"horse": 2, "cat": 0, "dog": 1}', "a map of names to numbers"),
+    "Hugging Face": ('{"id2label": {"0": "cat", "1": "dog", "2": "horse"}}', "'id2label'"),
+    "a map": ('{"0": "cat", "10": "horse", "2": "dog"}', "a map of numbers"),
+    "TensorFlow": (
+        "item {\n  id: 1\n  name: 'cat'\n}\nitem {\n name: \"dog\"\n}\nitem { name: 'horse' }",
+        "label map",
+    ),
+    "Edge Impulse": (
+        'const char* ei_classifier_inferencing_categories[] = {\n"cat", "dog", "horse" };',
+        "Edge Impulse",
+    ),
+    "darknet .names": ("cat\ndog\nhorse\n", ""),
+}
+REFUSED = {
+    "n02123045 tabby, tabby cat\nn02084071 dog, domestic dog\n": "WordNet ids",
+    "n02123045\nn02084071\n": "WordNet ids",
+    "classes = 3\ntrain = x\nnames = obj.names\n": r"settings such as darknet's \.data",
+    "path: ../x\nnc: 3\n": "YAML without names",
+    '{"a": [1, 2]}': "JSON without a list or map",
+    '{"cat": 1,': "JSON or Python that cannot be read",
+    "['cat', 'dog']": "JSON or Python that cannot be read",
+    "filename,label\na.jpg,cat\nb.jpg,dog\n": "a table of pictures",
+    "id,count\n1,2\n2,3\n": "a table without a column of names",
+    "label\ncat\ndog\n": "a column under the header 'label'",
+    "<?xml version='1.0'?>\n<a/>": "XML",
+    '["cat", "a\\nb"]': "names that are empty or of several lines",
+    "#include <x>\nimport torch\n": "source code",
+}
+
+
+@pytest.mark.parametrize("tool", READ)
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_the_list_of_another_tool_is_read_as_its_names(
+    tmp_path: Path, tool: str, ending: str
+) -> None:
+    text, said = READ[tool]
+    path = tmp_path / "list"
+    path.write_bytes(text.replace("\n", ending).encode())
+    class_names, how = read_given_list(path)
+    assert class_names.names == NAMES
+    assert class_names.prompts == (None,) * 3
+    assert said in how
+    assert bool(how) is (tool != "darknet .names")
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_is_not_read_is_refused_by_the_name_of_its_format(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "list"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ClassNamesError, match=REFUSED[text]):
+        read_given_list(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cat\ndog\n",
+        "cat\ta photo of a cat\ndog\ta photo of a dog, 3 years\n",
+        "1 euro\n2 euro\n5 euro\n",
+        "Class 1\nClass 2\n",
+        "tench, Tinca tinca\ngoldfish, Carassius auratus\n",
+        "1\n2\n3\n",
+        "[red]dog[/red]\n<b>cat</b>\n",
+        "boeing 737\nairbus 320\n",
+        "# names\ncat: black\ndog\n",
+        "7up\ncoca-cola\n",
+        "- \ncat\n",
+    ],
+)
+def test_a_list_of_ours_is_left_as_it_is(text: str) -> None:
+    assert translate(text, "x") == (text, "")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"PK\3\4\xff", "ZIP archive"),
+        (b"\xff\xfec\0a\0t\0", "UTF-16"),
+        (b"\xe9t\xe9\n", "save it as UTF-8"),
+    ],
+)
+def test_what_is_no_text_is_told_by_what_it_is(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "list").write_bytes(content)
+    with pytest.raises(ClassNamesError, match=f"not UTF-8 text.*{said}"):
+        read_given_list(tmp_path / "list")
+
+
+@pytest.mark.parametrize("name", ["unknown", "Unknown", "__background__"])
+def test_the_words_of_a_refusal_are_no_classes(tmp_path: Path, name: str) -> None:
+    (tmp_path / "list").write_text(f"{name}\ta photo of a dog\ncat\n", encoding="utf-8")
+    with pytest.raises(ClassNamesError, match=f"'{name}' is no name for a class"):
+        read_given_list(tmp_path / "list")
+    assert UNKNOWN in RESERVED
+
+
+def test_a_list_that_was_kept_is_read_again_as_it_is() -> None:
+    kept = "1 cat\n2 dog\n"
+    assert parse_class_names(kept, "run/classes.txt").names == ("1 cat", "2 dog")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [" ", "names: [", "<Label ", "'", "inferencing_categories[", "1 ", "[", '{"a":', ",", "\t"],
+)
+def test_no_list_takes_long_however_it_is_made(part: str) -> None:
+    text = ("x" + part * (1 << 20))[: 1 << 20]
+    began = time.process_time()
+    for start in ("", "names:\n", "<View>", "{"):
+        with contextlib.suppress(ClassNamesError):
+            translate(start + text + "\n" + start + text[1:], "x")
+    assert time.process_time() - began < 10
