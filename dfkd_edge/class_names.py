@@ -4,7 +4,7 @@ One name a line, UTF-8 with or without BOM, any line ending. Blank lines and lin
 `#` are skipped; spaces around a name are dropped. `name<TAB>prompt` gives a class its own prompt;
 several spaces in the tab's place, a second tab, a tab without a prompt, or all names on one line
 are errors.
-What other tools write is translated first (`class_formats.py`).
+What other tools write is translated first (`class_lists`).
 Names are text, never paths: `slugs` makes safe folder names from them.
 """
 
@@ -13,7 +13,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfkd_edge.class_formats import translate
+from dfkd_edge.class_lists.formats import translate
 from dfkd_edge.errors import ClassNamesError
 from dfkd_edge.runtime.counting import first_few
 from dfkd_edge.runtime.plain_text import code_point, hidden_character

@@ -1,5 +1,6 @@
 """The command line: parse, call one stage, print. Heavy imports stay inside the commands."""
 
+import os
 import re
 import shlex
 import sys
@@ -25,6 +26,7 @@ from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.machine.interruption import Terminated, interrupt_on_sigterm, interrupted_line
 from dfkd_edge.machine.joining import is_first_of_group
 from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.plain_text import escape_in_streams, unexpected
 from dfkd_edge.version import __version__
 
 COMMANDS = (
@@ -34,7 +36,7 @@ COMMANDS = (
 SHARED = ("distill", "synthesize", "run")
 """Verbs whose work the ranks of torchrun share; any other one is the first rank's alone."""
 PROGRAM = "dfkd-edge"
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED, TERMINATED, BROKEN_PIPE = 130, 143, 141
 """By Ctrl-C and by SIGTERM: 128 and the number of the signal, as shells have it."""
 ParserError: Any = typer.BadParameter.__bases__[0]
 """The parser's UsageError: click's, or that of a typer which brings a parser of its own."""
@@ -96,6 +98,7 @@ for name, group in GROUPS.items():
 def main() -> None:
     """Run the command line; the one place where errors become exit codes."""
     interrupt_on_sigterm()
+    escape_in_streams()
     if not is_first_of_group() and sys.argv[1:2] not in ([verb] for verb in SHARED):
         return
     try:
@@ -106,9 +109,14 @@ def main() -> None:
         sys.exit("nothing was done")
     except (DfkdEdgeError, Fault) as error:
         _fail(error, str(error), error.exit_code)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still kept
+        sys.exit(BROKEN_PIPE)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _fail(error, f"{error.strerror or error}{where}: free space or permissions, then go on", 4)
+    except Exception as error:  # of a library, on files that others made: no traceback
+        _fail(error, f"{unexpected(error)}: --verbose shows all of it", 1)
     sys.exit(code)
 
 

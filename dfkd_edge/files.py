@@ -31,7 +31,8 @@ def atomic_write(path: Path, content: bytes | str) -> None:
     Raises:
         EnvironmentLackingError: the disk is full or not writable.
     """
-    raw = content.encode() if isinstance(content, str) else content
+    # a name that is no UTF-8 is written as its escapes
+    raw = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     try:
         write_atomically(path, raw)
     except OSError as error:
@@ -112,7 +113,7 @@ def content_hash(*parts: object) -> str:
         return str(value)
 
     text = json.dumps(parts, default=plain, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def require_writable(path: Path, option: str = "--output") -> None:

@@ -17,7 +17,7 @@ CORE = ROOT / "dfkd_edge"
 FLOORS = (
     ("assets", "runtime", "seeding", "version"),
     ("errors",),
-    ("class_formats", "files"),
+    ("class_lists", "files"),
     ("class_names", "config", "machine"),
     ("console", "target_profiles"),
     ("artifacts",),

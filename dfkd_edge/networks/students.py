@@ -32,6 +32,12 @@ from dfkd_edge.networks.names import MINI_BACKBONE, require_student
 from dfkd_edge.networks.pointwise import spare_strided_pointwise
 from dfkd_edge.seeding import derived_seed
 
+UNREADABLE = (
+    *(OSError, SafetensorError, RuntimeError, ValueError, AssertionError),
+    *(TypeError, LookupError, AttributeError, MemoryError),
+)
+"""What timm, torch and safetensors raise on weights that are damaged or of another network."""
+
 INPUT_MEAN = (0.5, 0.5, 0.5)
 INPUT_STD = (0.25, 0.25, 0.25)
 """The same for every student: normalisation is inside the exported graph."""
@@ -167,7 +173,7 @@ def build_student(
     elif init == "pretrained":
         try:
             source = build_backbone(entry.timm_name, entry.image_size_px, pretrained=True)
-        except (OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # clients of networks share no base class
             raise EnvironmentLackingError(
                 f"no pretrained weights for student '{name}' within reach",
                 where="--student-init pretrained",
@@ -250,7 +256,7 @@ def load_student(artifact: StudentArtifact) -> Student:
         head_KD = torch.zeros(len(settings.classes), settings.embed_dim)
         student = Student(settings.timm_name, settings.image_size_px, head_KD, settings.logit_scale)
         student.load_state_dict(load_file(artifact.weights))
-    except (OSError, SafetensorError, RuntimeError, ValueError, AssertionError) as error:
+    except UNREADABLE as error:
         raise ArtifactError(
             "student cannot be read", where=str(artifact.weights), hint="distill it again"
         ) from error

@@ -22,7 +22,7 @@ from dfkd_edge.runtime.device_result import CheckResult, ModelResult, Preprocess
 from dfkd_edge.runtime.engine_session import BACKENDS, open_session
 from dfkd_edge.runtime.faults import Fault, LackingFault, ProofFault, UsageFault
 from dfkd_edge.runtime.folder_layouts import LabelledFolder, find_pictures
-from dfkd_edge.runtime.plain_text import printable
+from dfkd_edge.runtime.plain_text import escape_in_streams, printable, unexpected
 from dfkd_edge.runtime.printer import Printer
 from dfkd_edge.runtime.safe_files import reading
 from dfkd_edge.runtime.scoring import FolderScore, score_folder
@@ -39,6 +39,7 @@ MAX_FRAME_BYTES = 256 << 20  # Far above any input: no wrong file fills the memo
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the check; returns the exit code: 0 ok, 1 damaged, 2 usage, 3 not proven, 4 lacking."""
+    escape_in_streams()
     try:
         options = _parser().parse_args(arguments)
     except UsageFault as fault:
@@ -51,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Fault as fault:
         printer.fault(fault)
         return fault.exit_code
+    except Exception as error:  # of a library, on files that others made: no traceback
+        printer.warn(f"error: {unexpected(error)}")
+        return 1
     except KeyboardInterrupt:
         printer.warn("stopped")
         return 130  # 128 + SIGINT, as shells report it

@@ -14,6 +14,7 @@ from dfkd_edge.runtime.caveats import why_no_target
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.documents import read_json
 from dfkd_edge.runtime.faults import Fault, LackingFault
+from dfkd_edge.runtime.plain_text import printable
 from dfkd_edge.runtime.safe_files import write_atomically
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class CheckResult:
         """
         text = json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
         try:
-            write_atomically(path, text.encode("utf-8"))
+            write_atomically(path, printable(text).encode("utf-8"))  # names may be no UTF-8
         except OSError as error:
             what = f"result cannot be written: {error.strerror}"
             raise LackingFault(what, str(path), "name a file with --output") from error

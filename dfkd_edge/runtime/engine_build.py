@@ -49,7 +49,7 @@ class EngineKey:
     def digest(self) -> str:
         """Name of the engine in the cache."""
         text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
 def is_strongly_typed(trt: Any) -> bool:

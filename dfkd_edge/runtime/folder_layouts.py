@@ -317,9 +317,9 @@ def _left_out(tree: Folder, read: frozenset[Folder]) -> tuple[str, ...]:
         num = counted(len(tree.names), "picture")
         lines.append(f"{tree.path}: {num} beside the class folders left out")
     for folder in tree.folders:
-        num = folder.count(but=read)
-        if num:
-            lines.append(f"{folder.path}: {counted(num, 'picture')} outside of what is read here")
+        left = folder.count(but=read)
+        if left:
+            lines.append(f"{folder.path}: {counted(left, 'picture')} outside of what is read here")
     return (*lines, *tree.why_unread())
 
 

@@ -250,7 +250,8 @@ def _levels(picture: Any) -> NDArray[np.uint8]:
         level_HW = value_HW >> (bits - 8)  # as Pillow reads colours of 16 bits
     if picture.format == "TIFF" and picture.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
         level_HW = 255 - level_HW
-    return level_HW.astype(np.uint8)
+    levels: NDArray[np.uint8] = level_HW.astype(np.uint8)
+    return levels
 
 
 def _orientation(picture: Any, chunks: dict[bytes, bytes]) -> int:

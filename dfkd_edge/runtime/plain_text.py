@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import sys
+import traceback
 import unicodedata
 
 JOINERS = "\u200c\u200d"  # Within words of Persian or Hindi, and within emoji
 KEPT = "\n\t"
+ESCAPES = "dfkd_edge.escapes"
 
 
 def hidden_character(text: str) -> str:
@@ -37,3 +42,29 @@ def _escaped(character: str) -> str:
 def code_point(character: str) -> str:
     """Name a character that cannot be shown: `U+202E`."""
     return f"U+{ord(character):04X}"
+
+
+def escape_in_streams() -> None:
+    """Let the standard streams write what their encoding lacks as JSON does.
+
+    A log in ASCII or a console of Windows knows few letters, and no stream half a surrogate pair,
+    as which Python reads names that are no UTF-8.
+    """
+    codecs.register_error(ESCAPES, _escape_error)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ESCAPES)
+
+
+def _escape_error(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_escaped, error.object[error.start : error.end])), error.end
+
+
+def unexpected(error: BaseException) -> str:
+    """Say in one line what a library raised that nobody here expected, and where."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
+    reason = " ".join(str(error).split())
+    return f"unexpected {type(error).__name__}{reason and ': '}{reason} ({place})"

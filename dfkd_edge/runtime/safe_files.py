@@ -117,7 +117,7 @@ def append_line(path: Path, line: str) -> None:
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_LINKS
     with os.fdopen(open_plain(path, flags), "wb") as stream:
-        stream.write((line + "\n").encode("utf-8"))
+        stream.write((line + "\n").encode("utf-8", "backslashreplace"))
 
 
 def remove_leftovers(folder: Path) -> None:

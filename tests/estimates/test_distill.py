@@ -30,7 +30,8 @@ CLASSES = parse_class_names("dog\nhouse\n", "two")
 
 def plan_of(config: PipelineConfig) -> DistillPlan:
     return DistillPlan(
-        config=config, class_names=CLASSES, pictures=None, key="key", output=Path("never-made"),
+        config=config, class_names=CLASSES,
+        list_read_as="", pictures=None, key="key", output=Path("never-made"),
         resume=True, exist_ok=False, tensorboard=False,
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_edge.class_formats import translate
+from dfkd_edge.class_lists.formats import translate
 from dfkd_edge.class_names import RESERVED, parse_class_names, read_given_list
 from dfkd_edge.errors import ClassNamesError
 from dfkd_edge.runtime.confidence import UNKNOWN
@@ -65,8 +65,8 @@ READ = {
     ),
     "Label Studio": (
         (
-            '<View><Image name="i" value="$i"/>\n<Choice value="cat"/><Choice alias="d" value="dog"/>'
-            '<Choice value="horse"/></View>'
+            '<View><Image name="i" value="$i"/>\n<Choice value="cat"/>'
+            '<Choice alias="d" value="dog"/><Choice value="horse"/></View>'
         ),
         "Label Studio",
     ),

@@ -1,0 +1,1 @@
+"""Class lists as other tools write them."""
