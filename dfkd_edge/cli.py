@@ -103,6 +103,7 @@ def main() -> None:
         return
     try:
         code = app(prog_name=PROGRAM, standalone_mode=False)  # errors come back here
+        sys.stdout.flush()  # while a reader that has left can still be told of
     except ParserError as error:
         _fail(error, parser_line(error), error.exit_code)
     except typer.Abort:  # a no to the question of `cache clean`
