@@ -19,6 +19,7 @@ from dfkd_edge.commands.machine import cache_app, doctor
 from dfkd_edge.commands.predict import predict
 from dfkd_edge.commands.report import report
 from dfkd_edge.commands.run import run
+from dfkd_edge.commands.runtimes import runtimes_app
 from dfkd_edge.commands.synthesize import synthesize
 from dfkd_edge.commands.targets import targets_app
 from dfkd_edge.commands.teachers import teachers_app
@@ -31,7 +32,7 @@ from dfkd_edge.version import __version__
 
 COMMANDS = (
     *("distill", "synthesize", "export", "check", "run", "benchmark", "predict", "report"),
-    *("classes", "targets", "teachers", "doctor", "inspect", "cache"),
+    *("classes", "targets", "runtimes", "teachers", "doctor", "inspect", "cache"),
 )
 SHARED = ("distill", "synthesize", "run")
 """Verbs whose work the ranks of torchrun share; any other one is the first rank's alone."""
@@ -88,6 +89,7 @@ for verb in (distill, synthesize, export, check, run, benchmark, predict, report
 GROUPS = {
     "classes": classes_app,
     "targets": targets_app,
+    "runtimes": runtimes_app,
     "teachers": teachers_app,
     "cache": cache_app,
 }

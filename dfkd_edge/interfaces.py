@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,6 +181,22 @@ class CastingExporter(GraphExporter, Protocol):
 
         Raises:
             ConversionError: a weight is beyond the range of FP16.
+        """
+
+
+Feed = Literal["bundle", "planes", "imagenet"]
+"""What a runtime hands to the network: what the bundle's own graph takes; float32 NCHW of 0 to 255;
+or the same normalised with ImageNet's mean and deviation."""
+
+
+class VariantExporter(Protocol):
+    """Graph -> the same network behind another input, with its probabilities alone."""
+
+    def export(self, model: ModelFile, feed: Feed, temperature: float, path: Path) -> ModelFile:
+        """Write the variant to `path`; its probabilities are those of logits over `temperature`.
+
+        Raises:
+            ConversionError: the graph is none of ours.
         """
 
 

@@ -15,6 +15,7 @@ from dfkd_edge.conversion.calibration_need import shortage_of
 from dfkd_edge.conversion.precision import chosen_precision, refuse_impossible
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.files import content_hash, require_writable
+from dfkd_edge.handover.lookup import require_runtimes
 from dfkd_edge.networks.names import name_and_tag, require_student, require_teacher
 from dfkd_edge.pictures.labelled import require_folder, require_pictures
 from dfkd_edge.pictures.real import find_real_pictures, pictures_below
@@ -231,8 +232,10 @@ def plan_export(request: ExportRequest) -> ExportPlan:
     shortage = shortage_of(run, config.export)
     if shortage:
         raise shortage.error()
+    names = read_class_names(run / "classes.txt").names
+    require_runtimes(config.export.runtimes, target, names)
     if request.data:
-        require_pictures(Path(request.data), read_class_names(run / "classes.txt").names)
+        require_pictures(Path(request.data), names)
     # numpy, which the refusals above do not wait for
     from dfkd_edge.bundles.replacement import refuse_other_bundle, refuse_place_in_other_run
 
@@ -292,6 +295,7 @@ def _settled(path: Path | None, settings: Settings) -> tuple[PipelineConfig, Tar
     config = load_config(path, settings)
     target = load_target(config.export.target)
     chosen_precision(target, config.export)
+    require_runtimes(config.export.runtimes, target)
     if config.export.calibration_data:
         pictures_below(Path(config.export.calibration_data))
     return config, target

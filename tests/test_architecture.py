@@ -26,6 +26,7 @@ FLOORS = (
     ("networks", "results"),
     ("drawings", "pictures"),
     ("bundles", "conversion", "distillation", "prompts", "synthesis"),
+    ("handover",),
     ("preflight",),
     ("class_lint", "report", "validation"),
     ("deployment",),
@@ -127,6 +128,11 @@ def test_backends_see_the_lower_floors_and_the_view_of_graphs() -> None:
         assert of_conversion <= {"conversion", "conversion.graph_view"}, path
 
 
+def test_runtimes_see_the_handover_and_the_recipe_alone() -> None:
+    for path in (ROOT / "runtimes").glob("*.py"):
+        assert ours(path) <= {"handover.request", "handover.wording", "bundles.recipe"}, path
+
+
 @pytest.mark.parametrize("name", sorted(n for n in modules() if FLOOR[room(n)] < LIGHT_FLOORS))
 def test_the_lower_floors_load_no_heavy_library(name: str) -> None:
     names = imported(modules()[name], top_level_only=True)
@@ -148,10 +154,15 @@ def test_the_core_names_no_exporter_and_no_target() -> None:
         for name in imported(path):
             parts = name.split(".")
             assert not {"exporters", "targets"} & set(parts[:2]), path
+            assert name.split(".")[:2] != ["dfkd_edge", "runtimes"], path
 
 
 def test_backends_and_targets_are_looked_up_in_one_place_each() -> None:
-    groups = {"dfkd_edge.exporters": "plugins", "dfkd_edge.targets": "target_profiles.lookup"}
+    groups = {
+        "dfkd_edge.exporters": "plugins",
+        "dfkd_edge.targets": "target_profiles.lookup",
+        "dfkd_edge.runtimes": "handover.lookup",
+    }
     for name, path in modules().items():
         texts = [
             node.value
@@ -174,7 +185,8 @@ def test_the_wheel_carries_every_file() -> None:
 
 
 def test_the_product_imports_what_it_installs_and_installs_what_it_imports() -> None:
-    sources = [*modules().values(), *(ROOT / "exporters").glob("*.py")]
+    beside = (path for name in ("exporters", "runtimes") for path in (ROOT / name).glob("*.py"))
+    sources = [*modules().values(), *beside]
     used = {name.partition(".")[0] for path in sources for name in imported(path)}
     core, *extras = (
         {MODULE_OF.get(r.name, r.name.replace("-", "_")) for r in map(Requirement, texts)}

@@ -36,7 +36,7 @@ OWN_NAMES = MODEL_NAMES | frozenset(
         *("test_card.png", "text_head.safetensors", "calibration.json", bundle_files.VALIDATION),
         *("recipe.md", "build.sh", "LICENSES.txt", "student", CARD, bundle_files.DEVICES),
         *(bundle_files.REPORT, bundle_files.DEVICE_RESULT, bundle_files.BENCHMARK),
-        *(bundle_files.CHECK_RESULT, bundle_files.LABELLED_CHECK),
+        *(bundle_files.CHECK_RESULT, bundle_files.LABELLED_CHECK, bundle_files.RUNTIMES),
     }
 )
 
@@ -62,6 +62,8 @@ class BundleContents:
     build_script: str = ""  # trtexec in a shell script, build.sh; empty for CPU targets
     card: str = ""  # The model card, README.md
     licenses: str = ""  # Licences of everything inside, LICENSES.txt
+    runtimes: Mapping[str, Path] = field(default_factory=dict)
+    """Files for runtimes, by their names in the bundle: `runtimes/triton/README.md`."""
     confidence: Mapping[str, Any] | None = None
     """Temperature, reject threshold and how they were found; validation.confidence."""
     status: Literal["passed", "failed"] = "passed"  # What the gate said
@@ -108,10 +110,13 @@ def _fill(folder: Path, contents: BundleContents) -> None:
     copied = {name: contents.models[precision].path for precision, name in models.items()}
     for path in (contents.student.weights, contents.student.folder / "student.json"):
         copied[f"student/{path.name}"] = path
+    shutil.rmtree(folder / bundle_files.RUNTIMES, ignore_errors=True)  # of an unfinished bundle
+    copied |= contents.runtimes
     for name, path in copied.items():
         _copy(path, folder / name)
     names = sorted({*copied, *_write_files(folder, contents)})
-    for name in OWN_NAMES - {*names, MANIFEST, "student", bundle_files.DEVICES}:
+    folders = {"student", bundle_files.DEVICES, bundle_files.RUNTIMES}
+    for name in OWN_NAMES - {*names, *folders, MANIFEST}:
         (folder / name).unlink(missing_ok=True)  # of an unfinished bundle
     files = {
         name: {"sha256": file_hash(folder / name), "bytes": (folder / name).stat().st_size}

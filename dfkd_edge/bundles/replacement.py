@@ -74,7 +74,7 @@ def _differences(
     pairs = [(_flag(name), made_with.get(name), wanted[name]) for name in wanted]
     pairs += [("--data", made.get("data"), data), ("seed", made.get("seed"), config.seed)]
     for flag, there, here in pairs:
-        if there != here:
+        if (there or None) != (here or None):  # an older bundle lacks what is off by default
             yield f"{flag} is {_text(there)} there, {_text(here)} here"
 
 

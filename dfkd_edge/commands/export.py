@@ -49,6 +49,9 @@ def export(
     repair: Annotated[
         bool | None, Option("--repair/--no-repair", help="Repair INT8 when it misses the gate.")
     ] = None,
+    runtime: Annotated[
+        opt.Texts, Option(help="A name of `runtimes list`: deepstream, triton, ...; repeatable.")
+    ] = None,
     data: opt.Data = None,
     device: opt.ProofDevice = None,
     output: Annotated[

@@ -34,6 +34,7 @@ FLAGS: Mapping[str, str] = {
     "batch_size": "distillation.batch_size",
     "calib_size": "export.calibration_size",
     "calib_data": "export.calibration_data",
+    "runtime": "export.runtimes",
 }
 """Flags that name a setting otherwise; the rest are called like theirs."""
 

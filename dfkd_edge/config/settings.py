@@ -249,6 +249,8 @@ class ExportConfig:
     """Put layers back to float, then fine-tune, when INT8 misses the gate."""
     num_threads: Annotated[int, Ge(0)] = 0
     """Threads of latency measurements; 0 takes all cores."""
+    runtimes: tuple[str, ...] = ()
+    """What else the bundle is made for, such as `deepstream` and `triton`; see `runtimes list`."""
 
     def __post_init__(self) -> None:
         """Check the opset."""

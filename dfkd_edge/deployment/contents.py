@@ -53,7 +53,7 @@ def fitted_confidence(proof: Proof, material: Material) -> FittedConfidence:
 def bundle_contents(
     proven: Proven, material: Material, confidence: FittedConfidence, origin: dict[str, Any]
 ) -> BundleContents:
-    """Gather all files of a bundle."""
+    """Gather all files of a bundle but those for runtimes."""
     run, target, config = material.run, material.target, material.config
     settings, names, precision = run.student.settings, run.class_names.names, material.precision
     models = {model.precision: model for model in material.shipped(proven.graphs)}

@@ -13,6 +13,8 @@ from dfkd_edge.deployment.material import Material, Proven, gather
 from dfkd_edge.deployment.repair import repair
 from dfkd_edge.errors import ConfigError, DfkdEdgeError
 from dfkd_edge.files import content_hash, file_hash, folder_stamp
+from dfkd_edge.handover.lookup import require_runtimes
+from dfkd_edge.handover.make import RuntimeFolders, proven_model
 from dfkd_edge.pictures.real import pictures_below, shared_picture
 from dfkd_edge.preflight import ExportPlan
 from dfkd_edge.runs.context import StageContext
@@ -56,6 +58,9 @@ def export_student(run: FinishedRun, plan: ExportPlan, work: Path, context: Stag
         "seconds": round(time.monotonic() - begun, 1),
     }
     contents = bundle_contents(proven, material, confidence, origin)
+    runtimes = require_runtimes(config.runtimes, plan.target, run.class_names.names)
+    folders = RuntimeFolders(proven_model(contents), work)
+    contents = dataclasses.replace(contents, runtimes=folders.make(runtimes, context.reporter))
     with context.reporter.stage("writing the bundle", 1) as progress:
         bundle = write_bundle(plan.folder, contents)
         progress.advance()

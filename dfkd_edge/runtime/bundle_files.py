@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CLASSES, PREPROCESS, GOLDEN = "classes.txt", "preprocess.json", "golden.npz"
 CHECK = "check.pyz"
+RUNTIMES = "runtimes"  # A folder for each runtime that the bundle was made for
 VALIDATION = "validation.json"  # The ladder and the gate of `export`
 REPORT, DEVICE_RESULT, BENCHMARK = "report.html", "result.json", "benchmark.json"
 CHECK_RESULT, LABELLED_CHECK = "check.json", "check.labelled.json"

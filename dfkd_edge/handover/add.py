@@ -1,0 +1,81 @@
+"""Adds runtimes to a bundle that is finished: proven here again, and sealed again."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+from dfkd_edge.artifacts import Bytes
+from dfkd_edge.bundles.extension import extend_bundle
+from dfkd_edge.bundles.opening import BUNDLES
+from dfkd_edge.bundles.scratch import export_scratch
+from dfkd_edge.errors import ConfigError, faults_as_errors
+from dfkd_edge.handover.lookup import require_runtimes
+from dfkd_edge.handover.make import ProvenModel, RuntimeFolders
+from dfkd_edge.interfaces import Reporter
+from dfkd_edge.runs.run_dir import is_run
+from dfkd_edge.runtime.bundle_files import RUNTIMES, Bundle
+from dfkd_edge.target_profiles.lookup import load_target
+from dfkd_edge.target_profiles.profile import Precision, TargetProfile
+
+
+def target_of(bundle: Bundle) -> TargetProfile:
+    """Load the target that a bundle was exported for.
+
+    Raises:
+        ConfigError: it is not here any more, such as a TOML file of the user's own.
+    """
+    made_with = bundle.manifest.provenance.get("config")
+    named = made_with.get("target") if isinstance(made_with, dict) else None
+    target = load_target(named if isinstance(named, str) else bundle.manifest.target)
+    if target.name != bundle.manifest.target:
+        raise ConfigError(
+            f"bundle is for {bundle.manifest.target}, and '{named}' is {target.name} here",
+            where=str(bundle.folder),
+            hint="run it where the target's file is",
+        )
+    return target
+
+
+def add_runtimes(bundle: Bundle, names: Sequence[str], reporter: Reporter) -> Bundle:
+    """Add runtimes, or make them anew, in a bundle whose hashes have been verified.
+
+    Raises:
+        ConfigError: a runtime is unknown, never was on the target, or would misread a class.
+        ConversionError: a variant of the graph answers otherwise, or is refused.
+        EnvironmentLackingError: the bundle cannot be written; it is as it was.
+    """
+    runtimes = require_runtimes(names, target_of(bundle), bundle.classes)
+    with _scratch(bundle.folder) as work:
+        files = RuntimeFolders(_model_of(bundle), work).make(runtimes, reporter)
+        replaced = [f"{RUNTIMES}/{runtime.profile.name}" for runtime in runtimes]
+        return extend_bundle(bundle, files, replaced)
+
+
+def _model_of(bundle: Bundle) -> ProvenModel:
+    with faults_as_errors():
+        held = cast(tuple[Precision, ...], tuple(bundle.manifest.models))
+        images: Bytes = bundle.golden()["images"]
+        return ProvenModel(
+            target=target_of(bundle),
+            precision=cast(Precision, bundle.precision),
+            models={precision: bundle.model_path(precision) for precision in held},
+            classes=bundle.classes,
+            side_px=bundle.side_px,
+            batch=bundle.batch,
+            golden_images=images,
+            confidence=bundle.confidence,
+        )
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """Give a place for graphs; of a bundle in a run, the run is locked against an export."""
+    run = folder.resolve().parents[1]
+    if folder.resolve().parent.name == BUNDLES and is_run(run):
+        with export_scratch(run) as work:
+            yield work
+    else:
+        with tempfile.TemporaryDirectory() as work:
+            yield Path(work)

@@ -1,0 +1,71 @@
+"""Finds runtimes by name, through entry points: a package adds its own as one file and its data."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from importlib.resources import files
+
+from dfkd_edge.errors import ConfigError, EnvironmentLackingError, did_you_mean
+from dfkd_edge.handover.profile import RuntimeProfile, read_runtime
+from dfkd_edge.handover.request import Handover
+from dfkd_edge.target_profiles.profile import TargetProfile
+
+RUNTIMES = "dfkd_edge.runtimes"
+"""Entry-point group: a name -> a function that writes a runtime's own files. Its data lie beside
+its module: `triton.toml` beside `triton.py`."""
+Writer = Callable[[Handover], Mapping[str, str]]
+"""Makes the texts of a runtime's folder, by path: configuration, labels, README.md."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What is known of a runtime, and what writes its files."""
+
+    profile: RuntimeProfile
+    write: Writer
+
+
+def list_runtimes() -> list[str]:
+    """Every runtime that is installed, by name."""
+    return sorted(_points())
+
+
+def load_runtime(name: str) -> Runtime:
+    """Load one runtime by name.
+
+    Raises:
+        ConfigError: there is none of this name; the nearest is suggested.
+        EnvironmentLackingError: its package cannot be loaded.
+    """
+    points = _points()
+    if name not in points:
+        raise ConfigError(f"unknown runtime '{name}'", hint=did_you_mean(name, points))
+    package, _, module = points[name].module.rpartition(".")
+    try:
+        write, folder = points[name].load(), files(package)
+    except ImportError as error:
+        raise EnvironmentLackingError(
+            f"runtime '{name}' lacks {error.name or error}", hint="pip install it"
+        ) from error
+    return Runtime(read_runtime(folder.joinpath(f"{module}.toml")), write)
+
+
+def require_runtimes(
+    names: Sequence[str], target: TargetProfile, classes: Sequence[str] = ()
+) -> list[Runtime]:
+    """Load the runtimes that a bundle is to be made for, each once.
+
+    Raises:
+        ConfigError: one is unknown, never was on the target, or would misread a class name.
+    """
+    found = [load_runtime(name) for name in dict.fromkeys(names)]
+    for runtime in found:
+        runtime.profile.require(target)
+        runtime.profile.require_names(classes)
+    return found
+
+
+@functools.cache  # what is installed does not change while we run
+def _points() -> Mapping[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=RUNTIMES)}

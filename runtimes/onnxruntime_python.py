@@ -1,0 +1,85 @@
+"""ONNX Runtime: which providers with which options, and twenty lines that classify a picture.
+
+The TensorRT provider builds a Q/DQ graph only when INT8 is switched on, and needs no calibration
+table then (microsoft/onnxruntime#13381).
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from dfkd_edge.handover.request import Handover
+from dfkd_edge.handover.wording import readme
+
+EXAMPLE = '''"""Classifies pictures: python3 classify.py PICTURE..."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+here = Path(__file__).parent
+settings = json.loads((here / "providers.json").read_text(encoding="utf-8"))
+labels = (here / "labels.txt").read_text(encoding="utf-8").splitlines()
+usable = [p for p in settings["providers"] if p[0] in onnxruntime.get_available_providers()]
+session = onnxruntime.InferenceSession(
+    str(here / settings["model"]), providers=[(name, options) for name, options in usable]
+)
+for path in sys.argv[1:]:
+    picture = Image.open(path).convert("RGB").resize(settings["size"], Image.BILINEAR)
+    image = np.repeat(np.asarray(picture, settings["dtype"])[None], settings["batch"], 0)
+    logits = session.run(["logits"], {"image": image})[0][0] / settings["temperature"]
+    probability = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    best = int(probability.argmax())
+    is_known = probability[best] >= settings["unknown_below"]
+    print(f"{path}: {labels[best] if is_known else 'unknown'} {probability[best]:.4f}")
+'''
+
+
+def write(job: Handover) -> Mapping[str, str]:
+    """Write providers.json, the example, labels and README."""
+    settings = {
+        "model": job.model,
+        "dtype": job.feed_dtype,
+        "size": [job.side_px, job.side_px],
+        "batch": job.batch[0],
+        "temperature": job.confidence.temperature,
+        "unknown_below": job.confidence.reject_threshold,
+        "providers": providers(job),
+    }
+    notes = [
+        (
+            "`providers.json` holds what a session takes, the first that is there wins; "
+            f"the graph stays where it is: `{job.model}`."
+        ),
+        "The first run with TensorRT builds an engine, kept in `engines/`: it takes a minute.",
+    ]
+    return {
+        "providers.json": json.dumps(settings, indent=2) + "\n",
+        "classify.py": EXAMPLE,
+        "labels.txt": "".join(f"{name}\n" for name in job.classes),
+        "README.md": readme(
+            job, "python3 classify.py golden/picture.png", notes[: 1 + _has_gpu(job)]
+        ),
+    }
+
+
+def providers(job: Handover) -> list[tuple[str, dict[str, Any]]]:
+    """List providers with their options, the fastest first."""
+    on_cpu: list[tuple[str, dict[str, Any]]] = [("CPUExecutionProvider", {})]
+    if not _has_gpu(job):
+        return on_cpu
+    tensorrt = {
+        "trt_fp16_enable": job.precision != "fp32",
+        "trt_int8_enable": job.precision == "int8",
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": "engines",
+    }
+    return [("TensorrtExecutionProvider", tensorrt), ("CUDAExecutionProvider", {}), *on_cpu]
+
+
+def _has_gpu(job: Handover) -> bool:
+    return job.target.backend == "tensorrt"
