@@ -53,7 +53,7 @@ def _keep_probabilities(model: onnx.ModelProto, temperature: float) -> None:
     del model.graph.output[:]
     model.graph.output.append(only)
     if temperature != 1:
-        factor = view.add_initializer("inverse_temperature", np.float32(1 / temperature))
+        factor = view.add_initializer("inverse_temperature", np.array(1 / temperature, np.float32))
         cooled = view.free_name("logits_over_temperature")
         scaled = helper.make_node("Mul", [softmax.input[0], factor], [cooled], cooled)
         model.graph.node.insert(list(model.graph.node).index(softmax), scaled)

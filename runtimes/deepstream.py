@@ -41,7 +41,7 @@ def needs_engine(job: Handover) -> bool:
 
 
 def _config(job: Handover, what: str, mode: Mapping[str, int]) -> str:
-    keys = _properties(job) | mode
+    keys = {**_properties(job), **mode}
     lines = [f"# DeepStream {job.version}, nvinfer: {what}", "[property]"]
     return "\n".join([*lines, *(f"{key}={value}" for key, value in keys.items())]) + "\n"
 
@@ -83,8 +83,8 @@ def _readme(job: Handover) -> str:
         "`uri=file:///PATH.mp4` plays a file; another sink than `fakesink` shows it.",
         f"`{SECONDARY}` goes behind a detector whose `gie-unique-id` is {DETECTOR_ID}.",
         (
-            "Pixels enter as 0 to 255 (`net-scale-factor=1`), RGB, squeezed to the square; the graph "
-            "does the rest, the temperature too."
+            "Pixels enter as 0 to 255 (`net-scale-factor=1`), RGB, squeezed to the square; the "
+            "graph does the rest, the temperature too."
         ),
         "A frame below `classifier-threshold` gets no label at all: that is the answer unknown.",
     ]

@@ -10,8 +10,8 @@ def write(job: Handover) -> Mapping[str, str]:
     """Write labels, the script and the README."""
     notes = [
         (
-            "It normalises with ImageNet's mean and deviation; the graph undoes that, and divides by "
-            "the temperature. `--threshold` in `run.sh` is where an answer becomes unknown."
+            "It normalises with ImageNet's mean and deviation; the graph undoes that, and divides "
+            "by the temperature. `--threshold` in `run.sh` is where an answer becomes unknown."
         ),
         "`--precision=fp16` is faster, and was not measured here; `int8` would calibrate on noise.",
         "It resizes without antialiasing: large pictures should be made smaller before.",

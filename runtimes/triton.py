@@ -96,8 +96,8 @@ def _readme(job: Handover) -> str:
         f"Input `image`: {job.feed_dtype}, NHWC, RGB, 0 to 255, {job.side_px} px square{batch}.",
         "Labels come with the classification extension (`class_count`), as `value:index:label`.",
         (
-            f"Divide `logits` by the temperature {job.confidence.temperature:.4g} before a softmax to "
-            "have the confidence that `answer.json` states; `probabilities` are without it."
+            f"Divide `logits` by the temperature {job.confidence.temperature:.4g} before a "
+            "softmax to have the confidence of `answer.json`; `probabilities` are without it."
         ),
     ]
     return readme(job, command, notes)

@@ -34,7 +34,7 @@ pytest_plugins = ["tests.fixtures.exported", "tests.fixtures.synthesis"]
 
 
 SHARED = {
-    "finished_run": "(finished_run|exported_copy|exported): Path",
+    "finished_run": "(finished_run|exported_copy|exported): Path|jetson_bundle: Bundle",
     "workspace": "tiny_(workspace|run): Path",
 }
 """Runs that take many seconds to make, and how a file shows that it uses one."""

@@ -67,11 +67,12 @@ def add_command(
     One that is there already is made anew. Results of the bundle as it was stay and say so.
     """
     from dfkd_edge.bundles.opening import find_bundle, open_bundle
-    from dfkd_edge.handover.lookup import load_runtime
+    from dfkd_edge.handover.lookup import load_runtime, require_runtimes, target_of
 
     for name in names:
         load_runtime(name)  # a wrong name is told of before a wrong bundle
     opened = open_bundle(find_bundle(bundle))
+    require_runtimes(names, target_of(opened), opened.classes)
     console = make_console(quiet)
     with loading_libraries(console):
         from dfkd_edge.handover.add import add_runtimes

@@ -10,32 +10,13 @@ from dfkd_edge.artifacts import Bytes
 from dfkd_edge.bundles.extension import extend_bundle
 from dfkd_edge.bundles.opening import BUNDLES
 from dfkd_edge.bundles.scratch import export_scratch
-from dfkd_edge.errors import ConfigError, faults_as_errors
-from dfkd_edge.handover.lookup import require_runtimes
+from dfkd_edge.errors import faults_as_errors
+from dfkd_edge.handover.lookup import require_runtimes, target_of
 from dfkd_edge.handover.make import ProvenModel, RuntimeFolders
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.runs.run_dir import is_run
 from dfkd_edge.runtime.bundle_files import RUNTIMES, Bundle
-from dfkd_edge.target_profiles.lookup import load_target
-from dfkd_edge.target_profiles.profile import Precision, TargetProfile
-
-
-def target_of(bundle: Bundle) -> TargetProfile:
-    """Load the target that a bundle was exported for.
-
-    Raises:
-        ConfigError: it is not here any more, such as a TOML file of the user's own.
-    """
-    made_with = bundle.manifest.provenance.get("config")
-    named = made_with.get("target") if isinstance(made_with, dict) else None
-    target = load_target(named if isinstance(named, str) else bundle.manifest.target)
-    if target.name != bundle.manifest.target:
-        raise ConfigError(
-            f"bundle is for {bundle.manifest.target}, and '{named}' is {target.name} here",
-            where=str(bundle.folder),
-            hint="run it where the target's file is",
-        )
-    return target
+from dfkd_edge.target_profiles.profile import Precision
 
 
 def add_runtimes(bundle: Bundle, names: Sequence[str], reporter: Reporter) -> Bundle:

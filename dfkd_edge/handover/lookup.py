@@ -9,6 +9,8 @@ from importlib.resources import files
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError, did_you_mean
 from dfkd_edge.handover.profile import RuntimeProfile, read_runtime
 from dfkd_edge.handover.request import Handover
+from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.target_profiles.lookup import load_target
 from dfkd_edge.target_profiles.profile import TargetProfile
 
 RUNTIMES = "dfkd_edge.runtimes"
@@ -64,6 +66,24 @@ def require_runtimes(
         runtime.profile.require(target)
         runtime.profile.require_names(classes)
     return found
+
+
+def target_of(bundle: Bundle) -> TargetProfile:
+    """Load the target that a bundle was exported for.
+
+    Raises:
+        ConfigError: it is not here any more, such as a TOML file of the user's own.
+    """
+    made_with = bundle.manifest.provenance.get("config")
+    named = made_with.get("target") if isinstance(made_with, dict) else None
+    target = load_target(named if isinstance(named, str) else bundle.manifest.target)
+    if target.name != bundle.manifest.target:
+        raise ConfigError(
+            f"bundle is for {bundle.manifest.target}, and '{named}' is {target.name} here",
+            where=str(bundle.folder),
+            hint="run it where the target's file is",
+        )
+    return target
 
 
 @functools.cache  # what is installed does not change while we run

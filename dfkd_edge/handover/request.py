@@ -59,7 +59,7 @@ def as_handed(image_NSSC: NDArray[np.uint8], feed: Feed, dtype: str) -> NDArray[
     """Turn RGB images into the tensor that a runtime must hand to the network."""
     if feed == "bundle":
         return image_NSSC.astype(dtype)
-    planes_NCSS = image_NSSC.transpose(0, 3, 1, 2).astype(np.float32)
+    planes_NCSS: NDArray[Any] = image_NSSC.transpose(0, 3, 1, 2).astype(np.float32)
     if feed == "imagenet":
         _, mean, deviation = IMAGENET
         mean_C11, deviation_C11 = (

@@ -1,0 +1,144 @@
+"""Runtimes in a bundle that is finished: sealed again, and damaged by no failure."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dfkd_edge.bundles.bundle import BundleContents, write_bundle
+from dfkd_edge.bundles.extension import extend_bundle
+from dfkd_edge.bundles.opening import open_bundle
+from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
+from dfkd_edge.runtime import check
+from dfkd_edge.runtime.bundle_files import Bundle, read_bundle
+from dfkd_edge.target_profiles.lookup import load_target
+from tests.fixtures.command import call
+
+SHORT = ("--duration", "0.01", "--warmup", "0", "--quiet")
+
+
+@pytest.fixture
+def board(tmp_path: Path, tiny_contents: BundleContents) -> Bundle:
+    """A bundle for a CPU board of ours."""
+    contents = dataclasses.replace(tiny_contents, target=load_target("x86-cpu"))
+    return write_bundle(tmp_path / "board", contents)
+
+
+@pytest.fixture
+def jetson(tmp_path: Path, tiny_contents: BundleContents) -> Bundle:
+    """A bundle of a few weights for a Jetson, whose graph works on pixels first."""
+    names = ("dog", "great;dane", "neighbour dog")
+    target = load_target("orin-nx-16gb@jp6.2")
+    contents = dataclasses.replace(tiny_contents, target=target, class_names=names)
+    return write_bundle(tmp_path / "jetson", contents)
+
+
+def test_what_is_added_is_listed_sealed_and_checked_and_all_else_stays(board: Bundle) -> None:
+    before = dict(board.manifest.files)
+    (board.folder / "devices").mkdir()
+    (board.folder / "devices" / "board.json").write_text("{}", encoding="utf-8")
+    code, output, errors = call("runtimes", "add", board.folder, "triton", "onnxruntime", "--quiet")
+    assert code == 0, errors
+    assert output.split() == [
+        f"{board.folder}/runtimes/{name}/README.md" for name in ("triton", "onnxruntime")
+    ]
+    bundle = open_bundle(board.folder)
+    assert before.items() <= bundle.manifest.files.items()
+    there = {p.relative_to(board.folder).as_posix() for p in board.folder.rglob("*") if p.is_file()}
+    assert there - {"manifest.json", "devices/board.json"} == bundle.manifest.files.keys()
+    assert check.main(["--bundle", str(board.folder), *SHORT]) == 0
+    (board.folder / "runtimes" / "triton" / "student" / "labels.txt").write_bytes(b"cat\n")
+    with pytest.raises(ArtifactError, match=r"file differs from the manifest"):
+        open_bundle(board.folder)
+    assert check.main(["--bundle", str(board.folder), *SHORT]) == 1
+
+
+def test_adding_again_makes_it_anew_and_gives_the_same_bundle(board: Bundle) -> None:
+    first = [call("runtimes", "add", board.folder, "triton", "--json") for _ in range(2)]
+    assert [code for code, *_ in first] == [0, 0]
+    assert json.loads(first[1][1])["runtimes"] == [f"{board.folder}/runtimes/triton"]
+    once = open_bundle(board.folder)
+    (board.folder / "runtimes" / "triton" / "student" / "left.engine").write_bytes(b"")
+    assert call("runtimes", "add", board.folder, "triton", "--quiet")[0] == 0
+    assert open_bundle(board.folder).sha256 == once.sha256
+    assert not list(board.folder.rglob("left.engine"))
+
+
+def test_a_failure_leaves_the_bundle_as_it_was(board: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentLackingError):
+        extend_bundle(board, {"runtimes/mine/README.md": tmp_path / "gone"}, ["runtimes/mine"])
+    assert open_bundle(board.folder).sha256 == board.sha256
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("jetson", "deepstrem"), "unknown runtime 'deepstrem': did you mean deepstream?"),
+        (("board", "deepstream"), "deepstream never was on x86-cpu (runtime): there is 6.0 on"),
+        (("jetson", "deepstream"), "deepstream cannot have the class 'great;dane': nvinfer splits"),
+        (("jetson", "jetson-inference"), "cannot have the class 'neighbour dog': it takes the"),
+        (("nowhere", "triton"), "no such folder"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_one_line_and_exit_code_2(
+    arguments: tuple[str, str], said: str, board: Bundle, jetson: Bundle, tmp_path: Path
+) -> None:
+    hashes = [board.sha256, jetson.sha256]
+    code, output, errors = call("runtimes", "add", tmp_path / arguments[0], arguments[1])
+    assert (code, output) == (2, "")
+    assert said in errors
+    assert len(errors.splitlines()) == 1
+    assert [open_bundle(b.folder).sha256 for b in (board, jetson)] == hashes
+
+
+def test_a_bundle_that_was_changed_gets_no_runtime(board: Bundle) -> None:
+    (board.folder / "recipe.md").write_text("other\n", encoding="utf-8")
+    code, _, errors = call("runtimes", "add", board.folder, "triton")
+    assert (code, len(errors.splitlines())) == (1, 1)
+    assert "file differs from the manifest" in errors
+    assert not (board.folder / "runtimes").exists()
+
+
+def test_a_graph_that_works_on_pixels_first_and_a_float_input_are_handed_over_too(
+    tmp_path: Path, tiny_contents: BundleContents
+) -> None:
+    contents = dataclasses.replace(tiny_contents, target=load_target("orin-nx-16gb@jp6.2"))
+    folder = write_bundle(tmp_path / "pixels", contents).folder
+    assert call("runtimes", "add", folder, "deepstream", "jetson-inference", "--quiet")[0] == 0
+    assert len(list((folder / "runtimes").rglob("model.onnx"))) == 2
+    assert open_bundle(folder).manifest.files["runtimes/deepstream/model.onnx"].bytes > 1_000
+
+
+def test_a_newer_bundle_drops_the_runtimes_of_the_older(
+    board: Bundle, tiny_contents: BundleContents
+) -> None:
+    assert call("runtimes", "add", board.folder, "triton", "--quiet")[0] == 0
+    write_bundle(board.folder, dataclasses.replace(tiny_contents, target=load_target("x86-cpu")))
+    assert not (board.folder / "runtimes").exists()
+
+
+def test_the_bundle_with_every_runtime_passes_its_own_check_and_is_four_times_as_large_at_most(
+    jetson_bundle: Bundle, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(jetson_bundle.folder, tmp_path / "copy"))
+    sizes = {name: entry.bytes for name, entry in jetson_bundle.manifest.files.items()}
+    of_runtimes = sum(size for name, size in sizes.items() if name.startswith("runtimes/"))
+    assert 0 < of_runtimes < 3 * (sum(sizes.values()) - of_runtimes)
+    assert check.main(["--bundle", str(copy), *SHORT, "--precision", "fp32"]) == 0
+    assert read_bundle(copy).sha256 == jetson_bundle.sha256
+
+
+def test_list_and_show_say_where_runtimes_are() -> None:
+    code, output, _ = call("runtimes", "list")
+    assert code == 0
+    assert all(name in output for name in ("deepstream", "triton", "trtexec", "6.2"))
+    listed = json.loads(call("runtimes", "list", "--json")[1])["runtimes"]
+    assert "deepstream" in [profile["name"] for profile in listed]
+    shown = call("runtimes", "show", "deepstream")[1]
+    assert "nvinfer" in shown
+    assert "sourced" in shown
+    assert json.loads(call("runtimes", "show", "triton", "--json")[1])["feed"] == "bundle"
+    assert call("runtimes", "show", "tritn")[0] == 2

@@ -1,0 +1,224 @@
+"""Configurations go through the runtime's parser, where one can be had, and fit the graph."""
+
+import configparser
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from dfkd_edge.handover.lookup import load_runtime
+from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.runtime.session import open_graph
+from dfkd_edge.target_profiles.profile import Precision
+from tests.handover.conftest import EVERY, MakeJob
+
+NVINFER_KEYS = set(
+    [
+        "gpu-id",
+        "onnx-file",
+        "model-engine-file",
+        "labelfile-path",
+        "batch-size",
+        "network-mode",
+        "strongly-typed",
+        "network-type",
+        "infer-dims",
+        "output-blob-names",
+        "model-color-format",
+        "net-scale-factor",
+        "offsets",
+        "maintain-aspect-ratio",
+        "symmetric-padding",
+        "scaling-filter",
+        "scaling-compute-hw",
+        "network-input-order",
+        "classifier-threshold",
+        "classifier-type",
+        "classifier-async-mode",
+        "secondary-reinfer-interval",
+        "process-mode",
+        "gie-unique-id",
+        "interval",
+        "operate-on-gie-id",
+        "operate-on-class-ids",
+        "enable-dla",
+        "use-dla-core",
+        "workspace-size",
+        "int8-calib-file",
+        "input-tensor-from-meta",
+        "output-tensor-meta",
+        "input-object-min-width",
+        "input-object-min-height",
+    ]
+)
+"""Of gstnvinfer_property_parser.h at v9.1.0, those that a classifier may need."""
+SINCE = {"strongly-typed": (9, 0)}
+
+
+def nvinfer(text: str) -> dict[str, str]:
+    """Read a configuration as GLib's key files are read: case counts, `=` alone separates."""
+    parser = configparser.ConfigParser(
+        delimiters=("=",), comment_prefixes=("#",), strict=True, interpolation=None
+    )
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(text)
+    assert parser.sections() == ["property"]
+    return dict(parser["property"])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("jetpack", ["4.6.1", "5.0.2", "5.1.2", "6.0", "6.2", "7.0", "7.1", "7.2"])
+def test_nvinfer_knows_every_key_in_the_version_of_the_jetpack(
+    jetpack: str, precision: Precision, make_job: MakeJob
+) -> None:
+    module = {"4": "nano", "5": "xavier-nx-8gb", "6": "orin-nx-16gb", "7": "t5000"}[jetpack[0]]
+    job = make_job("deepstream", f"{module}@jp{jetpack}", precision, batch=(1, 4, 8))
+    texts = load_runtime("deepstream").write(job)
+    for name in ("config_infer_primary.txt", "config_infer_secondary.txt"):
+        keys = nvinfer(texts[name])
+        assert keys.keys() <= NVINFER_KEYS
+        assert all(job.release >= SINCE.get(key, (0,)) for key in keys)
+        assert keys["network-mode"] == {"fp32": "0", "int8": "1", "fp16": "2"}[precision]
+        assert (keys["network-type"], keys["batch-size"]) == ("1", "8")
+        # Q/DQ: typed by the graph from 9.0 on, before that an engine and no graph to fall back to
+        falls_back = precision == "int8" and "strongly-typed" not in keys and "onnx-file" in keys
+        assert not falls_back
+        assert ("trtexec" in texts["README.md"]) is ("onnx-file" not in keys)
+    assert nvinfer(texts["config_infer_secondary.txt"])["operate-on-gie-id"] == "1"
+
+
+def test_nvinfer_is_told_of_the_dla(make_job: MakeJob) -> None:
+    job = make_job("deepstream", "orin-nx-16gb@jp6.2", "fp16", use_dla=True)
+    keys = nvinfer(load_runtime("deepstream").write(job)["config_infer_primary.txt"])
+    assert (keys["enable-dla"], keys["use-dla-core"]) == ("1", "0")
+
+
+@pytest.mark.parametrize("batch", [(1, 1, 1), (4, 4, 4), (1, 4, 8)])
+@pytest.mark.parametrize("target", ["nano@jp4.6.1", "xavier-nx-8gb@jp5.1", "jetson", "x86-cpu"])
+def test_triton_parses_its_configuration(
+    target: str, batch: tuple[int, int, int], make_job: MakeJob
+) -> None:
+    text_format = pytest.importorskip("google.protobuf.text_format")
+    schema = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="no tritonclient")
+    job = make_job("triton", target, batch=batch)
+    text = load_runtime("triton").write(job)["student/config.pbtxt"]
+    config = text_format.Parse(text, schema.ModelConfig())
+    is_dynamic = batch[0] != batch[2]
+    own = [] if is_dynamic else [batch[0]]
+    assert config.max_batch_size == (batch[2] if is_dynamic else 0)
+    assert list(config.input[0].dims) == [*own, 64, 64, 3]
+    kind = "TYPE_FP32" if target.startswith("nano") else "TYPE_UINT8"
+    assert config.input[0].data_type == schema.DataType.Value(kind)
+    # Triton takes a format of three dimensions alone
+    assert bool(config.input[0].format) is is_dynamic
+    assert [list(output.dims)[-1] for output in config.output] == [2, 2, 16]
+    has_accelerator = bool(config.optimization.execution_accelerators.gpu_execution_accelerator)
+    assert has_accelerator is (target == "jetson")
+    with pytest.raises(text_format.ParseError):
+        text_format.Parse(text.replace("KIND_", "KIND_OF_"), schema.ModelConfig())
+
+
+def test_triton_finds_graph_labels_and_outputs_where_the_configuration_says(
+    jetson_bundle: Bundle,
+) -> None:
+    folder = jetson_bundle.folder / "runtimes" / "triton" / "student"
+    graph = onnx.load(folder / "1" / "model.onnx").graph
+    text = (folder / "config.pbtxt").read_text(encoding="utf-8")
+    for value in (*graph.input, *graph.output):
+        dims = ", ".join(str(d.dim_value) for d in value.type.tensor_type.shape.dim)
+        place = text.index(f'name: "{value.name}"')
+        assert f"dims: [ {dims} ]" in text[place : place + 110]
+    assert (folder / "labels.txt").is_file()
+
+
+def handed(folder: Path) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+    document = json.loads((folder / "golden" / "answer.json").read_text(encoding="utf-8"))
+    about = document["input"]
+    tensor = np.fromfile(folder / "golden" / about["file"], about["dtype"])
+    return tensor.reshape(about["shape"]), document["answer"]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_golden_tensor_gives_the_golden_answer_on_the_graph_that_the_runtime_reads(
+    name: str, jetson_bundle: Bundle
+) -> None:
+    folder = jetson_bundle.folder / "runtimes" / name
+    tensor, answer = handed(folder)
+    graphs = list(folder.rglob("*.onnx")) or [jetson_bundle.model_path("int8")]
+    assert len(graphs) == 1
+    session = open_graph(str(graphs[0]), 1, in_float=True)
+    outputs = [output.name for output in session.get_outputs()]
+    found = dict(zip(outputs, session.run(None, {"image": tensor}), strict=True))
+    if "logits" in found:
+        np.testing.assert_allclose(found["logits"][0], answer["logits"], atol=0.3)
+        scaled = found["logits"][0] / answer["temperature"]
+        probability = np.exp(scaled) / np.exp(scaled).sum()
+    else:
+        assert outputs == ["probabilities"]
+        probability = found["probabilities"][0]
+    assert probability.argmax() == answer["index"]
+    assert probability.max() == pytest.approx(answer["probability"], abs=0.02)
+    assert jetson_bundle.classes[answer["index"]] == answer["label"]
+    assert answer["unknown_below"] == jetson_bundle.confidence.reject_threshold
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_readme_is_short_and_names_version_and_command(name: str, jetson_bundle: Bundle) -> None:
+    text = (jetson_bundle.folder / "runtimes" / name / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 20
+    version = load_runtime(name).profile.versions
+    assert text.count("```") == 2
+    assert any(word in text for word in version) or name == "trtexec"
+    for script in (jetson_bundle.folder / "runtimes" / name).glob("*.sh"):
+        subprocess.run(["sh", "-n", script], check=True)
+
+
+def test_the_onnxruntime_example_classifies_the_golden_picture_on_the_cpu(
+    jetson_bundle: Bundle,
+) -> None:
+    folder = jetson_bundle.folder / "runtimes" / "onnxruntime"
+    assert len((folder / "classify.py").read_text(encoding="utf-8").splitlines()) < 30
+    ran = subprocess.run(
+        [sys.executable, "classify.py", "golden/picture.png"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    _, answer = handed(folder)
+    path, label, probability = ran.stdout.rsplit(" ", 2)[0], *ran.stdout.split()[-2:]
+    assert path == "golden/picture.png:"
+    assert label == answer["label"]
+    assert float(probability) == pytest.approx(answer["probability"], abs=0.05)
+
+
+TRTEXEC = """#!/bin/sh
+echo "$@" >> {log}
+case "$*" in *--exportOutput=*) cp {output} runtimes/trtexec/output.json;; esac
+"""
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_the_trtexec_script_builds_then_runs_the_golden_tensor_and_judges_what_comes_out(
+    is_right: bool, jetson_bundle: Bundle, tmp_path: Path
+) -> None:
+    folder, log = jetson_bundle.folder / "runtimes" / "trtexec", tmp_path / "log"
+    _, answer = handed(folder)
+    values = answer["logits"] if is_right else answer["logits"][::-1]
+    document = [{"name": "embedding", "values": [1]}, {"name": "logits", "values": values}]
+    (tmp_path / "output").write_text(json.dumps(document), encoding="utf-8")
+    stand_in = tmp_path / "trtexec"
+    stand_in.write_text(TRTEXEC.format(log=log, output=tmp_path / "output"), encoding="utf-8")
+    stand_in.chmod(0o755)
+    environment = {"TRTEXEC": str(stand_in), "PYTHON": sys.executable, "PATH": "/usr/bin:/bin"}
+    ran = subprocess.run(["sh", folder / "run.sh"], env=environment, capture_output=True, text=True)
+    (folder / "output.json").unlink()
+    build, run = log.read_text(encoding="utf-8").splitlines()
+    assert build.startswith("--onnx=model.int8.onnx --saveEngine=model.int8.engine --int8 --fp16")
+    assert "--loadInputs=image:runtimes/trtexec/golden/input.bin" in run
+    assert (ran.returncode == 0) is is_right, ran.stderr
