@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import Bytes, Floats, ModelFile, StudentArtifact
 from dfkd_edge.config.settings import ExportConfig
-from dfkd_edge.target_profiles.profile import TargetProfile
+from dfkd_edge.target_profiles.profile import Feed, TargetProfile
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -182,11 +182,6 @@ class CastingExporter(GraphExporter, Protocol):
         Raises:
             ConversionError: a weight is beyond the range of FP16.
         """
-
-
-Feed = Literal["bundle", "planes", "imagenet"]
-"""What a runtime hands to the network: what the bundle's own graph takes; float32 NCHW of 0 to 255;
-or the same normalised with ImageNet's mean and deviation."""
 
 
 class VariantExporter(Protocol):

@@ -14,8 +14,8 @@ from onnx import helper
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.conversion.graph_view import GraphView, attribute
 from dfkd_edge.errors import ConversionError
-from dfkd_edge.interfaces import Feed
 from dfkd_edge.runtime.preprocess import IMAGENET
+from dfkd_edge.target_profiles.profile import Feed
 
 from .graph_edit import drop_unread, take_floats, write_checked
 from .onnx_graph import INPUT

@@ -1,22 +1,27 @@
 """Finds runtimes by name, through entry points: a package adds its own as one file and its data."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError, did_you_mean
 from dfkd_edge.handover.profile import RuntimeProfile, read_runtime
-from dfkd_edge.handover.request import Handover
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.target_profiles.lookup import load_target
 from dfkd_edge.target_profiles.profile import TargetProfile
 
+if TYPE_CHECKING:
+    from dfkd_edge.handover.request import Handover
+
 RUNTIMES = "dfkd_edge.runtimes"
 """Entry-point group: a name -> a function that writes a runtime's own files. Its data lie beside
 its module: `triton.toml` beside `triton.py`."""
-Writer = Callable[[Handover], Mapping[str, str]]
+Writer = Callable[["Handover"], Mapping[str, str]]
 """Makes the texts of a runtime's folder, by path: configuration, labels, README.md."""
 
 

@@ -12,13 +12,13 @@ from dfkd_edge.files import atomic_write
 from dfkd_edge.handover.lookup import Runtime
 from dfkd_edge.handover.proof import Answers, golden_files, own_answers, require_equal
 from dfkd_edge.handover.request import Handover
-from dfkd_edge.interfaces import Feed, Reporter
+from dfkd_edge.interfaces import Reporter
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.runtime.bundle_files import MANIFEST, RUNTIMES
 from dfkd_edge.runtime.confidence import Confidence, read_confidence
 from dfkd_edge.runtime.graph_guard import read_outline
 from dfkd_edge.runtime.preprocess import min_usual_max
-from dfkd_edge.target_profiles.profile import Precision, TargetProfile
+from dfkd_edge.target_profiles.profile import Feed, Precision, TargetProfile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

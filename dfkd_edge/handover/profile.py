@@ -10,9 +10,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.files import read_toml
-from dfkd_edge.interfaces import Feed
 from dfkd_edge.runtime.counting import counted
-from dfkd_edge.target_profiles.profile import Backend, Precision, TargetProfile
+from dfkd_edge.target_profiles.profile import Backend, Feed, Precision, TargetProfile
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable

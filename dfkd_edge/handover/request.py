@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.handover.profile import RuntimeProfile
-from dfkd_edge.interfaces import Feed
 from dfkd_edge.runtime.confidence import Confidence
 from dfkd_edge.runtime.preprocess import IMAGENET
-from dfkd_edge.target_profiles.profile import Precision, TargetProfile
+from dfkd_edge.target_profiles.profile import Feed, Precision, TargetProfile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,9 +17,9 @@ from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.conversion.lint import lint_model
 from dfkd_edge.errors import ConversionError
 from dfkd_edge.handover.request import as_handed
-from dfkd_edge.interfaces import Feed
 from dfkd_edge.runtime.confidence import Confidence
 from dfkd_edge.runtime.session import open_graph
+from dfkd_edge.target_profiles.profile import Feed
 from tests.conftest import tiny_images, write_tiny_graph
 from tests.exporters.conftest import DEPTHWISE, RESIDUAL, TENSORRT, Exported
 
