@@ -104,6 +104,9 @@ class SynthesisConfig:
     exemplar_share: Annotated[float, Interval(ge=0, le=1)] = 0.5
     """Embedded prior: share of the images that start from drawings of its memory, besides those in
     which the teacher misses the class; 0 leaves the memory alone (ours)."""
+    scene_share: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    """Share of the drawings laid in scenes of photographic texture, light and shadow; those in
+    which the teacher then misses the class, and the others, have plain backgrounds (ours)."""
     num_refinement_steps: Annotated[int, Interval(ge=0, le=1000)] = 2
     """Guided steps on the latents of images that the teacher does not recognise."""
     refinement_rate: Annotated[float, Interval(ge=1e-9, le=1e3)] = 0.15

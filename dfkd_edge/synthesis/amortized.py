@@ -236,7 +236,8 @@ def load_amortized(setup: SynthesisSetup) -> Synthesizer:
         memory = setup.memory or DrawingMemory(teacher, setup.context.reporter)
         drawings = retrieve_drawings(memory)
         side_px = prior.decoder.image_size_px
-        return RetrievalSynthesizer(prior, drawings, teacher, config.exemplar_share, side_px)
+        shares = config.exemplar_share, config.scene_share
+        return RetrievalSynthesizer(prior, drawings, teacher, *shares, side_px)
     decoder = load_latent_decoder(config, teacher)
     is_trained = num_steps_of(config, len(setup.prompts.embeddings)) > 0
     network = trained_network(decoder, setup) if is_trained else None

@@ -1,4 +1,4 @@
-"""Images of drawings on plain backgrounds, in the place of some of the prior's images.
+"""Images of drawings, in scenes or on plain backgrounds, in place of some of the prior's.
 
 The prior is small and has learnt the looks of few things; a drawing keeps what it would blur.
 Retrieval for synthesis: Blattmann et al., NeurIPS 2022, where it conditions the generator; that
@@ -17,6 +17,7 @@ from torch import Tensor
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, Synthesizer
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.views import uniform
+from dfkd_edge.synthesis.scenes import in_scenes
 
 ENOUGH_DRAWINGS = 8
 """With fewer a class has proportionally fewer images of them: the student would memorise them."""
@@ -52,23 +53,31 @@ def placed(rgba_NCPP: Tensor, side_px: int, generator: torch.Generator) -> Tenso
 def on_background(rgba_NCPP: Tensor, generator: torch.Generator) -> Tensor:
     """Lay drawings on white or vertically graded backgrounds, and give plain symbols a colour.
 
-    A symbol in one colour, often black on nothing, would else be the same picture every time.
     RGBA floats in [0, 1], not premultiplied, become RGB images [N, 3, P, P] in [0, 1].
     """
-    colour, alpha = rgba_NCPP[:, :3], rgba_NCPP[:, 3:]
     num, side = len(rgba_NCPP), rgba_NCPP.shape[-1]
-    top, bottom = (uniform((num, 3, 1, 1), 0.2, 1, generator).to(colour) for _ in range(2))
-    ramp = torch.linspace(0, 1, side).to(colour)[None, None, :, None]
+    top, bottom = (uniform((num, 3, 1, 1), 0.2, 1, generator).to(rgba_NCPP) for _ in range(2))
+    ramp = torch.linspace(0, 1, side).to(rgba_NCPP)[None, None, :, None]
     graded = (top + (bottom - top) * ramp).expand(-1, -1, -1, side)
-    white = uniform((num, 1, 1, 1), 0, 1, generator).to(colour) < WHITE_SHARE
+    white = uniform((num, 1, 1, 1), 0, 1, generator).to(rgba_NCPP) < WHITE_SHARE
     background = torch.where(white, torch.ones_like(graded), graded)
+    colour, alpha = inked(rgba_NCPP, generator), rgba_NCPP[:, 3:]
+    return colour * alpha + background * (1 - alpha)
+
+
+def inked(rgba_NCPP: Tensor, generator: torch.Generator) -> Tensor:
+    """Give plain symbols a colour; returns the colours of all drawings, [N, 3, P, P].
+
+    A symbol in one colour, often black on nothing, would else be the same picture every time.
+    """
+    colour, alpha = rgba_NCPP[:, :3], rgba_NCPP[:, 3:]
+    num = len(rgba_NCPP)
     flat = (colour.amax((1, 2, 3), keepdim=True) < 0.05) | (
         (colour * alpha).flatten(1).std(1)[:, None, None, None] < 0.01
     )
     ink = uniform((num, 3, 1, 1), 0.0, 0.55, generator).to(colour)
     ink = ink * (uniform((num, 1, 1, 1), 0, 1, generator).to(colour) < INKED_SHARE)
-    colour = torch.where(flat, ink.expand_as(colour), colour)
-    return colour * alpha + background * (1 - alpha)
+    return torch.where(flat, ink.expand_as(colour), colour)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,7 @@ class RetrievalSynthesizer:
     drawings: tuple[Tensor, ...]  # Of each class, uint8 [M, C, P, P]
     teacher: Teacher  # Embeds what is made
     share: float  # Of the images of a class that has enough drawings
+    scene_share: float  # Of the drawings, for those in which the teacher then sees the class
     image_size_px: int  # Side of the images, those of `inner` among them
 
     def __call__(self, batch: SynthesisBatch) -> SynthesizedImages:
@@ -119,9 +129,29 @@ class RetrievalSynthesizer:
         chosen = [many[number] for many, number in zip(of_class, numbers, strict=True)]
         rgba_NCPP = torch.stack(chosen).to(self.teacher.device).float() / 255
         rgba_NCHW = placed(rgba_NCPP, self.image_size_px, batch.generator)
-        image_NCHW = on_background(rgba_NCHW, batch.generator)
-        with torch.no_grad():
-            embedding_ND = self.teacher.embed_images(image_NCHW)
+        image_NCHW, embedding_ND = self._laid(rgba_NCHW, batch)
         return SynthesizedImages(
             image_NCHW, embedding_ND, torch.tensor(numbers, device=self.teacher.device)
         )
+
+    @torch.no_grad()
+    def _laid(self, rgba_NCHW: Tensor, batch: SynthesisBatch) -> tuple[Tensor, Tensor]:
+        """Lay a share of the drawings in scenes, where the teacher still sees their classes.
+
+        Returns:
+            The images and the teacher's embeddings.
+        """
+        teacher, generator = self.teacher, batch.generator
+        plain_NCHW = on_background(rgba_NCHW, generator)
+        if not self.scene_share:
+            return plain_NCHW, teacher.embed_images(plain_NCHW)
+        luck_N = uniform((len(rgba_NCHW),), 0, 1, generator)
+        scene_NCHW = in_scenes(inked(rgba_NCHW, generator), rgba_NCHW[:, 3:], generator)
+        has_scene_N111 = (luck_N < self.scene_share)[:, None, None, None]
+        image_NCHW = torch.where(has_scene_N111, scene_NCHW, plain_NCHW)
+        embedding_ND = teacher.embed_images(image_NCHW)
+        missed_N = teacher.logits(embedding_ND).argmax(1) != batch.label_N
+        if missed_N.any():  # as they would be without scenes: else a class could lose its drawings
+            image_NCHW[missed_N] = plain_NCHW[missed_N]
+            embedding_ND[missed_N] = teacher.embed_images(plain_NCHW[missed_N])
+        return image_NCHW, embedding_ND

@@ -81,6 +81,10 @@ ARMS: dict[str, Arm] = {
     "contrastive-drawings": Arm(
         title="Contrastive and drawings (the default)", overrides=("prompts.method=contrastive",)
     ),
+    "drawings-in-scenes": Arm(
+        title="the default, drawings in scenes",
+        overrides=("prompts.method=contrastive", "synthesis.scene_share=1"),
+    ),
     "base-drawings": Arm(title="Base and drawings", overrides=("prompts.method=base",)),
     "mix-seconds": Arm(title="Mix, Base's seconds", overrides=_prompts("mix"), paced_by="mix"),
     "random-seconds": Arm(

@@ -52,10 +52,17 @@ MANY = torch.zeros(12, 4, 64, 64, dtype=torch.uint8)
 
 
 def made(
-    inner: Plain, num: int, share: float, teacher: Teacher, seed: int = 0
+    inner: Plain,
+    num: int,
+    share: float,
+    teacher: Teacher,
+    seed: int = 0,
+    scene_share: float = 1,
 ) -> tuple[SynthesizedImages, Tensor, list[int]]:
     """Make 100 images a class, of 12, `num` and no drawings; tell which are grey, and how many."""
-    synthesizer = RetrievalSynthesizer(inner, (MANY, MANY[:num], MANY[:0]), teacher, share, 32)
+    synthesizer = RetrievalSynthesizer(
+        inner, (MANY, MANY[:num], MANY[:0]), teacher, share, scene_share, 32
+    )
     target_ND = teacher.head_KD[LABEL_N]
     images = synthesizer(
         SynthesisBatch(target_ND, LABEL_N, LABEL_N * 0, stage_generator(seed, "x"))
@@ -92,3 +99,16 @@ def test_what_the_teacher_misses_is_drawn_where_there_are_enough_drawings(teache
     assert counts[0] == 100
     assert 35 <= counts[1] <= 65
     assert counts[2] == 0
+
+
+def test_drawings_lie_in_scenes_where_the_teacher_then_sees_their_class(teacher: Teacher) -> None:
+    (plain, *_), *_ = made(Plain(teacher), 12, 1.0, teacher, scene_share=0)
+    for scene_share, at_least, at_most in ((0.5, 10, 110), (1.0, 40, 190)):
+        images, *_ = made(Plain(teacher), 12, 1.0, teacher, scene_share=scene_share)
+        has_scene = (images.image_NCHW != plain).flatten(1).any(1) & (LABEL_N < 2)
+        assert at_least <= int(has_scene.sum()) <= at_most
+        seen = teacher.logits(images.embedding_ND).argmax(1) == LABEL_N
+        assert bool(seen[has_scene].all())
+        torch.testing.assert_close(
+            images.embedding_ND[LABEL_N < 2], teacher.embed_images(images.image_NCHW[LABEL_N < 2])
+        )

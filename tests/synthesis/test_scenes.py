@@ -1,0 +1,67 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from dfkd_edge.networks.draws import PartGenerator
+from dfkd_edge.synthesis.scenes import SLOPE, in_scenes, shadows, spectral_noise
+
+SIDE = 96
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    """Make one that stands at its beginning."""
+    return torch.Generator().manual_seed(seed)
+
+
+def disc(num: int) -> tuple[Tensor, Tensor]:
+    """Draw a red disc in the middle: its colours and where it is."""
+    across = torch.linspace(-1, 1, SIDE)
+    alpha = (across.square() + across[:, None].square() < 0.3).float().expand(num, 1, -1, -1)
+    return torch.tensor([1.0, 0, 0])[:, None, None].expand(num, 3, SIDE, SIDE), alpha
+
+
+def test_noise_has_the_spectrum_of_photographs_and_unit_deviation() -> None:
+    noise = spectral_noise(200, 3, SIDE, generator())
+    torch.testing.assert_close(noise.mean((2, 3)), torch.zeros(200, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(noise.std((2, 3)), torch.ones(200, 3))
+    power = torch.fft.rfft2(noise).abs().square().mean(1)
+    low, high = (power[:, 0, at].log() for at in (slice(2, 6), slice(20, 36)))
+    fall = (low.mean(1) - high.mean(1)) / 2 / math.log(28 / 4)  # of the amplitude, in powers of f
+    assert SLOPE[0] < float(fall.mean()) < SLOPE[1]
+    assert float(fall.std()) > 0.2  # not one texture for all
+
+
+@pytest.mark.parametrize("size", [1, 7, 20])
+def test_a_scene_made_in_parts_is_bit_for_bit_what_it_is_at_once(size: int) -> None:
+    colour, alpha = disc(20)
+    whole = in_scenes(colour, alpha, generator())
+    for start in range(0, 20, size):
+        rows = slice(start, min(start + size, 20))
+        part = in_scenes(colour[rows], alpha[rows], PartGenerator.of_rows(generator(), 20, rows))
+        assert torch.equal(part, whole[rows])
+
+
+def test_scenes_differ_and_show_the_drawing() -> None:
+    colour, alpha = disc(60)
+    image = in_scenes(colour, alpha, generator())
+    assert float(image.min()) >= 0
+    assert float(image.max()) <= 1
+    redness = image[:, 0] - image[:, 1:].mean(1)
+    inside = alpha[:, 0] > 0
+    drawn, behind = ((redness * on).sum((1, 2)) / on.sum((1, 2)) for on in (inside, ~inside))
+    assert int((drawn > behind + 0.2).sum()) >= 55  # a box hides no more than a part of few
+    corner = image[:, :, :20, :20].flatten(2)
+    assert float(corner.mean(2).std(0).min()) > 0.1  # bright and dark
+    assert int((corner.std(2).amax(1) > 0.02).sum()) >= 55  # not plain, unless too bright
+
+
+def test_shadows_are_soft_and_thrown_by_some_drawings() -> None:
+    _, alpha = disc(200)
+    light = shadows(alpha, generator())
+    darkest = light.amin((1, 2, 3))
+    assert 70 <= int((darkest < 1).sum()) <= 130
+    assert float(darkest.min()) >= 0.4
+    thrown = light[darkest < 0.5]
+    assert float((thrown[..., 1:] - thrown[..., :-1]).abs().max()) < 0.2  # no edge
