@@ -29,7 +29,6 @@ from tests.fixtures.clip_line import (
     preset,
     surrogates_of,
 )
-from tests.fixtures.clip_line import NUM_CANDIDATES as NUM_CANDIDATES
 from tests.fixtures.clip_line import line as line
 
 NUM_DRAWN = 2  # Images together, whose memory is counted

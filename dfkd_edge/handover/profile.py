@@ -27,7 +27,7 @@ FEEDS: Mapping[Feed, str] = {
 
 
 class RuntimeProfile(BaseModel, extra="forbid", frozen=True):
-    """One runtime, as its TOML file states it; `runtimes/README.md` explains the fields."""
+    """One runtime, as its TOML states it; `exporters/runtimes/README.md` explains the fields."""
 
     name: str  # As it is asked for, and the name of its folder in a bundle
     title: str  # What it is, for people

@@ -7,9 +7,9 @@ from dfkd_edge.networks.weights import shapes_of_teacher
 from dfkd_edge.synthesis.amortized import DESCENDED_TOGETHER, sized_synthesizer
 from dfkd_edge.synthesis.network_training import trained_network
 from dfkd_edge.synthesis.synthesize import make_candidates
+from tests.fixtures.clip_line import NUM_CANDIDATES, Line
+from tests.fixtures.clip_line import line as line
 from tests.fixtures.fake_device import FakePartGenerator
-from tests.test_fake_device import NUM_CANDIDATES, Line
-from tests.test_fake_device import line as line
 
 
 @pytest.fixture(autouse=True)
