@@ -1,6 +1,5 @@
 """The command line: parse, call one stage, print. Heavy imports stay inside the commands."""
 
-import os
 import re
 import shlex
 import sys
@@ -37,7 +36,7 @@ COMMANDS = (
 SHARED = ("distill", "synthesize", "run")
 """Verbs whose work the ranks of torchrun share; any other one is the first rank's alone."""
 PROGRAM = "dfkd-edge"
-INTERRUPTED, TERMINATED, BROKEN_PIPE = 130, 143, 141
+INTERRUPTED, TERMINATED = 130, 143
 """By Ctrl-C and by SIGTERM: 128 and the number of the signal, as shells have it."""
 ParserError: Any = typer.BadParameter.__bases__[0]
 """The parser's UsageError: click's, or that of a typer which brings a parser of its own."""
@@ -105,16 +104,12 @@ def main() -> None:
         return
     try:
         code = app(prog_name=PROGRAM, standalone_mode=False)  # errors come back here
-        sys.stdout.flush()  # while a reader that has left can still be told of
     except ParserError as error:
         _fail(error, parser_line(error), error.exit_code)
     except typer.Abort:  # a no to the question of `cache clean`
         sys.exit("nothing was done")
     except (DfkdEdgeError, Fault) as error:
         _fail(error, str(error), error.exit_code)
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still kept
-        sys.exit(BROKEN_PIPE)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         _fail(error, f"{error.strerror or error}{where}: free space or permissions, then go on", 4)
