@@ -76,7 +76,7 @@ def test_a_reader_that_leaves_ends_the_command_without_a_word(words: str) -> Non
 
 def test_what_nobody_expected_is_one_line_with_its_place() -> None:
     try:
-        {}["a\nb"]
+        dict[str, int]()["a\nb"]
     except KeyError as error:
         line = unexpected(error)
     assert line.startswith(r"unexpected KeyError: 'a\nb' (")
