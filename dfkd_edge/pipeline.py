@@ -21,7 +21,7 @@ from dfkd_edge.conversion.trial import require_exportable
 from dfkd_edge.deployment.export import export_student
 from dfkd_edge.distillation import distill as distill_student
 from dfkd_edge.distillation import require_images
-from dfkd_edge.files import atomic_write, read_json
+from dfkd_edge.files import atomic_write, file_hash, read_json
 from dfkd_edge.interfaces import Reporter, WorkShare
 from dfkd_edge.machine.process import check_device, usable_device
 from dfkd_edge.machine.ranks import ALONE, Ranks
@@ -42,7 +42,7 @@ from dfkd_edge.runs.finished import open_finished_run
 from dfkd_edge.runs.lock import holder_of
 from dfkd_edge.runs.log import LoggedReporter, mirrored
 from dfkd_edge.runs.run_dir import RunDir, noting_what_is_kept, point_latest, read_stages
-from dfkd_edge.runs.shared import open_shared_run
+from dfkd_edge.runs.shared import await_file, open_shared_run
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.synthesis import synthesize as stage
 from dfkd_edge.synthesis.saved_images import SavedSet, save_images
@@ -249,8 +249,12 @@ def judge(
     baseline: str = "",
 ) -> Ladder:
     """Evaluate the student on the first rank: the others wait, which takes no core."""
-    path = context.run_dir.path / EVALUATION
-    return context.first_then_rest(
-        lambda: evaluate(student, teacher, surrogates, data, context, baseline),
-        lambda: Ladder.from_json(read_json(path), path),
+    path, ranks = context.run_dir.path / EVALUATION, context.ranks
+    ladder = context.first_then_rest(
+        lambda: evaluate(student, teacher, surrogates, data, context, baseline), lambda: None
     )
+    known = ranks.tell(file_hash(path) if ranks.is_first else "")  # no stage, so in no manifest
+    if ladder is None:
+        await_file(path, known, ranks.name)
+        return Ladder.from_json(read_json(path), path)
+    return ladder

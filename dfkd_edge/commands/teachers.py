@@ -54,7 +54,7 @@ def list_command(
         table.add_row(name, *map(escape, cells), style=style)
     show(table)
     show("image, all: millions of parameters of the image tower, and with the text tower.")
-    show("card: the smallest that distils from it, by its size; a CPU takes any, with patience.")
+    show("card: the smallest that distils from it (8, 16 GB counted, others by size); or any CPU.")
     if any(row.activation == "quickgelu" for row in found):
         show("q: trained with QuickGELU, which is set by the tag.")
     if any(row.family.startswith("SigLIP") for row in found):

@@ -160,10 +160,8 @@ def finetune_quantized(
     student.eval()  # BatchNorm's statistics are left alone
     spare_strided_pointwise(student.backbone)
     draws, pool = RowDraws(surrogates, context.seed), open_pool(surrogates.images, teacher.device)
-    size_px, seed = (
-        max(student.image_size_px, teacher.image_size_px),
-        derived_seed(context.seed, STAGE),
-    )
+    size_px = max(student.image_size_px, teacher.image_size_px)
+    seed = derived_seed(context.seed, STAGE)
     views = make_views(draws, pool, size_px, LOSSES.style_probability, seed)
     batches = Batches(pool, views, seed)
     image_NCHW = as_pixels(pool.rows(draws.draw(0, NUM_RANGE_IMAGES)))

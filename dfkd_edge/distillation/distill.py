@@ -30,8 +30,8 @@ from dfkd_edge.machine.ranks import Ranks
 from dfkd_edge.networks.joint_norm import jointly_normed, learns_statistics
 from dfkd_edge.networks.memory import (
     Parts,
+    images_that_fit,
     in_parts,
-    measured_need,
     memory_budget,
     recorded_parts,
 )
@@ -214,7 +214,7 @@ class Distillation:
             if device.type == "cpu":
                 return size
             budget = memory_budget(device, 0) - STEP_BYTES * self.student.num_parameters
-            return measured_need(try_part, device).images_in(budget, size)
+            return images_that_fit(try_part, device, budget, size)
 
         return recorded_parts(TRAINING, STAGE, key, self.context, find_size, self.ranks)
 
@@ -293,7 +293,8 @@ class Distillation:
                     if step % METRICS_EVERY_STEPS == 0 or step + 1 == config.num_steps:
                         note = self._write_metrics(made, step)
                         self.hard.catch_up()
-                    coming = self.begin(step + 1)
+                    if step + 1 < config.num_steps:
+                        coming = self.begin(step + 1)
                     progress.advance(1, note)
                     is_due = time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S
                     if is_due and self.ranks.is_first:

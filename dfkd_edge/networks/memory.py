@@ -193,10 +193,8 @@ def _too_small(parts: Parts, num: int, fault: str) -> EnvironmentLackingError:
 
 
 def memory_budget(device: torch.device | str, memory_mib: int) -> int:
-    """Bytes that parts may take: of a card's free memory, on the CPU those of the setting."""
-    if torch.device(device).type == "cpu":
-        return memory_mib * 2**20
-    return int(SHARE_OF_FREE * free_bytes(torch.device(device)))
+    """Bytes that parts may take: of a card's free memory, elsewhere those of the setting."""
+    return int(SHARE_OF_FREE * free_bytes(torch.device(device))) or memory_mib * 2**20
 
 
 class PeakBytes(TorchDispatchMode):

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dfkd_edge.runs.checkpoint import SCALE
+
 GRADIENT_SCALE = 2.0**10
 """Of gradients that no optimiser takes, in float16: large enough for images, far from overflow."""
 
@@ -102,6 +104,8 @@ class Precision:
 
     def step(self, optimiser: torch.optim.Optimizer, max_norm: float = float("inf")) -> None:
         """Take the step of `descend` down the gradient that `backward` added up."""
+        if self.is_scaled:  # a rank without a part of the step has scaled no loss of its own yet
+            self._scaler.scale(torch.zeros((), device=self.device_type))
         self._scaler.unscale_(optimiser)
         if max_norm != float("inf"):
             parameters = [p for group in optimiser.param_groups for p in group["params"]]
@@ -119,14 +123,14 @@ class Precision:
     def tensors(self) -> dict[str, Tensor]:
         """State of the scale for a checkpoint, on the host; reading it waits for the device."""
         state = self._scaler.state_dict()  # empty without a scale
-        return {f"scale/{name}": torch.tensor(value) for name, value in state.items()}
+        return {f"{SCALE}{name}": torch.tensor(value) for name, value in state.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on with a scale that `tensors` gave, among other tensors of a checkpoint."""
         state = {
-            name.removeprefix("scale/"): value.item()
+            name.removeprefix(SCALE): value.item()
             for name, value in tensors.items()
-            if name.startswith("scale/")
+            if name.startswith(SCALE)
         }
         self._scaler.load_state_dict(state)
 

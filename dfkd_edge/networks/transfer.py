@@ -14,10 +14,10 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory of a card that tensors can still take; 0 on the CPU, which has none of its own."""
-    if device.type == "cpu":
-        return 0
+    """Memory of a card that tensors can still take; 0 on the CPU, and where torch cannot tell."""
     module: Any = torch.get_device_module(device)
+    if not hasattr(module, "mem_get_info"):
+        return 0
     unused = module.memory_reserved(device) - module.memory_allocated(device)
     return int(module.mem_get_info(device)[0] + unused)
 

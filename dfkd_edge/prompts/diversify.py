@@ -74,9 +74,10 @@ def diversify_prompts(teacher: Teacher, config: PromptConfig, context: StageCont
     steps = config.num_iterations if config.method == "contrastive" else 1
     with context.reporter.stage(f"making {config.method} prompts", steps) as progress:
 
-        def on_step(step: int, values: dict[str, float]) -> None:
+        def on_step(step: int, losses: dict[str, Tensor]) -> None:
             progress.advance(1)
             if step % 10 == 9:
+                values = {name: float(loss) for name, loss in losses.items()}
                 context.run_dir.append_metrics(STAGE, step + 1, values)
 
         if config.method == "base":

@@ -88,7 +88,7 @@ def learn_styles(
     prompts: StyledPrompts,
     config: PromptConfig,
     generator: torch.Generator,
-    on_step: Callable[[int, dict[str, float]], None],
+    on_step: Callable[[int, dict[str, Tensor]], None],
 ) -> Tensor:
     """Learn the styles; returns [S, W]."""
     teacher = prompts.teacher
@@ -108,6 +108,6 @@ def learn_styles(
             optimiser.zero_grad()
             (style_loss + class_loss).backward()
             optimiser.step()
-            losses = {"style_loss": style_loss, "content_loss": class_loss}
-            on_step(step, {name: float(loss.detach()) for name, loss in losses.items()})
+            losses = {"style_loss": style_loss.detach(), "content_loss": class_loss.detach()}
+            on_step(step, losses)  # still on the device: reading them waits for it
     return style_SW.detach()

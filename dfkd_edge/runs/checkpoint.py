@@ -15,6 +15,7 @@ from dfkd_edge.runs.shared import await_seen
 
 NOTHING: Mapping[str, Tensor] = {}
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # Of Adam and AdamW, a parameter each
+SCALE = "scale/"  # Begins the names of what float16 has more than other types
 
 
 def _ordered(optimiser: torch.optim.Optimizer) -> Iterable[tuple[int, Tensor]]:
@@ -62,7 +63,9 @@ def load_checkpoint(
     state = {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
     model.load_state_dict(state)  # strict: other layers would be another student
     for name, value in more.items():
-        value.copy_(tensors[f"more/{name}"])
+        # a run that float16 goes on with may have begun in a type that has no scale
+        if f"more/{name}" in tensors or not name.startswith(SCALE):
+            value.copy_(tensors[f"more/{name}"])
     is_fused = any(group.get("fused") for group in optimiser.param_groups)
     for number, parameter in _ordered(optimiser):
         saved = {moment: tensors[f"adam/{number}.{moment}"] for moment in _MOMENTS}

@@ -23,6 +23,7 @@ from dfkd_edge.drawings.memory import DrawingMemory, retrieve_drawings
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, Synthesizer
 from dfkd_edge.networks.draws import PartGenerator
 from dfkd_edge.networks.memory import Parts, in_parts, made_in_parts
+from dfkd_edge.networks.mixed_precision import Precision
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.views import geometric_view
 from dfkd_edge.seeding import stage_generator
@@ -74,9 +75,8 @@ class Refiner:
         logits_NK, margin = self.teacher.logits(embedding_ND), self.config.recognition_margin
         missed_N = (~recognised(logits_NK, batch.label_N, margin)).nonzero().squeeze(1)
         if self.config.num_refinement_steps and len(missed_N):
-            for row_N in missed_N.split(
-                max(REFINED_TOGETHER // self.config.num_refinement_views, 1)
-            ):
+            together = max(REFINED_TOGETHER // self.config.num_refinement_views, 1)
+            for row_N in missed_N.split(together):
                 part = batch.of_rows(row_N, (1 - DECODING_SHARE) * len(row_N) / len(missed_N))
                 made = self._refined_in_parts(latent_NLhw[row_N], part)
                 image_NCHW[row_N], embedding_ND[row_N] = made.image_NCHW, made.embedding_ND
@@ -98,7 +98,7 @@ class Refiner:
         teacher, num_steps = self.teacher, self.config.num_refinement_steps
         num_views = self.config.num_refinement_views
         target_ND, label_N = batch.target_ND.repeat(num_views, 1), batch.label_N.repeat(num_views)
-        latent_NLhw = latent_NLhw.clone()
+        latent_NLhw, precision = latent_NLhw.clone(), Precision(latent_NLhw.device.type)
         for _ in range(num_steps):
             latent_NLhw.requires_grad_(True)
             with torch.enable_grad():
@@ -112,7 +112,7 @@ class Refiner:
                 embedding_ND = teacher.embed_images(view_NCHW)
                 loss = guidance_loss(embedding_ND, target_ND, label_N, teacher)
                 # times N: the loss is a mean over images, and each image wants its own gradient
-                (gradient,) = torch.autograd.grad(loss * len(latent_NLhw), latent_NLhw)
+                gradient = precision.gradient(loss * len(latent_NLhw), latent_NLhw)
             latent_NLhw = self.decoder.descend(
                 latent_NLhw.detach(), gradient, self.config.refinement_rate
             )
@@ -181,7 +181,8 @@ def sized_refiner(teacher: Teacher, decoder: LatentDecoder, setup: SynthesisSetu
         latent_NLhw = decoder.start(num, decoder.latent_shape[1], generator)
         with torch.set_grad_enabled(with_gradients):
             image_NCHW = decoder.decode(latent_NLhw.requires_grad_(with_gradients))
-            embedding_ND = teacher.embed_images(image_NCHW)
+            num_views = setup.config.num_refinement_views if with_gradients else 1
+            embedding_ND = teacher.embed_images(image_NCHW.repeat(num_views, 1, 1, 1))
         if with_gradients:  # the graph of `refined` without its loss, which is small
             torch.autograd.grad(embedding_ND.sum(), latent_NLhw)
 

@@ -31,6 +31,7 @@ from dfkd_edge.files import file_hash
 from dfkd_edge.networks.draws import PartGenerator
 from dfkd_edge.networks.memory import Parts, in_parts
 from dfkd_edge.networks.mixed_precision import Precision
+from dfkd_edge.networks.transfer import sent
 from dfkd_edge.runs.checkpoint import load_checkpoint, save_checkpoint
 from dfkd_edge.runs.shared import await_file
 from dfkd_edge.seeding import stage_generator
@@ -116,7 +117,8 @@ class NetworkTraining:
         limit = most_together(config)
         self.parts = Parts(TRAINING, limit)
         self.parts = setup.parts(TRAINING, self.try_step, limit)
-        self.together = self.parts.size
+        # the first rank's, for it says how many terms all of them sum
+        self.together = self.parts.size = int(setup.context.ranks.tell(str(self.parts.size)))
         """Prompts whose gradients are one term of the step's sum, whoever finds them. It stays:
         where memory runs out, a rank halves its own terms alone."""
 
@@ -132,7 +134,7 @@ class NetworkTraining:
             of_turn = stage_generator(self.setup.context.seed, STAGE, "order", turn + len(orders))
             orders.append(torch.randperm(num, generator=of_turn))
         drawn = torch.cat(orders)[begin : begin + in_turn]
-        drawn = drawn.to(self.label_P.device, non_blocking=True)
+        drawn = sent(drawn, self.label_P.device)
         num_replayed = self.num_prompts - in_turn
         if not num_replayed:
             return drawn

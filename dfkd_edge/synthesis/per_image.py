@@ -15,6 +15,7 @@ from torch import Tensor
 from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
 from dfkd_edge.networks.memory import Parts, made_in_parts
+from dfkd_edge.networks.mixed_precision import Precision
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import LatentDecoder
@@ -77,8 +78,8 @@ class PerImageSynthesizer:
     def gradient(self, latent_NLhw: Tensor, batch: SynthesisBatch, step: int) -> Tensor:
         """Gradient of the loss of a step with respect to the latents."""
         with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(self.loss(latent_NLhw, batch, step), latent_NLhw)
-        return gradient
+            loss = self.loss(latent_NLhw, batch, step)
+            return Precision(latent_NLhw.device.type).gradient(loss, latent_NLhw)
 
     def _prepared(self, latent_NLhw: Tensor) -> tuple[Tensor, torch.optim.Adam]:
         latent_NLhw = self.decoder.clamp(latent_NLhw.to(self.teacher.device)).requires_grad_()

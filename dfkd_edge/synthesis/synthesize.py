@@ -207,9 +207,8 @@ def make_shards(setup: SynthesisSetup, share: WorkShare) -> None:
 
 def _make(setup: SynthesisSetup, ours: Sequence[int], wanted: Sequence[int]) -> None:
     context, folder, key = setup.context, setup.folder, setup.key
-    synthesizer = SYNTHESIZERS[setup.config.method].load(
-        setup
-    )  # which may train a network: only where shards are wanted
+    # it may train a network: only where shards are wanted
+    synthesizer = SYNTHESIZERS[setup.config.method].load(setup)
     total, left = (sum(map(setup.size_of_shard, numbers)) for numbers in (ours, wanted))
     with context.reporter.stage("synthesizing images", total, total - left) as progress:
         recognised, made, note = 0, 0, ""

@@ -116,3 +116,33 @@ def test_a_frozen_tower_in_the_compute_type_sees_what_it_sees_under_autocast(
     with mixed_precision("cpu", dtype), torch.no_grad():
         expected, given = tower(image).float(), lowered(image).float()
     assert float(torch.cosine_similarity(expected, given).min()) > 0.999
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(torch.float32, torch.float16), (torch.float16, torch.float32)]
+)
+def test_a_training_goes_on_in_another_type_than_it_began_in(
+    network: nn.Module, tmp_path: Path, before: torch.dtype, after: torch.dtype
+) -> None:
+    first = Precision("cpu", before)
+    optimiser = _adam(network, first)
+    first.descend(_loss(network, first), optimiser)
+    save_checkpoint(tmp_path / "c", "key", 1, network, optimiser, first.tensors())
+    resumed, second = copy.deepcopy(network), Precision("cpu", after)
+    for value in resumed.state_dict().values():
+        value.zero_()
+    optimiser, more = _adam(resumed, second), second.tensors()
+    assert load_checkpoint(tmp_path / "c", "key", resumed, optimiser, more) == 1
+    second.restore(more)
+    assert torch.equal(resumed.state_dict()["0.weight"], network.state_dict()["0.weight"])
+    second.descend(_loss(resumed, second), optimiser)
+    assert not torch.equal(resumed.state_dict()["0.weight"], network.state_dict()["0.weight"])
+
+
+def test_a_rank_that_scaled_no_loss_takes_the_step_of_the_others(network: nn.Module) -> None:
+    precision = Precision("cpu", torch.float16)
+    optimiser, before = _adam(network, precision), network.state_dict()["0.weight"].clone()
+    for weight in network.parameters():
+        weight.grad = torch.full_like(weight, 65536.0)  # summed by others, at the first scale
+    precision.step(optimiser)
+    assert not torch.equal(network.state_dict()["0.weight"], before)

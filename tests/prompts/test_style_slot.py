@@ -46,7 +46,7 @@ def test_styles_are_learnt_through_the_tower(tower: Teacher) -> None:
         StyledPrompts(tower),
         PromptConfig(num_styles=4, num_iterations=12),
         torch.Generator().manual_seed(0),
-        lambda _, values: losses.append(values["style_loss"]),
+        lambda _, values: losses.append(float(values["style_loss"])),
     )
     assert style_SW.shape == (4, tower.token_embedding.weight.shape[1])
     assert losses[-1] < losses[0]
