@@ -67,7 +67,7 @@ def test_every_verb_of_the_command_line_is_there() -> None:
 def test_arguments_and_flags_give_the_same_configuration(
     quickstart: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert {*FLAG_VALUES, "calib_size", "calib_data"} == set(FLAGS)
+    assert {*FLAG_VALUES, "calib_size", "calib_data", "runtime"} == set(FLAGS)
     asked: list[DistillRequest] = []
 
     def stop(request: DistillRequest) -> None:

@@ -82,4 +82,7 @@ def add_command(
         opt.print_json({"bundle": str(done.folder), "runtimes": folders})
         return
     for folder in folders:
-        result_console().print(f"{folder}/README.md", markup=False, highlight=False)
+        text = f"{folder}/README.md"
+        result_console().print(
+            text, markup=False, highlight=False, soft_wrap=True
+        )  # a path stays whole

@@ -1,5 +1,7 @@
 """Amortized synthesis at the real size of the presets, with its network, on a fake card."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from dfkd_edge.estimates.distill import VQGAN_BYTES, VQGAN_WEIGHT_BYTES, view_bytes
@@ -7,9 +9,18 @@ from dfkd_edge.networks.weights import shapes_of_teacher
 from dfkd_edge.synthesis.amortized import DESCENDED_TOGETHER, sized_synthesizer
 from dfkd_edge.synthesis.network_training import trained_network
 from dfkd_edge.synthesis.synthesize import make_candidates
-from tests.fixtures.clip_line import NUM_CANDIDATES, Line
-from tests.fixtures.clip_line import line as line
+from tests.fixtures.clip_line import CARD_GIB, NUM_CANDIDATES, Line, open_line
 from tests.fixtures.fake_device import FakePartGenerator
+
+SLOW = {"clip-l14": (pytest.mark.slow,)}
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(n, marks=SLOW.get(n, ())) for n in sorted(CARD_GIB)]
+)
+def line(request: pytest.FixtureRequest) -> Iterator[Line]:
+    with open_line(request.param) as opened:
+        yield opened
 
 
 @pytest.fixture(autouse=True)
