@@ -81,7 +81,7 @@ def translate(text: str, where: str) -> tuple[str, str]:
 def _as_ours(found: Listed) -> str:
     broken = [name for name in found.names if not name.strip() or re.search(r"[\r\n\t]", name)]
     if broken or any(name.strip().startswith("#") for name in found.names):
-        raise _ForeignError(f"{found.how} with names that are empty or of several lines")
+        raise _ForeignError(f"{found.how} with names that are empty, or hold a tab or a line break")
     return "".join(f"{name.strip()}\n" for name in found.names)
 
 
@@ -155,16 +155,29 @@ def _yaml(lines: Sequence[str], text: str) -> Listed | None:
     numbered = [re.fullmatch(r"['\"]?(\d+)['\"]? *: *(.+)", item) for item in items]
     if items and all(numbered):
         pairs = sorted((int(match[1]), _plain(match[2])) for match in numbered if match)
-        return Listed([name for _, name in pairs], how)
+        first = pairs[0][0]
+        if first > 1 or [number for number, _ in pairs] != list(range(first, first + len(pairs))):
+            raise _ForeignError(f"{how}, with numbers that do not run from 0 or 1 without a gap")
+        return _of_all(Listed([name for _, name in pairs], how), text)
     names = [_plain(item.removeprefix("- ")) for item in items]
     if not names or (not found[2] and not all(item.startswith("- ") for item in items)):
         raise _ForeignError(f"{how}, but no list or map of numbers to names")
-    return Listed(names, how)
+    return _of_all(Listed(names, how), text)
+
+
+def _of_all(found: Listed, text: str) -> Listed:
+    """Check a list against the number of names that YOLO states beside it."""
+    stated = re.search(r"^nc *: *(\d{1,9})\b", text, re.MULTILINE)
+    if stated and int(stated[1]) != len(found.names):
+        raise _ForeignError(f"{found.how}, with {len(found.names)} of {stated[1]} names (nc)")
+    return found
 
 
 def _flow(text: str, opening: str) -> list[str]:
     """Part `a, 'b, c']` at the commas that stand in no quotes."""
-    inside, _, _ = text.partition("]" if opening == "[" else "}")
+    inside, closing, _ = text.partition("]" if opening == "[" else "}")
+    if not closing:
+        raise _ForeignError(f"YAML whose '{opening}' is not closed")
     items = re.findall(r"(?:[^,'\"]|'[^']*'|\"[^\"]*\")+", inside)
     return [item.strip() for item in items if item.strip()]
 

@@ -31,7 +31,7 @@ GOOD_TO_KNOW = " (fine)"  # Marks what --strict does not count: the dim style is
 
 @classes_app.command()
 def lint(
-    path: Annotated[Path, Argument(metavar="FILE", help="Class list.")],
+    path: Annotated[Path, Argument(metavar="FILE", help="Class list, also of another tool.")],
     teacher: Annotated[str, Option(help="mini, an open_clip name or a local folder.")] = "mini",
     pretrained: Annotated[str, Option(help="open_clip's tag of the teacher's weights.")] = "",
     activation: Annotated[

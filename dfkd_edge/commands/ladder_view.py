@@ -19,7 +19,7 @@ from dfkd_edge.results.wording import METRICS, points_text
 from dfkd_edge.runtime.counting import duration_text
 
 if TYPE_CHECKING:
-    from dfkd_edge.runtime.bundle_files import Bundle
+    from dfkd_edge.runtime.bundle_files import RUNTIMES, Bundle
 
 GATE_COLOURS = {GateState.FAILED: "red", GateState.OFF: "yellow"}
 
@@ -89,6 +89,12 @@ def speed_text(ladder: Ladder) -> str:
     return ", ".join(parts)
 
 
+def _runtimes_text(bundle: Bundle) -> str:
+    below = (name.split("/") for name in bundle.manifest.files if name.startswith(f"{RUNTIMES}/"))
+    names = dict.fromkeys(parts[1] for parts in below)
+    return f"; {RUNTIMES}/ has a README.md for {', '.join(names)}" if names else ""
+
+
 def bundle_panel(bundle: Bundle, ladder: Ladder, report: str, *, is_check: bool = False) -> Panel:
     """Make the panel that closes `export` or `check`; only the first says how it was made.
 
@@ -105,7 +111,7 @@ def bundle_panel(bundle: Bundle, ladder: Ladder, report: str, *, is_check: bool 
         accuracy_row(ladder),
         ("size", speed_text(ladder)),
         ("weak", weak_text(ladder)),
-        ("bundle", str(bundle.folder)),
+        ("bundle", str(bundle.folder) + _runtimes_text(bundle)),
         ("report", report),
         ("precision", "" if is_check else f"{manifest.precision} for {manifest.target}{took}"),
         ("next", following if gate.passed else gate.advice),

@@ -30,7 +30,12 @@ DryMeasurement = Annotated[
     bool, Option("--dry-run", help="Check the request, say what would be measured, do nothing.")
 ]
 Classes = Annotated[
-    File, Option("--classes", help="Class list: one name a line.", show_default=False)
+    File,
+    Option(
+        "--classes",
+        help="Class list: one name a line, or YOLO's and such.",
+        show_default=False,
+    ),
 ]
 Synthesis = Annotated[
     Text, Option(help=f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]} (default: {_NAMES[0]}).")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dfkd_edge.artifacts import SAVED_IMAGES
 from dfkd_edge.errors import ConfigError, UsageError, faults_as_errors
 from dfkd_edge.runtime.counting import counted, first_few
 from dfkd_edge.runtime.faults import PictureFault
@@ -33,8 +34,15 @@ def find_labelled(root: Path, class_names: tuple[str, ...]) -> LabelledFolder:
     """Find the labelled pictures of `--data`; none of them is opened.
 
     Raises:
-        UsageError: the folder is missing or holds no picture of any class.
+        UsageError: the folder is missing, holds no picture of any class, or those that students
+            learn from.
     """
+    if any((place / SAVED_IMAGES).is_file() for place in (root, *root.absolute().parents)):
+        raise UsageError(
+            "these are surrogate images, which students learn from: they prove nothing",
+            where=f"--data {root}",
+            hint="give pictures that no run has made",
+        )
     with faults_as_errors():
         return find_pictures(root, class_names)
 

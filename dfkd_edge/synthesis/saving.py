@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
+from dfkd_edge.artifacts import SAVED_IMAGES
 from dfkd_edge.errors import (
     ArtifactError,
     ConfigError,
@@ -23,7 +24,7 @@ SaveFormat = Literal["folder", "webdataset"]
 SAVE_FORMATS: tuple[SaveFormat, ...] = get_args(SaveFormat)
 OPTION = "--save-images"
 MARKER = "dfkd-edge images"
-DESCRIPTION = "dfkd-edge-images.json"
+DESCRIPTION = SAVED_IMAGES
 """Is written first, and says to which run and in which format the images of a folder belong."""
 CHOOSE = f"choose another folder for {OPTION}"
 

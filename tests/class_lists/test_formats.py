@@ -88,6 +88,9 @@ REFUSED = {
     "n02123045\nn02084071\n": "WordNet ids",
     "classes = 3\ntrain = x\nnames = obj.names\n": r"settings such as darknet's \.data",
     "path: ../x\nnc: 3\n": "YAML without names",
+    "names: [bus, car\n": "YAML whose .* is not closed",
+    "names:\n  0: bus\n  1: car\n  3: truck\n": "numbers that do not run from 0 or 1 without a gap",
+    "nc: 3\nnames: [bus, car]\n": "2 of 3 names",
     '{"a": [1, 2]}': "JSON without a list or map",
     '{"cat": 1,': "JSON or Python that cannot be read",
     "['cat', 'dog']": "JSON or Python that cannot be read",
@@ -95,7 +98,7 @@ REFUSED = {
     "id,count\n1,2\n2,3\n": "a table without a column of names",
     "label\ncat\ndog\n": "a column under the header 'label'",
     "<?xml version='1.0'?>\n<a/>": "XML",
-    '["cat", "a\\nb"]': "names that are empty or of several lines",
+    '["cat", "a\\nb"]': "names that are empty, or hold a tab or a line break",
     "#include <x>\nimport torch\n": "source code",
 }
 
