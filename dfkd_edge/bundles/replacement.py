@@ -33,6 +33,8 @@ def refuse_other_bundle(folder: Path, run: Path, config: PipelineConfig, data: s
     is_older = manifest.get("format") != FORMAT
     older = [f"made by an earlier version, {_text(manifest.get('version'))}"]
     others = older if is_older else list(_differences(manifest, run, config, data))
+    if len(others) == 1 and others[0].startswith("--runtime "):
+        raise other_bundle(folder, others[0], "`dfkd-edge runtimes add` adds to it")
     if others:
         raise other_bundle(folder, "; ".join(others))
 
@@ -52,12 +54,14 @@ def refuse_place_in_other_run(folder: Path, run: Path) -> None:
         )
 
 
-def other_bundle(folder: Path, why: str) -> RunDirError:
+def other_bundle(
+    folder: Path, why: str, way: str = "--output DIR writes another one"
+) -> RunDirError:
     """Say that a bundle is in the way, and what to do."""
     return RunDirError(
         f"another bundle is there: {why}",
         where=str(folder),
-        hint="--exist-ok replaces it, --output DIR writes another one",
+        hint=f"--exist-ok replaces it, {way}",
     )
 
 
