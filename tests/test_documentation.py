@@ -240,7 +240,13 @@ def run_python(block: Block, names: dict[str, Any]) -> None:
     exec(compile(text, f"{block.guide}:{block.line}", "exec"), names)
 
 
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def _marked(guide: Path) -> Any:
+    """Leave the guide whose dry runs count the passes of real CLIPs to the slow tests."""
+    marks = (pytest.mark.slow,) if guide.parent.name == "real_clip" else ()
+    return pytest.param(guide, id=guide.relative_to(ROOT).as_posix(), marks=marks)
+
+
+@pytest.mark.parametrize("guide", [_marked(guide) for guide in GUIDES])
 def test_every_block_runs(
     guide: Path,
     workspace: Path,

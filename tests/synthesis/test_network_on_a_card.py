@@ -58,6 +58,7 @@ def test_a_dry_run_foretells_the_memory_of_the_descent(line: Line) -> None:
     assert foretold / 2**30 == pytest.approx(counted_gib, rel=0.15)
 
 
+@pytest.mark.slow
 def test_images_are_made_and_refined_on_the_card_of_the_preset(line: Line) -> None:
     setup = line.setup(num_training_steps=1, num_descent_steps=1, num_refinement_steps=1)
     line.gpu.resize(1024)
