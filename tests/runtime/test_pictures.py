@@ -165,10 +165,8 @@ def seen_by(python: list[str], corpus: Path, *paths: Path) -> dict[str, object]:
 
 def has_old_python() -> bool:
     """Whether it starts: a name on the path may stand for none, as pyenv's do."""
-    path = shutil.which(f"python{OLD_PYTHON}")
-    return (
-        bool(path) and not subprocess.run([path, "-m", "pip", "-V"], capture_output=True).returncode
-    )
+    path = shutil.which(f"python{OLD_PYTHON}") or "false"
+    return subprocess.run([path, "-m", "pip", "-V"], capture_output=True).returncode == 0
 
 
 @pytest.mark.slow
