@@ -42,10 +42,6 @@ def save_tensors(
     atomic_write(path, save(contiguous, metadata=dict(metadata or {})))
 
 
-SAVED_IMAGES = "dfkd-edge-images.json"
-"""Marks a folder of surrogate images that were saved for other programs."""
-
-
 def load_tensors(path: Path) -> dict[str, NDArray[Any]]:
     """Read a safetensors file.
 

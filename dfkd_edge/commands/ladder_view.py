@@ -19,7 +19,7 @@ from dfkd_edge.results.wording import METRICS, points_text
 from dfkd_edge.runtime.counting import duration_text
 
 if TYPE_CHECKING:
-    from dfkd_edge.runtime.bundle_files import RUNTIMES, Bundle
+    from dfkd_edge.runtime.bundle_files import Bundle
 
 GATE_COLOURS = {GateState.FAILED: "red", GateState.OFF: "yellow"}
 
@@ -90,9 +90,9 @@ def speed_text(ladder: Ladder) -> str:
 
 
 def _runtimes_text(bundle: Bundle) -> str:
-    below = (name.split("/") for name in bundle.manifest.files if name.startswith(f"{RUNTIMES}/"))
+    below = (name.split("/") for name in bundle.manifest.files if name.startswith("runtimes/"))
     names = dict.fromkeys(parts[1] for parts in below)
-    return f"; {RUNTIMES}/ has a README.md for {', '.join(names)}" if names else ""
+    return f"; runtimes/ has a README.md for {', '.join(names)}" if names else ""
 
 
 def bundle_panel(bundle: Bundle, ladder: Ladder, report: str, *, is_check: bool = False) -> Panel:

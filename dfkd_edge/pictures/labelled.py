@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfkd_edge.artifacts import SAVED_IMAGES
 from dfkd_edge.errors import ConfigError, UsageError, faults_as_errors
 from dfkd_edge.runtime.counting import counted, first_few
 from dfkd_edge.runtime.faults import PictureFault
@@ -18,6 +17,9 @@ if TYPE_CHECKING:  # a wrong path is told of before numpy is loaded
     from numpy.typing import NDArray
 
     from dfkd_edge.interfaces import Reporter
+
+SAVED_IMAGES = "dfkd-edge-images.json"
+"""Marks a folder of surrogate images that were saved for other programs."""
 
 
 def require_folder(root: Path) -> None:

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
-from dfkd_edge.artifacts import SAVED_IMAGES
 from dfkd_edge.errors import (
     ArtifactError,
     ConfigError,
@@ -19,6 +18,7 @@ from dfkd_edge.errors import (
     did_you_mean,
 )
 from dfkd_edge.files import read_json, require_writable
+from dfkd_edge.pictures.labelled import SAVED_IMAGES
 
 SaveFormat = Literal["folder", "webdataset"]
 SAVE_FORMATS: tuple[SaveFormat, ...] = get_args(SaveFormat)
