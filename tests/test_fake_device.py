@@ -11,8 +11,8 @@ from dfkd_edge.conversion.teacher_graph import TracedGraph
 from dfkd_edge.deployment import finetune
 from dfkd_edge.distillation import distill
 from dfkd_edge.errors import EnvironmentLackingError
-from dfkd_edge.estimates.card import CardNeeds
-from dfkd_edge.estimates.distill import VQGAN_BYTES, VQGAN_WEIGHT_BYTES, view_bytes
+from dfkd_edge.estimates.card import CardNeeds, view_bytes
+from dfkd_edge.estimates.distill import VQGAN_BYTES, VQGAN_WEIGHT_BYTES
 from dfkd_edge.networks.students import Student, build_student
 from dfkd_edge.networks.weights import shapes_of_teacher
 from dfkd_edge.synthesis.per_image import OPTIMISING, PerImageSynthesizer

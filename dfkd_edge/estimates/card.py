@@ -103,6 +103,21 @@ def frozen_bytes(teacher: Any) -> int:
     return int(4 * sum(p.numel() for p in teacher.parameters()) - 2 * halved)
 
 
+def view_bytes(teacher: Any) -> int:
+    """Bytes of a view in a teacher on the meta device while gradients of its pixels are found.
+
+    Mixed precision keeps about half of what float32 does.
+    """
+    side_px = side_of(teacher)
+    teacher.requires_grad_(False)
+
+    def attempt(num: int) -> None:
+        image_NCHW = torch.zeros(num, 3, side_px, side_px, device="meta", requires_grad=True)
+        torch.autograd.grad(teacher.encode_image(image_NCHW).sum(), image_NCHW)
+
+    return measured_need(attempt, "meta").of_image // 2
+
+
 def text_bytes(teacher: Any, *, with_gradients: bool) -> int:
     """Bytes of a text that is as long as the text tower's context, in float32."""
     made: list[Tensor] = []

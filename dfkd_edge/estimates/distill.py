@@ -20,14 +20,14 @@ from dfkd_edge.conversion.calibration_need import find_shortage
 from dfkd_edge.distillation.stored_views import num_stored_views
 from dfkd_edge.drawings.drawn_class import DrawnClass, drawings_text, drawn_classes
 from dfkd_edge.drawings.memory import DrawingMemory
-from dfkd_edge.estimates.card import CardNeeds, side_of
+from dfkd_edge.estimates.card import CardNeeds, side_of, view_bytes
 from dfkd_edge.estimates.estimate import DryRun, Estimate, StageEstimate
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.machine.process import usable_device
 from dfkd_edge.networks.baseline import baseline_config
 from dfkd_edge.networks.licences import licences_of
-from dfkd_edge.networks.memory import SHARE_OF_FREE, measured_need
+from dfkd_edge.networks.memory import SHARE_OF_FREE
 from dfkd_edge.networks.operations import operations
 from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import activation_options, load_teacher, open_clip_name
@@ -381,21 +381,6 @@ def _embed_dim(teacher: Any) -> int:
         return int(
             teacher.encode_image(torch.zeros(1, 3, side_px, side_px, device="meta")).shape[1]
         )
-
-
-def view_bytes(teacher: Any) -> int:
-    """Bytes of a view in a teacher on the meta device while gradients of its pixels are found.
-
-    Mixed precision keeps about half of what float32 does.
-    """
-    side_px = side_of(teacher)
-    teacher.requires_grad_(False)
-
-    def attempt(num: int) -> None:
-        image_NCHW = torch.zeros(num, 3, side_px, side_px, device="meta", requires_grad=True)
-        torch.autograd.grad(teacher.encode_image(image_NCHW).sum(), image_NCHW)
-
-    return measured_need(attempt, "meta").of_image // 2
 
 
 def _of_decoder(side_px: int) -> int:

@@ -120,18 +120,30 @@ def made_in_parts(
     Raises:
         EnvironmentLackingError: the device is too small for one image.
     """
+    images, embeddings, _ = zip(*batch_in_parts(batch, parts, make), strict=True)
+    return SynthesizedImages(torch.cat(images), torch.cat(embeddings))
+
+
+def batch_in_parts(
+    batch: SynthesisBatch, parts: Parts, make: Callable[[SynthesisBatch, slice], Made]
+) -> list[Made]:
+    """Do work on the prompts of a batch in parts, given with their rows.
+
+    Raises:
+        EnvironmentLackingError: the device is too small for one image.
+    """
     num, generator = len(batch.label_N), batch.generator
     drawn_from = generator
 
-    def make_rows(rows: slice) -> SynthesizedImages:
+    def make_rows(rows: slice) -> Made:
         nonlocal drawn_from
         drawn_from = PartGenerator.of_rows(generator, num, rows)
         part = batch.of_rows(rows, (rows.stop - rows.start) / num)
         return make(replace(part, generator=drawn_from), rows)
 
-    images, embeddings, _ = zip(*in_parts(num, parts, make_rows), strict=True)
+    made = in_parts(num, parts, make_rows)
     generator.set_state(drawn_from.get_state())  # each part drew for the whole batch
-    return SynthesizedImages(torch.cat(images), torch.cat(embeddings))
+    return made
 
 
 def recorded_parts(

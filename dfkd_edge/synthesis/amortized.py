@@ -21,8 +21,7 @@ from torch import Tensor
 from dfkd_edge.config.settings import MINI, SynthesisConfig
 from dfkd_edge.drawings.memory import DrawingMemory, retrieve_drawings
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, Synthesizer
-from dfkd_edge.networks.draws import PartGenerator
-from dfkd_edge.networks.memory import Parts, in_parts, made_in_parts
+from dfkd_edge.networks.memory import Parts, batch_in_parts, in_parts, made_in_parts
 from dfkd_edge.networks.mixed_precision import Precision
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.views import geometric_view
@@ -159,17 +158,12 @@ class DescentSynthesizer:
         num_steps = self.refine.config.num_descent_steps
         if not num_steps:
             return self.refine(latent_NLhw, batch)
-        drawn_from = generator
 
-        def descend(rows: slice) -> Tensor:
-            nonlocal drawn_from
-            drawn_from = PartGenerator.of_rows(generator, num, rows)
-            part = batch.of_rows(rows, DESCENT_SHARE * (rows.stop - rows.start) / num)
-            part = replace(part, generator=drawn_from)
+        def descend(part: SynthesisBatch, rows: slice) -> Tensor:
             return self.optimiser.descend(latent_NLhw[rows], part, range(num_steps))
 
-        latent_NLhw = torch.cat(in_parts(num, self.optimiser.parts, descend))
-        generator.set_state(drawn_from.get_state())  # each part drew for the whole batch
+        descent = batch.of_rows(slice(None), DESCENT_SHARE)
+        latent_NLhw = torch.cat(batch_in_parts(descent, self.optimiser.parts, descend))
         return self.refine(latent_NLhw, batch.of_rows(slice(None), 1 - DESCENT_SHARE))
 
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from dfkd_edge.estimates.distill import VQGAN_BYTES, VQGAN_WEIGHT_BYTES, view_bytes
+from dfkd_edge.estimates.card import view_bytes
+from dfkd_edge.estimates.distill import VQGAN_BYTES, VQGAN_WEIGHT_BYTES
 from dfkd_edge.networks.weights import shapes_of_teacher
 from dfkd_edge.synthesis.amortized import DESCENDED_TOGETHER, sized_synthesizer
 from dfkd_edge.synthesis.network_training import trained_network
@@ -26,9 +27,9 @@ def line(request: pytest.FixtureRequest) -> Iterator[Line]:
 @pytest.fixture(autouse=True)
 def _of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw for parts on the card, and save by no clock: a checkpoint copies every tensor."""
-    for user in ("synthesis.amortized", "synthesis.network_training"):
-        monkeypatch.setattr(f"dfkd_edge.{user}.PartGenerator", FakePartGenerator)
-    monkeypatch.setattr("dfkd_edge.synthesis.network_training.CHECKPOINT_INTERVAL_S", 1e9)
+    training = "dfkd_edge.synthesis.network_training"
+    monkeypatch.setattr(f"{training}.PartGenerator", FakePartGenerator)
+    monkeypatch.setattr(f"{training}.CHECKPOINT_INTERVAL_S", 1e9)
 
 
 def test_the_latent_network_trains_without_a_wait(line: Line) -> None:
