@@ -69,6 +69,7 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
     assert rates[100] == pytest.approx(0)
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_ends_with_the_same_network(
     vqgan_folder: Path, make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +133,7 @@ def gradient_of_a_step(training: NetworkTraining) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.slow
 def test_a_step_in_parts_is_the_step_at_once_even_where_memory_runs_out(
     vqgan_folder: Path, make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
