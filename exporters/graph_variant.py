@@ -33,7 +33,7 @@ class GraphVariantExporter:
         """Write the variant, checked against the schemas of its opset."""
         graph = onnx.load(model.path)
         _keep_probabilities(graph, temperature)
-        if feed != "bundle":
+        if feed in VALUES:
             _take_planes(graph, feed)
             _describe(graph, feed)
         del graph.graph.value_info[:]

@@ -41,6 +41,10 @@ through artifacts below them and are joined above them."""
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 EXPORTERS_SEE = {*(room for rooms in FLOORS[:9] for room in rooms), "conversion"}
 """Backends read graphs with the eyes of the lint, and know nothing else of the stages."""
+RUNTIMES_SEE = {
+    *("handover.parsers", "handover.request", "handover.wording"),
+    "bundles.recipe",
+}
 HEAVY = {"torch", "torchvision", "open_clip", "timm", "diffusers", "onnx", "onnxruntime"}
 LIGHT_FLOORS = 7
 """Up to `interfaces`, a module loads without a heavy library."""
@@ -48,7 +52,7 @@ FACES = {"cli", "commands", "console"}
 """Who may speak in colours."""
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
-MODULE_OF = {"open_clip_torch": "open_clip", "pillow": "PIL"}
+MODULE_OF = {"open_clip_torch": "open_clip", "pillow": "PIL", "pyyaml": "yaml"}
 """Packages whose module has another name."""
 BEHIND_TORCH = {"onnxscript"}
 """torch.onnx.export(dynamo=True) imports it, and torch does not install it."""
@@ -130,7 +134,7 @@ def test_backends_see_the_lower_floors_and_the_view_of_graphs() -> None:
 
 def test_runtimes_see_the_handover_and_the_recipe_alone() -> None:
     for path in (ROOT / "exporters/runtimes").glob("*.py"):
-        assert ours(path) <= {"handover.request", "handover.wording", "bundles.recipe"}, path
+        assert ours(path) <= RUNTIMES_SEE, path
 
 
 @pytest.mark.parametrize("name", sorted(n for n in modules() if FLOOR[room(n)] < LIGHT_FLOORS))

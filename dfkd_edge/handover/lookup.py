@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError, did_you_mean
+from dfkd_edge.handover.parsers import Parser
 from dfkd_edge.handover.profile import RuntimeProfile, read_runtime
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.target_profiles.lookup import load_target
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 RUNTIMES = "dfkd_edge.runtimes"
 """Entry-point group: a name -> a function that writes a runtime's own files. Its data lie beside
-its module: `triton.toml` beside `triton.py`."""
+its module: `triton.toml` beside `triton.py`, which may name parsers of its texts as `PARSERS`."""
 Writer = Callable[["Handover"], Mapping[str, str]]
 """Makes the texts of a runtime's folder, by path: configuration, labels, README.md."""
 
@@ -31,6 +33,8 @@ class Runtime:
 
     profile: RuntimeProfile
     write: Writer
+    parsers: Mapping[str, Parser] = field(default_factory=dict)
+    """What reads some of its texts as the runtime does, by their place in the folder."""
 
 
 def list_runtimes() -> list[str]:
@@ -55,20 +59,26 @@ def load_runtime(name: str) -> Runtime:
         raise EnvironmentLackingError(
             f"runtime '{name}' lacks {error.name or error}", hint="pip install it"
         ) from error
-    return Runtime(read_runtime(folder.joinpath(f"{module}.toml")), write)
+    profile = read_runtime(folder.joinpath(f"{module}.toml"))
+    return Runtime(profile, write, getattr(sys.modules[points[name].module], "PARSERS", {}))
 
 
 def require_runtimes(
-    names: Sequence[str], target: TargetProfile, classes: Sequence[str] = ()
+    names: Sequence[str],
+    target: TargetProfile,
+    batch: Sequence[int],
+    classes: Sequence[str] = (),
 ) -> list[Runtime]:
     """Load the runtimes that a bundle is to be made for, each once.
 
     Raises:
-        ConfigError: one is unknown, never was on the target, or would misread a class name.
+        ConfigError: one is unknown, never was on the target, cannot fill the batch, or would
+            misread a class name.
     """
     found = [load_runtime(name) for name in dict.fromkeys(names)]
     for runtime in found:
         runtime.profile.require(target)
+        runtime.profile.require_batch(batch)
         runtime.profile.require_names(classes)
     return found
 

@@ -10,6 +10,7 @@ from dfkd_edge.bundles.bundle import BundleContents
 from dfkd_edge.conversion.lint import lint_model, refuse_errors
 from dfkd_edge.files import atomic_write
 from dfkd_edge.handover.lookup import Runtime
+from dfkd_edge.handover.parsers import ReadBack, read_back
 from dfkd_edge.handover.proof import Answers, golden_files, own_answers, require_equal
 from dfkd_edge.handover.request import Handover
 from dfkd_edge.interfaces import Reporter
@@ -57,6 +58,7 @@ class RuntimeFolders:
         self.model, self.work = model, work
         self._answers: dict[Precision, Answers] = {}
         self._variants: dict[tuple[Precision, Feed], Path] = {}
+        self._unchecked: dict[str, ReadBack] = {}
 
     def make(self, runtimes: Sequence[Runtime], reporter: Reporter) -> dict[str, Path]:
         """Make the folders of some runtimes.
@@ -65,7 +67,8 @@ class RuntimeFolders:
             Files by their name in a bundle.
 
         Raises:
-            ConversionError: a variant answers otherwise than the bundle's own graph, or is refused.
+            ConversionError: a variant answers otherwise than the bundle's own graph, or a parser
+                refuses a configuration.
         """
         made: dict[str, Path] = {}
         if runtimes:
@@ -75,6 +78,8 @@ class RuntimeFolders:
                     progress.advance(1, runtime.profile.name)
             versions = (f"{r.profile.name} {self._version(r)}" for r in runtimes)
             reporter.note(f"  for {', '.join(versions)}: see {RUNTIMES}/NAME/README.md")
+            for name, result in self._unchecked.items():
+                reporter.note(f"  {name}: {result}")
         return made
 
     def _folder(self, runtime: Runtime) -> dict[str, Path]:
@@ -82,7 +87,7 @@ class RuntimeFolders:
         images, own = self.model.golden_images, self._own(job.graph)
         folder = self.work / RUNTIMES / profile.name
         folder.mkdir(parents=True)
-        for name, text in runtime.write(job).items():
+        for name, text in self._texts(job, runtime).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             atomic_write(folder / name, text)
         if profile.model:
@@ -94,6 +99,15 @@ class RuntimeFolders:
             atomic_write(folder / "golden" / name, content)
         found = sorted(path for path in folder.rglob("*") if path.is_file())
         return {path.relative_to(self.work).as_posix(): path for path in found}
+
+    def _texts(self, job: Handover, runtime: Runtime) -> dict[str, str]:
+        """Let the runtime's texts be written, and read back where a parser is here."""
+        texts = dict(runtime.write(job))
+        result = read_back(texts, runtime.parsers)
+        if result.unchecked:
+            self._unchecked[runtime.profile.name] = result
+            texts["README.md"] += f"- {result}\n"
+        return texts
 
     def _job(self, runtime: Runtime) -> Handover:
         model, profile = self.model, runtime.profile

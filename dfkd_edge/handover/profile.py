@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 Release = Annotated[str, Field(pattern=r"^\d+(\.\d+)+$")]
+Batches = Literal["any", "from one", "one"]
 Source = Annotated[str, Field(pattern=r"^(sourced|derived|unverified): .")]
 ANY_TENSORRT = 99  # Newer than any
 FEEDS: Mapping[Feed, str] = {
     "bundle": "pixels of 0 to 255, NHWC, as the bundle's own graph takes them",
+    "pixels": "the same; one output of probabilities",
     "planes": "float32 of 0 to 255, NCHW; one output of probabilities",
     "imagenet": "float32 NCHW, normalised as for ImageNet; one output of probabilities",
 }
@@ -36,6 +38,8 @@ class RuntimeProfile(BaseModel, extra="forbid", frozen=True):
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8")  # Graphs that it runs as they are
     model: str = ""
     """Where its graph lies in its folder; empty where it reads the bundle's own in its place."""
+    batches: Batches = "any"
+    """Batches that it fills: `from one` hands over what is there, `one` a picture at a time."""
     versions: Mapping[str, tuple[Release, ...]] = {}
     """Its version -> the JetPacks that it runs on."""
     boards: str = ""  # Its version on a board without a JetPack
@@ -74,6 +78,21 @@ class RuntimeProfile(BaseModel, extra="forbid", frozen=True):
             )
         return version
 
+    def require_batch(self, batch: Sequence[int]) -> None:
+        """Refuse a graph whose batch the runtime cannot fill.
+
+        Raises:
+            ConfigError: names what it takes, and how to export it.
+        """
+        fits = {"any": True, "from one": min(batch) == 1, "one": set(batch) == {1}}
+        if not fits[self.batches]:
+            several = " or `--batch 1,4,8`" if self.batches == "from one" else ""
+            raise ConfigError(
+                f"{self.name} cannot fill a batch of {', '.join(map(str, batch))}",
+                where="runtime",
+                hint=f"export with `--batch 1`{several}, or leave this runtime out",
+            )
+
     def require_names(self, names: Sequence[str]) -> None:
         """Refuse a class list that the runtime would read otherwise.
 
@@ -110,6 +129,7 @@ class RuntimeProfile(BaseModel, extra="forbid", frozen=True):
             "feed": f"{self.feed}: {FEEDS[self.feed]}",
             "backends": ", ".join(self.backends),
             "precisions": ", ".join(self.precisions),
+            "batches": self.batches if self.batches != "any" else "",
             "versions": "\n".join(versions),
             "boards": self.boards,
             "version_is": self.version_is,

@@ -22,9 +22,10 @@ from dfkd_edge.target_profiles.profile import Precision
 
 MOST_DIFFERENCE = 1e-4
 """Of a probability: the same weights in the same float arithmetic, one rounding more."""
-LAYOUTS = {"bundle": "NHWC", "planes": "NCHW", "imagenet": "NCHW"}
+LAYOUTS = {"bundle": "NHWC", "pixels": "NHWC", "planes": "NCHW", "imagenet": "NCHW"}
 VALUES = {
     "bundle": "0 to 255",
+    "pixels": "0 to 255",
     "planes": "0 to 255",
     "imagenet": "(x / 255 - mean) / deviation, those of ImageNet",
 }

@@ -14,6 +14,9 @@ from dfkd_edge.runtime.confidence import Confidence
 from dfkd_edge.runtime.preprocess import IMAGENET
 from dfkd_edge.target_profiles.profile import Feed, Precision, TargetProfile
 
+BYTES_LAST: tuple[Feed, ...] = ("bundle", "pixels")
+"""Feeds of NHWC in the type of the bundle's own graph."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Handover:
@@ -45,18 +48,18 @@ class Handover:
     @property
     def feed_dtype(self) -> str:
         """Type of the input tensor."""
-        return self.target.graph_input if self.profile.feed == "bundle" else "float32"
+        return self.target.graph_input if self.profile.feed in BYTES_LAST else "float32"
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Shape of one input, without the batch."""
         side = self.side_px
-        return (side, side, 3) if self.profile.feed == "bundle" else (3, side, side)
+        return (side, side, 3) if self.profile.feed in BYTES_LAST else (3, side, side)
 
 
 def as_handed(image_NSSC: NDArray[np.uint8], feed: Feed, dtype: str) -> NDArray[Any]:
     """Turn RGB images into the tensor that a runtime must hand to the network."""
-    if feed == "bundle":
+    if feed in BYTES_LAST:
         return image_NSSC.astype(dtype)
     planes_NCSS: NDArray[Any] = image_NSSC.transpose(0, 3, 1, 2).astype(np.float32)
     if feed == "imagenet":

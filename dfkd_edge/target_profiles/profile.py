@@ -8,7 +8,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 Backend = Literal["tensorrt", "onnxruntime"]
 Typing = Literal["weak", "strong"]
 GraphInput = Literal["uint8", "float32"]
-Feed = Literal["bundle", "planes", "imagenet"]
+Feed = Literal["bundle", "pixels", "planes", "imagenet"]
 """What a runtime hands to the network: what the bundle's own graph takes; float32 NCHW of 0 to 255;
 or the same normalised with ImageNet's mean and deviation."""
 Evidence = Literal["sourced", "derived", "unverified"]

@@ -5,17 +5,20 @@ planes, takes every output of the engine for probabilities of a further attribut
 of labels at semicolons. A key that it does not know is only logged.
 """
 
-import shlex
 from collections.abc import Mapping
 
 from dfkd_edge.handover.request import Handover
 from dfkd_edge.handover.wording import readme
+
+from .deepstream_schema import nvinfer
+from .engine_command import engine_command
 
 FIRST_STRONGLY_TYPED = (9, 0)
 """Whose nvinfer builds Q/DQ graphs; before, it asks for a calibration file and falls back."""
 NETWORK_MODES = {"fp32": 0, "int8": 1, "fp16": 2}
 PRIMARY, SECONDARY = "config_infer_primary.txt", "config_infer_secondary.txt"
 DETECTOR_ID, OWN_ID = 1, 2
+PARSERS = {PRIMARY: nvinfer, SECONDARY: nvinfer}
 
 
 def write(job: Handover) -> Mapping[str, str]:
@@ -26,6 +29,7 @@ def write(job: Handover) -> Mapping[str, str]:
         PRIMARY: _config(job, "classifies whole frames", full_frame),
         SECONDARY: _config(job, "classifies the objects of the detector 1", on_objects),
         "labels.txt": labels(job.classes),
+        "play.sh": play_script(f"nvinfer config-file-path={PRIMARY}"),
         "README.md": _readme(job),
     }
 
@@ -47,8 +51,6 @@ def _config(job: Handover, what: str, mode: Mapping[str, int]) -> str:
 
 
 def _properties(job: Handover) -> dict[str, object]:
-    batch = job.batch[2]
-    engine = f"model.onnx_b{batch}_gpu0_{job.precision}.engine"  # as nvinfer names what it builds
     # without the graph a missing engine is an error, with it a silent build in another precision
     graph = {} if needs_engine(job) else {"onnx-file": job.model}
     is_typed = job.precision == "int8" and job.release[:2] >= FIRST_STRONGLY_TYPED
@@ -56,9 +58,9 @@ def _properties(job: Handover) -> dict[str, object]:
     return {
         "gpu-id": 0,
         **graph,
-        "model-engine-file": engine,
+        "model-engine-file": _engine(job),
         "labelfile-path": "labels.txt",
-        "batch-size": batch,
+        "batch-size": job.batch[2],
         "network-mode": NETWORK_MODES[job.precision],
         **({"strongly-typed": 1} if is_typed else {}),
         **({"enable-dla": 1, "use-dla-core": 0} if job.target.use_dla else {}),
@@ -73,15 +75,40 @@ def _properties(job: Handover) -> dict[str, object]:
     }
 
 
+def play_script(element: str) -> str:
+    """Write the script that plays a file or a stream through one element."""
+    return f"""#!/bin/sh
+# Plays a file or a stream and draws each answer into it: sh play.sh VIDEO|URI [SINK]
+set -eu
+source=${{1:?usage: sh play.sh VIDEO.mp4|rtsp://CAMERA/STREAM [SINK]}}
+case "$source" in
+    *://*) uri=$source live=1 ;;
+    *) uri="file://$(realpath -e "$source")" live=0 ;;
+esac
+cd "$(dirname "$0")"
+# a sink may have properties of its own: 'filesink location=...'
+# shellcheck disable=SC2086
+exec gst-launch-1.0 -e uridecodebin uri="$uri" ! mux.sink_0 \\
+    nvstreammux name=mux batch-size=1 width=1280 height=720 live-source=$live \\
+    batched-push-timeout=40000 ! \\
+    {element} ! \\
+    nvvideoconvert ! nvdsosd ! ${{2:-nv3dsink}}
+"""
+
+
+def _engine(job: Handover) -> str:
+    # as nvinfer names what it builds
+    return f"model.onnx_b{job.batch[2]}_gpu0_{job.precision}.engine"
+
+
 def _readme(job: Handover) -> str:
-    play = (
-        "gst-launch-1.0 uridecodebin uri=rtsp://CAMERA/STREAM ! mux.sink_0 \\\n"
-        "    nvstreammux name=mux batch-size=1 width=1280 height=720 ! \\\n"
-        f"    nvinfer config-file-path={PRIMARY} ! nvvideoconvert ! nvdsosd ! fakesink"
-    )
+    play = "sh play.sh VIDEO.mp4\nsh play.sh rtsp://CAMERA/STREAM"
     notes = [
-        "`uri=file:///PATH.mp4` plays a file; another sink than `fakesink` shows it.",
-        f"`{SECONDARY}` goes behind a detector whose `gie-unique-id` is {DETECTOR_ID}.",
+        "`play.sh` ends in `nv3dsink`; name another sink behind the source, `fakesink` headless.",
+        (
+            f"`{PRIMARY}` is for whole frames; `{SECONDARY}` goes behind a detector whose "
+            f"`gie-unique-id` is {DETECTOR_ID}."
+        ),
         (
             "Pixels enter as 0 to 255 (`net-scale-factor=1`), RGB, squeezed to the square; the "
             "graph does the rest, the temperature too."
@@ -90,16 +117,5 @@ def _readme(job: Handover) -> str:
     ]
     if needs_engine(job):
         notes.append("nvinfer of this version builds no Q/DQ graph, so trtexec does, once.")
-        play = f"{_trtexec(job)}\n{play}"
+        play = f"{engine_command(job, _engine(job))}\n{play}"
     return readme(job, play, notes)
-
-
-def _trtexec(job: Handover) -> str:
-    shapes = []
-    if job.is_dynamic:
-        size = f"3x{job.side_px}x{job.side_px}"
-        pairs = zip(("min", "opt", "max"), job.batch, strict=True)
-        shapes = [f"--{name}Shapes=image:{number}x{size}" for name, number in pairs]
-    engine = f"model.onnx_b{job.batch[2]}_gpu0_{job.precision}.engine"
-    flags = [f"--onnx={job.model}", f"--saveEngine={engine}", "--int8", "--fp16", *shapes]
-    return f"/usr/src/tensorrt/bin/trtexec {shlex.join(flags)}"

@@ -5,12 +5,16 @@ batch has not, and only then may `format` be stated. The TensorRT accelerator of
 onnxruntime is in the containers alone: the archives for JetPack 4 and 5 were built without it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from dfkd_edge.handover.parsers import triton_model
 from dfkd_edge.handover.request import Handover
 from dfkd_edge.handover.wording import readme
 
-NAME = "student"
+NAME, CONFIG = "student", "student/config.pbtxt"
+ENGINES = "/engines"
+"""Where the container keeps engines; without a path they go with it."""
+PARSERS = {CONFIG: triton_model}
 FIRST_CONTAINER = (24,)
 """Releases are named by year and month from then on here: containers for the Jetson's GPU."""
 
@@ -18,30 +22,23 @@ FIRST_CONTAINER = (24,)
 def write(job: Handover) -> Mapping[str, str]:
     """Write the repository's texts and the README."""
     return {
-        f"{NAME}/config.pbtxt": config(job),
+        CONFIG: config(job),
         f"{NAME}/labels.txt": "".join(f"{name}\n" for name in job.classes),
+        "classify.py": _client(job),
         "README.md": _readme(job),
     }
 
 
 def config(job: Handover) -> str:
     """Write config.pbtxt."""
-    num, batch = len(job.classes), job.batch[2]
-    own = [] if job.is_dynamic else [batch]
-    dims = ", ".join(map(str, [*own, *job.input_shape]))
-    kind = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}[job.feed_dtype]
-    layout = "\n    format: FORMAT_NHWC" if job.is_dynamic else ""
-    on_gpu = job.target.backend == "tensorrt"
+    num, on_gpu = len(job.classes), job.target.backend == "tensorrt"
+    outputs = [
+        output(job, "logits", num),
+        output(job, "probabilities", num, "labels.txt"),
+        output(job, "embedding", job.embed_dim),
+    ]
     parts = [
-        f'name: "{NAME}"',
-        'backend: "onnxruntime"',
-        f"max_batch_size: {batch if job.is_dynamic else 0}",
-        "input [",
-        f'  {{\n    name: "image"\n    data_type: {kind}{layout}\n    dims: [ {dims} ]\n  }}\n]',
-        "output [",
-        f"{_output('logits', own, num)},",
-        f"{_output('probabilities', own, num, 'labels.txt')},",
-        f"{_output('embedding', own, job.embed_dim)}\n]",
+        *model(job, 'backend: "onnxruntime"', outputs),
         f"instance_group [ {{ kind: {'KIND_GPU' if on_gpu else 'KIND_CPU'} }} ]",
     ]
     if job.is_dynamic:
@@ -51,15 +48,41 @@ def config(job: Handover) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _output(name: str, own: list[int], width: int, labels: str = "") -> str:
-    dims = ", ".join(map(str, [*own, width]))
+def model(job: Handover, backend: str, outputs: Sequence[str]) -> list[str]:
+    """Write what is alike for every backend: name, batch, input and outputs."""
+    dims = ", ".join(map(str, [*own_batch(job), *job.input_shape]))
+    kind = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}[job.feed_dtype]
+    layout = "\n    format: FORMAT_NHWC" if job.is_dynamic else ""
+    return [
+        f'name: "{NAME}"',
+        backend,
+        f"max_batch_size: {job.batch[2] if job.is_dynamic else 0}",
+        "input [",
+        f'  {{\n    name: "image"\n    data_type: {kind}{layout}\n    dims: [ {dims} ]\n  }}\n]',
+        "output [",
+        ",\n".join(outputs) + "\n]",
+    ]
+
+
+def own_batch(job: Handover) -> list[int]:
+    """Return the batch as a dimension of its own; none where it is dynamic."""
+    return [] if job.is_dynamic else [job.batch[2]]
+
+
+def output(job: Handover, name: str, width: int, labels: str = "") -> str:
+    """Write one output."""
+    dims = ", ".join(map(str, [*own_batch(job), width]))
     label = f'\n    label_filename: "{labels}"' if labels else ""
     return f'  {{\n    name: "{name}"\n    data_type: TYPE_FP32\n    dims: [ {dims} ]{label}\n  }}'
 
 
 def _accelerator(job: Handover) -> str:
     mode = {"fp32": "FP32", "fp16": "FP16", "int8": "INT8"}[job.precision]
-    parameters = {"precision_mode": mode, "trt_engine_cache_enable": "true"}
+    parameters = {
+        "precision_mode": mode,
+        "trt_engine_cache_enable": "true",
+        "trt_engine_cache_path": ENGINES,
+    }
     lines = [
         f'      parameters {{ key: "{key}" value: "{value}" }}' for key, value in parameters.items()
     ]
@@ -80,9 +103,10 @@ def _readme(job: Handover) -> str:
     if job.release >= FIRST_CONTAINER:
         is_jetson = job.target.jetpack is not None and job.target.jetpack < "7"
         image = f"nvcr.io/nvidia/tritonserver:{job.version}-py3{'-igpu' if is_jetson else ''}"
-        gpu = "--runtime nvidia " if job.target.backend == "tensorrt" else ""
+        on_gpu = job.target.backend == "tensorrt"
+        gpu = f'--runtime nvidia -v "$PWD/engines":{ENGINES} ' if on_gpu else ""
         command = (
-            f'docker run --rm {gpu}--network host -v "$PWD":/models {image} \\\n'
+            f'docker run --rm {gpu}--network host -v "$PWD":/models \\\n    {image} \\\n'
             "    tritonserver --model-repository=/models \\\n"
             f"    --model-control-mode=explicit --load-model={NAME}"
         )
@@ -93,6 +117,7 @@ def _readme(job: Handover) -> str:
         )
     batch = "" if job.is_dynamic else f", a batch of {job.batch[0]}"
     notes = [
+        "The second one asks it, from another shell: `pip install 'tritonclient[grpc]' pillow`.",
         f"Input `image`: {job.feed_dtype}, NHWC, RGB, 0 to 255, {job.side_px} px square{batch}.",
         "Labels come with the classification extension (`class_count`), as `value:index:label`.",
         (
@@ -100,4 +125,43 @@ def _readme(job: Handover) -> str:
             "softmax to have the confidence of `answer.json`; `probabilities` are without it."
         ),
     ]
-    return readme(job, command, notes)
+    if job.target.backend == "tensorrt" and job.release >= FIRST_CONTAINER:
+        notes.append("The first start builds an engine, kept in `engines/`: it takes minutes.")
+    return readme(job, f"{command}\npython3 classify.py golden/picture.png", notes)
+
+
+def _client(job: Handover) -> str:
+    batch = job.batch[0]
+    return f'''"""Asks Triton at $TRITON (localhost:8001): python3 classify.py PICTURE..."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import tritonclient.grpc as triton
+from PIL import Image
+
+SIDE, BATCH, DTYPE = {job.side_px}, {batch}, "{job.feed_dtype}"
+TEMPERATURE, UNKNOWN_BELOW = {job.confidence.temperature!r}, {job.confidence.reject_threshold!r}
+
+here = Path(__file__).parent
+labels = (here / "{NAME}" / "labels.txt").read_text(encoding="utf-8").splitlines()
+client = triton.InferenceServerClient(os.environ.get("TRITON", "localhost:8001"))
+for path in sys.argv[1:]:
+    # as in training: first the width, then the height
+    picture = Image.open(path).convert("RGB")
+    picture = picture.resize((SIDE, picture.height), Image.BILINEAR)
+    picture = picture.resize((SIDE, SIDE), Image.BILINEAR)
+    image = np.repeat(np.asarray(picture, DTYPE)[None], BATCH, 0)
+    kind = {{"uint8": "UINT8", "float32": "FP32"}}[DTYPE]
+    asked = triton.InferInput("image", list(image.shape), kind)
+    asked.set_data_from_numpy(image)
+    wanted = [triton.InferRequestedOutput("logits")]
+    answer = client.infer("{NAME}", [asked], outputs=wanted)
+    scaled = answer.as_numpy("logits")[0] / TEMPERATURE
+    probability = np.exp(scaled - scaled.max()) / np.exp(scaled - scaled.max()).sum()
+    best = int(probability.argmax())
+    label = labels[best] if probability[best] >= UNKNOWN_BELOW else "unknown"
+    print(f"{{path}}: {{label}} {{probability[best]:.4f}}")
+'''

@@ -12,10 +12,21 @@ def nvinfer(path: Path) -> list[str]:
     return [name.decode() for name in (names[:-1] if names[-1] == b"" else names)]
 
 
+def nvinferserver(path: Path) -> list[str]:
+    """As nvinfer, but a name follows the last ';', empty or not, and lines of one output join."""
+    lines = [line for line in path.read_bytes().split(b"\n") if line]
+    return [name.decode() for line in lines for name in line.split(b";")]
+
+
 def lines_of(path: Path) -> list[str]:
-    """Triton and our own scripts: one name a line, ended by a line feed."""
+    """Triton: one name a line, ended by a line feed."""
     raw = path.read_bytes()
     return [line.decode() for line in raw.removesuffix(b"\n").split(b"\n")]
+
+
+def split_lines(path: Path) -> list[str]:
+    """Programs of ours: str.splitlines, which ends a line at more than a line feed."""
+    return path.read_text(encoding="utf-8").splitlines()
 
 
 def imagenet(path: Path) -> list[str]:
@@ -33,8 +44,12 @@ def imagenet(path: Path) -> list[str]:
 
 READERS: Mapping[str, tuple[str, Callable[[Path], list[str]]]] = {
     "deepstream": ("labels.txt", nvinfer),
+    "deepstream-triton": ("labels.txt", nvinferserver),
+    "holoscan": ("labels.txt", split_lines),
+    "isaac-ros": ("labels.txt", split_lines),
     "jetson-inference": ("labels.txt", imagenet),
-    "onnxruntime": ("labels.txt", lines_of),
+    "onnxruntime": ("labels.txt", split_lines),
+    "ros2": ("labels.txt", split_lines),
     "triton": ("student/labels.txt", lines_of),
     "trtexec": ("labels.txt", lines_of),
 }

@@ -1,6 +1,5 @@
 """Configurations go through the runtime's parser, where one can be had, and fit the graph."""
 
-import configparser
 import json
 import subprocess
 import sys
@@ -12,63 +11,24 @@ import onnx
 import pytest
 
 from dfkd_edge.handover.lookup import load_runtime
+from dfkd_edge.handover.parsers import GLIB, read_back
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.session import open_graph
+from dfkd_edge.target_profiles.lookup import load_target
 from dfkd_edge.target_profiles.profile import Precision
 from tests.handover.conftest import EVERY, MakeJob
 
-NVINFER_KEYS = set(
-    [
-        "gpu-id",
-        "onnx-file",
-        "model-engine-file",
-        "labelfile-path",
-        "batch-size",
-        "network-mode",
-        "strongly-typed",
-        "network-type",
-        "infer-dims",
-        "output-blob-names",
-        "model-color-format",
-        "net-scale-factor",
-        "offsets",
-        "maintain-aspect-ratio",
-        "symmetric-padding",
-        "scaling-filter",
-        "scaling-compute-hw",
-        "network-input-order",
-        "classifier-threshold",
-        "classifier-type",
-        "classifier-async-mode",
-        "secondary-reinfer-interval",
-        "process-mode",
-        "gie-unique-id",
-        "interval",
-        "operate-on-gie-id",
-        "operate-on-class-ids",
-        "enable-dla",
-        "use-dla-core",
-        "workspace-size",
-        "int8-calib-file",
-        "input-tensor-from-meta",
-        "output-tensor-meta",
-        "input-object-min-width",
-        "input-object-min-height",
-    ]
-)
-"""Of gstnvinfer_property_parser.h at v9.1.0, those that a classifier may need."""
+PRIMARY = "config_infer_primary.txt"
 SINCE = {"strongly-typed": (9, 0)}
 
 
 def nvinfer(text: str) -> dict[str, str]:
-    """Read a configuration as GLib's key files are read: case counts, `=` alone separates."""
-    parser = configparser.ConfigParser(
-        delimiters=("=",), comment_prefixes=("#",), strict=True, interpolation=None
-    )
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read_string(text)
-    assert parser.sections() == ["property"]
-    return dict(parser["property"])
+    """Read a configuration with GLib, as the element does, and with our table of its keys."""
+    try:
+        keys: dict[str, str] = load_runtime("deepstream").parsers[PRIMARY](text)
+    except OSError:
+        pytest.skip("libglib-2.0.so.0 is not here")
+    return keys
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -76,12 +36,10 @@ def nvinfer(text: str) -> dict[str, str]:
 def test_nvinfer_knows_every_key_in_the_version_of_the_jetpack(
     jetpack: str, precision: Precision, make_job: MakeJob
 ) -> None:
-    module = {"4": "nano", "5": "xavier-nx-8gb", "6": "orin-nx-16gb", "7": "t5000"}[jetpack[0]]
-    job = make_job("deepstream", f"{module}@jp{jetpack}", precision, batch=(1, 4, 8))
+    job = make_job("deepstream", f"{module_of(jetpack)}@jp{jetpack}", precision, batch=(1, 4, 8))
     texts = load_runtime("deepstream").write(job)
     for name in ("config_infer_primary.txt", "config_infer_secondary.txt"):
         keys = nvinfer(texts[name])
-        assert keys.keys() <= NVINFER_KEYS
         assert all(job.release >= SINCE.get(key, (0,)) for key in keys)
         assert keys["network-mode"] == {"fp32": "0", "int8": "1", "fp16": "2"}[precision]
         assert (keys["network-type"], keys["batch-size"]) == ("1", "8")
@@ -96,6 +54,66 @@ def test_nvinfer_is_told_of_the_dla(make_job: MakeJob) -> None:
     job = make_job("deepstream", "orin-nx-16gb@jp6.2", "fp16", use_dla=True)
     keys = nvinfer(load_runtime("deepstream").write(job)["config_infer_primary.txt"])
     assert (keys["enable-dla"], keys["use-dla-core"]) == ("1", "0")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ("[property]\nbatch-szie=1\n", "no key batch-szie"),
+        ("[property]\nbatch-size\n", "batch-size"),
+    ],
+)
+def test_a_typing_error_in_nvinfers_file_is_refused(wrong: str, why: str) -> None:
+    assert nvinfer("# note\n[property]\noffsets=1;2;3\n") == {"offsets": "1;2;3"}
+    with pytest.raises(ValueError, match=why):
+        nvinfer(wrong)
+
+
+def module_of(jetpack: str) -> str:
+    return {"4": "nano", "5": "xavier-nx-8gb", "6": "orin-nx-16gb", "7": "t5000"}[jetpack[0]]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_text_of_every_version_passes_its_parser(name: str, make_job: MakeJob) -> None:
+    pytest.importorskip("yaml")
+    pytest.importorskip("tritonclient.grpc.model_config_pb2")
+    runtime = load_runtime(name)
+    firsts = [jetpacks[0] for jetpacks in runtime.profile.versions.values()] or ["4.6.1", "6.2"]
+    batches = {"one": [(1, 1, 1)], "from one": [(1, 1, 1), (1, 4, 8)]}
+    for jetpack in firsts:
+        for batch in batches.get(runtime.profile.batches, [(1, 1, 1), (4, 4, 4), (1, 4, 8)]):
+            for precision in ("fp32", "fp16", "int8"):
+                target = f"{module_of(jetpack)}@jp{jetpack}"
+                if precision not in load_target(target).precisions:
+                    continue
+                texts = runtime.write(make_job(name, target, precision, batch=batch))
+                unchecked = read_back(texts, runtime.parsers).unchecked
+                assert set(unchecked.values()) <= {GLIB}
+                assert runtime.parsers.keys() <= texts.keys()
+
+
+def test_nvinferserver_hands_pixels_over_as_they_are_and_reads_one_output(
+    make_job: MakeJob,
+) -> None:
+    job = make_job("deepstream-triton", "jetson", "int8", batch=(1, 4, 8))
+    runtime = load_runtime("deepstream-triton")
+    texts = runtime.write(job)
+    places = [name for name in texts if "inferserver" in name]
+    one, two = (runtime.parsers[place](texts[place]) for place in places)
+    inference = one.infer_config
+    assert inference.max_batch_size == 8
+    assert inference.preprocess.normalize.scale_factor == 1
+    assert inference.postprocess.classification.threshold == pytest.approx(0.4)
+    assert (two.input_control.operate_on_gie_id, two.infer_config.unique_id) == (1, 2)
+    triton = inference.backend.triton
+    folder = f"{triton.model_repo.root[0]}/{triton.model_name}"
+    model = runtime.parsers[f"{folder}/config.pbtxt"](texts[f"{folder}/config.pbtxt"])
+    assert [output.name for output in model.output] == ["probabilities"]
+    assert model.input[0].name == inference.preprocess.tensor_name
+    assert f"{folder}/1/model.plan" in texts["README.md"]
+    for wrong in ("scale_facto: 1", 'scale_factor: "1"'):
+        with pytest.raises(ValueError, match=r"\d+:\d+ : "):
+            runtime.parsers[places[0]](texts[places[0]].replace("scale_factor: 1.0", wrong))
 
 
 @pytest.mark.parametrize("batch", [(1, 1, 1), (4, 4, 4), (1, 4, 8)])
@@ -117,8 +135,11 @@ def test_triton_parses_its_configuration(
     # Triton takes a format of three dimensions alone
     assert bool(config.input[0].format) is is_dynamic
     assert [list(output.dims)[-1] for output in config.output] == [2, 2, 16]
-    has_accelerator = bool(config.optimization.execution_accelerators.gpu_execution_accelerator)
-    assert has_accelerator is (target == "jetson")
+    accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
+    assert bool(accelerators) is (target == "jetson")
+    for accelerator in accelerators:  # an engine without a path goes with its container
+        path = accelerator.parameters["trt_engine_cache_path"]
+        assert f'-v "$PWD/engines":{path} ' in load_runtime("triton").write(job)["README.md"]
     with pytest.raises(text_format.ParseError):
         text_format.Parse(text.replace("KIND_", "KIND_OF_"), schema.ModelConfig())
 

@@ -62,7 +62,7 @@ def test_the_jetpack_decides_the_version(runtime: str, target: str, version: str
 def test_a_wrong_name_gets_the_nearest_and_a_name_given_twice_counts_once() -> None:
     with pytest.raises(ConfigError, match="unknown runtime 'deepstrem': did you mean deepstream"):
         load_runtime("deepstrem")
-    found = require_runtimes(["triton", "triton"], load_target("jetson"))
+    found = require_runtimes(["triton", "triton"], load_target("jetson"), (1,))
     assert [runtime.profile.name for runtime in found] == ["triton"]
 
 
