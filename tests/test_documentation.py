@@ -25,6 +25,7 @@ from dfkd_edge.class_names import read_class_names
 from dfkd_edge.cli import INTERRUPTED, TERMINATED
 from dfkd_edge.config.file import load_config, to_toml
 from dfkd_edge.errors import DfkdEdgeError, EnvironmentLackingError, GateFailedError, UsageError
+from dfkd_edge.handover import lookup
 from dfkd_edge.runtime import check as device_check
 from dfkd_edge.target_profiles.lookup import load_target
 from tests.fixtures.command import invoke
@@ -255,7 +256,9 @@ def test_every_block_runs(
 ) -> None:
     monkeypatch.chdir(workspace)
     names: dict[str, Any] = {"TINY_DISTILL": TINY_DISTILL}
-    install(ROOT / "examples" / "custom_exporter", workspace, monkeypatch)
+    for package in ("custom_exporter", "custom_runtime"):
+        install(ROOT / "examples" / package, workspace, monkeypatch)
+    monkeypatch.setattr(lookup, "_points", lookup._points.__wrapped__)  # not of what was installed
     found = list(blocks(guide))
     assert found
     for block in found:

@@ -57,8 +57,11 @@ def read_back(texts: Mapping[str, str], parsers: Mapping[str, Parser]) -> ReadBa
             unchecked[name] = GLIB
         except (ValueError, SyntaxError) as error:
             what = str(error).strip().splitlines()[0]
-            hint = "report it with the bundle; leave this runtime out until then"
-            raise ConversionError(f"refused by its parser: {what}", name, hint) from error
+            raise ConversionError(
+                f"refused by its parser: {what}",
+                where=name,
+                hint="report it with the bundle; leave this runtime out until then",
+            ) from error
     return ReadBack(unchecked)
 
 

@@ -84,6 +84,18 @@ def test_a_graph_that_works_on_pixels_first_gets_them_back(feed: Feed, tmp_path:
     np.testing.assert_allclose(seen, wanted(model, images), atol=1e-4)
 
 
+def test_a_variant_of_pixels_keeps_the_input_and_one_output(tmp_path: Path) -> None:
+    write_tiny_graph(tmp_path / "tiny.onnx")
+    model = ModelFile(tmp_path / "tiny.onnx", "onnx", "fp32", {})
+    made = variant(model, "pixels", tmp_path)
+    before, after = (onnx.load(path).graph for path in (model.path, made.path))
+    assert list(after.input) == list(before.input)
+    assert [output.name for output in after.output] == ["probabilities"]
+    images = tiny_images()
+    seen = answers(made.path, as_handed(images, "pixels", "uint8"), "probabilities")
+    np.testing.assert_allclose(seen, wanted(model, images), atol=1e-4)
+
+
 def test_the_wrong_normalisation_shows(
     exported: Exported, images: NDArray[np.uint8], tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.bundles.extension import extend_bundle
 from dfkd_edge.bundles.opening import open_bundle
-from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
+from dfkd_edge.errors import ArtifactError, ConversionError, EnvironmentLackingError
+from dfkd_edge.handover import parsers
+from dfkd_edge.handover.parsers import read_back
 from dfkd_edge.runtime import check
 from dfkd_edge.runtime.bundle_files import Bundle, read_bundle
 from dfkd_edge.target_profiles.lookup import load_target
@@ -92,6 +95,50 @@ def test_a_request_that_cannot_be_met_is_one_line_and_exit_code_2(
     assert said in errors
     assert len(errors.splitlines()) == 1
     assert [open_bundle(b.folder).sha256 for b in (board, jetson)] == hashes
+
+
+def test_a_batch_that_a_runtime_cannot_fill_stops_an_export_before_it_begins(
+    finished_run: Path,
+) -> None:
+    given = ("--target", "jetson", "--runtime", "holoscan", "--batch", "1,4,8", "--dry-run")
+    code, output, errors = call("export", finished_run, *given)
+    assert (code, output) == (2, "")
+    assert "holoscan cannot fill a batch of 1, 4, 8 (runtime): export with `--batch 1`" in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_without_the_library_that_reads_it_back_a_text_is_written_and_says_so(
+    board: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, readme = "runtimes/triton/student/config.pbtxt", "runtimes/triton/README.md"
+    assert call("runtimes", "add", board.folder, "triton")[0] == 0
+    checked = {name: (board.folder / name).read_text(encoding="utf-8") for name in (config, readme)}
+    monkeypatch.setitem(sys.modules, "tritonclient.grpc", None)
+    code, _, errors = call("runtimes", "add", board.folder, "triton")
+    said = (
+        "Not checked when written, for want of tritonclient (`pip install 'dfkd-edge[runtimes]'`): "
+    )
+    assert code == 0
+    assert said in " ".join(errors.split())
+    assert (board.folder / config).read_text(encoding="utf-8") == checked[config]
+    text = (board.folder / readme).read_text(encoding="utf-8")
+    assert text == f"{checked[readme]}- {said}`student/config.pbtxt`.\n"
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.json", "{"), ("a.py", "if"), ("a.yaml", "a: [")])
+def test_a_text_that_its_parser_refuses_is_one_line_and_exit_code_1(name: str, text: str) -> None:
+    pytest.importorskip("yaml")
+    with pytest.raises(ConversionError, match=r"^refused by its parser: ") as refused:
+        read_back({"README.md": "{", name: text}, {})
+    assert f" ({name}): " in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert refused.value.exit_code == 1
+
+
+def test_a_library_of_the_system_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parsers, "GLIB", "libnone.so")
+    result = read_back({"a.txt": "[a]"}, {"a.txt": parsers.key_file})
+    assert str(result) == "Not checked when written, for want of libnone.so: `a.txt`."
 
 
 def test_a_bundle_that_was_changed_gets_no_runtime(board: Bundle) -> None:

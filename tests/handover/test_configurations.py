@@ -57,16 +57,12 @@ def test_nvinfer_is_told_of_the_dla(make_job: MakeJob) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "why"),
-    [
-        ("[property]\nbatch-szie=1\n", "no key batch-szie"),
-        ("[property]\nbatch-size\n", "batch-size"),
-    ],
+    ("line", "why"), [("batch-szie=1", "no key batch-szie"), ("batch-size", "batch-size")]
 )
-def test_a_typing_error_in_nvinfers_file_is_refused(wrong: str, why: str) -> None:
+def test_a_typing_error_in_nvinfers_file_is_refused(line: str, why: str) -> None:
     assert nvinfer("# note\n[property]\noffsets=1;2;3\n") == {"offsets": "1;2;3"}
     with pytest.raises(ValueError, match=why):
-        nvinfer(wrong)
+        nvinfer(f"[property]\n{line}\n")
 
 
 def module_of(jetpack: str) -> str:

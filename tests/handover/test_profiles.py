@@ -50,6 +50,16 @@ def test_every_fact_has_a_source_and_every_jetpack_is_one_that_shipped(name: str
         ("trtexec", "orin-nano-8gb@jp6.2", "10.3.0.30"),
         ("trtexec", "t5000@jp7.2.2-trt11", "11.4.1"),
         ("deepstream", "t5000@jp7.2.2-trt11", ""),
+        ("deepstream-triton", "orin-nano-8gb@jp5.1.2", "6.3"),
+        ("isaac-ros", "orin-nano-8gb@jp6.2", "3.2"),
+        ("isaac-ros", "t5000@jp7.1", "4.4"),
+        ("isaac-ros", "orin-nano-8gb@jp7.2", "4.5"),
+        ("isaac-ros", "orin-nano-8gb@jp5.1.2", ""),
+        ("ros2", "orin-nano-8gb@jp6.2", "humble"),
+        ("ros2", "raspberry-pi-5", "jazzy"),
+        ("ros2", "nano@jp4.6.1", ""),
+        ("holoscan", "t5000@jp7.0", "3.10.0"),
+        ("holoscan", "t5000@jp7.1", ""),
         ("deepstream", "x86-cpu", ""),
         ("jetson-inference", "t5000@jp7.0", ""),
         ("triton", "nano@jp4.6", ""),
@@ -57,6 +67,28 @@ def test_every_fact_has_a_source_and_every_jetpack_is_one_that_shipped(name: str
 )
 def test_the_jetpack_decides_the_version(runtime: str, target: str, version: str) -> None:
     assert load_runtime(runtime).profile.version_on(load_target(target)) == version
+
+
+@pytest.mark.parametrize(
+    ("runtime", "batch", "fits"),
+    [
+        ("holoscan", (1, 1, 1), True),
+        ("holoscan", (1, 4, 8), False),
+        ("isaac-ros", (1, 4, 8), True),
+        ("deepstream-triton", (4, 4, 4), False),
+        ("deepstream", (4, 4, 4), True),
+    ],
+)
+def test_a_batch_that_a_runtime_cannot_fill_is_refused_with_the_one_that_it_can(
+    runtime: str, batch: tuple[int, ...], fits: bool
+) -> None:
+    profile = load_runtime(runtime).profile
+    if fits:
+        profile.require_batch(batch)
+    else:
+        with pytest.raises(ConfigError, match=f"{runtime} cannot fill a batch of") as refused:
+            profile.require_batch(batch)
+        assert "--batch 1" in refused.value.hint
 
 
 def test_a_wrong_name_gets_the_nearest_and_a_name_given_twice_counts_once() -> None:
