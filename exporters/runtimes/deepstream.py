@@ -86,8 +86,8 @@ case "$source" in
     *) uri="file://$(realpath -e "$source")" live=0 ;;
 esac
 cd "$(dirname "$0")"
-# a sink may have properties of its own: 'filesink location=...'
-# shellcheck disable=SC2086
+# a sink may be several elements, such as
+# 'nvvideoconvert ! nvv4l2h264enc ! h264parse ! qtmux ! filesink location=out.mp4'
 exec gst-launch-1.0 -e uridecodebin uri="$uri" ! mux.sink_0 \\
     nvstreammux name=mux batch-size=1 width=1280 height=720 live-source=$live \\
     batched-push-timeout=40000 ! \\

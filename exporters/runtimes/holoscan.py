@@ -95,6 +95,8 @@ class Classifier(Application):
 
 
 def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     application = Classifier(sys.argv[1])
     application.config(str(HERE / "app.yaml"))
     application.run()

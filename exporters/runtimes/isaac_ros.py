@@ -150,8 +150,8 @@ class Decoder(Node):
 
     def decode(self, tensors):
         """Read the probabilities, float32, of the first picture."""
-        raw = bytes(tensors.tensors[0].data)
-        probability = np.frombuffer(raw, np.float32)[: len(LABELS)]
+        values = np.frombuffer(tensors.tensors[0].data, np.float32)
+        probability = values[: len(LABELS)]
         best = int(probability.argmax())
         message = Classification(header=tensors.header)
         if probability[best] >= UNKNOWN_BELOW:
@@ -162,7 +162,10 @@ class Decoder(Node):
 
 def main():
     rclpy.init()
-    rclpy.spin(Decoder())
+    try:
+        rclpy.spin(Decoder())
+    except KeyboardInterrupt:
+        pass
 
 
 if __name__ == "__main__":

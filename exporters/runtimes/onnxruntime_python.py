@@ -55,6 +55,7 @@ def write(job: Handover) -> Mapping[str, str]:
             "`providers.json` holds what a session takes, the first that is there wins; "
             f"the graph stays where it is: `{job.model}`."
         ),
+        "C and C++ take the same graph and options; the wheel has no headers to try a sample with.",
         "The first run with TensorRT builds an engine, kept in `engines/`: it takes a minute.",
     ]
     return {
@@ -62,7 +63,7 @@ def write(job: Handover) -> Mapping[str, str]:
         "classify.py": EXAMPLE,
         "labels.txt": "".join(f"{name}\n" for name in job.classes),
         "README.md": readme(
-            job, "python3 classify.py golden/picture.png", notes[: 1 + _has_gpu(job)]
+            job, "python3 classify.py golden/picture.png", notes[: 2 + _has_gpu(job)]
         ),
     }
 

@@ -29,6 +29,7 @@ sys.path.insert(0, str(BUNDLE / "check.pyz"))  # the bundle's own code
 
 from dfkd_edge.runtime.bundle_files import damaged_files, read_bundle  # noqa: E402
 from dfkd_edge.runtime.engine_session import open_session  # noqa: E402
+from dfkd_edge.runtime.faults import Fault  # noqa: E402
 from dfkd_edge.runtime.preprocess import resized_images  # noqa: E402
 from dfkd_edge.runtime.session import SessionRequest  # noqa: E402
 
@@ -89,14 +90,19 @@ def request(bundle, backend):
 def pixels(image):
     """Read a message as RGB [height, width, 3]; a row may be longer than its pixels."""
     number, order = CHANNELS[image.encoding]
-    rows = np.frombuffer(bytes(image.data), np.uint8).reshape(image.height, image.step)
+    rows = np.frombuffer(image.data, np.uint8).reshape(image.height, image.step)
     used = rows[:, : image.width * number].reshape(image.height, image.width, number)
     return np.ascontiguousarray(used[..., order])
 
 
 def main():
     rclpy.init()
-    rclpy.spin(Classifier())
+    try:
+        rclpy.spin(Classifier())
+    except Fault as fault:
+        sys.exit(f"error: {fault}")
+    except KeyboardInterrupt:
+        pass
 
 
 if __name__ == "__main__":

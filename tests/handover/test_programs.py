@@ -188,7 +188,7 @@ def test_the_decoder_of_isaac_ros_publishes_the_class_of_the_tensor_or_none(
     kind = device["isaac_ros_tensor_list_interfaces.msg"].TensorList
     for values, below in ((probabilities, 0.0), (probabilities, 1.1)):
         program.UNKNOWN_BELOW = below
-        data = list(values.astype(np.float32).tobytes())
+        data = values.astype(np.float32).tobytes()
         node.callbacks["tensor_sub"](kind(header="h", tensors=[SimpleNamespace(data=data)]))
     first, unknown = node.published
     _, answer = golden(folder)
