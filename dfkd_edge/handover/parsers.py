@@ -67,7 +67,7 @@ def read_back(texts: Mapping[str, str], parsers: Mapping[str, Parser]) -> ReadBa
 
 def as_yaml(text: str) -> Any:
     """Read YAML."""
-    import yaml
+    import yaml  # type: ignore[import-untyped]
 
     try:
         return yaml.safe_load(text)
@@ -92,7 +92,7 @@ def text_proto(root: str, messages: Mapping[str, Mapping[str, str]]) -> Parser:
     """
 
     def parse(text: str) -> Any:
-        from google.protobuf import descriptor_pool, message_factory
+        from google.protobuf import descriptor_pool, message_factory  # type: ignore[import-untyped]
 
         pool = descriptor_pool.DescriptorPool()
         pool.AddSerializedFile(_described(messages).SerializeToString())
@@ -135,7 +135,8 @@ def _at(pointer: Any) -> Any:
 
 
 def _strings(address: int) -> list[bytes]:
-    array, found = ctypes.cast(address, ctypes.POINTER(ctypes.c_char_p)), []
+    array = ctypes.cast(address, ctypes.POINTER(ctypes.c_char_p))
+    found = list[bytes]()
     while array[len(found)]:
         found.append(array[len(found)])
     return found

@@ -112,7 +112,7 @@ class Application:
         self.flows: list[tuple[Any, Any, Any]] = []
 
     def config(self, path: str) -> None:
-        import yaml
+        import yaml  # type: ignore[import-untyped]
 
         self.settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
 
@@ -126,7 +126,7 @@ class Application:
 def modules() -> dict[str, ModuleType]:
     """Every stand-in by the name of its module."""
     image = message("Image", header="", height=0, width=0, encoding="", step=0, data=b"")
-    found = {
+    found: dict[str, dict[str, Any]] = {
         "rclpy": {"init": None, "spin": None},
         "rclpy.node": {"Node": Node},
         "rclpy.qos": {"qos_profile_sensor_data": "best effort"},
@@ -156,11 +156,11 @@ def modules() -> dict[str, ModuleType]:
         "holoscan.operators": {name: type(name, (Operator,), {}) for name in OPERATORS},
         "holoscan.resources": {"UnboundedAllocator": Recorded},
     }
-    made = {}
+    made = dict[str, ModuleType]()
     for name, members in found.items():
         for parent in (name.partition(".")[0], name):
             made.setdefault(parent, ModuleType(parent))
-        vars(made[name]).update(members)
+        made[name].__dict__.update(members)
     return made
 
 
@@ -179,7 +179,7 @@ def classify_in_ros(path: Path, pictures: dict[str, Any]) -> dict[str, Any]:
     sys.modules |= modules()
     program = load(path)
     node = program.Classifier()
-    image = sys.modules["sensor_msgs.msg"].Image  # type: ignore[attr-defined]
+    image = sys.modules["sensor_msgs.msg"].Image
     for encoding, pixels in pictures.items():
         height, width = pixels.shape[:2]
         rows = np.pad(pixels.reshape(height, -1), ((0, 0), (0, 5)))  # rows longer than their pixels

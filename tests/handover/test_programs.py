@@ -61,7 +61,7 @@ def test_the_ros_node_answers_every_encoding_with_the_code_of_the_bundle_alone(
         "mono8": picture[..., :1],
         "yuv422": picture[..., :2],
     }
-    np.savez(tmp_path / "pictures.npz", **pictures)  # type: ignore[arg-type]
+    np.savez(tmp_path / "pictures.npz", **pictures)
     arguments = [
         Path(__file__).parent,
         folder / "classification_node.py",
@@ -187,7 +187,7 @@ def test_the_decoder_of_isaac_ros_publishes_the_class_of_the_tensor_or_none(
     node = program.Decoder()
     kind = device["isaac_ros_tensor_list_interfaces.msg"].TensorList
     for values, below in ((probabilities, 0.0), (probabilities, 1.1)):
-        program.UNKNOWN_BELOW = below
+        vars(program)["UNKNOWN_BELOW"] = below
         data = values.astype(np.float32).tobytes()
         node.callbacks["tensor_sub"](kind(header="h", tensors=[SimpleNamespace(data=data)]))
     first, unknown = node.published
