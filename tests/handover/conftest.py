@@ -1,6 +1,7 @@
 """A bundle for a Jetson with every runtime, exported once; and jobs for any target and list."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from tests.fixtures.exported import only_few_images
 
 MakeJob = Callable[..., Handover]
 EVERY = tuple(list_runtimes())
+runtimes, targets = functools.cache(load_runtime), functools.cache(load_target)
+"""Read once: hundreds of jobs are made of them."""
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +58,7 @@ def make_job() -> MakeJob:
         batch: tuple[int, int, int] = (1, 1, 1),
         use_dla: bool = False,
     ) -> Handover:
-        runtime, profile = load_runtime(name), load_target(target)
+        runtime, profile = runtimes(name), targets(target)
         return Handover(
             profile=runtime.profile,
             version=runtime.profile.require(profile),

@@ -1,5 +1,6 @@
 """Configurations go through the runtime's parser, where one can be had, and fit the graph."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -14,9 +15,8 @@ from dfkd_edge.handover.lookup import load_runtime
 from dfkd_edge.handover.parsers import GLIB, read_back
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.session import open_graph
-from dfkd_edge.target_profiles.lookup import load_target
 from dfkd_edge.target_profiles.profile import Precision
-from tests.handover.conftest import EVERY, MakeJob
+from tests.handover.conftest import EVERY, MakeJob, targets
 
 PRIMARY = "config_infer_primary.txt"
 SINCE = {"strongly-typed": (9, 0)}
@@ -76,16 +76,16 @@ def test_every_text_of_every_version_passes_its_parser(name: str, make_job: Make
     runtime = load_runtime(name)
     firsts = [jetpacks[0] for jetpacks in runtime.profile.versions.values()] or ["4.6.1", "6.2"]
     batches = {"one": [(1, 1, 1)], "from one": [(1, 1, 1), (1, 4, 8)]}
-    for jetpack in firsts:
-        for batch in batches.get(runtime.profile.batches, [(1, 1, 1), (4, 4, 4), (1, 4, 8)]):
-            for precision in ("fp32", "fp16", "int8"):
-                target = f"{module_of(jetpack)}@jp{jetpack}"
-                if precision not in load_target(target).precisions:
-                    continue
-                texts = runtime.write(make_job(name, target, precision, batch=batch))
-                unchecked = read_back(texts, runtime.parsers).unchecked
-                assert set(unchecked.values()) <= {GLIB}
-                assert runtime.parsers.keys() <= texts.keys()
+    fitting = batches.get(runtime.profile.batches, [(1, 1, 1), (4, 4, 4), (1, 4, 8)])
+    for jetpack, precision in itertools.product(firsts, ("fp32", "fp16", "int8")):
+        target = f"{module_of(jetpack)}@jp{jetpack}"
+        if precision not in targets(target).precisions:
+            continue
+        for batch in fitting:
+            texts = runtime.write(make_job(name, target, precision, batch=batch))
+            unchecked = read_back(texts, runtime.parsers).unchecked
+            assert set(unchecked.values()) <= {GLIB}
+            assert runtime.parsers.keys() <= texts.keys()
 
 
 def test_nvinferserver_hands_pixels_over_as_they_are_and_reads_one_output(
