@@ -22,7 +22,7 @@ Source = Annotated[str, Field(pattern=r"^(sourced|derived|unverified): .")]
 ANY_TENSORRT = 99  # Newer than any
 FEEDS: Mapping[Feed, str] = {
     "bundle": "pixels of 0 to 255, NHWC, as the bundle's own graph takes them",
-    "pixels": "the same; one output of probabilities",
+    "pixels": "pixels of 0 to 255, NHWC; one output of probabilities",
     "planes": "float32 of 0 to 255, NCHW; one output of probabilities",
     "imagenet": "float32 NCHW, normalised as for ImageNet; one output of probabilities",
 }

@@ -127,7 +127,7 @@ def modules() -> dict[str, ModuleType]:
     """Every stand-in by the name of its module."""
     image = message("Image", header="", height=0, width=0, encoding="", step=0, data=b"")
     found: dict[str, dict[str, Any]] = {
-        "rclpy": {"init": None, "spin": None},
+        "rclpy": {"init": lambda: None, "spin": lambda node: None},
         "rclpy.node": {"Node": Node},
         "rclpy.qos": {"qos_profile_sensor_data": "best effort"},
         "sensor_msgs.msg": {"Image": image},

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -102,6 +103,21 @@ def test_an_unsure_answer_of_the_ros_node_has_no_result(
         )
     )
     assert node.published[0].results == []
+
+
+def test_the_ros_node_ends_in_one_line_where_the_bundle_was_changed(
+    jetson_bundle: Bundle,
+    device: dict[str, ModuleType],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = Path(shutil.copytree(jetson_bundle.folder, tmp_path / "copy"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    program = stand_ins.load(folder / "runtimes" / "ros2" / "classification_node.py")
+    program.main()
+    (folder / "classes.txt").write_text("cat\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"^error: [^\n]* differs from the manifest[^\n]*$"):
+        program.main()
 
 
 @pytest.mark.parametrize(
