@@ -5,7 +5,7 @@ Shape suffixes: N images, S side, H rows, W columns, C = 3 channels, K classes, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,6 +189,19 @@ class VariantExporter(Protocol):
 
     def export(self, model: ModelFile, feed: Feed, temperature: float, path: Path) -> ModelFile:
         """Write the variant to `path`; its probabilities are those of logits over `temperature`.
+
+        Raises:
+            ConversionError: the graph is none of ours.
+        """
+
+
+class HeadExporter(Protocol):
+    """Graph -> the same network with other classes."""
+
+    def export(
+        self, model: ModelFile, head_DK: Floats, class_names: Sequence[str], path: Path
+    ) -> ModelFile:
+        """Write the graph with another text head [D, K], of unit columns, to `path`.
 
         Raises:
             ConversionError: the graph is none of ours.

@@ -19,6 +19,8 @@ from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.conversion.calibration_need import find_shortage
 from dfkd_edge.conversion.trial import require_exportable
 from dfkd_edge.deployment.export import export_student
+from dfkd_edge.deployment.swap import swap_classes
+from dfkd_edge.deployment.swap_plan import SwapPlan
 from dfkd_edge.distillation import distill as distill_student
 from dfkd_edge.distillation import require_images
 from dfkd_edge.files import atomic_write, file_hash, read_json
@@ -192,6 +194,15 @@ def export(plan: ExportPlan, reporter: Reporter) -> Bundle:
             reporter.note(f"  {plan.config.device} cannot be used here: exported on the CPU")
         context = StageContext(RunDir(run.path), reporter, plan.config.seed, device)
         return export_student(run, plan, work, context)
+
+
+def swap(plan: SwapPlan, reporter: Reporter) -> Bundle:
+    """Give a finished bundle other classes, without training; the one that it was stays."""
+    if plan.finished:
+        reporter.note(f"  already swapped to this list: {plan.folder}")
+        return plan.finished
+    with export_scratch(plan.run) as work:
+        return swap_classes(plan, work, reporter)
 
 
 def check(

@@ -35,6 +35,7 @@ from .graph_edit import name_by_weights, restamp, set_batch, take_floats, write_
 from .runners import make_runner
 
 INPUT, TEXT_HEAD = "image", "text_head"
+CLASSES_KEY = "dfkd_edge.classes"  # Of the metadata: the names, in the order of the logits
 OUTPUTS = ("logits", "probabilities", "embedding")
 DYNAMO_OPSET = 18  # The opset that torch.onnx writes without converting
 ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE = 1e-4, 1e-5
@@ -214,7 +215,7 @@ def describe(
     onnx.helper.set_model_props(
         model,
         {
-            "dfkd_edge.classes": json.dumps(settings.classes, ensure_ascii=False),
+            CLASSES_KEY: json.dumps(settings.classes, ensure_ascii=False),
             "dfkd_edge.preprocess": json.dumps(
                 contract(settings.image_size_px, min_usual_max(batch), graph_input)
             ),

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dfkd_edge.errors import UsageError, faults_as_errors
@@ -77,6 +77,13 @@ def _is_readable(bundle: Path) -> bool:
     except Fault:
         return False
     return True
+
+
+def held_runtimes(bundle: Bundle) -> tuple[str, ...]:
+    """Name the runtimes that a bundle was made for."""
+    below = (PurePosixPath(name).parts for name in bundle.manifest.files)
+    of_runtimes = (parts[1] for parts in below if parts[0] == bundle_files.RUNTIMES)
+    return tuple(dict.fromkeys(of_runtimes))
 
 
 def held_precision(bundle: Bundle, precision: str) -> str:

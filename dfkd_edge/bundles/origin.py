@@ -10,6 +10,7 @@ from dfkd_edge.config.settings import ExportConfig, TeacherConfig
 from dfkd_edge.errors import ArtifactError, faults_as_errors
 from dfkd_edge.files import read_json
 from dfkd_edge.results.codec import from_json
+from dfkd_edge.results.swap import KEY, Swap
 from dfkd_edge.runs.manifest import damaged_files
 from dfkd_edge.runs.run_dir import read_stages, require_stages
 from dfkd_edge.runtime.bundle_files import MANIFEST, VALIDATION, Bundle
@@ -26,6 +27,7 @@ class Origin:
     classes: ClassNames
     config: ExportConfig
     seed: int
+    swap: Swap | None = None  # Where its classes took the place of those of its run
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class _Recorded:
     config: ExportConfig
     seed: int
     teacher_content: str = ""
+    swap: Swap | None = None
 
 
 def read_origin(bundle: Bundle) -> Origin:
@@ -48,7 +51,8 @@ def read_origin(bundle: Bundle) -> Origin:
         what, where = "bundle has not one prompt a class", bundle.folder / MANIFEST
         raise ArtifactError(what, where=str(where), hint=AGAIN)
     names = ClassNames(bundle.classes, found.prompts)
-    return Origin(found.teacher, found.teacher_content, names, found.config, found.seed)
+    made = (found.teacher, found.teacher_content, names, found.config, found.seed)
+    return Origin(*made, swap=found.swap)
 
 
 def run_with_surrogates(bundle: Bundle) -> Path:
@@ -58,10 +62,11 @@ def run_with_surrogates(bundle: Bundle) -> Path:
         DfkdEdgeError: the run is gone or has another student, or a file of it is damaged.
         OSError: a file cannot be opened.
     """
-    run = Path(str(bundle.manifest.provenance.get("run")))
+    provenance = bundle.manifest.provenance
+    run, swapped = Path(str(provenance.get("run"))), provenance.get(KEY)
     if not student_weights(run / "student").is_file():
         raise ArtifactError("no student there", where=str(run))
-    if not holds_student_of(run, bundle.manifest.provenance):
+    if not holds_student_of(run, swapped if isinstance(swapped, dict) else provenance):
         raise ArtifactError("the run has another student by now", where=str(run))
     require_stages(run, {"surrogates", "student"})
     damaged = damaged_files(run, {"surrogates": read_stages(run)["surrogates"]})

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_edge.bundles.bundle import REPLACEABLE, status_of
-from dfkd_edge.bundles.opening import BUNDLES, holds_student_of
+from dfkd_edge.bundles.opening import BUNDLES, holds_student_of, open_bundle
 from dfkd_edge.config.file import flag_of
 from dfkd_edge.config.settings import PipelineConfig
-from dfkd_edge.errors import RunDirError
+from dfkd_edge.errors import DfkdEdgeError, RunDirError
 from dfkd_edge.files import read_json
 from dfkd_edge.runs.run_dir import is_run
-from dfkd_edge.runtime.bundle_files import MANIFEST
+from dfkd_edge.runtime.bundle_files import MANIFEST, Bundle
 from dfkd_edge.runtime.bundle_manifest import FORMAT
 from dfkd_edge.version import __version__
 
@@ -52,6 +52,28 @@ def refuse_place_in_other_run(folder: Path, run: Path) -> None:
             where=str(folder),
             hint=f"choose another --output, or leave it out: {run / BUNDLES} is the usual place",
         )
+
+
+def finished_bundle(folder: Path, key: str, why_other: str) -> Bundle | None:
+    """Open the bundle that is already there, if all that its content depends on is the same.
+
+    Args:
+        folder: where it would lie.
+        key: hash of what its content depends on.
+        why_other: what must differ in a bundle of another key; empty where that may be replaced.
+
+    Raises:
+        RunDirError: another one is there, and may not be replaced.
+    """
+    try:
+        bundle = open_bundle(folder)
+    except DfkdEdgeError:
+        return None  # nothing there, or damaged: write it anew; write_bundle spares foreign files
+    if bundle.manifest.provenance.get("key") == key:
+        return bundle
+    if why_other:
+        raise other_bundle(folder, why_other)
+    return None
 
 
 def other_bundle(

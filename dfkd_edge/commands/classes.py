@@ -1,4 +1,4 @@
-"""The command `classes lint`."""
+"""The commands `classes lint` and, from its own file, `classes swap`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.table import Table
 from typer import Argument, Option, Typer
 
 from dfkd_edge.commands import options as opt
+from dfkd_edge.commands.swap import swap
 from dfkd_edge.config.settings import Activation
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
 from dfkd_edge.errors import ClassNamesError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 
 classes_app = Typer(help="Work with class lists.", no_args_is_help=True)
+classes_app.command()(swap)
 
 SHOWN = 12  # Findings in the table; `--json` has all
 GOOD_TO_KNOW = " (fine)"  # Marks what --strict does not count: the dim style is lost in a pipe

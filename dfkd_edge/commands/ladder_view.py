@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from dfkd_edge.bundles.opening import held_runtimes
 from dfkd_edge.commands.distill_view import accuracy_row, weak_text
 from dfkd_edge.commands.panel import bundle_step, closing_panel
 from dfkd_edge.console import result_console
@@ -90,8 +91,7 @@ def speed_text(ladder: Ladder) -> str:
 
 
 def _runtimes_text(bundle: Bundle) -> str:
-    below = (name.split("/") for name in bundle.manifest.files if name.startswith("runtimes/"))
-    names = dict.fromkeys(parts[1] for parts in below)
+    names = held_runtimes(bundle)
     return f"; runtimes/ has a README.md for {', '.join(names)}" if names else ""
 
 

@@ -57,7 +57,7 @@ def bundle_contents(
     run, target, config = material.run, material.target, material.config
     settings, names, precision = run.student.settings, run.class_names.names, material.precision
     models = {model.precision: model for model in material.shipped(proven.graphs)}
-    notes = ladder_notes_of(precision, models)
+    notes = (*proven.warnings, *ladder_notes_of(precision, models))
     sources = licences_of(run.config)
     ladder = proven.proof.ladder(names, config.max_drop, confidence, notes)
     build = EngineBuild(

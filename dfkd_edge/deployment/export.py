@@ -5,13 +5,12 @@ import time
 from pathlib import Path
 
 from dfkd_edge.bundles.bundle import write_bundle
-from dfkd_edge.bundles.opening import open_bundle
-from dfkd_edge.bundles.replacement import other_bundle
+from dfkd_edge.bundles.replacement import finished_bundle
 from dfkd_edge.conversion.conversion import Graphs
 from dfkd_edge.deployment.contents import bundle_contents, fitted_confidence
 from dfkd_edge.deployment.material import Material, Proven, gather
 from dfkd_edge.deployment.repair import repair
-from dfkd_edge.errors import ConfigError, DfkdEdgeError
+from dfkd_edge.errors import ConfigError
 from dfkd_edge.files import content_hash, file_hash, folder_stamp
 from dfkd_edge.handover.lookup import require_runtimes
 from dfkd_edge.handover.make import RuntimeFolders, proven_model
@@ -44,7 +43,7 @@ def export_student(run: FinishedRun, plan: ExportPlan, work: Path, context: Stag
     material = gather(run, plan, work, context)
 
     graphs = material.conversion.convert(run.student, material.precision, material.calibration)
-    proven = Proven(graphs, _prove(graphs, material))
+    proven = Proven(graphs, prove_graphs(graphs, material))
     if material.calibration and config.repair and not proven.passes(config.max_drop):
         proven = repair(proven, material)
 
@@ -67,7 +66,7 @@ def export_student(run: FinishedRun, plan: ExportPlan, work: Path, context: Stag
     return bundle
 
 
-def _prove(graphs: Graphs, material: Material) -> Proof:
+def prove_graphs(graphs: Graphs, material: Material) -> Proof:
     """Run all images through teacher, student, every graph and, if it can be built, the engine."""
     config, reporter = material.config, material.context.reporter
     with reporter.stage("opening every rung", 1) as progress:
@@ -96,16 +95,8 @@ def export_key(run: FinishedRun, plan: ExportPlan, seed: int) -> str:
 
 def _finished_bundle(plan: ExportPlan, key: str) -> Bundle | None:
     """The bundle that is already there, if it is of this export."""
-    try:
-        bundle = open_bundle(plan.folder)
-    except DfkdEdgeError:
-        return None  # nothing there, or damaged: write it anew; write_bundle spares foreign files
-    if bundle.manifest.provenance.get("key") == key:
-        return bundle
-    if not plan.exist_ok:
-        why = "its settings or its target are others, or pictures of --data or --calib-data changed"
-        raise other_bundle(plan.folder, why)
-    return None
+    why = "its settings or its target are others, or pictures of --data or --calib-data changed"
+    return finished_bundle(plan.folder, key, "" if plan.exist_ok else why)
 
 
 def refuse_shared_files(calibration_data: str, data: str) -> None:

@@ -40,6 +40,7 @@ class Material:
     evaluation: EvaluationSet  # What every rung is shown
     calibration: CalibrationSet | None  # What INT8 calibrates on; None for another precision
     context: StageContext
+    calibrated: frozenset[str] = frozenset()  # Digests of the images that set activation ranges
 
     @property
     def target(self) -> TargetProfile:
@@ -55,11 +56,6 @@ class Material:
     def precision(self) -> Precision:
         """The recommended one of the bundle."""
         return chosen_precision(self.target, self.config)
-
-    @property
-    def calibrated(self) -> frozenset[str]:
-        """Digests of the images that set activation ranges."""
-        return self.calibration.digests if self.calibration else frozenset()
 
     def shipped(self, graphs: Graphs) -> tuple[ModelFile, ...]:
         """Graphs that go into the bundle: where typing is weak, FP16 is a flag of the builder."""
@@ -99,6 +95,7 @@ class Proven:
     proof: Proof
     repair: dict[str, Any] | None = None
     """What a repair did, for the manifest; None where there was none."""
+    warnings: tuple[str, ...] = ()  # What must be read with the ladder, a sentence each
 
     def passes(self, max_drop: float) -> bool:
         """Whether the last rung loses little enough."""
@@ -137,12 +134,15 @@ def gather(run: FinishedRun, plan: ExportPlan, work: Path, context: StageContext
         progress.advance()
     sides_px = (teacher.image_size_px, student.image_size_px)
     is_int8 = chosen_precision(target, config) == "int8"
+    evaluation = evaluation_set(plan.data, run.class_names.names, sides_px, run.surrogates, context)
+    calibration = calibration_set(run, target, config, context) if is_int8 else None
     return Material(
         run,
         Conversion(target, config, context.reporter, work),
         teacher,
         student,
-        evaluation_set(plan.data, run.class_names.names, sides_px, run.surrogates, context),
-        calibration_set(run, target, config, context) if is_int8 else None,
+        evaluation,
+        calibration,
         context,
+        calibration.digests if calibration else frozenset(),
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dfkd_edge.artifacts import ModelFile, StudentArtifact
+from dfkd_edge.artifacts import ModelFile, StudentArtifact, SurrogateSet
 from dfkd_edge.bundles.origin import (
     calibrated_images,
     graphs,
@@ -17,12 +17,13 @@ from dfkd_edge.bundles.origin import (
     read_origin,
     run_with_surrogates,
 )
-from dfkd_edge.class_names import ClassNames
+from dfkd_edge.class_names import read_class_names
 from dfkd_edge.errors import DfkdEdgeError, faults_as_errors
 from dfkd_edge.files import file_hash
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.networks.recorded_teacher import load_recorded_teacher
 from dfkd_edge.networks.students import load_student
+from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.results.codec import from_json
 from dfkd_edge.results.confidence import FittedConfidence
@@ -41,6 +42,7 @@ from dfkd_edge.validation.rungs import (
     ladder_notes_of,
     prove,
 )
+from dfkd_edge.validation.swapped import in_names_of
 
 
 def check_bundle(
@@ -72,7 +74,7 @@ def check_bundle(
         progress.advance()
     backend = bundle.manifest.backend
     sides_px = (teacher.image_size_px, student.image_size_px)
-    evaluation = _evaluation(bundle, origin.classes, data, sides_px, context)
+    evaluation = _evaluation(bundle, teacher, data, sides_px, context)
     with reporter.stage("opening every rung", 1) as progress:
         with _measured_graphs(bundle) as models:
             rungs = build_rungs(teacher, student, models, origin.config.num_threads, backend)
@@ -83,8 +85,10 @@ def check_bundle(
     proof = prove(rungs, evaluation, calibrated_images(bundle), limit, reporter)
     fitted = bundle.manifest.confidence
     confidence = from_json(FittedConfidence, fitted, bundle.folder / MANIFEST) if fitted else None
+    notes = origin.swap.warnings() if origin.swap else ()
+    notes += tuple(ladder_notes_of(bundle.precision, held))
     return dataclasses.replace(
-        proof.ladder(bundle.classes, limit, confidence, ladder_notes_of(bundle.precision, held)),
+        proof.ladder(bundle.classes, limit, confidence, notes),
         bundle=str(bundle.folder),
         bundle_sha256=file_hash(bundle.folder / MANIFEST),
         data=str(Path(data).resolve()) if data else "",
@@ -106,7 +110,7 @@ def _measured_graphs(bundle: Bundle) -> Iterator[list[ModelFile]]:
 
 def _evaluation(
     bundle: Bundle,
-    classes: ClassNames,
+    teacher: Teacher,
     data: str,
     sides_px: tuple[int, ...],
     context: StageContext,
@@ -115,7 +119,7 @@ def _evaluation(
     if data:
         return evaluation_set(data, names, sides_px, None, context)
     try:
-        surrogates = read_finished_surrogates(run_with_surrogates(bundle), classes)
+        surrogates = _surrogates(bundle, teacher)
     except (DfkdEdgeError, OSError) as error:
         context.reporter.note(
             f"  images of the run that made the bundle are not here ({error}): "
@@ -128,3 +132,13 @@ def _evaluation(
         return EvaluationSet((source,), "agreement", f"{len(labels)} golden images of the bundle")
     suite = evaluation_set("", names, sides_px, surrogates, context)
     return suite.repeated(measured_again(bundle))
+
+
+def _surrogates(bundle: Bundle, teacher: Teacher) -> SurrogateSet:
+    """Read the images of the run; where classes were swapped, under the names of the bundle."""
+    run = run_with_surrogates(bundle)
+    learnt = read_class_names(run / "classes.txt")
+    surrogates = read_finished_surrogates(run, learnt)
+    if read_origin(bundle).swap is None:
+        return surrogates
+    return in_names_of(teacher, surrogates, learnt.names)

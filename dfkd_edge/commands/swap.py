@@ -1,0 +1,94 @@
+"""The command `classes swap`: a finished bundle with other classes, without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+from dfkd_edge.commands import options as opt
+from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
+
+if TYPE_CHECKING:
+    from rich.panel import Panel
+
+    from dfkd_edge.results.ladder import Ladder
+    from dfkd_edge.runtime.bundle_files import Bundle
+
+
+def swap(
+    bundle: opt.BundleFolder,
+    classes: Annotated[
+        Path, Option("--classes", help="The new list: one name a line, or YOLO's and such.")
+    ],
+    output: Annotated[
+        opt.File,
+        Option("--output", "-o", help="The new bundle (default: RUN/swapped/TARGET-LIST)."),
+    ] = None,
+    max_drop: opt.MaxDrop = None,
+    exist_ok: opt.ExistOk = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Give a bundle other classes without training; exit 3 if its gate fails.
+
+    The teacher's text tower makes the new head of every graph; the bundle that is named stays as it
+    is. The student has not learnt from images of new names: expect less of them than of a
+    distilled list, and measure on pictures.
+    """
+    from dfkd_edge.deployment.swap_plan import SwapRequest, plan_swap
+    from dfkd_edge.machine.process import prepare_host
+
+    plan = plan_swap(SwapRequest(bundle, classes, output, max_drop, exist_ok))
+    console = make_console(quiet)
+    reporter = ConsoleReporter(console)
+    if plan.list_read_as:
+        from dfkd_edge.class_names import translated_text
+
+        reporter.note(translated_text(plan.class_names, plan.list_read_as))
+    with loading_libraries(console):
+        prepare_host()
+        from dfkd_edge import pipeline
+        from dfkd_edge.report.page import refresh_report
+        from dfkd_edge.results.kept import proof_of, require_passed
+    made = pipeline.swap(plan, reporter)
+    proof, report = proof_of(made), refresh_report(made.folder, reporter)
+    if as_json:
+        provenance = made.manifest.provenance
+        head = {"bundle": str(made.folder), "status": made.manifest.status}
+        opt.print_json({**proof.to_json(), **head, "swap": provenance["swap"], "report": report})
+    else:
+        from dfkd_edge.commands.ladder_view import show_ladder
+
+        show_ladder(proof)
+        result_console().print(_panel(made, proof, report))
+    require_passed(made)
+
+
+def _panel(bundle: Bundle, ladder: Ladder, report: str) -> Panel:
+    """Close with what was swapped, what it cost, and how to learn more."""
+    from dfkd_edge.bundles.origin import read_origin
+    from dfkd_edge.commands.distill_view import accuracy_row
+    from dfkd_edge.commands.ladder_view import GATE_COLOURS, gate_text, speed_text
+    from dfkd_edge.commands.panel import closing_panel
+    from dfkd_edge.runtime.counting import first_few
+
+    swap, gate = read_origin(bundle).swap, ladder.gate
+    assert swap is not None  # this command writes no other bundle
+    assert gate is not None
+    new = f"; not learnt: {first_few(swap.unlearnt, 4)}" if swap.unlearnt else ""
+    rows = (
+        ("classes", f"{len(bundle.classes)}, without training{new}"),
+        ("cost", swap.cost.sentence() if swap.cost else ""),
+        ("gate", gate_text(gate)),
+        accuracy_row(ladder),
+        ("size", speed_text(ladder)),
+        ("bundle", str(bundle.folder)),
+        ("report", report),
+        ("next", f"dfkd-edge check {bundle.folder} --data DIR measures it on labelled pictures"),
+    )
+    is_doubtful = bool(swap.unlearnt) or bool(swap.cost and swap.cost.is_told)
+    colour = GATE_COLOURS.get(gate.state, "yellow" if is_doubtful else "green")
+    return closing_panel(f"classes swapped; {gate.headline()}", rows, colour)

@@ -1,0 +1,76 @@
+"""What a swap of classes says of itself in a bundle: from which list to which, and what it cost."""
+
+from dataclasses import dataclass
+
+from dfkd_edge.results.ladder import Ends
+from dfkd_edge.results.wording import shown_text
+from dfkd_edge.runtime.counting import first_few
+
+KEY = "swap"  # Of the manifest's provenance
+TOLD_ABOVE = 0.02  # Loss of the classes that stay, a share: less is not worth a warning
+MAX_NAMED = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptCost:
+    """How often images of classes that stay are named as they were asked for, before and after."""
+
+    before: float  # Share of the images, by the bundle that was swapped
+    after: float
+    interval: Ends  # 95%, of the loss
+    num_images: int
+    num_pictures: int
+    taken_by: tuple[str, ...] = ()
+    """`horse to zebra`: classes that lose images and who takes them, most first."""
+
+    @property
+    def drop(self) -> float:
+        """What they lose, a share."""
+        return self.before - self.after
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the user must hear of it."""
+        return self.drop > TOLD_ABOVE
+
+    def sentence(self) -> str:
+        """Say what the new list costs the classes that stay."""
+        low, high = (100 * end for end in self.interval)
+        shown = shown_text(self.num_images, self.num_pictures, "surrogate image")
+        text = (
+            f"classes that stay: {100 * self.before:.1f}% -> {100 * self.after:.1f}% named right, "
+            f"{100 * self.drop:+.1f} points lost ({low:+.1f} to {high:+.1f}) on {shown}"
+        )
+        takers = f": {first_few(self.taken_by, MAX_NAMED)}" if self.taken_by else ""
+        return text + takers * self.is_told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swap:
+    """A list of classes that took the place of another one, without training."""
+
+    bundle: str  # That was swapped
+    bundle_sha256: str  # Of its manifest
+    student_sha256: str  # Of the run's student, which has the run's classes
+    learnt: tuple[str, ...]  # Classes of the run
+    unlearnt: tuple[str, ...]  # Classes of this bundle that the run does not have
+    cost: KeptCost | None  # None where no class stays, or no image shows one
+
+    def warnings(self) -> tuple[str, ...]:
+        """Say what must be read with every figure of the bundle, a sentence each."""
+        others = first_few(self.learnt, MAX_NAMED)
+        told = []
+        if self.unlearnt:
+            told.append(
+                "classes were swapped without training: the student has learnt from no image of "
+                f"{first_few(self.unlearnt, MAX_NAMED)}, and surrogate images are of {others}, so "
+                "agreement on them says little of pictures of the new classes; measure with check "
+                "--data, or distill the new list"
+            )
+        told.append(
+            "temperature and threshold were fitted again on these images, by the teacher's answer "
+            "where the class that an image was made for is not in the list"
+        )
+        if self.cost and self.cost.is_told:
+            told.append(self.cost.sentence())
+        return tuple(told)

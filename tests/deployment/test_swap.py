@@ -1,0 +1,201 @@
+"""Classes swapped in a finished bundle: the same student, the teacher's text, and what it costs."""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import load
+
+from dfkd_edge.bundles.opening import open_bundle
+from dfkd_edge.bundles.origin import graphs, read_origin
+from dfkd_edge.class_names import parse_class_names
+from dfkd_edge.config.settings import TeacherConfig
+from dfkd_edge.networks.teacher import load_teacher
+from dfkd_edge.results.swap import KeptCost, Swap
+from dfkd_edge.runtime import check
+from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.validation.rungs import open_runner
+from tests.fixtures.command import call, invoke
+from tests.fixtures.exported import only_few_images
+from tests.fixtures.files import edit_json
+
+pytestmark = pytest.mark.usefixtures("few_images")
+NEW = "cat\nhouse\nwine glass\ta photo of a glass of wine\ndog\n"
+SHORT = ("--duration", "0.02", "--warmup", "1")
+
+
+def answers(bundle: Bundle) -> Iterator[tuple[Any, Any]]:
+    """Logits and embeddings of the golden images by each graph of a bundle."""
+    for model in graphs(bundle):
+        made = open_runner(model, 1)(bundle.golden()["images"])
+        yield made.logits, made.embedding
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*")}
+
+
+@pytest.fixture(scope="module")
+def source(tiny_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
+    """A bundle for two runtimes in its run, below a user's folder, which is where tests are."""
+    folder = tmp_path_factory.mktemp("swap")
+    shutil.copytree(tiny_workspace, folder, symlinks=True, dirs_exist_ok=True)
+    run = (folder / "runs" / "latest").resolve()
+    bundle = run / "bundles" / "tiny"
+    provenance = open_bundle(bundle).manifest.provenance
+    edit_json(bundle / "manifest.json", provenance={**provenance, "run": str(run)})
+    (folder / "new.txt").write_text(NEW, encoding="utf-8")
+    with contextlib.chdir(folder):
+        assert call("runtimes", "add", bundle, "triton", "onnxruntime", "--quiet")[0] == 0
+        yield open_bundle(bundle)
+
+
+@pytest.fixture(scope="module")
+def swapped(source: Bundle) -> dict[str, Any]:
+    """What the command says of a swap to NEW, found in the run by its name."""
+    before = times(source.folder)
+    with only_few_images():
+        code, output, errors = call(
+            *("classes", "swap", source.folder, "--classes", "new.txt"),
+            *("--max-drop", "1", "--json", "--quiet"),
+        )
+    assert code == 0, errors
+    assert times(source.folder) == before
+    document: dict[str, Any] = json.loads(output)
+    return document
+
+
+def test_every_graph_label_and_file_follows_the_new_list(
+    source: Bundle, swapped: dict[str, Any]
+) -> None:
+    folder = source.folder.parents[1] / "swapped" / "tiny-new"
+    assert swapped["bundle"] == str(folder)
+    bundle, names = open_bundle(folder), ("cat", "house", "wine glass", "dog")
+    teacher = load_teacher(TeacherConfig(), parse_class_names(NEW, "new.txt"))
+    head_DK = teacher.head_KD.T.numpy()
+    images = bundle.golden()["images"]
+    for old, new in zip(graphs(source), graphs(bundle), strict=True):
+        was, now = (open_runner(model, 1)(images) for model in (old, new))
+        assert np.array_equal(was.embedding, now.embedding)
+        wanted_NK = teacher.logit_scale * now.embedding @ head_DK
+        assert np.allclose(now.logits, wanted_NK, atol=1e-4)
+        metadata = {item.key: item.value for item in load(new.path).metadata_props}
+        assert tuple(json.loads(metadata["dfkd_edge.classes"])) == names
+    assert bundle.classes == names
+    assert (folder / "classes.txt").read_text().split("\n")[:4] == list(names)
+    assert (folder / "runtimes/triton/student/labels.txt").read_text().split("\n")[2] == names[2]
+    assert json.loads((folder / "student/student.json").read_text())["classes"] == list(names)
+    assert check.main(["--bundle", str(folder), *SHORT]) == 0
+    for kept in ("calibration.json", "preprocess.json", "check.pyz"):
+        assert bundle.manifest.files[kept] == source.manifest.files[kept]
+
+
+def test_a_swap_warns_of_what_was_never_learnt_and_says_what_it_cost(
+    swapped: dict[str, Any],
+) -> None:
+    swap = swapped["swap"]
+    assert swap["learnt"] == ["dog", "house", "person"]
+    assert swap["unlearnt"] == ["cat", "wine glass"]
+    assert 0 < swap["cost"]["num_images"] < 30  # images of persons say nothing of what stays
+    assert "learnt from no image of cat, wine glass" in swapped["notes"][0]
+    assert "learnt from no image" in Path(swapped["bundle"], "README.md").read_text()
+    assert swapped["measure"] == "agreement"
+    assert all(rung["mean_agreement"] is not None for rung in swapped["rungs"])
+    assert swapped["confidence"]["num_images"] > 0
+
+
+@pytest.mark.slow
+def test_a_check_of_it_measures_on_the_same_images_and_repeats_the_figures(
+    swapped: dict[str, Any],
+) -> None:
+    checked = json.loads(invoke("check", swapped["bundle"], "--max-drop", "1", "--json").stdout)
+    assert checked["images"] == swapped["images"]
+    for again, first in zip(checked["rungs"], swapped["rungs"], strict=True):
+        assert again["domains"] == first["domains"]
+    assert checked["notes"] == swapped["notes"]
+
+
+def test_the_same_swap_again_is_the_bundle_that_is_there(swapped: dict[str, Any]) -> None:
+    source = swapped["swap"]["bundle"]
+    flags = ("--classes", "new.txt", "--max-drop", "1")
+    before = open_bundle(Path(swapped["bundle"])).sha256
+    assert call("classes", "swap", source, *flags, "--quiet")[0] == 0
+    assert open_bundle(Path(swapped["bundle"])).sha256 == before
+
+
+@pytest.mark.slow
+def test_what_a_kill_left_is_made_whole_and_swapping_back_gives_the_old_answers(
+    source: Bundle, swapped: dict[str, Any]
+) -> None:
+    back = Path("back")
+    back.mkdir()
+    (back / "manifest.json").write_text('{"marker": "dfkd-edge bundle", "status": "incomplete"}')
+    code, _, errors = call(
+        *("classes", "swap", swapped["bundle"], "--classes", "classes.txt", "-o", back),
+        *("--max-drop", "1", "--quiet"),
+    )
+    assert code == 0, errors
+    bundle = open_bundle(back)
+    swap = read_origin(bundle).swap
+    assert swap is not None
+    assert not swap.unlearnt
+    for was, now in zip(answers(source), answers(bundle), strict=True):
+        assert np.array_equal(was[0], now[0])
+
+
+def test_a_loss_of_more_than_two_points_of_what_stays_is_told() -> None:
+    cost = KeptCost(
+        before=0.9,
+        after=0.875,
+        interval=(0.01, 0.04),
+        num_images=200,
+        num_pictures=100,
+        taken_by=("horse to zebra",),
+    )
+    swap = Swap(
+        bundle="b", bundle_sha256="0", student_sha256="0", learnt=("horse",), unlearnt=(), cost=cost
+    )
+    assert "+2.5 points lost (+1.0 to +4.0)" in swap.warnings()[-1]
+    assert swap.warnings()[-1].endswith("horse to zebra")
+    little = dataclasses.replace(cost, after=0.881)
+    assert not any("points" in w for w in dataclasses.replace(swap, cost=little).warnings())
+
+
+@pytest.mark.parametrize(
+    ("bundle", "names", "flags", "code", "said"),
+    [
+        ("BUNDLE", "dog\nhouse\nperson\n", (), 2, "has these 3 classes already (--classes "),
+        ("BUNDLE", "dog\nunknown\n", (), 2, "predict answers so where it refuses"),
+        ("BUNDLE", "dog\nDog\n", (), 2, "'Dog' is already on line 1"),
+        ("BUNDLE", NEW, ("-o", "BUNDLE"), 2, "is swapped, which stays as it is"),
+        ("BUNDLE", NEW, ("-o", "BUNDLE/../other"), 2, "for bundles of the run's own classes"),
+        ("BUNDLE", NEW, ("-o", "pictures"), 2, "holds what is no bundle's"),
+        ("CHANGED", NEW, (), 1, "differs from the manifest"),
+        ("ORPHAN", NEW, (), 1, "the images of the bundle's run are not here"),
+        ("nowhere", NEW, (), 2, "no such folder"),
+    ],
+)
+def test_a_swap_that_cannot_be_made_is_one_line(
+    bundle: str, names: str, flags: tuple[str, ...], code: int, said: str, source: Bundle
+) -> None:
+    Path("wrong.txt").write_text(names, encoding="utf-8")
+    places = {"BUNDLE": str(source.folder)}
+    for kind in {"CHANGED", "ORPHAN"} & {bundle}:
+        places[kind] = str(shutil.copytree(source.folder, Path(kind), dirs_exist_ok=True))
+    if bundle == "CHANGED":
+        Path(bundle, "recipe.md").write_text("other", encoding="utf-8")
+    if bundle == "ORPHAN":
+        provenance = {**source.manifest.provenance, "run": "/nowhere"}
+        edit_json(Path(bundle, "manifest.json"), provenance=provenance)
+    words = [places.get(bundle, bundle), "--classes", "wrong.txt"]
+    words += [flag.replace("BUNDLE", places["BUNDLE"]) for flag in flags]
+    found, output, errors = call("classes", "swap", *words)
+    assert (found, output, len(errors.splitlines())) == (code, "", 1), errors
+    assert said in errors
+    assert open_bundle(source.folder).sha256 == source.sha256
