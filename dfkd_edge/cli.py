@@ -18,6 +18,7 @@ from dfkd_edge.commands.machine import cache_app, doctor
 from dfkd_edge.commands.predict import predict
 from dfkd_edge.commands.report import report
 from dfkd_edge.commands.run import run
+from dfkd_edge.commands.runs import runs
 from dfkd_edge.commands.runtimes import runtimes_app
 from dfkd_edge.commands.synthesize import synthesize
 from dfkd_edge.commands.targets import targets_app
@@ -31,7 +32,7 @@ from dfkd_edge.version import __version__
 
 COMMANDS = (
     *("distill", "synthesize", "export", "check", "run", "benchmark", "predict", "report"),
-    *("classes", "targets", "runtimes", "teachers", "doctor", "inspect", "cache"),
+    *("runs", "classes", "targets", "runtimes", "teachers", "doctor", "inspect", "cache"),
 )
 SHARED = ("distill", "synthesize", "run")
 """Verbs whose work the ranks of torchrun share; any other one is the first rank's alone."""
@@ -83,7 +84,8 @@ def _options(
     """From a list of class names to a compact image classifier, without a single image."""
 
 
-for verb in (distill, synthesize, export, check, run, benchmark, predict, report, doctor, inspect):
+VERBS = (distill, synthesize, export, check, run, benchmark, predict, report, runs, doctor, inspect)
+for verb in VERBS:
     app.command()(verb)
 GROUPS = {
     "classes": classes_app,

@@ -1,0 +1,136 @@
+"""The command `runs`: runs and bundles below a folder side by side."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+from typer import Argument, Option
+
+from dfkd_edge.commands import options as opt
+from dfkd_edge.config.settings import RUNS
+from dfkd_edge.console import result_console
+from dfkd_edge.errors import UsageError
+from dfkd_edge.runtime.plain_text import printable
+
+if TYPE_CHECKING:
+    from dfkd_edge.results.overview import Entry
+
+MAX_SETTINGS = 6  # Named in a row; `--csv` and `--json` have all
+NOTHING = "-"
+FORMULAS = ("=", "+", "-", "@")
+"""A spreadsheet runs a cell that begins so, and names of folders are not ours."""
+
+
+def runs(
+    folder: Annotated[
+        Path, Argument(metavar="[FOLDER]", help="Where to look, at any depth.")
+    ] = RUNS,
+    as_csv: Annotated[bool, Option("--csv", help="Print CSV, a column a setting.")] = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """List runs and bundles below a folder: what they differ in, how good, how large, how fast.
+
+    Files are not compared with their hashes, which `inspect` does; what cannot be read is a row
+    with the reason.
+    """
+    from dfkd_edge.results.overview import differing, find_entries
+
+    if as_csv and as_json:
+        raise UsageError("--csv and --json are two outputs", where="runs", hint="ask for one")
+    entries = find_entries(folder)
+    names = differing(entries)
+    if as_json:
+        opt.print_json({"folder": str(folder), "entries": [_document(e, names) for e in entries]})
+    elif as_csv:
+        sys.stdout.write(_csv(entries, names))
+    elif entries:
+        result_console().print(_table(entries, names, folder))
+    else:
+        result_console().print(f"no run and no bundle below {folder}", markup=False)
+
+
+def _document(entry: Entry, names: Sequence[str]) -> dict[str, object]:
+    """Say all of an entry; of its settings those that differ."""
+    measured = entry.measured
+    return {
+        "kind": entry.kind,
+        "path": str(entry.path),
+        "classes": entry.num_classes,
+        "teacher": entry.teacher,
+        "measure": measured.metric if measured else None,
+        "share": measured.share if measured else None,
+        "low": measured.low if measured else None,
+        "high": measured.high if measured else None,
+        "num_images": measured.num_images if measured else None,
+        "size_bytes": entry.size_bytes,
+        "latency_ms": entry.latency_ms,
+        "verdict": entry.verdict,
+        "fault": entry.fault,
+        **{name: entry.settings.get(name) for name in names},
+    }
+
+
+def _csv(entries: Sequence[Entry], names: Sequence[str]) -> str:
+    rows, text = [_document(entry, names) for entry in entries], io.StringIO()
+    columns = list(rows[0]) if rows else ["kind", "path"]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _plain(value) for key, value in row.items()} for row in rows)
+    return printable(text.getvalue())
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        value = " ".join(map(str, value))
+    is_formula = isinstance(value, str) and value.startswith(FORMULAS)
+    return f"'{value}" if is_formula else value
+
+
+def _table(entries: Sequence[Entry], names: Sequence[str], folder: Path) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("path", "classes", "teacher", "accuracy", "MiB", "ms", "verdict", "differs in"):
+        right = heading in ("classes", "MiB", "ms")
+        table.add_column(heading, justify="right" if right else "left", overflow="fold")
+    for entry in entries:
+        shown = entry.path.relative_to(folder) if entry.path != folder else entry.path
+        name = escape(str(shown))
+        if entry.fault:
+            fault = f"[red]{escape(entry.fault)}[/red]"
+            table.add_row(name, *[NOTHING] * 5, fault, "")
+            continue
+        table.add_row(
+            name,
+            str(entry.num_classes or NOTHING),
+            escape(entry.teacher or NOTHING),
+            _accuracy(entry),
+            f"{entry.size_bytes / 2**20:.2f}" if entry.size_bytes else NOTHING,
+            f"{entry.latency_ms:.2f}" if entry.latency_ms else NOTHING,
+            escape(entry.verdict),
+            escape(_settings(entry, names)),
+        )
+    return table
+
+
+def _accuracy(entry: Entry) -> str:
+    measured = entry.measured
+    if not measured:
+        return NOTHING
+    kind = "top-1" if measured.metric == "top1" else "agreement"
+    ends = f"{100 * measured.low:.1f} to {100 * measured.high:.1f}"
+    return f"{100 * measured.share:.1f}% {kind} ({ends})"
+
+
+def _settings(entry: Entry, names: Sequence[str]) -> str:
+    """Write the settings that differ by their last names, as far as there is room."""
+    held = [name for name in names if name in entry.settings]
+    texts = [f"{name.rpartition('.')[2]}={_plain(entry.settings[name])}" for name in held]
+    more = f" and {len(texts) - MAX_SETTINGS} more" if len(texts) > MAX_SETTINGS else ""
+    return ", ".join(texts[:MAX_SETTINGS]) + more
