@@ -16,6 +16,7 @@ from dfkd_edge.bundles.parts import GoldenSet, card_png, check_archive, golden_b
 from dfkd_edge.bundles.scratch import swapped_in, undo_swap
 from dfkd_edge.errors import EnvironmentLackingError, RunDirError
 from dfkd_edge.files import atomic_write, file_hash
+from dfkd_edge.results.kept import CHECKS
 from dfkd_edge.runtime import bundle_files, preprocess
 from dfkd_edge.runtime.bundle_files import CHECK, MANIFEST, Bundle
 from dfkd_edge.runtime.bundle_manifest import FORMAT, INCOMPLETE, MARKER, sealed
@@ -36,7 +37,7 @@ OWN_NAMES = MODEL_NAMES | frozenset(
         *("test_card.png", "text_head.safetensors", "calibration.json", bundle_files.VALIDATION),
         *("recipe.md", "build.sh", "LICENSES.txt", "student", CARD, bundle_files.DEVICES),
         *(bundle_files.REPORT, bundle_files.DEVICE_RESULT, bundle_files.BENCHMARK),
-        *(bundle_files.CHECK_RESULT, bundle_files.LABELLED_CHECK, bundle_files.RUNTIMES),
+        *(bundle_files.CHECK_RESULT, bundle_files.LABELLED_CHECK, CHECKS, bundle_files.RUNTIMES),
     }
 )
 
@@ -110,12 +111,13 @@ def _fill(folder: Path, contents: BundleContents) -> None:
     copied = {name: contents.models[precision].path for precision, name in models.items()}
     for path in (contents.student.weights, contents.student.folder / "student.json"):
         copied[f"student/{path.name}"] = path
-    shutil.rmtree(folder / bundle_files.RUNTIMES, ignore_errors=True)  # of an unfinished bundle
+    for name in (bundle_files.RUNTIMES, CHECKS):
+        shutil.rmtree(folder / name, ignore_errors=True)  # of an unfinished bundle
     copied |= contents.runtimes
     for name, path in copied.items():
         _copy(path, folder / name)
     names = sorted({*copied, *_write_files(folder, contents)})
-    folders = {"student", bundle_files.DEVICES, bundle_files.RUNTIMES}
+    folders = {"student", bundle_files.DEVICES, bundle_files.RUNTIMES, CHECKS}
     for name in OWN_NAMES - {*names, *folders, MANIFEST}:
         (folder / name).unlink(missing_ok=True)  # of an unfinished bundle
     files = {

@@ -146,6 +146,8 @@ def _make(
     started = time.monotonic()
     found = _finished(plan) if ranks.is_first else None
     if ranks.any_of(found is not None):
+        if note := _unused_device(plan):
+            reporter.note(note)
         return found, None
     # a student that an earlier call has finished is shown without a time
     known = read_stages(plan.output).get("student") if plan.resume else None
@@ -187,6 +189,19 @@ def _finished(plan: DistillPlan) -> Distilled | None:
     if found:
         point_latest(plan.output.parent, plan.output)
     return found
+
+
+def _unused_device(plan: DistillPlan) -> str:
+    """Say that a finished student is not made again on another device; empty for the same one."""
+    from dfkd_edge.config.file import load_config
+
+    made_on, asked = load_config(plan.output / "config.toml").device, plan.config.device
+    if made_on == asked:
+        return ""
+    return (
+        f"  finished on {made_on}, and shown again: --device {asked} was not used; "
+        "--no-resume makes the student anew on it"
+    )
 
 
 def _few_shot_gain(plan: DistillPlan) -> str:

@@ -1,5 +1,6 @@
 """The panel that closes `distill`, `export` and `check`, and its last row: what to do next."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ MORE = " ... (report)"  # Ends a row that the report finishes
 Row = tuple[str, str]  # Heading and text
 PATHS = frozenset({"report", "bundle", "weights", "next"})
 """Rows to copy from: they are never cut, however long a folder's name is."""
+WHOLE = frozenset({"gate", "cost"})
+"""Rows that decide: what does not fit goes on in the next line."""
 
 
 def row_text(row: Row) -> str:
@@ -26,6 +29,9 @@ def row_text(row: Row) -> str:
     line = f"{heading:<{HEADING_WIDTH}}{text}"
     if len(line) <= MAX_CHARACTERS or heading in PATHS:
         return line
+    if heading in WHOLE:
+        indent = " " * HEADING_WIDTH
+        return "\n".join(textwrap.wrap(line, MAX_CHARACTERS, subsequent_indent=indent))
     return line[: MAX_CHARACTERS - len(MORE)].rsplit(" ", 1)[0].rstrip(",;:") + MORE
 
 

@@ -26,6 +26,13 @@ def swap(
         opt.File,
         Option("--output", "-o", help="The new bundle (default: RUN/swapped/TARGET-LIST)."),
     ] = None,
+    drawings: Annotated[
+        bool,
+        Option(
+            "--drawings/--no-drawings",
+            help="Fit the head to drawings of new names, or leave it to the text alone.",
+        ),
+    ] = True,
     max_drop: opt.MaxDrop = None,
     exist_ok: opt.ExistOk = False,
     as_json: opt.AsJson = False,
@@ -34,14 +41,13 @@ def swap(
 ) -> None:
     """Give a bundle other classes without training; exit 3 if its gate fails.
 
-    The teacher's text tower makes the new head of every graph; the bundle that is named stays as it
-    is. The student has not learnt from images of new names: expect less of them than of a
-    distilled list, and measure on pictures.
+    The teacher's text tower makes the new head, and named drawings correct it. The bundle stays.
+    The student has learnt from no image of new names: expect less than of a distilled list.
     """
     from dfkd_edge.deployment.swap_plan import SwapRequest, plan_swap
     from dfkd_edge.machine.process import prepare_host
 
-    plan = plan_swap(SwapRequest(bundle, classes, output, max_drop, exist_ok))
+    plan = plan_swap(SwapRequest(bundle, classes, output, max_drop, exist_ok, drawings))
     console = make_console(quiet)
     reporter = ConsoleReporter(console)
     if plan.list_read_as:

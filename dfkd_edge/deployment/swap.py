@@ -1,8 +1,9 @@
 """Other classes for a finished bundle, without training: the teacher's text tower makes the head.
 
 The student answers in the teacher's embedding space, and its head is the matrix of class text
-vectors (PromptKD): every graph keeps its weights and scales, the one tensor behind them changes.
-What that cost is proven as an export is, on the run's images under the new names.
+vectors (PromptKD): every graph keeps its weights and scales, the one tensor behind them changes,
+for new names after a fit to drawings of them. What that cost is proven as an export is, on the
+run's images under the new names.
 
 Shape suffixes: D embedding width, K classes.
 """
@@ -11,13 +12,16 @@ import dataclasses
 import time
 from pathlib import Path
 
-from dfkd_edge.artifacts import Floats, ModelFile, StudentArtifact, load_tensors, save_tensors
+from torch import Tensor
+
+from dfkd_edge.artifacts import ModelFile, StudentArtifact, load_tensors, save_tensors
 from dfkd_edge.bundles.bundle import write_bundle
 from dfkd_edge.bundles.origin import Origin, calibrated_images, graphs, read_origin
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.conversion.conversion import Conversion, Graphs
 from dfkd_edge.deployment.contents import bundle_contents, fitted_confidence
 from dfkd_edge.deployment.export import prove_graphs
+from dfkd_edge.deployment.head_fit import FittedHead, HeadFit
 from dfkd_edge.deployment.material import Material, Proven
 from dfkd_edge.deployment.swap_plan import SwapPlan
 from dfkd_edge.files import file_hash, read_json
@@ -51,11 +55,11 @@ def swap_classes(plan: SwapPlan, work: Path, reporter: Reporter) -> Bundle:
     """
     begun, source = time.monotonic(), plan.source
     run = open_finished_run(plan.run)
-    material = _gather(plan, run, work, reporter)
+    material, fitted = _gather(plan, run, work, reporter)
     swapped = _swapped_graphs(source, material)
     proven = Proven(swapped, prove_graphs(swapped, material))
     confidence = fitted_confidence(proven.proof, material)
-    swap = _swap(plan, run, proven, material)
+    swap = _swap(plan, run, proven, material, fitted)
     rescue = source.manifest.provenance.get("rescue")
     proven = dataclasses.replace(proven, repair=rescue, warnings=swap.warnings())
     made = {
@@ -77,28 +81,36 @@ def swap_classes(plan: SwapPlan, work: Path, reporter: Reporter) -> Bundle:
     return bundle
 
 
-def _gather(plan: SwapPlan, run: FinishedRun, work: Path, reporter: Reporter) -> Material:
+def _gather(
+    plan: SwapPlan, run: FinishedRun, work: Path, reporter: Reporter
+) -> tuple[Material, FittedHead]:
     """Load teacher and student with the new names, and the run's images under them."""
-    origin, names = read_origin(plan.source), plan.class_names
+    origin, names, learnt = read_origin(plan.source), plan.class_names, run.class_names.names
     with reporter.stage("loading teacher and student", 1) as progress:
         teacher = load_recorded_teacher(origin.teacher, names, origin.teacher_content)
-        head_KD: Floats = teacher.head_KD.numpy()
-        artifact = _with_head(plan.source, head_KD, names.names, work / "student")
+        artifact = _with_head(plan.source, teacher.head_KD, names.names, work / "student")
         student = load_student(artifact)
         progress.advance()
+    fitted, known = FittedHead(teacher.head_KD, 0, ()), places(names.names, learnt)
+    if plan.with_drawings and (known == GONE).any():
+        fitted = HeadFit(teacher, student, run.surrogates, known.tolist(), origin.seed).fit(
+            reporter
+        )
+        artifact = _with_head(plan.source, fitted.head_KD, names.names, work / "student")
+        student = load_student(artifact)
     context = StageContext(RunDir(run.path), reporter, origin.seed, "cpu")
-    surrogates = in_names_of(teacher, run.surrogates, run.class_names.names)
+    surrogates = in_names_of(teacher, run.surrogates, learnt)
     sides_px = (teacher.image_size_px, student.image_size_px)
-    config = _config(plan, origin)
-    return Material(
-        dataclasses.replace(
-            run,
-            config=dataclasses.replace(run.config, teacher=origin.teacher),
-            class_names=names,
-            student=artifact,
-            surrogates=surrogates,
-        ),
-        Conversion(plan.target, config, reporter, work),
+    swapped = dataclasses.replace(
+        run,
+        config=dataclasses.replace(run.config, teacher=origin.teacher),
+        class_names=names,
+        student=artifact,
+        surrogates=surrogates,
+    )
+    material = Material(
+        swapped,
+        Conversion(plan.target, _config(plan, origin), reporter, work),
         teacher,
         student,
         evaluation_set("", names.names, sides_px, surrogates, context),
@@ -106,6 +118,7 @@ def _gather(plan: SwapPlan, run: FinishedRun, work: Path, reporter: Reporter) ->
         context,
         calibrated_images(plan.source),
     )
+    return material, fitted
 
 
 def _config(plan: SwapPlan, origin: Origin) -> ExportConfig:
@@ -116,13 +129,13 @@ def _config(plan: SwapPlan, origin: Origin) -> ExportConfig:
 
 
 def _with_head(
-    source: Bundle, head_KD: Floats, class_names: tuple[str, ...], folder: Path
+    source: Bundle, head_KD: Tensor, class_names: tuple[str, ...], folder: Path
 ) -> StudentArtifact:
     """Write the student of a bundle with another text head."""
     student = StudentArtifact.load(source.folder / "student")
     settings = dataclasses.replace(student.settings, classes=class_names)
     swapped = StudentArtifact(folder, settings)
-    save_tensors(swapped.weights, {**load_tensors(student.weights), "head_KD": head_KD})
+    save_tensors(swapped.weights, {**load_tensors(student.weights), "head_KD": head_KD.numpy()})
     swapped.save_settings()
     return swapped
 
@@ -145,7 +158,9 @@ def _swapped_graphs(source: Bundle, material: Material) -> Graphs:
     return Graphs(fp32, swapped[material.precision])
 
 
-def _swap(plan: SwapPlan, run: FinishedRun, proven: Proven, material: Material) -> Swap:
+def _swap(
+    plan: SwapPlan, run: FinishedRun, proven: Proven, material: Material, fitted: FittedHead
+) -> Swap:
     """Measure what the classes that stay lose, and write down where all comes from."""
     source, learnt = plan.source, run.class_names.names
     lists = Lists(learnt, source.classes, plan.class_names.names)
@@ -159,5 +174,7 @@ def _swap(plan: SwapPlan, run: FinishedRun, proven: Proven, material: Material) 
         student_sha256=file_hash(run.student.weights),
         learnt=learnt,
         unlearnt=tuple(n for n, place in zip(lists.after, known, strict=True) if place == GONE),
+        drawn=fitted.drawn,
+        num_drawn_images=fitted.num_images,
         cost=kept_cost(before, proven.proof, lists, asked, reporter),
     )

@@ -28,6 +28,7 @@ class SwapRequest:
     output: Path | None = None  # None puts the bundle into its run, or beside the one of no run
     max_drop: float | None = None  # Of the gate; None takes that of the bundle
     exist_ok: bool = False
+    with_drawings: bool = True  # Fit the head to drawings of new names
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +43,7 @@ class SwapPlan:
     runtimes: tuple[Runtime, ...]
     folder: Path  # The bundle to be made
     max_drop: float | None
+    with_drawings: bool
     key: str
     finished: Bundle | None  # The very bundle, where it is there already
 
@@ -73,7 +75,8 @@ def plan_swap(request: SwapRequest) -> SwapPlan:
     _refuse_place(folder, source)
     refuse_foreign(folder)
     require_writable(folder)
-    key = content_hash("swap", __version__, source.sha256, class_names, request.max_drop)
+    asked = (request.max_drop, request.with_drawings)
+    key = content_hash("swap", __version__, source.sha256, class_names, *asked)
     why_other = "" if request.exist_ok else "of other classes, or of another bundle or version"
     return SwapPlan(
         source=source,
@@ -84,6 +87,7 @@ def plan_swap(request: SwapRequest) -> SwapPlan:
         runtimes=tuple(runtimes),
         folder=folder,
         max_drop=request.max_drop,
+        with_drawings=request.with_drawings,
         key=key,
         finished=finished_bundle(folder, key, why_other),
     )

@@ -108,7 +108,8 @@ class BundleSource:
     bundle: Bundle
     record: ExportRecord
     validation: Ladder | None  # Of `export`
-    checks: tuple[Ladder, ...]  # Of the last `check` on labelled pictures, and of the last without
+    checks: tuple[Ladder, ...]
+    """Of the last `check` on each folder of labelled pictures, and of the last without."""
     calibration: Calibration | None
     benchmark: Benchmark | None  # Of `dfkd-edge benchmark`, on the host
 
@@ -131,10 +132,13 @@ class BundleSource:
         """What the gates decided, no firmer than their pictures allow, and what was repaired."""
         gate = self.validation.gate if self.validation else None
         decided = gate.headline() if gate else f"gate {self.bundle.manifest.status}"
+        labelled = [ladder for ladder in self.checks if ladder.metric == "top1"]
+        several = len(labelled) > 1
         checked = [
-            f"by check on labelled pictures: {ladder.gate.headline()}"
-            for ladder in self.checks
-            if ladder.gate and ladder.metric == "top1"
+            f"by check on labelled pictures{f' of {Path(ladder.data).name}' * several}: "
+            f"{ladder.gate.headline()}"
+            for ladder in labelled
+            if ladder.gate
         ]
         decided = "by export: " * bool(checked) + decided
         return "; ".join(filter(None, (decided, *checked, self.repair)))

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dfkd_edge.class_names import slug
 from dfkd_edge.errors import EnvironmentLackingError
-from dfkd_edge.files import atomic_write, file_hash, read_json
+from dfkd_edge.files import atomic_write, content_hash, file_hash, read_json
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runtime import bundle_files
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from dfkd_edge.artifacts import SurrogateSummary
 
 EVALUATION = "evaluation.json"  # The ladder of `distill`, in the run
+CHECKS = "checks"  # Folder of a bundle: a file for each folder of labelled pictures; not hashed
 WHERE_CHOSEN = "on views to choose by, not the gate's"  # Figures of the repair, beside the gate's
 
 
@@ -41,12 +43,17 @@ def keep_result(path: Path, document: dict[str, Any], reporter: Reporter) -> Non
 
 
 def keep_check(folder: Path, ladder: Ladder, reporter: Reporter) -> None:
-    """Keep a check in its bundle: the last one on labelled pictures, and the last one without.
+    """Keep a check in its bundle: the last one on each labelled data set, and the last without.
 
     One tells of accuracy, the other of every view that `export` showed: neither replaces the other.
     """
-    name = LABELLED_CHECK if ladder.metric == "top1" else CHECK_RESULT
+    name = f"{CHECKS}/{_data_set(ladder.data)}.json" if ladder.metric == "top1" else CHECK_RESULT
     keep_result(folder / name, ladder.to_json(), reporter)
+
+
+def _data_set(data: str) -> str:
+    """Name a folder of pictures, apart from others of its name."""
+    return f"{slug(Path(data).name)}-{content_hash(data)[:8]}"
 
 
 def read_ladder(path: Path) -> Ladder | None:
@@ -81,7 +88,7 @@ def require_passed(bundle: Bundle) -> None:
 
 
 def kept_checks(folder: Path) -> tuple[Ladder, ...]:
-    """Read the checks of a bundle as it is now, the labelled one first.
+    """Read the checks of a bundle as it is now: the labelled ones, newest first, then the other.
 
     One that names another manifest was of an earlier bundle in the same folder.
 
@@ -89,8 +96,15 @@ def kept_checks(folder: Path) -> tuple[Ladder, ...]:
         ArtifactError: one is damaged.
     """
     sha256 = file_hash(folder / bundle_files.MANIFEST)
-    found = (read_ladder(folder / name) for name in (LABELLED_CHECK, CHECK_RESULT))
-    return tuple(one for one in found if one and one.bundle_sha256 in (None, sha256))
+    # earlier versions kept the last one on labelled pictures alone
+    paths = [folder / LABELLED_CHECK, *sorted((folder / CHECKS).glob("*.json"))]
+    labelled = [ladder for ladder in map(read_ladder, paths) if ladder]
+    newest_first = sorted(labelled, key=lambda ladder: ladder.time, reverse=True)
+    by_data = {ladder.data: ladder for ladder in reversed(newest_first)}  # the newest stays
+    kept = [ladder for ladder in newest_first if by_data[ladder.data] is ladder]
+    unlabelled = read_ladder(folder / CHECK_RESULT)
+    found = (*kept, *filter(None, [unlabelled]))
+    return tuple(one for one in found if one.bundle_sha256 in (None, sha256))
 
 
 def repair_text(provenance: Mapping[str, Any], model_notes: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Runs and bundles below a folder as rows: read from their small files, none hashed, no numpy."""
+"""Runs and bundles below a folder as rows: read from their small files, none is hashed."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dfkd_edge.results.ladder import Ends
 from dfkd_edge.results.wording import shown_text
-from dfkd_edge.runtime.counting import first_few
+from dfkd_edge.runtime.counting import counted, first_few
 
 KEY = "swap"  # Of the manifest's provenance
 TOLD_ABOVE = 0.02  # Loss of the classes that stay, a share: less is not worth a warning
@@ -54,7 +54,16 @@ class Swap:
     student_sha256: str  # Of the run's student, which has the run's classes
     learnt: tuple[str, ...]  # Classes of the run
     unlearnt: tuple[str, ...]  # Classes of this bundle that the run does not have
+    drawn: tuple[str, ...] = ()  # Of these, what the head was fitted to drawings of
+    num_drawn_images: int = 0  # Of such drawings
     cost: KeptCost | None  # None where no class stays, or no image shows one
+
+    def _fitted(self) -> str:
+        """Say what the head was fitted to; empty where it is text alone."""
+        if not self.drawn:
+            return ""
+        num, names = counted(self.num_drawn_images, "image"), counted(len(self.drawn), "name")
+        return f" (its head was fitted to {num} of drawings of {names})"
 
     def warnings(self) -> tuple[str, ...]:
         """Say what must be read with every figure of the bundle, a sentence each."""
@@ -63,9 +72,9 @@ class Swap:
         if self.unlearnt:
             told.append(
                 "classes were swapped without training: the student has learnt from no image of "
-                f"{first_few(self.unlearnt, MAX_NAMED)}, and surrogate images are of {others}, so "
-                "agreement on them says little of pictures of the new classes; measure with check "
-                "--data, or distill the new list"
+                f"{first_few(self.unlearnt, MAX_NAMED)}{self._fitted()}, and surrogate images are "
+                f"of {others}, so agreement on them says little of pictures of the new classes; "
+                "measure with check --data, or distill the new list"
             )
         told.append(
             "temperature and threshold were fitted again on these images, by the teacher's answer "

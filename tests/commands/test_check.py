@@ -17,6 +17,7 @@ from dfkd_edge.errors import ConfigError, EnvironmentLackingError, UsageError
 from dfkd_edge.files import file_hash
 from dfkd_edge.report import write_report
 from dfkd_edge.results.certainty import certainty_of
+from dfkd_edge.results.kept import kept_checks
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runtime import check as device_check
 from dfkd_edge.runtime.bundle_files import VALIDATION
@@ -51,6 +52,18 @@ def test_check_measures_labelled_domains_and_passes_strangers_over(
     page = Path(document["report"]).read_text(encoding="utf-8")
     assert "measured by check for x86-cpu" in page
     assert f"{document['rungs'][-1]['mean_top1']:.1%}" in page
+
+
+def test_checks_on_two_folders_of_pictures_are_both_kept_and_a_repeated_one_once(
+    exported_copy: Path, pictures: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(pictures / "day", tmp_path / "other" / "data"))
+    for data in (pictures, other, pictures):
+        last = checked(exported_copy, "--data", data, "--max-drop", "1")
+    kept = kept_checks(exported_copy)
+    assert [ladder.data for ladder in kept] == [str(pictures), str(other)]
+    page = Path(last["report"]).read_text(encoding="utf-8")
+    assert all(f"labelled pictures of {data}" in page for data in (pictures, other))
 
 
 def test_a_check_without_pictures_takes_no_labelled_figure_off_the_page(

@@ -158,3 +158,14 @@ def test_a_dry_run_says_that_a_run_is_finished_unless_it_would_be_made_anew(
     again = ("distill", *files, "-o", tiny_run, "--dry-run", "--json")
     assert json.loads(invoke(*again).stdout)["is_finished"] is True
     assert json.loads(invoke(*again, "--no-resume").stdout)["is_finished"] is False
+
+
+def test_a_finished_run_says_that_another_device_was_not_used(
+    tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_run.parents[1])
+    files = ("--config", tiny_run / "config.toml", "--classes", tiny_run / "classes.txt")
+    again = ("distill", *files, "-o", tiny_run, "--json")
+    said = invoke(*again, "--device", "cuda").stderr
+    assert "finished on cpu, and shown again: --device cuda was not used" in said
+    assert "was not used" not in invoke(*again).stderr

@@ -93,6 +93,10 @@ def test_a_row_is_cut_where_it_is_too_long_and_a_path_never_is() -> None:
     assert len(said) <= MAX_CHARACTERS
     assert said.endswith("word ... (report)")
     assert row_text(("report", "/" + "a" * 200)).endswith("a" * 200)
+    gate = "passed: +0.21 points lost (-0.4 to +1.9) on a domain; too few images to exclude a loss"
+    lines = row_text(("gate", f"{gate} above the 1-point limit")).splitlines()
+    assert max(map(len, lines)) <= MAX_CHARACTERS
+    assert " ".join(" ".join(lines).split()) == f"gate {gate} above the 1-point limit"
 
 
 def test_the_next_step_is_that_of_the_newest_bundle_of_this_student(run: Path) -> None:
