@@ -55,8 +55,8 @@ def swap_classes(plan: SwapPlan, work: Path, reporter: Reporter) -> Bundle:
     """
     begun, source = time.monotonic(), plan.source
     run = open_finished_run(plan.run)
-    material, fitted = _gather(plan, run, work, reporter)
-    swapped = _swapped_graphs(source, material)
+    material, fitted = gather_swap(plan, run, work, reporter)
+    swapped = swapped_graphs(source, material)
     proven = Proven(swapped, prove_graphs(swapped, material))
     confidence = fitted_confidence(proven.proof, material)
     swap = _swap(plan, run, proven, material, fitted)
@@ -81,7 +81,7 @@ def swap_classes(plan: SwapPlan, work: Path, reporter: Reporter) -> Bundle:
     return bundle
 
 
-def _gather(
+def gather_swap(
     plan: SwapPlan, run: FinishedRun, work: Path, reporter: Reporter
 ) -> tuple[Material, FittedHead]:
     """Load teacher and student with the new names, and the run's images under them."""
@@ -140,7 +140,7 @@ def _with_head(
     return swapped
 
 
-def _swapped_graphs(source: Bundle, material: Material) -> Graphs:
+def swapped_graphs(source: Bundle, material: Material) -> Graphs:
     """Put the new head into every graph of a bundle; FP16 that is a flag is cast to be measured."""
     conversion, names = material.conversion, material.run.class_names.names
     head_DK = material.student.head_KD.T.contiguous().numpy()

@@ -14,6 +14,7 @@ from dfkd_edge.errors import DfkdEdgeError, EnvironmentLackingError
 from dfkd_edge.files import atomic_write
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.report import accuracy, making, speed
+from dfkd_edge.report.blocks import Section, VerdictView
 from dfkd_edge.report.sources import Sources, gather
 from dfkd_edge.report.verdict import verdict
 from dfkd_edge.results.device import keep_results
@@ -101,7 +102,25 @@ def write_page(
 
 
 def render(sources: Sources) -> str:
-    """Make the page; all that comes from users is escaped by jinja2."""
+    """Make the page of a run or bundle."""
+    sections = [(key, title, section(sources)) for key, title, section in SECTIONS]
+    return page_of(sources.path.name, sources.classes, verdict(sources), sections)
+
+
+def page_of(
+    name: str,
+    classes: Sequence[str],
+    said_first: VerdictView,
+    sections: Sequence[tuple[str, str, Section]],
+) -> str:
+    """Make a page; all that comes from users is escaped by jinja2.
+
+    Args:
+        name: of what it is about.
+        classes: names to list; may be none.
+        said_first: what stands above all.
+        sections: each with its anchor and its title.
+    """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,  # names of classes, files and devices are not ours
@@ -113,10 +132,10 @@ def render(sources: Sources) -> str:
     # the policy lets this one script run, and none that a class name may smuggle in
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return environment.get_template("report.html").render(
-        name=sources.path.name,
-        classes=sources.classes,
-        verdict=verdict(sources),
-        sections=[(key, title, section(sources)) for key, title, section in SECTIONS],
+        name=name,
+        classes=classes,
+        verdict=said_first,
+        sections=sections,
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_digest=digest,
