@@ -6,6 +6,7 @@ from dfkd_edge.version import __version__ as __version__
 
 __all__ = ["benchmark", "check", "distill", "export", "lint_classes", "predict", "write_report"]
 __all__ += ["list_targets", "load_student", "load_target", "open_bundle", "read_picture"]
+__all__ += ["swap_classes"]
 __all__ += ["DfkdEdgeError", "GateFailedError"]
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         open_bundle,
         predict,
         read_picture,
+        swap_classes,
         write_report,
     )
 else:

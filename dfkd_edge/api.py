@@ -28,6 +28,7 @@ from dfkd_edge.class_names import read_given_list
 from dfkd_edge.config.file import settings_of
 from dfkd_edge.config.settings import LATEST, TeacherConfig
 from dfkd_edge.console import ConsoleReporter, make_console
+from dfkd_edge.deployment.swap_plan import SwapRequest, plan_swap
 from dfkd_edge.errors import DfkdEdgeError as DfkdEdgeError
 from dfkd_edge.errors import GateFailedError as GateFailedError
 from dfkd_edge.machine.process import check_device
@@ -131,6 +132,39 @@ def export(
     refresh_report(bundle.folder, reporter)
     require_passed(bundle)
     return bundle
+
+
+def swap_classes(
+    bundle: AnyPath,
+    classes: AnyPath,
+    *,
+    output: AnyPath | None = None,
+    max_drop: float | None = None,
+    drawings: bool = True,
+    exist_ok: bool = False,
+    quiet: bool = False,
+) -> Bundle:
+    """Give a finished bundle other classes without training; the one that is named stays.
+
+    Args:
+        bundle: a bundle, or a run with one.
+        classes: the new list.
+        output: the new bundle; `RUN/swapped/TARGET-LIST` by default.
+        max_drop: largest loss on the worst domain; None takes the bundle's own.
+        drawings: fit the head to drawings of new names; False leaves it to the text alone.
+        exist_ok: replace another bundle there.
+        quiet: show no progress.
+
+    Raises:
+        GateFailedError: a graph lost more than `max_drop`; the new bundle is kept.
+        DfkdEdgeError: any other error of the tree.
+    """
+    request = SwapRequest(Path(bundle), Path(classes), _path(output), max_drop, exist_ok, drawings)
+    reporter = ConsoleReporter(make_console(quiet))
+    made = pipeline.swap(plan_swap(request), reporter)
+    refresh_report(made.folder, reporter)
+    require_passed(made)
+    return made
 
 
 def check(

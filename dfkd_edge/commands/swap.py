@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,9 @@ from typer import Option
 
 from dfkd_edge.commands import options as opt
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
+from dfkd_edge.errors import GateFailedError
+
+AFTER_FAILURE = "swap with a larger --max-drop and --exist-ok, or distill the new list"
 
 if TYPE_CHECKING:
     from rich.panel import Panel
@@ -58,7 +62,7 @@ def swap(
         prepare_host()
         from dfkd_edge import pipeline
         from dfkd_edge.report.page import refresh_report
-        from dfkd_edge.results.kept import proof_of, require_passed
+        from dfkd_edge.results.kept import proof_of
     made = pipeline.swap(plan, reporter)
     proof, report = proof_of(made), refresh_report(made.folder, reporter)
     if as_json:
@@ -70,7 +74,13 @@ def swap(
 
         show_ladder(proof)
         result_console().print(_panel(made, proof, report))
-    require_passed(made)
+    assert proof.gate is not None  # a swap is always judged
+    if not proof.gate.passed:
+        raise GateFailedError(
+            f"gate failed: {proof.gate.sentence()}",
+            where=str(made.folder),
+            hint=f"the bundle is kept, marked failed; {AFTER_FAILURE}",
+        )
 
 
 def _panel(bundle: Bundle, ladder: Ladder, report: str) -> Panel:
@@ -85,6 +95,7 @@ def _panel(bundle: Bundle, ladder: Ladder, report: str) -> Panel:
     assert swap is not None  # this command writes no other bundle
     assert gate is not None
     new = f"; not learnt: {first_few(swap.unlearnt, 4)}" if swap.unlearnt else ""
+    check = ("dfkd-edge", "check", str(bundle.folder))
     rows = (
         ("classes", f"{len(bundle.classes)}, without training{new}"),
         ("cost", swap.cost.sentence() if swap.cost else ""),
@@ -93,7 +104,7 @@ def _panel(bundle: Bundle, ladder: Ladder, report: str) -> Panel:
         ("size", speed_text(ladder)),
         ("bundle", str(bundle.folder)),
         ("report", report),
-        ("next", f"dfkd-edge check {bundle.folder} --data DIR measures it on labelled pictures"),
+        ("next", f"{shlex.join(check)} --data DIR measures it" if gate.passed else AFTER_FAILURE),
     )
     is_doubtful = bool(swap.unlearnt) or bool(swap.cost and swap.cost.is_told)
     colour = GATE_COLOURS.get(gate.state, "yellow" if is_doubtful else "green")

@@ -9,6 +9,7 @@ from dfkd_edge.conversion.calibration_need import CalibrationShortage, find_shor
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.report.sources import BundleSource, RunSource, Sources
 from dfkd_edge.runs.run_dir import distill_again
+from dfkd_edge.runtime.bundle_files import CLASSES
 from dfkd_edge.target_profiles.lookup import load_target
 
 
@@ -37,6 +38,10 @@ def measuring(sources: Sources, verb: str, flags: str = "") -> str:
 
 def exporting_again(bundle: BundleSource, run: str) -> str:
     """Command that makes a bundle once more, with the settings that differ from the usual ones."""
+    place = ["--output", str(bundle.folder), "--exist-ok"]
+    if swap := bundle.record.swap:
+        listed = ["--classes", str(bundle.folder / CLASSES)]
+        return shlex.join(["dfkd-edge", "classes", "swap", swap.bundle, *listed, *place])
     usual = json.loads(json.dumps(dataclasses.asdict(ExportConfig())))  # lists, as a manifest has
     settings = {"target": bundle.target, **bundle.record.config}
     words = ["--target", str(settings.pop("target"))]
@@ -44,8 +49,7 @@ def exporting_again(bundle: BundleSource, run: str) -> str:
         if value != usual.get(key, value):  # a newer version's setting is not ours to name
             words += ["--set", f"export.{key}={json.dumps(value)}"]
     words += ["--data", bundle.record.data] if bundle.record.data else []
-    words += ["--output", str(bundle.folder), "--exist-ok"]
-    return f"dfkd-edge export {run} {shlex.join(words)}"
+    return f"dfkd-edge export {run} {shlex.join([*words, *place])}"
 
 
 def calibration_shortage(run: RunSource | None) -> CalibrationShortage | None:

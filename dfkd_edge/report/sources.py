@@ -21,6 +21,7 @@ from dfkd_edge.results.codec import Result, from_json
 from dfkd_edge.results.device import DeviceResult, distinct, kept_results, read_result
 from dfkd_edge.results.kept import EVALUATION, kept_checks, read_ladder, repair_text
 from dfkd_edge.results.ladder import Ladder
+from dfkd_edge.results.swap import Swap
 from dfkd_edge.runs.run_dir import RunDir, distill_again, find_run, read_stages
 from dfkd_edge.runtime.bundle_files import (
     BENCHMARK,
@@ -89,6 +90,7 @@ class ExportRecord:
     """Settings by their names in ExportConfig."""
     lint_warnings: tuple[LintWarning, ...] = ()
     seconds: float | None = None
+    swap: Swap | None = None  # Where classes were swapped after an export
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from onnx import load
 
+from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.bundles.opening import open_bundle
-from dfkd_edge.bundles.origin import graphs, read_origin
+from dfkd_edge.bundles.origin import graphs, read_origin, run_with_surrogates
 from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.config.settings import TeacherConfig
+from dfkd_edge.deployment.head_fit import HeadFit
+from dfkd_edge.drawings.memory import DrawingMemory, retrieve_drawings
+from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import load_teacher
 from dfkd_edge.results.swap import KeptCost, Swap
+from dfkd_edge.runs.finished import open_finished_run
 from dfkd_edge.runtime import check
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.validation.rungs import open_runner
+from tests.conftest import SilentReporter
 from tests.fixtures.command import call, invoke
 from tests.fixtures.exported import only_few_images
 from tests.fixtures.files import edit_json
@@ -105,6 +112,8 @@ def test_a_swap_warns_of_what_was_never_learnt_and_says_what_it_cost(
     assert 0 < swap["cost"]["num_images"] < 30  # images of persons say nothing of what stays
     assert "learnt from no image of cat, wine glass" in swapped["notes"][0]
     assert "learnt from no image" in Path(swapped["bundle"], "README.md").read_text()
+    page = Path(swapped["report"]).read_text()
+    assert f"dfkd-edge classes swap {swap['bundle']} --classes {swapped['bundle']}" in page
     assert swapped["measure"] == "agreement"
     assert all(rung["mean_agreement"] is not None for rung in swapped["rungs"])
     assert swapped["confidence"]["num_images"] > 0
@@ -199,3 +208,40 @@ def test_a_swap_that_cannot_be_made_is_one_line(
     assert (found, output, len(errors.splitlines())) == (code, "", 1), errors
     assert said in errors
     assert open_bundle(source.folder).sha256 == source.sha256
+
+
+@pytest.mark.slow
+def test_drawings_of_new_names_turn_the_head_towards_the_teacher_and_keep_old_names(
+    source: Bundle,
+) -> None:
+    Path("drawn.txt").write_text("dog\nhouse\nperson\nguitar\nteapot\n", encoding="utf-8")
+    names = parse_class_names("dog\nhouse\nperson\nguitar\nteapot\n", "drawn.txt")
+    teacher = load_teacher(TeacherConfig(), names)
+    run = open_finished_run(run_with_surrogates(source))
+    student = load_student(StudentArtifact.load(source.folder / "student"))
+    head = HeadFit(teacher, student, run.surrogates, [0, 1, 2, -1, -1], 0)
+    fitted = head.fit(SilentReporter())
+    assert fitted.drawn == ("guitar", "teapot")
+    drawings = retrieve_drawings(DrawingMemory(teacher, SilentReporter()))
+    images = torch.cat([on_white(rgba) for rgba in drawings[3:]])
+    with torch.no_grad():
+        wanted, seen = teacher.logits(teacher.embed_images(images)), student.embed_images(images)
+
+    def agreement(head_KD: torch.Tensor) -> float:
+        return float(((seen @ head_KD.T).argmax(1) == wanted.argmax(1)).float().mean())
+
+    assert agreement(fitted.head_KD) > agreement(teacher.head_KD)
+    turned_K = (fitted.head_KD * teacher.head_KD).sum(1)
+    assert torch.allclose(fitted.head_KD.norm(dim=1), torch.ones(5), atol=1e-5)
+    assert turned_K.min() > 0.5  # the text still says what the class is
+    again = head.fit(SilentReporter())
+    assert torch.equal(again.head_KD, fitted.head_KD)
+    only_old = HeadFit(
+        load_teacher(TeacherConfig(), run.class_names), student, run.surrogates, [0, 1, 2], 0
+    ).fit(SilentReporter())
+    assert torch.equal(only_old.head_KD, teacher.head_KD[:3])
+
+
+def on_white(rgba_MCPP: torch.Tensor) -> torch.Tensor:
+    rgba = rgba_MCPP.float() / 255
+    return rgba[:, :3] * rgba[:, 3:] + 1 - rgba[:, 3:]
