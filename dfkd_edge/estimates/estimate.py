@@ -39,6 +39,11 @@ class Estimate:
         wanted = (s for s in self.stages if s.name in names or not (names or s.only_where))
         return sum(stage.seconds or 0 for stage in wanted)
 
+    @property
+    def most_seconds(self) -> float:
+        """Of all stages, those that run only where something is so among them."""
+        return sum(stage.seconds or 0 for stage in self.stages)
+
     def memory_gib(self, *, at_most: bool = False) -> float:
         """Peak where the networks compute, of what always runs or of all that may."""
         stages = (s for s in self.stages if at_most or not s.only_where)
@@ -49,6 +54,7 @@ class Estimate:
         return {
             "stages": [asdict(stage) for stage in self.stages],
             "seconds": self.seconds(),
+            "most_seconds": self.most_seconds,
             "memory_gib": self.memory_gib(),
             "estimated_from": self.made_from,
         }
@@ -56,7 +62,10 @@ class Estimate:
     def lines(self) -> list[str]:
         """Return a line for each stage, and the sums."""
         rows = [(stage.name, stage.text()) for stage in self.stages]
-        rows.append(("time", f"about {duration_text(self.seconds())}"))
+        most_s, longest = self.most_seconds, ""
+        if most_s > self.seconds():
+            longest = f", at most {duration_text(most_s)} where every stage is needed"
+        rows.append(("time", f"about {duration_text(self.seconds())}{longest}"))
         gib, most_gib = self.memory_gib(), self.memory_gib(at_most=True)
         if gib:
             most = f", at most {most_gib:.1f}" if most_gib > gib else ""
