@@ -99,6 +99,7 @@ def export(
     output: AnyPath | None = None,
     exist_ok: bool = False,
     device: str = "",
+    sign: AnyPath | None = None,
     quiet: bool = False,
     **settings: object,
 ) -> Bundle:
@@ -111,6 +112,7 @@ def export(
         exist_ok: replace another bundle there.
         device: torch device of teacher, student and fine-tune; empty takes that of the run where
             it is here, else the CPU.
+        sign: private key to sign the bundle with.
         quiet: show no progress.
         settings: flags of the command or fields of `[export]`, such as `target="jetson"`,
             `max_drop=0.02`, `percentile=99.9`.
@@ -126,6 +128,7 @@ def export(
         output=_path(output),
         exist_ok=exist_ok,
         device=device,
+        sign=_path(sign),
     )
     reporter = ConsoleReporter(make_console(quiet))
     bundle = pipeline.export(plan_export(request), reporter)
@@ -172,6 +175,7 @@ def check(
     *,
     data: AnyPath = "",
     max_drop: float | None = None,
+    verify: AnyPath | None = None,
     device: str = "cpu",
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -181,6 +185,7 @@ def check(
         bundle: a bundle, or a run with one.
         data: labelled pictures to measure on.
         max_drop: largest loss on the worst domain; None takes the bundle's own.
+        verify: public key of whom the bundle must be signed by.
         device: torch device of teacher and student; graphs are run on the CPU.
         quiet: show no progress.
 
@@ -190,7 +195,7 @@ def check(
     Raises:
         DfkdEdgeError: any error of the tree but that of the gate.
     """
-    opened = plan_check(Path(bundle), str(data))
+    opened = plan_check(Path(bundle), str(data), _path(verify))
     reporter = ConsoleReporter(make_console(quiet))
     ladder = pipeline.check(opened, str(data), max_drop, reporter, device)
     return {**ladder.to_json(), "report": refresh_report(opened.folder, reporter)}

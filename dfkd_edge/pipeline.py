@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dfkd_edge.artifacts import PromptSet, StudentArtifact, SurrogateSet, SurrogateSummary
 from dfkd_edge.bundles.scratch import export_scratch
+from dfkd_edge.bundles.signature import load_signer, sign_bundle
 from dfkd_edge.class_lint.slips import note_slips
 from dfkd_edge.class_names import ClassNames, translated_text
 from dfkd_edge.config.file import to_toml
@@ -193,7 +194,10 @@ def export(plan: ExportPlan, reporter: Reporter) -> Bundle:
         if not plan.device and device != plan.config.device:
             reporter.note(f"  {plan.config.device} cannot be used here: exported on the CPU")
         context = StageContext(RunDir(run.path), reporter, plan.config.seed, device)
-        return export_student(run, plan, work, context)
+        bundle = export_student(run, plan, work, context)
+    if plan.sign:  # a finished one, too: signing changes nothing in it
+        reporter.note(f"  signed: {sign_bundle(bundle, load_signer(plan.sign))}")
+    return bundle
 
 
 def swap(plan: SwapPlan, reporter: Reporter) -> Bundle:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfkd_edge.bundles.opening import find_bundle, open_bundle
+from dfkd_edge.bundles.signature import load_signer, load_verifier, verify_bundle
 from dfkd_edge.class_names import ClassNames, read_class_names, read_given_list, slug
 from dfkd_edge.config.file import Settings, load_config, to_toml
 from dfkd_edge.config.settings import RUNS, PipelineConfig
@@ -193,6 +194,7 @@ class ExportRequest:
     exist_ok: bool = False
     dry_run: bool = False
     device: str = ""  # Torch device; empty takes the run's where it is here, else the CPU
+    sign: Path | None = None  # Private key that signs the bundle
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,6 +208,7 @@ class ExportPlan:
     data: str  # Labelled pictures for the ladder; empty takes the built-in suite
     exist_ok: bool  # Whether another bundle there may be replaced
     device: str = ""  # Torch device; empty takes the run's where it is here, else the CPU
+    sign: Path | None = None  # Private key that signs the bundle
 
 
 def plan_export(request: ExportRequest) -> ExportPlan:
@@ -219,6 +222,8 @@ def plan_export(request: ExportRequest) -> ExportPlan:
         EnvironmentLackingError: the bundle cannot be written.
     """
     _settled(None, request.settings)  # a wrong flag is told of before a wrong run
+    if request.sign:
+        load_signer(request.sign)  # a key that cannot sign is told of before the work
     if request.data:
         require_folder(Path(request.data))
     if request.output:
@@ -253,6 +258,7 @@ def plan_export(request: ExportRequest) -> ExportPlan:
         data=request.data,
         exist_ok=request.exist_ok,
         device=request.device,
+        sign=request.sign,
     )
 
 
@@ -263,18 +269,22 @@ def _require_free(folder: Path) -> None:
     require_writable(folder)
 
 
-def plan_check(path: Path, data: str) -> Bundle:
+def plan_check(path: Path, data: str, public_key: Path | None = None) -> Bundle:
     """Find and verify the bundle that is to be measured.
 
     Args:
         path: a bundle, or a run with one.
         data: labelled pictures to measure on; may be empty.
+        public_key: of whom the bundle must be; None asks for no signature.
 
     Raises:
-        UsageError: no bundle, or no picture of its classes.
-        ArtifactError: the bundle is damaged.
+        UsageError: no bundle, no picture of its classes, or no key.
+        ArtifactError: the bundle is damaged, or not signed with that key.
     """
+    verifier = load_verifier(public_key) if public_key else None
     bundle = open_bundle(find_bundle(path))
+    if verifier:
+        verify_bundle(bundle, verifier)
     if data:
         require_pictures(Path(data), bundle.classes)
     return bundle

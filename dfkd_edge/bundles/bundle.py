@@ -38,6 +38,7 @@ OWN_NAMES = MODEL_NAMES | frozenset(
         *("recipe.md", "build.sh", "LICENSES.txt", "student", CARD, bundle_files.DEVICES),
         *(bundle_files.REPORT, bundle_files.DEVICE_RESULT, bundle_files.BENCHMARK),
         *(bundle_files.CHECK_RESULT, bundle_files.LABELLED_CHECK, CHECKS, bundle_files.RUNTIMES),
+        *(bundle_files.SIGNATURE, bundle_files.SBOM),
     }
 )
 
@@ -63,6 +64,7 @@ class BundleContents:
     build_script: str = ""  # trtexec in a shell script, build.sh; empty for CPU targets
     card: str = ""  # The model card, README.md
     licenses: str = ""  # Licences of everything inside, LICENSES.txt
+    sbom: Mapping[str, Any] | None = None  # What it was made with, sbom.cdx.json
     runtimes: Mapping[str, Path] = field(default_factory=dict)
     """Files for runtimes, by their names in the bundle: `runtimes/triton/README.md`."""
     confidence: Mapping[str, Any] | None = None
@@ -225,6 +227,7 @@ def _write_files(folder: Path, contents: BundleContents) -> list[str]:
     documents = {
         "calibration.json": contents.calibration,
         bundle_files.VALIDATION: contents.validation,
+        bundle_files.SBOM: contents.sbom,
     }
     optional |= {name: _json(d) for name, d in documents.items() if d is not None}
     texts |= {name: text for name, text in optional.items() if text}

@@ -8,7 +8,7 @@ from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.bundles.scratch import swapped_in
 from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.files import atomic_write, file_hash, read_json
-from dfkd_edge.runtime.bundle_files import MANIFEST, Bundle
+from dfkd_edge.runtime.bundle_files import MANIFEST, SIGNATURE, Bundle
 from dfkd_edge.runtime.bundle_manifest import sealed
 
 
@@ -30,6 +30,7 @@ def extend_bundle(bundle: Bundle, files: Mapping[str, Path], replaced: Sequence[
             shutil.copytree(folder, fresh, symlinks=True)
             for name in replaced:
                 shutil.rmtree(fresh / name, ignore_errors=True)
+            (fresh / SIGNATURE).unlink(missing_ok=True)  # of the bundle as it was
             for name, source in files.items():
                 (fresh / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, fresh / name)

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument
+from typer import Argument, Option
 
 from dfkd_edge.commands import options as opt
 from dfkd_edge.config.settings import LATEST
@@ -15,6 +15,9 @@ def check(
     bundle: Annotated[Path, Argument(metavar="[BUNDLE]", help="Bundle, or run with one.")] = LATEST,
     data: opt.Data = None,
     max_drop: opt.MaxDrop = None,
+    verify: Annotated[
+        opt.File, Option(help="Public key (PEM) of whom the bundle must be signed by.")
+    ] = None,
     device: opt.ProofDevice = None,
     dry_run: opt.DryMeasurement = False,
     as_json: opt.AsJson = False,
@@ -26,9 +29,11 @@ def check(
     from dfkd_edge.preflight import plan_check
 
     pictures = str(data) if data else ""
-    opened = plan_check(bundle, pictures)
+    opened = plan_check(bundle, pictures, verify)
     console = make_console(quiet)
     reporter = ConsoleReporter(console)
+    if verify:
+        reporter.note(f"  signature: made with the key of {verify}, and nothing was changed since")
     if dry_run:
         from dfkd_edge.estimates.bundle import dry_check
 

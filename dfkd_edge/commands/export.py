@@ -58,6 +58,9 @@ def export(
         opt.File, Option("--output", "-o", help="The bundle (default: RUN/bundles/TARGET).")
     ] = None,
     exist_ok: opt.ExistOk = False,
+    sign: Annotated[
+        opt.File, Option(help="Private key (PEM) to sign the bundle with; extra `sign`.")
+    ] = None,
     set_: opt.Set = None,
     dry_run: opt.DryRun = False,
     as_json: opt.AsJson = False,
@@ -78,6 +81,7 @@ def export(
         exist_ok=exist_ok,
         dry_run=dry_run,
         device=device or "",
+        sign=sign,
     )
     run_export(request, as_json=as_json, quiet=quiet)
 

@@ -30,6 +30,8 @@ VALIDATION = "validation.json"  # The ladder and the gate of `export`
 REPORT, DEVICE_RESULT, BENCHMARK = "report.html", "result.json", "benchmark.json"
 CHECK_RESULT, LABELLED_CHECK = "check.json", "check.labelled.json"
 """These five are written into a finished bundle and are no part of it: the manifest has no hash."""
+SIGNATURE = "model.sig"  # OpenSSF model signing's name; it covers the manifest, no hash covers it
+SBOM = "sbom.cdx.json"  # What the bundle was made with; `*.cdx.json` is CycloneDX's name
 DEVICES = "devices"  # Folder of what devices sent, in a run, or a bundle outside of one; not hashed
 DTYPES = ("uint8", "float32")  # Of the input: bytes, or the same numbers before TensorRT 8.5
 MAX_SIDE_PX = 4_096  # Of a contract, and its largest batch: more would fill a device's memory

@@ -12,6 +12,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.bundles.replacement import refuse_other_bundle
@@ -68,6 +75,26 @@ def test_the_same_export_again_opens_the_bundle(finished_run: Path) -> None:
     assert again.exit_code == 0
     assert "already exported" in again.stderr
     assert " gate      " in again.stdout
+
+
+def test_a_finished_bundle_is_signed_without_being_made_again(
+    exported_copy: Path, tmp_path: Path
+) -> None:
+    private = ec.generate_private_key(ec.SECP256R1())
+    key, public = tmp_path / "maker.key", tmp_path / "maker.pub"
+    key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    spki = PublicFormat.SubjectPublicKeyInfo
+    public.write_bytes(private.public_key().public_bytes(Encoding.PEM, spki))
+    manifest = (exported_copy / "manifest.json").read_bytes()
+    flags = ("--target", "x86-cpu", "--max-drop", "1", "--sign", key)
+    done = invoke("export", exported_copy.parents[1], *flags)
+    assert done.exit_code == 0, done.exception
+    assert "already exported" in done.stderr
+    assert f"signed: {exported_copy / 'model.sig'}" in done.stderr.replace("\n", "")
+    assert (exported_copy / "manifest.json").read_bytes() == manifest
+    verified = invoke("check", exported_copy, "--verify", public, "--dry-run")
+    assert verified.exit_code == 0
+    assert "made with the key of" in verified.stderr
 
 
 @pytest.mark.usefixtures("exported")

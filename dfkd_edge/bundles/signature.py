@@ -1,0 +1,176 @@
+"""Who made a bundle: signed with a key of its maker's, in the format of OpenSSF model signing.
+
+Offline: an elliptic-curve key pair, no service. The signature lies beside the manifest and is
+listed in none; it covers the manifest and every file that this lists, so that whoever changes a
+bundle and hashes it anew needs the key as well. Any tool of that format reads it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfkd_edge.errors import ArtifactError, EnvironmentLackingError, UsageError, faults_as_errors
+from dfkd_edge.files import atomic_write
+from dfkd_edge.runtime.bundle_files import MANIFEST, SIGNATURE, Bundle
+from dfkd_edge.runtime.documents import parse_json, read_raw
+from dfkd_edge.runtime.safe_files import reading
+
+if TYPE_CHECKING:
+    from model_signing import signing, verifying
+
+SIGN, VERIFY = "--sign", "--verify"
+CURVES = "P-256, P-384 or P-521"
+TO_MAKE = "openssl ecparam -name prime256v1 -genkey -noout -out {key}"
+TO_PUBLISH = "openssl ec -in {key} -pubout -out {public}"
+MAX_KEY_BYTES = 1 << 16
+
+
+def load_signer(key: Path) -> signing.Config:
+    """Read the private key that `export --sign` names, before anything is exported.
+
+    Raises:
+        UsageError: it is missing, encrypted, or no elliptic-curve key.
+        EnvironmentLackingError: the extra is not installed.
+    """
+    require_key_file(key, SIGN)
+    library = _library()
+
+    def load() -> signing.Config:
+        return library.signing.Config().use_elliptic_key_signer(private_key=key)
+
+    make = f"{TO_MAKE.format(key='bundle.key')} makes one"
+    return _loaded(load, key, SIGN, f"no private key of the curves {CURVES}", make)
+
+
+def load_verifier(public_key: Path) -> verifying.Config:
+    """Read the public key that `check --verify` names.
+
+    Raises:
+        UsageError: it is missing, or no public elliptic-curve key.
+        EnvironmentLackingError: the extra is not installed.
+    """
+    require_key_file(public_key, VERIFY)
+    library = _library()
+
+    def load() -> verifying.Config:
+        return library.verifying.Config().use_elliptic_key_verifier(public_key=public_key)
+
+    publish = TO_PUBLISH.format(key="bundle.key", public="bundle.pub")
+    what = f"no public key of the curves {CURVES}"
+    return _loaded(load, public_key, VERIFY, what, f"its maker's {publish} writes it")
+
+
+def sign_bundle(bundle: Bundle, signer: signing.Config) -> Path:
+    """Sign a finished bundle, in place of an earlier signature; returns where it lies.
+
+    Raises:
+        EnvironmentLackingError: the disk is full or not writable.
+    """
+    path = bundle.folder / SIGNATURE
+    with tempfile.TemporaryDirectory() as folder:  # the library would write through a link
+        fresh = Path(folder) / SIGNATURE
+        signer.set_hashing_config(_hashing(bundle)).sign(bundle.folder, fresh)
+        atomic_write(path, fresh.read_bytes())
+    return path
+
+
+def verify_bundle(bundle: Bundle, verifier: verifying.Config) -> None:
+    """Check that a bundle is what the owner of a key signed, every file of it and no other.
+
+    Raises:
+        ArtifactError: it is not signed, by another key, or was changed since.
+    """
+    path = bundle.folder / SIGNATURE
+    if not path.is_file():
+        hint = f"ask its maker: dfkd-edge export {SIGN} KEY signs it"
+        raise ArtifactError("bundle is not signed", where=str(bundle.folder), hint=hint)
+    from cryptography.exceptions import InvalidSignature
+
+    with faults_as_errors():
+        raw = read_raw(path)
+        parse_json(raw, path)  # of bounded depth
+    # what a damaged signature makes the library raise
+    faults = (ValueError, KeyError, TypeError, AttributeError, IndexError, InvalidSignature)
+    verifier.set_hashing_config(_hashing(bundle))
+    try:
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+            copy = Path(folder) / SIGNATURE  # what was looked at is what is read
+            copy.write_bytes(raw)
+            verifier.verify(bundle.folder, copy)
+    except faults as error:
+        raise ArtifactError(
+            _reason(error), where=str(path), hint="do not use it before its maker has said why"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if text.startswith("Key mismatch"):
+        return "bundle is signed with another key"
+    if text.startswith("Signature mismatch"):
+        return "bundle is not the one that was signed: it was changed since, and hashed anew"
+    return "signature is damaged or forged"
+
+
+def _hashing(bundle: Bundle) -> Any:
+    """Hash the manifest and what it lists; results and reports beside it come and go."""
+    from model_signing import hashing, manifest
+
+    listed = [bundle.folder / name for name in (MANIFEST, *bundle.manifest.files)]
+
+    class Listed(hashing.Config):
+        """Takes the files of the manifest, whatever else lies in the folder."""
+
+        def hash(self, model_path: hashing.PathLike, **_: object) -> manifest.Manifest:
+            return super().hash(model_path, files_to_hash=listed)
+
+        def add_ignored_paths(self, **_: object) -> None:
+            """Pass over what a signature asks to leave out."""
+
+    return Listed()
+
+
+def require_key_file(path: Path, option: str) -> None:
+    """Check that a key is a small plain file.
+
+    Raises:
+        UsageError: it is not.
+    """
+    try:
+        with reading(path) as stream:
+            is_small = len(stream.read(MAX_KEY_BYTES + 1)) <= MAX_KEY_BYTES
+    except OSError as error:
+        what = f"key cannot be read: {error.strerror}"
+        raise UsageError(what, where=f"{option} {path}", hint="name a PEM file") from error
+    if not is_small:
+        raise UsageError("file is too large for a key", where=f"{option} {path}")
+
+
+def _loaded(load: Callable[[], Any], key: Path, option: str, what: str, hint: str) -> Any:
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        return load()
+    except TypeError as error:  # cryptography's word for a passphrase that was not given
+        plain = f"openssl pkey -in {key.name} -out plain.key writes it without its passphrase"
+        raise UsageError("key is encrypted", where=f"{option} {key}", hint=plain) from error
+    except (ValueError, AttributeError, UnsupportedAlgorithm) as error:
+        raise UsageError(what, where=f"{option} {key}", hint=hint) from error
+
+
+def _library() -> Any:
+    """Load model_signing, which takes half a second that only signing needs."""
+    try:
+        import model_signing
+    except ImportError as error:
+        raise EnvironmentLackingError(
+            f"signatures need the extra `sign`, {error.name or error} is not installed",
+            where=f"{SIGN}, {VERIFY}",
+            hint="pip install 'dfkd-edge[sign]'",
+        ) from error
+    return model_signing
