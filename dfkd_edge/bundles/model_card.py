@@ -71,7 +71,7 @@ before you rely on it.
 
 {learnt}
 
-`LICENSES.txt` states whose work is inside.
+`LICENSES.txt` states whose work is inside, `sbom.cdx.json` with what it was made.
 """
 
 

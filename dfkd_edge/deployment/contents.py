@@ -13,6 +13,7 @@ from dfkd_edge.bundles.bundle import BundleContents
 from dfkd_edge.bundles.model_card import licenses_text, model_card
 from dfkd_edge.bundles.parts import GoldenSet
 from dfkd_edge.bundles.recipe import EngineBuild, build_recipe, build_script
+from dfkd_edge.bundles.sbom import bill_of_materials
 from dfkd_edge.conversion.calibration_source import CalibrationSet
 from dfkd_edge.deployment.material import Material, Proven
 from dfkd_edge.files import file_hash
@@ -81,6 +82,7 @@ def bundle_contents(
         build_script=build_script(build),
         card=model_card(settings, sources, target, precision, ladder),
         licenses=licenses_text(settings, sources),
+        sbom=bill_of_materials(run, target, precision),
         confidence=to_json(confidence),
         status="passed" if proven.passes(config.max_drop) else "failed",
         provenance={**_provenance(proven, material), **origin},

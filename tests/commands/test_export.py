@@ -54,6 +54,7 @@ def test_export_writes_a_bundle_with_a_ladder_of_the_fixed_shape(
     assert document["rungs"][2]["max_logit_difference"] < 1e-3
     left = {path.name for path in bundle.iterdir()}
     assert {"model.fp32.onnx", "model.int8.onnx", "golden.npz", "check.pyz", "recipe.md"} <= left
+    assert "sbom.cdx.json" in read_json(bundle / "manifest.json")["files"]
     assert not [p for p in bundle.parent.iterdir() if p.name.startswith(".export")]
     assert document["report"] == str(bundle.parents[1].resolve() / "report.html")
     page = Path(document["report"]).read_text(encoding="utf-8")
