@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dfkd_edge.results.ladder import Ladder, MeasuredRung
 from dfkd_edge.results.wording import CLEAN_AND_CORRUPTED, Metric
 from dfkd_edge.runtime.counting import counted
-from dfkd_edge.runtime.share_interval import wilson_interval
+from dfkd_edge.runtime.share_interval import exact_interval
 
 WEAK_SHARE = 0.5  # A class is weak where fewer than half of its images are answered right (ours)
 MAX_NAMED = 5
@@ -50,7 +50,7 @@ def weak_classes(ladder: Ladder) -> list[WeakClass]:
     found = []
     for name, share in sorted(shares.items(), key=lambda item: item[1]):
         num_images = max(1, round(seen[name].total() * independent))
-        _, most = wilson_interval(share, num_images)
+        _, most = exact_interval(share, num_images)
         if share < WEAK_SHARE and most < mean:
             (taken_for, _), *_ = (seen[name] - Counter({name: seen[name][name]})).most_common(1)
             found.append(WeakClass(name, share, num_images, seen[name].total(), taken_for))

@@ -63,6 +63,8 @@ class MeasuredRung(Documented):
     mean_top1: float | None  # Over the domains that count; None where nothing is labelled
     mean_agreement: float
     worst_domain: str
+    mean_interval: Ends | None = None
+    """Of the mean that the metric names; None in what an earlier version wrote."""
     size_bytes: int | None = None
     latency_ms: float | None = None  # Median, one image, on the machine that measured
     onnx_latency_ms: float | None = None
@@ -138,6 +140,19 @@ class Baseline(Documented):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RightAnswers:
+    """Which images a student got right, to compare with another one image by image."""
+
+    shown: str  # Hash of the images, by their labels and the teacher's answers
+    domains: dict[str, str]  # A bit an image, in hex
+
+    def changes(self, before: RightAnswers, domain: str) -> tuple[int, int]:
+        """Count the images that `before` got right and this one not, and the reverse."""
+        ours, theirs = (int(one.domains[domain], 16) for one in (self, before))
+        return (theirs & ~ours).bit_count(), (ours & ~theirs).bit_count()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ladder(Documented):
     """Everything that one climb measured."""
 
@@ -163,6 +178,7 @@ class Ladder(Documented):
     """Of `distill` on labelled pictures: the student's mean top-1 over the teacher's."""
     baseline: Baseline | None = None  # Of `distill`, where one was asked for
     truth: Metric | None = None  # The metric once more, as evaluation.json names it
+    right: RightAnswers | None = None  # Of `distill`: the student's, by the metric
     key: str = ""
     """Of `distill`: hash of student and pictures; an equal one need not be measured again."""
     bundle: str = ""  # Of `check`: the folder, the hash of its manifest, the pictures, and when

@@ -19,10 +19,10 @@ from dfkd_edge.runtime.preprocess import read_picture
 from dfkd_edge.runtime.session import Session
 from dfkd_edge.runtime.share_interval import (
     TOO_FEW_WITHIN,
+    exact_interval,
     interval_text,
     is_too_wide,
     mean_interval,
-    wilson_interval,
 )
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _domain_score(
         num_images=num,
         top1=top1,
         classes=by_class,
-        top1_interval=wilson_interval(top1, num),
+        top1_interval=exact_interval(top1, num),
         answered=float(known_N.mean()),
         top1_answered=float(right_N[known_N].mean()) if known_N.any() else None,
     )

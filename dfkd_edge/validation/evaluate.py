@@ -5,9 +5,11 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
+
 from dfkd_edge.artifacts import StudentArtifact, SurrogateSet
 from dfkd_edge.errors import DfkdEdgeError
-from dfkd_edge.files import atomic_write
+from dfkd_edge.files import atomic_write, content_hash
 from dfkd_edge.networks.baseline import load_baseline
 from dfkd_edge.networks.runners import TorchRunner
 from dfkd_edge.networks.students import Student, build_start, load_student
@@ -15,11 +17,11 @@ from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.pictures.labelled import note_unreadable
 from dfkd_edge.results.distilled import evaluation_key
 from dfkd_edge.results.kept import EVALUATION, read_ladder
-from dfkd_edge.results.ladder import START, STUDENT, TEACHER, Ladder
+from dfkd_edge.results.ladder import START, STUDENT, TEACHER, Ladder, RightAnswers
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.validation.baseline import baseline_rung, compared
 from dfkd_edge.validation.evaluation_images import EvaluationSet, heldout_source, labelled_pictures
-from dfkd_edge.validation.ladder import Rung, climb, summarise
+from dfkd_edge.validation.ladder import Predictions, Rung, climb, summarise
 
 
 def start_student(artifact: StudentArtifact, teacher: Teacher, seed: int) -> Student:
@@ -30,6 +32,17 @@ def start_student(artifact: StudentArtifact, teacher: Teacher, seed: int) -> Stu
         settings.image_size_px, seed,
     )  # fmt: skip
     return student.eval()
+
+
+def right_answers(predictions: Predictions) -> RightAnswers:
+    """Note what the student got right in the domains that count, which are never shown twice."""
+    parts = {name: predictions.domains[name] for name in predictions.averaged}
+    shown = [(n, p.labels.tolist(), p.guess(TEACHER).tolist()) for n, p in parts.items()]
+    bits = {
+        name: np.packbits(part.right(STUDENT, predictions.metric)).tobytes().hex()
+        for name, part in parts.items()
+    }
+    return RightAnswers(shown=content_hash(*shown), domains=bits)
 
 
 def evaluate(
@@ -92,6 +105,7 @@ def evaluate(
         images=shown.description,
         retention=student_top1 / teacher_top1 if student_top1 and teacher_top1 else None,
         truth=ladder.metric,
+        right=right_answers(predictions),
         key=key,
         baseline=compared(baseline, beside, student, predictions, names) if beside else None,
     )

@@ -35,6 +35,7 @@ from dfkd_edge.results.wording import Metric
 from dfkd_edge.validation.confidence import confusion, reliability
 from dfkd_edge.validation.evaluation_images import VIEWS_DOMAIN, EvaluationSet, refuse_leakage
 from dfkd_edge.validation.statistics import (
+    Interval,
     PairedDrop,
     find_collapse,
     mean_divergence,
@@ -147,9 +148,13 @@ class Predictions:
             np.concatenate([part.right(rung, self.metric) for part in parts])
             for rung in (before, after)
         )
-        picture_N = np.concatenate([part.pictures for part in parts])
-        domain_N = np.repeat(np.arange(len(parts)), [len(part.labels) for part in parts])
-        return paired_drop(before_N, after_N, picture_N, domain_N)
+        return paired_drop(before_N, after_N, *_pictures_and_domains(parts))
+
+    def mean_share(self, rung: str) -> Interval:
+        """What a rung gets right, in the mean over the domains that count."""
+        parts = [self.domains[domain] for domain in self.averaged]
+        right_N = np.concatenate([part.right(rung, self.metric) for part in parts])
+        return share_interval(right_N, *_pictures_and_domains(parts))
 
     def extended(self, other: Predictions) -> Predictions:
         """Add what the same rungs said about more images."""
@@ -173,6 +178,14 @@ class Predictions:
             for key, part in self.domains.items()
         }
         return replace(self, domains=domains)
+
+
+def _pictures_and_domains(
+    parts: Sequence[DomainPredictions],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Say of each image of some domains which picture it shows, and its domain's number."""
+    picture_N = np.concatenate([part.pictures for part in parts])
+    return picture_N, np.repeat(np.arange(len(parts)), [len(part.labels) for part in parts])
 
 
 def climb(
@@ -258,7 +271,7 @@ def measured_rung(
         domains[key] = _domain_figures(part, rung.name, previous, metric, class_names, temperature)
     shares = {key: domains[key].share(predictions.metric) for key in predictions.averaged}
     has_labels = predictions.metric == "top1"
-    difference = None
+    mean, difference = predictions.mean_share(rung.name), None
     if previous and previous != TEACHER:  # a student is no conversion of its teacher
         difference = max(
             float(np.nan_to_num(np.abs(p.logits[rung.name] - p.logits[previous]), nan=np.inf).max())
@@ -270,6 +283,7 @@ def measured_rung(
         mean_top1=float(np.mean(list(shares.values()))) if has_labels else None,
         mean_agreement=float(np.mean([domains[key].agreement for key in predictions.averaged])),
         worst_domain=min(shares, key=shares.__getitem__),
+        mean_interval=(mean.low, mean.high),
         size_bytes=rung.size_bytes,
         latency_ms=rung.latency_ms,
         onnx_latency_ms=rung.onnx_latency_ms,

@@ -1,30 +1,36 @@
-"""Is a difference real? Bootstrap intervals, a paired sign-flip test, divergence, collapse.
+"""Is a difference real? Intervals that hold, a paired sign-flip test, divergence, collapse.
 
 Two rungs see the same images, so every comparison is paired: only the images on which they differ
-carry evidence. Several images may be views of one picture and then err together, so pictures are
-resampled and flipped whole, and a drop's interval and its test agree on zero. Where few pictures
-leave the bootstrap nothing to resample, an interval is as wide as that of so many independent
-pictures.
+carry evidence. Several images may be views of one picture and then err together: they count as so
+many pictures as would be as sure, pictures are flipped whole, and a drop's interval and its test
+agree on zero. Where few pictures show nothing of it, an interval still leaves room for what so many
+cannot exclude. tests/benchmarks/interval_coverage.py measures how often each holds the truth.
 
 Shape suffixes: N images, P pictures, K classes.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfkd_edge.runtime.share_interval import DEVIATIONS, mean_interval, wilson_interval
+from dfkd_edge.runtime.share_interval import (
+    DEVIATIONS,
+    TAIL,
+    beta_quantile,
+    drop_interval,
+    exact_interval,
+    mean_interval,
+)
 
-NUM_RESAMPLES = 2_000
-CONFIDENCE = 0.95
+TINY = 1e-15  # A variance below it is rounding
 SIGNIFICANCE = 0.05  # A p-value at or above this is called noise
 WEIGHT_STEPS = 60
 """Domains of unequal size weigh in whole steps of the largest weight, for the test counts exactly:
 so many, or as many as give each domain one."""
-Integers = NDArray[np.int64]
+Integers, Values = NDArray[np.int64], NDArray[np.generic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,82 +60,94 @@ class PairedDrop:
         return self.p_value >= SIGNIFICANCE
 
 
-def bootstrap_interval(
-    value_N: NDArray[np.generic],
+def share_interval(
+    right_N: NDArray[np.bool_],
     picture_N: Integers | None = None,
     domain_N: Integers | None = None,
 ) -> Interval:
-    """Mean over domains of a value an image has, with the interval of the bootstrap.
+    """Share of images right, the mean over domains, however few or how often shown they are.
 
-    Pictures are resampled with all their views, among pictures that were shown equally often in
-    each domain. A mean depends on how often each distinct sum of a picture was drawn and on nothing
-    else, so the counts are drawn from their multinomial distribution, without P draws a resample.
+    Pictures of one domain shown once are independent: their exact interval says all, as check.pyz
+    has it.
+    """
+    return _over_domains(_shared_share, right_N, *_grouped(len(right_N), picture_N, domain_N))
+
+
+def _shared_share(right_N: Values, picture_N: Integers, domain_N: Integers) -> Interval:
+    share, num_pictures = _mean_over(right_N, domain_N), int(picture_N.max()) + 1
+    if num_pictures == len(right_N):
+        return Interval(share, *exact_interval(share, num_pictures))
+    num = _effective_num(right_N, picture_N, domain_N, share * (1 - share))
+    low, high = exact_interval(share, num)
+    unseen = exact_interval(0.0, num_pictures)[1]
+    return Interval(share, max(0.0, min(low, share - unseen)), min(1.0, max(high, share + unseen)))
+
+
+def _shared_drop(change_N: Values, picture_N: Integers, domain_N: Integers) -> Interval:
+    """Mean of what each image lost, 1, or won, -1."""
+    lost, won = (_mean_over(sign * change_N > 0, domain_N) for sign in (1, -1))
+    num_pictures = int(picture_N.max()) + 1
+    if num_pictures == len(change_N):
+        return Interval(*drop_interval(lost, won, num_pictures))
+    spread = lost + won - (lost - won) ** 2
+    num = _effective_num(change_N, picture_N, domain_N, spread)
+    drop, low, high = drop_interval(lost, won, num)
+    unseen = drop_interval(0, 0, num_pictures)[2]  # whole pictures of which none was shown
+    return Interval(drop, max(-1.0, min(low, drop - unseen)), min(1.0, max(high, drop + unseen)))
+
+
+def _over_domains(
+    of_shared: Callable[[Values, Integers, Integers], Interval],
+    value_N: Values,
+    picture_N: Integers,
+    domain_N: Integers,
+) -> Interval:
+    """Average over domains: those of separate pictures are independent; those that show the same
+    ones err together, as views do.
+    """
+    num_shown = np.unique(np.stack([domain_N, picture_N]), axis=1).shape[1]
+    if domain_N.max() == 0 or num_shown > picture_N.max() + 1:
+        return of_shared(value_N, picture_N, domain_N)
+    parts = []
+    for domain in range(int(domain_N.max()) + 1):
+        here_N = domain_N == domain
+        part = of_shared(value_N[here_N], *_grouped(int(here_N.sum()), picture_N[here_N], None))
+        parts.append((part.mean, part.low, part.high))
+    return Interval(*mean_interval(parts))
+
+
+def _mean_over(value_N: Values, domain_N: Integers) -> float:
+    return float((np.bincount(domain_N, value_N) / np.bincount(domain_N)).mean())
+
+
+def _effective_num(
+    value_N: Values, picture_N: Integers, domain_N: Integers, spread: float
+) -> float:
+    """How many independent pictures would tell as much as these views (Korn and Graubard 1998).
 
     Args:
-        value_N: few distinct values: right or wrong, or the difference of two such.
-        picture_N: the picture that each image is a view of; None where each is its own.
-        domain_N: the domain of each image; None where there is one.
-
-    Raises:
-        ValueError: there is no image.
+        value_N: of each image.
+        picture_N: the picture that it is a view of.
+        domain_N: its domain.
+        spread: variance of the value of an image.
     """
-    if not len(value_N):
-        raise ValueError("no image to average over")
-    picture_N, domain_N = _grouped(len(value_N), picture_N, domain_N)
     images_D = np.bincount(domain_N)
-    weighted_N = value_N.astype(np.float64) / (images_D[domain_N] * len(images_D))
-    sum_P = np.bincount(picture_N, weighted_N)
-    shown_PD = np.zeros((len(sum_P), len(images_D)), np.int64)
-    np.add.at(shown_PD, (picture_N, domain_N), 1)
-    # NumPy 2.0 alone returns the inverse along an axis as [P, 1]
-    stratum_P = np.unique(shown_PD, axis=0, return_inverse=True)[1].reshape(-1)
-    rng, means = np.random.default_rng(0), np.zeros(NUM_RESAMPLES)  # equal images, equal interval
-    for stratum in range(stratum_P.max() + 1):
-        distinct, count = np.unique(sum_P[stratum_P == stratum], return_counts=True)
-        means += rng.multinomial(count.sum(), count / count.sum(), size=NUM_RESAMPLES) @ distinct
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])  # percentile
-    mean = (np.bincount(domain_N, value_N) / images_D).mean()
-    return Interval(float(mean), float(low), float(high))
+    mean_D = np.bincount(domain_N, value_N) / images_D
+    offset_N = (value_N - mean_D[domain_N]) / (images_D[domain_N] * len(images_D))
+    offset_P = np.bincount(picture_N, offset_N)
+    num_pictures = len(offset_P)
+    variance = float(np.square(offset_P).sum()) * num_pictures / max(1, num_pictures - 1)
+    if variance < TINY:  # all views are alike: nothing tells more of them from one
+        return num_pictures
+    # the variance is itself known from few pictures alone
+    unsure = (DEVIATIONS / _student_deviations(num_pictures - 1)) ** 2 if num_pictures > 1 else 0
+    return min(max(spread / variance * unsure, 1.0), len(value_N))
 
 
-def share_interval(right_N: NDArray[np.bool_], picture_N: Integers | None = None) -> Interval:
-    """Share of images right, with an interval that a handful of pictures cannot make firm.
-
-    Pictures shown once are independent: Wilson's interval says all, as check.pyz has it. Several
-    views of a picture err together, which only resampling shows.
-    """
-    num_pictures = len(right_N) if picture_N is None else len(np.unique(picture_N))
-    share = float(right_N.mean())
-    low, high = wilson_interval(share, num_pictures)
-    if num_pictures == len(right_N):
-        return Interval(share, low, high)
-    found = bootstrap_interval(right_N, picture_N)
-    return Interval(found.mean, min(found.low, low), max(found.high, high))
-
-
-def _independent_drop(lost: float, won: float, num_pictures: int) -> tuple[float, float, float]:
-    """Lost minus won of independent pictures, with the ends of the score interval (Tango 1998)."""
-    drop = lost - won
-
-    def is_possible(true_drop: float) -> bool:
-        free = true_drop * (1 - true_drop)
-        linear = (2 - drop) * true_drop - lost - won
-        # the likeliest share that is won if the true drop is this; rounding may leave a root of < 0
-        won_then = (math.sqrt(max(0.0, linear**2 + 8 * won * free)) - linear) / 4
-        variance = (2 * won_then + free) / num_pictures
-        return (drop - true_drop) ** 2 <= DEVIATIONS**2 * variance
-
-    def end(outermost: float) -> float:
-        possible, impossible = drop, outermost
-        for _ in range(50):  # halvings: the end is exact to 1e-15
-            middle = (possible + impossible) / 2
-            if is_possible(middle):
-                possible = middle
-            else:
-                impossible = middle
-        return possible
-
-    return drop, end(-1), end(1)
+def _student_deviations(degrees: int) -> float:
+    """Half the width of a 95% interval by Student's t, in standard deviations."""
+    share = beta_quantile(2 * TAIL, degrees / 2, 0.5)
+    return math.sqrt(degrees * (1 - share) / share)
 
 
 def _grouped(
@@ -169,22 +187,13 @@ def paired_drop(
 ) -> PairedDrop:
     """Compare what two rungs got right on the same images: the mean over domains.
 
-    Interval and test take pictures as independent, not their views. The interval is at least as
-    wide as that of pictures shown once, so it may hold zero where the test, which sees how views
-    of a picture change together, finds a difference: the test, which is exact, decides on zero.
+    Interval and test take pictures as independent, not their views. Where one holds zero and the
+    other does not, the test decides, which is exact.
     """
     lost_N = before_N.astype(np.int64) - after_N
-    found = bootstrap_interval(lost_N, picture_N, domain_N)
     picture_N, domain_N = _grouped(len(lost_N), picture_N, domain_N)
-    parts, num_shown = [], 0
-    for domain in range(domain_N.max() + 1):
-        part_N, pictures = lost_N[domain_N == domain], np.unique(picture_N[domain_N == domain])
-        shares = float((part_N > 0).mean()), float((part_N < 0).mean())
-        parts.append(_independent_drop(*shares, len(pictures)))
-        num_shown += len(pictures)
-    num_pictures = int(picture_N.max()) + 1
-    _, low, high = mean_interval(parts, is_shared=num_shown > num_pictures)
-    low, high = max(-1.0, min(found.low, low)), min(1.0, max(found.high, high))
+    found = _over_domains(_shared_drop, lost_N, picture_N, domain_N)
+    low, high, num_pictures = found.low, found.high, int(picture_N.max()) + 1
     images_D = np.bincount(domain_N)
     steps = max(WEIGHT_STEPS, images_D.max() / images_D.min())
     weight_D = np.rint(steps * images_D.min() / images_D)

@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from dfkd_edge.results.certainty import certainty_of, difference
-from dfkd_edge.results.ladder import Ladder
-from dfkd_edge.runtime.share_interval import TOO_FEW, mean_interval, wilson_interval
+from dfkd_edge.results.certainty import certainty_of, difference, gain_interval
+from dfkd_edge.results.ladder import Ladder, RightAnswers
+from dfkd_edge.runtime.share_interval import TOO_FEW, exact_interval, mean_interval
 from tests.fixtures.ladders import figures, ladder, rung
 
 
@@ -15,17 +15,20 @@ def measured(share: float, num: int, num_domains: int = 1, num_pictures: int = 0
 
 
 @pytest.mark.parametrize(
-    ("right", "num", "low", "high"), [(0, 10, 0.0, 0.278), (7, 10, 0.397, 0.892), (3, 3, 0.438, 1)]
+    ("right", "num", "low", "high"),
+    [(0, 10, 0.0, 0.308), (7, 10, 0.348, 0.933), (3, 3, 0.292, 1), (900, 1000, 0.880, 0.918)],
 )
-def test_the_interval_of_a_share_is_wilsons(right: int, num: int, low: float, high: float) -> None:
-    assert wilson_interval(right / num, num) == pytest.approx((low, high), abs=0.001)
+def test_the_interval_of_a_share_is_that_of_clopper_and_pearson(
+    right: int, num: int, low: float, high: float
+) -> None:
+    assert exact_interval(right / num, num) == pytest.approx((low, high), abs=0.001)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
 def test_an_interval_holds_its_share_and_narrows_with_more_pictures(share: float) -> None:
     widths = []
     for num in (3, 30, 300):
-        low, high = wilson_interval(share, num)
+        low, high = exact_interval(share, num)
         assert 0 <= low <= share <= high <= 1
         widths.append(high - low)
     assert widths[0] > widths[1] > widths[2] > 0
@@ -37,7 +40,7 @@ def test_three_pictures_all_right_are_not_certain_and_three_thousand_are() -> No
     assert "on 3 labelled pictures: too few pictures to tell within 10 points" in few.sentence()
     assert TOO_FEW not in many.sentence()
     agreed = certainty_of(dataclasses.replace(measured(1, 3), metric="agreement"))  # No accuracy
-    assert agreed.sentence().endswith("95% interval 43.8% to 100.0%, on 3 clean surrogate images")
+    assert agreed.sentence().endswith("95% interval 29.2% to 100.0%, on 3 clean surrogate images")
 
 
 def test_more_domains_make_the_mean_surer() -> None:
@@ -59,4 +62,21 @@ def test_the_gain_of_separate_pictures_is_as_wide_as_both_intervals() -> None:
     before, after = certainty_of(measured(0.6, 500)), certainty_of(measured(0.7, 500))
     gain, low, high = difference(after, before)
     assert gain == pytest.approx(0.1)
-    assert 0.04 < low < gain < high < 0.16
+    assert 0.035 < low < gain < high < 0.165
+
+
+def test_the_gain_on_the_same_images_counts_those_that_changed() -> None:
+    before, after = measured(0.6, 480), measured(0.65, 480)
+    old, new = (
+        RightAnswers(shown="these", domains={"domain 0": f"{(1 << num) - 1:0120x}"})
+        for num in (288, 312)
+    )
+    assert new.changes(old, "domain 0") == (0, 24)
+    ours, twin = dataclasses.replace(after, right=new), dataclasses.replace(before, right=old)
+    gain, low, high = gain_interval(ours, twin)
+    assert gain == pytest.approx(0.05)
+    assert 0.03 < low < gain < high < 0.08
+    others = dataclasses.replace(twin, right=dataclasses.replace(old, shown="others"))
+    apart = gain_interval(ours, others)
+    assert apart == difference(certainty_of(ours), certainty_of(twin))
+    assert apart[1] < 0 < low
