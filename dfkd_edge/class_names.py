@@ -13,7 +13,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfkd_edge.class_lists.formats import translate
+from dfkd_edge.class_lists.formats import WORDNET_ID, translate
 from dfkd_edge.errors import ClassNamesError
 from dfkd_edge.runtime.counting import first_few
 from dfkd_edge.runtime.plain_text import code_point, hidden_character
@@ -88,6 +88,9 @@ def read_given_list(path: Path) -> tuple[ClassNames, str]:
         if folded(name) in RESERVED:
             hint = f"give the class another name, or remove it: {RESERVED[folded(name)]}"
             raise ClassNamesError(f"'{name}' is no name for a class", where=str(path), hint=hint)
+        if WORDNET_ID.search(name):
+            hint = "write words in place of ids; ImageNet's LOC_synset_mapping.txt has them"
+            raise ClassNamesError(f"'{name}' holds an id of WordNet", where=str(path), hint=hint)
     return class_names, how
 
 

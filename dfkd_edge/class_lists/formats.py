@@ -19,6 +19,7 @@ ONE_A_LINE = "write one class name a line into a text file"
 TITLES = (
     *("display_name", "displayname", "class_name", "classname", "label_name", "category_name"),
     *("name", "class", "category", "label", "title", "labelname", "classes", "labels", "names"),
+    *("words", "word"),
 )
 """Headers of a column of names, the likelier first: `LabelName` of OpenImages holds ids."""
 HEADERS = frozenset(
@@ -26,6 +27,7 @@ HEADERS = frozenset(
         *TITLES,
         *("id", "index", "idx", "no", "number", "class_id", "classid", "label_id", "category_id"),
         *("supercategory", "mid", "count", "color", "colour", "r", "g", "b", "synset", "synonyms"),
+        *("wnid", "wordnet_id", "synset_id", "synsets"),
         *("def", "image_count", "instance_count", "frequency", "description", "def."),
     }
 )
@@ -34,7 +36,14 @@ KEYS = ("id2label", "categories", "names", "labels", "classes", "class_names", "
 """Keys of JSON documents that hold the names: Hugging Face, COCO, YOLO, Teachable Machine."""
 LONG = 500
 """Characters of a line that patterns are tried on: a hostile one of blanks would take hours."""
-SYNSET = re.compile(r"n\d{8}\b")
+SYNSET = re.compile(
+    r"(?:\d{1,5}[\s,.:]\s*)?n\d{8}(?![0-9A-Za-z])(?:[\s,]+\d{1,5}(?=[\s,]))?(.*)", re.I
+)
+"""A line of ImageNet's: an id of WordNet, and perhaps numbers and words: `n02119789 1 kit_fox`."""
+WORDNET_ID = re.compile(
+    r"(?<![0-9A-Za-z])(?:n\d{7,8}|wn:\d{8}[nvar])(?![0-9A-Za-z])|\w\.[nvasr]\.\d\d(?!\w)", re.I
+)
+"""In a name of whatever list: what a teacher of words reads as nothing."""
 NUMBER_FIRST = re.compile(r"[\[(]?(\d{1,5})\s*(?:[.:)\]=-]\s*|\s)\s*(\S.*)")
 NUMBER_LAST = re.compile(r"(.*\S)\s*(?:[:=]\s*|\s)(\d{1,5})")
 MARKUP = re.compile(r"<(\?xml|View\b|annotations?\b|html\b|!DOCTYPE|labels?\b|meta\b)", re.I)
@@ -107,14 +116,25 @@ def _of_json(value: Any, how: str = "JSON") -> Listed:
                 return _of_json(value[key], f"JSON, key '{key}'")
         if isinstance(value.get("label"), dict):  # Datumaro of CVAT
             return _of_json(value["label"], how)
+        if all(_is_synset(list(pair)) for pair in value.items()):
+            return Listed(list(map(_first_word, value.values())), f"WordNet ids to words in {how}")
         if all(re.fullmatch(r"\d+", key) for key in value):
             named = sorted(value.items(), key=lambda pair: int(pair[0]))
+            if all(_is_synset(pair) for _, pair in named):  # imagenet_class_index.json of Keras
+                return Listed([_first_word(pair[1]) for _, pair in named], f"ids, words in {how}")
             if all(isinstance(name, str) for _, name in named):
                 return Listed([name for _, name in named], f"a map of numbers to names in {how}")
         elif all(type(number) is int for number in value.values()):
             names = sorted(value, key=value.__getitem__)
             return Listed(names, f"a map of names to numbers in {how}")
     raise _ForeignError("JSON without a list or map of class names")
+
+
+def _is_synset(value: object) -> bool:
+    """Whether a value is a pair of id and words."""
+    if not isinstance(value, list) or [type(part) for part in value] != [str, str]:
+        return False
+    return bool(WORDNET_ID.fullmatch(value[0]))
 
 
 def _has_name(item: object) -> bool:
@@ -220,9 +240,18 @@ def _code(lines: Sequence[str], text: str) -> Listed | None:
 
 
 def _synsets(lines: Sequence[str], text: str) -> Listed | None:
-    if all(SYNSET.match(line) for line in lines):
-        raise _ForeignError("a list of WordNet ids, such as ImageNet's synset words")
-    return None
+    found = [SYNSET.fullmatch(line[:LONG]) for line in lines]
+    words = [match[1].lstrip(" \t,:;_|-") for match in found if match]
+    if len(words) < len(lines):
+        return None
+    if not all(words):
+        raise _ForeignError("a list of WordNet ids without words, such as ImageNet's folders")
+    return Listed(list(map(_first_word, words)), "WordNet ids with words, the first of each")
+
+
+def _first_word(words: str) -> str:
+    """Take `tench` of `tench, Tinca tinca`; ImageNet writes blanks as underscores in places."""
+    return words.strip("\"'").partition(",")[0].replace("_", " ").strip()
 
 
 def _table(lines: Sequence[str], text: str) -> Listed | None:
