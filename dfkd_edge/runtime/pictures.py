@@ -58,6 +58,13 @@ BYTES_TO_CONVERT, BYTES_TO_COMPOSE = 8, 20
 """A pixel: Pillow keeps 4 of RGB, twice; of what is transparent five pictures at a time."""
 PLAIN_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
 DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+SRGB_OF_XYZ = (
+    (3.1338561, -0.9787684, 0.0719453),
+    (-1.6168667, 1.9161415, -0.2289914),
+    (-0.4906146, 0.0334540, 1.4052427),
+)
+"""From what the eye sees under paper's white (D50) to the light of a screen (D65), by columns."""
+WHITE_XYZ = (0.9642, 1.0, 0.8249)  # D50, against which Lab is written
 HEAD_BYTES = 1024
 PPM_HEAD = re.compile(
     rb"P[56](?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+(\d{1,9})\s"
@@ -195,6 +202,8 @@ def _in_colour(picture: Any, chunks: dict[bytes, bytes]) -> Any:
     image_module, mode = pillow(), picture.mode
     if mode == "CMYK":
         return image_module.fromarray(_rgb_of_cmyk(np.asarray(picture)))
+    if mode == "LAB":
+        return image_module.fromarray(_rgb_of_lab(np.asarray(picture)))
     if mode not in (*PLAIN_MODES, *DEEP_MODES):
         raise _RefusedError(f"its colour model is {mode}")
     if b"tRNS" in chunks and mode not in ("P", "PA"):
@@ -214,6 +223,23 @@ def _rgb_of_cmyk(ink_HW4: NDArray[np.uint8]) -> NDArray[np.uint8]:
     product_HWC = light_HW4[..., :3] * light_HW4[..., 3:] + 128
     rgb: NDArray[np.uint8] = (((product_HWC >> 8) + product_HWC) >> 8).astype(np.uint8)
     return rgb
+
+
+def _rgb_of_lab(lab_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Show Lab on a screen; Pillow converts it with a library of profiles that devices lack."""
+    light = np.arange(1 << 16) / 65535
+    curve = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+    level_of_light = np.rint(curve * 255).astype(np.uint8)
+    rgb_HWC = np.empty_like(lab_HWC)
+    for row, lab_WC in enumerate(lab_HWC):  # floats of all rows at once would fill the memory
+        height_W = (lab_WC[:, 0] * (100 / 255) + 16) / 116
+        red_W, blue_W = lab_WC[:, 1:].view(np.int8).T  # Pillow gives them out with a sign
+        root_WC = np.stack([height_W + red_W / 500, height_W, height_W - blue_W / 200], axis=-1)
+        dark_WC = (root_WC - 16 / 116) * (108 / 841)
+        xyz_WC = np.where(root_WC > 6 / 29, root_WC**3, dark_WC) * WHITE_XYZ
+        light_WC = np.clip(xyz_WC @ np.array(SRGB_OF_XYZ), 0, 1)
+        rgb_HWC[row] = level_of_light[np.rint(light_WC * 65535).astype(np.int64)]
+    return rgb_HWC
 
 
 def _with_key(picture: Any, chunks: dict[bytes, bytes]) -> NDArray[np.uint8]:

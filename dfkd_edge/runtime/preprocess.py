@@ -48,7 +48,7 @@ def contract(side_px: int, batch: tuple[int, int, int], dtype: str = "uint8") ->
         "depth": "16 bits: the high byte; TIFF of 9 to 15: the 8 high bits; greyscale in floats: "
         "0 to 1, or else 0 to 255, rounded; of any other range refused",
         "colour": "RGB without its colour profile; greyscale repeated; CMYK by the product of "
-        "what ink and black leave; palettes looked up; Lab refused",
+        "what ink and black leave; palettes looked up; Lab of 8 bits under D50 as sRGB",
         "transparency": "composed over white",
         "animation": "the first picture, as of several pages",
         "normalisation": f"inside the graph: feed plain {dtype} of 0 to 255",
