@@ -283,10 +283,10 @@ def lint_classes(
     Raises:
         DfkdEdgeError: any error of the tree.
     """
-    names, _ = read_given_list(Path(classes))
+    names, read_as = read_given_list(Path(classes))
     reporter = ConsoleReporter(make_console(quiet))
     config = TeacherConfig(name=teacher, pretrained=pretrained)
-    return _lint_classes(names, config, reporter).to_json()
+    return _lint_classes(names, config, reporter, holds_prompts=not read_as).to_json()
 
 
 def load_student(run: AnyPath = LATEST) -> Student:

@@ -103,7 +103,7 @@ def distill(plan: DistillPlan, reporter: Reporter, ranks: Ranks = ALONE) -> Dist
     require_images(config.distillation, ranks)
     if plan.list_read_as:
         reporter.note(f"  {translated_text(plan.class_names, plan.list_read_as)}")
-    note_slips(plan.class_names.names, reporter)
+    note_slips(plan.class_names.names, reporter, holds_prompts=not plan.list_read_as)
     if config.data:
         note_strangers(Path(config.data), plan.class_names.names, reporter)
     teacher = open_teacher(config, plan.class_names, reporter)

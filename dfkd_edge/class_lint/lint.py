@@ -14,7 +14,7 @@ from torch import Tensor
 from dfkd_edge.class_lint.findings import ClassListReport, Finding
 from dfkd_edge.class_lint.scale import SCALE_WORDS, Scale, measure_scale
 from dfkd_edge.class_lint.senses import find_ambiguous
-from dfkd_edge.class_lint.slips import find_slips, known_words
+from dfkd_edge.class_lint.slips import IN_OURS, find_slips, known_words
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.settings import MINI, TeacherConfig
 from dfkd_edge.drawings.drawn_class import FEW, DrawnClass, drawn_classes
@@ -32,8 +32,16 @@ MIN_LETTERS_A_TOKEN = 2.0
 ODD_CHARACTERS = frozenset("/\\<>{}[]|*=_")
 
 
-def lint_classes(classes: ClassNames, config: TeacherConfig, reporter: Reporter) -> ClassListReport:
+def lint_classes(
+    classes: ClassNames, config: TeacherConfig, reporter: Reporter, *, holds_prompts: bool = True
+) -> ClassListReport:
     """Embed a class list and look for what the teacher will mix up or misread.
+
+    Args:
+        classes: the list.
+        config: of the teacher.
+        reporter: shows the bars.
+        holds_prompts: whether it has our form; that of another tool has no place for a prompt.
 
     Raises:
         ConfigError: unknown teacher, or the decoder's memory is incomplete.
@@ -55,7 +63,7 @@ def lint_classes(classes: ClassNames, config: TeacherConfig, reporter: Reporter)
         scale, pairs = measure_scale(teacher, templates), most_alike(classes, head_KD)
         findings = [
             *_of_words(teacher, classes),
-            *find_slips(classes.names),
+            *find_slips(classes.names, holds_prompts),
             *_of_form(teacher, classes),
             *_of_pairs(pairs, scale),
             *find_ambiguous(teacher, classes, head_KD, scale),
@@ -64,7 +72,7 @@ def lint_classes(classes: ClassNames, config: TeacherConfig, reporter: Reporter)
     drawn: list[DrawnClass] = []
     if teacher.name == MINI:  # synthesis has drawings for the embedded teacher alone
         drawn = drawn_classes(DrawingMemory(teacher, reporter), classes, head_KD)
-        findings += _of_drawings(drawn, classes)
+        findings += _of_drawings(drawn, classes, holds_prompts)
     return ClassListReport(classes, scale, tuple(findings), pairs, tuple(drawn))
 
 
@@ -129,12 +137,15 @@ def _num_tokens(teacher: Teacher, text: str) -> int:
     return len(token_T) - padding - 2 if padding > 1 else -1
 
 
-def _of_drawings(drawn: Iterable[DrawnClass], classes: ClassNames) -> Iterator[Finding]:
+def _of_drawings(
+    drawn: Iterable[DrawnClass], classes: ClassNames, holds_prompts: bool
+) -> Iterator[Finding]:
     """Find classes whose drawings are of something else, and those that have next to none."""
     for each, prompt in zip(drawn, classes.prompts, strict=True):
         if each.is_of_others:
             own = f", {each.num_own} carries its own" if each.num_own else ""
-            how = "change its prompt" if prompt else "give a description after a tab"
+            told = "give a description after a tab" if holds_prompts else f"describe it {IN_OURS}"
+            how = "change its prompt" if prompt else told
             text = f'its drawings are named "{each.names()}"{own}: accept it, or {how}'
             yield Finding("drawn-as-other", (each.name,), text)
         elif each.num_own <= FEW < each.num_fitting:

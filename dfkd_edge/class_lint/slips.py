@@ -19,6 +19,8 @@ from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.prompts.vocabulary import vocabulary_words
 
 PROMPT = re.compile(r"\ban? (photo|picture|image|drawing|painting|sketch) of\b", re.IGNORECASE)
+IN_OURS = "in a list of ours, which `classes lint FILE --output LIST` writes: after a tab"
+"""Where a prompt goes that the form of another tool has no place for."""
 MAX_NOTED = 3
 MIN_LETTERS = 5  # Shorter words sound like another by chance
 MIN_LETTERS_OF_A_SLIP = 6
@@ -28,27 +30,34 @@ MADE_FROM = ("er", "or", "ing", "ed")
 """Endings that make a thing or a state out of a verb: spacer, contactor, peeling, pitted."""
 
 
-def find_slips(names: Sequence[str]) -> Iterator[Finding]:
-    """Find names that hold a prompt, several spaces or several names."""
+def find_slips(names: Sequence[str], holds_prompts: bool = True) -> Iterator[Finding]:
+    """Find names that hold a prompt, several spaces or several names.
+
+    Args:
+        names: of the list.
+        holds_prompts: whether it has our form, with prompts behind tabs.
+    """
+    mend = ONE_TAB if holds_prompts else f"give it {IN_OURS}"
     for name in names:
         parts, prompt = names_on_a_line(name), PROMPT.search(name)
         if prompt:
-            before, text = name[: prompt.start()].rstrip(), f"is this a prompt? {ONE_TAB}"
+            before, text = name[: prompt.start()].rstrip(), f"is this a prompt? {mend}"
             # nothing to suggest where the rest is no name, or that of another class
             is_plain = bool(before) and before not in names
             line = (before, name[prompt.start() :]) if is_plain else None
             yield Finding("prompt-in-name", (name,), text, better_line=line)
         elif WIDE_GAP.search(name):
-            yield Finding("wide-gap", (name,), f"several spaces in a name: {ONE_TAB}, or one")
+            text = f"{ONE_TAB}, or one" if holds_prompts else "write one"
+            yield Finding("wide-gap", (name,), f"several spaces in a name: {text}")
         elif len(parts) > 1:
             text = f"one class, not {len(parts)}: write one name a line, unless these are synonyms"
             # fine: ImageNet's class names are synonyms with commas between them
             yield Finding("many-in-one", (name,), text, is_fine=True)
 
 
-def note_slips(names: Sequence[str], reporter: Reporter) -> None:
+def note_slips(names: Sequence[str], reporter: Reporter, holds_prompts: bool = True) -> None:
     """Note them in one line before anything is trained, where there are some."""
-    found = list(find_slips(names))
+    found = list(find_slips(names, holds_prompts))
     if found:
         listed = "; ".join(f"'{slip.names[0]}': {slip.text}" for slip in found[:MAX_NOTED])
         more = f"; and {len(found) - MAX_NOTED} more" if len(found) > MAX_NOTED else ""

@@ -28,7 +28,7 @@ classes_app = Typer(help="Work with class lists.", no_args_is_help=True)
 classes_app.command()(swap)
 
 SHOWN = 12  # Findings in the table; `--json` has all
-GOOD_TO_KNOW = " (fine)"  # Marks what --strict does not count: the dim style is lost in a pipe
+GOOD_TO_KNOW = " (note)"  # Marks what --strict does not count: the dim style is lost in a pipe
 
 
 @classes_app.command()
@@ -52,7 +52,7 @@ def lint(
     """Tell what the teacher will mix up or misread in a class list, and suggest prompts.
 
     Findings are advice: with them the exit code is 0, too, unless --strict is given. Those marked
-    (fine) are good to know, and --strict leaves them out.
+    (note) say what to expect of a list that is right, and --strict leaves them out.
     """
     from dfkd_edge.class_names import read_given_list, translated_text
     from dfkd_edge.config.settings import TeacherConfig
@@ -66,7 +66,7 @@ def lint(
         from dfkd_edge.class_lint.lint import lint_classes
 
     config = TeacherConfig(name=teacher, pretrained=pretrained, activation=activation)
-    report = lint_classes(names, config, ConsoleReporter(console))
+    report = lint_classes(names, config, ConsoleReporter(console), holds_prompts=not read_as)
     if output:
         atomic_write(output, _improved(report))
         console.print(f"written: {output}", markup=False)

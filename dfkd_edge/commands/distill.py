@@ -29,42 +29,23 @@ def distill(
     context: Context,
     classes: opt.Classes = None,
     output: opt.RunOutput = None,
-    data: Annotated[
-        opt.File, Option(help="Labelled pictures, for evaluation only: DIR/[DOMAIN/]CLASS/*.jpg.")
-    ] = None,
-    baseline: Annotated[
-        opt.Text,
-        Option(help="Small CLIP to compare with: an open_clip NAME[:TAG] or a local folder."),
-    ] = None,
-    images: Annotated[
-        opt.File, Option(help="A few real pictures to learn from: DIR/[CLASS/]*.jpg.")
-    ] = None,
-    preset: Annotated[
-        opt.Text, Option(help="Settings to start from: mini, mini-high, clip-b32 or clip-l14.")
-    ] = None,
-    teacher: Annotated[
-        opt.Text, Option(help="mini, an open_clip name or a local folder (default: mini).")
-    ] = None,
-    pretrained: Annotated[
-        opt.Text, Option(help="open_clip's tag of the teacher's weights.")
-    ] = None,
-    student: Annotated[opt.Text, Option(help="mini or a timm name (default: mini).")] = None,
-    student_init: Annotated[
-        opt.Text, Option(help="pretrained or random (default: pretrained).")
-    ] = None,
-    prompts: Annotated[
-        opt.Text, Option(help="base, mix, random or contrastive (default: contrastive).")
-    ] = None,
-    num_styles: Annotated[opt.Number, Option(help="Styles of the prompts (default: 16).")] = None,
+    data: opt.Labelled = None,
+    baseline: opt.Baseline = None,
+    images: opt.Images = None,
+    preset: opt.Preset = None,
+    teacher: opt.Teacher = None,
+    pretrained: opt.Pretrained = None,
+    student: opt.Student = None,
+    student_init: opt.StudentInit = None,
+    prompts: opt.Prompts = None,
+    num_styles: opt.NumStyles = None,
     synthesis: opt.Synthesis = None,
-    imgsz: Annotated[opt.Number, Option(help="Side of the student's input in pixels.")] = None,
-    steps: Annotated[opt.Number, Option(help="Distillation steps (default: 200).")] = None,
-    batch_size: Annotated[opt.Number, Option(help="Views a step (default: 96).")] = None,
+    imgsz: opt.ImageSize = None,
+    steps: opt.Steps = None,
+    batch_size: opt.BatchSize = None,
     workers: opt.Workers = None,
     device: opt.Device = None,
-    seed: Annotated[
-        opt.Number, Option(help="Every random number follows from it (default: 0).")
-    ] = None,
+    seed: opt.Seed = None,
     resume: Annotated[
         bool, Option("--resume/--no-resume", help="Go on with what is done, or start over.")
     ] = True,

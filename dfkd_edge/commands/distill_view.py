@@ -18,7 +18,7 @@ from dfkd_edge.results.class_answers import weak_classes
 from dfkd_edge.results.distilled import Distilled
 from dfkd_edge.results.kept import EVALUATION, read_ladder
 from dfkd_edge.results.ladder import START, STUDENT, TEACHER, Ladder
-from dfkd_edge.results.wording import Metric, shown_text
+from dfkd_edge.results.wording import UNITS, Metric, shown_text
 from dfkd_edge.runtime.counting import duration_text, first_few
 
 MAX_NAMED = 3  # Classes named in a row of the panel
@@ -77,13 +77,22 @@ def show_result(result: Distilled, report: str, seconds: float | None, gain: str
         ("report", report),
         ("next", run_step(result.run_dir, report)),
     )
-    start, student = (result.evaluation.mean(result.evaluation.rung(r)) for r in (START, STUDENT))
-    if round(student, 3) < round(start, 3):
-        figures = f"{100 * start:.1f}% -> {100 * student:.1f}%"
-        title = f"student below its start ({figures}): give it more images or steps"
+    title = below_start_text(result.evaluation)
+    if title:
         result_console().print(closing_panel(title, rows, "yellow"))
     else:
         result_console().print(closing_panel("student ready", rows))
+
+
+def below_start_text(ladder: Ladder) -> str:
+    """Say that training made the student worse; empty where it did not, or it may be chance."""
+    step = next(loss for loss in ladder.losses if (loss.previous, loss.rung) == (START, STUDENT))
+    if step.drop <= 0 or step.is_within_noise:
+        return ""
+    start, student = (100 * ladder.mean(ladder.rung(name)) for name in (START, STUDENT))
+    shown = shown_text(ladder.num_images, ladder.num_pictures, UNITS[ladder.metric])
+    figures = f"{start:.1f}% -> {student:.1f}% of {shown}"
+    return f"student below its start ({figures}): give it more images or steps"
 
 
 def accuracy_row(ladder: Ladder) -> Row:

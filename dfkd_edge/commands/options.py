@@ -37,6 +37,26 @@ Classes = Annotated[
         show_default=False,
     ),
 ]
+Labelled = Annotated[
+    File, Option("--data", help="Labelled pictures, for evaluation only: DIR/[DOMAIN/]CLASS/*.jpg.")
+]
+Baseline = Annotated[
+    Text, Option(help="Small CLIP to compare with: an open_clip NAME[:TAG] or a local folder.")
+]
+Images = Annotated[File, Option(help="A few real pictures to learn from: DIR/[CLASS/]*.jpg.")]
+Preset = Annotated[
+    Text, Option(help="Settings to start from: mini, mini-high, clip-b32 or clip-l14.")
+]
+Teacher = Annotated[Text, Option(help="mini, an open_clip name or a local folder (default: mini).")]
+Pretrained = Annotated[Text, Option(help="open_clip's tag of the teacher's weights.")]
+Student = Annotated[Text, Option(help="mini or a timm name (default: mini).")]
+StudentInit = Annotated[Text, Option(help="pretrained or random (default: pretrained).")]
+Prompts = Annotated[Text, Option(help="base, mix, random or contrastive (default: contrastive).")]
+NumStyles = Annotated[Number, Option(help="Styles of the prompts (default: 16).")]
+ImageSize = Annotated[Number, Option(help="Side of the student's input in pixels.")]
+Steps = Annotated[Number, Option(help="Distillation steps (default: 200).")]
+BatchSize = Annotated[Number, Option(help="Views a step (default: 96).")]
+Seed = Annotated[Number, Option(help="Every random number follows from it (default: 0).")]
 Synthesis = Annotated[
     Text, Option(help=f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]} (default: {_NAMES[0]}).")
 ]

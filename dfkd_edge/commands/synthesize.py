@@ -20,13 +20,23 @@ def synthesize(
     shard: Annotated[
         opt.Text, Option(help="Share of a batch system's job, such as 3/8: the third of eight.")
     ] = None,
-    teacher: Annotated[opt.Text, Option(help="As for distill (default: mini).")] = None,
-    pretrained: Annotated[opt.Text, Option(help="As for distill.")] = None,
-    prompts: Annotated[opt.Text, Option(help="As for distill.")] = None,
+    data: opt.Labelled = None,
+    baseline: opt.Baseline = None,
+    images: opt.Images = None,
+    preset: opt.Preset = None,
+    teacher: opt.Teacher = None,
+    pretrained: opt.Pretrained = None,
+    student: opt.Student = None,
+    student_init: opt.StudentInit = None,
+    prompts: opt.Prompts = None,
+    num_styles: opt.NumStyles = None,
     synthesis: opt.Synthesis = None,
+    imgsz: opt.ImageSize = None,
+    steps: opt.Steps = None,
+    batch_size: opt.BatchSize = None,
     workers: opt.Workers = None,
     device: opt.Device = None,
-    seed: Annotated[opt.Number, Option(help="As for distill (default: 0).")] = None,
+    seed: opt.Seed = None,
     save_images: Annotated[
         opt.File, Option(help="Save the images here too, as lossless WebP for other programs.")
     ] = None,
@@ -43,7 +53,8 @@ def synthesize(
 ) -> None:
     """Make the surrogate images of a run, or a share of them; `distill` goes on from there.
 
-    The processes of torchrun split it among them.
+    Give it the flags of that distill: those of the student make no image, but name the run. The
+    processes of torchrun split the work among them.
     """
     from dfkd_edge.machine.joining import joined
     from dfkd_edge.machine.process import prepare_process

@@ -1,7 +1,10 @@
-"""The command `teachers list`: what can teach, how large it is, and under which terms."""
+"""The commands `teachers list` and `teachers show`: what can teach, how large it is, its terms."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -10,7 +13,10 @@ from typer import Argument, Typer
 
 from dfkd_edge.commands import options as opt
 from dfkd_edge.console import result_console
-from dfkd_edge.errors import UsageError
+from dfkd_edge.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from dfkd_edge.networks.teacher_table import KnownTeacher
 
 teachers_app = Typer(help="Look at the CLIPs that can teach.", no_args_is_help=True)
 
@@ -63,7 +69,42 @@ def list_command(
         if row.advice:
             named = f"{row.name} {row.tag}".strip()
             show(f"[bold]{escape(named)}[/bold]: {row.advice}")
+    show("dfkd-edge teachers show NAME writes the flags of each tag, to be copied.")
     show("Licences as far as known; --json has their names, the maker's page the last word.")
+
+
+@teachers_app.command("show")
+def show_command(
+    name: Annotated[str, Argument(metavar="NAME", help="Name of `teachers list`, any case.")],
+    as_json: opt.AsJson = False,
+) -> None:
+    """Show a teacher: its sizes, and for each of its weights the flags, the terms and the card."""
+    from dfkd_edge.networks.teacher_table import known_teachers
+
+    rows = known_teachers()
+    found = [row for row in rows if row.name.casefold() == name.casefold()]
+    if not found:
+        hint = did_you_mean(name, {row.name for row in rows}, "dfkd-edge teachers list shows all")
+        raise UsageError(f"no teacher of the table is called '{name}'", where="NAME", hint=hint)
+    if as_json:
+        opt.print_json({"teachers": [_document(row) for row in found]})
+        return
+    for line in _lines(found):
+        result_console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _lines(rows: list[KnownTeacher]) -> Iterator[str]:
+    """Write one name and its tags, each on a line that no width cuts."""
+    first = rows[0]
+    image, all_ = (f"{n / 1e6:.1f}" for n in (first.num_image_parameters, first.num_parameters))
+    yield f"{first.name}: {image} million parameters in the image tower, {all_} in all"
+    for row in rows:
+        card = f"a card of {row.card_gb} GB or any CPU" if row.card_gb else "a CPU"
+        facts = [row.family, f"{row.image_size_px} px", row.licence, card]
+        facts += ["QuickGELU, set by the tag"] * (row.activation == "quickgelu")
+        facts += [row.advice] * bool(row.advice)
+        yield f"  --teacher {row.name}{f' --pretrained {row.tag}' if row.tag else ''}"
+        yield f"      {'; '.join(facts)}"
 
 
 def _document(row: Any) -> dict[str, Any]:

@@ -29,6 +29,16 @@ def test_what_may_be_a_slip_is_told_of_and_read_all_the_same(
     assert slip.is_fine == (rule == "many-in-one")
 
 
+def test_the_list_of_another_tool_is_told_no_remedy_that_it_has_no_place_for() -> None:
+    names, reporter = (f"nut {RING}", "hot  dog"), SilentReporter()
+    ours, theirs = ([slip.text for slip in find_slips(names, form)] for form in (True, False))
+    assert all("put one tab" in text for text in ours)
+    assert "classes lint FILE --output LIST" in theirs[0]
+    assert theirs[1] == "several spaces in a name: write one"
+    note_slips(names, reporter, holds_prompts=False)
+    assert "put one tab" not in reporter.stages[0]
+
+
 def test_usual_names_are_no_slips() -> None:
     text = "traffic light\npick-up truck\nO'Reilly\n1,\nphoto of the day\ncamera\ta photo, big\n"
     text += "cup of tea\ncat with a red collar\nWinnie the Pooh bear\nhepatitis a\na dog that barks"

@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
-from dfkd_edge.commands.distill_view import comparisons, weak_text
+from dfkd_edge.commands.distill_view import below_start_text, comparisons, weak_text
 from dfkd_edge.errors import DfkdEdgeError
-from dfkd_edge.results.ladder import HELDOUT_DOMAIN, Ladder
+from dfkd_edge.results.ladder import HELDOUT_DOMAIN, START, STUDENT, TEACHER, Ladder
+from dfkd_edge.validation.ladder import DomainPredictions, Predictions, step_loss
 from tests.fixtures.command import invoke
 from tests.fixtures.files import write_picture
 from tests.fixtures.ladders import figures, ladder, rung
@@ -128,6 +130,23 @@ def shown(evaluation: Ladder) -> str:
     for table in comparisons(evaluation, "pretrained"):
         Console(file=stream, width=100).print(table)
     return stream.getvalue()
+
+
+@pytest.mark.parametrize(("num", "is_told"), [(20, False), (900, True)])
+def test_a_student_is_below_its_start_where_that_is_no_chance_and_says_on_how_many(
+    num: int, is_told: bool
+) -> None:
+    before, after = np.arange(num) % 20 > 0, np.arange(num) % 20 > 1  # 95% and 90%
+    names, labels = (TEACHER, START, STUDENT), np.zeros(num, np.int64)
+    right = {TEACHER: np.ones(num, bool), START: before, STUDENT: after}
+    logits = {name: np.stack([right[name], ~right[name]], 1).astype(np.float32) for name in names}
+    part = DomainPredictions(labels, np.arange(num), logits)
+    step = step_loss(START, STUDENT, Predictions("top1", {"photo": part}))
+    shares = {TEACHER: 1.0, START: 0.95, STUDENT: 0.9}
+    rungs = [rung(name, {"photo": figures(shares[name], num)}) for name in names]
+    told = below_start_text(ladder(*rungs, losses=(step,)))
+    assert bool(told) is is_told
+    assert told.startswith("student below its start (95.0% -> 90.0% of 900 pictures)"[: len(told)])
 
 
 def test_figures_on_surrogates_are_agreement_and_never_accuracy() -> None:

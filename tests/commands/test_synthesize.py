@@ -1,3 +1,4 @@
+import inspect
 import json
 import os
 import subprocess
@@ -7,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from dfkd_edge.commands.distill import distill
 from dfkd_edge.commands.synthesize import outcome
+from dfkd_edge.commands.synthesize import synthesize as synthesize_
 from dfkd_edge.config.file import settings_of
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.interfaces import WorkShare
 from dfkd_edge.pipeline import SynthesizeResult, synthesize
-from dfkd_edge.preflight import DistillPlan, DistillRequest, plan_synthesize
+from dfkd_edge.preflight import DistillPlan, DistillRequest, plan_distill, plan_synthesize
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runs.surrogates import work_share
 from dfkd_edge.synthesis.saving import plan_saving
@@ -50,6 +53,16 @@ def whole(quickstart: Path, tmp_path_factory: pytest.TempPathFactory) -> Synthes
 
 def shards(run: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted((run / "surrogates").glob("shard-*"))]
+
+
+def test_synthesize_takes_the_flags_of_distill_that_name_its_run(quickstart: Path) -> None:
+    of_distill, ours = (set(inspect.signature(verb).parameters) for verb in (distill, synthesize_))
+    assert of_distill - ours == {"resume", "save_config", "tensorboard", "dry_run"}
+    flags = {"classes": quickstart, "steps": 7, "batch_size": 8, "imgsz": 64, "num_styles": 3}
+    request = DistillRequest(settings=settings_of((), flags))
+    assert plan_synthesize(request).key == plan_distill(request).key
+    unlike = DistillRequest(settings=settings_of((), flags | {"steps": 8}))
+    assert plan_synthesize(unlike).output != plan_synthesize(request).output
 
 
 def test_the_share_of_a_batch_job_is_split_among_its_ranks() -> None:

@@ -78,6 +78,22 @@ def test_a_word_finds_names_tags_and_makers_and_small_towers_come_first() -> Non
     assert (code, "no teacher of the table has 'nobody'" in errors) == (2, True)
 
 
+def test_the_flags_of_a_teacher_are_shown_whole_however_narrow_the_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    code, output, _ = call("teachers", "show", "vit-l-14")
+    tags = [row.tag for row in known_teachers() if row.name == "ViT-L-14"]
+    flags = [line.strip() for line in output.splitlines() if "--teacher" in line]
+    assert (code, flags) == (0, [f"--teacher ViT-L-14 --pretrained {tag}" for tag in tags])
+    assert "the teacher of --preset clip-l14" in output
+    assert "  --teacher mini\n" in call("teachers", "show", MINI)[1]
+    shown = json.loads(call("teachers", "show", "ViT-L-14", "--json")[1])["teachers"]
+    assert [row["tag"] for row in shown] == tags
+    code, _, errors = call("teachers", "show", "ViT-L14")
+    assert (code, "did you mean ViT-L-14?" in errors) == (2, True)
+
+
 def test_the_list_is_shown_without_torch() -> None:
     code = (
         "import sys; from dfkd_edge.cli import app\n"
