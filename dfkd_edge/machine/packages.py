@@ -8,6 +8,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 OWN_NAME = "dfkd-edge"
+LICENCE_KEYS = ("License-Expression", "License")  # The former is of PEP 639
 MAX_LETTERS = 100  # Of a licence's name: some put the whole text there
 
 
@@ -60,9 +61,9 @@ def _of(there: Distribution, extras: tuple[str, ...]) -> list[Requirement]:
 
 
 def _licence(there: Distribution) -> str:
-    told = there.metadata
-    lines = (told.get("License-Expression") or told.get("License") or "").strip().splitlines()
-    if lines:
-        return lines[0][:MAX_LETTERS]
-    listed = told.get_all("Classifier") or ()
+    told = {key: there.metadata.get_all(key) or [] for key in (*LICENCE_KEYS, "Classifier")}
+    for text in (told[key][0].strip() for key in LICENCE_KEYS if told[key]):
+        if text:
+            return str(text.splitlines()[0][:MAX_LETTERS])
+    listed = (str(line) for line in told["Classifier"])
     return next((c.split(" :: ")[-1] for c in listed if c.startswith("License ::")), "")

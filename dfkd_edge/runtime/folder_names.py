@@ -141,6 +141,8 @@ class NumberedFolders:
         tokens = [token for token in TOKENS.split(class_key(name)) if token]
         while len(tokens) > 1 and tokens[0] in BESIDE_NAMES:
             tokens.pop(0)
+        if sum(any(c.isdigit() for c in token) for token in tokens) != 1:
+            return None  # `1.0` is not ten, nor `2023-01` a class
         match = NUMBER.fullmatch("".join(tokens))
         return int(match.group(1)) if match and int(match.group(1)) <= self.num_classes else None
 

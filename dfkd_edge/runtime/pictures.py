@@ -47,6 +47,9 @@ OTHER_FORMATS = {
     b"<svg": "SVG",
     b"<?xml": "SVG or XML",
     b"SIMPLE": "FITS",
+    b"version https://git-lfs": "a pointer of Git LFS, which `git lfs pull` replaces",
+    b"<!DOCTYPE html": "HTML, as of a download that failed",
+    b"<html": "HTML, as of a download that failed",
 }
 """How files begin that are named like pictures, or lie among them."""
 DAMAGED = (

@@ -12,6 +12,7 @@ Shape suffixes: N images, P pictures, K classes.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,8 @@ SIGNIFICANCE = 0.05  # A p-value at or above this is called noise
 WEIGHT_STEPS = 60
 """Domains of unequal size weigh in whole steps of the largest weight, for the test counts exactly:
 so many, or as many as give each domain one."""
-Integers, Values = NDArray[np.int64], NDArray[np.generic]
+Integers = NDArray[np.int64]
+Values = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)

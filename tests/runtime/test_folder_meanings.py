@@ -47,6 +47,8 @@ def test_numbers_ids_and_words_beside_names_are_read_as_one_would(
 @pytest.mark.parametrize(
     ("folders", "said"),
     [
+        (("0.0", "1.0", "2.0"), "no picture of any class"),
+        (("2023-01", "2023-02"), "no picture of any class"),
         (("1", "2"), r"from 0 or from 1: from 0 folder 1 is 'dog', from 1 it is 'cat'"),
         (("0", "1", "2", "3"), r"numbered 0 to 3, which are more than the 3 classes"),
         (("1", "2", "3", "7"), r"folder 7 is a number beyond the 3 classes"),

@@ -116,6 +116,8 @@ def test_what_would_be_shown_wrong_is_refused_with_the_reason(
         (b"", "file is empty"),
         (b"\0\0\0\x18ftypheic" + bytes(40), "its format is HEIF"),
         (b"\0\0\0\x1cftypavif" + bytes(40), "its format is AVIF"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
+        (b"<!DOCTYPE html><html>404", "its format is HTML"),
         (b"hello", "none of JPEG, PNG, WebP"),
     ],
 )
