@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError, UsageError, faults_as_errors
 from dfkd_edge.files import atomic_write
@@ -21,8 +21,9 @@ from dfkd_edge.runtime.documents import parse_json, read_raw
 from dfkd_edge.runtime.safe_files import reading
 
 if TYPE_CHECKING:
-    from model_signing import signing, verifying
+    from model_signing import hashing, signing, verifying
 
+Config = TypeVar("Config")
 SIGN, VERIFY = "--sign", "--verify"
 CURVES = "P-256, P-384 or P-521"
 TO_MAKE = "openssl ecparam -name prime256v1 -genkey -noout -out {key}"
@@ -38,10 +39,11 @@ def load_signer(key: Path) -> signing.Config:
         EnvironmentLackingError: the extra is not installed.
     """
     require_key_file(key, SIGN)
-    library = _library()
+    _require_library()
+    from model_signing import signing
 
     def load() -> signing.Config:
-        return library.signing.Config().use_elliptic_key_signer(private_key=key)
+        return signing.Config().use_elliptic_key_signer(private_key=key)
 
     make = f"{TO_MAKE.format(key='bundle.key')} makes one"
     return _loaded(load, key, SIGN, f"no private key of the curves {CURVES}", make)
@@ -55,10 +57,11 @@ def load_verifier(public_key: Path) -> verifying.Config:
         EnvironmentLackingError: the extra is not installed.
     """
     require_key_file(public_key, VERIFY)
-    library = _library()
+    _require_library()
+    from model_signing import verifying
 
     def load() -> verifying.Config:
-        return library.verifying.Config().use_elliptic_key_verifier(public_key=public_key)
+        return verifying.Config().use_elliptic_key_verifier(public_key=public_key)
 
     publish = TO_PUBLISH.format(key="bundle.key", public="bundle.pub")
     what = f"no public key of the curves {CURVES}"
@@ -117,7 +120,7 @@ def _reason(error: Exception) -> str:
     return "signature is damaged or forged"
 
 
-def _hashing(bundle: Bundle) -> Any:
+def _hashing(bundle: Bundle) -> hashing.Config:
     """Hash the manifest and what it lists; results and reports beside it come and go."""
     from model_signing import hashing, manifest
 
@@ -132,7 +135,7 @@ def _hashing(bundle: Bundle) -> Any:
         def add_ignored_paths(self, **_: object) -> None:
             """Pass over what a signature asks to leave out."""
 
-    return Listed()
+    return Listed()  # type: ignore[no-untyped-call]
 
 
 def require_key_file(path: Path, option: str) -> None:
@@ -151,7 +154,7 @@ def require_key_file(path: Path, option: str) -> None:
         raise UsageError("file is too large for a key", where=f"{option} {path}")
 
 
-def _loaded(load: Callable[[], Any], key: Path, option: str, what: str, hint: str) -> Any:
+def _loaded(load: Callable[[], Config], key: Path, option: str, what: str, hint: str) -> Config:
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
@@ -163,14 +166,13 @@ def _loaded(load: Callable[[], Any], key: Path, option: str, what: str, hint: st
         raise UsageError(what, where=f"{option} {key}", hint=hint) from error
 
 
-def _library() -> Any:
+def _require_library() -> None:
     """Load model_signing, which takes half a second that only signing needs."""
     try:
-        import model_signing
+        import model_signing  # noqa: F401
     except ImportError as error:
         raise EnvironmentLackingError(
             f"signatures need the extra `sign`, {error.name or error} is not installed",
             where=f"{SIGN}, {VERIFY}",
             hint="pip install 'dfkd-edge[sign]'",
         ) from error
-    return model_signing

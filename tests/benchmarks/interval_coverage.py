@@ -14,6 +14,7 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,8 @@ CHANCE = 3.3
 """Standard deviations of the simulation itself; one row of a thousand is beyond them by chance."""
 MANY = 400  # Pictures: an interval must be tight, too
 SEEN = 25  # Right and wrong ones among them: fewer take too few values for that
-Flags, Ends = NDArray[np.bool_], tuple[float, float]
+Flags = NDArray[np.bool_]
+Ends = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def drawn(
     once = (num_pictures, 1)
     if kind == "alike":  # all views of a picture are right, or all are wrong
         return np.repeat(rng.random(once) < share, num_views, 1)
-    chance: float | NDArray[np.float64] = share
+    chance: float | NDArray[np.floating[Any]] = share
     if kind == "akin":  # their correlation is a third
         chance = rng.beta(2 * share, 2 * (1 - share), once)
     if kind == "rare":  # two pictures in a hundred are wrong in every view, the others seldom

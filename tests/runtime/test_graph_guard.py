@@ -65,6 +65,12 @@ def hiding_a_loop_in_a_function() -> ModelProto:
     return model
 
 
+def training() -> ModelProto:
+    model = model_of(helper.make_node("Identity", ["x"], ["y"]))
+    model.training_info.add().algorithm.CopyFrom(looping().graph)
+    return model
+
+
 def reading_another_file() -> ModelProto:
     model = model_of(helper.make_node("Add", ["x", "w"], ["y"]), w=np.zeros(1, np.float32))
     weight = model.graph.initializer[0]
@@ -90,6 +96,13 @@ HOSTILE: dict[str, Callable[[], ModelProto]] = {
         helper.make_node("BeamSearch", ["x"], ["y"], domain="com.microsoft")
     ),
     "RandomNormal": lambda: model_of(helper.make_node("RandomNormal", [], ["y"], shape=[1])),
+    "Bernoulli": lambda: model_of(helper.make_node("Bernoulli", ["x"], ["y"])),
+    "Dropout": lambda: model_of(
+        helper.make_node("Dropout", ["x", "", "on"], ["y"]), on=np.bool_(True)
+    ),
+    "ImageDecoder": lambda: model_of(helper.make_node("ImageDecoder", ["x"], ["y"])),
+    "RegexFullMatch": lambda: model_of(helper.make_node("RegexFullMatch", ["x"], ["y"])),
+    "a graph that trains": training,
     "SequenceMap": lambda: model_of(helper.make_node("SequenceMap", ["x"], ["y"])),
 }
 
