@@ -19,6 +19,20 @@ if TYPE_CHECKING:
 Release = Annotated[str, Field(pattern=r"^\d+(\.\d+)+$")]
 Batches = Literal["any", "from one", "one"]
 Source = Annotated[str, Field(pattern=r"^(sourced|derived|unverified): .")]
+Mistake = Literal[
+    "channels",
+    "scale",
+    "offsets",
+    "aspect",
+    "filter",
+    "layout",
+    "size",
+    "dtype",
+    "video",
+    "flip",
+    "precision",
+]
+"""Of a pipeline in front of the network, as `check.pyz --frame` finds them."""
 ANY_TENSORRT = 99  # Newer than any
 FEEDS: Mapping[Feed, str] = {
     "bundle": "pixels of 0 to 255, NHWC, as the bundle's own graph takes them",
@@ -48,6 +62,8 @@ class RuntimeProfile(BaseModel, extra="forbid", frozen=True):
     max_tensorrt: int = ANY_TENSORRT  # Newest major version of TensorRT that it was built for
     refused_names: Mapping[str, str] = {}
     """Pattern of the bytes of a class name that it would read wrongly -> what it would do."""
+    mends: Mapping[Mistake, str] = {}
+    """Mistake of its pipeline -> what to set; `{side}` and `{dtype}` stand for the input's."""
     sources: Mapping[str, Source] = {}  # Of each field that is a fact, where it comes from
 
     def version_on(self, target: TargetProfile) -> str:
@@ -135,6 +151,7 @@ class RuntimeProfile(BaseModel, extra="forbid", frozen=True):
             "version_is": self.version_is,
             "max_tensorrt": f"{self.max_tensorrt}.x" if self.max_tensorrt < ANY_TENSORRT else "",
             "refused_names": "\n".join(names),
+            "mends": "\n".join(f"{mistake}: {mend}" for mistake, mend in self.mends.items()),
         }
         return {key: value for key, value in fields.items() if value}
 

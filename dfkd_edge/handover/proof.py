@@ -91,6 +91,11 @@ def golden_files(job: Handover, image_NSSC: Bytes, own: Answers) -> dict[str, by
             "channels": "RGB",
             "values": VALUES[job.profile.feed],
         },
+        "precision": job.precision,
+        "mends": {
+            mistake: mend.format(side=job.side_px, dtype=job.feed_dtype)
+            for mistake, mend in job.profile.mends.items()
+        },
         "answer": _answer(job, own, chosen),
     }
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -23,7 +23,9 @@ def readme(job: Handover, commands: str, notes: Sequence[str]) -> str:
 def _golden(job: Handover) -> str:
     threshold = job.confidence.reject_threshold
     unknown = f" Below {threshold:.3g} an answer is unknown." if threshold else ""
+    judge = f"`python3 ../../check.pyz --runtime {job.profile.name} --frame DUMP`"
     return (
         "`golden/`: for `picture.png` the network must be handed `input.bin` and answer "
-        f"`answer.json`.{unknown} Written without a device; `check.pyz` proves the model on it."
+        f"`answer.json`.{unknown} {judge} names what a pipeline does wrong. "
+        "Written without a device; `check.pyz` proves the model on it."
     )

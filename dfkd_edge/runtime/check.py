@@ -11,9 +11,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
-
-import numpy as np
+from typing import TYPE_CHECKING, NoReturn
 
 from dfkd_edge.runtime import bundle_files, device, golden, preprocess
 from dfkd_edge.runtime.caveats import graph_notes, time_caveats, why_not_target
@@ -22,9 +20,17 @@ from dfkd_edge.runtime.device_result import CheckResult, ModelResult, Preprocess
 from dfkd_edge.runtime.engine_session import BACKENDS, open_session
 from dfkd_edge.runtime.faults import Fault, LackingFault, ProofFault, UsageFault
 from dfkd_edge.runtime.folder_layouts import LabelledFolder, find_pictures
+from dfkd_edge.runtime.frame_check import (
+    CARD,
+    FrameRequest,
+    FrameResult,
+    card_of,
+    judge_frame,
+    name_mistakes,
+)
+from dfkd_edge.runtime.frame_dump import FORMATS, Size, parse_size
 from dfkd_edge.runtime.plain_text import escape_in_streams, printable, unexpected
 from dfkd_edge.runtime.printer import Printer
-from dfkd_edge.runtime.safe_files import reading
 from dfkd_edge.runtime.scoring import FolderScore, score_folder
 from dfkd_edge.runtime.session import Session, SessionRequest, model_input
 from dfkd_edge.runtime.timing import DeviceLatency, TimingRequest, measure, parse_percentiles
@@ -32,23 +38,24 @@ from dfkd_edge.runtime.timing import DeviceLatency, TimingRequest, measure, pars
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
-MAX_FRAME_BYTES = 256 << 20  # Far above any input: no wrong file fills the memory
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the check; returns the exit code: 0 ok, 1 damaged, 2 usage, 3 not proven, 4 lacking."""
     escape_in_streams()
     try:
         options = _parser().parse_args(arguments)
+        _refuse_mixed(options)
     except UsageFault as fault:
         Printer(quiet=True, to_stderr=True).fault(fault)
         return fault.exit_code
     printer = Printer(options.quiet, options.json)
+    result: FrameResult | CheckResult
     try:
-        result = BundleCheck(options, printer).run()
-        _keep_result(result, options, printer)
+        if options.frame:
+            result = _check_frame(options, printer)
+        else:
+            result = BundleCheck(options, printer).run()
+            _keep_result(result, options, printer)
     except Fault as fault:
         printer.fault(fault)
         return fault.exit_code
@@ -82,7 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--precision", default="", help="fp32, fp16, int8 or all [the recommended one]")
     add("--backend", default="auto", choices=BACKENDS, help="what runs the model")
     add("--data", type=Path, help="labelled pictures: DIR/[DOMAIN/]CLASS/*.jpg")
-    add("--frame", type=Path, help=".npy of what your own pipeline makes of test_card.png")
+    add("--frame", type=Path, help="judge what a pipeline hands to the network, and nothing else")
+    add("--runtime", default="", metavar="NAME", help="whose pipeline: a folder of runtimes/")
+    add("--frame-format", default="", choices=FORMATS, help="of plain bytes [told by their number]")
+    add("--frame-size", type=_size, metavar="WxH", help="of plain bytes [told by their number]")
     add("--threads", type=int, default=0, help="CPU threads of onnxruntime [all]")
     add("--device", default="cpu", help="cpu, or cuda with onnxruntime-gpu [cpu]")
     add(
@@ -97,11 +107,59 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _size(text: str) -> Size:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError("width and height, such as 1280x720") from error
+
+
 def _percentiles(text: str) -> tuple[float, ...]:
     try:
         return parse_percentiles(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError("numbers from 0 to 100, such as 50,90,99") from error
+
+
+def _refuse_mixed(options: argparse.Namespace) -> None:
+    about_frame = (options.runtime, options.frame_format, options.frame_size)
+    if options.frame and (options.data or options.output):
+        raise UsageFault("--frame judges one frame and nothing else", "check.pyz", "call it twice")
+    if not options.frame and any(about_frame):
+        raise UsageFault("nothing says which frame", "check.pyz", "add --frame FILE")
+
+
+def open_verified(folder: Path, printer: Printer) -> bundle_files.Bundle:
+    """Open a bundle and compare every file with its hash.
+
+    Raises:
+        Fault: it is damaged; further damages have been printed.
+        UsageFault: there is no bundle.
+    """
+    bundle = bundle_files.read_bundle(folder)
+    manifest = bundle.manifest
+    damage = bundle_files.damaged_files(bundle.folder, manifest)
+    for fault in damage[:-1]:
+        printer.fault(fault)
+    if damage:
+        raise damage[-1]  # main prints it
+    printer.say(
+        f"bundle for {manifest.target}, {manifest.precision}, "
+        f"{len(manifest.classes)} classes: {len(manifest.files)} files verified"
+    )
+    return bundle
+
+
+def _check_frame(options: argparse.Namespace, printer: Printer) -> FrameResult:
+    """Judge one frame; no model is run, since it would take minutes to build."""
+    bundle = open_verified(options.bundle, printer)
+    asked = FrameRequest(options.frame, options.runtime, options.frame_format, options.frame_size)
+    result = judge_frame(bundle, asked)
+    for line in result.lines():
+        printer.say(line)
+    for fault in result.faults:
+        printer.fault(fault)
+    return result
 
 
 class BundleCheck:
@@ -115,26 +173,12 @@ class BundleCheck:
             UsageFault: there is no bundle, or --data holds no picture of any class.
         """
         self.options, self.printer = options, printer
-        self.bundle = self._open()
+        self.bundle = open_verified(options.bundle, printer)
         self.folder = find_pictures(options.data, self.bundle.classes) if options.data else None
         self.result = CheckResult(self.bundle)
         if self.folder:
             num = counted(self.folder.num_pictures, "picture")
             printer.say(f"{num} to score: {self.folder.description}")
-
-    def _open(self) -> bundle_files.Bundle:
-        bundle = bundle_files.read_bundle(self.options.bundle)
-        manifest = bundle.manifest
-        damage = bundle_files.damaged_files(bundle.folder, manifest)
-        for fault in damage[:-1]:
-            self.printer.fault(fault)
-        if damage:
-            raise damage[-1]  # main prints it
-        self.printer.say(
-            f"bundle for {manifest.target}, {manifest.precision}, "
-            f"{len(manifest.classes)} classes: {len(manifest.files)} files verified"
-        )
-        return bundle
 
     def run(self) -> CheckResult:
         """Check the preprocessing and every model that was asked for."""
@@ -154,28 +198,25 @@ class BundleCheck:
         self.printer.fault(fault)
 
     def _check_preprocess(self) -> PreprocessResult:
-        """Judge what Pillow, or the user's own pipeline, makes of the test card here."""
-        frame, side_px = self.options.frame, self.bundle.side_px
-        expected_SSC = self.bundle.golden().get("test_card")
-        if expected_SSC is None:
+        """Judge what Pillow makes of the test card here."""
+        cards = card_of(self.bundle)
+        if not cards:
             return PreprocessResult(reason="golden.npz holds no test card")
         try:
-            card = self.bundle.folder / "test_card.png"
-            seen = _load_frame(frame) if frame else preprocess.read_picture(card, side_px)
+            seen = preprocess.read_picture(self.bundle.folder / CARD, self.bundle.side_px)
         except LackingFault as fault:
             self.printer.say(f"preprocessing not checked: {fault}")
             return PreprocessResult(reason=str(fault))
         except Fault as fault:
             self._keep(fault)
             return PreprocessResult(reason=str(fault))
-        by = str(frame) if frame else "Pillow"
-        cause = preprocess.name_fault(seen, preprocess.test_card(side_px), expected_SSC)
+        cause = name_mistakes(seen, cards[0])
         if cause:
-            what, where = f"preprocessing differs from training: {cause}", frame or "test_card.png"
-            self._keep(ProofFault(what, str(where), "preprocess.json is the contract"))
+            what = f"preprocessing differs from training: {cause}"
+            self._keep(ProofFault(what, CARD, "preprocess.json is the contract"))
         else:
-            self.printer.say(f"preprocessing as in training (test card, {by})")
-        return PreprocessResult(by, cause)
+            self.printer.say("preprocessing as in training (test card, Pillow)")
+        return PreprocessResult("Pillow", cause)
 
     def _check_model(self, precision: str) -> ModelResult:
         bundle, options, manifest = self.bundle, self.options, self.bundle.manifest
@@ -277,18 +318,3 @@ def _keep_result(result: CheckResult, options: argparse.Namespace, printer: Prin
         return
     result.write(path)
     printer.say(f"{result.verdict}, written to {path}")
-
-
-def _load_frame(path: Path) -> NDArray[Any]:
-    try:
-        if path.stat().st_size > MAX_FRAME_BYTES:
-            raise UsageFault("file is too large for one frame", f"--frame {path}")
-        with reading(path) as stream:
-            frame = np.load(stream, allow_pickle=False)  # a pickle may run any code
-    except golden.UNREADABLE as error:
-        raise UsageFault("no .npy file", f"--frame {path}", "write it with numpy.save") from error
-    if not isinstance(frame, np.ndarray) or frame.dtype.kind not in "uif":
-        raise UsageFault("no array of numbers", f"--frame {path}")
-    if not np.isfinite(frame).all():
-        raise UsageFault("holds values that are no numbers, or infinite", f"--frame {path}")
-    return frame

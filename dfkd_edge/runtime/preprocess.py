@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CONTRACT_VERSION = 2  # Of what is said of pictures; 1 knew no orientation and clipped what is deep
-SAME_LEVELS = 2.0  # Pictures are the same up to this mean difference, in grey levels of 255 (ours)
 IMAGENET = ("ImageNet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ("CLIP", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
@@ -114,14 +113,14 @@ def test_card(side_px: int) -> NDArray[np.uint8]:
 
 
 def triangle_resize(
-    picture_HWC: NDArray[np.uint8], side_px: int, antialias: bool
+    picture_HWC: NDArray[Any], size: tuple[int, int], antialias: bool
 ) -> NDArray[np.float64]:
-    """Resize to [S, S, C] in plain numpy, with or without antialiasing; for the diagnosis."""
+    """Resize to height and width in plain numpy, with or without antialiasing: to diagnose."""
     height, width = picture_HWC.shape[:2]
-    rows_SH = _triangle_weights(height, side_px, antialias)
-    columns_SW = _triangle_weights(width, side_px, antialias)
-    low = rows_SH @ picture_HWC.reshape(height, width * 3).astype(np.float64)
-    return np.tensordot(low.reshape(side_px, width, 3), columns_SW, (1, 1)).transpose(0, 2, 1)
+    rows_TH = _triangle_weights(height, size[0], antialias)
+    columns_TW = _triangle_weights(width, size[1], antialias)
+    low = rows_TH @ picture_HWC.reshape(height, width * 3).astype(np.float64)
+    return np.tensordot(low.reshape(size[0], width, 3), columns_TW, (1, 1)).transpose(0, 2, 1)
 
 
 def _triangle_weights(num_from: int, num_to: int, antialias: bool) -> NDArray[np.float64]:
@@ -131,79 +130,3 @@ def _triangle_weights(num_from: int, num_to: int, antialias: bool) -> NDArray[np
     distance_TF = np.abs(np.arange(num_from)[None, :] + 0.5 - centre_T1)
     weight_TF = np.maximum(0.0, 1.0 - distance_TF / reach)
     return np.asarray(weight_TF / weight_TF.sum(axis=1, keepdims=True))
-
-
-def _wrong_geometries(card_HWC: NDArray[np.uint8], side_px: int) -> dict[str, NDArray[Any]]:
-    height, width = card_HWC.shape[:2]
-    left = (width - height) // 2
-    right_SSC = triangle_resize(card_HWC, side_px, antialias=True)
-    step_S = ((np.arange(side_px) + 0.5) / side_px * np.array([[height], [width]])).astype(int)
-    cropped, padded = card_HWC[:, left : left + height], np.zeros((width, width, 3), np.uint8)
-    padded[left : left + height] = card_HWC  # the card is wider than high
-    return {
-        "": right_SSC,
-        "resized without antialiasing": triangle_resize(card_HWC, side_px, antialias=False),
-        "resized with nearest neighbour": card_HWC[step_S[0]][:, step_S[1]].astype(np.float64),
-        "cropped instead of squeezed": triangle_resize(cropped, side_px, antialias=True),
-        "padded instead of squeezed": triangle_resize(padded, side_px, antialias=True),
-        "mirrored": right_SSC[:, ::-1],
-        "upside down": right_SSC[::-1],
-        "rows and columns swapped": right_SSC.transpose(1, 0, 2),
-    }
-
-
-def _as_levels(seen_SSC: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
-    """Undo the usual normalisations, so that each reading of the values is in 0 to 255."""
-    seen = seen_SSC.astype(np.float64)
-    readings = {"": seen}
-    if seen_SSC.dtype != np.uint8 or seen.max() <= 1.0:
-        readings["values are in 0 to 1, not 0 to 255"] = seen * 255.0
-        readings["values are in -1 to 1, not 0 to 255"] = (seen + 1.0) * 127.5
-        for name, mean, deviation in (IMAGENET, CLIP):
-            reading = (seen * np.array(deviation) + np.array(mean)) * 255.0
-            readings[f"values are normalised with {name}'s mean and deviation"] = reading
-    return readings
-
-
-def name_fault(
-    seen: NDArray[Any], card_HWC: NDArray[np.uint8], expected_SSC: NDArray[np.uint8]
-) -> str:
-    """Compare a preprocessed test card with what training would have seen; name the likely fault.
-
-    Args:
-        seen: what another pipeline makes of the card: [S, S, C], [1, S, S, C] or channels first.
-        card_HWC: the test card.
-        expected_SSC: what training would have seen; an empty text says that both are the same.
-    """
-    side = expected_SSC.shape[0]
-    seen = seen[0] if seen.ndim == 4 and len(seen) == 1 else seen
-    faults = []
-    if seen.shape == (3, side, side) and side != 3:
-        faults.append("channels come first (NCHW), not last (NHWC)")
-        seen = seen.transpose(1, 2, 0)
-    if seen.shape != expected_SSC.shape:
-        return f"shape is {list(seen.shape)}, not {list(expected_SSC.shape)}"
-    off = float(np.abs(seen.astype(np.float64) - expected_SSC).mean())
-    if off <= SAME_LEVELS:
-        return "; ".join(faults)
-    best, cause = _nearest_cause(seen, card_HWC, expected_SSC)
-    if best > SAME_LEVELS:
-        return "; ".join([*faults, f"differs by {off:.0f} grey levels for a reason not known here"])
-    return "; ".join(faults + cause)
-
-
-def _nearest_cause(
-    seen_SSC: NDArray[Any], card_HWC: NDArray[np.uint8], expected_SSC: NDArray[np.uint8]
-) -> tuple[float, list[str]]:
-    """Try every mix of faults; returns how many grey levels the best is off, and its names."""
-    geometries = _wrong_geometries(card_HWC, expected_SSC.shape[0])
-    geometries[""] = expected_SSC.astype(np.float64)
-    orders = {"": slice(None), "channels are BGR, not RGB": slice(None, None, -1)}
-    candidates = []
-    for value_fault, levels in _as_levels(seen_SSC).items():
-        for geometry_fault, wanted in geometries.items():
-            for channel_fault, order in orders.items():
-                names = [n for n in (channel_fault, geometry_fault, value_fault) if n]
-                off = float(np.abs(levels - wanted[..., order]).mean())
-                candidates.append((off + 0.05 * len(names), names))  # of equals, the simplest
-    return min(candidates, key=lambda pair: pair[0])
