@@ -9,6 +9,8 @@ from typer import Argument, Option
 from dfkd_edge.commands import options as opt
 from dfkd_edge.config.settings import LATEST
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
+from dfkd_edge.errors import UsageError
+from dfkd_edge.runtime.plain_text import printable
 
 
 def check(
@@ -19,6 +21,17 @@ def check(
         opt.File, Option(help="Public key (PEM) of whom the bundle must be signed by.")
     ] = None,
     device: opt.ProofDevice = None,
+    frame: Annotated[
+        Path | None,
+        Option(
+            help="Judge what a pipeline hands to the network, .npy or plain bytes, and nothing "
+            "else.",
+            show_default=False,
+        ),
+    ] = None,
+    runtime: Annotated[
+        str, Option(metavar="NAME", help="Whose pipeline the --frame is of.", show_default=False)
+    ] = "",
     dry_run: opt.DryMeasurement = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
@@ -28,6 +41,9 @@ def check(
     from dfkd_edge.machine.process import prepare_host
     from dfkd_edge.preflight import plan_check
 
+    if frame or runtime:
+        _judge_frame(bundle, frame, runtime, as_json, quiet)
+        return
     pictures = str(data) if data else ""
     opened = plan_check(bundle, pictures, verify)
     console = make_console(quiet)
@@ -54,3 +70,21 @@ def check(
         result_console().print(bundle_panel(opened, ladder, report, is_check=True))
     assert ladder.gate is not None  # a check is always judged
     ladder.gate.require_passed(opened.folder)
+
+
+def _judge_frame(
+    bundle: Path, frame: Path | None, runtime: str, as_json: bool, quiet: bool
+) -> None:
+    """Say what is wrong with one frame, as check.pyz does on the device; exit 3 if anything is."""
+    from dfkd_edge.bundles.opening import find_bundle, open_bundle
+    from dfkd_edge.runtime.frame_check import FrameRequest, judge_frame
+
+    if not frame:
+        raise UsageError("nothing says which frame", where="--runtime", hint="add --frame FILE")
+    result = judge_frame(open_bundle(find_bundle(bundle)), FrameRequest(frame, runtime))
+    if as_json:
+        opt.print_json(result.to_json())
+    elif not quiet:
+        sys.stdout.write("".join(f"{printable(line)}\n" for line in result.lines()))
+    for fault in result.faults:
+        raise fault

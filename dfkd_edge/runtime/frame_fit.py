@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SAME_LEVELS = 2.0  # Pictures are the same up to this mean difference, in grey levels of 255 (ours)
 SIMPLER = 0.05  # Of hypotheses that fit alike, the one with fewer mistakes: levels for each
-MAX_PIXELS, NUM_VIEWS = 20_000, 3  # Pixels that are compared, and views of the second look
+MAX_PIXELS, NUM_LOOKS = 5_000, 4  # Pixels that are compared, and how many get a thorough look
 UNNAMED = 0.5  # A fitted scale is always near: it must be so much nearer than one with a name
 
 
@@ -77,36 +77,61 @@ class Fit:
 
 
 def best_fit(readings: list[Reading], wanted: Wanted) -> Fit:
-    """Try every reading with every picture and every mix of mistakes."""
-    exact = [fit for reading in readings for fit in _fits(reading, wanted)]
-    nearest = min(exact, key=lambda fit: fit.rank)
-    if nearest.is_near:
-        return nearest
-    # a decoder leaves one colour to four pixels: no mistake, and not seen in most pictures
-    halved = replace(
-        wanted,
-        pictures=tuple(p._replace(source_HWC=halved_colour(p.source_HWC)) for p in wanted.pictures),
-    )
-    video = [
-        replace(fit, is_halved=True)
-        for reading in readings
-        for fit in _fits(reading, halved, is_exact=False)
-    ]
-    return min((nearest, *video), key=lambda fit: fit.rank)
+    """Try every reading with every picture and every mix of mistakes, likely ones first."""
+    for fit in _right(readings, wanted):
+        return fit
+    fits: list[Fit] = []
+    by_size = {one.size: [r for r in readings if r.size == one.size] for one in readings}
+    for is_halved in (False, True):
+        if is_halved:  # a decoder leaves one colour to four pixels: no mistake, and seldom seen
+            halved = (p._replace(source_HWC=halved_colour(p.source_HWC)) for p in wanted.pictures)
+            wanted = replace(wanted, pictures=tuple(halved))
+        for size, of_size in by_size.items():
+            found = _fits(of_size, size, wanted, not is_halved)
+            fits.append(replace(min(found, key=lambda fit: fit.rank), is_halved=is_halved))
+            if fits[-1].is_near:
+                return fits[-1]
+    return min(fits, key=lambda fit: fit.rank)
 
 
-def _fits(reading: Reading, wanted: Wanted, is_exact: bool = True) -> Iterator[Fit]:
-    of_reading = tuple(_of_reading(reading, wanted))
-    height, width = reading.size.height, reading.size.width
+def _right(readings: list[Reading], wanted: Wanted) -> Iterator[Fit]:
+    """Find a frame as it must be, which is what most of them are."""
+    for reading, picture in itertools.product(readings, wanted.pictures):
+        if reading.format.layout != "NV12" and not tuple(_of_reading(reading, wanted)):
+            level_SSC = (reading.values - wanted.mapping.shift_C) / wanted.mapping.gain_C
+            fit = Fit(reading, picture, float(np.abs(level_SSC - picture.right_SSC).mean()), ())
+            if fit.is_near:
+                yield fit
+
+
+def _fits(readings: list[Reading], size: Size, wanted: Wanted, is_exact: bool) -> Iterator[Fit]:
+    """Judge readings of one size: a quick look at all of them, a thorough one at a few."""
+    looks = []
+    mappings = [(mapping, _of_values(mapping, wanted.mapping)) for mapping in MAPPINGS]
     for picture in wanted.pictures:
-        right = picture.right_SSC if is_exact and {height, width} == {wanted.side_px} else None
-        seen = list(views(picture.source_HWC, right, height, width))
-        if reading.format.layout == "NV12":
-            found = _as_video(reading, seen)
-        else:
-            found = _as_values(reading, seen, wanted.mapping)
-        best = min(found, key=lambda guess: guess.rank)
-        yield Fit(reading, picture, best.off, of_reading + best.mistakes, best.colours)
+        right = picture.right_SSC if is_exact and set(size) == {wanted.side_px} else None
+        seen = list(views(picture.source_HWC, right, size.height, size.width))
+        for reading in readings:
+            if reading.format.layout == "NV12":
+                best = min(_as_video(reading, seen), key=lambda guess: guess.rank)
+                yield Fit(reading, picture, best.off, best.mistakes, best.colours)
+                continue
+            value_NC = _sampled(reading.values)
+            for view in seen:
+                level_NC = _sampled(view.levels)
+                look = (reading, picture, value_NC, View(level_NC, view.mistakes))
+                looks.append((_undone(value_NC, level_NC), look))
+    for _, (reading, picture, value_NC, view) in sorted(looks, key=lambda look: look[0])[
+        :NUM_LOOKS
+    ]:
+        best = min(_as_values(value_NC, view, mappings, wanted.mapping), key=lambda g: g.rank)
+        mistakes = tuple(_of_reading(reading, wanted)) + best.mistakes
+        yield Fit(reading, picture, best.off, mistakes)
+
+
+def _sampled(image_HWC: NDArray[Any]) -> NDArray[np.float64]:
+    pixel_NC = image_HWC.reshape(-1, 3)
+    return pixel_NC[:: max(1, len(pixel_NC) // MAX_PIXELS)].astype(np.float64)
 
 
 def _of_reading(reading: Reading, wanted: Wanted) -> Iterator[Mistake]:
@@ -136,6 +161,7 @@ class _Guess(NamedTuple):
 
     @property
     def rank(self) -> float:
+        """How far off it is; of equals, the simplest is the nearest."""
         return self.off + SIMPLER * len(self.mistakes) + self.handicap
 
 
@@ -162,22 +188,22 @@ def _as_video(reading: Reading, seen: list[View]) -> Iterator[_Guess]:
             yield _Guess(float(2 * luma_off + chroma_off) / 3, mistakes, name)  # as many bytes
 
 
-def _as_values(reading: Reading, seen: list[View], wanted: ValueMap) -> Iterator[_Guess]:
-    """Look at every view with any linear values; name the values of the few that fit best."""
-    step = max(1, reading.size.width * reading.size.height // MAX_PIXELS)
-    value_NC = reading.values.reshape(-1, 3)[::step].astype(np.float64)
-    sampled = [view._replace(levels=view.levels.reshape(-1, 3)[::step] * 1.0) for view in seen]
-    likely = sorted(sampled, key=lambda view: _undone(value_NC, view.levels))
-    for view in likely[:NUM_VIEWS]:
-        for misread, is_bgr in itertools.product(misread_video(view.levels), (False, True)):
-            level_NC = misread.levels[:, _BACKWARD if is_bgr else _FORWARD]
-            mistakes = view.mistakes + (_BGR,) * is_bgr + misread.mistakes
-            for mapping in MAPPINGS:
-                made_NC = level_NC * mapping.gain_C + mapping.shift_C
-                off = (np.abs(made_NC - value_NC) / mapping.gain_C).mean()
-                yield _Guess(float(off), mistakes + tuple(_of_values(mapping, wanted)))
-            off, mapping = _fitted(value_NC, level_NC)
-            yield _Guess(off, mistakes + tuple(_of_values(mapping, wanted)), handicap=UNNAMED)
+def _as_values(
+    value_NC: NDArray[Any],
+    view: View,
+    mappings: list[tuple[ValueMap, tuple[Mistake, ...]]],
+    wanted: ValueMap,
+) -> Iterator[_Guess]:
+    """Try every misreading of colours with every mapping to values that has a name, or with any."""
+    for misread, is_bgr in itertools.product(misread_video(view.levels), (False, True)):
+        level_NC = misread.levels[:, _BACKWARD if is_bgr else _FORWARD]
+        mistakes = view.mistakes + (_BGR,) * is_bgr + misread.mistakes
+        for mapping, of_values in mappings:
+            made_NC = level_NC * mapping.gain_C + mapping.shift_C
+            off = (np.abs(made_NC - value_NC) / mapping.gain_C).mean()
+            yield _Guess(float(off), mistakes + of_values)
+        off, mapping = _fitted(value_NC, level_NC)
+        yield _Guess(off, mistakes + _of_values(mapping, wanted), handicap=UNNAMED)
 
 
 def _undone(value_NC: NDArray[Any], level_NC: NDArray[Any]) -> float:
@@ -202,12 +228,11 @@ def _fitted(value_NC: NDArray[Any], level_NC: NDArray[Any]) -> tuple[float, Valu
     return float(off), ValueMap(f"are levels times {gains}, plus {shifts}", gain_C, shift_C)
 
 
-def _of_values(mapping: ValueMap, wanted: ValueMap) -> Iterator[Mistake]:
+def _of_values(mapping: ValueMap, wanted: ValueMap) -> tuple[Mistake, ...]:
     """Say how values differ from those that are wanted, if they do."""
     gain_C, shift_C = wanted.gain_C, wanted.shift_C
     is_scaled = not np.allclose(mapping.gain_C, gain_C, rtol=0.01)
     is_shifted = not np.allclose(mapping.shift_C, shift_C, rtol=0.01, atol=0.5 * gain_C.min())
     kinds = ("scale",) * is_scaled + ("offsets",) * is_shifted
-    if kinds:
-        words = wanted.words.split(" ", 1)[1]  # without the verb
-        yield Mistake(f"values {mapping.words}, not {words}", kinds)
+    words = wanted.words.split(" ", 1)[1]  # without the verb
+    return (Mistake(f"values {mapping.words}, not {words}", kinds),) if kinds else ()

@@ -7,9 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
@@ -17,7 +15,6 @@ from dfkd_edge.results.device import read_result
 from dfkd_edge.runtime import check, session
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.caveats import FP16_IN_ENGINE
-from dfkd_edge.runtime.preprocess import test_card as draw_test_card
 from tests.fixtures.files import edit_json, read_json
 from tests.runtime.conftest import RunCheck
 
@@ -210,20 +207,6 @@ def test_a_bundle_that_failed_on_the_host_does_not_pass(
     assert result["models"]["int8"]["golden"]["passed"]
 
 
-def test_a_frame_of_another_pipeline_is_judged_and_what_is_no_array_refused(
-    run_check: RunCheck, tiny_bundle: Bundle, tmp_path: Path
-) -> None:
-    card, frame = Image.fromarray(draw_test_card(16)), tmp_path / "frame.npy"
-    np.save(frame, np.asarray(card.resize((16, 16), Image.Resampling.NEAREST))[..., ::-1])
-    code, errors, _ = run_check(tiny_bundle.folder, "--frame", str(frame))
-    assert code == 3
-    assert "channels are BGR, not RGB; resized with nearest neighbour" in errors
-    frame.write_bytes(b"\x93NUMPY no")
-    code, errors, result = run_check(tiny_bundle.folder, "--frame", str(frame))
-    assert (code, errors.count("\n")) == (2, 1)
-    assert result["models"]["int8"]["golden"]["passed"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "hint"),
     [
@@ -310,13 +293,3 @@ def test_a_python_that_will_not_do_gets_a_line_and_no_traceback(
     assert done.returncode == 4
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_frame_of_what_is_no_number_is_not_judged_as_training(
-    run_check: RunCheck, tiny_bundle: Bundle, tmp_path: Path, value: float
-) -> None:
-    np.save(tmp_path / "frame.npy", np.full((16, 16, 3), value))
-    code, errors, _ = run_check(tiny_bundle.folder, "--frame", str(tmp_path / "frame.npy"))
-    assert (code, errors.count("\n")) == (2, 1)
-    assert "no numbers, or infinite" in errors

@@ -2,10 +2,9 @@
 
 import dataclasses
 import json
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,8 +13,10 @@ from PIL import Image
 
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.handover.lookup import list_runtimes, load_runtime
+from dfkd_edge.handover.profile import Mistake
 from dfkd_edge.handover.request import as_handed
 from dfkd_edge.runtime import check, preprocess
+from dfkd_edge.runtime.frame_hypotheses import halved_colour
 from dfkd_edge.target_profiles.lookup import load_target
 from tests.conftest import TINY_SIDE_PX
 from tests.fixtures.command import call
@@ -26,8 +27,8 @@ CARD = preprocess.test_card(TINY_SIDE_PX)
 SEEN = preprocess.resized(Image.fromarray(CARD), TINY_SIDE_PX)
 SQUARE = (TINY_SIDE_PX, TINY_SIDE_PX)
 MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-RUNTIMES = ("deepstream", "jetson-inference", "onnxruntime", "triton", "trtexec")
-KINDS = {"channels", "scale", "offsets", "aspect", "filter", "layout", "size", "dtype", "video"}
+RUNTIMES = ("deepstream", "jetson-inference", "triton")
+"""One for each feed."""
 
 
 @pytest.fixture(scope="session")
@@ -60,10 +61,6 @@ def made(image_HWC: Array, runtime: str, levels: Callable[[Array], Array] = lamb
     feed = load_runtime(runtime).profile.feed
     changed = np.clip(np.round(levels(image_HWC.astype(np.float64))), 0, 255).astype(np.uint8)
     return as_handed(changed[None], feed, "uint8")
-
-
-def picture(bundle: Path, runtime: str) -> Array:
-    return np.array(Image.open(bundle / "runtimes" / runtime / "golden" / "picture.png"))
 
 
 def as_nv12(image_HWC: Array, red: float, blue: float, full: bool = False) -> Array:
@@ -121,55 +118,192 @@ PICTURES: dict[str, tuple[Callable[[], Array], str, str]] = {
     ),
 }
 """What a pipeline may make of the test card, what is said, and the kind of the key."""
-VALUES: dict[str, tuple[Callable[[Array, Array], Array], str]] = {
-    "scaled once more": (lambda right, level: right / 255, "scale"),
-    "in -1 to 1": (lambda right, level: level / 127.5 - 1, "scale offsets"),
-    "mean of CLIP off": (
-        lambda right, level: level - 255 * np.array([0.48145466, 0.4578275, 0.40821073]),
-        "offsets",
-    ),
-    "a scale of one's own": (lambda right, level: level * 0.0371, "scale"),
-}
+
+
+@pytest.mark.parametrize("name", list_runtimes())
+def test_every_runtime_says_what_mends_each_mistake_of_its_pipeline(name: str) -> None:
+    profile = load_runtime(name).profile
+    assert get_args(Mistake)[:-1] == tuple(profile.mends)[:10]  # not each can fall back
+    for mend in profile.mends.values():
+        assert "{" not in mend.format(side=1, dtype="uint8")
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_each_mistake_of_a_pipeline_is_named_with_the_key_of_its_runtime(
-    judge: Judge, bundle: Path, runtime: str
+    judge: Judge, runtime: str
 ) -> None:
     profile = load_runtime(runtime).profile
-    shape = (3, *SQUARE) if profile.feed != "bundle" else (*SQUARE, 3)
-    dtype = "uint8" if profile.feed == "bundle" else "float32"
+    is_planes, is_normal = profile.feed != "bundle", profile.feed == "imagenet"
+    dtype = "float32" if is_planes else "uint8"
 
     def expect(dump: Array, kinds: str, said: str) -> None:
         code, errors, document = judge(dump, runtime)
         assert (code, document["passed"], errors.count("error: ")) == (3, False, 1), (said, errors)
         assert said in errors
-        for kind in kinds.split():
-            mend = profile.mends[kind].format(side=TINY_SIDE_PX, dtype=dtype)  # type: ignore[index]
-            assert mend in document["mends"], (said, document)
+        assert sorted(k for m in document["mistakes"] for k in m["kinds"]) == kinds.split()
+        mends = [profile.mends[kind] for kind in get_args(Mistake) if kind in kinds.split()]
+        for mend in (mend.format(side=TINY_SIDE_PX, dtype=dtype) for mend in mends):
+            assert mend in document["mends"]
             assert mend in errors
-        assert sorted(k for m in document["mistakes"] for k in m["kinds"]) == sorted(kinds.split())
 
     for make, said, kind in PICTURES.values():
         expect(made(make(), runtime), kind, said)
     right = made(SEEN, runtime)
-    swapped = right.transpose(0, 2, 3, 1) if shape[0] == 3 else right.transpose(0, 3, 1, 2)
-    expect(np.ascontiguousarray(swapped), "layout", "channels come ")
-    if dtype == "uint8":
+    other_layout = right.transpose(0, 2, 3, 1) if is_planes else right.transpose(0, 3, 1, 2)
+    expect(np.ascontiguousarray(other_layout), "layout", "channels come ")
+    if not is_planes:
         rgba = np.concatenate([right, np.full((1, *SQUARE, 1), 255, np.uint8)], 3)
         expect(rgba, "layout", "four channels (RGBA), not three")
         expect(right.astype(np.float32), "dtype", "values are float32, not uint8")
         expect((right / 255).astype(np.float32), "dtype scale", "values are in 0 to 1, not in 0")
         return
-    level = np.moveaxis(SEEN.astype(np.float64), 2, 0)
-    is_normal = profile.feed == "imagenet"
-    for change, kinds in VALUES.values():
-        channels_last = change(np.moveaxis(right[0], 0, 2), SEEN)
-        dump = np.ascontiguousarray(np.moveaxis(channels_last, 2, 0), np.float32)
-        if is_normal and kinds == "scale":
-            kinds = "offsets scale"
-        if is_normal and kinds == "offsets":
-            kinds = "offsets scale"
-        expect(dump, kinds, "values ")
-    other = level if is_normal else (level / 255 - MEAN[:, None, None]) / DEVIATION[:, None, None]
-    expect(np.ascontiguousarray(other, np.float32), "offsets scale", "values are ")
+    for wrong_HWC, kinds in wrong_values(np.moveaxis(right[0], 0, 2), is_normal):
+        planes_CHW = np.moveaxis(wrong_HWC, 2, 0)
+        expect(np.ascontiguousarray(planes_CHW, np.float32), kinds, "values ")
+
+
+def wrong_values(right_HWC: Array, is_normal: bool) -> Iterator[tuple[Array, str]]:
+    """Yield what a wrong scale or offset makes of a picture, and the kinds of that mistake."""
+    level = SEEN.astype(np.float64)
+    unit = (level / 255 - MEAN) / DEVIATION
+    yield (level if is_normal else unit), "offsets scale"
+    yield level / 127.5 - 1, "offsets scale"
+    if is_normal:
+        yield (level - MEAN) / DEVIATION, "scale"  # 1/255 is missing
+        yield (level / 255**2 - MEAN) / DEVIATION, "scale"  # and here it is there twice
+        yield level / 255 / DEVIATION, "offsets"
+        yield level * 0.0371, "offsets scale"
+        return
+    yield right_HWC / 255, "scale"
+    yield right_HWC / 255**2, "scale"
+    yield level - 255 * MEAN, "offsets"
+    yield level * 0.0371, "scale"  # a factor that nobody uses
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_right_frame_passes_whichever_picture_and_however_it_was_dumped(
+    judge: Judge, bundle: Path, runtime: str, tmp_path: Path
+) -> None:
+    golden = bundle / "runtimes" / runtime / "golden"
+    code, errors, document = judge((golden / "input.bin").read_bytes(), runtime)
+    assert (code, document["passed"], document["picture"]) == (0, True, "golden/picture.png")
+    assert "cannot show letterboxes and crops: dump test_card.png too" in errors
+    right = made(SEEN, runtime)
+    code, errors, document = judge(right, runtime)
+    assert (code, document["picture"], document["mistakes"]) == (0, "test_card.png", [])
+    assert "note" not in errors
+    two, size = np.concatenate([right, right]), f"{TINY_SIDE_PX}x{TINY_SIDE_PX}"
+    assert judge(two, runtime, "--frame-size", size)[2]["read_as"].endswith("the first of 2")
+    np.save(tmp_path / "array.npy", right)
+    raw = (tmp_path / "array.npy").read_bytes()
+    assert judge(raw, runtime)[0] == 0
+
+
+BT_601, BT_709 = (0.299, 0.114), (0.2126, 0.0722)
+
+
+@pytest.mark.parametrize(
+    ("frame", "read_as", "said"),
+    [
+        (as_nv12(SEEN, *BT_601), "NV12, 16 x 16, BT.601", ""),
+        (as_nv12(CARD, *BT_709), "NV12, 64 x 48, BT.709", ""),
+        (as_nv12(SEEN, *BT_601, full=True), "NV12, 16 x 16, BT.601", "NV12 is of full range"),
+        (as_nv12(letterboxed(), *BT_601), "NV12, 16 x 16, BT.601", "padded instead of squeezed"),
+        (np.pad(as_nv12(CARD, *BT_601), ((0, 0), (0, 192))), "NV12, 64 x 48, BT.601", ""),
+        (
+            np.concatenate([(n := as_nv12(CARD, *BT_601))[:48], n[48:, [1, 0]].repeat(32, 1)]),
+            "",
+            "differs by",
+        ),
+        (
+            np.concatenate(
+                [n[:48], n[48:].reshape(24, 32, 2)[..., ::-1].reshape(24, 64)],
+            ),
+            "NV12, 64 x 48, BT.601",
+            "U and V are swapped",
+        ),
+    ],
+    ids=["601", "709", "full", "letterbox", "pitch", "garbled", "NV21"],
+)
+def test_a_frame_of_video_is_judged_by_its_range_and_its_order(
+    judge: Judge, frame: Array, read_as: str, said: str
+) -> None:
+    code, errors, _ = judge(frame, "deepstream")
+    assert code == (3 if said else 0), errors
+    assert said in errors
+    assert not read_as or f"read as {read_as}\n" in errors
+    if "range" in said or "swapped" in said:
+        assert "colorimetry in the caps before nvstreammux" in errors
+
+
+def test_colours_of_half_the_resolution_are_no_mistake(judge: Judge) -> None:
+    """Every frame of a video has gone through NV12."""
+    speckled = np.random.default_rng(0).integers(0, 256, SEEN.shape, np.uint8)
+    halved = halved_colour(CARD)
+    frame = made(preprocess.resized(Image.fromarray(halved), TINY_SIDE_PX), "deepstream")
+    code, errors, _ = judge(frame, "deepstream")
+    assert (code, "grey levels of 255 off" in errors) == (0, True)
+    code, errors, document = judge(made(speckled, "deepstream"), "deepstream")
+    assert (code, document["mends"]) == (3, [])
+    assert "for a reason not known here" in errors
+
+
+def test_an_engine_of_another_precision_is_a_fallback_of_network_mode(
+    judge: Judge, bundle: Path
+) -> None:
+    folder = bundle / "runtimes" / "deepstream"
+    engine = folder / "model.onnx_b1_gpu0_fp16.engine"
+    engine.write_bytes(b"")
+    try:
+        code, errors, _ = judge((folder / "golden" / "input.bin").read_bytes(), "deepstream")
+    finally:
+        engine.unlink()
+    assert code == 3
+    assert "model.onnx_b1_gpu0_fp16.engine was built, where the model is int8" in errors
+    assert "strongly-typed=1" in errors
+
+
+NAN = np.full((3, *SQUARE), np.nan, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("dump", "flags", "said"),
+    [
+        (b"", (), "0 bytes fit no frame"),
+        (b"x" * 767, (), "767 bytes fit no frame"),
+        (b"\x93NUMPY no", (), "no .npy file"),
+        (NAN, ("--frame-format", "float32-nchw"), "no numbers, or infinite"),
+        (SEEN, ("--frame-size", "17x16"), "768 bytes fit no frame"),
+        (SEEN, ("--frame-size", "16"), "width and height, such as 1280x720"),
+        (SEEN, ("--frame-format", "yuy2"), "invalid choice: 'yuy2'"),
+        (SEEN, ("--data", "pictures"), "judges one frame and nothing else"),
+        (SEEN, ("--runtime", "deepstrem"), "bundle has no runtime 'deepstrem' (--runtime): it has"),
+    ],
+)
+def test_what_is_no_frame_is_one_line_and_exit_code_2(
+    judge: Judge, dump: Array | bytes, flags: tuple[str, ...], said: str
+) -> None:
+    code, errors, document = judge(dump, "", *flags)
+    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert (code, len(lines), document) == (2, 1, {})
+    assert said in lines[0]
+
+
+def test_a_frame_alone_runs_no_model_and_leaves_the_result_of_an_earlier_check(
+    judge: Judge, bundle: Path
+) -> None:
+    code, errors, document = judge(SEEN)
+    assert (code, document["runtime"], document["passed"]) == (0, "", True)
+    assert "golden images" not in errors
+    assert not (bundle / "result.json").exists()
+    assert check.main(["--bundle", str(bundle), "--runtime", "triton"]) == 2
+
+
+def test_the_host_judges_frames_as_the_device_does(bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "frame.bin"
+    path.write_bytes(made(SEEN[..., ::-1], "deepstream").tobytes())
+    code, output, errors = call("check", bundle, "--frame", path, "--runtime", "deepstream")
+    assert (code, errors.count("\n")) == (3, 1)
+    assert "channels are BGR, not RGB" in errors
+    assert "set model-color-format=0" in errors
+    assert "read as float32 NCHW, 16 x 16" in output

@@ -10,6 +10,8 @@ from PIL import Image
 
 from dfkd_edge.runtime import pictures, preprocess
 from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.frame_check import name_mistakes
+from dfkd_edge.runtime.frame_fit import Picture
 
 SIDES_PX = (16, 64)
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -20,7 +22,8 @@ def expected(side_px: int) -> NDArray[np.uint8]:
 
 
 def fault_of(seen: NDArray[np.generic], side_px: int) -> str:
-    return preprocess.name_fault(seen, preprocess.test_card(side_px), expected(side_px))
+    card = Picture("test_card.png", preprocess.test_card(side_px), expected(side_px))
+    return name_mistakes(seen, card)
 
 
 @pytest.mark.parametrize("side_px", [*SIDES_PX, 224])
@@ -33,7 +36,7 @@ def test_right_preprocessing_has_no_fault(side_px: int) -> None:
 @pytest.mark.parametrize("side_px", SIDES_PX)
 def test_each_usual_fault_is_named(side_px: int) -> None:
     right, card = expected(side_px), preprocess.test_card(side_px)
-    plain = preprocess.triangle_resize(card, side_px, antialias=False).astype(np.uint8)
+    plain = preprocess.triangle_resize(card, (side_px, side_px), antialias=False).astype(np.uint8)
     box = Image.fromarray(card).resize((side_px, side_px), Image.Resampling.NEAREST)
     unit = right.astype(np.float32) / 255
     normal = (unit - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_DEVIATION)
@@ -47,9 +50,9 @@ def test_each_usual_fault_is_named(side_px: int) -> None:
         (cropped, "cropped instead of squeezed"),
         (right[:, ::-1], "mirrored"),
         (right.transpose(1, 0, 2), "rows and columns swapped"),
-        (unit, "values are in 0 to 1, not 0 to 255"),
-        (unit * 2 - 1, "values are in -1 to 1, not 0 to 255"),
-        (normal, "values are normalised with ImageNet's mean and deviation"),
+        (unit, "values are in 0 to 1, not in 0 to 255"),
+        (unit * 2 - 1, "values are in -1 to 1, not in 0 to 255"),
+        (normal, "values are normalised with ImageNet's mean and deviation, not in 0 to 255"),
         (right.transpose(2, 0, 1), "channels come first (NCHW), not last (NHWC)"),
     ):
         assert fault_of(seen, side_px) == said
@@ -59,9 +62,10 @@ def test_faults_are_told_together_and_so_are_a_wrong_shape_and_an_unknown_one() 
     seen = expected(64)[..., ::-1].astype(np.float32) / 255
     assert fault_of(seen.transpose(2, 0, 1), 64) == (
         "channels come first (NCHW), not last (NHWC); channels are BGR, not RGB; "
-        "values are in 0 to 1, not 0 to 255"
+        "values are in 0 to 1, not in 0 to 255"
     )
-    assert fault_of(expected(32), 64) == "shape is [32, 32, 3], not [64, 64, 3]"
+    small = preprocess.resized(Image.fromarray(preprocess.test_card(64)), 32)
+    assert fault_of(small, 64) == "size is 32 x 32, not 64 x 64"
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     assert "for a reason not known here" in fault_of(noise, 64)
 
