@@ -14,7 +14,7 @@ Every function does what the command of its name does and returns what the comma
 """
 
 from collections.abc import Sequence
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -242,11 +242,11 @@ def predict(
     device: str = "cpu",
     reject_threshold: float | None = None,
 ) -> dict[str, Any]:
-    """Classify pictures, or folders of them, with a bundle.
+    """Classify pictures, folders of them and videos with a bundle.
 
     Args:
         bundle: a bundle, or a run with one.
-        images: pictures, or folders of them.
+        images: pictures, folders of them, or videos.
         top: classes to name for each.
         precision: `fp32`, `fp16` or `int8`; None takes the recommended one.
         threads: of the CPU; 0 takes all cores.
@@ -256,13 +256,13 @@ def predict(
     Returns:
         The document of `predict --json`: `["pictures"]` with `file`, `label` and `top`, where a
         label may be "unknown", `["reject_threshold"]`, the score below which it is, and
-        `["skipped"]` with what could not be read.
+        `["skipped"]` with what could not be read. The rows of a video have `frame` and `time_s`.
 
     Raises:
         DfkdEdgeError: any error of the tree.
     """
     request = PredictRequest(
-        images=[Path(image) for image in images],
+        images=[fspath(image) for image in images],
         top=top,
         precision=precision,
         num_threads=threads,

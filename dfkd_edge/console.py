@@ -17,8 +17,9 @@ from dfkd_edge.runtime.counting import duration_text
 from dfkd_edge.runtime.plain_text import printable
 
 PIPE_WIDTH = 200  # Columns of a table that is not shown on a terminal
-BEAT_S = 30.0
-"""Between two lines of a stage in a log: enough to see that it lives, few enough to read."""
+FIRST_BEAT_S, BEAT_S = 5.0, 30.0
+"""Until the first further line of a stage in a log, and at last between two: enough to see that it
+lives, few enough to read."""
 PACE_WINDOW_S = 30.0
 """The rate is that of the later half of the stage, which forgets a slow start, or of so much time
 at least: shorter windows jump with every burst of other work on the machine (measured)."""
@@ -28,12 +29,14 @@ PACE_MIN_S = 0.5
 
 @contextlib.contextmanager
 def heartbeat(console: Console, name: str, line: Callable[[], str]) -> Iterator[None]:
-    """Print that something has begun, and `line()` every BEAT_S seconds until it ends."""
+    """Print that something has begun, and `line()` until it ends: soon, then ever more seldom."""
     stopped = Event()
 
     def beat() -> None:
-        while not stopped.wait(BEAT_S):
+        wait_s = FIRST_BEAT_S
+        while not stopped.wait(wait_s):
             console.print(line(), markup=False)
+            wait_s = min(2 * wait_s, BEAT_S)
 
     console.print(f"{name} ...", markup=False)
     thread = Thread(target=beat, daemon=True)  # never keeps alive a process that has failed

@@ -95,8 +95,8 @@ class OneHour:
         self.is_over.set()
 
 
-@pytest.mark.parametrize(("quiet", "num_lines"), [(False, 1 + 119 + 1), (True, 0)])
-def test_a_log_gets_a_line_when_a_stage_starts_and_ends_and_every_30_s_between(
+@pytest.mark.parametrize(("quiet", "num_lines"), [(False, 1 + 3 + 118 + 1), (True, 0)])
+def test_a_log_gets_a_line_when_a_stage_starts_and_ends_soon_and_then_every_30_s_between(
     monkeypatch: pytest.MonkeyPatch, quiet: bool, num_lines: int
 ) -> None:
     monkeypatch.setattr("dfkd_edge.console.Event", OneHour)

@@ -1,34 +1,192 @@
-"""Pictures through the recommended model of a bundle, with onnxruntime."""
+"""Pictures and frames through the recommended model of a bundle, with onnxruntime."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dfkd_edge.bundles.sources import Source, find_sources, sources_of_input
 from dfkd_edge.errors import UsageError, faults_as_errors
 from dfkd_edge.runtime.confidence import FITTED_ON, UNKNOWN
 from dfkd_edge.runtime.faults import PictureFault
 
 if TYPE_CHECKING:
-    from dfkd_edge.runtime.bundle_files import Bundle
-    from dfkd_edge.runtime.confidence import Confidence
-    from dfkd_edge.runtime.session import OnnxSession
+    from PIL.Image import Image
+
+    from dfkd_edge.bundles.video import AnnotatedVideo
+
+Row = dict[str, Any]
+"""An answer: `file`, `label`, `is_known` and `top`; of a video also `frame` and `time_s`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PredictRequest:
     """Which pictures, with which model, where."""
 
-    images: Sequence[Path]  # Pictures and folders of pictures
+    images: Sequence[str]
+    """Pictures, folders of them, videos, cameras (`0`), URLs of streams, `-` for what comes in."""
     top: int = 3  # Classes to name
     precision: str | None = None  # Of the model; None takes the recommended one
     num_threads: int = 0  # Of the CPU; 0 takes all cores
     device: str = "cpu"  # Or `cuda`, with onnxruntime-gpu
     reject_threshold: float | None = None
     """Score below which the answer is "unknown"; None takes the bundle's own."""
+    annotate: Path | None = None  # MP4 of the one video that is given, with its answers
+
+
+@dataclass
+class Tally:
+    """How much was done; it grows while rows come."""
+
+    num_images: int = 0
+    num_late: int = 0  # Frames that were left out to keep up with a live stream
+    began_s: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Since the first picture was asked for."""
+        return time.perf_counter() - self.began_s
+
+    @property
+    def images_per_s(self) -> float:
+        """How many images were read and classified a second."""
+        return self.num_images / max(self.seconds, 1e-9)
+
+
+class Predictor:
+    """A model, loaded once, and its answers to one source after the other."""
+
+    def __init__(self, bundle: Path, request: PredictRequest) -> None:
+        """Open the bundle and find the pictures.
+
+        Raises:
+            UsageError: no bundle, no such model, no picture, no such threshold or device.
+            ArtifactError: the bundle is damaged.
+            EnvironmentLackingError: the device or PyAV is not there.
+        """
+        from dfkd_edge.bundles.opening import find_bundle, held_precision, open_bundle
+
+        opened = open_bundle(find_bundle(bundle))  # a wrong path is told of before numpy is loaded
+        from dfkd_edge.runtime.caveats import graph_notes
+        from dfkd_edge.runtime.session import OnnxSession, SessionRequest
+
+        self._bundle, self._top = opened, request.top
+        self._confidence = opened.confidence
+        threshold = request.reject_threshold
+        if threshold is not None:
+            if not 0 <= threshold <= 1:
+                raise UsageError("must be 0 to 1", where="reject_threshold", hint="such as 0.6")
+            self._confidence = dataclasses.replace(self._confidence, reject_threshold=threshold)
+        self.sources, self.skipped = find_sources(request.images)
+        precision = request.precision
+        name = held_precision(opened, precision) if precision else opened.precision
+        with faults_as_errors():
+            self._annotated = _annotated(request.annotate, self.sources)
+            model = SessionRequest(
+                opened.model_path(name),
+                name,
+                num_threads=request.num_threads,
+                full_range=opened.manifest.int8_full_range,
+                device=request.device,
+            )
+            self._session = OnnxSession(model)
+        fitted = opened.confidence.reject_threshold
+        self.head: dict[str, Any] = {
+            "bundle": str(opened.folder),
+            "precision": name,
+            "graph": model.model.name,
+            "notes": graph_notes(name, opened.manifest.models),
+            "reject_threshold": self._confidence.reject_threshold,
+            "threshold_fitted_on": FITTED_ON if fitted and threshold is None else None,
+        }
+        self.tally = Tally()
+
+    @property
+    def num_shown(self) -> int:
+        """Classes that an answer names."""
+        return min(self._top, len(self._bundle.classes))
+
+    def rows(self) -> Iterator[Row]:
+        """Classify everything; what cannot be read is added to `skipped`, and the rest goes on.
+
+        Raises:
+            ArtifactError: a live stream broke.
+            EnvironmentLackingError: a camera or a stream cannot be opened; a library is missing.
+        """
+        self.tally = Tally()
+        try:
+            with faults_as_errors():
+                for source in self.sources:
+                    yield from self._of_source(source)
+        finally:
+            if self._annotated:
+                self._annotated.close()
+
+    def _of_source(self, source: Source) -> Iterator[Row]:
+        try:
+            if source.kind == "input":
+                for found in sources_of_input(sys.stdin.buffer):
+                    if isinstance(found, str):
+                        self.skipped.append(found)
+                    else:
+                        yield from self._of_source(found)
+            elif source.is_video:
+                yield from self._of_video(source)
+            else:
+                from dfkd_edge.runtime.pictures import open_upright
+
+                yield {"file": source.name, **self._answer(open_upright(Path(source.path)))}
+        except PictureFault as fault:  # the others are classified all the same
+            self.skipped.append(f"{source.name}: {fault.what}")
+
+    def _of_video(self, source: Source) -> Iterator[Row]:
+        from dfkd_edge.bundles.video import frames_of
+
+        row: Row = {}
+        for frame in frames_of(source):
+            if frame.is_late and row:
+                self.tally.num_late += 1
+            else:
+                row = {
+                    "file": source.name,
+                    "frame": frame.number,
+                    "time_s": round(frame.time_s, 3),
+                    **self._answer(frame.picture),
+                }
+                yield row
+            if self._annotated:
+                self._annotated.write(frame, f"{row['label']} {row['top'][0]['score']:.2f}")
+
+    def _answer(self, picture: Image) -> Row:
+        from dfkd_edge.runtime.preprocess import resized
+
+        bundle = self._bundle
+        logits_NK = self._session.run(resized(picture, bundle.side_px)[None]).logits
+        score_K = self._confidence.probabilities(logits_NK)[0]
+        best = score_K.argsort()[::-1][: self._top]
+        is_known = bool(self._confidence.is_known(logits_NK)[0])
+        self.tally.num_images += 1
+        return {
+            "label": bundle.classes[best[0]] if is_known else UNKNOWN,
+            "is_known": is_known,  # a class may be called like the refusal
+            "top": [{"label": bundle.classes[k], "score": float(score_K[k])} for k in best],
+        }
+
+
+def _annotated(path: Path | None, sources: Sequence[Source]) -> AnnotatedVideo | None:
+    if path is None:
+        return None
+    from dfkd_edge.bundles.video import AnnotatedVideo
+
+    if len(sources) != 1 or not sources[0].is_video:
+        what = "draws the answers into one video, camera or stream"
+        raise UsageError(what, where="--annotate", hint="name one and nothing else")
+    return AnnotatedVideo(path)
 
 
 def classify_pictures(bundle: Path, request: PredictRequest) -> dict[str, Any]:
@@ -38,87 +196,15 @@ def classify_pictures(bundle: Path, request: PredictRequest) -> dict[str, Any]:
         The document of `predict --json`; `skipped` says what could not be read and why.
 
     Raises:
-        UsageError: no bundle, no such model, no picture, no such threshold or device.
-        ArtifactError: the bundle is damaged.
-        EnvironmentLackingError: the device is not there.
+        DfkdEdgeError: as Predictor and its rows.
     """
-    from dfkd_edge.bundles.opening import find_bundle, held_precision, open_bundle
-
-    opened = open_bundle(find_bundle(bundle))  # a wrong path is told of before numpy is loaded
-    from dfkd_edge.runtime.caveats import graph_notes
-    from dfkd_edge.runtime.session import OnnxSession, SessionRequest
-
-    confidence, reject_threshold = opened.confidence, request.reject_threshold
-    if reject_threshold is not None:
-        if not 0 <= reject_threshold <= 1:
-            raise UsageError("must be 0 to 1", where="reject_threshold", hint="such as 0.6")
-        confidence = dataclasses.replace(confidence, reject_threshold=reject_threshold)
-    files, skipped = _pictures(request.images)
-    with faults_as_errors():
-        precision = request.precision
-        name = held_precision(opened, precision) if precision else opened.precision
-        model = SessionRequest(
-            opened.model_path(name),
-            name,
-            num_threads=request.num_threads,
-            full_range=opened.manifest.int8_full_range,
-            device=request.device,
-        )
-        session = OnnxSession(model)
-        rows = []
-        for file in files:
-            try:
-                rows.append(_classify(session, opened, confidence, file, request.top))
-            except PictureFault as fault:  # the others are classified all the same
-                skipped.append(f"{fault.where}: {fault.what}")
-    fitted = opened.confidence.reject_threshold
-    return {
-        "bundle": str(opened.folder),
-        "precision": name,
-        "notes": graph_notes(name, opened.manifest.models),
-        "reject_threshold": confidence.reject_threshold,
-        "threshold_fitted_on": FITTED_ON if fitted and reject_threshold is None else None,
-        "pictures": rows,
-        "skipped": skipped,
-    }
+    predictor = Predictor(bundle, request)
+    rows = list(predictor.rows())
+    return document_of(predictor, rows)
 
 
-def _pictures(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Expand folders, and name what is not there."""
-    from dfkd_edge.runtime.picture_walk import walk
-
-    files: list[Path] = []
-    skipped: list[str] = []
-    for path in paths:
-        if not path.is_dir():
-            is_there = path.exists()
-            files += [path] if is_there else []
-            skipped += [] if is_there else [f"{path}: no such file"]
-            continue
-        with faults_as_errors():
-            tree = walk(path)
-        found = tree.pictures()
-        files += found
-        skipped += tree.why_unread()
-        if not (found or tree.why_unread()):
-            skipped.append(f"{path}: folder holds no picture")
-    if not files:
-        raise UsageError("no picture to classify", where=skipped[0])
-    return files, skipped
-
-
-def _classify(
-    session: OnnxSession, bundle: Bundle, confidence: Confidence, file: Path, top: int
-) -> dict[str, Any]:
-    from dfkd_edge.runtime.preprocess import read_picture
-
-    logits_NK = session.run(read_picture(file, bundle.side_px)[None]).logits
-    score_K = confidence.probabilities(logits_NK)[0]
-    best = score_K.argsort()[::-1][:top]
-    is_known = bool(confidence.is_known(logits_NK)[0])
-    return {
-        "file": str(file),
-        "label": bundle.classes[best[0]] if is_known else UNKNOWN,
-        "is_known": is_known,  # a class may be called like the refusal
-        "top": [{"label": bundle.classes[k], "score": float(score_K[k])} for k in best],
-    }
+def document_of(predictor: Predictor, rows: Sequence[Row]) -> dict[str, Any]:
+    """Put answers into the document of `predict --json`."""
+    tally = predictor.tally
+    speed = {"seconds": round(tally.seconds, 3), "images_per_s": round(tally.images_per_s, 2)}
+    return {**predictor.head, "pictures": list(rows), "skipped": predictor.skipped, **speed}

@@ -79,7 +79,14 @@ ConfigFile = Annotated[File, Option(help="TOML file with any of the settings.")]
 BundleFolder = Annotated[
     Path, Argument(metavar="BUNDLE", help="Folder of a bundle, or of a run with one bundle.")
 ]
-HeldPrecision = Annotated[Text, Option(help="fp32, fp16 or int8.")]
+HeldPrecision = Annotated[
+    Text,
+    Option(
+        help="Model of the bundle: fp32, fp16 or int8 (default: the recommended one). Where only "
+        "the device's TensorRT makes FP16, the FP32 graph runs here.",
+        show_default=False,
+    ),
+]
 Threads = Annotated[int, Option(help="CPU threads (0: all cores).", min=0, max=256)]
 DryRun = Annotated[
     bool, Option("--dry-run", help="Check the request, estimate time and memory, do nothing.")

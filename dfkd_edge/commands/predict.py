@@ -1,18 +1,19 @@
-"""The command `predict`: pictures through the recommended model of a bundle, with onnxruntime."""
+"""The command `predict`: pictures and videos through a bundle's model, with onnxruntime."""
 
+import contextlib
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from rich.markup import escape
-from rich.table import Table
 from typer import Argument, Option
 
-from dfkd_edge.bundles.predict import PredictRequest, classify_pictures
+from dfkd_edge.bundles.predict import Predictor, PredictRequest
+from dfkd_edge.bundles.sources import LIVE
 from dfkd_edge.commands import options as opt
-from dfkd_edge.console import result_console
-from dfkd_edge.errors import ArtifactError, UsageError
+from dfkd_edge.commands.predict_view import VIEWS, Pulse, View, WholeDocument
+from dfkd_edge.errors import ArtifactError, UsageError, did_you_mean
+from dfkd_edge.machine.interruption import Terminated
 from dfkd_edge.runtime.bundle_files import may_be_bundle
 from dfkd_edge.runtime.confidence import FITTED_ON, SHARE_REJECTED
 from dfkd_edge.runtime.picture_walk import PICTURE_SUFFIXES
@@ -21,7 +22,14 @@ from dfkd_edge.runtime.plain_text import printable
 
 def predict(
     bundle: opt.BundleFolder,
-    images: Annotated[list[Path], Argument(metavar="IMAGE...", help="Pictures or folders.")],
+    images: Annotated[
+        list[str],
+        Argument(
+            metavar="IMAGE...",
+            help="Pictures, folders, videos, cameras (0, /dev/video0), streams (rtsp://HOST/PATH), "
+            "or - for standard input: one picture, or paths, one a line.",
+        ),
+    ],
     top: Annotated[int, Option("--top", help="Classes to show.", min=1)] = 3,
     precision: opt.HeldPrecision = None,
     threads: opt.Threads = 0,
@@ -35,14 +43,32 @@ def predict(
             max=1,
         ),
     ] = None,
+    style: Annotated[
+        str,
+        Option(
+            "--format",
+            help="table, or each answer at once as a line: jsonl or csv.",
+            show_default=False,
+        ),
+    ] = "table",
+    annotate: Annotated[
+        Path | None,
+        Option(
+            metavar="OUT.mp4", help="Draw the answers into a copy of the video.", show_default=False
+        ),
+    ] = None,
     as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
 ) -> None:
-    """Classify pictures: labels and scores.
+    """Classify pictures and videos: labels and scores.
 
     The bundle's own threshold refuses few right answers. What is of no class may still score above
-    it; a higher --reject-threshold refuses more of both.
+    it; a higher --reject-threshold refuses more of both. Ctrl-C ends a camera or a stream.
     """
-    _refuse_swapped(bundle, images)
+    if style not in VIEWS or (as_json and style != "table"):
+        hint = "leave out one of both" if style in VIEWS else did_you_mean(style, VIEWS)
+        raise UsageError(f"cannot be {style}", where="--format", hint=hint)
+    _refuse_swapped(Path(bundle), [Path(image) for image in images])
     request = PredictRequest(
         images=images,
         top=top,
@@ -50,17 +76,16 @@ def predict(
         num_threads=threads,
         device=device,
         reject_threshold=reject_threshold,
+        annotate=annotate,
     )
-    document = classify_pictures(bundle, request)
-    rows, skipped = document["pictures"], document["skipped"]
-    if as_json:
-        opt.print_json(document)
-    else:
-        _show_predictions(document)
-    for line in skipped:
-        sys.stderr.write(printable(f"skipped: {line}") + "\n")
-    if skipped:
-        raise ArtifactError(f"{len(skipped)} of {len(rows) + len(skipped)} could not be classified")
+    predictor = Predictor(bundle, request)
+    is_live = any(source.kind in LIVE for source in predictor.sources)
+    if as_json and is_live:
+        hint = "--format jsonl writes each answer at once"
+        raise UsageError("one document has no end here", where="--json", hint=hint)
+    view = WholeDocument(predictor) if as_json else VIEWS[style](predictor)
+    lines_tell = style != "table" and sys.stdout.isatty()
+    _show(predictor, view, Pulse(predictor, quiet or lines_tell), is_live)
 
 
 def _refuse_swapped(first: Path, others: list[Path]) -> None:
@@ -79,26 +104,31 @@ def _refuse_swapped(first: Path, others: list[Path]) -> None:
     )
 
 
-def _show_predictions(document: dict[str, Any]) -> None:
-    table = Table()
-    for column in ("picture", "label", "score", "then"):
-        table.add_column(column, overflow="fold")
-    for row in document["pictures"]:
-        first, *others = row["top"]
-        is_known = row["is_known"]
-        then = ", ".join(
-            f"{escape(o['label'])} {o['score']:.3f}" for o in (others if is_known else row["top"])
-        )
-        label = f"[bold]{escape(row['label'])}[/bold]"
-        table.add_row(escape(row["file"]), label, f"{first['score']:.3f}", then)
-    threshold, fitted_on = document["reject_threshold"], document["threshold_fitted_on"]
-    footnote = "there is no threshold: no answer is unknown"
-    if threshold:
-        footnote = f"unknown: score below {threshold:.3f}"
-    if fitted_on:
-        footnote += f", which refuses {SHARE_REJECTED:.0%} of the right answers on {fitted_on}"
-    console = result_console()
-    console.print(table)
-    for note in document["notes"]:
-        console.print(f"[yellow]note:[/yellow] {escape(note)}", soft_wrap=True)
-    console.print(f"[dim]{footnote}[/dim]", soft_wrap=True)
+def _show(predictor: Predictor, view: View, pulse: Pulse, is_live: bool) -> None:
+    """Show all answers; whatever ends them, those that came are shown with the summary.
+
+    Raises:
+        ArtifactError: something could not be read, or a stream broke.
+        KeyboardInterrupt: it was stopped before its end; a live source has no other.
+    """
+    try:
+        with contextlib.closing(predictor.rows()) as rows:  # finishes a video that is drawn
+            for row in rows:
+                view.add(row)
+                pulse.beat(row)
+    except KeyboardInterrupt as stop:
+        if not is_live or isinstance(stop, Terminated):
+            raise
+    finally:
+        pulse.clear()
+        stopped = sys.exception()
+        is_read = not isinstance(stopped, BrokenPipeError)
+        if is_read and (predictor.tally.num_images or not stopped):
+            view.end()
+    for line in predictor.skipped:
+        sys.stderr.write(printable(f"skipped: {line}") + "\n")
+    if predictor.skipped:
+        num_all = predictor.tally.num_images + len(predictor.skipped)
+        raise ArtifactError(f"{len(predictor.skipped)} of {num_all} could not be classified")
+    if not predictor.tally.num_images:
+        raise UsageError("no picture to classify", where="standard input")

@@ -1,0 +1,117 @@
+"""What `predict` is given: pictures, folders, videos, cameras, streams and standard input."""
+
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, Literal, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from dfkd_edge.errors import UsageError, faults_as_errors
+from dfkd_edge.runtime.picture_walk import walk
+
+Kind = Literal["picture", "video", "camera", "stream", "input"]
+LIVE: tuple[Kind, ...] = ("camera", "stream")
+"""They end when they like, and a frame that is not taken in time is gone."""
+STDIN = "-"
+VIDEO_SUFFIXES = frozenset(
+    {
+        *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".mpg", ".mpeg"),
+        *(".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".h264", ".h265", ".hevc", ".mjpeg", ".mjpg"),
+    }
+)
+PICTURE_HEADS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+"""How pictures begin on standard input; whatever else comes there is a list of paths."""
+MAX_PICTURE_BYTES = 256 << 20  # On standard input
+
+
+class Source(NamedTuple):
+    """One thing to classify, or many frames of it."""
+
+    kind: Kind
+    path: str  # As it is opened
+    name: str  # As it is shown: a URL without its password
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it has frames."""
+        return self.kind in ("video", *LIVE)
+
+
+def find_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
+    """Expand folders, and name what is not there.
+
+    Raises:
+        UsageError: nothing is left.
+    """
+    sources: list[Source] = []
+    skipped: list[str] = []
+    for argument in arguments:
+        found, unread = _expanded(argument)
+        sources += found
+        skipped += unread
+    if not sources:
+        raise UsageError("no picture to classify", where=skipped[0] if skipped else "")
+    return sources, skipped
+
+
+def _expanded(argument: str) -> tuple[list[Source], list[str]]:
+    if argument == STDIN:
+        return [Source("input", argument, argument)], []
+    scheme = re.match(r"([a-z][a-z0-9+.-]*)://", argument, re.IGNORECASE)
+    if scheme and scheme[1].lower() != "file":
+        return [Source("stream", argument, _without_password(argument))], []
+    path = Path(url2pathname(urlsplit(argument).path) if scheme else argument)
+    if not path.exists():
+        if argument.isdecimal():
+            return [Source("camera", argument, f"camera {argument}")], []
+        return [], [f"{path}: no such file"]
+    if path.is_char_device():
+        return [Source("camera", str(path), str(path))], []
+    if not path.is_dir():
+        kind: Kind = "video" if path.suffix.lower() in VIDEO_SUFFIXES else "picture"
+        return [Source(kind, str(path), str(path))], []
+    with faults_as_errors():
+        tree = walk(path)
+    unread = tree.why_unread()
+    found = [Source("picture", str(file), str(file)) for file in tree.pictures()]
+    return found, unread or ([] if found else [f"{path}: folder holds no picture"])
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def sources_of_input(stream: BinaryIO) -> Iterator[Source | str]:
+    """Read standard input: the bytes of one picture, or paths, one a line or after each NUL.
+
+    Yields:
+        Sources as they come, and lines that say why there is none.
+    """
+    head = stream.read(4)
+    if head.startswith(PICTURE_HEADS):
+        with tempfile.NamedTemporaryFile(prefix="dfkd-edge-") as file:  # Pillow may seek in it
+            file.write(head + stream.read(MAX_PICTURE_BYTES))
+            file.flush()
+            yield Source("picture", file.name, STDIN)
+        return
+    for raw in _lines(head, stream):
+        found, skipped = _expanded(raw.decode(sys.getfilesystemencoding(), "surrogateescape"))
+        yield from found
+        yield from skipped
+
+
+def _lines(head: bytes, stream: BinaryIO) -> Iterator[bytes]:
+    """Yield each path as soon as it is whole: who writes them may go on for days."""
+    rest = head + stream.readline()
+    if b"\0" in rest:  # `find -print0`: names may hold line feeds
+        yield from filter(None, (rest + stream.read()).split(b"\0"))
+        return
+    while rest:
+        line = rest.strip(b"\r\n")
+        if line and line != STDIN.encode():
+            yield line
+        rest = stream.readline()
