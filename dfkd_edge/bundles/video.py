@@ -70,10 +70,11 @@ def frames_of(source: Source, clock: Callable[[], float] = time.monotonic) -> It
     with container:
         if not container.streams.video:
             raise PictureFault("holds no video", source.name)
-        pace = _Pace(clock) if is_live else None
+        pace, began_s = _Pace(clock) if is_live else None, None
         try:
             for number, frame in enumerate(_decoded(av, container)):
-                time_s = float(frame.time or 0.0)
+                began_s = frame.time if began_s is None else began_s
+                time_s = (frame.time or 0.0) - (began_s or 0.0)
                 is_late = pace is not None and pace.is_late(time_s)
                 yield Frame(_upright(frame), number, time_s, is_late)
         except av.FFmpegError as error:
