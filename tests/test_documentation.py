@@ -227,7 +227,8 @@ def run_shell(block: Block, workspace: Path, clip: Path) -> None:
                 Path(output).write_text(printed, encoding="utf-8")
         elif "check.pyz" in words:
             bundle = next((workspace / "runs" / "latest" / "bundles").iterdir())
-            options = [*words[words.index("check.pyz") + 1 :], *ADDED["check.pyz"]]
+            options = words[words.index("check.pyz") + 1 :]
+            options += [] if "--frame" in options else ADDED["check.pyz"]  # no model is run
             assert device_check.main([*options, "--bundle", str(bundle)]) == 0  # what it packs
         else:
             assert program in CHECKED_ONLY, f"no rule for {' '.join(words)}"

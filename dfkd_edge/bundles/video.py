@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
-    from PIL.Image import Image
+    from PIL.Image import Image as Picture
 
 OPEN_S, READ_S = 10.0, 10.0  # A stream that is silent for so long is broken
 MAX_LAG_S = 0.5
@@ -34,7 +34,7 @@ CODECS = ("libx264", "mpeg4")  # The first that PyAV was built with
 class Frame(NamedTuple):
     """One picture of a video."""
 
-    picture: Image  # RGB, upright
+    picture: Picture  # RGB, upright
     number: int  # From 0, in the video
     time_s: float  # Since its first frame
     is_late: bool  # Whether there is no time to classify it
@@ -132,9 +132,11 @@ class _Pace:
         return lag_s > MAX_LAG_S
 
 
-def _upright(frame: VideoFrame) -> Image:
+def _upright(frame: VideoFrame) -> Picture:
     """Convert to RGB by the colours that the frame names, and turn it as phones ask for."""
-    picture: Image = frame.to_image()
+    from PIL import Image
+
+    picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
     return picture.rotate(frame.rotation, expand=True) if frame.rotation else picture
 
 
@@ -199,7 +201,7 @@ class AnnotatedVideo:
             self._partial.unlink(missing_ok=True)
 
 
-def _labelled(picture: Image, text: str) -> Image:
+def _labelled(picture: Picture, text: str) -> Picture:
     from PIL import ImageDraw, ImageFont
 
     drawn = picture.copy()

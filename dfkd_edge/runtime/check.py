@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, NoReturn
 from dfkd_edge.runtime import bundle_files, device, golden, preprocess
 from dfkd_edge.runtime.caveats import graph_notes, time_caveats, why_not_target
 from dfkd_edge.runtime.counting import counted
-from dfkd_edge.runtime.device_result import CheckResult, ModelResult, PreprocessResult
+from dfkd_edge.runtime.device_result import (
+    CheckResult,
+    ModelResult,
+    PreprocessResult,
+    write_document,
+)
 from dfkd_edge.runtime.engine_session import BACKENDS, open_session
 from dfkd_edge.runtime.faults import Fault, LackingFault, ProofFault, UsageFault
 from dfkd_edge.runtime.folder_layouts import LabelledFolder, find_pictures
@@ -123,7 +128,7 @@ def _percentiles(text: str) -> tuple[float, ...]:
 
 def _refuse_mixed(options: argparse.Namespace) -> None:
     about_frame = (options.runtime, options.frame_format, options.frame_size)
-    if options.frame and (options.data or options.output):
+    if options.frame and options.data:
         raise UsageFault("--frame judges one frame and nothing else", "check.pyz", "call it twice")
     if not options.frame and any(about_frame):
         raise UsageFault("nothing says which frame", "check.pyz", "add --frame FILE")
@@ -159,6 +164,8 @@ def _check_frame(options: argparse.Namespace, printer: Printer) -> FrameResult:
         printer.say(line)
     for fault in result.faults:
         printer.fault(fault)
+    if options.output:
+        write_document(options.output, result.to_json())
     return result
 
 

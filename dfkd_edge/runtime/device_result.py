@@ -119,12 +119,21 @@ class CheckResult:
         Raises:
             LackingFault: the disk is full or not writable.
         """
-        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
-        try:
-            write_atomically(path, printable(text).encode("utf-8"))  # names may be no UTF-8
-        except OSError as error:
-            what = f"result cannot be written: {error.strerror}"
-            raise LackingFault(what, str(path), "name a file with --output") from error
+        write_document(path, self.to_json())
+
+
+def write_document(path: Path, document: dict[str, object]) -> None:
+    """Write what was found, whole.
+
+    Raises:
+        LackingFault: the disk is full or not writable.
+    """
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    try:
+        write_atomically(path, printable(text).encode("utf-8"))  # names may be no UTF-8
+    except OSError as error:
+        what = f"result cannot be written: {error.strerror}"
+        raise LackingFault(what, str(path), "name a file with --output") from error
 
 
 def _holds_model(path: Path, manifest_sha256: str) -> bool:

@@ -35,7 +35,7 @@ COLOURS = ((10, 10, 10), (250, 20, 20))  # Which the small model tells apart
 def write_video(path: Path, codec: str = "mpeg4", turned: int = 0) -> Path:
     """Write two seconds, one black and one red; a turned one has a white corner, upper left."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=RATE)
+        stream: Any = container.add_stream(codec, rate=RATE)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         if turned:
             stream.set_display_rotation(turned)

@@ -170,7 +170,7 @@ def test_classes_in_another_order_than_the_list_answer_nothing(
     assert (code, "class list is not that of the manifest" in errors) == (1, True)
     picture = write_picture(tmp_path / "a.png", 0)
     with pytest.raises(DfkdEdgeError, match=r"class list .*classes\.txt"):
-        classify_pictures(tiny_bundle.folder, PredictRequest(images=[picture], top=1))
+        classify_pictures(tiny_bundle.folder, PredictRequest(images=[str(picture)], top=1))
 
 
 def test_a_bundle_of_the_format_without_its_own_hash_is_to_be_exported_again(
