@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfkd_edge.bundles.sources import Source, find_sources, sources_of_input
+from dfkd_edge.bundles.sources import LIVE, Source, find_sources, sources_of_input
 from dfkd_edge.errors import UsageError, faults_as_errors
 from dfkd_edge.runtime.confidence import FITTED_ON, UNKNOWN
 from dfkd_edge.runtime.faults import PictureFault
@@ -111,6 +111,21 @@ class Predictor:
         """Classes that an answer names."""
         return min(self._top, len(self._bundle.classes))
 
+    @property
+    def is_live(self) -> bool:
+        """Whether there may be no end of rows."""
+        return any(source.kind in LIVE for source in self.sources)
+
+    def require_end(self) -> None:
+        """Refuse what one document cannot hold.
+
+        Raises:
+            UsageError: a camera or a stream is among the sources.
+        """
+        if self.is_live:
+            hint = "predict --format jsonl writes each answer at once"
+            raise UsageError("one document has no end here", where="camera or stream", hint=hint)
+
     def rows(self) -> Generator[Row, None, None]:
         """Classify everything; what cannot be read is added to `skipped`, and the rest goes on.
 
@@ -199,6 +214,7 @@ def classify_pictures(bundle: Path, request: PredictRequest) -> dict[str, Any]:
         DfkdEdgeError: as Predictor and its rows.
     """
     predictor = Predictor(bundle, request)
+    predictor.require_end()
     rows = list(predictor.rows())
     return document_of(predictor, rows)
 

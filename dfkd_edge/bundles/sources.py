@@ -22,8 +22,8 @@ VIDEO_SUFFIXES = frozenset(
         *(".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".h264", ".h265", ".hevc", ".mjpeg", ".mjpg"),
     }
 )
-PICTURE_HEADS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"RIFF")
-"""How pictures begin on standard input; whatever else comes there is a list of paths."""
+PICTURE_HEADS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"P5\n", b"P6\n")
+"""How pictures begin on standard input, if not with a control character; all else is paths."""
 MAX_PICTURE_BYTES = 256 << 20  # On standard input
 
 
@@ -64,7 +64,7 @@ def _expanded(argument: str) -> tuple[list[Source], list[str]]:
     if scheme and scheme[1].lower() != "file":
         return [Source("stream", argument, _without_password(argument))], []
     path = Path(url2pathname(urlsplit(argument).path) if scheme else argument)
-    if not path.exists():
+    if not _is_there(path):
         if argument.isdecimal():
             return [Source("camera", argument, f"camera {argument}")], []
         return [], [f"{path}: no such file"]
@@ -80,6 +80,13 @@ def _expanded(argument: str) -> tuple[list[Source], list[str]]:
     return found, unread or ([] if found else [f"{path}: folder holds no picture"])
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # no name at all, as in a list that is none
+        return False
+
+
 def _without_password(url: str) -> str:
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
@@ -92,7 +99,7 @@ def sources_of_input(stream: BinaryIO) -> Iterator[Source | str]:
         Sources as they come, and lines that say why there is none.
     """
     head = stream.read(4)
-    if head.startswith(PICTURE_HEADS):
+    if head.startswith(PICTURE_HEADS) or any(byte < ord("\t") for byte in head):
         with tempfile.NamedTemporaryFile(prefix="dfkd-edge-") as file:  # Pillow may seek in it
             file.write(head + stream.read(MAX_PICTURE_BYTES))
             file.flush()

@@ -9,7 +9,6 @@ from typing import Annotated
 from typer import Argument, Option
 
 from dfkd_edge.bundles.predict import Predictor, PredictRequest
-from dfkd_edge.bundles.sources import LIVE
 from dfkd_edge.commands import options as opt
 from dfkd_edge.commands.predict_view import VIEWS, Pulse, View, WholeDocument
 from dfkd_edge.errors import ArtifactError, UsageError, did_you_mean
@@ -79,13 +78,11 @@ def predict(
         annotate=annotate,
     )
     predictor = Predictor(bundle, request)
-    is_live = any(source.kind in LIVE for source in predictor.sources)
-    if as_json and is_live:
-        hint = "--format jsonl writes each answer at once"
-        raise UsageError("one document has no end here", where="--json", hint=hint)
+    if as_json:
+        predictor.require_end()
     view = WholeDocument(predictor) if as_json else VIEWS[style](predictor)
     lines_tell = style != "table" and sys.stdout.isatty()
-    _show(predictor, view, Pulse(predictor, quiet or lines_tell), is_live)
+    _show(predictor, view, Pulse(predictor, quiet or lines_tell))
 
 
 def _refuse_swapped(first: Path, others: list[Path]) -> None:
@@ -104,7 +101,7 @@ def _refuse_swapped(first: Path, others: list[Path]) -> None:
     )
 
 
-def _show(predictor: Predictor, view: View, pulse: Pulse, is_live: bool) -> None:
+def _show(predictor: Predictor, view: View, pulse: Pulse) -> None:
     """Show all answers; whatever ends them, those that came are shown with the summary.
 
     Raises:
@@ -117,7 +114,7 @@ def _show(predictor: Predictor, view: View, pulse: Pulse, is_live: bool) -> None
                 view.add(row)
                 pulse.beat(row)
     except KeyboardInterrupt as stop:
-        if not is_live or isinstance(stop, Terminated):
+        if not predictor.is_live or isinstance(stop, Terminated):
             raise
     finally:
         pulse.clear()

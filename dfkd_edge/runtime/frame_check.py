@@ -80,7 +80,7 @@ class FrameResult:
             return []
         what = f"frame is not what the network must get: {'; '.join(m.what for m in self.mistakes)}"
         where = self.request.runtime or "preprocess.json"
-        hint = f"set {'; '.join(self.mends)}" if self.mends else f"{where} is the contract"
+        hint = f"it takes {'; '.join(self.mends)}" if self.mends else f"{where} is the contract"
         return [ProofFault(what, str(self.request.path), hint)]
 
     def lines(self) -> list[str]:

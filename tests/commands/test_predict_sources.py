@@ -24,6 +24,7 @@ from PIL import Image
 from dfkd_edge.bundles import video
 from dfkd_edge.bundles.sources import Source, find_sources
 from dfkd_edge.bundles.video import frames_of
+from dfkd_edge.commands.predict_view import Pulse
 from dfkd_edge.runtime.bundle_files import Bundle
 from tests.fixtures.command import call
 from tests.fixtures.files import write_picture
@@ -265,8 +266,31 @@ def test_standard_input_is_a_picture_or_a_list_of_what_to_read(
     code, output, errors = call(*arguments)
     assert (code, output) == (2, "")
     assert "no picture to classify (standard input)" in errors
-    given(b"\xff\xd8\xff\xe0cut")
-    assert "-: picture cannot be read" in call(*arguments)[2]
+    for raw, said in (
+        (b"\xff\xd8\xff\xe0cut", "skipped: -: picture cannot be read: "),
+        (b"\0\0\0\x18ftypheic", "skipped: -: picture cannot be read: its format is HEIF"),
+        (b"x" * 5_000, "x: no such file"),
+    ):
+        given(raw)
+        code, _, errors = call(*arguments)
+        assert (code, "unexpected" in errors) == (1, False)
+        assert said in errors
+
+
+@pytest.mark.parametrize(("quiet", "num_told"), [((), NUM_FRAMES), (("--quiet",), 0)])
+def test_a_long_run_says_in_a_log_how_far_it_is(
+    tiny_bundle: Bundle,
+    clip: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    quiet: tuple[str, ...],
+    num_told: int,
+) -> None:
+    monkeypatch.setattr(Pulse, "FIRST_S", 0.0)
+    _, output, errors = call("predict", tiny_bundle.folder, clip, "--json", *quiet)
+    assert len(json.loads(output)["pictures"]) == NUM_FRAMES
+    told = errors.splitlines()
+    assert len(told) == num_told
+    assert all(" images/s: " in line and "clip.mp4" in line for line in told)
 
 
 def test_a_pipe_gets_each_answer_at_once(tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -316,7 +340,10 @@ def test_frames_are_left_out_when_a_camera_is_faster_and_its_clock_may_jump() ->
     [
         (("--format", "cvs"), "cannot be cvs (--format): did you mean csv?"),
         (("--format", "csv", "--json"), "cannot be csv (--format): leave out one of both"),
-        (("--json", "rtsp://127.0.0.1:1/a"), "one document has no end here (--json)"),
+        (
+            ("--json", "rtsp://127.0.0.1:1/a"),
+            "one document has no end here (camera or stream)",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_refused(

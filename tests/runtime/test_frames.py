@@ -305,5 +305,5 @@ def test_the_host_judges_frames_as_the_device_does(bundle: Path, tmp_path: Path)
     code, output, errors = call("check", bundle, "--frame", path, "--runtime", "deepstream")
     assert (code, errors.count("\n")) == (3, 1)
     assert "channels are BGR, not RGB" in errors
-    assert "set model-color-format=0" in errors
+    assert "it takes model-color-format=0" in errors
     assert "read as float32 NCHW, 16 x 16" in output
