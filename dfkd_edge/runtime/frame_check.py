@@ -119,7 +119,14 @@ def judge_frame(bundle: Bundle, request: FrameRequest) -> FrameResult:
     """
     golden = _of_runtime(bundle, request.runtime) if request.runtime else _of_contract(bundle)
     readings = read_dump(request.path, bundle.side_px, request.format_name, request.size)
-    return FrameResult(request, best_fit(readings, golden.wanted), golden)
+    finite = [one for one in readings if np.isfinite(one.values).all()]
+    result = FrameResult(request, best_fit(finite, golden.wanted), golden) if finite else None
+    # any four bytes are a float, so NaN counts where nothing else explains a tensor of this size
+    lost = [one for one in readings if one not in finite and one.is_whole(bundle.side_px)]
+    if not result or (lost and not result.fit.is_near):
+        what = "holds values that are no numbers, or infinite"
+        raise UsageFault(what, f"--frame {request.path}")
+    return result
 
 
 def name_mistakes(seen: NDArray[Any], card: Picture) -> str:

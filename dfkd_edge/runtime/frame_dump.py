@@ -20,11 +20,11 @@ from dfkd_edge.runtime.safe_files import reading
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MAX_FRAME_BYTES = 256 << 20  # Far above any input: no wrong file fills the memory
+MAX_FRAME_BYTES = 128 << 20  # Above any frame: of a long dump, no more is read
 NUMPY_MAGIC = b"\x93NUMPY"
 VIDEO_SIZES = ((640, 360), (640, 480), (1280, 720), (1920, 1080), (3840, 2160))  # Width, height
 PITCHES = (1, 64, 256, 512)  # What a row of a surface may be filled up to, in bytes (ours)
-MAX_BATCH, MAX_SIDE_PX = 64, 8_192
+MAX_SIDE_PX = 8_192
 
 
 class Format(NamedTuple):
@@ -63,7 +63,7 @@ class Size(NamedTuple):
         return f"{self.width} x {self.height}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reading:
     """One way to read a dump."""
 
@@ -73,6 +73,10 @@ class Reading:
     """[H, W, C], or luma and chroma of NV12 below each other, [H * 3 / 2, W]."""
     num_frames: int = 1  # In the dump; the first is read
     is_raw: bool = True  # As it is fed; a program may still turn an array into another type
+
+    def is_whole(self, side_px: int) -> bool:
+        """Whether it is one frame of the network's size."""
+        return self.num_frames == 1 and self.size == (side_px, side_px)
 
     def __str__(self) -> str:
         """Say how it was read."""
@@ -103,27 +107,25 @@ def read_dump(path: Path, side_px: int, format_name: str, size: Size | None) -> 
         size: of the frame; None tries the network's, the test card's and those of videos.
 
     Raises:
-        UsageFault: it cannot be read, is too large, fits nothing, or holds what is no number.
+        UsageFault: it cannot be read, is too large, or fits nothing.
     """
     where = f"--frame {path}"
     try:
-        if path.stat().st_size > MAX_FRAME_BYTES:
-            raise UsageFault("file is too large for one frame", where)
+        num_bytes = path.stat().st_size
         with reading(path) as stream:
             raw = stream.read(MAX_FRAME_BYTES)
     except OSError as error:
         raise UsageFault(f"cannot be read: {error.strerror}", where) from error
     if raw.startswith(NUMPY_MAGIC):
+        if num_bytes > MAX_FRAME_BYTES:
+            raise UsageFault("array is too large for one frame", where)
         found = readings_of_array(_array(path, where), where)
     else:
         formats = [FORMATS[format_name]] if format_name else list(FORMATS.values())
-        found = [one for kind in formats for one in _of_bytes(raw, kind, side_px, size)]
+        found = [one for kind in formats for one in _of_bytes(raw, num_bytes, kind, side_px, size)]
     if not found:
-        raise UsageFault(f"{len(raw):,} bytes fit no frame", where, _fitting(side_px))
-    finite = [one for one in found if np.isfinite(one.values).all()]
-    if not finite:
-        raise UsageFault("holds values that are no numbers, or infinite", where)
-    return finite
+        raise UsageFault(f"{num_bytes:,} bytes fit no frame", where, _fitting(side_px))
+    return found
 
 
 def readings_of_array(array: NDArray[Any], where: str) -> list[Reading]:
@@ -166,11 +168,15 @@ def _array(path: Path, where: str) -> NDArray[Any]:
     return array
 
 
-def _of_bytes(raw: bytes, kind: Format, side_px: int, size: Size | None) -> Iterator[Reading]:
+def _of_bytes(
+    raw: bytes, num_bytes: int, kind: Format, side_px: int, size: Size | None
+) -> Iterator[Reading]:
     dtype = np.dtype("<f4") if kind.dtype == "float32" else np.dtype("u1")
-    for found, num_frames, pitch in _sizes(len(raw), kind, side_px, size):
+    for found, num_frames, pitch in _sizes(num_bytes, kind, side_px, size):
         rows = found.height * 3 // 2 if kind.layout == "NV12" else found.height
         count = rows * (pitch or found.width * kind.channels)
+        if count * dtype.itemsize > len(raw):
+            continue
         flat = np.frombuffer(raw, dtype, count)
         if kind.layout == "NV12":
             values = flat.reshape(rows, pitch)[:, : found.width]
@@ -186,7 +192,8 @@ def _sizes(
 ) -> Iterator[tuple[Size, int, int]]:
     """Yield sizes, how many frames of it the bytes are, and bytes a row where rows are filled up.
 
-    Of several only the first is tried where the size is the network's: a batch.
+    Several frames are of the network's size, or of one that is named: a batch, or what nvinfer
+    appends to its dump with each picture.
     """
     network = Size(side_px, side_px)
     known = (
@@ -201,7 +208,7 @@ def _sizes(
                 yield from _filled_up(num_bytes, one)
             continue
         num_frames, left = divmod(num_bytes * 2, one.width * one.height * kind.half_bytes)
-        if not left and 1 <= num_frames <= (MAX_BATCH if one in (size, network) else 1):
+        if not left and (num_frames == 1 or (num_frames and one in (size, network))):
             yield one, num_frames, 0
 
 

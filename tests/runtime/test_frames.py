@@ -192,8 +192,8 @@ def test_a_right_frame_passes_whichever_picture_and_however_it_was_dumped(
     code, errors, document = judge(right, runtime)
     assert (code, document["picture"], document["mistakes"]) == (0, "test_card.png", [])
     assert "note" not in errors
-    two, size = np.concatenate([right, right]), f"{TINY_SIDE_PX}x{TINY_SIDE_PX}"
-    assert judge(two, runtime, "--frame-size", size)[2]["read_as"].endswith("the first of 2")
+    many = np.concatenate([right, *[np.zeros_like(right)] * 99])  # nvinfer appends to its dump
+    assert judge(many, runtime)[2]["read_as"].endswith("16 x 16, the first of 100")
     np.save(tmp_path / "array.npy", right)
     raw = (tmp_path / "array.npy").read_bytes()
     assert judge(raw, runtime)[0] == 0
@@ -273,6 +273,8 @@ NAN = np.full((3, *SQUARE), np.nan, np.float32)
         (b"x" * 767, (), "767 bytes fit no frame"),
         (b"\x93NUMPY no", (), "no .npy file"),
         (NAN, ("--frame-format", "float32-nchw"), "no numbers, or infinite"),
+        (NAN, ("--runtime", "deepstream"), "no numbers, or infinite"),
+        (np.where(SEEN > 9, SEEN, np.inf).astype(np.float32), (), "no numbers, or infinite"),
         (SEEN, ("--frame-size", "17x16"), "768 bytes fit no frame"),
         (SEEN, ("--frame-size", "16"), "width and height, such as 1280x720"),
         (SEEN, ("--frame-format", "yuy2"), "invalid choice: 'yuy2'"),
