@@ -238,7 +238,7 @@ def plan_export(request: ExportRequest) -> ExportPlan:
     if shortage:
         raise shortage.error()
     names = read_class_names(run / "classes.txt").names
-    require_runtimes(config.export.runtimes, target, config.export.batch, names)
+    require_runtimes(config.export.runtimes, target, batch=config.export.batch, classes=names)
     if request.data:
         require_pictures(Path(request.data), names)
     # numpy, which the refusals above do not wait for
@@ -305,7 +305,7 @@ def _settled(path: Path | None, settings: Settings) -> tuple[PipelineConfig, Tar
     config = load_config(path, settings)
     target = load_target(config.export.target)
     chosen_precision(target, config.export)
-    require_runtimes(config.export.runtimes, target, config.export.batch)
+    require_runtimes(config.export.runtimes, target, batch=config.export.batch)
     if config.export.calibration_data:
         pictures_below(Path(config.export.calibration_data))
     return config, target

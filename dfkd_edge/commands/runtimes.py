@@ -72,7 +72,7 @@ def add_command(
     for name in names:
         load_runtime(name)  # a wrong name is told of before a wrong bundle
     opened = open_bundle(find_bundle(bundle))
-    require_runtimes(names, target_of(opened), opened.batch, opened.classes)
+    require_runtimes(names, target_of(opened), batch=opened.batch, classes=opened.classes)
     console = make_console(quiet)
     with loading_libraries(console):
         from dfkd_edge.handover.add import add_runtimes

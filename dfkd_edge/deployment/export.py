@@ -57,7 +57,9 @@ def export_student(run: FinishedRun, plan: ExportPlan, work: Path, context: Stag
         "seconds": round(time.monotonic() - begun, 1),
     }
     contents = bundle_contents(proven, material, confidence, origin)
-    runtimes = require_runtimes(config.runtimes, plan.target, config.batch, run.class_names.names)
+    runtimes = require_runtimes(
+        config.runtimes, plan.target, batch=config.batch, classes=run.class_names.names
+    )
     folders = RuntimeFolders(proven_model(contents), work)
     contents = dataclasses.replace(contents, runtimes=folders.make(runtimes, context.reporter))
     with context.reporter.stage("writing the bundle", 1) as progress:

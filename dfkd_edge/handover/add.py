@@ -27,7 +27,9 @@ def add_runtimes(bundle: Bundle, names: Sequence[str], reporter: Reporter) -> Bu
         ConversionError: a variant of the graph answers otherwise, or is refused.
         EnvironmentLackingError: the bundle cannot be written; it is as it was.
     """
-    runtimes = require_runtimes(names, target_of(bundle), bundle.batch, bundle.classes)
+    runtimes = require_runtimes(
+        names, target_of(bundle), batch=bundle.batch, classes=bundle.classes
+    )
     with _scratch(bundle.folder) as work:
         files = RuntimeFolders(_model_of(bundle), work).make(runtimes, reporter)
         replaced = [f"{RUNTIMES}/{runtime.profile.name}" for runtime in runtimes]

@@ -66,6 +66,7 @@ def load_runtime(name: str) -> Runtime:
 def require_runtimes(
     names: Sequence[str],
     target: TargetProfile,
+    *,
     batch: Sequence[int],
     classes: Sequence[str] = (),
 ) -> list[Runtime]:

@@ -94,7 +94,7 @@ def test_a_batch_that_a_runtime_cannot_fill_is_refused_with_the_one_that_it_can(
 def test_a_wrong_name_gets_the_nearest_and_a_name_given_twice_counts_once() -> None:
     with pytest.raises(ConfigError, match="unknown runtime 'deepstrem': did you mean deepstream"):
         load_runtime("deepstrem")
-    found = require_runtimes(["triton", "triton"], load_target("jetson"), (1,))
+    found = require_runtimes(["triton", "triton"], load_target("jetson"), batch=(1,))
     assert [runtime.profile.name for runtime in found] == ["triton"]
 
 
