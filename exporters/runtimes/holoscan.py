@@ -133,7 +133,7 @@ converter:  # FormatConverterOp
   out_dtype: rgb888
   resize_width: {job.side_px}
   resize_height: {job.side_px}
-  resize_mode: 2  # NPPI_INTER_LINEAR
+  resize_mode: 2  # NPPI_INTER_LINEAR; 8, NPPI_INTER_SUPER, averages where a source is larger
 
 picture:  # what the converter gets from a file
   in_dtype: rgb888
