@@ -4,7 +4,7 @@ A student that has learnt one list sees images of other names a little beside wh
 them, and text vectors alone do not know in which direction. The named drawings of the embedded
 memory show it: each class of the new list is seen in some, by both networks, and the head follows
 the teacher's answers. Classes of the run keep theirs by its own images. On ten kitchen things that
-the run had not learnt it took the student from 0.70 to 0.88 of the teacher's top-1
+the run had not learnt it took the student from 0.63 to 0.87 of the teacher's top-1 in INT8
 (`tests/benchmarks/swap_classes.py`).
 
 Shape suffixes: N images, D embedding width, K classes, P side of a drawing, H rows, W columns.
@@ -28,7 +28,7 @@ from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.seeding import derived_seed
 from dfkd_edge.synthesis.retrieval import on_background, placed
 
-IMAGES_A_CLASS, MAX_IMAGES = 48, 2_400  # A quarter of a minute on a core with 480 images (ours)
+IMAGES_A_CLASS, MAX_IMAGES = 48, 2_400  # Both networks see 480 in some seconds of a core (ours)
 IMAGES_TOGETHER = 64
 PULL = 0.03
 """How strongly the head is held to the text, in units of the logit scale: a third of it fits drawn

@@ -1,5 +1,6 @@
 """Check as a user calls it, on the bundle of a small real run, and what its dry run promises."""
 
+import dataclasses
 import html
 import json
 import shutil
@@ -16,12 +17,14 @@ from dfkd_edge.bundles.origin import graphs
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError, UsageError
 from dfkd_edge.files import file_hash
 from dfkd_edge.report import write_report
+from dfkd_edge.report.sources import read_bundle_source
 from dfkd_edge.results.certainty import certainty_of
-from dfkd_edge.results.kept import kept_checks
+from dfkd_edge.results.kept import keep_check, kept_checks, proof_of
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runtime import check as device_check
 from dfkd_edge.runtime.bundle_files import VALIDATION
 from dfkd_edge.validation.rungs import model_rung
+from tests.conftest import SilentReporter
 from tests.fixtures.command import invoke
 from tests.fixtures.exported import SIDE_PX
 from tests.fixtures.files import edit_json, read_json
@@ -55,15 +58,18 @@ def test_check_measures_labelled_domains_and_passes_strangers_over(
 
 
 def test_checks_on_two_folders_of_pictures_are_both_kept_and_a_repeated_one_once(
-    exported_copy: Path, pictures: Path, tmp_path: Path
+    exported_copy: Path,
 ) -> None:
-    other = Path(shutil.copytree(pictures / "day", tmp_path / "other" / "data"))
-    for data in (pictures, other, pictures):
-        last = checked(exported_copy, "--data", data, "--max-drop", "1")
-    kept = kept_checks(exported_copy)
-    assert [ladder.data for ladder in kept] == [str(pictures), str(other)]
-    page = Path(last["report"]).read_text(encoding="utf-8")
-    assert all(f"labelled pictures of {data}" in page for data in (pictures, other))
+    """Kept as `check` keeps them, with the figures of the export: measuring takes long."""
+    proof = dataclasses.replace(proof_of(open_bundle(exported_copy, verify=False)), metric="top1")
+    for hour, data in enumerate(("/a/pacs", "/b/pacs", "/a/pacs")):
+        ladder = dataclasses.replace(proof, data=data, time=f"2026-01-01T0{hour}:00:00Z")
+        keep_check(exported_copy, ladder, SilentReporter())
+    kept = [(ladder.data, ladder.time[11:13]) for ladder in kept_checks(exported_copy)]
+    assert kept == [("/a/pacs", "02"), ("/b/pacs", "01")]
+    decision = read_bundle_source(exported_copy).decision
+    assert decision.count("by check on labelled pictures of pacs: ") == 2
+    open_bundle(exported_copy)  # what is kept is no part of the bundle
 
 
 def test_a_check_without_pictures_takes_no_labelled_figure_off_the_page(
