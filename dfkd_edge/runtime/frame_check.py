@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CARD, ANSWER = "test_card.png", "golden/answer.json"
+FAR_LEVELS = 15.0  # From here on, the nearest guess is none
 PRECISIONS = ("fp32", "fp16", "int8")
 
 
@@ -63,9 +64,13 @@ class FrameResult:
         return found + ((Mistake(fallback, ("precision",)),) if fallback else ())
 
     def _unexplained(self) -> Mistake:
-        off, named = self.fit.off, "; ".join(m.what for m in self.fit.mistakes)
-        nearest = f" (nearest, at {off:.0f}: {named})" if named else ""
-        return Mistake(f"differs by {off:.0f} grey levels for a reason not known here{nearest}", ())
+        fit, values = self.fit, self.fit.reading.values
+        if values.max() == values.min():
+            return Mistake(f"every value is {values.flat[0]:g}", ())
+        named = "; ".join(mistake.what for mistake in fit.mistakes)
+        nearest = f" (nearest, at {fit.off:.0f}: {named})" if named and fit.off < FAR_LEVELS else ""
+        what = f"differs by {fit.off:.0f} grey levels for a reason not known here{nearest}"
+        return Mistake(what, ())
 
     @property
     def mends(self) -> list[str]:

@@ -29,8 +29,11 @@ from dfkd_edge.runtime.frame_hypotheses import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SAME_LEVELS = 2.0  # Pictures are the same up to this mean difference, in grey levels of 255 (ours)
-SIMPLER = 0.05  # Of hypotheses that fit alike, the one with fewer mistakes: levels for each
+SAME_LEVELS, SAME_VIDEO_LEVELS, EXPLAINED_VIDEO_LEVELS = 2.0, 3.0, 5.0
+"""Pictures are the same up to this mean difference, in grey levels of 255. Where colours have half
+the resolution, converters differ by more; a mistake explains what is left of it (ours)."""
+SURE_LEVELS = 0.5  # What is so near needs no second guess
+SIMPLER = 0.4  # Of hypotheses that fit alike, the one with fewer mistakes: levels for each
 MAX_PIXELS, NUM_LOOKS = 5_000, 4  # Pixels that are compared, and how many get a thorough look
 UNNAMED = 0.5  # A fitted scale is always near: it must be so much nearer than one with a name
 
@@ -68,7 +71,8 @@ class Fit:
     @property
     def is_near(self) -> bool:
         """Whether it explains the frame."""
-        return self.off <= SAME_LEVELS
+        of_video = EXPLAINED_VIDEO_LEVELS if self.mistakes else SAME_VIDEO_LEVELS
+        return self.off <= (of_video if self.is_halved else SAME_LEVELS)
 
     @property
     def rank(self) -> float:
@@ -89,9 +93,9 @@ def best_fit(readings: list[Reading], wanted: Wanted) -> Fit:
         for size, of_size in by_size.items():
             found = _fits(of_size, size, wanted, not is_halved)
             fits.append(replace(min(found, key=lambda fit: fit.rank), is_halved=is_halved))
-            if fits[-1].is_near:
+            if fits[-1].off <= SURE_LEVELS:
                 return fits[-1]
-    return min(fits, key=lambda fit: fit.rank)
+    return min(fits, key=lambda fit: (not fit.is_near, fit.rank))
 
 
 def _right(readings: list[Reading], wanted: Wanted) -> Iterator[Fit]:
@@ -202,8 +206,9 @@ def _as_values(
             made_NC = level_NC * mapping.gain_C + mapping.shift_C
             off = (np.abs(made_NC - value_NC) / mapping.gain_C).mean()
             yield _Guess(float(off), mistakes + of_values)
-        off, mapping = _fitted(value_NC, level_NC)
-        yield _Guess(off, mistakes + _of_values(mapping, wanted), handicap=UNNAMED)
+        if not misread.mistakes:  # a range that was misread is a scale, too
+            off, mapping = _fitted(value_NC, level_NC)
+            yield _Guess(off, mistakes + _of_values(mapping, wanted), handicap=UNNAMED)
 
 
 def _undone(value_NC: NDArray[Any], level_NC: NDArray[Any]) -> float:
@@ -231,8 +236,9 @@ def _fitted(value_NC: NDArray[Any], level_NC: NDArray[Any]) -> tuple[float, Valu
 def _of_values(mapping: ValueMap, wanted: ValueMap) -> tuple[Mistake, ...]:
     """Say how values differ from those that are wanted, if they do."""
     gain_C, shift_C = wanted.gain_C, wanted.shift_C
-    is_scaled = not np.allclose(mapping.gain_C, gain_C, rtol=0.01)
-    is_shifted = not np.allclose(mapping.shift_C, shift_C, rtol=0.01, atol=0.5 * gain_C.min())
+    is_scaled = not np.allclose(mapping.gain_C, gain_C, rtol=0.03)
+    close = 3 * min(np.abs(mapping.gain_C).min(), gain_C.min())  # Grey levels, in values
+    is_shifted = not np.allclose(mapping.shift_C, shift_C, rtol=0.01, atol=close)
     kinds = ("scale",) * is_scaled + ("offsets",) * is_shifted
     words = wanted.words.split(" ", 1)[1]  # without the verb
     return (Mistake(f"values {mapping.words}, not {words}", kinds),) if kinds else ()

@@ -246,6 +246,12 @@ def test_colours_of_half_the_resolution_are_no_mistake(judge: Judge) -> None:
     code, errors, document = judge(made(speckled, "deepstream"), "deepstream")
     assert (code, document["mends"]) == (3, [])
     assert "for a reason not known here" in errors
+    assert "every value is 0" in judge(np.zeros((3, *SQUARE), np.float32), "deepstream")[1]
+
+
+def test_another_filter_that_averages_is_no_mistake(judge: Judge) -> None:
+    averaged = np.array(Image.fromarray(CARD).resize(SQUARE, Image.Resampling.BOX))
+    assert judge(averaged, "triton")[0] == 0
 
 
 def test_an_engine_of_another_precision_is_a_fallback_of_network_mode(
