@@ -60,7 +60,9 @@ def plan_swap(request: SwapRequest) -> SwapPlan:
     class_names, read_as = read_given_list(request.classes)
     source = open_bundle(find_bundle(request.bundle))
     target = target_of(source)
-    runtimes = require_runtimes(held_runtimes(source), target, class_names.names)
+    runtimes = require_runtimes(
+        held_runtimes(source), target, batch=source.batch, classes=class_names.names
+    )
     # numpy, which the refusals above do not wait for
     from dfkd_edge.bundles.bundle import refuse_foreign
     from dfkd_edge.bundles.origin import read_origin

@@ -133,7 +133,7 @@ def test_each_mistake_of_a_pipeline_is_named_with_the_key_of_its_runtime(
     judge: Judge, runtime: str
 ) -> None:
     profile = load_runtime(runtime).profile
-    is_planes, is_normal = profile.feed != "bundle", profile.feed == "imagenet"
+    is_planes, is_normal = profile.feed not in ("bundle", "pixels"), profile.feed == "imagenet"
     dtype = "float32" if is_planes else "uint8"
 
     def expect(dump: Array, kinds: str, said: str) -> None:
