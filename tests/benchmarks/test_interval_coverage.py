@@ -1,11 +1,11 @@
-"""A small version of the benchmark: every seventh kind of experiment, a hundred times."""
+"""A small version of the benchmark: every seventh kind of experiment, sixty times."""
 
 import dataclasses
 from pathlib import Path
 
 import pytest
 
-NUM = 100
+NUM = 60
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say_and_the_benchmark_finds_those_that_do_not(
