@@ -17,6 +17,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 
 from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.plain_text import one_line
 
 
 class DfkdEdgeError(Exception):
@@ -26,10 +27,10 @@ class DfkdEdgeError(Exception):
 
     def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
         """Compose the line; `where` is a file, line, option or key, and `hint` the next step."""
-        self.what, self.where, self.hint = what, where, hint
-        place = f" ({where})" if where else ""
+        self.what, self.where, self.hint = one_line(what), one_line(where), hint
+        place = f" ({self.where})" if where else ""
         advice = f": {hint}" if hint else ""
-        super().__init__(f"{what}{place}{advice}")
+        super().__init__(f"{self.what}{place}{advice}")
 
 
 class UsageError(DfkdEdgeError):

@@ -263,10 +263,9 @@ def tiny_images(num: int = 12) -> NDArray[np.uint8]:
     return clipped
 
 
-@pytest.fixture(scope="session")
-def tiny_contents(tmp_path_factory: pytest.TempPathFactory) -> BundleContents:
-    """Everything of a bundle, with models of a few weights."""
-    folder, images = tmp_path_factory.mktemp("tiny"), tiny_images()
+def make_tiny_contents(folder: Path) -> BundleContents:
+    """Make everything of a bundle in a folder, with models of a few weights."""
+    images = tiny_images()
     logits, models = {}, {}
     precisions: tuple[Precision, ...] = ("fp32", "int8")
     for precision in precisions:
@@ -294,6 +293,11 @@ def tiny_contents(tmp_path_factory: pytest.TempPathFactory) -> BundleContents:
         recipe="run it\n",
         licenses="Apache-2.0\n",
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_contents(tmp_path_factory: pytest.TempPathFactory) -> BundleContents:
+    return make_tiny_contents(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ Shape suffixes: N rows.
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfkd_edge.artifacts import Ints, RowStore, Scalar, unreadable
+from dfkd_edge.runtime.safe_files import reading
 
 DTYPES = {"U8": np.uint8, "I64": np.int64, "F16": np.float16, "F32": np.float32, "BOOL": np.bool_}
 """What arrays of ours are called in a safetensors file; all of them little-endian."""
+UNREADABLE = (LookupError, TypeError, AttributeError, RecursionError, MemoryError)
+"""What a header that is JSON, and none of a safetensors file, leads to."""
 MAX_HEADER_BYTES = 100_000_000  # As in the safetensors library: a damaged length must not be read
 
 
@@ -114,22 +117,24 @@ def stored_tensors(path: Path) -> dict[str, StoredRows[Any]]:
         ArtifactError: the file is missing, cut short or none of ours.
     """
     try:
-        with path.open("rb") as file:
+        with reading(path) as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(length, MAX_HEADER_BYTES)))
         header.pop("__metadata__", None)
-        first = 8 + length
+        stores = {name: _stored(path, 8 + length, entry) for name, entry in header.items()}
         ends = [entry["data_offsets"][1] for entry in header.values()]
-        if path.stat().st_size != first + max(ends, default=0):
+        if path.stat().st_size != 8 + length + max(ends, default=0):
             raise unreadable(path)
-        return {
-            name: StoredRows(
-                path,
-                np.dtype(DTYPES[entry["dtype"]]),
-                tuple(entry["shape"]),
-                first + entry["data_offsets"][0],
-            )
-            for name, entry in header.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return stores
+    except (*UNREADABLE, OSError, ValueError) as error:
         raise unreadable(path) from error
+
+
+def _stored(path: Path, first: int, entry: Mapping[str, Any]) -> StoredRows[Any]:
+    """Place a tensor by its entry in the header, once it is one that a file can hold."""
+    dtype, shape = np.dtype(DTYPES[entry["dtype"]]), tuple(entry["shape"])
+    begin, end = entry["data_offsets"]
+    is_whole = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
+    if not is_whole or end - begin != math.prod(shape) * dtype.itemsize:
+        raise ValueError("tensor is not where its header says")
+    return StoredRows(path, dtype, shape, first + begin)

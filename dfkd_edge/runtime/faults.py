@@ -13,6 +13,7 @@ import json
 import os
 from pathlib import Path
 
+from dfkd_edge.runtime.plain_text import one_line
 from dfkd_edge.runtime.safe_files import reading
 
 COPY_AGAIN = "copy the bundle again from the host that exported it, or export it again there"
@@ -28,10 +29,10 @@ class Fault(Exception):
 
     def __init__(self, what: str, where: str = "", hint: str = "") -> None:
         """Compose the line."""
-        self.what, self.where, self.hint = what, where, hint
-        place = f" ({where})" if where else ""
+        self.what, self.where, self.hint = one_line(what), one_line(where), hint
+        place = f" ({self.where})" if where else ""
         advice = f": {hint}" if hint else ""
-        super().__init__(what + place + advice)
+        super().__init__(self.what + place + advice)
 
 
 class UsageFault(Fault):

@@ -39,6 +39,11 @@ def _escaped(character: str) -> str:
     return "".join(f"\\u{units[i] << 8 | units[i + 1]:04x}" for i in range(0, len(units), 2))
 
 
+def one_line(text: str) -> str:
+    """Join the lines of a text: a name or a library's words may hold several."""
+    return text if text.isprintable() else " ".join(text.splitlines())
+
+
 def code_point(character: str) -> str:
     """Name a character that cannot be shown: `U+202E`."""
     return f"U+{ord(character):04X}"

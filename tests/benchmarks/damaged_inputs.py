@@ -32,11 +32,21 @@ def child(name: str, num_inputs: int, seed: int, place: Path) -> None:
     """Fuzz one target in this process, which libFuzzer ends."""
     import atheris
 
-    with atheris.instrument_imports(include=["dfkd_edge"]):
-        from tests.damaged.every import TARGETS
+    with atheris.instrument_imports(include=["dfkd_edge", "PIL"]):
+        from tests.damaged.every import find_target
+
+        target = find_target(name)
+    from tests.damaged.corpus import kept
     from tests.damaged.watch import fault_of
 
-    target, scratch = TARGETS[name], place / "scratch"
+    corpus, scratch = place / "corpus", place / "scratch"
+    if not corpus.exists():
+        corpus.mkdir()
+        scratch.mkdir()
+        whole = {f"whole-{n:03d}": raw for n, raw in enumerate(target.seeds(scratch))}
+        for file, content in {**whole, **kept(name)}.items():
+            (corpus / file).write_bytes(content)
+        shutil.rmtree(scratch)
     log, counted = place / "faults.jsonl", place / "count"
     count = int(counted.read_text()) if counted.exists() else 0
 
@@ -63,7 +73,7 @@ def child(name: str, num_inputs: int, seed: int, place: Path) -> None:
     limits = (f"-timeout={HARD_LIMIT_S}", "-rss_limit_mb=0", "-len_control=0", "-detect_leaks=0")
     quiet = ("-verbosity=0", f"-artifact_prefix={place}/")
     atheris.Setup(
-        [sys.argv[0], *options, *limits, *quiet, str(place / "corpus")],
+        [sys.argv[0], *options, *limits, *quiet, str(corpus)],
         one_input,
         custom_mutator=damaged,
     )
@@ -108,18 +118,6 @@ def _children_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def prepare(name: str, place: Path) -> None:
-    """Write what is kept of a target, and its whole inputs, where its process looks for them."""
-    from tests.damaged.corpus import kept
-    from tests.damaged.every import TARGETS
-
-    (place / "corpus").mkdir(parents=True)
-    with tempfile.TemporaryDirectory() as folder:
-        whole = {f"seed-{n:03d}": raw for n, raw in enumerate(TARGETS[name].seeds(Path(folder)))}
-    for file, content in {**whole, **kept(name)}.items():
-        (place / "corpus" / file).write_bytes(content)
-
-
 def smallest(place: Path) -> Iterator[bytes]:
     """Yield the smallest inputs that reach what all of them reach, as long as there is room."""
     import zlib
@@ -143,14 +141,13 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="add to the corpus of the tests")
     options = parser.parse_args()
     from tests.damaged import corpus
-    from tests.damaged.every import TARGETS
+    from tests.damaged.every import SHARES
 
     rows: list[tuple[Any, ...]] = []
-    for name in options.targets or TARGETS:
+    for name in options.targets or SHARES:
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
-            prepare(name, place)
-            number = options.inputs or TARGETS[name].num_inputs
+            number = options.inputs or SHARES[name]
             num_inputs, seconds, faults = fuzz(name, number, options.seed, place)
             if options.keep:
                 known = corpus.kept(name).values()

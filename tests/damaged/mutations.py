@@ -53,7 +53,7 @@ def other_value(value: Any, rng: random.Random) -> Any:
 def damage_tree(tree: Any, rng: random.Random) -> Any:
     """Change, drop or add an entry somewhere in lists and tables; the tree itself is changed."""
     places: list[tuple[Any, Any]] = []
-    waiting = [tree]
+    waiting = [tree] if isinstance(tree, dict | list) else []
     while waiting:
         node = waiting.pop()
         keys = list(node) if isinstance(node, dict) else range(len(node))
@@ -83,7 +83,10 @@ def damage_json(content: bytes, rng: random.Random) -> bytes:
         return flip(content, rng)
     if rng.random() < 0.02:
         return b'{"a":' * 3_000 + b"1" + b"}" * 3_000
-    text = json.dumps(damage_tree(tree, rng), ensure_ascii=rng.random() < 0.5)
+    try:
+        text = json.dumps(damage_tree(tree, rng), ensure_ascii=rng.random() < 0.5)
+    except RecursionError:  # it was nested too deeply before
+        return flip(content, rng)
     return text.encode("utf-8", "surrogatepass")
 
 

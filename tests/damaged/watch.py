@@ -16,7 +16,12 @@ from dfkd_edge.runtime.faults import Fault
 
 MAX_CPU_S, MAX_GROWTH_MIB = 10.0, 1024.0
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-TOUCHES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.symlink", "os.link", "os.truncate")
+TOUCHES = {
+    **dict.fromkeys(("os.remove", "os.rmdir", "os.mkdir", "os.truncate"), slice(1)),
+    **dict.fromkeys(("os.rename", "os.link"), slice(2)),
+    "os.symlink": slice(1, 2),  # where it leads is another matter: who writes there is heard
+}
+"""Events that change a path, and which of their details are paths that they change."""
 LEAVES = ("socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork", "pickle.")
 """Events of Python's audit: another process, the network, code of a pickle."""
 Read = Callable[[bytes, Path], object]
@@ -45,7 +50,7 @@ class _Audit:
             if isinstance(path, str | bytes) and isinstance(flags, int) and flags & WRITES:
                 self._require_inside(event, path)
         elif event in TOUCHES:
-            for path in details[:2] if event in ("os.rename", "os.link") else details[:1]:
+            for path in details[TOUCHES[event]]:
                 self._require_inside(event, path)
         elif event.startswith(LEAVES):
             self.found.append(f"{event} {details!r:.100}")
@@ -55,7 +60,7 @@ class _Audit:
         if not isinstance(path, str | bytes | os.PathLike):
             return  # a descriptor, which was opened by a name
         whole = os.path.abspath(os.fsdecode(path))  # noqa: PTH100: a Path resolves links
-        if whole != os.devnull and not whole.startswith(f"{self.folder}{os.sep}"):
+        if whole != os.devnull and not f"{whole}/".startswith(f"{self.folder}/"):
             self.found.append(f"{event} of {whole}")
 
 
@@ -83,9 +88,8 @@ def _outcome(read: Read, content: bytes, folder: Path) -> str:
     try:
         read(content, folder)
     except (DfkdEdgeError, Fault) as error:
-        line = str(error).replace(str(folder), "")
-        hidden = re.search(r"[\x00-\x08\x0a-\x1f\x7f]", line)
-        return f"{place_of(error)}: not one plain line: {line!r:.200}" if hidden else ""
+        # faces escape all that is hidden but the end of a line
+        return f"{place_of(error)}: several lines: {error!s:.200}" if "\n" in str(error) else ""
     except Exception as error:
         return f"{place_of(error)}: {type(error).__name__}: {error!s:.200}".replace("\n", " ")
     return ""

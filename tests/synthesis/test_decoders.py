@@ -1,4 +1,3 @@
-import re
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from dfkd_edge.synthesis.decoders import (
     read_checkpoint,
 )
 from dfkd_edge.synthesis.guidance import guidance_loss
+from tests.fixtures.synthesis import taming_layout
 
 FILES = ("decoder.json", "autoencoder.safetensors", "prior.safetensors")
 
@@ -46,25 +46,6 @@ def test_a_missing_file_is_one_clear_error(tmp_path: Path, lost: str) -> None:
         (tmp_path / name).symlink_to(assets.DECODER / name)
     with pytest.raises(ConfigError, match="incomplete"):
         load_decoder(tmp_path)
-
-
-def taming_layout(model: VQModel) -> dict[str, Tensor]:
-    """Name a VQModel's tensors as taming-transformers does."""
-    state = {"loss.discriminator.main.0.weight": torch.zeros(1)}
-    for key, tensor in model.state_dict().items():
-        name = key.replace("mid_block.resnets.0", "mid.block_1")
-        name = name.replace("mid_block.resnets.1", "mid.block_2")
-        name = name.replace("mid_block.attentions.0", "mid.attn_1")
-        name = name.replace("down_blocks", "down").replace("resnets", "block")
-        name = re.sub(r"up_blocks\.(\d)", lambda m: f"up.{1 - int(m[1])}", name)
-        name = name.replace("downsamplers.0", "downsample").replace("upsamplers.0", "upsample")
-        name = name.replace("attentions", "attn").replace("conv_shortcut", "nin_shortcut")
-        name = name.replace("conv_norm_out", "norm_out").replace("group_norm", "norm")
-        name = name.replace("to_out.0", "proj_out")
-        name = re.sub(r"to_([qkv])", r"\1", name)
-        is_kernel = "attn" in name and tensor.ndim == 2
-        state[name] = tensor[:, :, None, None] if is_kernel else tensor
-    return state
 
 
 def test_a_taming_checkpoint_gives_the_pictures_of_the_same_vq_model(
