@@ -105,7 +105,7 @@ def _parsed(text: str) -> tuple[str, object]:
         )
     try:
         return key, tomllib.loads(f"value = {value}")["value"]  # 8, true, [1, 2] or "text"
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # the latter: brackets without end
         return key, value
 
 

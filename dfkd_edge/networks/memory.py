@@ -179,9 +179,10 @@ def _lock_of(record: Path) -> Path:
 def _recorded(record: Path, key: str) -> int | None:
     try:
         document = json.loads(record.read_text(encoding="utf-8"))
-        return int(document["images"]) if document["key"] == key else None
-    except (OSError, ValueError, KeyError):  # none yet, or damaged: it is found again
-        return None
+        size = document["images"] if document["key"] == key else None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # none yet, or damaged
+        return None  # it is found again
+    return size if type(size) is int and size > 0 else None
 
 
 def _write_record(record: Path, key: str, size: int) -> None:

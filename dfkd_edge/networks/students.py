@@ -17,7 +17,6 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from timm.models import register_model
 from timm.models._efficientnet_builder import decode_arch_def
@@ -30,13 +29,8 @@ from dfkd_edge.config.settings import MINI, DistillationConfig
 from dfkd_edge.errors import ArtifactError, ConfigError, EnvironmentLackingError
 from dfkd_edge.networks.names import MINI_BACKBONE, require_student
 from dfkd_edge.networks.pointwise import spare_strided_pointwise
+from dfkd_edge.networks.unloadable import UNLOADABLE
 from dfkd_edge.seeding import derived_seed
-
-UNREADABLE = (
-    *(OSError, SafetensorError, RuntimeError, ValueError, AssertionError),
-    *(TypeError, LookupError, AttributeError, MemoryError),
-)
-"""What timm, torch and safetensors raise on weights that are damaged or of another network."""
 
 INPUT_MEAN = (0.5, 0.5, 0.5)
 INPUT_STD = (0.25, 0.25, 0.25)
@@ -256,7 +250,7 @@ def load_student(artifact: StudentArtifact) -> Student:
         head_KD = torch.zeros(len(settings.classes), settings.embed_dim)
         student = Student(settings.timm_name, settings.image_size_px, head_KD, settings.logit_scale)
         student.load_state_dict(load_file(artifact.weights))
-    except UNREADABLE as error:
+    except UNLOADABLE as error:
         raise ArtifactError(
             "student cannot be read", where=str(artifact.weights), hint="distill it again"
         ) from error

@@ -9,7 +9,6 @@ K classes.
 
 import functools
 import logging
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from typing import Any
 import open_clip
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -29,15 +27,11 @@ from dfkd_edge.files import content_hash
 from dfkd_edge.machine.process import muted
 from dfkd_edge.networks.mixed_precision import compute_type, in_compute_type, mixed_precision
 from dfkd_edge.networks.names import require_teacher
+from dfkd_edge.networks.unloadable import UNLOADABLE, reason_of
 from dfkd_edge.runs.key import teacher_content
 
 _MINI_CONFIG = "dfkd-mini"
 TEXTS_TOGETHER = 256  # Texts embedded at a time: 0.2 GB in the text tower of ViT-B/32
-UNLOADABLE = (
-    *(OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError),
-    *(EOFError, MemoryError, RecursionError, pickle.UnpicklingError, SafetensorError),
-)
-"""What open_clip, torch and safetensors raise on files that are damaged or of another kind."""
 CPU_IMAGES_TOGETHER = 32
 """Images that a CPU embeds at a time where no gradient flows: more do not fit into its caches."""
 
@@ -298,9 +292,8 @@ def load_teacher(config: TeacherConfig, classes: ClassNames, device: str = "cpu"
             )
             tokenizer = open_clip.get_tokenizer(name)
     except UNLOADABLE as error:
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise EnvironmentLackingError(
-            f"teacher '{config.name}' cannot be loaded: {reason}",
+            f"teacher '{config.name}' cannot be loaded: {reason_of(error)}",
             where=f"--teacher {config.name} --pretrained {config.pretrained or '(none)'}",
             hint="a folder needs open_clip_config.json and open_clip_model.safetensors; "
             f"--teacher {MINI} needs nothing",

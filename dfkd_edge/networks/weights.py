@@ -20,6 +20,7 @@ from dfkd_edge.config.settings import MINI, DistillationConfig, TeacherConfig
 from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.machine.process import muted
 from dfkd_edge.networks.students import student_entry
+from dfkd_edge.networks.unloadable import UNLOADABLE, reason_of
 
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -97,9 +98,9 @@ def shapes_of_teacher(name: str) -> nn.Module:
     try:
         with torch.device("meta"), muted(logging.WARNING):
             model: nn.Module = open_clip.create_model(name, load_weights=False, device="meta")
-    except (OSError, RuntimeError) as error:
+    except UNLOADABLE as error:
         raise EnvironmentLackingError(
-            f"teacher '{name}' is not described here: {str(error).splitlines()[0]}",
+            f"teacher '{name}' is not described here: {reason_of(error)}",
             where="--teacher",
             hint="fetch it into a folder and name the folder",
         ) from error

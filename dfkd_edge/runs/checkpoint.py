@@ -54,11 +54,13 @@ def load_checkpoint(
         The next step; 0 when there is none, or it is damaged or of other settings.
     """
     metadata = read_metadata(path)
-    if metadata is None or metadata.get("key") != key:
+    if metadata is None or metadata.get("key") != key or not metadata.get("step", "").isdigit():
         return 0
     try:
         tensors = load_file(path)
-    except SafetensorError:
+    except (SafetensorError, OSError, ValueError, KeyError, MemoryError):
+        return 0
+    if not _fits(tensors, model, optimiser, more):
         return 0
     state = {k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")}
     model.load_state_dict(state)  # strict: other layers would be another student
@@ -76,6 +78,24 @@ def load_checkpoint(
             saved[moment] = torch.empty_like(parameter).copy_(saved[moment])
         optimiser.state[parameter] = saved
     return int(metadata["step"])
+
+
+def _fits(
+    tensors: Mapping[str, Tensor],
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    more: Mapping[str, Tensor],
+) -> bool:
+    """Whether a file holds what is restored, in its shapes: half of it would be no start at all."""
+    wanted = {f"model/{name}": value.shape for name, value in model.state_dict().items()}
+    others = {name for name in tensors if name.startswith("model/")} - set(wanted)
+    wanted |= {f"more/{n}": value.shape for n, value in more.items() if not n.startswith(SCALE)}
+    for number, parameter in _ordered(optimiser):
+        wanted |= {f"adam/{number}.{moment}": parameter.shape for moment in _MOMENTS[1:]}
+        wanted[f"adam/{number}.{_MOMENTS[0]}"] = torch.Size()
+    return not others and all(
+        name in tensors and tensors[name].shape == shape for name, shape in wanted.items()
+    )
 
 
 def load_for_all(

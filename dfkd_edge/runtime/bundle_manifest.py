@@ -22,6 +22,7 @@ from dfkd_edge.runtime.plain_text import code_point, hidden_character
 MARKER, FORMAT = "dfkd-edge bundle", 2  # A reader refuses any other format
 INCOMPLETE = "incomplete"  # Status until the real manifest is written, which comes last
 OWN_HASH = "own_sha256"  # Of all the other keys, as they are written
+CHANGED = "manifest was changed: it differs from its own hash"
 PRECISIONS = ("fp32", "fp16", "int8")
 BACKENDS = ("tensorrt", "onnxruntime")
 MIN_CLASSES, MAX_CLASSES, MAX_NAME_CHARACTERS = 2, 1_000, 100
@@ -90,6 +91,8 @@ def parse_manifest(path: Path) -> Manifest:
     """
     raw = read_raw(path)
     document = parse_json(raw, path)
+    if document.get("marker") != MARKER and OWN_HASH in document:  # a run's has none
+        raise damage(CHANGED, path)
     if document.get("marker") != MARKER:
         raise UsageFault("folder holds no bundle", str(path.parent), "run dfkd-edge export first")
     if document.get("status") == INCOMPLETE:
@@ -98,7 +101,7 @@ def parse_manifest(path: Path) -> Manifest:
     if document.get("format") != FORMAT:
         raise _other_format(document.get("format"), path)
     if sealed(document).rstrip(b"\n") != raw.rstrip(b"\n"):  # editors add one at the end
-        raise damage("manifest was changed: it differs from its own hash", path)
+        raise damage(CHANGED, path)
     wrong = _first_fault(document)
     if wrong:
         raise damage(f"manifest is not whole: {wrong}", path)

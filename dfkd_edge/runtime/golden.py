@@ -6,6 +6,7 @@ Shape suffixes: N images, H rows, W columns, C = 3 channels, K classes.
 from __future__ import annotations
 
 import struct
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ MAX_BYTES = 1 << 30  # Unpacked
 UNREADABLE = (
     *(OSError, ValueError, KeyError, EOFError, TypeError, SyntaxError, RuntimeError, MemoryError),
     *(OverflowError, RecursionError, zipfile.BadZipFile, zlib.error, struct.error),
+    tokenize.TokenError,  # numpy's parser of array headers that old Pythons wrote
 )
 TOLERANCE: dict[str, dict[str, float]] = {
     "fp32": {"relative": 0.005, "agreement": 0.99},

@@ -24,7 +24,8 @@ from dfkd_edge.config.settings import MINI, SynthesisConfig
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
 from dfkd_edge.networks.draws import drawn
 from dfkd_edge.networks.mixed_precision import mixed_precision
-from dfkd_edge.networks.teacher import UNLOADABLE, Teacher
+from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.networks.unloadable import UNLOADABLE, reason_of
 from dfkd_edge.networks.weights import HubWeights
 from dfkd_edge.runtime.preprocess import test_card
 from dfkd_edge.synthesis.decoder import LatentDecoder, LatentShape, latent_shape_of, load_decoder
@@ -190,9 +191,8 @@ def load_vq_model(name: str) -> VQModel:
                 place, subfolder=subfolder or None, use_safetensors=True, low_cpu_mem_usage=False
             )
     except UNLOADABLE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise EnvironmentLackingError(
-            f"decoder '{name}' cannot be loaded: {reason}",
+            f"decoder '{name}' cannot be loaded: {reason_of(error)}",
             where="synthesis.decoder",
             hint=f"where there is network: hf download {place} --local-dir vqgan; copy the folder "
             f"here and use --set synthesis.decoder={'/'.join(filter(None, ('vqgan', subfolder)))}",
@@ -244,10 +244,9 @@ def from_taming(state: Mapping[str, Tensor]) -> VQModel:
         mapped = renamed(state, len(config["block_out_channels"]))
         model = VQModel(**config)
         model.load_state_dict(mapped)
-    except (*UNLOADABLE, ArithmeticError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except UNLOADABLE as error:
         raise ArtifactError(
-            f"not a taming-transformers VQGAN: {reason}",
+            f"not a taming-transformers VQGAN: {reason_of(error)}",
             where="synthesis.decoder",
             hint="a checkpoint of taming-transformers with a codebook, or a diffusers VQModel",
         ) from error

@@ -24,6 +24,7 @@ from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
 from dfkd_edge.networks.draws import drawn
 from dfkd_edge.networks.memory import Parts, made_in_parts
 from dfkd_edge.networks.mixed_precision import has_fast_bfloat16
+from dfkd_edge.networks.unloadable import UNLOADABLE, reason_of
 from dfkd_edge.networks.weights import HubWeights
 from dfkd_edge.synthesis.sampling import sampling_of, settings_of
 from dfkd_edge.synthesis.setup import SynthesisSetup
@@ -211,8 +212,8 @@ def load_diffusion(setup: SynthesisSetup) -> DiffusionSynthesizer:
             )
     except ImportError as error:
         raise _lacks(error.name or str(error)) from error
-    except (OSError, ValueError) as error:
-        raise _not_loaded(name, str(error).splitlines()[0]) from error
+    except UNLOADABLE as error:
+        raise _not_loaded(name, reason_of(error)) from error
     synthesizer = DiffusionSynthesizer(pipeline.to(device), setup)
     setup.context.reporter.note(f"  {name}: {synthesizer.sampling}")
     return synthesizer

@@ -117,6 +117,6 @@ def settings_of(pipeline: str, file: str) -> dict[str, Any]:
             return {}
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -23,7 +23,10 @@ WORDS = (
     *("dog", "house", "person", "great dane", "traffic light", "犬", "Straße", "guitar", "horse"),
     *("elephant", "giraffe", "coffee mug", "bicycle", "ripe tomato", "wind turbine", "sofa"),
 )
-TARGETS = ('base = "x86-cpu"\nmin_calibration_images = 8\n', 'base = "x86-cpu"\nprecisions = ["fp32"]\n')
+TARGETS = (
+    'base = "x86-cpu"\nmin_calibration_images = 8\n',
+    'base = "x86-cpu"\nprecisions = ["fp32"]\n',
+)
 MAX_GROWTH = 1.15  # Of the largest peak: the later half of the runs over the earlier (ours)
 MAX_CACHE_MIB = 16.0  # What all runs after the first may add: drawings of names not seen before
 

@@ -22,5 +22,7 @@ OTHERS = {"networks": "networks"}
 
 def find_target(name: str) -> Any:
     """Load a target; a `tests.damaged.targets.Target`."""
-    module = importlib.import_module(f"tests.damaged.{({**MODULES, **OTHERS}).get(name, 'targets')}")
+    module = importlib.import_module(
+        f"tests.damaged.{({**MODULES, **OTHERS}).get(name, 'targets')}"
+    )
     return next(target for target in module.TARGETS if target.name == name)

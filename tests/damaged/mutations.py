@@ -4,13 +4,13 @@ import copy
 import io
 import json
 import random
+import tomllib
 import zipfile
 import zlib
 from collections.abc import Callable
 from typing import Any
 
 import tomli_w
-import tomllib
 
 Damage = Callable[[bytes, random.Random], bytes]
 TEXTS = (
@@ -115,7 +115,7 @@ def damage_archive(content: bytes, rng: random.Random) -> bytes:
         return flip(content, rng)
     if not files:
         return flip(content, rng)
-    name = rng.choice([*files, *(n for n in files if n.endswith((".pkl", ".npy"))) ])
+    name = rng.choice([*files, *(n for n in files if n.endswith((".pkl", ".npy")))])
     if rng.random() < 0.15:
         del files[name]
     else:

@@ -51,7 +51,7 @@ def whole_files() -> dict[str, bytes]:
         model = VQModel(
             down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
             up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
-            block_out_channels=(32),
+            block_out_channels=(32, 32),
             layers_per_block=1,
             latent_channels=4,
             vq_embed_dim=4,
@@ -68,12 +68,10 @@ def whole_files() -> dict[str, bytes]:
         save_file(dict(student.state_dict()), folder / "student.safetensors")
         artifact = StudentArtifact(
             folder,
-            student_settings(
-                timm_name=TIMM_NAME, image_size_px=32, classes=CLASSES, embed_dim=16
-            ),
+            student_settings(timm_name=TIMM_NAME, image_size_px=32, classes=CLASSES, embed_dim=16),
         )
         artifact.save_settings()
-        torch.save({"state_dict": {"a": torch.ones(2), "b": torch.zeros(1)}}, folder / "a.ckpt")
+        torch.save({"state_dict": {"a": torch.ones(2, 3), "b": torch.zeros(1)}}, folder / "a.ckpt")
         return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -166,6 +164,4 @@ def damage_network(content: bytes, rng: random.Random) -> bytes:
     return (mutations.damage_archive if is_archive else mutations.damage_json)(content, rng)
 
 
-TARGETS = (
-    Target("networks", read_network, networks, mutations.in_part(damage_network)),
-)
+TARGETS = (Target("networks", read_network, networks, mutations.in_part(damage_network)),)

@@ -62,7 +62,11 @@ def read_class_list(content: bytes, folder: Path) -> None:
 
 def class_lists(folder: Path) -> Iterator[bytes]:
     """Lists of ours and of other tools."""
-    yield from (b"dog\nhouse\n", b"dog\ta photo of a dog\nhouse\n# note\n\n", b"\xef\xbb\xbfdog\r\nh")
+    yield from (
+        b"dog\nhouse\n",
+        b"dog\ta photo of a dog\nhouse\n# note\n\n",
+        b"\xef\xbb\xbfdog\r\nh",
+    )
     yield from (b"0 cat\n1 dog\n", b"cat 0\ndog 1\n", b"[0] cat\n[1] dog\n", b"'cat',\n'dog',\n")
     yield b'{"names": {"0": "cat", "1": "dog"}, "nc": 2}'
     yield b'{"id2label": {"0": "cat", "1": "dog"}}'
@@ -114,7 +118,7 @@ def read_one_picture(content: bytes, folder: Path) -> None:
     path = folder / "picture.jpg"
     path.write_bytes(content)
     image = read_picture(path, 16)
-    assert (image.shape, image.dtype) == ((16, 16), np.uint8)
+    assert (image.shape, image.dtype) == ((16, 16, 3), np.uint8)
 
 
 def pictures(folder: Path) -> Iterator[bytes]:
@@ -145,7 +149,7 @@ def read_folder(content: bytes, folder: Path) -> None:
             continue
     tree = walk(root)
     found = find_pictures(root, CLASSES)
-    assert 0 < found.num_pictures
+    assert found.num_pictures > 0
     assert all(0 <= label < len(CLASSES) for domain in found.domains for label in domain.labels)
     assert tree.count() >= len({file for domain in found.domains for file in domain.files})
 
@@ -180,8 +184,8 @@ def tensors(folder: Path) -> Iterator[bytes]:
     """Files of the types that ours have."""
     arrays: dict[str, Any] = {"a": np.eye(3, dtype=np.float32), "b": np.arange(4)}
     yield safetensors.numpy.save(arrays, {"key": "k", "step": "3"})
-    yield safetensors.numpy.save({"x": np.zeros((2), np.uint8), "n": np.zeros(2, np.bool_)})
-    yield safetensors.numpy.save({"h": np.zeros((0), np.float16), "s": np.float32(3)[None]})
+    yield safetensors.numpy.save({"x": np.zeros((2, 3), np.uint8), "n": np.zeros(2, np.bool_)})
+    yield safetensors.numpy.save({"h": np.zeros((0, 3), np.float16), "s": np.float32(3)[None]})
     yield safetensors.numpy.save({}, {"key": "k"})
 
 
@@ -205,7 +209,7 @@ def _manifest(path: Path) -> None:
 
 def _prompts(path: Path) -> None:
     names = {"class_index": np.zeros(1, np.int64), "style_index": np.zeros(1, np.int64)}
-    arrays = {"embeddings": np.ones((1), np.float32), **names}
+    arrays = {"embeddings": np.ones((1, 2), np.float32), **names}
     path.with_name("prompts.safetensors").write_bytes(safetensors.numpy.save(arrays))
     PromptSet.load(path.parent)
 
@@ -234,8 +238,7 @@ def read_document(content: bytes, folder: Path) -> None:
 damage_document = mutations.in_part(mutations.damage_json)
 TARGETS = (
     Target("class-lists", read_class_list, class_lists, mutations.flip),
-    Target(
-        "settings", read_settings, settings, mutations.in_part(mutations.damage_toml)),
+    Target("settings", read_settings, settings, mutations.in_part(mutations.damage_toml)),
     Target("pictures", read_one_picture, pictures, mutations.damage_png),
     Target("folders", read_folder, folders, mutations.flip),
     Target("safetensors", read_tensors, tensors, mutations.damage_tensors),

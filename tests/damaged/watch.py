@@ -5,6 +5,7 @@ its folder, a process, the network.
 """
 
 import os
+import platform
 import re
 import sys
 import time
@@ -38,6 +39,7 @@ class _Audit:
 
     def watch(self, folder: Path) -> None:
         if not self._is_hooked:
+            platform.processor()  # asks `uname` once, whoever calls it first
             sys.addaudithook(self._hear)
             self._is_hooked = True
         self.folder, self.found = folder, []
