@@ -16,13 +16,13 @@ SHARES = {
     "networks": 600,
 }
 """Inputs of each target, ten thousand and more in all."""
-MODULES = {"bundles-host": "bundles", "bundles-pyz": "bundles", "graphs": "bundles"}
-OTHERS = {"networks": "networks"}
+MODULES = {
+    **dict.fromkeys(("bundles-host", "bundles-pyz", "graphs"), "bundles"),
+    "networks": "networks",
+}
 
 
 def find_target(name: str) -> Any:
     """Load a target; a `tests.damaged.targets.Target`."""
-    module = importlib.import_module(
-        f"tests.damaged.{({**MODULES, **OTHERS}).get(name, 'targets')}"
-    )
+    module = importlib.import_module(f"tests.damaged.{MODULES.get(name, 'targets')}")
     return next(target for target in module.TARGETS if target.name == name)

@@ -122,7 +122,7 @@ KINDS: tuple[tuple[str, str, Callable[[Path], object]], ...] = (
     ("student.json",) * 2 + (_classify,),
     ("student.safetensors",) * 2 + (_classify,),
 )
-"""Which file is damaged, which whole one it is made of, and who reads the folder that it lies in."""
+"""Which file is damaged, which whole one it is made of, and who reads its folder."""
 BESIDE = {
     "config.json": "diffusion_pytorch_model.safetensors",
     "diffusion_pytorch_model.safetensors": "config.json",

@@ -61,7 +61,7 @@ class _Audit:
         assert self.folder is not None
         if not isinstance(path, str | bytes | os.PathLike):
             return  # a descriptor, which was opened by a name
-        whole = os.path.abspath(os.fsdecode(path))  # noqa: PTH100: a Path resolves links
+        whole = os.path.abspath(os.fsdecode(path))  # noqa: PTH100  it resolves no link
         if whole != os.devnull and not f"{whole}/".startswith(f"{self.folder}/"):
             self.found.append(f"{event} of {whole}")
 

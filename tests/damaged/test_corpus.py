@@ -1,0 +1,44 @@
+"""The damaged inputs that were found are read rightly, or refused in one line."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.damaged import corpus
+from tests.damaged.every import SHARES, find_target
+from tests.damaged.watch import fault_of
+
+MAX_CORPUS_BYTES = 300_000
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_no_kept_input_does_more_than_be_read_or_refused(name: str, tmp_path: Path) -> None:
+    target, faults = find_target(name), {}
+    kept = corpus.kept(name)
+    assert kept
+    for key, content in kept.items():
+        fault = fault_of(target.read, content, tmp_path / "input")
+        shutil.rmtree(tmp_path / "input")
+        faults |= {key: fault} if fault else {}
+    assert not faults
+
+
+def test_the_watch_hears_what_a_reader_must_not_do(tmp_path: Path) -> None:
+    def touches(content: bytes, folder: Path) -> None:
+        (tmp_path / "beside").write_bytes(content)
+
+    def raises(content: bytes, folder: Path) -> None:
+        raise KeyError("a")
+
+    def holds(content: bytes, folder: Path) -> None:
+        bytearray(1_100 << 20)[::4096] = b"a" * (1_100 << 8)
+
+    for number, (read, said) in enumerate(
+        ((touches, "leaves its folder"), (raises, "KeyError"), (holds, "MiB"))
+    ):
+        assert said in fault_of(read, b"", tmp_path / str(number))
+
+
+def test_the_corpus_stays_small() -> None:
+    assert sum(path.stat().st_size for path in corpus.FOLDER.iterdir()) < MAX_CORPUS_BYTES
