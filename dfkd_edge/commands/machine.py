@@ -46,16 +46,23 @@ def info(as_json: opt.AsJson = False) -> None:
     caches = find_caches()
     if as_json:
         rows = [
-            {"name": c.name, "path": str(c.path), "num_files": c.num_files, "bytes": c.size_bytes}
-            for c in caches
+            {
+                "name": cache.name,
+                "path": str(cache.path),
+                "num_files": cache.num_files,
+                "bytes": cache.size_bytes,
+                "max_bytes": cache.max_bytes,
+            }
+            for cache in caches
         ]
         opt.print_json({"caches": rows})
         return
-    table = Table("cache", "MiB", "files", "folder", box=None, pad_edge=False)
-    table.columns[3].overflow = "fold"
+    table = Table("cache", "MiB", "at most", "files", "folder", box=None, pad_edge=False)
+    table.columns[4].overflow = "fold"
     for cache in caches:
         size_mib = f"{cache.size_bytes / (1 << 20):.1f}"
-        table.add_row(cache.name, size_mib, str(cache.num_files), escape(str(cache.path)))
+        most_mib, num_files = f"{cache.max_bytes >> 20:,}", str(cache.num_files)
+        table.add_row(cache.name, size_mib, most_mib, num_files, escape(str(cache.path)))
     result_console().print(table)
 
 
@@ -65,6 +72,9 @@ def clean(
         list[str] | None,
         Argument(metavar="[NAME]...", help="Caches to empty.", show_default="all"),
     ] = None,
+    keep: Annotated[
+        int, Option(min=0, metavar="MIB", help="Leave so much of each, what was used last.")
+    ] = 0,
     yes: Annotated[bool, Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Show what would go.")] = False,
     as_json: opt.AsJson = False,
@@ -72,18 +82,20 @@ def clean(
     """Delete our caches, or those that are named; asks first."""
     from dfkd_edge.machine.caches import NAMES, empty_cache, find_caches
 
-    chosen = [cache for cache in find_caches(names or NAMES) if cache.num_files]
+    found = [cache for cache in find_caches(names or NAMES) if cache.num_files]
+    chosen = [cache for cache in found if cache.size_bytes > keep << 20]
+    kept = f", of which {keep:,} MiB stay" if keep else ""
     for cache in chosen:
         size_mib = cache.size_bytes / (1 << 20)
-        typer.echo(f"{cache.name}: {size_mib:.1f} MiB in {cache.path}", err=True)
+        typer.echo(f"{cache.name}: {size_mib:.1f} MiB in {cache.path}{kept}", err=True)
     if not chosen:
         typer.echo("nothing to delete", err=True)
     elif not (dry_run or yes):
         if not sys.stdin.isatty():  # a script would wait for an answer for ever
             raise UsageError("nobody to ask", where="cache clean", hint="add --yes to delete")
-        typer.confirm("delete all of it?", abort=True, err=True)
+        typer.confirm("delete the rest?" if keep else "delete all of it?", abort=True, err=True)
+    freed = {str(cache.path): max(0, cache.size_bytes - (keep << 20)) for cache in chosen}
     for cache in chosen if not dry_run else ():
-        empty_cache(cache)
+        freed[str(cache.path)] = empty_cache(cache, keep << 20)
     if as_json:
-        freed = {str(cache.path): cache.size_bytes for cache in chosen}
         opt.print_json({"deleted": not dry_run, "caches": freed})

@@ -22,11 +22,17 @@ from dfkd_edge import assets
 from dfkd_edge.artifacts import load_tensors, read_metadata, save_tensors
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
 from dfkd_edge.files import content_hash
-from dfkd_edge.machine.caches import own_cache
+from dfkd_edge.machine.caches import MAX_BYTES, own_cache
 from dfkd_edge.networks.mixed_precision import has_fast_bfloat16
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.runs.key import content_of, teacher_content
-from dfkd_edge.runtime.safe_files import close_cache, remove_leftovers, why_not_private
+from dfkd_edge.runtime.safe_files import (
+    bound_cache,
+    close_cache,
+    remove_leftovers,
+    used_again,
+    why_not_private,
+)
 from dfkd_edge.version import __version__
 
 Place = tuple[int, int]  # A drawing: number of its sheet, number in the sheet
@@ -54,6 +60,7 @@ def read_cache(path: Path) -> tuple[Tensor | None, dict[Place, Tensor]]:
         if (read_metadata(path) or {}).get(DIGEST) != _digest(tensors):
             return None, {}
         name_VD = torch.from_numpy(tensors["names"])
+        used_again(path)
         places, shown_MD = tensors["places"].tolist(), torch.from_numpy(tensors["drawings"])
     except (ArtifactError, OSError, KeyError, TypeError, ValueError):
         return None, {}
@@ -74,6 +81,7 @@ def write_cache(path: Path, name_VD: Tensor, shown: Mapping[Place, Tensor]) -> N
         remove_leftovers(path.parent)
         save_tensors(path, tensors, {DIGEST: _digest(tensors)})
         path.chmod(0o600)
+        bound_cache(path.parent, MAX_BYTES["drawings"])
 
 
 def _digest(tensors: Mapping[str, NDArray[Any]]) -> str:

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError, did_you_mean
-from dfkd_edge.runtime.engine_build import default_cache
+from dfkd_edge.runtime.engine_build import MAX_CACHE_BYTES, default_cache
+from dfkd_edge.runtime.safe_files import bound_cache
 
 NAMES = ("engines", "drawings")  # The latter: the teachers' embeddings of the decoder's drawings
+MAX_BYTES = {"engines": MAX_CACHE_BYTES, "drawings": 256 << 20}
+"""What each may grow to: whoever writes deletes what was used longest ago. A teacher's embeddings
+of all drawings take 10 to 40 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,7 @@ class Cache:
     path: Path
     num_files: int
     size_bytes: int
+    max_bytes: int
 
 
 def own_cache(name: str) -> Path:
@@ -38,18 +43,21 @@ def find_caches(names: Sequence[str] = NAMES) -> list[Cache]:
             hint = did_you_mean(name, NAMES)
             raise ConfigError(f"unknown cache '{name}'", where="cache clean", hint=hint)
         sizes = [path.stat().st_size for path in own_cache(name).rglob("*") if path.is_file()]
-        found.append(Cache(name, own_cache(name), len(sizes), sum(sizes)))
+        found.append(Cache(name, own_cache(name), len(sizes), sum(sizes), MAX_BYTES[name]))
     return found
 
 
-def empty_cache(cache: Cache) -> None:
-    """Delete a cache with everything in it.
+def empty_cache(cache: Cache, keep_bytes: int = 0) -> int:
+    """Delete a cache with everything in it, or but for what was used last; returns what is freed.
 
     Raises:
         EnvironmentLackingError: a file cannot be deleted.
     """
     try:
+        if keep_bytes:
+            return bound_cache(cache.path, keep_bytes)
         shutil.rmtree(cache.path)
+        return cache.size_bytes
     except OSError as error:
         where = str(error.filename or cache.path)
         raise EnvironmentLackingError(f"cannot delete: {error.strerror}", where=where) from error

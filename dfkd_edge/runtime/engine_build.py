@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from dfkd_edge.runtime.faults import Fault, LackingFault
 from dfkd_edge.runtime.safe_files import (
+    bound_cache,
     close_cache,
     file_sha256,
     make_private,
     reading,
     remove_leftovers,
+    used_again,
     why_not_private,
     write_atomically,
 )
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from dfkd_edge.runtime.session import SessionRequest
 
 MIN_WORKSPACE_BYTES, MAX_WORKSPACE_BYTES = 64 << 20, 4 << 30
+MAX_CACHE_BYTES = 4 << 30  # Of engines: some tens of them, a quarter of a small board's disk (ours)
 MAX_NOTE_BYTES = 1 << 16  # Of what lies beside an engine
 SAY_EVERY_S = 5.0  # A build takes minutes on a Jetson
 
@@ -109,6 +112,7 @@ def cached_engine(cache: Path, key: EngineKey) -> bytes | None:
             note = json.loads(stream.read(MAX_NOTE_BYTES).decode("utf-8"))
         if note != {**asdict(key), "engine_sha256": file_sha256(path)}:
             return None
+        used_again(path)
         return path.read_bytes()
     except (OSError, ValueError, RecursionError):
         return None
@@ -116,6 +120,8 @@ def cached_engine(cache: Path, key: EngineKey) -> bytes | None:
 
 def keep_engine(cache: Path, key: EngineKey, plan: bytes) -> None:
     """Keep an engine with a note of what it was built for; the note comes last.
+
+    In our own cache, engines that were used longest ago make room for it.
 
     Raises:
         LackingFault: the cache cannot be written.
@@ -126,6 +132,8 @@ def keep_engine(cache: Path, key: EngineKey, plan: bytes) -> None:
         make_private(cache)
         write_atomically(path, plan, 0o600)
         write_atomically(path.with_suffix(".json"), json.dumps(note, indent=2).encode(), 0o600)
+        if cache == default_cache():
+            bound_cache(cache, MAX_CACHE_BYTES)
     except OSError as error:
         what = f"engine cannot be kept: {error.strerror}"
         raise LackingFault(what, str(cache), "name a folder with --cache") from error

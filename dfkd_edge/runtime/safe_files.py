@@ -183,6 +183,40 @@ def make_private(folder: Path) -> None:
             folder.mkdir(mode=0o700)
 
 
+def used_again(path: Path) -> None:
+    """Note that a file of a cache is of use: `bound_cache` deletes it after others."""
+    with contextlib.suppress(OSError):  # of another user
+        os.utime(str(path))
+
+
+def bound_cache(folder: Path, most_bytes: int) -> int:
+    """Delete what was used longest ago in a cache of ours; returns the bytes that are freed.
+
+    Files that differ in their suffix alone go together. Never called for a folder that the user
+    names.
+
+    Args:
+        folder: of the cache.
+        most_bytes: that may stay.
+    """
+    groups: dict[str, list[tuple[Path, os.stat_result]]] = {}
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):  # another process was quicker
+            found = path.lstat()
+            if stat.S_ISREG(found.st_mode):
+                groups.setdefault(path.stem, []).append((path, found))
+    sizes = {stem: sum(found.st_size for _, found in group) for stem, group in groups.items()}
+    total = before = sum(sizes.values())
+    for stem in sorted(groups, key=lambda stem: max(f.st_mtime_ns for _, f in groups[stem])):
+        if total <= most_bytes:
+            break
+        for path, _ in groups[stem]:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        total -= sizes[stem]
+    return before - total
+
+
 def close_cache(folder: Path) -> None:
     """Make a cache of our own private; one that others could write into is emptied first.
 

@@ -135,6 +135,20 @@ def test_clean_deletes_our_own_caches_and_nothing_else(caches: Path) -> None:
     assert (caches / "hub" / "weights").exists()
 
 
+def test_clean_keeps_what_was_used_last(caches: Path) -> None:
+    folder = caches / "dfkd-edge" / "engines"
+    for age, name in enumerate(("new", "middle", "old")):
+        for suffix in ("engine", "json"):
+            path = folder / f"{name}.{suffix}"
+            path.write_bytes(bytes(1 << 19))
+            os.utime(path, (1e9 - age, 1e9 - age))
+    os.utime(folder / "a.engine", (1, 1))
+    shown = invoke("cache", "clean", "engines", "--keep", "2", "--yes", "--json")
+    assert json.loads(shown.stdout)["caches"] == {str(folder): (1 << 20) + 1000}
+    names = ["middle.engine", "middle.json", "new.engine", "new.json"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+
+
 def test_a_shell_can_complete_verbs() -> None:
     words = {"COMP_WORDS": "dfkd-edge insp", "COMP_CWORD": "1"}
     environment = os.environ | words | {"_DFKD_EDGE_COMPLETE": "complete_bash"}

@@ -7,6 +7,7 @@ import ctypes
 import importlib
 import importlib.util
 import json
+import os
 import re
 import sys
 from dataclasses import fields, replace
@@ -138,6 +139,25 @@ def test_an_engine_is_found_again_whole_and_only_under_its_own_key(tmp_path: Pat
     assert cached_engine(tmp_path, KEY) is None
     with pytest.raises(LackingFault, match="--cache"):  # below a file, where no folder can be
         keep_engine(note / "cache", KEY, b"plan")
+
+
+def test_our_own_cache_stays_below_its_limit_and_keeps_what_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(engine_build, "MAX_CACHE_BYTES", 3_000)
+    ours, theirs = engine_build.default_cache(), tmp_path / "named"
+    keys = [replace(KEY, sm=sm) for sm in range(6)]
+    for place in (ours, theirs):
+        for age, key in enumerate(keys):
+            keep_engine(place, key, bytes(500))
+            os.utime(place / f"{key.digest()}.engine", (1e9 + age, 1e9 + age))
+            os.utime(place / f"{key.digest()}.json", (1e9 + age, 1e9 + age))
+            assert cached_engine(place, keys[0])  # which counts as used
+    assert cached_engine(ours, keys[1]) is None
+    assert cached_engine(ours, keys[5])
+    assert sum(path.stat().st_size for path in ours.iterdir()) <= 3_000
+    assert all(cached_engine(theirs, key) for key in keys)
 
 
 def test_workspace_follows_free_memory() -> None:
