@@ -100,3 +100,9 @@ def test_the_hash_follows_content_and_order() -> None:
 def test_configs_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         DistillationConfig().num_steps = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("value", ["[" * 5_000, "inf", "-inf", "nan", "9" * 5_000])
+def test_a_value_without_end_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match="learning_rate"):
+        load_config(None, settings_of([f"distillation.learning_rate={value}"]))

@@ -264,7 +264,8 @@ class ExportConfig:
 class PipelineConfig:
     """Every setting of a run."""
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}  # holds for the sections too
+    # hold for the sections too; TOML has `inf` and `nan`
+    __pydantic_config__: ClassVar = {"extra": "forbid", "allow_inf_nan": False}
 
     classes: str = ""
     """Path of the class list."""

@@ -65,7 +65,8 @@ def child(name: str, num_inputs: int, seed: int, place: Path) -> None:
         rng = random.Random(number)
         if rng.random() < 0.4:
             return bytes(atheris.Mutate(content, max_size))
-        return target.damage(content, rng)[:max_size]
+        changed: bytes = target.damage(content, rng)
+        return changed[:max_size]
 
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + MAX_ADDRESSES, resource.RLIM_INFINITY))

@@ -14,8 +14,7 @@ MAX_CORPUS_BYTES = 300_000
 
 @pytest.mark.parametrize("name", SHARES)
 def test_no_kept_input_does_more_than_be_read_or_refused(name: str, tmp_path: Path) -> None:
-    target, faults = find_target(name), {}
-    kept = corpus.kept(name)
+    target, kept, faults = find_target(name), corpus.kept(name), dict[str, str]()
     assert kept
     for key, content in kept.items():
         fault = fault_of(target.read, content, tmp_path / "input")

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ from torch import Tensor, nn
 
 from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages
+from dfkd_edge.networks import memory
 from dfkd_edge.networks.draws import PartGenerator, drawn
 from dfkd_edge.networks.memory import (
     Need,
@@ -149,3 +151,9 @@ def test_a_batch_made_in_parts_leaves_its_generator_where_one_made_at_once_does(
     for found, expected in zip(after(2), after(5), strict=True):
         assert torch.equal(found, expected)
     assert not torch.equal(after(5)[1], torch.rand(3, generator=torch.Generator().manual_seed(1)))
+
+
+@pytest.mark.parametrize("size", ["", ", [2]", ', "images": [2]', ', "images": -3', "[" * 9_000])
+def test_a_damaged_record_of_a_size_is_found_again(tmp_path: Path, size: str) -> None:
+    (tmp_path / "parts.json").write_text(f'{{"key": "k"{size}}}', encoding="utf-8")
+    assert memory._recorded(tmp_path / "parts.json", "k") is None
