@@ -108,7 +108,7 @@ class Diversity:
     """Share of the prompts whose nearest class, among the plain ones, is their own."""
 
 
-MAX_SIDE_PX, MAX_EMBED_DIM, MAX_CLASSES = 4_096, 65_536, 1_000  # Of a student, far above any
+MAX_SIDE_PX, MAX_EMBED_DIM, MAX_CLASSES = 1_024, 65_536, 1_000  # Of a student, above any
 PROMPT_ARRAYS = ("embeddings", "class_index", "style_index")
 
 

@@ -111,7 +111,7 @@ def _sites_of(path: Path) -> Iterator[Site]:
 
 def _imported(tree: ast.AST) -> dict[str, str]:
     """Map the names that a file imports, lazily or not, to their full names."""
-    names = {}
+    names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {a.asname: a.name for a in node.names if a.asname}

@@ -18,6 +18,7 @@ from dfkd_edge.files import read_toml
 if TYPE_CHECKING:
     import pydantic
 
+MAX_SHOWN = 100  # Characters of a wrong value
 Settings = Mapping[str, object]
 """Settings by name, sections as tables within, as a TOML file has them; not checked yet."""
 FLAGS: Mapping[str, str] = {
@@ -130,8 +131,9 @@ def _refusal(error: pydantic.ValidationError) -> ConfigError:
         return ConfigError("is a section, not a value", where=key)
     flag = f" ({flag_of(key)})" if flag_of(key) else ""
     choices = re.findall("'(.+?)'", fault["msg"]) if kind == "literal_error" else ()
+    value = repr(fault["input"])
     return ConfigError(
-        f"{fault['input']!r}: {fault['msg']}",
+        f"{value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + '...'}: {fault['msg']}",
         where=f"{key}{flag}",
         hint=did_you_mean(str(fault["input"]), choices, ""),
     )

@@ -63,6 +63,9 @@ class Teacher:
         # CLIP learns the logarithm of its scale
         self.logit_scale = float(torch.as_tensor(model.logit_scale).exp())
         self.head_KD = self.zero_shot_head(classes, config.templates)
+        numbers = (self.mean, 1 / self.std, torch.tensor(self.logit_scale), self.head_KD)
+        if not all(bool(number.isfinite().all()) for number in numbers):
+            raise ValueError("its weights or settings hold numbers that are not finite")
 
     @functools.cached_property
     def key(self) -> str:
@@ -291,6 +294,7 @@ def load_teacher(config: TeacherConfig, classes: ClassNames, device: str = "cpu"
                 name, pretrained=pretrained, device=device, require_pretrained=True, **options
             )
             tokenizer = open_clip.get_tokenizer(name)
+        return Teacher(model, tokenizer, config, classes)
     except UNLOADABLE as error:
         raise EnvironmentLackingError(
             f"teacher '{config.name}' cannot be loaded: {reason_of(error)}",
@@ -304,4 +308,3 @@ def load_teacher(config: TeacherConfig, classes: ClassNames, device: str = "cpu"
             where=f"--teacher {config.name}",
             hint="pip install 'dfkd-edge[siglip]'",
         ) from error
-    return Teacher(model, tokenizer, config, classes)

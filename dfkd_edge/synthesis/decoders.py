@@ -67,8 +67,18 @@ def load_latent_decoder(config: SynthesisConfig, teacher: Teacher) -> LatentDeco
         return load_decoder(device=device, image_size_px=config.image_size_px)
     model = load_vq_model(config.decoder).to(device)
     is_taming = Path(config.decoder).suffix in TAMING_SUFFIXES  # all of them draw [-1, 1]
-    low = -1.0 if is_taming else lowest_pixel(model)
-    return VqganDecoder(model, config.image_size_px or teacher.image_size_px, low)
+    try:
+        low = -1.0 if is_taming else lowest_pixel(model)
+        decoder = VqganDecoder(model, config.image_size_px or teacher.image_size_px, low)
+        with torch.inference_mode():
+            drawn_NCHW = decoder.decode(decoder.start(1, 2, torch.Generator()))
+        if drawn_NCHW.shape[1] != 3 or not bool(drawn_NCHW.isfinite().all()):
+            raise ValueError("its pictures are no RGB")
+    except UNLOADABLE as error:
+        what, hint = f"decoder cannot draw: {reason_of(error)}", "name another decoder"
+        where = f"synthesis.decoder = {config.decoder}"
+        raise ArtifactError(what, where=where, hint=hint) from error
+    return decoder
 
 
 def decoder_weights(name: str) -> Iterator[HubWeights]:

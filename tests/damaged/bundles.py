@@ -160,7 +160,7 @@ def damage_graph(content: bytes, rng: random.Random) -> bytes:
         dims = rng.choice([*graph.input, *graph.output]).type.tensor_type.shape.dim
         if dims:
             rng.choice(dims).dim_value = rng.choice((-1, 0, 2, 2**31, 2**62))
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def read_graph(content: bytes, folder: Path) -> None:

@@ -118,7 +118,8 @@ def read_one_picture(content: bytes, folder: Path) -> None:
     path = folder / "picture.jpg"
     path.write_bytes(content)
     image = read_picture(path, 16)
-    assert (image.shape, image.dtype) == ((16, 16, 3), np.uint8)
+    assert image.shape == (16, 16, 3)
+    assert image.dtype.kind == "u"
 
 
 def pictures(folder: Path) -> Iterator[bytes]:
@@ -185,7 +186,7 @@ def tensors(folder: Path) -> Iterator[bytes]:
     arrays: dict[str, Any] = {"a": np.eye(3, dtype=np.float32), "b": np.arange(4)}
     yield safetensors.numpy.save(arrays, {"key": "k", "step": "3"})
     yield safetensors.numpy.save({"x": np.zeros((2, 3), np.uint8), "n": np.zeros(2, np.bool_)})
-    yield safetensors.numpy.save({"h": np.zeros((0, 3), np.float16), "s": np.float32(3)[None]})
+    yield safetensors.numpy.save({"h": np.zeros((0, 3), np.float16), "s": np.ones(1, np.float32)})
     yield safetensors.numpy.save({}, {"key": "k"})
 
 
@@ -208,8 +209,8 @@ def _manifest(path: Path) -> None:
 
 
 def _prompts(path: Path) -> None:
-    names = {"class_index": np.zeros(1, np.int64), "style_index": np.zeros(1, np.int64)}
-    arrays = {"embeddings": np.ones((1, 2), np.float32), **names}
+    arrays: dict[str, Any] = {"embeddings": np.ones((1, 2), np.float32)}
+    arrays |= dict.fromkeys(("class_index", "style_index"), np.zeros(1, np.int64))
     path.with_name("prompts.safetensors").write_bytes(safetensors.numpy.save(arrays))
     PromptSet.load(path.parent)
 
