@@ -1,13 +1,14 @@
 """What libraries raise on weights and settings that are damaged or of another kind."""
 
 import pickle
+import struct
 
 from safetensors import SafetensorError
 
 UNLOADABLE = (
     *(OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError),
     *(EOFError, MemoryError, RecursionError, ArithmeticError),
-    *(pickle.UnpicklingError, SafetensorError),
+    *(pickle.UnpicklingError, struct.error, SafetensorError),
 )
 """Of open_clip, diffusers, timm, torch and safetensors, whose errors share no base class."""
 

@@ -27,6 +27,7 @@ from dfkd_edge.networks.mixed_precision import mixed_precision
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.unloadable import UNLOADABLE, reason_of
 from dfkd_edge.networks.weights import HubWeights
+from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.preprocess import test_card
 from dfkd_edge.synthesis.decoder import LatentDecoder, LatentShape, latent_shape_of, load_decoder
 
@@ -197,9 +198,16 @@ def load_vq_model(name: str) -> VQModel:
         place, subfolder = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:])
     try:
         with warnings.catch_warnings(action="ignore"):  # diffusers passes the hub outdated names
-            model: VQModel = VQModel.from_pretrained(
-                place, subfolder=subfolder or None, use_safetensors=True, low_cpu_mem_usage=False
+            model, told = VQModel.from_pretrained(
+                place,
+                subfolder=subfolder or None,
+                use_safetensors=True,
+                low_cpu_mem_usage=False,
+                output_loading_info=True,
             )
+        missing = told["missing_keys"]  # diffusers draws them at random, and warns
+        if missing:
+            raise ValueError(f"{counted(len(missing), 'tensor')} missing, such as {missing[0]}")
     except UNLOADABLE as error:
         raise EnvironmentLackingError(
             f"decoder '{name}' cannot be loaded: {reason_of(error)}",
@@ -207,7 +215,8 @@ def load_vq_model(name: str) -> VQModel:
             hint=f"where there is network: hf download {place} --local-dir vqgan; copy the folder "
             f"here and use --set synthesis.decoder={'/'.join(filter(None, ('vqgan', subfolder)))}",
         ) from error
-    return model
+    found: VQModel = model
+    return found
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from typing import Any
 MAX_INPUT_BYTES = 1 << 18
 HARD_LIMIT_S = 60  # Of one input: beyond it nothing returns to be measured
 MAX_ADDRESSES = 8 << 30  # More than the process has: one input must not fill the machine
-CORPUS_BYTES = 24_000  # Packed, of one target
+CORPUS_BYTES, CORPUS_INPUTS = 24_000, 40  # Packed, of one target
 
 
 def child(name: str, num_inputs: int, seed: int, place: Path) -> None:
@@ -40,13 +40,13 @@ def child(name: str, num_inputs: int, seed: int, place: Path) -> None:
     from tests.damaged.watch import fault_of
 
     corpus, scratch = place / "corpus", place / "scratch"
+    scratch.mkdir()
+    whole = {f"whole-{n:03d}": raw for n, raw in enumerate(target.seeds(scratch))}
+    shutil.rmtree(scratch)
     if not corpus.exists():
         corpus.mkdir()
-        scratch.mkdir()
-        whole = {f"whole-{n:03d}": raw for n, raw in enumerate(target.seeds(scratch))}
         for file, content in {**whole, **kept(name)}.items():
             (corpus / file).write_bytes(content)
-        shutil.rmtree(scratch)
     log, counted = place / "faults.jsonl", place / "count"
     count = int(counted.read_text()) if counted.exists() else 0
 
@@ -124,7 +124,8 @@ def smallest(place: Path) -> Iterator[bytes]:
     import zlib
 
     left = CORPUS_BYTES
-    for path in sorted((place / "corpus").iterdir(), key=lambda path: path.stat().st_size):
+    found = sorted((place / "corpus").iterdir(), key=lambda path: path.stat().st_size)
+    for path in found[:CORPUS_INPUTS]:
         content = path.read_bytes()
         left -= len(zlib.compress(content, 9)) + 120  # what an entry of an archive takes
         if left < 0:
