@@ -93,7 +93,7 @@ def read_on_host(content: bytes, folder: Path) -> None:
         bundle.golden()
     StudentArtifact.load(place / "student")
     kept_checks(place)
-    card = PredictRequest(images=(place / "test_card.png",), num_threads=1)
+    card = PredictRequest(images=(str(place / "test_card.png"),), num_threads=1)
     answer = classify_pictures(place, card)
     json.dumps(answer, allow_nan=False)
     write_report(place, say=lambda line: None)
