@@ -27,6 +27,7 @@ from dfkd_edge.files import content_hash
 from dfkd_edge.machine.process import muted
 from dfkd_edge.networks.mixed_precision import compute_type, in_compute_type, mixed_precision
 from dfkd_edge.networks.names import require_teacher
+from dfkd_edge.networks.transfer import sent
 from dfkd_edge.networks.unloadable import UNLOADABLE, reason_of
 from dfkd_edge.runs.key import teacher_content
 
@@ -120,9 +121,9 @@ class Teacher:
         return F.normalize(embedding_ND.float(), dim=1)  # out of bfloat16 first
 
     def tokenise(self, texts: Sequence[str]) -> Tensor:
-        """Token ids of texts on the teacher's device; returns [N, T]."""
+        """Token ids of texts, [N, T], on the host: where they end is asked at every step."""
         tokens_NT: Tensor = self.tokenizer(list(texts))
-        return tokens_NT.to(self.device)
+        return tokens_NT
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -138,7 +139,7 @@ class Teacher:
         """Embed token ids, with a free vector in place of the tokens under a mask.
 
         Args:
-            tokens_NT: token ids.
+            tokens_NT: token ids, on the host.
             style_mask_NT: True where the token embedding is replaced.
             style_NW: what replaces it in each text, in token-embedding space.
 
@@ -147,9 +148,10 @@ class Teacher:
         """
         if reads_ends_only(self.model) and len(tokens_NT):
             tokens_NT = tokens_NT[:, : int(tokens_NT.argmax(1).max()) + 1]  # to the last end mark
+        tokens_NT = sent(tokens_NT, self.device)
         if style_mask_NT is None or style_NW is None:
             return encode_text(self.model, tokens_NT)
-        mask_NT1 = style_mask_NT[:, : tokens_NT.shape[1], None]
+        mask_NT1 = sent(style_mask_NT[:, : tokens_NT.shape[1], None], self.device)
 
         def replace(_module: nn.Module, _args: object, output_NTW: Tensor) -> Tensor:
             return torch.where(mask_NT1, style_NW[:, None], output_NTW)
@@ -170,7 +172,7 @@ class Teacher:
             ConfigError: the text tower has none.
         """
         model: Any = self.model
-        tokens_1T = self.tokenise(["a"])
+        tokens_1T = self.tokenise(["a"]).to(self.device)
         found: list[nn.Embedding] = []
 
         def look(module: nn.Embedding, args: tuple[Any, ...]) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor of the host behind what the device has queued, and go on at once."""
-    if device.type == "cuda":
+    if device.type not in ("cpu", "mps"):  # whose memory is that of the host
         tensor = tensor.pin_memory()  # a copy of pageable memory waits for the queue
     return tensor.to(device, non_blocking=True)
 

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.networks.teacher import TEXTS_TOGETHER, Teacher
+from dfkd_edge.networks.transfer import sent
 
 STYLE_TEMPLATE = "a {} style of a"
 """PromptStyler's; the same for every method, so that they differ by their styles alone."""
@@ -56,7 +57,7 @@ class StyledPrompts:
             )
 
     def _tokenise(self, sentences: list[str], words: tuple[str, str]) -> tuple[Tensor, Tensor]:
-        """Token ids with the first word in the slot, and the mask of the slot; both [N, T]."""
+        """Token ids with the first word in the slot, and its mask; both [N, T], on the host."""
         one, two = (
             self.teacher.tokenise([sentence.replace("{}", word, 1) for sentence in sentences])
             for word in words
@@ -65,11 +66,14 @@ class StyledPrompts:
 
     def embed_styles(self, style_SW: Tensor) -> Tensor:
         """Embed "a S style of a" for every style; returns [S, D], differentiable."""
-        no_class_S = torch.full((len(style_SW),), -1, device=style_SW.device)
+        no_class_S = torch.full((len(style_SW),), -1)
         return self.embed_pairs(no_class_S, style_SW)
 
     def embed_pairs(self, class_N: Tensor, style_NW: Tensor) -> Tensor:
-        """Embed "a S style of a class" for pairs; returns [N, D], differentiable in the styles."""
+        """Embed "a S style of a class" for pairs; returns [N, D], differentiable in the styles.
+
+        The numbers of the classes lie on the host, as the tokens do.
+        """
         if len(class_N) <= TRAINED_TOGETHER:
             return self._embed(class_N, style_NW)
         parts = zip(class_N.split(TRAINED_TOGETHER), style_NW.split(TRAINED_TOGETHER), strict=True)
@@ -83,9 +87,9 @@ class StyledPrompts:
     def embed_all(self, style_SW: Tensor) -> Tensor:
         """Embed every class in every style, TEXTS_TOGETHER at a time; returns [K, S, D]."""
         classes, styles = torch.arange(self.num_classes), torch.arange(len(style_SW))
-        pair_N2 = torch.cartesian_prod(classes, styles).to(style_SW.device)
+        pair_N2 = torch.cartesian_prod(classes, styles)
         parts = [
-            self._embed(class_N, style_SW[style_N])
+            self._embed(class_N, style_SW[sent(style_N, style_SW.device)])
             for class_N, style_N in (part_N2.unbind(1) for part_N2 in pair_N2.split(TEXTS_TOGETHER))
         ]
         return torch.cat(parts).view(self.num_classes, len(style_SW), -1)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from dfkd_edge.config.settings import PromptConfig
 from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.networks.transfer import sent
 from dfkd_edge.prompts.style_slot import StyledPrompts
 from dfkd_edge.prompts.vocabulary import read_style_words, word_vectors
 
@@ -102,9 +103,9 @@ def learn_styles(
         for step in range(config.num_iterations):
             style_loss = instance_loss(prompts.embed_styles(style_SW))
             class_N, style_N = draw_pairs(prompts.num_classes, config.num_styles, generator)
-            class_N, style_N = class_N.to(teacher.device), style_N.to(teacher.device)
-            pair_ND = prompts.embed_pairs(class_N, style_SW[style_N])
-            class_loss = F.cross_entropy(teacher.logits(pair_ND), class_N)
+            style_NW = style_SW[sent(style_N, teacher.device)]
+            pair_ND = prompts.embed_pairs(class_N, style_NW)
+            class_loss = F.cross_entropy(teacher.logits(pair_ND), sent(class_N, teacher.device))
             optimiser.zero_grad()
             (style_loss + class_loss).backward()
             optimiser.step()
