@@ -5,7 +5,9 @@ import torch
 
 from dfkd_edge.errors import EnvironmentLackingError
 from dfkd_edge.networks.memory import Parts, in_parts
-from tests.fixtures.fake_device import DEVICE, fake_accelerator
+from dfkd_edge.networks.transfer import sent
+from tests.fixtures.fake_card import DEVICE
+from tests.fixtures.fake_device import fake_accelerator
 
 
 def test_what_lies_on_a_wrong_device_raises() -> None:
@@ -22,9 +24,12 @@ def test_what_lies_on_a_wrong_device_raises() -> None:
 
 def test_a_wait_for_the_device_is_counted() -> None:
     with fake_accelerator() as gpu:
-        value = torch.rand(2, device=gpu.device)
-        found = gpu.waits_of(lambda: (float(value[0]), value.cpu(), value[value > 0]))
-    assert found == {"_local_scalar_dense": 1, "copy to the host": 1, "index by a mask": 1}
+        value, host = torch.rand(2, device=gpu.device), torch.arange(2)
+        asked = gpu.waits_of(lambda: (float(value[0]), value.cpu(), value[value > 0]))
+        sent_as_it_is = gpu.waits_of(lambda: (host.to(gpu.device), value[host], value.copy_(host)))
+        assert not gpu.waits_of(lambda: value[sent(host, gpu.device)])
+    assert asked == {"number": 1, "copy to the host": 1, "index by a mask": 1}
+    assert sent_as_it_is == {"copy of pageable memory": 2, "index from the host": 1}
 
 
 def test_a_card_that_is_full_is_worked_on_in_halves_and_one_too_small_is_an_error() -> None:

@@ -1,138 +1,167 @@
-"""Every stage of the presets for real CLIPs at their real size, on a device that is not there."""
+"""All of `distill` and a fine-tune by the presets for real CLIPs, on a device that is not there.
 
+Every test reads what one run has left, or works on a copy: none depends on another.
+"""
+
+from collections.abc import Iterator
 from dataclasses import replace
 
 import open_clip
 import pytest
 import torch
 
-from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.conversion.teacher_graph import TracedGraph
 from dfkd_edge.deployment import finetune
 from dfkd_edge.distillation import distill
 from dfkd_edge.errors import EnvironmentLackingError
-from dfkd_edge.estimates.card import CardNeeds, view_bytes
-from dfkd_edge.estimates.distill import VQGAN_BYTES, VQGAN_WEIGHT_BYTES
+from dfkd_edge.estimates.card import Card, CardNeeds, view_bytes
+from dfkd_edge.estimates.guided import VQGAN_BYTES_ON_CARD, GuidedNeeds, guided_steps
 from dfkd_edge.networks.students import Student, build_student
 from dfkd_edge.networks.weights import shapes_of_teacher
+from dfkd_edge.results.ladder import START, STUDENT, TEACHER
+from dfkd_edge.runs.context import StageContext
 from dfkd_edge.synthesis.per_image import OPTIMISING, PerImageSynthesizer
-from dfkd_edge.synthesis.synthesize import make_candidates
+from dfkd_edge.synthesis.setup import SynthesisSetup
+from dfkd_edge.synthesis.synthesize import make_candidates, synthesis_setup
 from dfkd_edge.target_profiles.lookup import load_target
 from dfkd_edge.validation.evaluate import evaluate
 from tests.fixtures.clip_line import (
     CARD_GIB,
     CLASSES,
-    NUM_LEARNT,
-    NUM_SHOWN,
-    NUM_WATCHED,
+    FEW,
     Line,
+    Watch,
+    few,
+    open_line,
     preset,
     surrogates_of,
 )
-from tests.fixtures.clip_line import line as line
 
-NUM_DRAWN = 2  # Images together, whose memory is counted
-
-
-@pytest.fixture(scope="module", autouse=True)
-def foretold() -> dict[str, dict[str, int]]:
-    """What a dry run of each preset says of its stages, before the fake device is there."""
-    told = {}
-    for config in map(preset, CARD_GIB):
-        teacher, side_px = shapes_of_teacher(config.teacher.name), 224
-        width = open_clip.get_model_config(config.teacher.name)["embed_dim"]
-        with torch.device("meta"):
-            head_KD = torch.zeros(len(CLASSES), width)
-            student = Student(config.distillation.student, side_px, head_KD, 100.0)
-        card = CardNeeds(config, teacher, student)
-        of_image = VQGAN_BYTES + config.synthesis.num_views * view_bytes(teacher)
-        told[config.teacher.name] = {
-            "prompts": card.prompts(),
-            "drawing": card.teacher_bytes + VQGAN_WEIGHT_BYTES + NUM_DRAWN * of_image,
-            "student": card.learning(config.synthesis.num_images * 3 * side_px**2, "cpu"),
-            "evaluation": card.evaluation(),
-        }
-    return told
+PRESETS = ["clip-b32", pytest.param("clip-l14", marks=pytest.mark.slow)]
+IN_STEPS = ("prompts", "network", "descent", "refinement", "student")
+NUM_LEARNT, NUM_SHOWN = 640, 40  # Images that the fine-tune learns from, and of an evaluation
+STAGES = ("prompts", "network", "images", "refinement", "student", "evaluation", "fine-tune")
 
 
-def test_prompts_are_made_on_the_device(line: Line) -> None:
-    num_prompts = 3 * line.config.prompts.num_styles
-    assert line.prompts.embeddings.shape == (num_prompts, line.teacher.embed_dim)
-    assert line.peaks_gib["prompts"] <= line.card_gib
+def told_of(name: str) -> dict[str, float]:
+    """What a dry run says of each stage of a short run on the preset's card, in GiB."""
+    config = few(preset(name))
+    teacher, side_px = shapes_of_teacher(config.teacher.name), 224
+    width = open_clip.get_model_config(config.teacher.name)["embed_dim"]
+    with torch.device("meta"):
+        head_KD = torch.zeros(len(CLASSES), width)
+        student = Student(config.distillation.student, side_px, head_KD, 100.0)
+    card = Card(int(CARD_GIB[name] * 2**30))
+    needs = CardNeeds(config, teacher, student, CLASSES, card)
+    weights = needs.teacher_bytes + VQGAN_BYTES_ON_CARD
+    guided = GuidedNeeds.of_vqgan(weights, view_bytes(teacher), side_px)
+    told = {each: guided.of(s, card) for each, s in guided_steps(config.synthesis, 1).items()}
+    told |= {
+        "prompts": needs.prompts(),
+        "student": needs.learning(config.synthesis.num_images * 3 * side_px**2),
+        "evaluation": needs.evaluation(NUM_SHOWN),
+        "fine-tune": needs.finetune(NUM_LEARNT * 3 * side_px**2),
+    }
+    return {each: num / 2**30 for each, num in told.items()}
 
 
-def test_the_student_learns_on_the_card_without_a_wait_and_is_evaluated_there(line: Line) -> None:
-    line.gpu.resize(line.card_gib)
-    config = replace(line.config.distillation, num_steps=NUM_WATCHED)
-    num = line.config.synthesis.num_images
-    surrogates = surrogates_of(line, num, num - NUM_LEARNT)  # all of them lie in the pool
-    few = surrogates_of(line, NUM_SHOWN, NUM_SHOWN)
-    made: list[StudentArtifact] = []
-
-    def learn(_: int) -> None:
-        def work() -> None:
-            made.append(distill(line.teacher, surrogates, config, line.context))
-
-        line.peaks_gib["student"] = line.gpu.peak_gib(work)
-
-    def judge() -> None:
-        assert len(evaluate(made[0], line.teacher, few, "", line.context).rungs) == 3
-
-    assert not line.waits_of_steps(learn)
-    line.peaks_gib["evaluation"] = line.gpu.peak_gib(judge)
-    assert max(line.peaks_gib.values()) <= line.card_gib
+@pytest.fixture(scope="module", params=PRESETS)
+def name(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
 
 
-def test_the_graph_of_the_teacher_computes_on_its_device(line: Line) -> None:
-    line.gpu.resize(line.card_gib)
-    tower: torch.nn.Module = line.teacher.model.visual  # type: ignore[assignment]
-    image_NHWC = torch.zeros(1, 224, 224, 3, dtype=torch.uint8, device=line.teacher.device)
-    with torch.no_grad():
-        logits_NK, *_ = TracedGraph(tower, line.teacher)(image_NHWC)
-    assert logits_NK.shape == (1, 3)
+@pytest.fixture(scope="module")
+def told(name: str) -> dict[str, float]:
+    return told_of(name)  # before the fake device is there
 
 
-def test_the_fine_tune_for_int8_fits_the_card(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    line.gpu.resize(line.card_gib)
-    monkeypatch.setattr(finetune, "NUM_STEPS", 2)
-    spec = load_target("jetson").quantization
+@pytest.fixture(scope="module")
+def line(name: str, told: dict[str, float]) -> Iterator[Line]:
+    with open_line(name, CARD_GIB[name]) as opened:
+        again = replace(opened.context, reporter=opened.watch)
+        shown = surrogates_of(opened, NUM_SHOWN, is_heldout=True)
+        evaluate(opened.result.student, opened.teacher, shown, "", again)
+        tune(opened, again)
+        yield opened
+
+
+def tune(line: Line, context: StageContext) -> None:
+    """Fine-tune a student as `export` does, two steps."""
+    spec, teacher = load_target("jetson").quantization, line.teacher
     assert spec is not None
-    name, few = line.config.distillation.student, surrogates_of(line, NUM_LEARNT, 0)
-    student = build_student(name, "random", line.teacher.head_KD, 100.0, 224)
-
-    def tune() -> None:
-        finetune.finetune_quantized(student, line.teacher, few, spec, 99.99, line.context)
-
-    peak = line.gpu.peak_gib(tune)
-    assert peak <= line.card_gib
+    name, few_images = line.config.distillation.student, surrogates_of(line, NUM_LEARNT)
+    student = build_student(name, "random", teacher.head_KD, 100.0, 224)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetune, "NUM_STEPS", 2)
+        finetune.finetune_quantized(student, teacher, few_images, spec, 99.99, context)
 
 
-def test_latents_of_images_are_optimised_on_the_card_without_a_wait(line: Line) -> None:
-    line.gpu.resize(line.card_gib)
+def test_distill_comes_to_its_end_on_a_card(line: Line) -> None:
+    run = line.result.run_dir
+    assert [rung.name for rung in line.result.evaluation.rungs] == [TEACHER, START, STUDENT]
+    assert (run.parent / "latest").resolve() == run.resolve()
+    assert {"prompts", "surrogates", "student"} < {path.name for path in run.iterdir()}
 
-    def draw(num_steps: int) -> None:
-        setup = line.setup(
-            method="per-image", num_optimisation_steps=num_steps, num_images=NUM_DRAWN
-        )
-        made = PerImageSynthesizer(line.teacher, line.decoder, setup.config)
-        made.parts = setup.parts(OPTIMISING, made.try_step, NUM_DRAWN)
-        make_candidates(0, setup, made, line.watch.tell)
 
-    def watch(num_steps: int) -> None:
-        line.peaks_gib["drawing"] = line.gpu.peak_gib(lambda: draw(num_steps))
+def test_no_step_waits_for_the_card(line: Line) -> None:
+    """Neither for a number nor for a copy, to the host or of pageable memory."""
+    assert {each: line.watch.waits[each] for each in (*IN_STEPS, "fine-tune")} == {
+        each: {} for each in (*IN_STEPS, "fine-tune")
+    }
 
-    assert not line.waits_of_steps(watch)
-    line.gpu.resize(line.gpu.memory.live / 2**30 + 0.5)
-    with pytest.raises(EnvironmentLackingError) as told:
-        draw(1)
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_dry_run_foretells_what_a_stage_takes(
+    line: Line, told: dict[str, float], stage: str
+) -> None:
+    """Within 15 % of what was counted, on a card of which it knows how much is free."""
+    counted_as = {"images": "descent"}.get(stage, stage)
+    assert told[stage] == pytest.approx(line.watch.peaks_gib[counted_as], rel=0.15)
+    assert line.watch.peaks_gib[counted_as] <= line.card_gib
+
+
+def test_the_graph_of_the_teacher_computes_forward_and_backward_on_its_device(line: Line) -> None:
+    tower: torch.nn.Module = line.teacher.model.visual  # type: ignore[assignment]
+    image_NHWC = torch.zeros(1, 224, 224, 3, device=line.teacher.device, requires_grad=True)
+    logits_NK, *_ = TracedGraph(tower, line.teacher)(image_NHWC)
+    assert logits_NK.shape == (1, len(CLASSES))
+    (gradient_NHWC,) = torch.autograd.grad(logits_NK.sum(), image_NHWC)
+    assert gradient_NHWC.device == line.teacher.device
+
+
+def test_a_card_without_bfloat16_learns_in_float16_without_a_wait(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a T4 and a V100: gradients are scaled, and who overflows is told on the card."""
+    asks = "dfkd_edge.networks.mixed_precision.has_fast_bfloat16"
+    monkeypatch.setattr(asks, lambda device_type: device_type == "cpu")
+    watch = Watch(line.gpu)
+    config = replace(line.config.distillation, **FEW["distillation"])
+    distill(line.teacher, line.result.surrogates, config, replace(line.context, reporter=watch))
+    assert watch.waits["student"] == {}
+    assert watch.peaks_gib["student"] <= line.card_gib
+
+
+def per_image(line: Line) -> tuple[SynthesisSetup, PerImageSynthesizer]:
+    config = replace(line.config.synthesis, method="per-image", num_optimisation_steps=1)
+    setup = synthesis_setup(line.result.prompts, line.teacher, config, line.context)
+    made = PerImageSynthesizer(line.teacher, line.decoder, config)
+    made.parts = setup.parts(OPTIMISING, made.try_step, 2)
+    return setup, made
+
+
+def test_a_card_too_small_for_one_image_is_told_of_in_a_line(line: Line) -> None:
+    assert line.decoder
+    small = line.gpu.of(line.gpu.watch.live / 2**30 + 0.5)
+    with small, pytest.raises(EnvironmentLackingError) as told:
+        make_candidates(0, *per_image(line))
     assert "a fake card with" in str(told.value)
     assert f"has too little memory for one image while {OPTIMISING}: " in str(told.value)
     assert "\n" not in str(told.value)
 
 
-def test_a_dry_run_foretells_the_memory_of_every_stage(
-    line: Line, foretold: dict[str, dict[str, int]]
-) -> None:
-    """Within 15 % of what the tests above have counted."""
-    said_gib = {name: num / 2**30 for name, num in foretold[line.config.teacher.name].items()}
-    assert said_gib == pytest.approx(line.peaks_gib, rel=0.15)
+@pytest.mark.slow
+def test_images_are_optimised_one_by_one_on_the_card(line: Line) -> None:
+    made = make_candidates(0, *per_image(line))
+    assert made["images"].shape == (len(CLASSES), 224, 224, 3)

@@ -20,6 +20,7 @@ from torch.nn.utils import parametrize
 from dfkd_edge.artifacts import SurrogateSet
 from dfkd_edge.config.settings import DistillationConfig
 from dfkd_edge.distillation.batches import Batches, Drawn, as_pixels, make_views, open_pool
+from dfkd_edge.distillation.optim import make_optimiser
 from dfkd_edge.distillation.rows import RowDraws
 from dfkd_edge.distillation.step import Trainer
 from dfkd_edge.networks.memory import Parts
@@ -34,9 +35,8 @@ from dfkd_edge.target_profiles.profile import QuantizationSpec
 STAGE = "qat"
 NUM_STEPS = 60  # A repair, not a second training: about a minute on two cores (ours)
 BATCH_SIZE = 64
-LEARNING_RATE = 1e-4
-LOSSES = DistillationConfig()
-"""Temperature and weights of the losses, as distillation has them by default."""
+TUNING = DistillationConfig(learning_rate=1e-4, weight_decay=0.0)
+"""Temperature and weights of the losses are those that distillation has by default."""
 NUM_RANGE_IMAGES = 256
 MAX_VALUES = 1 << 16  # Values of a tensor that a quantile is taken of
 QUANTIZED_LAYERS = (nn.Conv2d, nn.Linear)
@@ -162,24 +162,22 @@ def finetune_quantized(
     draws, pool = RowDraws(surrogates, context.seed), open_pool(surrogates.images, teacher.device)
     size_px = max(student.image_size_px, teacher.image_size_px)
     seed = derived_seed(context.seed, STAGE)
-    views = make_views(draws, pool, size_px, LOSSES.style_probability, seed)
+    views = make_views(draws, pool, size_px, TUNING.style_probability, seed)
     batches = Batches(pool, views, seed)
-    image_NCHW = as_pixels(pool.rows(draws.draw(0, NUM_RANGE_IMAGES)))
-    ranges = input_ranges(student, image_NCHW, percentile)
+    ranges = input_ranges(
+        student, as_pixels(pool.rows(draws.draw(0, NUM_RANGE_IMAGES))), percentile
+    )
     losses: list[Tensor] = []
     begun = time.monotonic()
     with (
         context.reporter.stage("quantization-aware fine-tune", NUM_STEPS) as progress,
         rounding(student, ranges, spec),
     ):
-        parameters = [p for p in student.parameters() if p.requires_grad]
         # float32: 256 steps of a rounded activation are all that bfloat16 could tell apart
         precision = Precision(teacher.device.type, torch.float32)
-        optimiser = torch.optim.AdamW(
-            parameters, lr=LEARNING_RATE, weight_decay=0.0, fused=precision.wants_fused or None
-        )
+        optimiser = make_optimiser(student, TUNING, fused=precision.wants_fused)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, NUM_STEPS)
-        trainer = Trainer(student, teacher, optimiser, precision, LOSSES, student.embed_images)
+        trainer = Trainer(student, teacher, optimiser, precision, TUNING, student.embed_images)
         parts = Parts("fine-tuning for INT8", BATCH_SIZE, context.device, context.reporter.note)
         for step in range(NUM_STEPS):
             drawn = batches.draw(draws.draw(step, BATCH_SIZE), step)

@@ -20,13 +20,13 @@ from torch import Tensor
 from dfkd_edge.artifacts import Ints, RowStore
 from dfkd_edge.distillation.rows import STAGE, RowDraws
 from dfkd_edge.distillation.stored_views import StoredViews
+from dfkd_edge.networks.memory import pool_budget
 from dfkd_edge.networks.transfer import free_bytes, sent, settle_thread
 from dfkd_edge.networks.view_keys import luck, view_keys
 from dfkd_edge.networks.views import NUM_GEOMETRY, ViewPlan, Views, channel_statistics, moved
 from dfkd_edge.runs.row_stores import blocks
 from dfkd_edge.seeding import derived_seed
 
-POOL_SHARE = 0.4  # Of a card's free memory that images may take: a step needs the rest
 NUM_DONORS, DONOR_PX = 256, 64
 """Views whose colours other views take on; a side at which their statistics cost nothing."""
 
@@ -58,7 +58,7 @@ class ImagePool:
 
 def open_pool(images: RowStore[np.uint8], device: torch.device) -> ImagePool:
     """Open the images of a training, on its card if a share of the free memory holds them."""
-    return ImagePool(images, device, int(POOL_SHARE * free_bytes(device)))
+    return ImagePool(images, device, pool_budget(free_bytes(device)))
 
 
 def make_views(

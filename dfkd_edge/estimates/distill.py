@@ -20,14 +20,14 @@ from dfkd_edge.conversion.calibration_need import find_shortage
 from dfkd_edge.distillation.stored_views import num_stored_views
 from dfkd_edge.drawings.drawn_class import DrawnClass, drawings_text, drawn_classes
 from dfkd_edge.drawings.memory import DrawingMemory
-from dfkd_edge.estimates.card import CardNeeds, side_of, view_bytes
+from dfkd_edge.estimates.card import NO_CARD, Card, CardNeeds, side_of, view_bytes
 from dfkd_edge.estimates.estimate import DryRun, Estimate, StageEstimate
+from dfkd_edge.estimates.guided import VQGAN_BYTES_ON_CARD, VQGAN_WEIGHT_BYTES, GuidedNeeds
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.machine.process import usable_device
 from dfkd_edge.networks.baseline import baseline_config
 from dfkd_edge.networks.licences import licences_of
-from dfkd_edge.networks.memory import SHARE_OF_FREE
 from dfkd_edge.networks.operations import operations
 from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import activation_options, load_teacher, open_clip_name
@@ -37,13 +37,12 @@ from dfkd_edge.preflight import DistillPlan, needed_weights
 from dfkd_edge.prompts.styles import MAX_CLASSES_PER_STEP
 from dfkd_edge.runtime.device import peak_memory_mib
 from dfkd_edge.synthesis.amortized import (
-    DESCENDED_TOGETHER,
     REFINED_TOGETHER,
     uses_drawings,
     uses_embedded_prior,
 )
 from dfkd_edge.synthesis.decoder import load_decoder
-from dfkd_edge.synthesis.network_training import DRAWS, TRAINING, most_together, num_steps_of
+from dfkd_edge.synthesis.network_training import DRAWS, TRAINING, num_steps_of
 from dfkd_edge.synthesis.sampling import sampling_of
 from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
 from dfkd_edge.target_profiles.lookup import load_target
@@ -54,11 +53,6 @@ NUM_IMAGES, NUM_VIEWS = 32, 16
 SMALL_PX = 64  # Side of the images of a small run, unless the embedded prior samples them
 VQGAN_OPERATIONS, VQGAN_PX = 4.8e11, 256
 """Counted in amused-256's decoder, which stands for all VQGANs; they grow with the pixels."""
-VQGAN_BYTES, COUNTED_PX = 855 * 2**20, 224
-"""Kept of a decoded picture in mixed precision until the teacher's gradient of its views is there,
-counted on a device without memory. The decoder's own gradient takes 990, when the views are gone.
-"""
-VQGAN_WEIGHT_BYTES = 4 * 146_244_675
 STEP_OPERATIONS, DECODE_OPERATIONS = 8e11, 2.5e12
 """Counted in SD-Turbo, which stands for all pipelines: a step of its UNet, and its decoder."""
 
@@ -109,7 +103,9 @@ class SmallRun:
         # of the second step: the first also fills caches
         self.view_s = self.laps_s["distilling the student"][1] / self.small.distillation.batch_size
         self.shape = (3, self.student.image_size_px, self.student.image_size_px)
-        self.card = CardNeeds(self.config, wanted, self.student)
+        has_card = self.device != "cpu"  # a card is asked; of any other one the most is told
+        self.card = Card(free_bytes(torch.device(self.device))) if has_card else NO_CARD
+        self.needs = CardNeeds(self.config, wanted, self.student, self.classes, self.card)
         # a pass of the teacher, one of the student and two for its gradients
         self.of_learning = 3 * operations(self.student, self.shape, self.device)
         self.of_view = self.of_played + self.of_learning
@@ -144,13 +140,14 @@ class SmallRun:
             seconds = config.num_iterations * steps_s[-1] + times * rest_s
         # the text towers of two teachers differ about as much as their image towers
         seconds *= self.of_image / self.of_played
-        return self._stage("prompts", work, seconds, on_card=self.card.prompts())
+        return self._stage("prompts", work, seconds, on_card=self.needs.prompts())
 
     def surrogates(self) -> StageEstimate:
         """Estimate all images, and the training of a network that makes them."""
         config, small = self.config.synthesis, self.small.synthesis
         seconds = sum(self.laps_s["synthesizing images"]) * config.num_images / small.num_images
         kept, work = config.memory_mib * 2**20, f"{config.num_images} images, {config.method}"
+        on_card = None
         if config.method == "diffusion":
             sampling = sampling_of(config)
             of_picture = sampling.num_passes * STEP_OPERATIONS + DECODE_OPERATIONS
@@ -158,10 +155,11 @@ class SmallRun:
             kept, work = 0, f"{work}, pipeline {config.pipeline}, {sampling}"
         elif config.method == "per-image":
             seconds *= config.num_optimisation_steps * self._times(config.num_views)
-            kept = self._part_bytes(SYNTHESIZERS[config.method].shard_size, config.num_views)
+            kept, on_card = self._guided_bytes()
+            kept = min(kept, config.memory_mib * 2**20)  # fewer go together on a CPU
             work += f", {config.num_optimisation_steps} steps each, decoder {config.decoder}"
         elif config.method == "amortized" and small.image_size_px:
-            times, together = self._times(config.num_descent_views), DESCENDED_TOGETHER
+            times = self._times(config.num_descent_views)
             seconds *= max(1, config.num_descent_steps) * times
             work += f", {config.num_descent_steps} steps each, decoder {config.decoder}"
             num_steps = num_steps_of(config, self.num_prompts)
@@ -169,12 +167,12 @@ class SmallRun:
                 batches = num_steps * config.training_batch_size / small.training_batch_size
                 seconds += batches * self.laps_s[TRAINING][1] * times
                 work += f", {num_steps} steps of training"
-                together = max(together, DRAWS * most_together(config))
-            kept = self._part_bytes(together, config.num_descent_views)
+            kept, on_card = self._guided_bytes()
         elif config.method == "amortized":
             kept, work = REFINED_TOGETHER * self._refined_bytes(), f"{work}, decoder {MINI}"
         disk_bytes = config.num_images * self.image_bytes  # shards are not compressed
-        return replace(self._stage("surrogates", work, seconds, kept), disk_bytes=disk_bytes)
+        stage = self._stage("surrogates", work, seconds, kept, on_card)
+        return replace(stage, disk_bytes=disk_bytes)
 
     def training(self) -> StageEstimate:
         """Estimate all steps of the student."""
@@ -197,7 +195,7 @@ class SmallRun:
         disk_bytes = 4 * self.student.num_parameters + stored_bytes
         # how many a teacher that is played keeps is not known: all of them
         pool_bytes = self.config.synthesis.num_images * self.image_bytes
-        on_card = self.card.learning(pool_bytes, self.device)
+        on_card = self.needs.learning(pool_bytes)
         return replace(self._stage("student", work, seconds, kept, on_card), disk_bytes=disk_bytes)
 
     def evaluation(self) -> StageEstimate:
@@ -213,7 +211,7 @@ class SmallRun:
             of_baseline = _of_image(shapes_of_teacher(open_clip_name(beside)[0]))
             image_s += of_baseline * self.view_s / self.of_view
             work = f", baseline {config.baseline}"
-        on_card = self.card.evaluation()
+        on_card = self.needs.evaluation(num)
         return self._stage("evaluation", f"{num} images{work}", num * image_s, on_card=on_card)
 
     def _times(self, num_views: int) -> float:
@@ -224,19 +222,20 @@ class SmallRun:
         wanted = of_decoder + num_views * self.of_image
         return wanted / (_of_decoder(SMALL_PX) + self.of_played)
 
-    def _part_bytes(self, num_images: int, num_views: int) -> int:
-        """Bytes of so many images together, with gradients and in all views, and of the decoder.
-
-        On a CPU fewer go together where they would take more than the setting.
-        """
-        config = self.config.synthesis
-        of_decoder, of_weights = VQGAN_BYTES * (self.side_px / COUNTED_PX) ** 2, VQGAN_WEIGHT_BYTES
+    def _guided_bytes(self) -> tuple[int, int]:
+        """Bytes of guided steps beside the teacher on a CPU, and with it on a card."""
+        config, teacher_bytes = self.config.synthesis, self.needs.teacher_bytes
         if config.decoder == MINI:
-            of_decoder, of_weights = self._refined_bytes(), 0
-        kept = num_images * round(of_decoder + num_views * self.view_bytes)
-        if self.config.device == "cpu" and config.method == "per-image":
-            kept = min(kept, config.memory_mib * 2**20)
-        return kept + of_weights
+            here = GuidedNeeds(0, self._refined_bytes(), self.view_bytes)
+            there = replace(here, weight_bytes=teacher_bytes)
+        else:
+            here, there = (
+                GuidedNeeds.of_vqgan(num_bytes, self.view_bytes, self.side_px)
+                for num_bytes in (VQGAN_WEIGHT_BYTES, teacher_bytes + VQGAN_BYTES_ON_CARD)
+            )
+        num_prompts = self.num_prompts
+        on_host = here.of_all(config, num_prompts, NO_CARD)
+        return on_host, there.of_all(config, num_prompts, self.card)
 
     def _refined_bytes(self) -> int:
         """Bytes that a guided step keeps of an image: its way through decoder and teacher."""
@@ -254,12 +253,9 @@ class SmallRun:
         """Add libraries and teacher to what a stage keeps, on a card maybe something else."""
         if self.config.device == "cpu":
             return StageEstimate(name, work, seconds, self.base_bytes + kept + self.teacher_bytes)
-        weights = self.card.teacher_bytes  # an accelerator's is told where none is here, too
+        weights = self.needs.teacher_bytes  # an accelerator's is told where none is here, too
         if on_card is None:
             on_card = weights + kept
-        if self.device != "cpu":  # what is larger goes in parts
-            free = free_bytes(torch.device(self.device)) - weights
-            on_card = min(on_card, weights + round(SHARE_OF_FREE * free))
         return StageEstimate(name, work, seconds, self.base_bytes, on_card)
 
 

@@ -46,8 +46,9 @@ class Estimate:
 
     def memory_gib(self, *, at_most: bool = False) -> float:
         """Peak where the networks compute, of what always runs or of all that may."""
-        stages = (s for s in self.stages if at_most or not s.only_where)
-        return max((s.device_bytes or s.host_bytes for s in stages), default=0) / 2**30
+        stages = [s for s in self.stages if at_most or not s.only_where]
+        on_device = max((s.device_bytes for s in stages), default=0)
+        return (on_device or max((s.host_bytes for s in stages), default=0)) / 2**30
 
     def document(self) -> dict[str, object]:
         """Return `estimate` of `--dry-run --json`."""

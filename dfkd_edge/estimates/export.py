@@ -22,11 +22,16 @@ from dfkd_edge.conversion.teacher_graph import write_quickly
 from dfkd_edge.deployment.float_layers import MAX_FLOAT_SHARE, MAX_RANKED
 from dfkd_edge.deployment.material import teacher_of
 from dfkd_edge.deployment.repair import CHOOSING_SIZE, NUM_RANKING_IMAGES
+from dfkd_edge.estimates.card import Card, CardNeeds
 from dfkd_edge.estimates.estimate import DryRun, Estimate, StageEstimate
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes
 from dfkd_edge.interfaces import Reporter, Runner
+from dfkd_edge.machine.process import usable_device
 from dfkd_edge.networks.runners import TorchRunner
 from dfkd_edge.networks.students import load_student
+from dfkd_edge.networks.teacher import open_clip_name
+from dfkd_edge.networks.transfer import free_bytes
+from dfkd_edge.networks.weights import shapes_of_teacher
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.preflight import ExportPlan
 from dfkd_edge.results.ladder import HELDOUT_DOMAIN
@@ -62,7 +67,15 @@ class SmallExport:
         with tempfile.TemporaryDirectory() as folder:
             self.shown_s = self._shown_s(Path(folder))
         self.tuned_bytes = self._tune() if self.is_int8 else 0
+        self.device = plan.device or plan.config.device
+        self.needs = None if self.device == "cpu" else self._card_needs()
         self.base_bytes = int(peak_memory_mib() * 2**20)
+
+    def _card_needs(self) -> CardNeeds:
+        """Of the card that teacher and student run on, whether it is here or not."""
+        free = free_bytes(torch.device(self.device)) if usable_device(self.device) != "cpu" else 0
+        teacher = shapes_of_teacher(open_clip_name(self.plan.config.teacher)[0])
+        return CardNeeds(self.plan.config, teacher, self.student, self.run.class_names, Card(free))
 
     def _shown_s(self, folder: Path) -> list[float]:
         """Seconds of an image in each rung; calibrates and quantizes on the way to INT8."""
@@ -129,7 +142,13 @@ class SmallExport:
         )
         stages = [
             StageEstimate("graph", "FP32 graph", GRAPH_S, host_bytes, disk_bytes=4 * num_weights),
-            StageEstimate("ladder", work, self._opened_s + ladder_s + fitted_s, host_bytes),
+            StageEstimate(
+                "ladder",
+                work,
+                self._opened_s + ladder_s + fitted_s,
+                host_bytes,
+                self._shown_on_card,
+            ),
         ]
         if self.is_int8:
             images = f"{self.config.calibration_size} images"
@@ -138,17 +157,26 @@ class SmallExport:
         if is_gated and not self.plan.data:
             why = "a loss over the limit may be chance"
             again_s, work = MORE * ladder_s, f"at most {MORE * num} more views"
-            stages.append(StageEstimate("again", work, again_s, host_bytes, only_where=why))
+            again = StageEstimate("again", work, again_s, host_bytes, self._shown_on_card)
+            stages.append(replace(again, only_where=why))
         if is_gated and self.is_int8 and self.config.repair:
             work, why = "at most all layers ranked, and a fine-tune", "INT8 misses the gate"
-            repair_s, most = self._repair_s(num), host_bytes + qat.BATCH_SIZE * self.tuned_bytes
-            stages.append(StageEstimate("repair", work, repair_s, most, only_where=why))
+            most = host_bytes + qat.BATCH_SIZE * self.tuned_bytes
+            on_card = self.needs.finetune(stored.nbytes) if self.needs else 0
+            most = host_bytes if on_card else most
+            repair = StageEstimate("repair", work, self._repair_s(num), most, on_card)
+            stages.append(replace(repair, only_where=why))
         return Estimate(tuple(stages), "steps on few images, run on this machine"), num
 
     @property
     def _opened_s(self) -> float:
         """Seconds of timing every rung, and the teacher once more as a graph."""
         return (len(self.shown_s) + 1) * (LATENCY.duration_s + LATENCY.warmup_ms / 1e3)
+
+    @property
+    def _shown_on_card(self) -> int:
+        """Bytes of a card while images are shown to teacher and student; 0 on a CPU."""
+        return self.needs.evaluation(BATCH_SIZE) if self.needs else 0
 
     @property
     def _int8_s(self) -> float:

@@ -33,6 +33,8 @@ SHARE_OF_FREE = 0.85
 """Of a card's free memory that parts are sized for: libraries work in some of it, and blocks of an
 allocator do not fill it without gaps (ours)."""
 
+POOL_SHARE = 0.4  # Of a card's free memory that images may take: a step needs the rest
+
 
 def say_nothing(text: str) -> None:
     """Tell nobody that parts were halved."""
@@ -207,7 +209,17 @@ def _too_small(parts: Parts, num: int, fault: str) -> EnvironmentLackingError:
 
 def memory_budget(device: torch.device | str, memory_mib: int) -> int:
     """Bytes that parts may take: of a card's free memory, elsewhere those of the setting."""
-    return int(SHARE_OF_FREE * free_bytes(torch.device(device))) or memory_mib * 2**20
+    return budget_of(free_bytes(torch.device(device))) or memory_mib * 2**20
+
+
+def budget_of(free: int) -> int:
+    """Bytes that parts may take where so many are free on a card."""
+    return int(SHARE_OF_FREE * free)
+
+
+def pool_budget(free: int) -> int:
+    """Bytes that images may take there which stay while a student learns from them."""
+    return int(POOL_SHARE * free)
 
 
 class PeakBytes(TorchDispatchMode):

@@ -23,7 +23,7 @@ from torch import Tensor
 from dfkd_edge.config.settings import MINI, SynthesisConfig
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
 from dfkd_edge.networks.draws import drawn
-from dfkd_edge.networks.mixed_precision import mixed_precision
+from dfkd_edge.networks.mixed_precision import compute_type, in_compute_type, mixed_precision
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.unloadable import UNLOADABLE, reason_of
 from dfkd_edge.networks.weights import HubWeights
@@ -107,6 +107,8 @@ class VqganDecoder:
             ConfigError: the side is no multiple of a latent cell's.
         """
         self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        if model.device.type != "cpu":
+            in_compute_type(model.decoder, compute_type(model.device.type))
         config: Any = model.config
         codebook: Any = model.quantize.embedding
         self._codebook_EL: Tensor = codebook.weight.detach()

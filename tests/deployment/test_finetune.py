@@ -89,7 +89,8 @@ def test_rounding_changes_the_logits_a_little_and_leaves_no_trace(student: Stude
 def test_the_fine_tune_brings_the_rounded_student_closer_and_keeps_statistics(
     student: Student, teacher: Teacher, context: StageContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = {"NUM_STEPS": 10, "BATCH_SIZE": 8, "NUM_RANGE_IMAGES": 16, "LEARNING_RATE": 1e-3}
+    few = {"NUM_STEPS": 10, "BATCH_SIZE": 8, "NUM_RANGE_IMAGES": 16}
+    few["TUNING"] = dataclasses.replace(qat.TUNING, learning_rate=1e-3)
     for name, value in few.items():
         monkeypatch.setattr(qat, name, value)
     number = np.arange(24)
