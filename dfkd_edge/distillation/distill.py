@@ -11,7 +11,6 @@ Shape suffixes: N views, B views of all ranks, C = 3 channels, H rows, W columns
 K classes.
 """
 
-import time
 from dataclasses import replace
 
 import torch
@@ -41,12 +40,11 @@ from dfkd_edge.networks.students import Student, build_start, student_tensors
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.tuning import compiled, tuned_kernels
 from dfkd_edge.networks.whole_gradients import WholeGradients
-from dfkd_edge.runs.checkpoint import load_for_all, save_checkpoint
+from dfkd_edge.runs.checkpoint import SaveClock, load_for_all, save_checkpoint
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.key import student_content
 from dfkd_edge.runtime.counting import counted
 
-CHECKPOINT_INTERVAL_S = 5.0
 METRICS_EVERY_STEPS = 10
 TRAINING = "training the student"
 STEP_BYTES = 12  # Of a parameter, not seen in a pass: AdamW's moments, and gradients as one message
@@ -178,19 +176,20 @@ class Distillation:
         folder = self.context.run_dir.stage_dir(STAGE) / "views"
         stored = StoredViews(folder, key, row_R, num, seed)
 
-        reporter, device = self.context.reporter, self.context.device
-        parts = Parts("labelling views", config.batch_size, device, reporter.note)
+        with self.context.speaking_for_all() as context:
+            parts = Parts("labelling views", config.batch_size, context.device)
+            parts.tell = context.reporter.note
 
-        def embed(number_N: Ints) -> Tensor:
-            drawn = Drawn(stored.rows(number_N), stored.keys(number_N))
+            def embed(number_N: Ints) -> Tensor:
+                drawn = Drawn(stored.rows(number_N), stored.keys(number_N))
 
-            def see(rows: slice) -> Tensor:
-                batch = self.batches.prepare(drawn.part(rows))
-                return self.teacher_sees(self.batches.view(batch))
+                def see(rows: slice) -> Tensor:
+                    batch = self.batches.prepare(drawn.part(rows))
+                    return self.teacher_sees(self.batches.view(batch))
 
-            return torch.cat(in_parts(len(number_N), parts, see))
+                return torch.cat(in_parts(len(number_N), parts, see))
 
-        stored.write(embed, config.batch_size, reporter, self.ranks)
+            stored.write(embed, config.batch_size, context.reporter, self.ranks)
         self.batches.stored = stored
 
     @torch.no_grad()
@@ -281,7 +280,7 @@ class Distillation:
         self.parts = self.sized_parts(key)
         set_training_mode(self.student, keep_statistics=config.student_init == "pretrained")
         self.learn_statistics()
-        saved_at, note, step = time.monotonic(), "", start
+        clock, note, step = SaveClock(), "", start
         with (
             context.reporter.stage("distilling the student", config.num_steps, start) as progress,
             self.batches.reading_ahead(),
@@ -296,11 +295,10 @@ class Distillation:
                     if step + 1 < config.num_steps:
                         coming = self.begin(step + 1)
                     progress.advance(1, note)
-                    is_due = time.monotonic() - saved_at > CHECKPOINT_INTERVAL_S
-                    if is_due and self.ranks.is_first:
-                        more = self._more()
-                        save_checkpoint(checkpoint, key, step + 1, self.student, optimiser, more)
-                        saved_at = time.monotonic()
+                    if self.ranks.is_first and clock.is_due:
+                        with clock.writing():
+                            state = step + 1, self.student, optimiser, self._more()
+                            save_checkpoint(checkpoint, key, *state)
             except KeyboardInterrupt:
                 if step > start:  # the step that was cut off is left out: it may be half done
                     context.run_dir.log(f"stopped at step {step} of {config.num_steps}")

@@ -5,10 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+UNPINNED = ("cpu", "mps", "meta")  # Their memory is that of the host, or none
+
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor of the host behind what the device has queued, and go on at once."""
-    if device.type not in ("cpu", "mps"):  # whose memory is that of the host
+    if device.type not in UNPINNED:
         tensor = tensor.pin_memory()  # a copy of pageable memory waits for the queue
     return tensor.to(device, non_blocking=True)
 

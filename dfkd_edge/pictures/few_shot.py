@@ -37,6 +37,7 @@ from dfkd_edge.runtime.preprocess import read_picture
 
 STAGE = "few_shot"
 TENSORS, TABLE = "pictures.safetensors", "few_shot.json"
+ARRAYS = ("images", "class_index", "embeddings")  # Of the former
 EMBEDDED_TOGETHER = 64  # Bounds the memory of a pass of the teacher
 
 
@@ -70,7 +71,7 @@ def join_pictures(
         _record(chosen, context, content)
         return chosen
 
-    chosen = context.first_then_rest(make, lambda: _read(context.run_dir.path / STAGE, teacher))
+    chosen = context.first_then_rest(make, lambda: _read(context.run_dir.path / STAGE))
     image_NHWC, label_N, embedding_ND, summary = chosen
     copies = summary.num_copies
     context.reporter.note(f"  {len(label_N)} real pictures join, {copies} times each")
@@ -136,14 +137,14 @@ def _record(chosen: Chosen, context: StageContext, content: str) -> None:
     """Keep the pictures as they were used, and the hashes of their files, in the run."""
     folder = context.run_dir.stage_dir(STAGE)
     tensors, table = folder / TENSORS, folder / TABLE
-    save_tensors(tensors, {"images": chosen.image_NHWC, "class_index": chosen.label_N})
+    arrays = chosen.image_NHWC, chosen.label_N, chosen.embedding_ND
+    save_tensors(tensors, dict(zip(ARRAYS, arrays, strict=True)))
     document = json.dumps(asdict(chosen.summary), indent=2, ensure_ascii=False)
     atomic_write(table, document + "\n")
     context.run_dir.complete(STAGE, content, [tensors, table])
 
 
-def _read(folder: Path, teacher: Teacher) -> Chosen:
+def _read(folder: Path) -> Chosen:
     tensors = load_tensors(folder / TENSORS)
     summary = FewShotSummary(**read_json(folder / TABLE))
-    image_NHWC = tensors["images"]
-    return Chosen(image_NHWC, tensors["class_index"], _embed(image_NHWC, teacher), summary)
+    return Chosen(*(tensors[name] for name in ARRAYS), summary)

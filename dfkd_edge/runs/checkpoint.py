@@ -1,6 +1,8 @@
 """The checkpoint that continues a training bit for bit: a model and its optimiser's moments."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -16,6 +18,30 @@ from dfkd_edge.runs.shared import await_seen
 NOTHING: Mapping[str, Tensor] = {}
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # Of Adam and AdamW, a parameter each
 SCALE = "scale/"  # Begins the names of what float16 has more than other types
+
+INTERVAL_S, WRITING_SHARE = 5.0, 0.05
+"""A stopped run loses seconds of work, or as much as keeps writing to a twentieth of the time."""
+
+
+class SaveClock:
+    """Says when the next checkpoint is due: the longer the last one took to write, the later."""
+
+    def __init__(self) -> None:
+        """Begin to wait for the first one."""
+        self._since, self._took_s = time.monotonic(), 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether one should be written now."""
+        return time.monotonic() - self._since > max(INTERVAL_S, self._took_s / WRITING_SHARE)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Time what is written inside, and begin to wait for the next one."""
+        begun = time.monotonic()
+        yield
+        self._since = time.monotonic()
+        self._took_s = self._since - begun
 
 
 def _ordered(optimiser: torch.optim.Optimizer) -> Iterable[tuple[int, Tensor]]:

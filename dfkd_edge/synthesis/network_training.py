@@ -16,7 +16,6 @@ W columns.
 
 import contextlib
 import math
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +31,7 @@ from dfkd_edge.networks.draws import PartGenerator
 from dfkd_edge.networks.memory import Parts, in_parts
 from dfkd_edge.networks.mixed_precision import Precision
 from dfkd_edge.networks.transfer import sent
-from dfkd_edge.runs.checkpoint import load_checkpoint, save_checkpoint
+from dfkd_edge.runs.checkpoint import SaveClock, load_checkpoint, save_checkpoint
 from dfkd_edge.runs.shared import await_file
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.decoder import LatentDecoder
@@ -44,7 +43,6 @@ TRAINING = "training the synthesizer"
 DRAWS = 2  # Pictures of each prompt in a step: their distance needs a pair, and more visit fewer
 MOST_PARTS = 4  # Of a step, where there is memory: so many ranks share it, at equal bits
 WARMUP_SHARE = 0.05  # Of the steps: the rate rises over them; a half cosine follows
-CHECKPOINT_INTERVAL_S = 10.0
 STEPS_BETWEEN_METRICS = 10  # At least: reading a loss waits for the device
 MEMORY_OF_DIFFICULTY = 0.9  # Weight of the past in the moving average of a prompt's difficulty
 LEAST_DIFFICULTY = 1e-3  # No prompt is out of the draw for good
@@ -294,17 +292,16 @@ def _train(training: NetworkTraining) -> None:
     if start == num_steps:
         return
     with context.reporter.stage(TRAINING, num_steps, start) as progress:
-        saved = time.monotonic()
+        clock = SaveClock()
         for step in range(start, num_steps):
             loss = training.descend(step)
             progress.advance()
             is_last = step + 1 == num_steps
             is_turn = (step + 1) % STEPS_BETWEEN_METRICS == 0
-            is_due = is_last or (is_turn and time.monotonic() - saved > CHECKPOINT_INTERVAL_S)
-            if is_due and context.ranks.is_first:
-                training.save(step + 1)
+            if context.ranks.is_first and (is_last or (is_turn and clock.is_due)):
+                with clock.writing():
+                    training.save(step + 1)
                 context.run_dir.append_metrics(f"{STAGE}/network", step + 1, {"loss": float(loss)})
-                saved = time.monotonic()
 
 
 def _restored(training: NetworkTraining) -> int:

@@ -197,11 +197,13 @@ def make_shards(setup: SynthesisSetup, share: WorkShare) -> None:
     missing = set(missing_shards(setup))
     ours = share.split(ranks.index, ranks.count).numbers(setup.num_shards)
     wanted = [number for number in ours if number in missing]
-    if ranks.any_of(bool(wanted)):  # a rank without shards trains the network with the others
-        _make(setup, ours, wanted)
+    with setup.context.speaking_for_all() as context:
+        if ranks.any_of(bool(wanted)):  # a rank without shards trains the network with the others
+            _make(replace(setup, context=context), ours, wanted)
+        if ranks.count > 1:
+            with context.reporter.stage("waiting for the images of other ranks", 1):
+                ranks.wait()
     if ranks.count > 1:
-        with setup.context.reporter.stage("waiting for the images of other ranks", 1):
-            ranks.wait()
         await_shards(setup, share.numbers(setup.num_shards), VISIBLE_S)
 
 

@@ -24,10 +24,12 @@ class Taken:
     peak_gib: float
 
 
-def measured(command: list[str], good_codes: tuple[int, ...] = (0,)) -> Taken:
-    """Run a command; another exit code than these ends the benchmark."""
+def measured(
+    command: list[str], good_codes: tuple[int, ...] = (0,), folder: Path | None = None
+) -> Taken:
+    """Run a command in a folder; another exit code than these ends the benchmark."""
     begun = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder) as process:
         assert process.stdout is not None
         text = process.stdout.read()
         # RUSAGE_CHILDREN would give the largest child of all so far, wait4 gives this one

@@ -1,7 +1,10 @@
 """CPU seconds of a step of the student, with the default settings, on one thread and on two.
 
     python tests/benchmarks/student_steps.py
+    python tests/benchmarks/student_steps.py --against CHECKOUT
 
+The second form runs `distill` of this checkout and of another one by turns, on one thread, and
+compares what more steps take: all else is equal, and what a busy machine does falls on both.
 A busy machine stretches the wall clock, not the CPU time that a process is given; the median leaves
 out the steps that wrote a checkpoint.
 """
@@ -19,6 +22,7 @@ from pathlib import Path
 from measuring import measured
 
 NUM_CLASSES, NUM_IMAGES, SIDE_PX = 7, 640, 96
+FEW_AND_MANY, REPEATS = (4, 24), 3  # Steps of `distill`, and how often both checkouts run
 
 
 class CpuLaps:
@@ -84,13 +88,60 @@ def measure(num_threads: int, num_steps: int, settings: dict[str, int]) -> float
     return statistics.median(steps)
 
 
+def step_of(checkout: Path, folder: Path) -> float:
+    """CPU seconds of a step of `distill` in a checkout: what more steps take on the same images."""
+    (folder / "classes.txt").write_text("dog\nhouse\nperson\nguitar\nhorse\n", encoding="utf-8")
+    words = ["distill", "--classes", str(folder / "classes.txt"), "--output", str(folder / "run")]
+    words += [
+        "--exist-ok",
+        "--workers",
+        "1",
+        "--quiet",
+        "--json",
+        "--set",
+        "synthesis.num_images=96",
+    ]
+
+    def taken(num_steps: int) -> float:
+        command = [sys.executable, "-m", "dfkd_edge", *words, "--steps", str(num_steps)]
+        return measured(command, folder=checkout).cpu_seconds
+
+    if not (folder / "run").exists():
+        taken(1)  # makes the images
+    few, many = FEW_AND_MANY
+    before, after = taken(few), taken(many)
+    return (after - before) / (many - few)
+
+
+def compare(other: Path) -> None:
+    """Print the steps of both checkouts, interleaved, and the ratio of their medians."""
+    ours, found = Path(__file__).parents[2], dict[Path, list[float]]()
+    with tempfile.TemporaryDirectory() as name:
+        for repeat in range(REPEATS):
+            for number, checkout in enumerate((other, ours)):
+                folder = Path(name) / str(number)
+                folder.mkdir(exist_ok=True)
+                found.setdefault(checkout, []).append(step_of(checkout, folder))
+            print(
+                f"{repeat + 1}: {found[other][-1]:.3f} and {found[ours][-1]:.3f} CPU s", flush=True
+            )
+    before, after = (statistics.median(found[checkout]) for checkout in (other, ours))
+    print(
+        f"steps a CPU second: {1 / before:.2f} there, {1 / after:.2f} here, {before / after:.3f} x"
+    )
+
+
 def main() -> None:
     """Measure each number of threads in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--settings", type=json.loads, default={}, help="JSON of [distillation]")
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--against", type=Path, help="another checkout")
     options = parser.parse_args()
+    if options.against:
+        compare(options.against.resolve())
+        return
     if options.threads:
         print(measure(options.threads, options.steps, options.settings))
         return

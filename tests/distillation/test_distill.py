@@ -1,5 +1,4 @@
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from dfkd_edge.distillation import distill
 from dfkd_edge.distillation.step import StepFigures, Trainer
 from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import Teacher
+from dfkd_edge.runs.checkpoint import SaveClock
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.validation.evaluate import start_student
@@ -89,8 +89,7 @@ def test_a_stopped_run_ends_with_the_student_of_an_unbroken_one(
 
         monkeypatch.setattr("dfkd_edge.networks.mixed_precision.compute_type", half)
         teacher, config = tiny_teacher, dataclasses.replace(EXTRAS, student="test_resnet")
-    # the package hands on the function under the module's name
-    monkeypatch.setattr(sys.modules["dfkd_edge.distillation.distill"], "CHECKPOINT_INTERVAL_S", 0.0)
+    monkeypatch.setattr(SaveClock, "is_due", True)
     distill(teacher, surrogates, config, context)
     stops = Stops(at=3)
     stops.patch(monkeypatch)

@@ -32,7 +32,9 @@ from dfkd_edge.networks.mixed_precision import Precision
 from dfkd_edge.networks.students import load_student, student_tensors
 from dfkd_edge.networks.teacher import Teacher, load_teacher
 from dfkd_edge.networks.whole_gradients import WholeGradients
+from dfkd_edge.runs.checkpoint import SaveClock
 from dfkd_edge.runs.context import StageContext
+from dfkd_edge.runs.run_dir import RunDir
 from dfkd_edge.runs.shared import open_shared_run
 from tests.conftest import SilentReporter
 from tests.fixtures.ranks import Ended, as_command, in_float32, start_ranks
@@ -87,6 +89,7 @@ def learn_all(folder: Path) -> None:
         share_norm(group)
         share_rounding(group)
         share_overflow(group)
+        share_notes(group, folder)
         learn(folder, tuple(CONFIGS), group, teacher)
 
     in_group(work)
@@ -150,6 +153,23 @@ def share_overflow(group: Ranks) -> None:
         precision.step(optimiser)
         assert torch.equal(network.weight, before) is is_left_out
     assert len(set(group.gather(str(precision.tensors())))) == 1
+
+
+def share_notes(group: Ranks, folder: Path) -> None:
+    """Tell the last rank something: in the end the first one says so, and no rank twice."""
+    reporter = SilentReporter()
+    with StageContext(RunDir(folder), reporter, 0, "cpu", group).speaking_for_all() as context:
+        context.reporter.note("  all of us")
+        if group.index == group.count - 1:
+            context.reporter.note("  8 images at a time now")
+    told = reporter.stages
+    if group.count == 1:
+        assert told == ["  all of us", "  8 images at a time now"]
+    elif group.is_first:
+        assert told[0] == "  all of us"
+        assert told[1].startswith(f"  rank {group.count - 1} on ")
+        assert told[1].endswith(": 8 images at a time now")
+        assert len(told) == 2
 
 
 def logits(run: Path) -> Tensor:
@@ -246,7 +266,7 @@ def learn_until(folder: Path, name: str, last: int) -> None:
             return take(*args)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(module, "CHECKPOINT_INTERVAL_S", 0.0)
+            patch.setattr(SaveClock, "is_due", True)
             patch.setattr(Trainer, "step", step)
             learn(folder, (name,), group, teacher)
         assert calls == CONFIGS[name].num_steps - 2  # two were kept

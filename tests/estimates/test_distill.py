@@ -9,11 +9,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.config.settings import MINI, PipelineConfig, SynthesisConfig, TeacherConfig
-from dfkd_edge.estimates.card import CardNeeds
+from dfkd_edge.estimates.card import NO_CARD, Card, CardNeeds
 from dfkd_edge.estimates.distill import DECODE_OPERATIONS, STEP_OPERATIONS, SmallRun, dry_distill
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes
 from dfkd_edge.interfaces import SynthesisBatch
 from dfkd_edge.networks.licences import OPEN_RAIL
+from dfkd_edge.networks.memory import Need, budget_of
 from dfkd_edge.networks.operations import operations
 from dfkd_edge.networks.students import Student, build_student
 from dfkd_edge.networks.teacher import Teacher
@@ -22,6 +23,7 @@ from dfkd_edge.preflight import DistillPlan
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.amortized import Refiner
 from dfkd_edge.synthesis.decoder import load_decoder
+from dfkd_edge.validation.ladder import BATCH_SIZE
 from tests.conftest import SilentReporter
 from tests.fixtures.command import invoke
 
@@ -47,12 +49,25 @@ def small_student(embed_dim: int) -> Student:
     return build_student(MINI, "random", torch.zeros(len(CLASSES), embed_dim), 100.0)
 
 
-def test_a_pool_counts_where_a_card_has_room_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    card = CardNeeds(PipelineConfig(), shapes_of_teacher("ViT-B-32"), small_student(512))
-    empty, full = card.learning(0, "cpu"), card.learning(2**30, "cpu")
-    assert full - empty == 2**30
-    monkeypatch.setattr("dfkd_edge.estimates.card.free_bytes", lambda _: 2**31)
-    assert card.learning(2**30, "cuda") == empty  # less than half of what is free
+def needs_of(card: Card) -> CardNeeds:
+    teacher = shapes_of_teacher("ViT-B-32")
+    return CardNeeds(PipelineConfig(), teacher, small_student(512), CLASSES, card)
+
+
+def test_a_pool_counts_where_a_card_has_room_for_it() -> None:
+    anywhere = needs_of(NO_CARD)
+    assert anywhere.learning(2**30) - anywhere.learning(0) == 2**30
+    large, small = needs_of(Card(2**40)), needs_of(Card(2**31))
+    assert large.learning(2**30) == anywhere.learning(2**30)
+    assert small.learning(2**30) == small.learning(0)  # more than 0.4 of what is free
+
+
+@pytest.mark.parametrize("gib", [2, 4, 8])
+def test_parts_of_a_dry_run_are_those_that_the_run_will_size(gib: int) -> None:
+    card, need, kept = Card(gib * 2**30), Need(100 * 2**20, 0), 2**30
+    together = need.images_in(budget_of(card.free - kept), 64)
+    assert card.holding(kept, need, 64) == kept + together * need.of_image
+    assert card.holding(kept, need, 1) == kept + need.of_image
 
 
 def asked(small: SmallRun, **sections: object) -> SmallRun:
@@ -162,12 +177,13 @@ def test_a_large_teacher_is_played_by_the_embedded_one() -> None:
     assert [weights["size_mb"] for weights in plan["downloads"]] == [605, 585]
     assert plan["memory_gib"] > 605e6 / 2**30
     # the small run's student is in the space of the embedded teacher
-    card = CardNeeds(config, shapes_of_teacher("ViT-B-32"), small_student(256))
+    teacher_shapes = shapes_of_teacher("ViT-B-32")
+    card = CardNeeds(config, teacher_shapes, small_student(256), CLASSES)
     pool_bytes = 3 * 224**2 * config.synthesis.num_images
     said = {stage["name"]: stage["device_bytes"] for stage in plan["stages"]}
     assert said["prompts"] == card.prompts()
-    assert said["student"] == card.learning(pool_bytes, "cpu")
-    assert said["evaluation"] == card.evaluation()
+    assert said["student"] == card.learning(pool_bytes)
+    assert said["evaluation"] == card.evaluation(BATCH_SIZE)
     assert said["surrogates"] > card.teacher_bytes
     assert any("on the device" in line for line in told.estimate.lines())
     assert plan["seconds"] > 1000 * sum(s["seconds"] for s in plan["stages"][:1])

@@ -6,7 +6,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from dfkd_edge.runs.checkpoint import load_checkpoint, save_checkpoint
+from dfkd_edge.runs import checkpoint
+from dfkd_edge.runs.checkpoint import (
+    INTERVAL_S,
+    WRITING_SHARE,
+    SaveClock,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 MORE = {"order": torch.arange(4)}
 DAMAGE = {
@@ -57,3 +64,18 @@ def test_a_checkpoint_of_no_step_is_none(
     assert load_checkpoint(path, "key", model, adam) == 3
     save_file(load_file(path), path, {"key": "key", "step": step})
     assert load_checkpoint(path, "key", model, adam) == 0
+
+
+def test_writing_takes_a_bounded_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now_s)
+    for write_s in (0.01, 10.0):
+        clock, begun_s, written_s = SaveClock(), now_s, 0.0
+        while now_s - begun_s < 1000:
+            if clock.is_due:
+                with clock.writing():
+                    now_s += write_s
+                    written_s += write_s
+            now_s += 1.0
+        assert written_s / (now_s - begun_s) <= WRITING_SHARE + write_s / 1000
+        assert written_s >= min(1000 / (INTERVAL_S + 2), 4) * write_s  # and none is left out

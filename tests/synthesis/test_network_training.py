@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dfkd_edge.config.settings import SynthesisConfig
+from dfkd_edge.runs.checkpoint import SaveClock
 from dfkd_edge.seeding import stage_generator
 from dfkd_edge.synthesis.amortized import DescentSynthesizer, load_amortized
 from dfkd_edge.synthesis.decoders import load_latent_decoder
@@ -73,7 +74,7 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
 def test_a_training_that_was_stopped_ends_with_the_same_network(
     vqgan_folder: Path, make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dfkd_edge.synthesis.network_training.CHECKPOINT_INTERVAL_S", 0)
+    monkeypatch.setattr(SaveClock, "is_due", True)
     monkeypatch.setattr("dfkd_edge.synthesis.network_training.STEPS_BETWEEN_METRICS", 1)
     whole = make_setup(config_with(vqgan_folder), "whole")
     decoder = load_latent_decoder(whole.config, whole.teacher)
