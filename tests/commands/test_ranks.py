@@ -188,6 +188,22 @@ def test_the_slurm_script_distills_on_the_ranks_of_a_node(
 
 
 @pytest.mark.slow
+def test_the_accelerate_recipe_distills_on_the_ranks_of_a_machine(
+    tmp_path: Path, quickstart: Path, alone: Path
+) -> None:
+    guide = quickstart.parents[1] / "real_clip" / "README.md"
+    lines = guide.read_text(encoding="utf-8").splitlines()
+    (recipe,) = (line for line in lines if line.startswith("accelerate launch"))
+    flags = recipe.partition(" distill ")[0].replace("--num_processes 8", "--num_processes 2")
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", *flags.split()[2:]]
+    words = map(str, distill_words(quickstart, tmp_path / "run"))
+    done = subprocess.run([*launcher, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["run"] == str(tmp_path / "run")
+    assert files(tmp_path / "run", "surrogates") == files(alone, "surrogates")
+
+
+@pytest.mark.slow
 def test_a_rank_that_is_killed_under_torchrun_ends_all_with_a_line(
     tmp_path: Path, quickstart: Path, alone: Path
 ) -> None:

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -9,9 +10,11 @@ from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.tuning import compiled, tuned_kernels
 
 
-def test_both_towers_are_traced_as_one_graph_each(tiny_teacher: Teacher) -> None:
+@pytest.mark.parametrize("is_training", [False, True])
+def test_both_towers_are_traced_as_one_graph_each(tiny_teacher: Teacher, is_training: bool) -> None:
     """A break in the graph would hand the pieces back to Python: nothing could be fused."""
-    student = build_student("test_resnet", "random", tiny_teacher.head_KD, 50.0, 32).eval()
+    student = build_student("test_resnet", "random", tiny_teacher.head_KD, 50.0, 32)
+    student.train(is_training)  # from a random start BatchNorm learns as the student does
     image = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(0))
     for embed in (student.embed_images, tiny_teacher.embed_images):
         graphs: list[torch.fx.GraphModule] = []
@@ -25,7 +28,8 @@ def test_both_towers_are_traced_as_one_graph_each(tiny_teacher: Teacher) -> None
             return graph.forward  # no kernel is compiled, which would take minutes
 
         traced = torch.compile(embed, dynamic=False, backend=note)
-        with torch.no_grad():
+        # a graph with gradients is that of a step, and the frozen tower's is without
+        with torch.set_grad_enabled(is_training and embed == student.embed_images):
             torch.testing.assert_close(traced(image), embed(image))
         assert len(graphs) == 1
 
