@@ -147,4 +147,5 @@ def _record(chosen: Chosen, context: StageContext, content: str) -> None:
 def _read(folder: Path) -> Chosen:
     tensors = load_tensors(folder / TENSORS)
     summary = FewShotSummary(**read_json(folder / TABLE))
-    return Chosen(*(tensors[name] for name in ARRAYS), summary)
+    image_NHWC, label_N, embedding_ND = (tensors[name] for name in ARRAYS)
+    return Chosen(image_NHWC, label_N, embedding_ND, summary)

@@ -90,9 +90,9 @@ def test_the_fine_tune_brings_the_rounded_student_closer_and_keeps_statistics(
     student: Student, teacher: Teacher, context: StageContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = {"NUM_STEPS": 10, "BATCH_SIZE": 8, "NUM_RANGE_IMAGES": 16}
-    few["TUNING"] = dataclasses.replace(qat.TUNING, learning_rate=1e-3)
     for name, value in few.items():
         monkeypatch.setattr(qat, name, value)
+    monkeypatch.setattr(qat, "TUNING", dataclasses.replace(qat.TUNING, learning_rate=1e-3))
     number = np.arange(24)
     surrogates = surrogate_set(blocks(24, 8), number % 3, is_heldout=number % 6 == 5)
     image = torch.from_numpy(whole(surrogates.images)[:8]).permute(0, 3, 1, 2) / 255
