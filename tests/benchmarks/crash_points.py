@@ -1,0 +1,123 @@
+"""Every point at which a command can be cut off: it fails there, is run again, and must end whole.
+
+python tests/benchmarks/crash_points.py --results points.jsonl [--verbs distill export] [--modes KILL]
+
+Each operation on files of each verb (a write, a rename, ...) fails once in each mode. The points
+come in a random order; what the results hold already is not tried again, so the same command goes
+on after a stop. Prints a table, and the points that failed. Needs Linux on x86-64 and gcc.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"  # a fork has one thread
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.fixtures.crash_line import VERBS, CrashLine, Trial, warm
+from tests.fixtures.file_faults import Mode, why_not
+
+MODES = ("ENOSPC", "EIO", "SHORT", "KILL", "TORN", "FULL")
+Point = tuple[str, int, str]
+
+
+def points(line: CrashLine, modes: list[str], seed: int) -> list[Point]:
+    """List every operation of every verb in every mode that suits it, in a random order."""
+    found = [
+        (verb, at, mode)
+        for verb, operations in line.operations.items()
+        for at, operation in enumerate(operations, start=1)
+        for mode in modes
+        if operation.suits(Mode[mode])
+    ]
+    random.Random(seed).shuffle(found)
+    return found
+
+
+def known(results: Path) -> Iterator[dict[str, Any]]:
+    """Read the trials of earlier calls; the last of a point counts."""
+    rows: dict[Point, dict[str, Any]] = {}
+    for text in results.read_text(encoding="utf-8").splitlines() if results.is_file() else ():
+        row = json.loads(text)
+        rows[row["verb"], row["at"], row["mode"]] = row
+    yield from rows.values()
+
+
+def as_row(trial: Trial) -> dict[str, Any]:
+    """Return the line of a trial in the results."""
+    return {**asdict(trial), "mode": trial.mode.name}
+
+
+def table(results: Path, wanted: Counter[tuple[str, str]] | None = None) -> str:
+    """Count the points tried and passed, by verb and mode."""
+    tried: Counter[tuple[str, str]] = Counter()
+    passed: Counter[tuple[str, str]] = Counter()
+    for row in known(results):
+        tried[row["verb"], row["mode"]] += 1
+        passed[row["verb"], row["mode"]] += not row["faults"]
+    modes = [mode.name for mode in Mode if any(name == mode.name for _, name in tried)]
+    lines = [" | ".join(["verb", *modes, "all"])]
+    for verb in [*(verb for verb in VERBS if any(name == verb for name, _ in tried)), "all"]:
+        cells = []
+        for mode in [*modes, "all"]:
+            keys = [
+                key
+                for key in {*tried, *(wanted or ())}
+                if verb in ("all", key[0]) and mode in ("all", key[1])
+            ]
+            cells.append(f"{sum(passed[k] for k in keys)}/{sum(tried[k] for k in keys)}")
+            if wanted:
+                cells[-1] += f" of {sum(wanted[k] for k in keys)}"
+        lines.append(" | ".join([verb, *cells]))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Try what is not known yet, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--verbs", nargs="+", choices=list(VERBS), default=list(VERBS))
+    parser.add_argument("--modes", nargs="+", choices=[m.name for m in Mode], default=list(MODES))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--again", action="store_true", help="try the failed points once more")
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop after so many")
+    args = parser.parse_args()
+    if why_not():
+        raise SystemExit(why_not())
+    place, until = Path(tempfile.mkdtemp(dir="/dev/shm")), time.monotonic() + 60 * args.minutes
+    try:
+        with warm():
+            needed = list(VERBS)[: 1 + max(list(VERBS).index(verb) for verb in args.verbs)]
+            line = CrashLine(place, needed)
+            wanted = [p for p in points(line, args.modes, args.seed) if p[0] in args.verbs]
+            done = {
+                (row["verb"], row["at"], row["mode"])
+                for row in known(args.results)
+                if not (args.again and row["faults"])
+            }
+            for verb, at, mode in (point for point in wanted if point not in done):
+                if time.monotonic() > until:
+                    break
+                row = as_row(line.try_point(verb, at, Mode[mode]))
+                with args.results.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps(row) + "\n")
+                if row["faults"]:
+                    print(json.dumps(row), flush=True)
+    finally:
+        os.chdir("/")
+        shutil.rmtree(place, ignore_errors=True)
+    print(table(args.results, Counter((verb, mode) for verb, _, mode in wanted)))
+
+
+if __name__ == "__main__":
+    main()
