@@ -33,13 +33,16 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 def save_tensors(
-    path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None
+    path: Path,
+    tensors: Mapping[str, NDArray[Any]],
+    metadata: Mapping[str, str] | None = None,
+    mode: int = 0o666,
 ) -> None:
-    """Write a safetensors file atomically."""
+    """Write a safetensors file atomically; `mode` is what it permits, less the umask."""
     from safetensors.numpy import save
 
     contiguous = {key: np.ascontiguousarray(value) for key, value in tensors.items()}
-    atomic_write(path, save(contiguous, metadata=dict(metadata or {})))
+    atomic_write(path, save(contiguous, metadata=dict(metadata or {})), mode=mode)
 
 
 def load_tensors(path: Path) -> dict[str, NDArray[Any]]:

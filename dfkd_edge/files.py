@@ -7,6 +7,8 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,17 +18,33 @@ from dfkd_edge.errors import ArtifactError, ConfigError, EnvironmentLackingError
 from dfkd_edge.runtime import documents
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.picture_walk import walk
-from dfkd_edge.runtime.safe_files import file_sha256, reading, write_atomically
+from dfkd_edge.runtime.safe_files import (
+    file_sha256,
+    is_leftover,
+    reading,
+    remove_leftovers_of,
+    replacing,
+    temporary_beside,
+    why_not_private,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 file_hash = file_sha256
+SCRATCH = "dfkd-edge"  # Begins the names of our folders for temporary files
 MAX_TOML_BYTES = 1 << 20  # Ours have some thousand bytes
 
 
-def atomic_write(path: Path, content: bytes | str) -> None:
+def atomic_write(path: Path, content: bytes | str, *, mode: int = 0o666, tidy: bool = True) -> None:
     """Write a file so that it is whole or not there; folders above it are made.
+
+    Args:
+        path: of the file.
+        content: text is written as UTF-8.
+        mode: what it permits, as far as the umask lets it.
+        tidy: remove what killed writes of it have left, for which its folder is listed.
 
     Raises:
         EnvironmentLackingError: the disk is full or not writable.
@@ -34,7 +52,9 @@ def atomic_write(path: Path, content: bytes | str) -> None:
     # a name that is no UTF-8 is written as its escapes
     raw = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     try:
-        write_atomically(path, raw)
+        if tidy:
+            remove_leftovers_of(path)
+        write_atomically(path, raw, mode)
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -46,18 +66,36 @@ def atomic_stream(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         EnvironmentLackingError: the disk is full or not writable.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
+        remove_leftovers_of(path)
+        with replacing(path) as stream:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())  # else a power cut may keep the new name of an empty file
-        temporary.replace(path)
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Give a folder for temporary files; what killed processes left of such is removed.
+
+    Raises:
+        EnvironmentLackingError: the disk is full or not writable.
+    """
+    place = Path(os.environ.get("TMPDIR", "/tmp"))
+    try:
+        place = Path(tempfile.gettempdir())
+        folder = temporary_beside(place / SCRATCH)
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise _unwritable(place, error) from error
+    for left in place.glob(f".{SCRATCH}.*.tmp"):
+        with contextlib.suppress(OSError):  # another process was quicker
+            if is_leftover(left) and not why_not_private(left):
+                shutil.rmtree(left)
+    try:
+        yield folder
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _unwritable(path: Path, error: OSError) -> EnvironmentLackingError:

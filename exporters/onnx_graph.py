@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from dfkd_edge.artifacts import ModelFile, StudentArtifact, StudentSettings
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.conversion.graph_view import PRECISION_KEY
-from dfkd_edge.errors import ConversionError
+from dfkd_edge.errors import ConversionError, EnvironmentLackingError
 from dfkd_edge.machine.process import muted
 from dfkd_edge.networks.runners import TorchRunner
 from dfkd_edge.networks.students import Student, load_student
@@ -105,6 +105,8 @@ class OnnxExporter:
                 notes = _notes(exporter, model, config.batch)
                 file = ModelFile(path, "onnx", "fp32", notes)
                 notes["max_logit_difference"] = checked_parity(file, network)
+            except (EnvironmentLackingError, OSError):  # no other exporter frees the disk
+                raise
             except Exception as error:  # whatever a tracer or checker throws, the next may do
                 faults.append(f"{exporter}: {_first_line(error)}")
                 path.unlink(missing_ok=True)  # what fails the parity check must not ship

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dfkd_edge.bundles.opening import BUNDLES
+from dfkd_edge.files import scratch_folder
 from dfkd_edge.runs.lock import WAIT_OR_STOP, linked, locked
 
 EXPORT_PREFIX, SWAP_PREFIX = ".export-", ".bundle-"
@@ -28,8 +29,8 @@ def export_scratch(run: Path) -> Iterator[Path]:
         RunDirError: another process works in the run.
     """
     if not os.access(run, os.W_OK):
-        with tempfile.TemporaryDirectory(prefix=EXPORT_PREFIX) as scratch:
-            yield Path(scratch)
+        with scratch_folder() as scratch:
+            yield scratch
         return
     with locked(run, hint=WAIT_OR_STOP):
         bundles = run / BUNDLES

@@ -160,7 +160,7 @@ def _finished(plan: DistillPlan) -> Distilled | None:
 
     Real pictures to learn from may have changed, which only the stages can tell.
     """
-    from dfkd_edge.runs.run_dir import holds_run, point_latest
+    from dfkd_edge.runs.run_dir import holds_run, point_latest, tidy
 
     if not plan.resume or plan.pictures or not holds_run(plan.output, plan.key):
         return None
@@ -168,6 +168,7 @@ def _finished(plan: DistillPlan) -> Distilled | None:
 
     found = read_distilled(plan.output, plan.config.data, plan.config.baseline)
     if found:
+        tidy(plan.output)
         point_latest(plan.output.parent, plan.output)
     return found
 

@@ -4,7 +4,6 @@ That a graph is legal does not depend on its weights: hours of synthesis and tra
 that no exporter writes, or whose operators the target lacks, would be lost.
 """
 
-import tempfile
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from dfkd_edge.artifacts import StudentArtifact, StudentSettings
 from dfkd_edge.config.settings import MINI, PipelineConfig
 from dfkd_edge.conversion.conversion import Conversion
 from dfkd_edge.errors import ConversionError
-from dfkd_edge.files import atomic_write
+from dfkd_edge.files import atomic_write, scratch_folder
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.networks.students import build_student, student_entry, student_tensors
 from dfkd_edge.plugins import load_exporter
@@ -71,11 +70,11 @@ def require_exportable(config: PipelineConfig, reporter: Reporter) -> None:
     if is_known(name, target, config.export.opset or target.recommended_opset):
         return
     side_px = student_entry(name, config.distillation.image_size_px).image_size_px
-    with tempfile.TemporaryDirectory() as folder:
-        conversion = Conversion(target, config.export, reporter, Path(folder))
+    with scratch_folder() as folder:
+        conversion = Conversion(target, config.export, reporter, folder)
         reporter.note(f"  trying whether {target.name} takes the student {name}")
         try:
-            model = conversion.to_onnx(untrained(name, side_px, Path(folder)), "trial.fp32.onnx")
+            model = conversion.to_onnx(untrained(name, side_px, folder), "trial.fp32.onnx")
             if load_exporter("oracle").available():
                 conversion.consult_oracle([model])
         except ConversionError as error:

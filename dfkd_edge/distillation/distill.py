@@ -43,6 +43,7 @@ from dfkd_edge.networks.whole_gradients import WholeGradients
 from dfkd_edge.runs.checkpoint import SaveClock, load_for_all, save_checkpoint
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.key import student_content
+from dfkd_edge.runs.run_dir import CHECKPOINT
 from dfkd_edge.runtime.counting import counted
 
 METRICS_EVERY_STEPS = 10
@@ -62,7 +63,10 @@ def distill(
     key = context.stage_key(
         STAGE, config, student_content(config), teacher.key, surrogates.summary.content
     )
+    checkpoint = folder / CHECKPOINT
     if context.is_complete(STAGE, key):
+        if context.ranks.is_first:
+            checkpoint.unlink(missing_ok=True)  # of a process that was killed right before
         return StudentArtifact.load(folder)
     student = _start(teacher, config, context)
     is_tuned = config.compile and teacher.device.type == "cuda"
@@ -74,7 +78,7 @@ def distill(
         atomic_write(artifact.weights, student_tensors(student))
         files = [artifact.weights, artifact.save_settings()]
         context.run_dir.complete(STAGE, key, files)
-        (folder / "checkpoint.safetensors").unlink(missing_ok=True)  # only a stopped run needs it
+        checkpoint.unlink(missing_ok=True)  # only a stopped run needs it
         return artifact
 
     return context.first_then_rest(write, lambda: StudentArtifact.load(folder))
@@ -273,7 +277,7 @@ class Distillation:
     def train(self, key: str) -> None:
         """Take every step that a checkpoint of this key leaves, and keep the averaged weights."""
         config, context, optimiser = self.config, self.context, self.trainer.optimiser
-        checkpoint = context.run_dir.stage_dir(STAGE) / "checkpoint.safetensors"
+        checkpoint = context.run_dir.stage_dir(STAGE) / CHECKPOINT
         more = self._more()
         start = load_for_all(checkpoint, key, self.student, optimiser, more, self.ranks)
         self.precision.restore(more)

@@ -79,8 +79,7 @@ def write_cache(path: Path, name_VD: Tensor, shown: Mapping[Place, Tensor]) -> N
     with contextlib.suppress(EnvironmentLackingError, OSError):
         close_cache(path.parent)
         remove_leftovers(path.parent)
-        save_tensors(path, tensors, {DIGEST: _digest(tensors)})
-        path.chmod(0o600)
+        save_tensors(path, tensors, {DIGEST: _digest(tensors)}, mode=0o600)
         bound_cache(path.parent, MAX_BYTES["drawings"])
 
 

@@ -5,7 +5,6 @@ decoder whose weights may have to be fetched: time grows as the operations of a 
 `tests/benchmarks/distill_seeds.py` prints an estimate beside what the run took.
 """
 
-import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from dfkd_edge.estimates.card import NO_CARD, Card, CardNeeds, side_of, view_byt
 from dfkd_edge.estimates.estimate import DryRun, Estimate, StageEstimate
 from dfkd_edge.estimates.guided import VQGAN_BYTES_ON_CARD, VQGAN_WEIGHT_BYTES, GuidedNeeds
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes
+from dfkd_edge.files import scratch_folder
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.machine.process import usable_device
 from dfkd_edge.networks.baseline import baseline_config
@@ -82,8 +82,8 @@ class SmallRun:
         few = slice(MAX_CLASSES_PER_STEP)
         self.few, watch = ClassNames(names[few], prompts[few]), Stopwatch()
         part = replace(plan, config=self.small, class_names=self.few, pictures=None)
-        with tempfile.TemporaryDirectory() as folder:
-            output = Path(folder) / "run"
+        with scratch_folder() as folder:
+            output = folder / "run"
             result = pipeline.distill(replace(part, output=output, tensorboard=False), watch)
             self.student = load_student(result.student).to(self.device)
         self.laps_s, summary = watch.laps_s, result.surrogates.summary

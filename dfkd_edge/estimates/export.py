@@ -5,7 +5,6 @@ a usual time stands for it, and a graph that was traced quickly is calibrated, q
 `tests/benchmarks/export_seeds.py` prints an estimate beside what the export took.
 """
 
-import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from dfkd_edge.deployment.repair import CHOOSING_SIZE, NUM_RANKING_IMAGES
 from dfkd_edge.estimates.card import Card, CardNeeds
 from dfkd_edge.estimates.estimate import DryRun, Estimate, StageEstimate
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes
+from dfkd_edge.files import scratch_folder
 from dfkd_edge.interfaces import Reporter, Runner
 from dfkd_edge.machine.process import usable_device
 from dfkd_edge.networks.runners import TorchRunner
@@ -64,8 +64,8 @@ class SmallExport:
         self.student = load_student(self.run.student)
         self.side = self.student.image_size_px
         self.is_int8 = chosen_precision(plan.target, self.config) == "int8"
-        with tempfile.TemporaryDirectory() as folder:
-            self.shown_s = self._shown_s(Path(folder))
+        with scratch_folder() as folder:
+            self.shown_s = self._shown_s(folder)
         self.tuned_bytes = self._tune() if self.is_int8 else 0
         self.device = plan.device or plan.config.device
         self.needs = None if self.device == "cpu" else self._card_needs()

@@ -1,7 +1,6 @@
 """Adds runtimes to a bundle that is finished: proven here again, and sealed again."""
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -11,6 +10,7 @@ from dfkd_edge.bundles.extension import extend_bundle
 from dfkd_edge.bundles.opening import BUNDLES
 from dfkd_edge.bundles.scratch import export_scratch
 from dfkd_edge.errors import faults_as_errors
+from dfkd_edge.files import scratch_folder
 from dfkd_edge.handover.lookup import require_runtimes, target_of
 from dfkd_edge.handover.make import ProvenModel, RuntimeFolders
 from dfkd_edge.interfaces import Reporter
@@ -60,5 +60,5 @@ def _scratch(folder: Path) -> Iterator[Path]:
         with export_scratch(run) as work:
             yield work
     else:
-        with tempfile.TemporaryDirectory() as work:
-            yield Path(work)
+        with scratch_folder() as work:
+            yield work

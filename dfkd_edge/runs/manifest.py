@@ -16,6 +16,7 @@ from dfkd_edge.files import file_hash, read_json
 from dfkd_edge.runs.lock import HOLDER, LOCK
 from dfkd_edge.runtime.bundle_files import is_plain, safe_path
 from dfkd_edge.runtime.faults import MANIFEST, Fault
+from dfkd_edge.runtime.safe_files import LEFTOVER
 
 MARKER = "dfkd-edge run"
 STAGES = {"prompts": "the prompts", "surrogates": "the surrogate images", "student": "the student"}
@@ -67,7 +68,7 @@ def read_manifest(path: Path) -> Manifest | None:
         raise _foreign("is a file, not a folder", path)
     if not os.path.lexists(path / MANIFEST):
         names = {child.name for child in path.iterdir()} if path.exists() else set()
-        if all(name.startswith(f".{MANIFEST}.") for name in names - {LOCK, HOLDER}):
+        if all(LEFTOVER.fullmatch(name) for name in names - {LOCK, HOLDER}):
             return None
         raise _foreign("folder is not empty and holds no run", path)
     document = read_json(path / MANIFEST, "use a new --output")

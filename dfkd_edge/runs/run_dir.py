@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_edge.config.settings import LATEST
-from dfkd_edge.errors import ArtifactError, DfkdEdgeError, RunDirError, nearest
+from dfkd_edge.errors import (
+    ArtifactError,
+    DfkdEdgeError,
+    EnvironmentLackingError,
+    RunDirError,
+    nearest,
+)
 from dfkd_edge.files import atomic_write, file_hash
 from dfkd_edge.runs.lock import PROBE_S, holder_of, linked, locked
 from dfkd_edge.runs.manifest import (
@@ -36,6 +42,9 @@ from dfkd_edge.runtime.faults import MANIFEST
 from dfkd_edge.runtime.plain_text import printable
 from dfkd_edge.runtime.safe_files import append_line, is_leftover, temporary_beside
 from dfkd_edge.version import __version__
+
+CHECKPOINT = "checkpoint.safetensors"
+"""File of a training that goes on; it goes when the stage is done."""
 
 
 class RunDir:
@@ -165,6 +174,15 @@ def open_run(
         else:
             run.save()
         yield run
+
+
+def tidy(path: Path) -> None:
+    """Remove what a killed process left in a finished run, if nobody works there and one may."""
+    with (
+        contextlib.suppress(RunDirError, EnvironmentLackingError, OSError),
+        locked(path, wait_s=0),  # which removes temporary files
+    ):
+        (path / "student" / CHECKPOINT).unlink(missing_ok=True)
 
 
 def is_run(path: Path) -> bool:
@@ -308,7 +326,7 @@ def kept_in(run: Path) -> list[str]:
         if "surrogates" not in stages:
             num_shards = len(list((run / "surrogates").glob("shard-*.safetensors")))
             kept += [f"{counted(num_shards, 'shard')} of surrogate images"] if num_shards else []
-        if "student" not in stages and (run / "student" / "checkpoint.safetensors").is_file():
+        if "student" not in stages and (run / "student" / CHECKPOINT).is_file():
             kept.append("the student as it was seconds ago")
         return kept
     return []

@@ -7,6 +7,7 @@ or devices that never end.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import platform
@@ -115,9 +116,23 @@ def append_line(path: Path, line: str) -> None:
     Raises:
         OSError: it cannot be written, or is anything but a plain file.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_LINKS
-    with os.fdopen(open_plain(path, flags), "wb") as stream:
-        stream.write((line + "\n").encode("utf-8", "backslashreplace"))
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINKS
+    with os.fdopen(open_plain(path, flags), "rb+", buffering=0) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - 1))
+        # a kill has cut the last line: joined to it, this one would be lost too
+        begin = b"\n" if stream.read(1) not in (b"", b"\n") else b""
+        left = begin + (line + "\n").encode("utf-8", "backslashreplace")
+        while left:
+            left = left[stream.write(left) :]
+
+
+def remove_leftovers_of(path: Path) -> None:
+    """Delete what killed processes left of writing one file; its folder alone is looked at."""
+    for left in path.parent.glob(f".{glob.escape(path.name[:100])}.*.tmp"):
+        if is_leftover(left):
+            with contextlib.suppress(OSError):  # of another user
+                left.unlink()
 
 
 def remove_leftovers(folder: Path) -> None:

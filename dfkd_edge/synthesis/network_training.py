@@ -299,9 +299,10 @@ def _train(training: NetworkTraining) -> None:
             is_last = step + 1 == num_steps
             is_turn = (step + 1) % STEPS_BETWEEN_METRICS == 0
             if context.ranks.is_first and (is_last or (is_turn and clock.is_due)):
+                # first: a kill in between lets the step, and its line, come again
+                context.run_dir.append_metrics(f"{STAGE}/network", step + 1, {"loss": float(loss)})
                 with clock.writing():
                     training.save(step + 1)
-                context.run_dir.append_metrics(f"{STAGE}/network", step + 1, {"loss": float(loss)})
 
 
 def _restored(training: NetworkTraining) -> int:

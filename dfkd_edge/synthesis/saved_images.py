@@ -130,7 +130,7 @@ def _save_folder(saved: SavedSet, folder: Path, progress: Progress) -> None:
             missing = [place for place, name in enumerate(names) if not (folder / name).is_file()]
             images = saved.surrogates.images.rows(row_R[missing])
             for place, content in zip(missing, _encoded(images), strict=True):
-                atomic_write(folder / names[place], content)
+                atomic_write(folder / names[place], content, tidy=False)  # among very many
             table.write_batch(_batch(names, saved, row_R, schema))
             progress.advance(len(row_R))
 

@@ -217,9 +217,11 @@ def _make(setup: SynthesisSetup, ours: Sequence[int], wanted: Sequence[int]) -> 
         for number in wanted:
             within = ShardProgress(progress, setup.size_of_shard(number), note)
             candidates = make_candidates(number, setup, synthesizer, within.tell)
-            write_shard(folder, number, key, candidates)
             size = len(candidates["images"])
             recognised, made = recognised + int(candidates["is_recognised"].sum()), made + size
-            context.run_dir.append_metrics(STAGE, number + 1, {"recognised": recognised / made})
+            share = float(candidates["is_recognised"].mean())
+            # before the shard, and of it alone: whoever makes it again writes the same line again
+            context.run_dir.append_metrics(STAGE, number + 1, {"recognised": share})
+            write_shard(folder, number, key, candidates)
             note = f"teacher recognises {recognised / made:.0%}"
             within.finish(note)

@@ -7,13 +7,12 @@ very program that check.pyz runs on the device, so host and device figures mean 
 import dataclasses
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from dfkd_edge.bundles.opening import held_precision
 from dfkd_edge.errors import ConversionError, faults_as_errors
-from dfkd_edge.files import read_json
+from dfkd_edge.files import read_json, scratch_folder
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.results.benchmark import Benchmark, MeasuredLatency, ModelBenchmark
 from dfkd_edge.results.codec import from_json, to_json
@@ -67,8 +66,8 @@ def _benchmark_model(
     Raises:
         ConversionError: the model cannot be run.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "result.json"
+    with scratch_folder() as folder:
+        output = folder / "result.json"
         flags: dict[str, object] = {
             "bundle": bundle.resolve(),
             "precision": precision,

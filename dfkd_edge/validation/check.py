@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from dfkd_edge.bundles.origin import (
 )
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.errors import DfkdEdgeError, faults_as_errors
-from dfkd_edge.files import file_hash
+from dfkd_edge.files import file_hash, scratch_folder
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.networks.recorded_teacher import load_recorded_teacher
 from dfkd_edge.networks.students import load_student
@@ -103,9 +102,9 @@ def _measured_graphs(bundle: Bundle) -> Iterator[list[ModelFile]]:
     if not graph_notes(bundle.precision, bundle.manifest.models):
         yield held
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         fp32 = next(model for model in held if model.precision == "fp32")
-        yield [*held, load_exporter("fp16").cast(fp32, Path(folder) / "model.fp16.onnx")]
+        yield [*held, load_exporter("fp16").cast(fp32, folder / "model.fp16.onnx")]
 
 
 def _evaluation(

@@ -5,7 +5,6 @@ bundle holds the FP32 graph alone, since its TensorRT takes FP16 as a flag, what
 measured on the host all the same, on that graph, cast: its rung is no file of the bundle.
 """
 
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,8 @@ import numpy as np
 
 from dfkd_edge.artifacts import ModelFile, SurrogateSet
 from dfkd_edge.conversion.teacher_graph import write_quickly, write_teacher
-from dfkd_edge.errors import faults_as_errors
+from dfkd_edge.errors import EnvironmentLackingError, faults_as_errors
+from dfkd_edge.files import scratch_folder
 from dfkd_edge.interfaces import GraphRunner, Reporter, Runner
 from dfkd_edge.networks.runners import SessionRunner, TorchRunner
 from dfkd_edge.networks.students import Student
@@ -159,16 +159,21 @@ def engine_rung(request: SessionRequest, side_px: int, reporter: Reporter) -> Ru
 def graph_latency(network: Teacher | Student, num_threads: int) -> Latency | None:
     """Time a network as a student is run; None where it cannot be traced, opened or run so.
 
-    The time is for the report alone: nothing in its way may stop a proof.
+    The time is for the report alone: no graph may stop a proof.
+
+    Raises:
+        EnvironmentLackingError: there is no place for the graph.
     """
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             if isinstance(network, Teacher):
-                graph = write_teacher(network, Path(folder))
+                graph = write_teacher(network, folder)
             else:
-                graph = write_quickly(network, Path(folder))
+                graph = write_quickly(network, folder)
             runner = open_runner(graph, num_threads, for_answers=False)
             return one_image_latency(runner, network.image_size_px)
+    except (EnvironmentLackingError, OSError):
+        raise  # a full disk is told: on a second call the time would still be missing
     except Exception:  # errors of torch's tracer and of onnxruntime share no base class
         return None
 

@@ -1,6 +1,6 @@
 """Every point at which a command can be cut off: it fails there, is run again, and must end whole.
 
-python tests/benchmarks/crash_points.py --results points.jsonl [--verbs distill export] [--modes KILL]
+python tests/benchmarks/crash_points.py --results points.jsonl [--verbs export] [--modes KILL]
 
 Each operation on files of each verb (a write, a rename, ...) fails once in each mode. The points
 come in a random order; what the results hold already is not tried again, so the same command goes
