@@ -24,7 +24,8 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"  # a fork has one thread
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.fixtures.crash_line import VERBS, CrashLine, Trial, warm
+from tests.fixtures.crash_line import VERBS, CrashLine, Trial
+from tests.fixtures.crash_warmth import warm
 from tests.fixtures.file_faults import Mode, why_not
 
 MODES = ("ENOSPC", "EIO", "SHORT", "KILL", "TORN", "FULL")
@@ -97,8 +98,8 @@ def main() -> None:
     place, until = Path(tempfile.mkdtemp(dir="/dev/shm")), time.monotonic() + 60 * args.minutes
     try:
         with warm():
-            needed = list(VERBS)[: 1 + max(list(VERBS).index(verb) for verb in args.verbs)]
-            line = CrashLine(place, needed)
+            last = max(list(VERBS).index(verb) for verb in args.verbs)
+            line = CrashLine(place / "line", dict(list(VERBS.items())[: last + 1]))
             wanted = [p for p in points(line, args.modes, args.seed) if p[0] in args.verbs]
             done = {
                 (row["verb"], row["at"], row["mode"])

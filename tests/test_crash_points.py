@@ -1,0 +1,118 @@
+"""A sample of all points at which a command can be cut off; tests/benchmarks has them all."""
+
+import dataclasses
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dfkd_edge.bundles.bundle import BundleContents, write_bundle
+from dfkd_edge.files import atomic_write, scratch_folder
+from dfkd_edge.runs.run_dir import open_run, point_latest
+from tests.fixtures.crash_line import VERBS, CrashLine, Verb
+from tests.fixtures.crash_scenarios import clock_jumps, read_only, small_disk, two_processes
+from tests.fixtures.crash_warmth import warm
+from tests.fixtures.file_faults import Mode, why_not
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+FAULTS = (Mode.ENOSPC, Mode.EIO, Mode.SHORT, Mode.KILL, Mode.TORN, Mode.FULL)
+
+
+def sample(
+    line: CrashLine, num: int, modes: tuple[Mode, ...] = FAULTS
+) -> list[tuple[str, int, Mode]]:
+    """Draw points from all operations of all verbs, each mode as often as it suits them."""
+    points = [
+        (verb, at, mode)
+        for verb, operations in line.operations.items()
+        for at, operation in enumerate(operations, start=1)
+        for mode in modes
+        if operation.suits(mode)
+    ]
+    return random.Random(0).sample(points, num)
+
+
+def make_run() -> None:
+    """Do with a run directory what a stage does."""
+    run = Path("runs/pets")
+    with open_run(run, "key", resume=True, exist_ok=False) as made, scratch_folder() as scratch:
+        atomic_write(scratch / "graph", b"graph")
+        made.log("begun")
+        if not made.is_complete("prompts", "of prompts"):
+            made.append_metrics("prompts", 1, {"loss": 1.0})
+            file = made.stage_dir("prompts") / "prompts.json"
+            atomic_write(file, "{}\n")
+            made.complete("prompts", "of prompts", [file])
+    point_latest(run.parent, run)
+
+
+@pytest.fixture(scope="module")
+def small_line(
+    tmp_path_factory: pytest.TempPathFactory, tiny_contents: BundleContents
+) -> Iterator[CrashLine]:
+    """A run directory that is made, and a bundle that is replaced."""
+    failed = dataclasses.replace(tiny_contents, status="failed")
+
+    def lay(folder: Path) -> None:
+        write_bundle(folder / "bundle", tiny_contents)
+        for name in ("bundle/.git/HEAD", "bundle/devices/board.json", "runs/mine.txt"):
+            atomic_write(folder / name, "{}")
+
+    verbs = {
+        "make": Verb(lay=lay, work=make_run),
+        "replace": Verb(work=lambda: write_bundle(Path("bundle"), failed)),
+    }
+    with warm():
+        yield CrashLine(tmp_path_factory.mktemp("crash") / "line", verbs)
+
+
+def test_a_run_and_a_bundle_end_whole_wherever_their_writing_was_cut_off(
+    small_line: CrashLine,
+) -> None:
+    trials = [small_line.try_point(*point) for point in sample(small_line, 24)]
+    assert not [(trial, trial.faults) for trial in trials if trial.faults]
+    assert {trial.status for trial in trials} >= {0, 4, -9}  # what was to happen did
+
+
+def test_each_fault_is_felt_and_a_half_written_bundle_would_be_noticed(
+    small_line: CrashLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renames = [at for at, o in enumerate(small_line.operations["make"], 1) if o.name == "rename"]
+    monkeypatch.setattr("dfkd_edge.runtime.safe_files.is_leftover", lambda _: False)
+    trial = small_line.try_point("make", renames[1], Mode.KILL)
+    assert [fault for fault in trial.faults if "left: runs/pets/." in fault]
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrashLine]:
+    names = ("distill", "export", "check", "report")
+    with warm():
+        place = tmp_path_factory.mktemp("crash") / "line"
+        yield CrashLine(place, {name: VERBS[name] for name in names})
+
+
+@pytest.mark.slow
+def test_commands_end_with_the_same_artifacts_wherever_they_were_cut_off(line: CrashLine) -> None:
+    trials = [line.try_point(*point) for point in sample(line, 24, (*FAULTS, Mode.TERM))]
+    assert not [trial for trial in trials if trial.faults]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "meet",
+    [
+        lambda line: two_processes(line, "export", 60),
+        lambda line: two_processes(line, "distill", 100),
+        lambda line: clock_jumps(line, "distill", 120, 10),
+        lambda line: clock_jumps(line, "export", 120, -10),
+        lambda line: small_disk(line, "export", 4096),
+        lambda line: read_only(line, "distill"),
+    ],
+    ids=["pair-export", "pair-distill", "future", "past", "small-disk", "read-only"],
+)
+def test_commands_end_with_the_same_artifacts_whatever_they_met(
+    line: CrashLine, meet: Callable[[CrashLine], object]
+) -> None:
+    trial = meet(line)
+    assert not trial.faults, trial  # type: ignore[attr-defined]
