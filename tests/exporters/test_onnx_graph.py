@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dfkd_edge.artifacts import ModelFile
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.conversion.lint import lint_model
-from dfkd_edge.errors import ConversionError
+from dfkd_edge.errors import ConversionError, EnvironmentLackingError
 from dfkd_edge.networks.runners import TorchRunner
 from dfkd_edge.networks.students import load_student
 from tests.exporters.conftest import DEPTHWISE, RESIDUAL, TENSORRT, Exported, SavedStudent
@@ -108,6 +108,23 @@ def test_the_second_exporter_takes_over_and_is_named(
     assert file.notes["exporter"] == "torchscript"
     assert file.notes["fallback_from"][0].startswith("dynamo: ")
     assert capfd.readouterr().out == ""
+
+
+def test_a_full_disk_is_told_of_and_lets_no_other_exporter_write_the_graph(
+    saved_student: SavedStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = list[Path]()
+
+    def write(model: onnx.ModelProto, precision: str, path: Path) -> None:
+        written.append(path)
+        raise EnvironmentLackingError("cannot write: No space left on device", where=str(path))
+
+    monkeypatch.setattr(onnx_graph, "write_checked", write)
+    with pytest.raises(EnvironmentLackingError, match="No space left"):
+        OnnxExporter().export(
+            saved_student(RESIDUAL), TENSORRT, ExportConfig(), tmp_path / "m.onnx"
+        )
+    assert len(written) == 1
 
 
 def test_an_opset_beyond_the_target_is_refused(saved_student: SavedStudent, tmp_path: Path) -> None:

@@ -144,6 +144,8 @@ def test_a_step_that_ran_twice_counts_once(run: Path) -> None:
         with (run_dir.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
             stream.write('{"stage": "student", "st')  # cut short by a kill
         assert run_dir.read_metrics() == [{"stage": "student", "step": 10, "loss": 2.0}]
+        run_dir.append_metrics("student", 20, {"loss": 1.0})  # on a line of its own
+        assert [row["step"] for row in run_dir.read_metrics()] == [10, 20]
 
 
 def test_a_missing_run_names_the_one_that_was_cut_off(tmp_path: Path) -> None:

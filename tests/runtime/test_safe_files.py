@@ -2,11 +2,13 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
+from dfkd_edge.files import scratch_folder
 from dfkd_edge.runtime import safe_files
 from dfkd_edge.runtime.plain_text import hidden_character, printable
 from dfkd_edge.runtime.printer import Printer
@@ -24,6 +26,24 @@ def test_a_link_under_any_name_we_write_is_replaced_and_its_target_stays(tmp_pat
     with pytest.raises(OSError, match=r"link|loop|levels"):
         safe_files.append_line(path.with_name(".file.tmp"), "line")
     assert precious.read_text(encoding="utf-8") == "mine"
+
+
+def test_a_folder_for_temporary_files_goes_when_its_process_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    program = (
+        "import os; from dfkd_edge.files import *\n"
+        "with scratch_folder() as folder: (folder / 'graph').touch(); os.kill(os.getpid(), 9)"
+    )
+    for _ in range(2):
+        environment = {**os.environ, "TMPDIR": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", program], env=environment, check=False)
+        (left,) = tmp_path.iterdir()
+        assert (left / "graph").is_file()
+    with scratch_folder() as first, scratch_folder() as second:
+        assert set(tmp_path.iterdir()) == {first, second}
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no pipes in folders")
