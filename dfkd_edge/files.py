@@ -81,9 +81,10 @@ def scratch_folder() -> Iterator[Path]:
     Raises:
         EnvironmentLackingError: the disk is full or not writable.
     """
-    place = Path(os.environ.get("TMPDIR", "/tmp"))
+    place = Path(os.environ.get("TMPDIR", ""))
     try:
-        place = Path(tempfile.gettempdir())
+        if not (place.name and place.is_dir()):
+            place = Path(tempfile.gettempdir())  # which tries places by writing into them
         folder = temporary_beside(place / SCRATCH)
         folder.mkdir(mode=0o700)
     except OSError as error:

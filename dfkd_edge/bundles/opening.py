@@ -1,5 +1,6 @@
 """Finds and opens bundles; it loads no numpy, so that a wrong path is refused quickly."""
 
+import contextlib
 import shlex
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -13,10 +14,21 @@ from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.faults import Fault
 
 BUNDLES = "bundles"
+SWAP_PREFIX = ".bundle-"  # Of the hidden folder from which a new bundle takes an old one's place
+
+
+def put_back(place: Path) -> None:
+    """Put bundles of a folder back that a kill has taken away, between two renames of a swap."""
+    for beside in place.glob(f"{SWAP_PREFIX}*"):
+        folder = place / beside.name.removeprefix(SWAP_PREFIX)
+        if not folder.exists() and (beside / "old").is_dir():
+            with contextlib.suppress(OSError):  # read-only, or another process was quicker
+                (beside / "old").rename(folder)
 
 
 def bundles_of(run: Path) -> list[Path]:
     """List a run's bundles by name; hidden folders are the scratch space of exports."""
+    put_back(run / BUNDLES)
     folders = (run / BUNDLES).glob("*")
     return sorted(f for f in folders if f.name[0] != "." and bundle_files.may_be_bundle(f))
 
@@ -51,6 +63,7 @@ def find_bundle(path: Path) -> Path:
         UsageError: the run holds none or several, or is an old one under the newest's name.
     """
     refuse_old_latest(path)
+    put_back(path.resolve().parent)
     found = bundles_of(path)
     if not found:
         if not is_run(path):

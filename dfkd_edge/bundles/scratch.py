@@ -11,11 +11,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from dfkd_edge.bundles.opening import BUNDLES
+from dfkd_edge.bundles.opening import BUNDLES, SWAP_PREFIX
 from dfkd_edge.files import scratch_folder
 from dfkd_edge.runs.lock import WAIT_OR_STOP, linked, locked
 
-EXPORT_PREFIX, SWAP_PREFIX = ".export-", ".bundle-"
+EXPORT_PREFIX = ".export-"
 
 
 @contextlib.contextmanager
@@ -57,6 +57,7 @@ def swapped_in(folder: Path) -> Iterator[Path]:
         OSError: a folder cannot be renamed.
     """
     folder = folder.resolve()  # a link to a bundle is followed
+    undo_swap(folder)  # of a process that was killed
     try:
         yield _beside(folder) / "fresh"
         folder.rename(_beside(folder) / "old")

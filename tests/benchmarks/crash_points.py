@@ -2,9 +2,14 @@
 
 python tests/benchmarks/crash_points.py --results points.jsonl [--verbs export] [--modes KILL]
 
+python tests/benchmarks/crash_points.py --results pairs.jsonl --meet pair --every 10
+
 Each operation on files of each verb (a write, a rename, ...) fails once in each mode. The points
 come in a random order; what the results hold already is not tried again, so the same command goes
-on after a stop. Prints a table, and the points that failed. Needs Linux on x86-64 and gcc.
+on after a stop. With --meet something else happens at every so many operations: a second process
+(pair), SIGTERM (term), a clock that is ten years ahead or behind (future, past); or once: a disk
+with little space (disk, where a point is so many KiB) or one that is read-only (read-only), both of
+which need root. Prints a table, and the points that failed. Needs Linux on x86-64 and gcc.
 """
 
 import argparse
@@ -16,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,10 +30,20 @@ os.environ["OMP_NUM_THREADS"] = "1"  # a fork has one thread
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.fixtures.crash_line import VERBS, CrashLine, Trial
+from tests.fixtures.crash_scenarios import clock_jumps, read_only, small_disk, two_processes
 from tests.fixtures.crash_warmth import warm
 from tests.fixtures.file_faults import Mode, why_not
 
 MODES = ("ENOSPC", "EIO", "SHORT", "KILL", "TORN", "FULL")
+MEET: dict[str, Callable[[CrashLine, str, int], Trial]] = {
+    "pair": two_processes,
+    "term": lambda line, verb, at: line.try_point(verb, at, Mode.TERM),
+    "future": lambda line, verb, at: clock_jumps(line, verb, at, 10),
+    "past": lambda line, verb, at: clock_jumps(line, verb, at, -10),
+    "disk": small_disk,
+    "read-only": lambda line, verb, _: read_only(line, verb),
+}
+SPARE_KIB = (0, 64, 1024, 4096, 8192, 16_384)
 Point = tuple[str, int, str]
 
 
@@ -45,6 +60,19 @@ def points(line: CrashLine, modes: list[str], seed: int) -> list[Point]:
     return found
 
 
+def meetings(line: CrashLine, what: str, every: int) -> list[Point]:
+    """List where each verb meets something."""
+    if what == "read-only":
+        return [(verb, 0, what) for verb in line.operations]
+    if what == "disk":
+        return [(verb, kib, what) for verb in line.operations for kib in SPARE_KIB]
+    return [
+        (verb, at, what)
+        for verb, operations in line.operations.items()
+        for at in range(1, len(operations) + 1, every)
+    ]
+
+
 def known(results: Path) -> Iterator[dict[str, Any]]:
     """Read the trials of earlier calls; the last of a point counts."""
     rows: dict[Point, dict[str, Any]] = {}
@@ -54,29 +82,33 @@ def known(results: Path) -> Iterator[dict[str, Any]]:
     yield from rows.values()
 
 
-def as_row(trial: Trial) -> dict[str, Any]:
-    """Return the line of a trial in the results."""
-    return {**asdict(trial), "mode": trial.mode.name}
+def tried(line: CrashLine, point: Point) -> dict[str, Any]:
+    """Try a point; returns its line in the results."""
+    verb, at, what = point
+    meet = MEET.get(what)
+    trial = meet(line, verb, at) if meet else line.try_point(verb, at, Mode[what])
+    return {**asdict(trial), "mode": what}
 
 
 def table(results: Path, wanted: Counter[tuple[str, str]] | None = None) -> str:
     """Count the points tried and passed, by verb and mode."""
-    tried: Counter[tuple[str, str]] = Counter()
+    seen: Counter[tuple[str, str]] = Counter()
     passed: Counter[tuple[str, str]] = Counter()
     for row in known(results):
-        tried[row["verb"], row["mode"]] += 1
+        seen[row["verb"], row["mode"]] += 1
         passed[row["verb"], row["mode"]] += not row["faults"]
-    modes = [mode.name for mode in Mode if any(name == mode.name for _, name in tried)]
+    known_modes = [*(mode.name for mode in Mode), *MEET]
+    modes = [mode for mode in known_modes if any(name == mode for _, name in seen)]
     lines = [" | ".join(["verb", *modes, "all"])]
-    for verb in [*(verb for verb in VERBS if any(name == verb for name, _ in tried)), "all"]:
+    for verb in [*(verb for verb in VERBS if any(name == verb for name, _ in seen)), "all"]:
         cells = []
         for mode in [*modes, "all"]:
             keys = [
                 key
-                for key in {*tried, *(wanted or ())}
+                for key in {*seen, *(wanted or ())}
                 if verb in ("all", key[0]) and mode in ("all", key[1])
             ]
-            cells.append(f"{sum(passed[k] for k in keys)}/{sum(tried[k] for k in keys)}")
+            cells.append(f"{sum(passed[k] for k in keys)}/{sum(seen[k] for k in keys)}")
             if wanted:
                 cells[-1] += f" of {sum(wanted[k] for k in keys)}"
         lines.append(" | ".join([verb, *cells]))
@@ -88,7 +120,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--verbs", nargs="+", choices=list(VERBS), default=list(VERBS))
-    parser.add_argument("--modes", nargs="+", choices=[m.name for m in Mode], default=list(MODES))
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--meet", choices=list(MEET), help="in place of the modes")
+    parser.add_argument("--every", type=int, default=1, help="operations, with --meet")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true", help="try the failed points once more")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so many")
@@ -100,16 +134,21 @@ def main() -> None:
         with warm():
             last = max(list(VERBS).index(verb) for verb in args.verbs)
             line = CrashLine(place / "line", dict(list(VERBS.items())[: last + 1]))
-            wanted = [p for p in points(line, args.modes, args.seed) if p[0] in args.verbs]
+            found = (
+                meetings(line, args.meet, args.every)
+                if args.meet
+                else points(line, args.modes, args.seed)
+            )
+            wanted = [point for point in found if point[0] in args.verbs]
             done = {
                 (row["verb"], row["at"], row["mode"])
                 for row in known(args.results)
                 if not (args.again and row["faults"])
             }
-            for verb, at, mode in (point for point in wanted if point not in done):
+            for point in (point for point in wanted if point not in done):
                 if time.monotonic() > until:
                     break
-                row = as_row(line.try_point(verb, at, Mode[mode]))
+                row = tried(line, point)
                 with args.results.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps(row) + "\n")
                 if row["faults"]:

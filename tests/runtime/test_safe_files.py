@@ -2,7 +2,6 @@ import os
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def test_a_link_under_any_name_we_write_is_replaced_and_its_target_stays(tmp_pat
 def test_a_folder_for_temporary_files_goes_when_its_process_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     program = (
         "import os; from dfkd_edge.files import *\n"
         "with scratch_folder() as folder: (folder / 'graph').touch(); os.kill(os.getpid(), 9)"
