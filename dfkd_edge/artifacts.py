@@ -160,12 +160,13 @@ class ClassCount:
     """Name in the memory -> its drawings that images start from; None where no memory is used."""
     num_of_its_name: int = 0  # Of these drawings, those that carry the class's name or a synonym
     num_of_its_kind: int = 0  # Of these drawings, others whose name is that of its kind
+    num_alike: int = 0  # Of these drawings, others that only look like it to the teacher
 
     def to_json(self) -> dict[str, Any]:
         """Return an entry of `classes` in surrogates.json."""
         document = asdict(self)
         if self.drawings is None:
-            for name in ("drawings", "num_of_its_name", "num_of_its_kind"):
+            for name in ("drawings", "num_of_its_name", "num_of_its_kind", "num_alike"):
                 del document[name]
         return document
 

@@ -17,8 +17,9 @@ from dfkd_edge.class_lint.senses import find_ambiguous
 from dfkd_edge.class_lint.slips import IN_OURS, find_slips, known_words
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.settings import MINI, TeacherConfig
-from dfkd_edge.drawings.drawn_class import FEW, DrawnClass, drawn_classes
+from dfkd_edge.drawings.drawn_class import DrawnClass, drawn_classes
 from dfkd_edge.drawings.memory import DrawingMemory
+from dfkd_edge.drawings.names import FEW
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.networks.teacher import Teacher, load_teacher
 
@@ -71,7 +72,7 @@ def lint_classes(
         progress.advance()
     drawn: list[DrawnClass] = []
     if teacher.name == MINI:  # synthesis has drawings for the embedded teacher alone
-        drawn = drawn_classes(DrawingMemory(teacher, reporter), classes, head_KD)
+        drawn = drawn_classes(DrawingMemory(teacher), classes, head_KD)
         findings += _of_drawings(drawn, classes, holds_prompts)
     return ClassListReport(classes, scale, tuple(findings), pairs, tuple(drawn))
 
@@ -154,5 +155,7 @@ def _of_drawings(
         elif each.num_own <= FEW:
             what = "one drawing alone fits" if each.num_own else "no drawing fits"
             whose = "its prompt" if prompt else "its name"
-            text = f"{what} {whose}; expect less, real pictures help (distill --images DIR)"
+            alike = f", so its images show what looks alike ({each.names()})"
+            text = f"{what} {whose}{alike if each.num_alike else ''}; expect less, "
+            text += "real pictures help (distill --images DIR)"
             yield Finding("few-drawings", (each.name,), text, is_fine=True)

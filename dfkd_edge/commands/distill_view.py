@@ -119,14 +119,14 @@ def weak_text(ladder: Ladder, counts: Sequence[ClassCount] = ()) -> str:
         return f"wrong more often than right: {first_few(weak, MAX_NAMED)}"
     unsure = [c.name for c in counts if c.acceptance < 0.5]
     others = [c.name for c in counts if read_drawn_class(c).is_of_others]
-    undrawn = [c.name for c in counts if not c.num_drawn]
+    undrawn = [c.name for c in counts if not c.num_drawn or c.num_alike]
     if unsure:
         return (
             f"the teacher doubts most images of {first_few(unsure, MAX_NAMED)}; --images DIR helps"
         )
     if others:
         return f"drawn as something else: {first_few(others, MAX_NAMED)}"
-    if undrawn and len(undrawn) < len(counts):
+    if undrawn and (len(undrawn) < len(counts) or any(c.num_alike for c in counts)):
         return f"no drawing fits {first_few(undrawn, MAX_NAMED)}, expect less"
     return ""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfkd_edge.artifacts import ClassCount
 from dfkd_edge.class_names import ClassNames, folded
-from dfkd_edge.drawings.names import carries_name, is_kind_of
+from dfkd_edge.drawings.names import FEW, carries_name, is_kind_of
 from dfkd_edge.runtime.counting import MAX_LISTED, first_few
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from dfkd_edge.drawings.memory import DrawingMemory
 
-FEW = 1  # A class with at most so many drawings of its name has next to none (ours)
 MAX_NAMES = 3  # Names of drawings that are listed for a class in a line
 
 
@@ -28,6 +27,7 @@ class DrawnClass:
     named: Mapping[str, int]  # Name in the memory -> drawings of that name, nearest names first
     num_own: int  # Drawings that carry the name of the class, a synonym, or what its prompt says
     num_of_kind: int = 0  # Others whose name is that of its kind: "elephant" for "African elephant"
+    num_alike: int = 0  # Others that only look like it to the teacher, whatever their names
 
     @property
     def num_drawings(self) -> int:
@@ -36,8 +36,9 @@ class DrawnClass:
 
     @property
     def is_of_others(self) -> bool:
-        """Whether most of its drawings, and all but one, are named after something else."""
-        return self.num_fitting <= FEW and 2 * self.num_fitting < self.num_drawings
+        """Whether most that its name has found, and all but one, are named after something else."""
+        num_named = self.num_drawings - self.num_alike
+        return self.num_fitting <= FEW and 2 * self.num_fitting < num_named
 
     @property
     def num_fitting(self) -> int:
@@ -56,14 +57,18 @@ class DrawnClass:
 
     def to_json(self) -> dict[str, Any]:
         """Return what the summary of surrogates keeps of it."""
-        own, kind = self.num_own, self.num_of_kind
-        return {"drawings": self.named, "num_of_its_name": own, "num_of_its_kind": kind}
+        return {
+            "drawings": self.named,
+            "num_of_its_name": self.num_own,
+            "num_of_its_kind": self.num_of_kind,
+            "num_alike": self.num_alike,
+        }
 
 
 def read_drawn_class(entry: ClassCount) -> DrawnClass:
     """Read a class's entry in a summary, which has no drawings where the teacher uses none."""
-    own, kind = entry.num_of_its_name, entry.num_of_its_kind
-    return DrawnClass(entry.name, entry.drawings or {}, own, kind)
+    counts = entry.num_of_its_name, entry.num_of_its_kind, entry.num_alike
+    return DrawnClass(entry.name, entry.drawings or {}, *counts)
 
 
 def drawings_text(drawn: Sequence[DrawnClass]) -> str:
@@ -80,9 +85,12 @@ def drawings_text(drawn: Sequence[DrawnClass]) -> str:
 def drawings_note(drawn: Sequence[DrawnClass]) -> str:
     """Warn in one line of classes that the memory misses or mistakes; empty without any."""
     others = [f"{each.name} ({each.names()})" for each in drawn if each.is_of_others]
-    few = [each.name for each in drawn if each.num_fitting <= FEW and not each.is_of_others]
+    few = [each for each in drawn if each.num_fitting <= FEW and not each.is_of_others]
+    instead = [f"{each.name} ({each.names()})" for each in few if each.num_alike]
+    none = [each.name for each in few if not each.num_alike]
     text = f"drawings of another name: {first_few(others)}; " if others else ""
-    text += f"no drawing or only one of: {first_few(few)}; " if few else ""
+    text += f"no drawing or only one of: {first_few(none)}; " if none else ""
+    text += f"what looks alike, for want of drawings: {first_few(instead)}; " if instead else ""
     return text and f"{text}dfkd-edge classes lint says more"
 
 
@@ -90,10 +98,11 @@ def drawn_classes(memory: DrawingMemory, classes: ClassNames, head_KD: Tensor) -
     """Search the memory as synthesis does, and name what is found for each class."""
     found = memory.search(head_KD, classes)
     drawn = []
-    for name, prompt, places in zip(classes.names, classes.prompts, found, strict=True):
-        named = memory.named(places)  # in the order of the search, nearest first
+    for name, prompt, each in zip(classes.names, classes.prompts, found, strict=True):
+        named = memory.named(each.named)  # in the order of the search, nearest first
         own = {other for other in named if carries_name(other, name, prompt or "")}
         kind = {other for other in named if is_kind_of(other, name)} - own  # own counts first
         counts = (sum(named[other] for other in others) for others in (own, kind))
-        drawn.append(DrawnClass(name, named, *counts))
+        all_named = memory.named(each.places) if each.alike else named
+        drawn.append(DrawnClass(name, all_named, *counts, len(each.alike)))
     return drawn

@@ -2,6 +2,9 @@
 
 A drawing serves a class when its name lies near the class in the teacher's text space and the
 teacher sees the class in it, among the other classes of the list and among all names of the memory.
+A class that has next to none of those takes drawings in which the teacher sees it rather than any
+other class of the list, whatever they are named: a hippopotamus for rhinoceros. Its student learns
+from what the teacher says of each, which is not that it is the class.
 
 Shape suffixes: M drawings, V distinct names, K classes, D embedding width, P side of a drawing in
 pixels, C = 4 channels (RGBA).
@@ -20,13 +23,13 @@ from PIL import Image
 from torch import Tensor
 
 from dfkd_edge import assets
+from dfkd_edge.artifacts import load_tensors
 from dfkd_edge.class_names import ClassNames
-from dfkd_edge.drawings.embedding_cache import Place, cache_path, read_cache, write_cache
-from dfkd_edge.drawings.names import is_of_qualifier
-from dfkd_edge.errors import ConfigError
-from dfkd_edge.interfaces import Reporter
+from dfkd_edge.drawings.names import FEW, is_of_qualifier
+from dfkd_edge.errors import ArtifactError, ConfigError
 from dfkd_edge.networks.teacher import Teacher
 
+EMBEDDINGS = "embeddings.safetensors"  # Of names and drawings, beside the sheets
 NAME_TEXT = "a drawing of a {}"
 """What the teacher reads of a drawing's name; a class is what the zero-shot head holds of it."""
 MIN_SIMILARITY = 0.7
@@ -36,7 +39,11 @@ MIN_SIMILARITY_TO_PROMPT = 0.95
 photo of a computer mouse" takes "computer mouse", "a crane, a bird" nothing of the name "crane"."""
 MAX_RANK = 10  # The class is among the so many names of the memory that fit a drawing best
 MAX_DRAWINGS = 40  # Of a class, nearest names first
-BATCH_SIZE = 64  # Texts or drawings that the teacher reads together
+MAX_ALIKE = 80
+"""Drawings that stand for such a class: most of them those in which the teacher sees it most, a few
+from all that it takes for the class rather than another (ours; examples/measurements)."""
+CUT_TOGETHER = 64  # Drawings
+Place = tuple[int, int]  # A drawing: number of its sheet, number in the sheet
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +97,17 @@ def _incomplete(path: Path) -> ConfigError:
     return ConfigError("decoder is incomplete", where=str(path), hint="install again")
 
 
+def all_places(sheets: tuple[Sheet, ...]) -> list[Place]:
+    """List every drawing, in the order of the sheets."""
+    return [(at, number) for at, sheet in enumerate(sheets) for number in range(len(sheet.names))]
+
+
 def distinct_names(sheets: tuple[Sheet, ...]) -> dict[str, list[Place]]:
     """Map each name to its drawings, in the order of the sheets."""
     places: dict[str, list[Place]] = {}
-    for at, sheet in enumerate(sheets):
-        for number, name in enumerate(sheet.names):
-            places.setdefault(name, []).append((at, number))
+    for at, number in all_places(sheets):
+        places.setdefault(sheets[at].names[number], []).append((at, number))
     return places
-
-
-@torch.no_grad()
-def embed_names(names: list[str], teacher: Teacher, reporter: Reporter) -> Tensor:
-    """Embed the names of drawings, unit rows [V, D]."""
-    parts = []
-    with reporter.stage("searching the memory", len(names)) as progress:
-        for start in range(0, len(names), BATCH_SIZE):
-            texts = [NAME_TEXT.format(name) for name in names[start : start + BATCH_SIZE]]
-            parts.append(teacher.embed_texts(texts))
-            progress.advance(len(texts))
-    return torch.cat(parts)
 
 
 def near_names(name_VD: Tensor, class_KD: Tensor, has_prompt: list[bool]) -> list[list[int]]:
@@ -124,76 +123,104 @@ def near_names(name_VD: Tensor, class_KD: Tensor, has_prompt: list[bool]) -> lis
     return found
 
 
-class DrawingMemory:
-    """The drawings and their embeddings; each is embedded once on a machine."""
+def read_embeddings(folder: Path = assets.EXEMPLARS) -> tuple[Tensor, Tensor]:
+    """Read what the embedded teacher reads in the distinct names, and sees in the drawings.
 
-    def __init__(self, teacher: Teacher, reporter: Reporter) -> None:
-        """Read the drawings' names and embed them, unless the cache has their embeddings.
+    Unit rows are kept as int8, each stretched to its full range.
+
+    Returns:
+        [V, D] and [M, D], in the order of the sheets.
+
+    Raises:
+        ConfigError: the file is missing or damaged.
+    """
+    path = folder / EMBEDDINGS
+    try:
+        tensors = load_tensors(path)
+        name_VD, shown_MD = (torch.from_numpy(tensors[kind]) for kind in ("names", "drawings"))
+    except (ArtifactError, KeyError) as error:
+        raise _incomplete(path) from error
+    return F.normalize(name_VD.float(), dim=1), F.normalize(shown_MD.float(), dim=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The drawings of a class."""
+
+    named: list[Place]  # Whose names lie near the class, nearest first
+    alike: list[Place]  # Which only look like it, most alike first
+
+    @property
+    def places(self) -> list[Place]:
+        """All of them."""
+        return self.named + self.alike
+
+
+class DrawingMemory:
+    """The drawings, and what the embedded teacher sees in them and reads in their names."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        """Read names and embeddings.
 
         Raises:
             ConfigError: the memory is incomplete.
         """
-        self.teacher, self.reporter, self.sheets = teacher, reporter, read_sheets()
-        self.places = distinct_names(self.sheets)
-        self.names = list(self.places)
-        self._name_of = {place: name for name, there in self.places.items() for place in there}
-        self._path = cache_path(teacher, NAME_TEXT)
-        name_VD, shown = read_cache(self._path)
-        if name_VD is None:
-            name_VD = embed_names(self.names, teacher, reporter)
-            write_cache(self._path, name_VD, shown)
-        self.name_VD = name_VD.to(teacher.device)
-        self._shown = {place: row.to(teacher.device) for place, row in shown.items()}
+        self.teacher, self.sheets = teacher, read_sheets()
+        by_name = distinct_names(self.sheets)
+        self.names, self._places = list(by_name), list(by_name.values())
+        self._name_of = {place: name for name, there in by_name.items() for place in there}
+        self._row_of = {place: row for row, place in enumerate(all_places(self.sheets))}
+        self.name_VD, self.shown_MD = (rows.to(teacher.device) for rows in read_embeddings())
 
-    def search(self, head_KD: Tensor, classes: ClassNames) -> list[list[Place]]:
-        """Find for each class at most MAX_DRAWINGS in which the teacher sees it.
+    def search(self, head_KD: Tensor, classes: ClassNames) -> list[Found]:
+        """Find for each class at most MAX_DRAWINGS of its name, or what looks like it.
 
         A small teacher sees "traffic light" near "traffic cone", so names that share only what
         qualifies a class are left out.
-
-        Returns:
-            For each class its drawings, nearest names first; may be none.
         """
         class_KD = F.normalize(head_KD.float(), dim=1)
         near = near_names(self.name_VD, class_KD, [bool(prompt) for prompt in classes.prompts])
-        found = [
-            [
-                place
-                for drawing in (self.names[v] for v in rows)
-                if not is_of_qualifier(drawing, name)
-                for place in self.places[drawing]
-            ]
-            for name, rows in zip(classes.names, near, strict=True)
-        ]
-        self._embed([place for places in found for place in places])
-        return [self._seen(places, k, class_KD)[:MAX_DRAWINGS] for k, places in enumerate(found)]
+        similarity_MK = self.shown_MD @ class_KD.T
+        owner_M = similarity_MK.argmax(1)
+        found = []
+        for label, (rows, name) in enumerate(zip(near, classes.names, strict=True)):
+            fitting = [v for v in rows if not is_of_qualifier(self.names[v], name)]
+            similarity_M = similarity_MK[:, label].masked_fill(owner_M != label, -1)
+            places = [place for v in fitting for place in self._places[v]]
+            named = self._seen(places, similarity_M)[:MAX_DRAWINGS]
+            found.append(Found(named, self._alike(named, similarity_M)))
+        return found
 
     def named(self, places: Iterable[Place]) -> dict[str, int]:
         """Count drawings by their names, in the order of `places`."""
         return dict(Counter(self._name_of[place] for place in places))
 
-    @torch.no_grad()
-    def _embed(self, places: list[Place]) -> None:
-        new = [place for place in places if place not in self._shown]
-        if not new:
-            return
-        with self.reporter.stage("looking at the drawings", len(new)) as progress:
-            for part, rgba_MCPP in self.cut(new):
-                rgba = rgba_MCPP.to(self.teacher.device).float() / 255
-                on_white = rgba[:, :3] * rgba[:, 3:] + 1 - rgba[:, 3:]  # the teacher reads no alpha
-                self._shown.update(zip(part, self.teacher.embed_images(on_white), strict=True))
-                progress.advance(len(part))
-        write_cache(self._path, self.name_VD, self._shown)
+    def _seen(self, places: list[Place], similarity_M: Tensor) -> list[Place]:
+        """Keep drawings that the teacher takes for a class, few names of the memory before.
 
-    def _seen(self, places: list[Place], label: int, class_KD: Tensor) -> list[Place]:
-        """Keep drawings that the teacher takes for this class, few names of the memory before."""
+        Args:
+            places: drawings.
+            similarity_M: of all drawings to the class; -1 where another class is nearer.
+        """
         if not places:
             return []
-        shown_MD = torch.stack([self._shown[place] for place in places])
-        similarity_MK = shown_MD @ class_KD.T
-        num_better_M = (shown_MD @ self.name_VD.T > similarity_MK[:, label, None]).sum(1)
-        is_seen_M = (similarity_MK.argmax(1) == label) & (num_better_M < MAX_RANK)
-        return [place for place, is_seen in zip(places, is_seen_M.tolist(), strict=True) if is_seen]
+        row_N = torch.tensor([self._row_of[place] for place in places])
+        similarity_N = similarity_M[row_N]
+        num_better_N = (self.shown_MD[row_N] @ self.name_VD.T > similarity_N[:, None]).sum(1)
+        is_seen_N = (similarity_N > -1) & (num_better_N < MAX_RANK)
+        return [place for place, is_seen in zip(places, is_seen_N.tolist(), strict=True) if is_seen]
+
+    def _alike(self, named: list[Place], similarity_M: Tensor) -> list[Place]:
+        """Find drawings for a class with next to none, densely where they are most alike."""
+        if len(named) > FEW:
+            return []
+        order = similarity_M.argsort(descending=True, stable=True)
+        num = int((similarity_M > -1).sum())
+        wanted = torch.linspace(0, 1, MAX_ALIKE).square() * (num - 1)
+        ranks = wanted.long().unique() if num else wanted[:0].long()
+        places = list(self._row_of)
+        alike = [places[row] for row in order.cpu()[ranks].tolist()]
+        return [place for place in alike if place not in named]
 
     def cut(self, places: list[Place]) -> Iterator[tuple[list[Place], Tensor]]:
         """Yield places and their drawings, uint8 [M, C, P, P], sheet by sheet, a few at a time.
@@ -206,21 +233,22 @@ class DrawingMemory:
             if not here:  # opening a sheet decodes all of it
                 continue
             rgba_MCPP = sheet.drawings([number for _, number in here])
-            for start in range(0, len(here), BATCH_SIZE):
-                part = slice(start, start + BATCH_SIZE)
+            for start in range(0, len(here), CUT_TOGETHER):
+                part = slice(start, start + CUT_TOGETHER)
                 yield here[part], rgba_MCPP[part]
 
 
 def retrieve_drawings(memory: DrawingMemory) -> tuple[Tensor, ...]:
-    """Find, for each class, the drawings that the teacher recognises as that class.
+    """Find, for each class, the drawings that its images may start from.
 
     Returns:
-        For each class uint8 [M, C, P, P], on the CPU, nearest names first; M may be 0.
+        For each class uint8 [M, C, P, P], on the CPU, nearest first; M may be 0.
 
     Raises:
         ConfigError: a sheet is damaged.
     """
-    found = memory.search(memory.teacher.head_KD, memory.teacher.classes)
+    searched = memory.search(memory.teacher.head_KD, memory.teacher.classes)
+    found = [each.places for each in searched]
     rgba_of: dict[Place, Tensor] = {}
     for part, rgba_MCPP in memory.cut([place for places in found for place in places]):
         rgba_of.update(zip(part, rgba_MCPP, strict=True))

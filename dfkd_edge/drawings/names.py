@@ -15,6 +15,7 @@ PLURALS = (
     *((f"{end}es", end) for end in ("s", "x", "z", "ch", "sh", "o")),
 )
 """Endings and what stands for them in the singular; several may fit a word."""
+FEW = 1  # A class with at most so many drawings of its name has next to none (ours)
 MIN_LETTERS = 3  # Shorter forms are no words but the rest of one: `bu` of bus, `to` of toes
 
 

@@ -274,7 +274,7 @@ def dry_distill(plan: DistillPlan, is_finished: bool, reporter: Reporter) -> Dry
     config, classes, drawn = plan.config, plan.class_names, list[DrawnClass]()
     if uses_drawings(config.teacher.name, config.synthesis):
         teacher = load_teacher(config.teacher, classes)
-        drawn = drawn_classes(DrawingMemory(teacher, reporter), classes, teacher.head_KD)
+        drawn = drawn_classes(DrawingMemory(teacher), classes, teacher.head_KD)
     with reporter.stage("running a small part of every stage", 1) as progress:
         small, downloads = SmallRun(plan), needed_weights(config)
         estimate, device = small.estimate(), small.device

@@ -9,10 +9,9 @@ from dfkd_edge.errors import ConfigError, EnvironmentLackingError, did_you_mean
 from dfkd_edge.runtime.engine_build import MAX_CACHE_BYTES, default_cache
 from dfkd_edge.runtime.safe_files import bound_cache
 
-NAMES = ("engines", "drawings")  # The latter: the teachers' embeddings of the decoder's drawings
+NAMES = ("engines", "drawings")  # The latter were kept by earlier versions
 MAX_BYTES = {"engines": MAX_CACHE_BYTES, "drawings": 256 << 20}
-"""What each may grow to: whoever writes deletes what was used longest ago. A teacher's embeddings
-of all drawings take 10 to 40 MB."""
+"""What each may grow to: whoever writes deletes what was used longest ago."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,12 +94,15 @@ def class_warnings(classes: Sequence[ClassCount], drawn: Sequence[DrawnClass]) -
     """Name the classes whose images may not show them."""
     undrawn = [entry.name for entry in classes if not entry.num_drawn]
     others = [f"{each.name} ({each.names()})" for each in drawn if each.is_of_others]
+    alike = [f"{each.name} ({each.names()})" for each in drawn if each.num_alike]
     unsure = [entry.name for entry in classes if entry.acceptance < 0.5]
     lines = []
     if undrawn and len(undrawn) < len(classes):
         lines.append(f"no drawing fits {first_few(undrawn)}")
     if others:
         lines.append(f"most drawings are named after something else: {first_few(others)}")
+    if alike:
+        lines.append(f"for want of drawings, what looks alike stands for: {first_few(alike)}")
     if unsure:
         lines.append(
             "the teacher recognises fewer than half of the candidates of "

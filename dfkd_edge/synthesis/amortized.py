@@ -228,7 +228,7 @@ def load_amortized(setup: SynthesisSetup) -> Synthesizer:
         prior = PriorSynthesizer(embedded, config, refine)
         if not config.exemplar_share:
             return prior
-        memory = setup.memory or DrawingMemory(teacher, setup.context.reporter)
+        memory = setup.memory or DrawingMemory(teacher)
         drawings = retrieve_drawings(memory)
         side_px = prior.decoder.image_size_px
         shares = config.exemplar_share, config.scene_share

@@ -105,7 +105,7 @@ def synthesize(
         return read()
     drawn: list[DrawnClass] = []
     if uses_drawings(teacher.name, config):
-        memory = DrawingMemory(teacher, context.reporter)
+        memory = DrawingMemory(teacher)
         drawn = drawn_classes(memory, teacher.classes, teacher.head_KD)
         setup = replace(setup, memory=memory)
     note = drawings_note(drawn)

@@ -1,5 +1,8 @@
 """Pack icons into the decoder's memory: drawings that synthesis starts from, and their names.
 
+Beside the sheets lies what the teacher sees in each drawing and reads in each name: a run looks at
+none of them.
+
 Only icon sets that trained the teacher, so that the held-out ones still measure; only licences that
 let icons be passed on in a package under Apache-2.0; of those, the drawings that the teacher knows.
 
@@ -19,12 +22,21 @@ import torch
 from pictures import TRAINED_STYLES, names_new_category
 from PIL import Image
 
-from dfkd_edge.assets import EXEMPLARS
+from dfkd_edge.artifacts import save_tensors
+from dfkd_edge.assets import EXEMPLARS, TEACHER
 from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.config.settings import TeacherConfig
-from dfkd_edge.drawings.memory import MAX_RANK, NAME_TEXT
+from dfkd_edge.drawings.memory import (
+    CUT_TOGETHER,
+    EMBEDDINGS,
+    MAX_RANK,
+    NAME_TEXT,
+    distinct_names,
+    read_sheets,
+)
 from dfkd_edge.files import atomic_write
 from dfkd_edge.networks.teacher import Teacher, load_teacher
+from dfkd_edge.runs.key import content_of
 
 STYLES = tuple(style for style in TRAINED_STYLES if style != "emojione-v1")
 """emojione-v1 is CC BY-SA."""
@@ -122,8 +134,30 @@ def write_sheet(path: Path, tiles: list[np.ndarray]) -> None:
     print(f"{path.name}: {len(buffer.getvalue()) / 1e6:.2f} MB", flush=True)
 
 
+def stretched(unit_MD: torch.Tensor) -> np.ndarray:
+    """Round unit rows to int8, each stretched to its full range."""
+    longest_M1 = unit_MD.abs().amax(1, keepdim=True)
+    rounded: np.ndarray = (unit_MD / longest_M1 * 127).round().to(torch.int8).numpy()
+    return rounded
+
+
+@torch.inference_mode()
+def write_embeddings(teacher: Teacher) -> None:
+    """Embed the drawings as they are stored, on white, and their names."""
+    sheets = read_sheets()
+    texts = [NAME_TEXT.format(name) for name in distinct_names(sheets)]
+    name_VD = teacher.embed_texts(texts)
+    shown = []
+    for sheet in sheets:
+        for rgba_MCPP in sheet.drawings(range(len(sheet.names))).split(CUT_TOGETHER):
+            rgba = rgba_MCPP.float() / 255
+            shown.append(teacher.embed_images(rgba[:, :3] * rgba[:, 3:] + 1 - rgba[:, 3:]))
+    tensors = {"names": stretched(name_VD), "drawings": stretched(torch.cat(shown))}
+    save_tensors(EXEMPLARS / EMBEDDINGS, tensors, {"teacher": content_of(TEACHER)})
+
+
 def main() -> None:
-    """Choose the icons and write a sheet a set."""
+    """Choose the icons, write a sheet a set, and the embeddings."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--nouns", type=Path, required=True, help="a noun a line")
@@ -143,6 +177,7 @@ def main() -> None:
     index = {"side_px": SIDE_PX, "num_columns": NUM_COLUMNS, "names": names_of}
     text = json.dumps(index, separators=(",", ":")) + "\n"
     atomic_write(EXEMPLARS / "exemplars.json", text)
+    write_embeddings(teacher)
     print(f"{len(known)} drawings, {len({names[row] for row in known})} names")
 
 
