@@ -11,6 +11,7 @@ Shape suffixes: N views, B views of all ranks, C = 3 channels, H rows, W columns
 K classes.
 """
 
+import contextlib
 from dataclasses import replace
 
 import torch
@@ -26,6 +27,7 @@ from dfkd_edge.distillation.stored_views import StoredViews, num_stored_views
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.files import atomic_write, content_hash
 from dfkd_edge.machine.ranks import Ranks
+from dfkd_edge.networks.folding import norms_folded
 from dfkd_edge.networks.joint_norm import jointly_normed, learns_statistics
 from dfkd_edge.networks.memory import (
     Parts,
@@ -70,7 +72,11 @@ def distill(
         return StudentArtifact.load(folder)
     student = _start(teacher, config, context)
     is_tuned = config.compile and teacher.device.type == "cuda"
-    with depthwise_in_float32(student, teacher.device.type), tuned_kernels(is_tuned):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(depthwise_in_float32(student, teacher.device.type))
+        stack.enter_context(tuned_kernels(is_tuned))
+        if config.student_init == "pretrained":  # a random start learns its statistics
+            stack.enter_context(norms_folded(student.eval(), student.embed_images))
         Distillation(student, teacher, surrogates, config, context).train(key)
 
     def write() -> StudentArtifact:

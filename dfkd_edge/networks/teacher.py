@@ -25,6 +25,7 @@ from dfkd_edge.config.settings import MINI, TeacherConfig
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError
 from dfkd_edge.files import content_hash
 from dfkd_edge.machine.process import muted
+from dfkd_edge.networks.folding import fold_norms
 from dfkd_edge.networks.mixed_precision import compute_type, in_compute_type, mixed_precision
 from dfkd_edge.networks.names import require_teacher
 from dfkd_edge.networks.transfer import sent
@@ -67,6 +68,7 @@ class Teacher:
         numbers = (self.mean, 1 / self.std, torch.tensor(self.logit_scale), self.head_KD)
         if not all(bool(number.isfinite().all()) for number in numbers):
             raise ValueError("its weights or settings hold numbers that are not finite")
+        fold_norms(visual, self.embed_images)
 
     @functools.cached_property
     def key(self) -> str:
