@@ -107,8 +107,9 @@ class SynthesisConfig:
     scene_share: Annotated[float, Interval(ge=0, le=1)] = 0.0
     """Share of the drawings laid in scenes of photographic texture, light and shadow; those in
     which the teacher then misses the class, and the others, have plain backgrounds (ours)."""
-    num_refinement_steps: Annotated[int, Interval(ge=0, le=1000)] = 2
-    """Guided steps on the latents of images that the teacher does not recognise."""
+    num_refinement_steps: Annotated[int, Interval(ge=-1, le=1000)] = -1
+    """Guided steps on the latents of images that the teacher does not recognise; -1 takes 2, and 12
+    of the embedded prior where no image starts from a drawing."""
     refinement_rate: Annotated[float, Interval(ge=1e-9, le=1e3)] = 0.15
     """Length of a refinement step, in deviations of the decoder's latents (ours); of a codebook at
     least this share of an image's codes changes."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dfkd_edge.drawings.memory import DrawingMemory
 
-MAX_NAMES = 3  # Names of drawings that are listed for a class in a line
+MAX_NAMES = 3  # Names of drawings that are listed for a class, and such classes, in a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,8 @@ def drawings_note(drawn: Sequence[DrawnClass]) -> str:
     none = [each.name for each in few if not each.num_alike]
     text = f"drawings of another name: {first_few(others)}; " if others else ""
     text += f"no drawing or only one of: {first_few(none)}; " if none else ""
-    text += f"what looks alike, for want of drawings: {first_few(instead)}; " if instead else ""
+    shown = first_few(instead, MAX_NAMES)
+    text += f"what looks alike, for want of drawings: {shown}; " if instead else ""
     return text and f"{text}dfkd-edge classes lint says more"
 
 

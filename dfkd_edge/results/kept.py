@@ -14,7 +14,7 @@ from dfkd_edge.interfaces import Reporter
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runtime import bundle_files
 from dfkd_edge.runtime.bundle_files import CHECK_RESULT, LABELLED_CHECK, Bundle
-from dfkd_edge.runtime.counting import counted
+from dfkd_edge.runtime.counting import counted, first_few
 
 if TYPE_CHECKING:
     from dfkd_edge.artifacts import SurrogateSummary
@@ -32,6 +32,16 @@ def unrecognised_text(summary: SurrogateSummary) -> str:
     num = summary.num_unrecognised
     text = f"{num:,} of them unrecognised: the teacher takes them for another class"
     return text if num else ""
+
+
+def unmade_text(summary: SurrogateSummary) -> str:
+    """Name the classes that no candidate shows to the teacher, and what to do; empty for none."""
+    unmade = [entry.name for entry in summary.classes if not entry.acceptance]
+    text = (
+        f"in no image made for it does the teacher see {first_few(unmade)}: give a more common "
+        "English name, a description after a tab, or real pictures (--images DIR)"
+    )
+    return text if unmade else ""
 
 
 def keep_result(path: Path, document: dict[str, Any], reporter: Reporter) -> None:

@@ -21,7 +21,7 @@ from dfkd_edge.drawings.memory import DrawingMemory
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.interfaces import Progress, SynthesisBatch, Synthesizer, WorkShare, tell_nobody
 from dfkd_edge.networks.teacher import Teacher
-from dfkd_edge.results.kept import unrecognised_text
+from dfkd_edge.results.kept import unmade_text, unrecognised_text
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.shared import VISIBLE_S
 from dfkd_edge.runs.surrogates import has_shard, read_surrogates, shard_path, write_shard
@@ -134,6 +134,9 @@ def close(setup: SynthesisSetup, drawn: Sequence[DrawnClass]) -> SurrogateSet:
         f"  {len(surrogates):,} of {surrogates.summary.num_candidates:,} images kept"
         f"{told and f' ({told})'}, contact sheet: {sheet}"
     )
+    unmade = unmade_text(surrogates.summary)
+    if unmade:
+        context.reporter.note(f"  {unmade}")
     return surrogates
 
 

@@ -40,6 +40,12 @@ LISTS = {
         *("unicorn", "dragon", "ghost", "robot"),
     ],
     "unseen": list(NEW_CATEGORIES),
+    "rare": [
+        *("beluga", "narwhal", "macaw", "goldfish", "rubber duck", "coffee grinder"),
+        *("espresso machine", "moka pot", "pepper mill", "milk jug", "forceps", "crutches"),
+        *("iceberg", "submarine", "wheelbarrow", "washing machine", "pomegranate", "lighter"),
+        *("lawn mower", "signpost"),
+    ],
 }
 NUM_VARIANTS = 6
 STYLES = ("openmoji", "streamline-emojis")

@@ -8,13 +8,14 @@ from PIL import Image
 from dfkd_edge.artifacts import ClassCount, SurrogateSet, load_tensors, save_tensors
 from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.errors import ArtifactError
-from dfkd_edge.results.kept import unrecognised_text
+from dfkd_edge.results.kept import unmade_text, unrecognised_text
 from dfkd_edge.runs import surrogates as stored
 from dfkd_edge.runs.row_stores import ArrayRows
 from dfkd_edge.synthesis import selection
 from dfkd_edge.synthesis.selection import held_out, write_selection
 from dfkd_edge.synthesis.synthesize import missing_shards, synthesis_setup
 from tests.fixtures.synthesis import MakeSetup
+from tests.fixtures.typed import class_count, surrogate_summary
 
 
 def _candidates(seed: int, num: int = 40) -> dict[str, np.ndarray]:
@@ -149,3 +150,11 @@ def test_a_drawing_is_held_out_with_all_its_images(num_drawings: int, num_apart:
         assert not apart & set(drawing_N[mine_N & ~heldout_N])
         plain_N = (label_N == label) & (drawing_N < 0)
         assert 0 < heldout_N[plain_N].mean() <= (0.1 if num_apart else 0.5)
+
+
+def test_a_class_that_no_image_shows_is_named_with_what_to_do() -> None:
+    classes = class_count("wug", acceptance=0.0), class_count("dog", acceptance=0.1)
+    told = unmade_text(surrogate_summary(classes=classes))
+    assert "see wug: give a more common English name" in told
+    assert "--images DIR" in told
+    assert unmade_text(surrogate_summary(classes=classes[1:])) == ""

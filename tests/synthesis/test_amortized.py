@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -44,6 +46,17 @@ def test_refinement_raises_the_asked_class(teacher: Teacher) -> None:
             for x in (latent, refined)
         )
     assert float(after.mean()) > float(before.mean())
+
+
+def test_missed_images_are_refined_further_where_no_drawing_takes_their_place(
+    teacher: Teacher,
+) -> None:
+    def num_steps(**settings: Any) -> int:
+        return Refiner(teacher, load_decoder(), SynthesisConfig(**settings)).num_steps
+
+    assert num_steps(exemplar_share=0) > num_steps() > 0
+    assert num_steps(exemplar_share=0, image_size_px=64) == num_steps()  # not the embedded prior
+    assert num_steps(exemplar_share=0, num_refinement_steps=0) == 0
 
 
 def test_surrogates_show_their_class_and_differ_and_a_lost_shard_comes_back_the_same(
