@@ -20,7 +20,13 @@ from torch import Tensor
 from dfkd_edge.artifacts import Ints, StudentArtifact, StudentSettings, SurrogateSet
 from dfkd_edge.config.settings import DistillationConfig
 from dfkd_edge.distillation.batches import Batches, Coming, Drawn, make_views, open_pool
-from dfkd_edge.distillation.optim import WeightAverage, learning_rate_at, make_optimiser
+from dfkd_edge.distillation.optim import (
+    WeightAverage,
+    go_back,
+    learning_rate_at,
+    make_optimiser,
+    share_back,
+)
 from dfkd_edge.distillation.rows import STAGE, HardImages, RowDraws
 from dfkd_edge.distillation.step import StepFigures, Trainer
 from dfkd_edge.distillation.stored_views import StoredViews, num_stored_views
@@ -78,6 +84,9 @@ def distill(
         if config.student_init == "pretrained":  # a random start learns its statistics
             stack.enter_context(norms_folded(student.eval(), student.embed_images))
         Distillation(student, teacher, surrogates, config, context).train(key)
+    back = share_back(config, surrogates.summary)
+    if back:
+        go_back(student, _start(teacher, config, context), back)
 
     def write() -> StudentArtifact:
         artifact = StudentArtifact(folder, _settings(student, teacher, config))

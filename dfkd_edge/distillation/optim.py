@@ -1,11 +1,17 @@
-"""AdamW, its learning-rate schedule (warm-up, half cosine), and the EMA of the weights."""
+"""AdamW, its learning-rate schedule (warm-up, half cosine), and what is shipped of the weights."""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
+from dfkd_edge.artifacts import SurrogateSummary
 from dfkd_edge.config.settings import DistillationConfig
+from dfkd_edge.runs.key import student_content
+
+BACK = 0.4
+"""Of the way back to its start that a student goes whose classes have no drawings of their own: it
+then forgets less of photographs and knows the classes as well (ours; examples/measurements)."""
 
 
 def make_optimiser(
@@ -66,3 +72,21 @@ class WeightAverage:
         state = {name.removeprefix("average/"): value for name, value in self.tensors.items()}
         if state:
             network.load_state_dict(state)
+
+
+def share_back(config: DistillationConfig, summary: SurrogateSummary) -> float:
+    """How far a student is to go back: only to start weights that see as the teacher does.
+
+    Classes count whose images show what only looks like them, without real pictures beside.
+    """
+    classes = summary.classes
+    if not classes or summary.few_shot or not student_content(config):
+        return 0.0
+    return BACK * sum(each.num_alike > 0 for each in classes) / len(classes)
+
+
+@torch.no_grad()
+def go_back(network: nn.Module, start: nn.Module, share: float) -> None:
+    """Average weights with those of the start (WiSE-FT: Wortsman et al., CVPR 2022)."""
+    for value, first in zip(network.parameters(), start.parameters(), strict=True):
+        value.lerp_(first.to(value), share)

@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dfkd_edge import assets
-from dfkd_edge.artifacts import SurrogateSet
+from dfkd_edge.artifacts import FewShotSummary, SurrogateSet
 from dfkd_edge.config.settings import DistillationConfig
 from dfkd_edge.distillation import distill
+from dfkd_edge.distillation.optim import share_back
 from dfkd_edge.distillation.step import StepFigures, Trainer
 from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import Teacher
@@ -18,7 +19,7 @@ from dfkd_edge.runs.checkpoint import SaveClock
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.validation.evaluate import start_student
-from tests.fixtures.typed import blocks, surrogate_set
+from tests.fixtures.typed import blocks, class_count, surrogate_set
 
 SHORT = DistillationConfig(
     student_init="random", num_steps=4, batch_size=8, num_warmup_steps=2, image_size_px=64
@@ -135,3 +136,31 @@ def test_the_averaged_weights_ship(
     # the first step's decay is 1 / 10
     assert torch.allclose(weights[1], 0.1 * start + 0.9 * weights[0], atol=1e-7)
     assert not torch.allclose(weights[1], weights[0], atol=1e-7)
+
+
+@pytest.mark.parametrize(("num_alike", "share"), [((80, 80, 0), 0.8 / 3), ((0, 0, 0), 0.0)])
+def test_a_student_of_what_only_looks_like_its_classes_goes_back_towards_its_start(
+    num_alike: tuple[int, ...],
+    share: float,
+    teacher: Teacher,
+    surrogates: SurrogateSet,
+    context: StageContext,
+) -> None:
+    config = DistillationConfig(num_steps=1, batch_size=2, image_size_px=32)
+    weights = []
+    for counts in ((), num_alike):
+        classes = tuple(
+            class_count(name, num_alike=n) for name, n in zip("abc", counts, strict=False)
+        )
+        summary = dataclasses.replace(surrogates.summary, classes=classes, content=str(counts))
+        learnt = distill(teacher, dataclasses.replace(surrogates, summary=summary), config, context)
+        weights.append(load_student(learnt).projection.weight.detach())
+    start = start_student(learnt, teacher, 0).projection.weight.detach()
+    torch.testing.assert_close(weights[1], weights[0].lerp(start, share))
+    assert not torch.equal(weights[0], start)
+    few_shot = FewShotSummary(
+        num_pictures=3, num_copies=1, is_labelled=True, num_classes=3, teacher_agreement=1.0,
+        pictures={},
+    )  # fmt: skip
+    assert share_back(config, dataclasses.replace(summary, few_shot=few_shot)) == 0
+    assert share_back(SHORT, summary) == 0  # a random start knows nothing
