@@ -103,7 +103,7 @@ def drawn_classes(memory: DrawingMemory, classes: ClassNames, head_KD: Tensor) -
         named = memory.named(each.named)  # in the order of the search, nearest first
         own = {other for other in named if carries_name(other, name, prompt or "")}
         kind = {other for other in named if is_kind_of(other, name)} - own  # own counts first
-        counts = (sum(named[other] for other in others) for others in (own, kind))
+        num_own, num_of_kind = (sum(named[other] for other in others) for others in (own, kind))
         all_named = memory.named(each.places) if each.alike else named
-        drawn.append(DrawnClass(name, all_named, *counts, len(each.alike)))
+        drawn.append(DrawnClass(name, all_named, num_own, num_of_kind, len(each.alike)))
     return drawn

@@ -120,7 +120,7 @@ def _convolve(convolution: nn.Conv2d, norm: Any, image_NCHW: Tensor) -> Tensor:
 
 def _rest(norm: Any, image_NOHW: Tensor) -> Tensor:
     """Do what a norm of timm does besides: its activation."""
-    if isinstance(norm, nn.BatchNorm2d) and hasattr(norm, "act"):
+    if hasattr(norm, "act"):
         activated_NOHW: Tensor = norm.act(norm.drop(image_NOHW))
         return activated_NOHW
     return image_NOHW
