@@ -9,7 +9,7 @@ from dfkd_edge.artifacts import SurrogateSummary
 from dfkd_edge.config.settings import DistillationConfig
 from dfkd_edge.runs.key import student_content
 
-BACK = 0.4
+BACK = 0.3
 """Of the way back to its start that a student goes whose classes have no drawings of their own: it
 then forgets less of photographs and knows the classes as well (ours; examples/measurements)."""
 
