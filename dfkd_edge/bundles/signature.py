@@ -97,15 +97,16 @@ def verify_bundle(bundle: Bundle, verifier: verifying.Config) -> None:
     with faults_as_errors():
         raw = read_raw(path)
         parse_json(raw, path)  # of bounded depth
-    # what a damaged signature makes the library raise
-    faults = (ValueError, KeyError, TypeError, AttributeError, IndexError, InvalidSignature)
     verifier.set_hashing_config(_hashing(bundle))
     try:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
             copy = Path(folder) / SIGNATURE  # what was looked at is what is read
             copy.write_bytes(raw)
             verifier.verify(bundle.folder, copy)
-    except faults as error:
+    except (
+        *(ValueError, KeyError, TypeError, AttributeError, IndexError),
+        InvalidSignature,
+    ) as error:
         raise ArtifactError(
             _reason(error), where=str(path), hint="do not use it before its maker has said why"
         ) from error

@@ -7,7 +7,7 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from dfkd_edge.results.overview import Entry
 
 MAX_SETTINGS = 6  # Named in a row; `--csv` and `--json` have all
+COLUMNS = {"path": 12, "classes": 7, "teacher": 7, "accuracy": 11}
+COLUMNS |= {"MiB": 5, "ms": 4, "verdict": 10, "differs in": 10}
+"""Heading -> least width; all of them fit a terminal of 80 columns."""
 NOTHING = "-"
 FORMULAS = ("=", "+", "-", "@")
 """A spreadsheet runs a cell that begins so, and names of folders are not ours."""
@@ -96,9 +99,10 @@ def _plain(value: object) -> object:
 
 def _table(entries: Sequence[Entry], names: Sequence[str], folder: Path) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("path", "classes", "teacher", "accuracy", "MiB", "ms", "verdict", "differs in"):
+    for heading, min_width in COLUMNS.items():
         right = heading in ("classes", "MiB", "ms")
-        table.add_column(heading, justify="right" if right else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if right else "left"
+        table.add_column(heading, justify=justify, overflow="fold", min_width=min_width)
     for entry in entries:
         shown = entry.path.relative_to(folder) if entry.path != folder else entry.path
         name = escape(str(shown))

@@ -59,7 +59,7 @@ class HeadFit:
     def fit(self, reporter: Reporter) -> FittedHead:
         """Show both networks drawings of new names and images of old ones, and turn the head."""
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "head"))
-        found = retrieve_drawings(DrawingMemory(self.teacher, reporter))
+        found = retrieve_drawings(DrawingMemory(self.teacher))
         new = [k for k, place in enumerate(self.learnt) if place < 0 and len(found[k])]
         old = [k for k, place in enumerate(self.learnt) if place >= 0]
         names = self.teacher.classes.names

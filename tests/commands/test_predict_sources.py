@@ -26,7 +26,7 @@ from dfkd_edge.bundles.sources import Source, find_sources
 from dfkd_edge.bundles.video import frames_of
 from dfkd_edge.commands.predict_view import Pulse
 from dfkd_edge.runtime.bundle_files import Bundle
-from tests.fixtures.command import call
+from tests.fixtures.command import call, invoke
 from tests.fixtures.files import write_picture
 
 NUM_FRAMES, RATE = 20, 10
@@ -102,7 +102,7 @@ def test_a_video_is_read_frame_by_frame_and_its_table_has_a_row_for_each_stretch
     assert [row["label"] for row in rows] == [black] * 10 + [red] * 10 != [red] * 20
     assert "20 images in " in errors
     assert "images/s, with model.int8.onnx in onnxruntime" in errors
-    code, output, _ = call(*arguments)
+    output = invoke(*arguments, COLUMNS="120").stdout
     table = [line for line in output.splitlines() if "clip.mp4" in line]
     assert ["0.0 to 0.9 s" in table[0], "1.0 to 1.9 s" in table[1]] == [True, True]
     assert all("10 frames" in line for line in table)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.command import call
+from tests.fixtures.command import call, invoke
 from tests.fixtures.files import edit_json
 
 
@@ -65,9 +65,10 @@ def test_the_table_and_the_csv_hold_the_same_rows_and_no_formula_runs(folder: Pa
     assert code == 0
     assert [row["kind"] for row in rows].count("bundle") == 3
     assert {row["seed"] for row in rows if row["kind"] == "run"} == {"0", "7"}
-    table = call("runs", folder)[1]
-    assert "[red]first" in table
-    assert "unfinished" in table
+    for columns in (80, 200):
+        table = invoke("runs", folder, COLUMNS=str(columns)).stdout
+        assert "[red]first" in table
+        assert "unfinished" in table
     relative = call("runs", folder / "=1+1", "--csv")[1]
     assert "nothing done" in relative
 

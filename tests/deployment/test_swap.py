@@ -222,7 +222,7 @@ def test_drawings_of_new_names_turn_the_head_towards_the_teacher_and_keep_old_na
     head = HeadFit(teacher, student, run.surrogates, [0, 1, 2, -1, -1], 0)
     fitted = head.fit(SilentReporter())
     assert fitted.drawn == ("guitar", "teapot")
-    drawings = retrieve_drawings(DrawingMemory(teacher, SilentReporter()))
+    drawings = retrieve_drawings(DrawingMemory(teacher))
     images = torch.cat([on_white(rgba) for rgba in drawings[3:]])
     with torch.no_grad():
         wanted, seen = teacher.logits(teacher.embed_images(images)), student.embed_images(images)
