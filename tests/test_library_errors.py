@@ -68,10 +68,11 @@ NOT_READERS = (
     *("torch.Generator", "torch.inference_mode"),
     *("numpy.argsort", "numpy.frombuffer", "json.dumps", "json.loads.", "onnx.defs."),
     *("pydantic.TypeAdapter", "diffusers.utils.logging", "diffusers.VQModel"),
-    "huggingface_hub.try_to_load_from_cache",
+    *("huggingface_hub.try_to_load_from_cache", "yaml.safe_load", "google.protobuf.text_format."),
 )
-"""Calls that are given no file and no text: names, and values that were read before them. Of
-VQModel the sizes follow from tensors, which the damaged networks try."""
+"""Calls that are given no file and no text of others: names, values that were read before them,
+configurations that we wrote a moment ago. Of VQModel the sizes follow from tensors, which the
+damaged networks try."""
 
 
 class Site(NamedTuple):

@@ -171,7 +171,8 @@ def test_a_stream_gives_its_frames_and_says_in_one_line_that_it_broke(
 def test_a_stream_that_is_silent_is_broken(
     tiny_bundle: Bundle, broadcast: bytes, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(video, "READ_S", 0.3)
+    for limit in ("OPEN_S", "READ_S"):
+        monkeypatch.setattr(video, limit, 0.5)
     over = threading.Event()
 
     def talk(connection: socket.socket) -> None:

@@ -20,7 +20,10 @@ for _ in range(3):
 """
 
 
-@pytest.mark.parametrize("name", ["fastvit_t8", "mobileone_s0", "repvit_m0_9"])
+LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("mobileone_s0", "repvit_m0_9")]
+
+
+@pytest.mark.parametrize("name", ["fastvit_t8", *LONG])
 def test_a_student_with_a_strided_pointwise_stem_learns_and_the_process_lives(name: str) -> None:
     command = [sys.executable, "-c", STEPS.format(name=name)]
     # glibc's checks stop at the first damage, which otherwise may show steps later, or never
