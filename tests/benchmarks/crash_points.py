@@ -9,7 +9,8 @@ come in a random order; what the results hold already is not tried again, so the
 on after a stop. With --meet something else happens at every so many operations: a second process
 (pair), SIGTERM (term), a clock that is ten years ahead or behind (future, past); or once: a disk
 with little space (disk, where a point is so many KiB) or one that is read-only (read-only), both of
-which need root. Prints a table, and the points that failed. Needs Linux on x86-64 and gcc.
+which need root; faults come beside it where --modes names them. Prints a table, and the points that
+failed. Needs Linux on x86-64 and gcc.
 """
 
 import argparse
@@ -115,18 +116,35 @@ def table(results: Path, wanted: Counter[tuple[str, str]] | None = None) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Try what is not known yet, and print the table."""
+def wanted_points(line: CrashLine, args: argparse.Namespace) -> list[Point]:
+    """List what is to be tried, of the faults and of each meeting at most `--sample`."""
+    kinds = [meetings(line, what, args.every) for what in args.meet]
+    if args.modes:
+        kinds.append(points(line, args.modes, args.seed))
+    rng, chosen = random.Random(args.seed), []
+    for kind in kinds:
+        mine = [point for point in kind if point[0] in args.verbs]
+        chosen += rng.sample(mine, min(args.sample, len(mine))) if args.sample else mine
+    return chosen
+
+
+def main() -> int:
+    """Try what is not known yet, and print the table; 1 where a point failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--verbs", nargs="+", choices=list(VERBS), default=list(VERBS))
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
-    parser.add_argument("--meet", choices=list(MEET), help="in place of the modes")
+    parser.add_argument("--modes", nargs="*", choices=MODES, help="none: only --meet")
+    parser.add_argument("--meet", nargs="+", choices=list(MEET), default=[])
     parser.add_argument("--every", type=int, default=1, help="operations, with --meet")
+    parser.add_argument(
+        "--sample", type=int, default=0, help="points of all modes, and of a meeting"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true", help="try the failed points once more")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so many")
     args = parser.parse_args()
+    if args.modes is None:
+        args.modes = [] if args.meet else list(MODES)
     if why_not():
         raise SystemExit(why_not())
     place, until = Path(tempfile.mkdtemp(dir="/dev/shm")), time.monotonic() + 60 * args.minutes
@@ -134,30 +152,31 @@ def main() -> None:
         with warm():
             last = max(list(VERBS).index(verb) for verb in args.verbs)
             line = CrashLine(place / "line", dict(list(VERBS.items())[: last + 1]))
-            found = (
-                meetings(line, args.meet, args.every)
-                if args.meet
-                else points(line, args.modes, args.seed)
-            )
-            wanted = [point for point in found if point[0] in args.verbs]
-            done = {
-                (row["verb"], row["at"], row["mode"])
-                for row in known(args.results)
-                if not (args.again and row["faults"])
-            }
-            for point in (point for point in wanted if point not in done):
-                if time.monotonic() > until:
-                    break
-                row = tried(line, point)
-                with args.results.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps(row) + "\n")
-                if row["faults"]:
-                    print(json.dumps(row), flush=True)
+            wanted = wanted_points(line, args)
+            try_all(line, wanted, args, until)
     finally:
         os.chdir("/")
         shutil.rmtree(place, ignore_errors=True)
     print(table(args.results, Counter((verb, mode) for verb, _, mode in wanted)))
+    return int(any(row["faults"] for row in known(args.results)))
+
+
+def try_all(line: CrashLine, wanted: list[Point], args: argparse.Namespace, until: float) -> None:
+    """Try each point that the results do not hold, and add it to them."""
+    done = {
+        (row["verb"], row["at"], row["mode"])
+        for row in known(args.results)
+        if not (args.again and row["faults"])
+    }
+    for point in (point for point in wanted if point not in done):
+        if time.monotonic() > until:
+            break
+        row = tried(line, point)
+        with args.results.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+        if row["faults"]:
+            print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
