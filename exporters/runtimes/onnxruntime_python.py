@@ -14,12 +14,15 @@ from dfkd_edge.handover.wording import readme
 EXAMPLE = '''"""Classifies pictures: python3 classify.py PICTURE..."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from PIL import Image
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime
 
 here = Path(__file__).parent
 settings = json.loads((here / "providers.json").read_text(encoding="utf-8"))

@@ -1,9 +1,13 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from dfkd_edge.files import read_toml
 from dfkd_edge.runtime import device
+from dfkd_edge.runtime.bundle_files import Bundle
 
 
 @pytest.fixture
@@ -62,3 +66,14 @@ def test_jetpacks_follow_from_l4t() -> None:
         l4t = read_toml(path).get("l4t")  # bases that others share state none
         assert l4t is None or device.jetpack_of(l4t) == path.stem
     assert device.jetpack_of("40.1") == ""
+
+
+def test_onnxruntime_keeps_no_telemetry_on_the_machine(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    graph = tiny_bundle.folder / "model.fp32.onnx"
+    code = f"from dfkd_edge.runtime.session import open_graph; open_graph({str(graph)!r}, 1, False)"
+    (home := tmp_path / "home").mkdir()
+    places = {name: str(home) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
+    named = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, env={**named, **places}, check=True)
+    assert not list(home.iterdir())
