@@ -95,7 +95,7 @@ def test_commands_end_with_the_same_artifacts_whatever_they_met(tmp_path: Path) 
     modes = ["--modes", *(mode.name for mode in FAULTS)]
     meetings = ["--meet", "pair", "term", "future", "past", "disk", "read-only", "--every", "40"]
     command = [sys.executable, script, "--results", results, *verbs, *modes, *meetings]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     met = {json.loads(line)["mode"] for line in results.read_text().splitlines()}
     assert met > {"pair", "term", "future", "past", "disk", "read-only"}
