@@ -94,7 +94,7 @@ def test_commands_end_with_the_same_artifacts_whatever_they_met(tmp_path: Path) 
     verbs = ["--verbs", "distill", "export", "check", "report", "--sample", "6"]
     modes = ["--modes", *(mode.name for mode in FAULTS)]
     meetings = ["--meet", "pair", "term", "future", "past", "disk", "read-only", "--every", "40"]
-    command = [sys.executable, script, "--results", results, *verbs, *modes, *meetings]
+    command = [sys.executable, str(script), "--results", str(results), *verbs, *modes, *meetings]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     met = {json.loads(line)["mode"] for line in results.read_text().splitlines()}
