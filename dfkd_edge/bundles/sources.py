@@ -22,8 +22,9 @@ VIDEO_SUFFIXES = frozenset(
         *(".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".h264", ".h265", ".hevc", ".mjpeg", ".mjpg"),
     }
 )
-PICTURE_HEADS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"P5\n", b"P6\n")
+PICTURE_HEADS = (*(b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"P5\n", b"P6\n", b"II*\0", b"MM\0*"),)
 """How pictures begin on standard input, if not with a control character; all else is paths."""
+HEAD_BYTES = 12  # They tell a BMP or WebP from a path that begins with BM or RIFF
 MAX_PICTURE_BYTES = 256 << 20  # On standard input
 
 
@@ -98,8 +99,10 @@ def sources_of_input(stream: BinaryIO) -> Iterator[Source | str]:
     Yields:
         Sources as they come, and lines that say why there is none.
     """
-    head = stream.read(4)
-    if head.startswith(PICTURE_HEADS) or any(byte < ord("\t") for byte in head):
+    head = stream.readline(HEAD_BYTES)  # no further than the first path
+    if head.startswith((b"BM", b"RIFF")):
+        head += stream.read(HEAD_BYTES - len(head))
+    if _begins_picture(head):
         with tempfile.NamedTemporaryFile(prefix="dfkd-edge-") as file:  # Pillow may seek in it
             file.write(head + stream.read(MAX_PICTURE_BYTES))
             file.flush()
@@ -111,14 +114,23 @@ def sources_of_input(stream: BinaryIO) -> Iterator[Source | str]:
         yield from skipped
 
 
+def _begins_picture(head: bytes) -> bool:
+    if head.startswith(b"BM"):
+        return head[6:10] == bytes(4)  # reserved
+    if head.startswith(b"RIFF"):
+        return head[8:] == b"WEBP"
+    is_control = head[:1] == b"\0" or any(0 < byte < ord("\t") for byte in head)
+    return head.startswith(PICTURE_HEADS) or is_control
+
+
 def _lines(head: bytes, stream: BinaryIO) -> Iterator[bytes]:
     """Yield each path as soon as it is whole: who writes them may go on for days."""
-    rest = head + stream.readline()
+    rest = head if head.endswith(b"\n") else head + stream.readline()
     if b"\0" in rest:  # `find -print0`: names may hold line feeds
         yield from filter(None, (rest + stream.read()).split(b"\0"))
         return
     while rest:
-        line = rest.strip(b"\r\n")
-        if line and line != STDIN.encode():
-            yield line
+        for line in (each.strip(b"\r") for each in rest.split(b"\n")):
+            if line and line != STDIN.encode():
+                yield line
         rest = stream.readline()

@@ -39,9 +39,10 @@ class PictureOp(Operator):
         spec.output("signal")
 
     def compute(self, op_input, op_output, context):
-        from PIL import Image
+        from PIL import Image, ImageOps
 
-        op_output.emit({"": np.asarray(Image.open(self.path).convert("RGB"))}, "signal")
+        upright = ImageOps.exif_transpose(Image.open(self.path))
+        op_output.emit({"": np.asarray(upright.convert("RGB"))}, "signal")
 
 
 class AnswerOp(Operator):

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
@@ -32,7 +32,8 @@ session = onnxruntime.InferenceSession(
     str(here / settings["model"]), providers=[(name, options) for name, options in usable]
 )
 for path in sys.argv[1:]:
-    picture = Image.open(path).convert("RGB").resize(settings["size"], Image.BILINEAR)
+    picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    picture = picture.resize(settings["size"], Image.BILINEAR)
     image = np.repeat(np.asarray(picture, settings["dtype"])[None], settings["batch"], 0)
     logits = session.run(["logits"], {"image": image})[0][0] / settings["temperature"]
     probability = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()

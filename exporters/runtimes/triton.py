@@ -140,7 +140,7 @@ from pathlib import Path
 
 import numpy as np
 import tritonclient.grpc as triton
-from PIL import Image
+from PIL import Image, ImageOps
 
 SIDE, BATCH, DTYPE = {job.side_px}, {batch}, "{job.feed_dtype}"
 TEMPERATURE, UNKNOWN_BELOW = {job.confidence.temperature!r}, {job.confidence.reject_threshold!r}
@@ -150,7 +150,7 @@ labels = (here / "{NAME}" / "labels.txt").read_text(encoding="utf-8").splitlines
 client = triton.InferenceServerClient(os.environ.get("TRITON", "localhost:8001"))
 for path in sys.argv[1:]:
     # as in training: first the width, then the height
-    picture = Image.open(path).convert("RGB")
+    picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     picture = picture.resize((SIDE, picture.height), Image.BILINEAR)
     picture = picture.resize((SIDE, SIDE), Image.BILINEAR)
     image = np.repeat(np.asarray(picture, DTYPE)[None], BATCH, 0)

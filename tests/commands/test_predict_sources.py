@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from dfkd_edge.bundles import video
-from dfkd_edge.bundles.sources import Source, find_sources
+from dfkd_edge.bundles.sources import Source, find_sources, sources_of_input
 from dfkd_edge.bundles.video import frames_of
 from dfkd_edge.commands.predict_view import Pulse
 from dfkd_edge.runtime.bundle_files import Bundle
@@ -245,6 +245,39 @@ def test_a_damaged_video_is_skipped_and_the_rest_goes_on(
 def given(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
     """Return what puts bytes on standard input."""
     return lambda raw: monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(raw)))
+
+
+@pytest.mark.parametrize(
+    ("raw", "names"),
+    [
+        (b"cat\nb.png\n", ["cat", "b.png"]),
+        (b"BMW/1.png\nb.png\n", ["BMW/1.png", "b.png"]),
+        (b"BM\nRIFF\nb.png", ["BM", "RIFF", "b.png"]),
+        (b".\0BMW/1.png\0", ["BMW/1.png", "BMW/1.png", "b.png"]),
+    ],
+)
+def test_paths_that_begin_like_pictures_are_paths(
+    raw: bytes, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("cat", "BM", "RIFF", "b.png", "BMW/1.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        write_picture(Path("a.png"), 0).rename(name)
+    found = [each if isinstance(each, str) else each.name for each in read_input(raw)]
+    assert sorted(Path(name).as_posix() for name in found) == sorted(names)
+
+
+def read_input(raw: bytes) -> Iterator[Source | str]:
+    return sources_of_input(io.BytesIO(raw))
+
+
+def test_a_bitmap_on_standard_input_is_a_picture(tmp_path: Path) -> None:
+    for size in range(1, 40):  # the size of a file may hold a line feed
+        bitmap = io.BytesIO()
+        Image.new("RGB", (size, 7)).save(bitmap, "BMP")
+        (source,) = read_input(bitmap.getvalue())
+        assert isinstance(source, Source)
+        assert source.name == "-"
 
 
 def test_standard_input_is_a_picture_or_a_list_of_what_to_read(
