@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError, UsageError, faults_as_errors
-from dfkd_edge.files import atomic_write
+from dfkd_edge.files import atomic_write, scratch_folder
 from dfkd_edge.runtime.bundle_files import MANIFEST, SIGNATURE, Bundle
 from dfkd_edge.runtime.documents import parse_json, read_raw
 from dfkd_edge.runtime.safe_files import reading
@@ -75,8 +74,8 @@ def sign_bundle(bundle: Bundle, signer: signing.Config) -> Path:
         EnvironmentLackingError: the disk is full or not writable.
     """
     path = bundle.folder / SIGNATURE
-    with tempfile.TemporaryDirectory() as folder:  # the library would write through a link
-        fresh = Path(folder) / SIGNATURE
+    with scratch_folder() as folder:  # the library would write through a link
+        fresh = folder / SIGNATURE
         signer.set_hashing_config(_hashing(bundle)).sign(bundle.folder, fresh)
         atomic_write(path, fresh.read_bytes())
     return path
@@ -99,8 +98,8 @@ def verify_bundle(bundle: Bundle, verifier: verifying.Config) -> None:
         parse_json(raw, path)  # of bounded depth
     verifier.set_hashing_config(_hashing(bundle))
     try:
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
-            copy = Path(folder) / SIGNATURE  # what was looked at is what is read
+        with scratch_folder() as folder, contextlib.redirect_stdout(sys.stderr):
+            copy = folder / SIGNATURE  # what was looked at is what is read
             copy.write_bytes(raw)
             verifier.verify(bundle.folder, copy)
     except (

@@ -2,7 +2,6 @@
 
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
@@ -10,6 +9,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from dfkd_edge.errors import UsageError, faults_as_errors
+from dfkd_edge.files import scratch_folder
 from dfkd_edge.runtime.picture_walk import walk
 
 Kind = Literal["picture", "video", "camera", "stream", "input"]
@@ -103,10 +103,10 @@ def sources_of_input(stream: BinaryIO) -> Iterator[Source | str]:
     if head.startswith((b"BM", b"RIFF")):
         head += stream.read(HEAD_BYTES - len(head))
     if _begins_picture(head):
-        with tempfile.NamedTemporaryFile(prefix="dfkd-edge-") as file:  # Pillow may seek in it
-            file.write(head + stream.read(MAX_PICTURE_BYTES))
-            file.flush()
-            yield Source("picture", file.name, STDIN)
+        with scratch_folder() as folder:  # Pillow may seek in a file
+            file = folder / "picture"
+            file.write_bytes(head + stream.read(MAX_PICTURE_BYTES))
+            yield Source("picture", str(file), STDIN)
         return
     for raw in _lines(head, stream):
         found, skipped = _expanded(raw.decode(sys.getfilesystemencoding(), "surrogateescape"))

