@@ -10,6 +10,7 @@ from dfkd_edge.commands import options as opt
 from dfkd_edge.config.settings import LATEST
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
 from dfkd_edge.errors import UsageError
+from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.plain_text import printable
 
 
@@ -42,7 +43,11 @@ def check(
     from dfkd_edge.preflight import plan_check
 
     if frame or runtime:
-        _judge_frame(bundle, frame, runtime, as_json, quiet)
+        others = {"--data": data, "--max-drop": max_drop, "--device": device, "--dry-run": dry_run}
+        given = [name for name, value in others.items() if value not in (None, False)]
+        if given:
+            raise UsageError("a frame is judged alone", where=given[0], hint="leave it out")
+        _judge_frame(plan_check(bundle, "", verify), frame, runtime, as_json, quiet)
         return
     pictures = str(data) if data else ""
     opened = plan_check(bundle, pictures, verify)
@@ -73,15 +78,14 @@ def check(
 
 
 def _judge_frame(
-    bundle: Path, frame: Path | None, runtime: str, as_json: bool, quiet: bool
+    bundle: Bundle, frame: Path | None, runtime: str, as_json: bool, quiet: bool
 ) -> None:
     """Say what is wrong with one frame, as check.pyz does on the device; exit 3 if anything is."""
-    from dfkd_edge.bundles.opening import find_bundle, open_bundle
     from dfkd_edge.runtime.frame_check import FrameRequest, judge_frame
 
     if not frame:
         raise UsageError("nothing says which frame", where="--runtime", hint="add --frame FILE")
-    result = judge_frame(open_bundle(find_bundle(bundle)), FrameRequest(frame, runtime))
+    result = judge_frame(bundle, FrameRequest(frame, runtime))
     if as_json:
         opt.print_json(result.to_json())
     elif not quiet:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd_edge.artifacts import SurrogateSet
-from dfkd_edge.config.settings import DistillationConfig
+from dfkd_edge.config.settings import MINI, DistillationConfig
 from dfkd_edge.distillation.step import soft_target_losses
 from dfkd_edge.drawings.memory import DrawingMemory, retrieve_drawings
 from dfkd_edge.interfaces import Reporter
@@ -58,8 +58,10 @@ class HeadFit:
 
     def fit(self, reporter: Reporter) -> FittedHead:
         """Show both networks drawings of new names and images of old ones, and turn the head."""
+        if self.teacher.name != MINI:  # nothing is known of what another one sees in drawings
+            return FittedHead(self.teacher.head_KD, 0, ())
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "head"))
-        found = retrieve_drawings(DrawingMemory(self.teacher))
+        found = retrieve_drawings(DrawingMemory(self.teacher), only_named=True)
         new = [k for k, place in enumerate(self.learnt) if place < 0 and len(found[k])]
         old = [k for k, place in enumerate(self.learnt) if place >= 0]
         names = self.teacher.classes.names

@@ -25,6 +25,7 @@ from torch import Tensor
 from dfkd_edge import assets
 from dfkd_edge.artifacts import load_tensors
 from dfkd_edge.class_names import ClassNames
+from dfkd_edge.config.settings import MINI
 from dfkd_edge.drawings.names import FEW, is_of_qualifier
 from dfkd_edge.errors import ArtifactError, ConfigError
 from dfkd_edge.networks.teacher import Teacher
@@ -163,8 +164,11 @@ class DrawingMemory:
         """Read names and embeddings.
 
         Raises:
-            ConfigError: the memory is incomplete.
+            ConfigError: the memory is incomplete, or the teacher is another one.
         """
+        if teacher.name != MINI:
+            what = f"the memory of drawings holds nothing of what {teacher.name} sees"
+            raise ConfigError(what, where="teacher", hint=f"it serves the embedded one, {MINI}")
         self.teacher, self.sheets = teacher, read_sheets()
         by_name = distinct_names(self.sheets)
         self.names, self._places = list(by_name), list(by_name.values())
@@ -238,8 +242,12 @@ class DrawingMemory:
                 yield here[part], rgba_MCPP[part]
 
 
-def retrieve_drawings(memory: DrawingMemory) -> tuple[Tensor, ...]:
+def retrieve_drawings(memory: DrawingMemory, *, only_named: bool = False) -> tuple[Tensor, ...]:
     """Find, for each class, the drawings that its images may start from.
+
+    Args:
+        memory: the drawings.
+        only_named: leave out what a class takes for want of drawings of its name.
 
     Returns:
         For each class uint8 [M, C, P, P], on the CPU, nearest first; M may be 0.
@@ -248,7 +256,7 @@ def retrieve_drawings(memory: DrawingMemory) -> tuple[Tensor, ...]:
         ConfigError: a sheet is damaged.
     """
     searched = memory.search(memory.teacher.head_KD, memory.teacher.classes)
-    found = [each.places for each in searched]
+    found = [each.named if only_named else each.places for each in searched]
     rgba_of: dict[Place, Tensor] = {}
     for part, rgba_MCPP in memory.cut([place for places in found for place in places]):
         rgba_of.update(zip(part, rgba_MCPP, strict=True))

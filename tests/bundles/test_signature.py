@@ -177,6 +177,19 @@ def test_a_key_that_cannot_sign_is_told_of_before_the_run_is_looked_for(
     assert "no public key" in errors
 
 
+def test_a_frame_is_judged_of_a_bundle_whose_signature_holds_and_with_nothing_else(
+    signed: Bundle, key: Path
+) -> None:
+    verify = ("--verify", public(key), "--frame", signed.folder / "test_card.png")
+    (signed.folder / SIGNATURE).unlink()
+    code, _, errors = call("check", signed.folder, *verify)
+    assert (code, "bundle is not signed" in errors) == (1, True), errors
+    for other in (("--data", "."), ("--max-drop", "1"), ("--device", "cpu"), ("--dry-run",)):
+        code, _, errors = call("check", signed.folder, *verify, *other)
+        assert code == 2
+        assert f"a frame is judged alone ({other[0]})" in errors
+
+
 @pytest.mark.parametrize("flag", ["--sign", "--verify"])
 def test_without_the_extra_both_say_what_to_install(
     key: Path, tmp_path: Path, flag: str, monkeypatch: pytest.MonkeyPatch

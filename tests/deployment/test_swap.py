@@ -20,8 +20,9 @@ from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.config.settings import TeacherConfig
 from dfkd_edge.deployment.head_fit import HeadFit
 from dfkd_edge.drawings.memory import DrawingMemory, retrieve_drawings
+from dfkd_edge.errors import ConfigError
 from dfkd_edge.networks.students import load_student
-from dfkd_edge.networks.teacher import load_teacher
+from dfkd_edge.networks.teacher import Teacher, load_teacher
 from dfkd_edge.results.swap import KeptCost, Swap
 from dfkd_edge.runs.finished import open_finished_run
 from dfkd_edge.runtime import check
@@ -208,6 +209,19 @@ def test_a_swap_that_cannot_be_made_is_one_line(
     assert (found, output, len(errors.splitlines())) == (code, "", 1), errors
     assert said in errors
     assert open_bundle(source.folder).sha256 == source.sha256
+
+
+def test_a_teacher_that_the_drawings_are_not_of_keeps_the_text(
+    source: Bundle, tiny_teacher: Teacher
+) -> None:
+    run = open_finished_run(run_with_surrogates(source))
+    student = load_student(StudentArtifact.load(source.folder / "student"))
+    new = [-1] * len(tiny_teacher.classes.names)
+    fitted = HeadFit(tiny_teacher, student, run.surrogates, new, 0).fit(SilentReporter())
+    assert torch.equal(fitted.head_KD, tiny_teacher.head_KD)
+    assert fitted.drawn == ()
+    with pytest.raises(ConfigError, match="holds nothing of what tiny sees"):
+        DrawingMemory(tiny_teacher)
 
 
 @pytest.mark.slow
