@@ -156,6 +156,12 @@ class ConsoleReporter:
         self.console.print(text, markup=False)
 
 
+def spreadsheet_cell(value: object) -> object:
+    """Keep a cell of a CSV from running: names of folders, pictures and classes are not ours."""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_formula else value
+
+
 def make_console(quiet: bool) -> Console:
     """Console on standard error, so that standard output carries results only."""
     is_terminal = sys.stderr.isatty()  # a line of a log is never wrapped

@@ -34,7 +34,11 @@ Component = dict[str, Any]
 
 
 def bill_of_materials(
-    run: FinishedRun, target: TargetProfile, precision: Precision
+    run: FinishedRun,
+    target: TargetProfile,
+    precision: Precision,
+    *,
+    fitted_to_drawings: bool = False,
 ) -> dict[str, Any]:
     """List what a bundle was made with: models with licences and hashes, packages with versions.
 
@@ -42,6 +46,9 @@ def bill_of_materials(
     """
     packages = installed_packages(_extras(run.config))
     models = list(_models(run))
+    if fitted_to_drawings or (run.surrogates.drawing_index >= 0).any():
+        sheets = sorted(assets.EXEMPLARS.glob("*.webp"))
+        models.append(_files("data", "drawings of icon sets", DRAWN, sheets))
     tool = _component("application", "dfkd-edge", terms=OWN, version=__version__)
     bundle = _component(
         "machine-learning-model",
@@ -82,9 +89,6 @@ def _models(run: FinishedRun) -> Iterator[Component]:
         if source.role == "teacher" and not files:
             content = teacher_content(config.teacher)
         yield _model(f"{source.role} {source.model}", source.terms, files, content)
-    if (run.surrogates.drawing_index >= 0).any():
-        sheets = sorted(assets.EXEMPLARS.glob("*.webp"))
-        yield _files("data", "drawings of icon sets", DRAWN, sheets)
 
 
 def _source_files(role: str, config: PipelineConfig) -> list[Path]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError, UsageError, faults_as_errors
 from dfkd_edge.files import atomic_write, scratch_folder
-from dfkd_edge.runtime.bundle_files import MANIFEST, SIGNATURE, Bundle
+from dfkd_edge.runtime.bundle_files import MANIFEST, RUNTIMES, SIGNATURE, Bundle
 from dfkd_edge.runtime.documents import parse_json, read_raw
 from dfkd_edge.runtime.safe_files import reading
 
@@ -28,6 +28,7 @@ CURVES = "P-256, P-384 or P-521"
 TO_MAKE = "openssl ecparam -name prime256v1 -genkey -noout -out {key}"
 TO_PUBLISH = "openssl ec -in {key} -pubout -out {public}"
 MAX_KEY_BYTES = 1 << 16
+LOADED_FROM = (RUNTIMES, "student")  # Folders whose files are found by their places
 
 
 def load_signer(key: Path) -> signing.Config:
@@ -82,7 +83,9 @@ def sign_bundle(bundle: Bundle, signer: signing.Config) -> Path:
 
 
 def verify_bundle(bundle: Bundle, verifier: verifying.Config) -> None:
-    """Check that a bundle is what the owner of a key signed, every file of it and no other.
+    """Check that a bundle is what the owner of a key signed, and that nothing was laid beside.
+
+    A file that is not listed is refused where programs and runtimes would load it unasked.
 
     Raises:
         ArtifactError: it is not signed, by another key, or was changed since.
@@ -109,6 +112,18 @@ def verify_bundle(bundle: Bundle, verifier: verifying.Config) -> None:
         raise ArtifactError(
             _reason(error), where=str(path), hint="do not use it before its maker has said why"
         ) from error
+    added = next(_added(bundle), None)
+    if added:
+        hint = "delete it, unless you made it yourself, as an engine"
+        raise ArtifactError("file is covered by no signature", where=str(added), hint=hint)
+
+
+def _added(bundle: Bundle) -> Iterator[Path]:
+    for folder in LOADED_FROM:
+        for path in sorted((bundle.folder / folder).rglob("*")):
+            name = path.relative_to(bundle.folder).as_posix()
+            if (path.is_symlink() or not path.is_dir()) and name not in bundle.manifest.files:
+                yield path
 
 
 def _reason(error: Exception) -> str:

@@ -61,10 +61,10 @@ def find_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
 def _expanded(argument: str) -> tuple[list[Source], list[str]]:
     if argument == STDIN:
         return [Source("input", argument, argument)], []
-    scheme = re.match(r"([a-z][a-z0-9+.-]*)://", argument, re.IGNORECASE)
-    if scheme and scheme[1].lower() != "file":
-        return [Source("stream", argument, _without_password(argument))], []
-    path = Path(url2pathname(urlsplit(argument).path) if scheme else argument)
+    if is_url(argument):
+        return [Source("stream", argument, without_secrets(argument))], []
+    is_file_url = argument.lower().startswith("file://")
+    path = Path(url2pathname(urlsplit(argument).path) if is_file_url else argument)
     if not _is_there(path):
         if argument.isdecimal():
             return [Source("camera", argument, f"camera {argument}")], []
@@ -88,9 +88,22 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+def without_secrets(url: str) -> str:
+    """Write a URL for people: no user, no query, and no path that may hold a password.
+
+    Cameras take passwords anywhere, and people do not escape what stands in them.
+    """
+    scheme, _, rest = url.partition("://")
+    host, slash, path = re.split(r"[?#]", rest.rpartition("@")[2])[0].partition("/")
+    if re.search(r"pass|pwd|user|auth|token", path, re.IGNORECASE) or "@" in path:
+        path = "..."
+    return f"{scheme.lower()}://{host}{slash}{path}"
+
+
+def is_url(argument: str) -> bool:
+    """Whether an argument names a stream."""
+    scheme = re.match(r"([a-z][a-z0-9+.-]*)://", argument, re.IGNORECASE)
+    return scheme is not None and scheme[1].lower() != "file"
 
 
 def sources_of_input(stream: BinaryIO) -> Iterator[Source | str]:

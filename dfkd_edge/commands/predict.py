@@ -3,12 +3,14 @@
 import contextlib
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
 from dfkd_edge.bundles.predict import Predictor, PredictRequest
+from dfkd_edge.bundles.sources import is_url, without_secrets
 from dfkd_edge.commands import options as opt
 from dfkd_edge.commands.predict_view import VIEWS, Pulse, View, WholeDocument
 from dfkd_edge.errors import ArtifactError, UsageError, did_you_mean
@@ -67,7 +69,7 @@ def predict(
     if style not in VIEWS or (as_json and style != "table"):
         hint = "leave out one of both" if style in VIEWS else did_you_mean(style, VIEWS)
         raise UsageError(f"cannot be {style}", where="--format", hint=hint)
-    _refuse_swapped(Path(bundle), [Path(image) for image in images])
+    _refuse_swapped(bundle, images)
     request = PredictRequest(
         images=images,
         top=top,
@@ -85,8 +87,14 @@ def predict(
     _show(predictor, view, Pulse(predictor, quiet or lines_tell))
 
 
-def _refuse_swapped(first: Path, others: list[Path]) -> None:
+def _refuse_swapped(first: Path, others_given: Sequence[str]) -> None:
     """Refuse a picture where the bundle belongs, or a bundle among the pictures."""
+    what = "no bundle, which the first argument must be"
+    url = str(first).replace(":/", "://", 1)  # a path takes two slashes for one
+    if is_url(url):
+        hint = "type dfkd-edge predict BUNDLE URL"
+        raise UsageError(what, where=without_secrets(url), hint=hint)
+    others = [Path(each) for each in others_given if not is_url(each)]
     is_picture = first.is_file() and first.suffix.lower() in PICTURE_SUFFIXES
     bundle = next((path for path in others if may_be_bundle(path)), None)
     if may_be_bundle(first) or not (bundle or is_picture):
@@ -95,7 +103,7 @@ def _refuse_swapped(first: Path, others: list[Path]) -> None:
     words = ["dfkd-edge", "predict", str(bundle or "BUNDLE"), str(pictures[0])]
     more = " ..." if len(pictures) > 1 else ""
     raise UsageError(
-        "no bundle, which the first argument must be",
+        what,
         where=str(first),
         hint=f"type {shlex.join(words)}{more}",
     )

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from dfkd_edge.bundles.predict import Predictor, Row, document_of
 from dfkd_edge.commands import options as opt
-from dfkd_edge.console import result_console
+from dfkd_edge.console import result_console, spreadsheet_cell
 from dfkd_edge.runtime.confidence import SHARE_REJECTED
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.plain_text import printable
@@ -73,7 +73,7 @@ class Csv(JsonLines):
         """Write it; a pipe gets it at once."""
         top = [cell for one in row["top"] for cell in (one["label"], f"{one['score']:.6f}")]
         cells = [row["file"], row.get("frame", ""), row.get("time_s", ""), row["label"], *top]
-        self._writer.writerow([printable(str(cell)) for cell in cells])
+        self._writer.writerow([printable(str(spreadsheet_cell(cell))) for cell in cells])
         sys.stdout.flush()
 
 

@@ -16,7 +16,7 @@ from typer import Argument, Option
 
 from dfkd_edge.commands import options as opt
 from dfkd_edge.config.settings import RUNS
-from dfkd_edge.console import result_console
+from dfkd_edge.console import result_console, spreadsheet_cell
 from dfkd_edge.errors import UsageError
 from dfkd_edge.runtime.plain_text import printable
 
@@ -28,8 +28,6 @@ COLUMNS = {"path": 12, "classes": 7, "teacher": 7, "accuracy": 11}
 COLUMNS |= {"MiB": 5, "ms": 4, "verdict": 10, "differs in": 10}
 """Heading -> least width; all of them fit a terminal of 80 columns."""
 NOTHING = "-"
-FORMULAS = ("=", "+", "-", "@")
-"""A spreadsheet runs a cell that begins so, and names of folders are not ours."""
 
 
 def runs(
@@ -93,8 +91,7 @@ def _csv(entries: Sequence[Entry], names: Sequence[str]) -> str:
 def _plain(value: object) -> object:
     if isinstance(value, tuple):
         value = " ".join(map(str, value))
-    is_formula = isinstance(value, str) and value.startswith(FORMULAS)
-    return f"'{value}" if is_formula else value
+    return spreadsheet_cell(value)
 
 
 def _table(entries: Sequence[Entry], names: Sequence[str], folder: Path) -> Table:

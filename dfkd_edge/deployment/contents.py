@@ -82,7 +82,9 @@ def bundle_contents(
         build_script=build_script(build),
         card=model_card(settings, sources, target, precision, ladder),
         licenses=licenses_text(settings, sources),
-        sbom=bill_of_materials(run, target, precision),
+        sbom=bill_of_materials(
+            run, target, precision, fitted_to_drawings=proven.fitted_to_drawings
+        ),
         confidence=to_json(confidence),
         status="passed" if proven.passes(config.max_drop) else "failed",
         provenance={**_provenance(proven, material), **origin},

@@ -96,6 +96,7 @@ class Proven:
     repair: dict[str, Any] | None = None
     """What a repair did, for the manifest; None where there was none."""
     warnings: tuple[str, ...] = ()  # What must be read with the ladder, a sentence each
+    fitted_to_drawings: bool = False  # Whether a head was, which no training has seen
 
     def passes(self, max_drop: float) -> bool:
         """Whether the last rung loses little enough."""

@@ -61,7 +61,12 @@ def swap_classes(plan: SwapPlan, work: Path, reporter: Reporter) -> Bundle:
     confidence = fitted_confidence(proven.proof, material)
     swap = _swap(plan, run, proven, material, fitted)
     rescue = source.manifest.provenance.get("rescue")
-    proven = dataclasses.replace(proven, repair=rescue, warnings=swap.warnings())
+    proven = dataclasses.replace(
+        proven,
+        repair=rescue,
+        warnings=swap.warnings(),
+        fitted_to_drawings=swap.num_drawn_images > 0,
+    )
     made = {
         "key": plan.key,
         "folder": str(plan.folder.resolve()),

@@ -76,10 +76,12 @@ def drawings_text(drawn: Sequence[DrawnClass]) -> str:
     if len(drawn) <= MAX_LISTED:
         return ", ".join(each.short() for each in drawn)
     bare = [each.name for each in drawn if not each.named]
+    alike = [each.short() for each in drawn if each.num_alike]
     others = [each.short() for each in drawn if each.is_of_others]
     text = f"{len(drawn) - len(bare)} of {len(drawn)} classes"
     text += f"; none for {first_few(bare)}" if bare else ""
-    return text + (f"; of another name for {first_few(others)}" if others else "")
+    text += f"; of another name for {first_few(others)}" if others else ""
+    return text + (f"; what looks alike for {first_few(alike)}" if alike else "")
 
 
 def drawings_note(drawn: Sequence[DrawnClass]) -> str:

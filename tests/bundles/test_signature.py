@@ -177,6 +177,21 @@ def test_a_key_that_cannot_sign_is_told_of_before_the_run_is_looked_for(
     assert "no public key" in errors
 
 
+@pytest.mark.parametrize(
+    "name", ["runtimes/onnxruntime/numpy.py", "runtimes/triton/student/2/model.onnx", "student/a"]
+)
+def test_what_was_laid_beside_signed_files_is_refused(signed: Bundle, key: Path, name: str) -> None:
+    added = signed.folder / name
+    added.parent.mkdir(parents=True, exist_ok=True)
+    added.symlink_to(signed.folder / "classes.txt")
+    code, _, errors = call("check", signed.folder, "--verify", public(key), "--dry-run")
+    assert (code, len(errors.splitlines())) == (1, 1)
+    assert f"file is covered by no signature ({added})" in errors
+    added.unlink()
+    (signed.folder / "result.json").write_text("{}")
+    verify_bundle(signed, load_verifier(public(key)))
+
+
 def test_a_frame_is_judged_of_a_bundle_whose_signature_holds_and_with_nothing_else(
     signed: Bundle, key: Path
 ) -> None:

@@ -248,6 +248,34 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
 
 
 @pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rtsp://cam:554/live/1", "rtsp://cam:554/live/1"),
+        ("rtsp://u:secret@cam/live", "rtsp://cam/live"),
+        ("rtsp://u:se#cret@cam/live", "rtsp://cam/live"),
+        ("rtsp://u:se/cret@cam/live", "rtsp://cam/live"),
+        ("rtsp://u:s?cret@cam/live", "rtsp://cam/live"),
+        ("rtsp://cam/live?user=a&password=secret", "rtsp://cam/live"),
+        ("rtsp://cam:554/user=admin_password=secret_channel=1.sdp", "rtsp://cam:554/..."),
+        ("rtsp://[::1", "rtsp://[::1"),
+    ],
+)
+def test_no_password_of_a_camera_is_shown(url: str, shown: str, tiny_bundle: Bundle) -> None:
+    (source,), _ = find_sources([url])
+    assert (source.path, source.name) == (url, shown)
+    code, _, errors = call("predict", url, tiny_bundle.folder)
+    assert (code, len(errors.splitlines())) == (2, 1)
+    assert f"no bundle, which the first argument must be ({shown})" in errors
+
+
+def test_no_answer_runs_in_a_spreadsheet(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    with contextlib.chdir(tmp_path):
+        write_picture(Path("=1+1.png"), 0)
+        output = call("predict", tiny_bundle.folder, "=1+1.png", "--format", "csv")[1]
+    assert next(csv.DictReader(io.StringIO(output)))["file"] == "'=1+1.png"
+
+
+@pytest.mark.parametrize(
     ("raw", "names"),
     [
         (b"cat\nb.png\n", ["cat", "b.png"]),

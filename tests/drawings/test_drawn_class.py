@@ -35,6 +35,8 @@ def test_a_class_is_drawn_as_another_where_next_to_no_drawing_is_of_its_name() -
     assert drawings_note([HORSE]) == ""
     text = "19 of 20 classes; none for hoe; of another name for wheelbarrow 6 (wheel)"
     assert drawings_text([HORSE] * 18 + [WHEELS, NONE]) == text
+    text = "20 of 20 classes; what looks alike for rhinoceros 14 (elephant, mammoth)"
+    assert drawings_text([HORSE] * 19 + [RHINOCEROS]) == text
 
 
 def test_a_summary_gives_back_what_it_keeps() -> None:
