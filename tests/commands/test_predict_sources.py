@@ -5,7 +5,6 @@ import contextlib
 import csv
 import io
 import json
-import os
 import socket
 import struct
 import subprocess
@@ -22,7 +21,7 @@ import pytest
 from PIL import Image
 
 from dfkd_edge.bundles import video
-from dfkd_edge.bundles.sources import Source, find_sources, sources_of_input
+from dfkd_edge.bundles.sources import Source
 from dfkd_edge.bundles.video import frames_of
 from dfkd_edge.commands.predict_view import Pulse
 from dfkd_edge.runtime.bundle_files import Bundle
@@ -247,65 +246,11 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
     return lambda raw: monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(raw)))
 
 
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("rtsp://cam:554/live/1", "rtsp://cam:554/live/1"),
-        ("rtsp://u:secret@cam/live", "rtsp://cam/live"),
-        ("rtsp://u:se#cret@cam/live", "rtsp://cam/live"),
-        ("rtsp://u:se/cret@cam/live", "rtsp://cam/live"),
-        ("rtsp://u:s?cret@cam/live", "rtsp://cam/live"),
-        ("rtsp://cam/live?user=a&password=secret", "rtsp://cam/live"),
-        ("rtsp://cam:554/user=admin_password=secret_channel=1.sdp", "rtsp://cam:554/..."),
-        ("rtsp://[::1", "rtsp://[::1"),
-    ],
-)
-def test_no_password_of_a_camera_is_shown(url: str, shown: str, tiny_bundle: Bundle) -> None:
-    (source,), _ = find_sources([url])
-    assert (source.path, source.name) == (url, shown)
-    code, _, errors = call("predict", url, tiny_bundle.folder)
-    assert (code, len(errors.splitlines())) == (2, 1)
-    assert f"no bundle, which the first argument must be ({shown})" in errors
-
-
 def test_no_answer_runs_in_a_spreadsheet(tiny_bundle: Bundle, tmp_path: Path) -> None:
     with contextlib.chdir(tmp_path):
         write_picture(Path("=1+1.png"), 0)
         output = call("predict", tiny_bundle.folder, "=1+1.png", "--format", "csv")[1]
     assert next(csv.DictReader(io.StringIO(output)))["file"] == "'=1+1.png"
-
-
-@pytest.mark.parametrize(
-    ("raw", "names"),
-    [
-        (b"cat\nb.png\n", ["cat", "b.png"]),
-        (b"BMW/1.png\nb.png\n", ["BMW/1.png", "b.png"]),
-        (b"BM\nRIFF\nb.png", ["BM", "RIFF", "b.png"]),
-        (b".\0BMW/1.png\0", ["BMW/1.png", "BMW/1.png", "b.png"]),
-    ],
-)
-def test_paths_that_begin_like_pictures_are_paths(
-    raw: bytes, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("cat", "BM", "RIFF", "b.png", "BMW/1.png"):
-        Path(name).parent.mkdir(exist_ok=True)
-        write_picture(Path("a.png"), 0).rename(name)
-    found = [each if isinstance(each, str) else each.name for each in read_input(raw)]
-    assert sorted(Path(name).as_posix() for name in found) == sorted(names)
-
-
-def read_input(raw: bytes) -> Iterator[Source | str]:
-    return sources_of_input(io.BytesIO(raw))
-
-
-def test_a_bitmap_on_standard_input_is_a_picture(tmp_path: Path) -> None:
-    for size in range(1, 40):  # the size of a file may hold a line feed
-        bitmap = io.BytesIO()
-        Image.new("RGB", (size, 7)).save(bitmap, "BMP")
-        (source,) = read_input(bitmap.getvalue())
-        assert isinstance(source, Source)
-        assert source.name == "-"
 
 
 def test_standard_input_is_a_picture_or_a_list_of_what_to_read(
@@ -370,19 +315,6 @@ def test_a_pipe_gets_each_answer_at_once(tiny_bundle: Bundle, tmp_path: Path) ->
             assert json.loads(process.stdout.readline())["file"] == str(picture)
         process.stdin.close()
         assert process.wait(20) == 0
-
-
-def test_addresses_are_told_apart_by_how_they_look(tmp_path: Path) -> None:
-    write_picture(tmp_path / "7.png", 0).rename(tmp_path / "7")
-    (tmp_path / "a b.mp4").write_bytes(b"")
-    with contextlib.chdir(tmp_path):
-        given = ["0", "7", "RTSP://a:b@c/d", "file://" + str(tmp_path / "a%20b.mp4"), os.devnull]
-        sources, skipped = find_sources(given)
-    kinds = ["camera", "picture", "stream", "video", "camera"]
-    assert [source.kind for source in sources] == kinds
-    assert [source.name for source in sources][:3] == ["camera 0", "7", "rtsp://c/d"]
-    assert sources[3].path == str(tmp_path / "a b.mp4")
-    assert skipped == []
 
 
 def test_frames_are_left_out_when_a_camera_is_faster_and_its_clock_may_jump() -> None:
