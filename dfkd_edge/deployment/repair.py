@@ -22,7 +22,8 @@ from dfkd_edge.results.gate import Gate
 from dfkd_edge.results.ladder import STUDENT, TEACHER
 from dfkd_edge.runtime.preprocess import resized_images
 from dfkd_edge.validation.evaluation_images import CHOOSING_ROUND, EvaluationSet, surrogate_suite
-from dfkd_edge.validation.ladder import Predictions, Rung, climb, judge
+from dfkd_edge.validation.ladder import Rung, climb, judge
+from dfkd_edge.validation.predictions import Predictions
 from dfkd_edge.validation.rungs import Proof, open_runner
 
 NUM_RANKING_IMAGES = 96  # A layer's harm shows in the class probabilities of few images (ours)

@@ -9,7 +9,8 @@ from dfkd_edge.networks.runners import TorchRunner
 from dfkd_edge.networks.students import Student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.results.ladder import BASELINE, STUDENT, TEACHER, Baseline
-from dfkd_edge.validation.ladder import Predictions, Rung, measured_rung, step_loss
+from dfkd_edge.validation.ladder import Rung, measured_rung, step_loss
+from dfkd_edge.validation.predictions import Predictions
 from dfkd_edge.validation.rungs import BYTES_PER_FLOAT, graph_latency
 
 ALL_CORES = 0

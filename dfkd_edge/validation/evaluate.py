@@ -21,7 +21,8 @@ from dfkd_edge.results.ladder import START, STUDENT, TEACHER, Ladder, RightAnswe
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.validation.baseline import baseline_rung, compared
 from dfkd_edge.validation.evaluation_images import EvaluationSet, heldout_source, labelled_pictures
-from dfkd_edge.validation.ladder import Predictions, Rung, climb, summarise
+from dfkd_edge.validation.ladder import Rung, climb, summarise
+from dfkd_edge.validation.predictions import Predictions
 
 
 def start_student(artifact: StudentArtifact, teacher: Teacher, seed: int) -> Student:

@@ -33,7 +33,8 @@ from dfkd_edge.runtime.engine_session import open_engine, why_no_tensorrt
 from dfkd_edge.runtime.session import SessionRequest
 from dfkd_edge.runtime.timing import Latency, TimingRequest, measure
 from dfkd_edge.validation.evaluation_images import EvaluationSet, labelled_pictures, surrogate_suite
-from dfkd_edge.validation.ladder import Predictions, Rung, climb, judge, summarise
+from dfkd_edge.validation.ladder import Rung, climb, judge, summarise
+from dfkd_edge.validation.predictions import Predictions
 
 LATENCY = TimingRequest(warmup_ms=50, duration_s=0.4, percentiles=(50.0,))
 """Short: the ladder compares rungs, `benchmark` measures."""

@@ -13,7 +13,8 @@ from rich.console import Console
 from dfkd_edge.commands.distill_view import below_start_text, comparisons, weak_text
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.results.ladder import HELDOUT_DOMAIN, START, STUDENT, TEACHER, Ladder
-from dfkd_edge.validation.ladder import DomainPredictions, Predictions, step_loss
+from dfkd_edge.validation.ladder import step_loss
+from dfkd_edge.validation.predictions import DomainPredictions, Predictions
 from tests.fixtures.command import invoke
 from tests.fixtures.files import write_picture
 from tests.fixtures.ladders import figures, ladder, rung

@@ -19,7 +19,8 @@ from dfkd_edge.validation.evaluation_images import (
     EvaluationSet,
     surrogate_suite,
 )
-from dfkd_edge.validation.ladder import Predictions, Rung
+from dfkd_edge.validation.ladder import Rung
+from dfkd_edge.validation.predictions import Predictions
 from dfkd_edge.validation.rungs import Proof
 from tests.fixtures.typed import blocks, surrogate_set, whole
 

@@ -21,7 +21,8 @@ from dfkd_edge.validation.evaluation_images import (
     labelled_pictures,
     surrogate_suite,
 )
-from dfkd_edge.validation.ladder import Predictions, Rung, climb, judge, summarise
+from dfkd_edge.validation.ladder import Rung, climb, judge, summarise
+from dfkd_edge.validation.predictions import Predictions
 from dfkd_edge.validation.rungs import prove
 from tests.conftest import SilentProgress, SilentReporter
 from tests.fixtures.typed import surrogate_set, whole
