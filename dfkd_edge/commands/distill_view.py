@@ -114,7 +114,7 @@ def accuracy_row(ladder: Ladder) -> Row:
 
 def weak_text(ladder: Ladder, counts: Sequence[ClassCount] = ()) -> str:
     """Name what to look at first: classes answered wrongly, else those that images hardly show."""
-    weak = [f"{c.name} ({100 * c.share:.0f}%)" for c in weak_classes(ladder)]
+    weak = [f"{c.name} ({100 * c.share:.0f}% of {c.num_shown})" for c in weak_classes(ladder)]
     if weak:
         return f"wrong more often than right: {first_few(weak, MAX_NAMED)}"
     unsure = [c.name for c in counts if c.acceptance < 0.5]

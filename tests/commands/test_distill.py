@@ -118,7 +118,7 @@ def test_the_panel_names_what_to_look_at_first() -> None:
     assert weak_text(fine, [horse, hoe]) == "no drawing fits hoe, expect less"
     assert weak_text(fine, [horse]) == weak_text(fine, [class_count("horse")]) == ""
     failing = ladder(rung("student", {"photo": figures(0.55, 200, confusion=wrong)}))
-    assert weak_text(failing, [hoe]) == "wrong more often than right: dog (10%)"
+    assert weak_text(failing, [hoe]) == "wrong more often than right: dog (10% of 100)"
 
 
 NAMES = ("teacher", "student-start", "student")
