@@ -7,8 +7,10 @@ v11.1: a flag that was removed stops trtexec, so each command is made for one ve
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from dfkd_edge.errors import ConfigError
+from dfkd_edge.files import content_hash, file_hash
 from dfkd_edge.runtime.bundle_manifest import PLAIN_NAME
 from dfkd_edge.runtime.preprocess import min_usual_max
 from dfkd_edge.target_profiles.profile import Precision, TargetProfile
@@ -24,6 +26,7 @@ class EngineBuild:
     precision: Precision
     batch: tuple[int, ...]  # One number: static; several: of a dynamic batch, in any order
     image_size_px: int  # Side of the student's input
+    content: str  # What `engine_content` says of the graph
 
     def __post_init__(self) -> None:
         """Refuse what the target cannot do, and names that a shell would take for more."""
@@ -57,7 +60,7 @@ class EngineBuild:
     @property
     def engine(self) -> str:
         """The file that is built."""
-        return f"model.{self.precision}.engine"
+        return f"model.{self.precision}-{self.content}.engine"
 
     @property
     def workspace_mib(self) -> int:
@@ -67,6 +70,18 @@ class EngineBuild:
     def shape(self, batch: int) -> str:
         """Write the input's shape as trtexec reads it."""
         return f"image:{batch}x{self.image_size_px}x{self.image_size_px}x3"
+
+
+def engine_content(
+    graph: Path, precision: Precision, batch: Sequence[int], target: TargetProfile
+) -> str:
+    """Hash what an engine is built from to 12 digits, for its name.
+
+    Runtimes take an engine for their own by its name, so that one of an earlier graph must have
+    another. The file is all of the graph: weights elsewhere are refused (`graph_guard`).
+    """
+    built_with = (precision, min_usual_max(tuple(batch)), target.use_dla, target.tensorrt)
+    return content_hash(file_hash(graph), *built_with)[:12]
 
 
 def build_recipe(build: EngineBuild) -> str:

@@ -12,7 +12,7 @@ from dfkd_edge.artifacts import Floats, SurrogateSet, load_tensors
 from dfkd_edge.bundles.bundle import BundleContents
 from dfkd_edge.bundles.model_card import licenses_text, model_card
 from dfkd_edge.bundles.parts import GoldenSet
-from dfkd_edge.bundles.recipe import EngineBuild, build_recipe, build_script
+from dfkd_edge.bundles.recipe import EngineBuild, build_recipe, build_script, engine_content
 from dfkd_edge.bundles.sbom import bill_of_materials
 from dfkd_edge.conversion.calibration_source import CalibrationSet
 from dfkd_edge.deployment.material import Material, Proven
@@ -61,11 +61,13 @@ def bundle_contents(
     notes = (*proven.warnings, *ladder_notes_of(precision, models))
     sources = licences_of(run.config)
     ladder = proven.proof.ladder(names, config.max_drop, confidence, notes)
+    built_from = models.get(precision, models["fp32"]).path
     build = EngineBuild(
         target=target,
         precision=precision,
         batch=config.batch,
         image_size_px=settings.image_size_px,
+        content=engine_content(built_from, precision, config.batch, target),
     )
     return BundleContents(
         target=target,

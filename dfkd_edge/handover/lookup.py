@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError, did_you_mean
-from dfkd_edge.handover.parsers import Parser
+from dfkd_edge.handover.parsers import Agreement, Parser
 from dfkd_edge.handover.profile import RuntimeProfile, read_runtime
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.target_profiles.lookup import load_target
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 RUNTIMES = "dfkd_edge.runtimes"
 """Entry-point group: a name -> a function that writes a runtime's own files. Its data lie beside
-its module: `triton.toml` beside `triton.py`, which may name parsers of its texts as `PARSERS`."""
+its module: `triton.toml` beside `triton.py`, which may name parsers of its texts as `PARSERS`, and
+as `agree` what compares the texts that these read."""
 Writer = Callable[["Handover"], Mapping[str, str]]
 """Makes the texts of a runtime's folder, by path: configuration, labels, README.md."""
 
@@ -35,6 +36,7 @@ class Runtime:
     write: Writer
     parsers: Mapping[str, Parser] = field(default_factory=dict)
     """What reads some of its texts as the runtime does, by their place in the folder."""
+    agree: Agreement | None = None
 
 
 def list_runtimes() -> list[str]:
@@ -60,7 +62,8 @@ def load_runtime(name: str) -> Runtime:
             f"runtime '{name}' lacks {error.name or error}", hint="pip install it"
         ) from error
     profile = read_runtime(folder.joinpath(f"{module}.toml"))
-    return Runtime(profile, write, getattr(sys.modules[points[name].module], "PARSERS", {}))
+    loaded = sys.modules[points[name].module]
+    return Runtime(profile, write, getattr(loaded, "PARSERS", {}), getattr(loaded, "agree", None))
 
 
 def require_runtimes(

@@ -1,5 +1,6 @@
 """Makes the folders of runtimes: graph, configuration, labels, README and golden files."""
 
+import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from dfkd_edge.artifacts import Bytes, ModelFile
 from dfkd_edge.bundles.bundle import BundleContents
+from dfkd_edge.bundles.recipe import engine_content
 from dfkd_edge.conversion.lint import lint_model, refuse_errors
 from dfkd_edge.files import atomic_write
 from dfkd_edge.handover.lookup import Runtime
@@ -85,15 +87,17 @@ class RuntimeFolders:
     def _folder(self, runtime: Runtime) -> dict[str, Path]:
         job, profile = self._job(runtime), runtime.profile
         images, own = self.model.golden_images, self._own(job.graph)
+        graph = self._graph(job, own)
+        content = engine_content(graph, job.precision, job.batch, job.target)
+        job, place = dataclasses.replace(job, content=content), profile.model_of(content)
         folder = self.work / RUNTIMES / profile.name
         folder.mkdir(parents=True)
         for name, text in self._texts(job, runtime).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             atomic_write(folder / name, text)
-        if profile.model:
-            graph = self._graph(job, own)
-            (folder / profile.model).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(graph, folder / profile.model)
+        if place:
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(graph, folder / place)
         (folder / "golden").mkdir()
         for name, content in golden_files(job, images, own).items():
             atomic_write(folder / "golden" / name, content)
@@ -103,7 +107,7 @@ class RuntimeFolders:
     def _texts(self, job: Handover, runtime: Runtime) -> dict[str, str]:
         """Let the runtime's texts be written, and read back where a parser is here."""
         texts = dict(runtime.write(job))
-        result = read_back(texts, runtime.parsers)
+        result = read_back(texts, runtime.parsers, runtime.agree)
         if result.unchecked:
             self._unchecked[runtime.profile.name] = result
             texts["README.md"] += f"- {result}\n"
@@ -122,7 +126,7 @@ class RuntimeFolders:
             batch=model.batch,
             precision=precision,
             graph=graph,
-            model=profile.model or f"../../model.{graph}.onnx",
+            content="",  # of a graph that is not made yet
             embed_dim=read_outline(model.models[graph]).outputs["embedding"][-1],
             confidence=model.confidence,
         )

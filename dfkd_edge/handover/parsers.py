@@ -15,7 +15,10 @@ from dfkd_edge.errors import ConversionError
 Parser = Callable[[str], Any]
 """Reads a text. Raises ValueError where it is refused, ImportError or OSError where the library
 that reads it is not here."""
+Agreement = Callable[[Mapping[str, Any]], None]
+"""Compares what was read of several texts. Raises ValueError where they do not fit together."""
 GLIB = "libglib-2.0.so.0"
+REPORT = "report it with the bundle; leave this runtime out until then"
 SCALARS = {"string": 9, "float": 2, "bool": 8, "int32": 5, "uint32": 13, "int64": 3}
 """Types of protobuf by their numbers in its descriptors."""
 
@@ -39,18 +42,25 @@ class ReadBack:
         return ", ".join(wanted) + " (`pip install 'dfkd-edge[runtimes]'`)" * has_extra
 
 
-def read_back(texts: Mapping[str, str], parsers: Mapping[str, Parser]) -> ReadBack:
+def read_back(
+    texts: Mapping[str, str], parsers: Mapping[str, Parser], agree: Agreement | None = None
+) -> ReadBack:
     """Let every text be parsed: by the parser that a runtime names, or by one for its suffix.
 
+    Args:
+        texts: by their place in the runtime's folder.
+        parsers: that the runtime names, for some of them.
+        agree: compares what these found, where all could be read.
+
     Raises:
-        ConversionError: a parser refuses what was written for it.
+        ConversionError: a parser refuses what was written for it, or texts contradict each other.
     """
-    unchecked = {}
+    unchecked, found = {}, {}
     for name, text in texts.items():
         parse = parsers.get(name) or BY_SUFFIX.get(name.rpartition(".")[2])
         try:
             if parse:
-                parse(text)
+                found[name] = parse(text)
         except ImportError as error:
             unchecked[name] = (error.name or str(error)).partition(".")[0]
         except OSError:
@@ -58,10 +68,13 @@ def read_back(texts: Mapping[str, str], parsers: Mapping[str, Parser]) -> ReadBa
         except (ValueError, SyntaxError) as error:
             what = str(error).strip().splitlines()[0]
             raise ConversionError(
-                f"refused by its parser: {what}",
-                where=name,
-                hint="report it with the bundle; leave this runtime out until then",
+                f"refused by its parser: {what}", where=name, hint=REPORT
             ) from error
+    if agree and parsers.keys() <= found.keys():
+        try:
+            agree(found)
+        except ValueError as error:
+            raise ConversionError(str(error), where=", ".join(parsers), hint=REPORT) from error
     return ReadBack(unchecked)
 
 

@@ -51,7 +51,8 @@ class RuntimeProfile(BaseModel, extra="forbid", frozen=True):
     backends: tuple[Backend, ...] = ("tensorrt",)  # Targets that it exists for
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8")  # Graphs that it runs as they are
     model: str = ""
-    """Where its graph lies in its folder; empty where it reads the bundle's own in its place."""
+    """Where its graph lies in its folder, empty where it reads the bundle's own in its place;
+    `{content}` stands for a hash of it, where the runtime names engines after the graph."""
     batches: Batches = "any"
     """Batches that it fills: `from one` hands over what is there, `one` a picture at a time."""
     versions: Mapping[str, tuple[Release, ...]] = {}
@@ -65,6 +66,10 @@ class RuntimeProfile(BaseModel, extra="forbid", frozen=True):
     mends: Mapping[Mistake, str] = {}
     """Mistake of its pipeline -> what to set; `{side}` and `{dtype}` stand for the input's."""
     sources: Mapping[str, Source] = {}  # Of each field that is a fact, where it comes from
+
+    def model_of(self, content: str) -> str:
+        """Where a graph of some content lies in the folder; empty where the runtime gets none."""
+        return self.model.replace("{content}", content)
 
     def version_on(self, target: TargetProfile) -> str:
         """Find the version for a target; empty where there never was one."""

@@ -4,6 +4,7 @@ Shape suffixes: N images, S side, C = 3 channels (RGB).
 """
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,19 @@ class Handover:
     precision: Precision
     """What the runtime is to compute in: `fp16` without a graph of its own is a flag."""
     graph: Precision  # Of the file that it reads
-    model: str  # That file, seen from the runtime's folder
+    content: str  # Hash of that file and of what an engine of it is built with
     embed_dim: int  # Width of the output `embedding`, which the bundle's own graph has
     confidence: Confidence
+
+    @property
+    def model(self) -> str:
+        """The graph's file, seen from the runtime's folder."""
+        return self.profile.model_of(self.content) or f"../../model.{self.graph}.onnx"
+
+    @property
+    def plan(self) -> str:
+        """The engine that trtexec builds beside the graph, where the runtime builds none."""
+        return str(PurePosixPath(self.model).with_name(f"model-{self.content}.plan"))
 
     @property
     def is_dynamic(self) -> bool:

@@ -177,7 +177,7 @@ def _of_runtime(bundle: Bundle, runtime: str) -> Golden:
         raise damage("golden input is not whole", path) from error
     pictures = (Picture("golden/picture.png", given_SSC, given_SSC), *card_of(bundle))
     wanted = Wanted(dtype, layout, mapping, bundle.side_px, pictures)
-    return Golden(wanted, mends, _fallback(path.parents[1], str(document.get("precision"))))
+    return Golden(wanted, mends, _fallback(bundle, path.parents[1], str(document.get("precision"))))
 
 
 def _undo(raw: bytes, fed: Mapping[str, Any], mapping: ValueMap, side_px: int) -> NDArray[np.uint8]:
@@ -193,12 +193,22 @@ def _undo(raw: bytes, fed: Mapping[str, Any], mapping: ValueMap, side_px: int) -
     return np.clip(np.round(level_SSC), 0, 255).astype(np.uint8)
 
 
-def _fallback(folder: Path, precision: str) -> str:
+def _fallback(bundle: Bundle, folder: Path, precision: str) -> str:
     """Say that a runtime built in another precision than it was told; empty where it did not.
 
-    nvinfer only logs it, and names the engine after what it built.
+    nvinfer only logs it, and names the engine after its graph and what it built; one of another
+    graph is of an earlier bundle, and is not loaded.
     """
-    engines = {p: sorted(folder.rglob(f"*_{p}.engine")) for p in PRECISIONS}
+    within = folder.relative_to(bundle.folder).as_posix()
+    graphs = [
+        bundle.folder / name
+        for name in bundle.manifest.files
+        if name.startswith(f"{within}/") and name.endswith(".onnx")
+    ]
+    engines = {
+        p: sorted(e for g in graphs for e in g.parent.glob(f"{g.name}_*_{p}.engine"))
+        for p in PRECISIONS
+    }
     built = [path for paths in engines.values() for path in paths]
     if not built or engines.get(precision, built):
         return ""

@@ -11,7 +11,7 @@ from dfkd_edge.handover.request import Handover
 from dfkd_edge.handover.wording import readme
 
 from .deepstream_schema import nvinfer
-from .engine_command import engine_command
+from .engine_command import KEPT, engine_command
 
 FIRST_STRONGLY_TYPED = (9, 0)
 """Whose nvinfer builds Q/DQ graphs; before, it asks for a calibration file and falls back."""
@@ -97,8 +97,8 @@ exec gst-launch-1.0 -e uridecodebin uri="$uri" ! mux.sink_0 \\
 
 
 def _engine(job: Handover) -> str:
-    # as nvinfer names what it builds
-    return f"model.onnx_b{job.batch[2]}_gpu0_{job.precision}.engine"
+    # as nvinfer names what it builds, after the graph, whatever the configuration says
+    return f"{job.model}_b{job.batch[2]}_gpu0_{job.precision}.engine"
 
 
 def _readme(job: Handover) -> str:
@@ -114,6 +114,7 @@ def _readme(job: Handover) -> str:
             "graph does the rest, the temperature too."
         ),
         "A frame below `classifier-threshold` gets no label at all: that is the answer unknown.",
+        KEPT,
     ]
     if needs_engine(job):
         notes.append("nvinfer of this version builds no Q/DQ graph, so trtexec does, once.")

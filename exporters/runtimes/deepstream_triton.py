@@ -7,6 +7,7 @@ Triton that comes with DeepStream has that backend.
 
 from collections.abc import Mapping
 from pathlib import PurePosixPath
+from typing import Any
 
 from dfkd_edge.handover.parsers import triton_model
 from dfkd_edge.handover.request import Handover
@@ -14,7 +15,7 @@ from dfkd_edge.handover.wording import readme
 
 from .deepstream import DETECTOR_ID, OWN_ID, labels, play_script
 from .deepstream_schema import nvinferserver
-from .engine_command import engine_command
+from .engine_command import KEPT, engine_command
 from .triton import NAME, model, output
 
 PRIMARY, SECONDARY = "config_inferserver_primary.txt", "config_inferserver_secondary.txt"
@@ -22,6 +23,22 @@ CONFIG = f"models/{NAME}/config.pbtxt"
 PARSERS = {PRIMARY: nvinferserver, SECONDARY: nvinferserver, CONFIG: triton_model}
 FULL_FRAME = "process_mode: PROCESS_MODE_FULL_FRAME"
 ON_OBJECTS = f"process_mode: PROCESS_MODE_CLIP_OBJECTS\n  operate_on_gie_id: {DETECTOR_ID}"
+
+
+def agree(read: Mapping[str, Any]) -> None:
+    """Compare the batch of the element with that of the model.
+
+    The element makes batches of its own number, 1 at least (infer_trtis_context.cpp). Triton
+    refuses more than the model's `max_batch_size`, and where that is 0 the batch is a dimension.
+
+    Raises:
+        ValueError: they differ.
+    """
+    own = read[CONFIG].max_batch_size or read[CONFIG].input[0].dims[0]
+    for name in (PRIMARY, SECONDARY):
+        asked = read[name].infer_config.max_batch_size
+        if asked != own:
+            raise ValueError(f"max_batch_size of {name} is {asked}, and the model takes {own}")
 
 
 def write(job: Handover) -> Mapping[str, str]:
@@ -42,6 +59,7 @@ def _model(job: Handover) -> str:
     outputs = [output(job, "probabilities", len(job.classes))]
     parts = [
         *model(job, 'platform: "tensorrt_plan"', outputs),
+        f'default_model_filename: "{PurePosixPath(job.plan).name}"',
         "instance_group [ { kind: KIND_GPU } ]",
     ]
     return "\n".join(parts) + "\n"
@@ -87,10 +105,7 @@ input_control {{
 
 
 def _readme(job: Handover) -> str:
-    plan = PurePosixPath(job.model).with_name("model.plan")
-    commands = (
-        f"{engine_command(job, str(plan))}\nsh play.sh VIDEO.mp4\nsh play.sh rtsp://CAMERA/STREAM"
-    )
+    commands = f"{engine_command(job)}\nsh play.sh VIDEO.mp4\nsh play.sh rtsp://CAMERA/STREAM"
     notes = [
         (
             "trtexec builds the plan once, with the TensorRT that DeepStream has: inside its "
@@ -106,5 +121,6 @@ def _readme(job: Handover) -> str:
             "graph does the rest, the temperature too."
         ),
         "A frame that is not above `threshold` gets no label at all: that is the answer unknown.",
+        KEPT,
     ]
     return readme(job, commands, notes)

@@ -1,16 +1,24 @@
-"""The line of trtexec that builds the engine of a runtime which cannot build it itself."""
+"""Engines of runtimes: the line of trtexec that builds one, and how an old one is told apart."""
 
 import shlex
 
 from dfkd_edge.handover.request import Handover
 
+KEPT = (
+    "The name of the engine holds a hash of the graph: one of an earlier bundle has another name, "
+    "is not loaded, and can be deleted."
+)
+"""A note for READMEs: people copy a new bundle over the one that is deployed."""
 TRTEXEC = "/usr/src/tensorrt/bin/trtexec"
 
 
-def engine_command(job: Handover, engine: str) -> str:
-    """Build `job.model`; the flags are those of TensorRT up to 10, which these runtimes have."""
+def engine_command(job: Handover, engine: str = "") -> str:
+    """Build `job.model`, into its plan where no other file is named.
+
+    The flags are those of TensorRT up to 10, which these runtimes have.
+    """
     size = "x".join(map(str, job.input_shape))
-    flags = [f"--onnx={job.model}", f"--saveEngine={engine}", *_precision(job)]
+    flags = [f"--onnx={job.model}", f"--saveEngine={engine or job.plan}", *_precision(job)]
     if job.is_dynamic:
         pairs = zip(("min", "opt", "max"), job.batch, strict=True)
         flags += [f"--{name}Shapes=image:{number}x{size}" for name, number in pairs]

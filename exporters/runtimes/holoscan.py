@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dfkd_edge.handover.request import Handover
 from dfkd_edge.handover.wording import readme
 
-from .engine_command import engine_command
+from .engine_command import KEPT, engine_command
 
-ENGINE = "model.plan"
 FIRST_CUDA_IN_NAME = (3, 7)
 """Containers are named after CUDA from then on."""
 APPLICATION = '''"""Classifies a picture, or a camera: python3 classify.py PICTURE | /dev/video0."""
@@ -86,7 +85,7 @@ class Classifier(Application):
             self,
             name="inference",
             allocator=pool,
-            model_path_map={"student": str(HERE / "model.plan")},
+            model_path_map={"student": str(HERE / self.kwargs("engine")["file"])},
             **self.kwargs("inference"),
         )
         answer = AnswerOp(self, name="answer", **self.kwargs("answer"))
@@ -114,9 +113,10 @@ def write(job: Handover) -> Mapping[str, str]:
         "trtexec builds the engine once, with the TensorRT that the application runs on.",
         "Pixels enter as `image`: bytes of RGB, NHWC, squeezed to the square by the converter.",
         "`app.yaml` holds every parameter, the threshold of unknown too.",
+        KEPT,
         f"In a container: `nvcr.io/nvidia/clara-holoscan/holoscan:{_container(job)}`.",
     ]
-    commands = f"{engine_command(job, ENGINE)}\npython3 classify.py golden/picture.png"
+    commands = f"{engine_command(job)}\npython3 classify.py golden/picture.png"
     return {
         "app.yaml": _parameters(job),
         "classify.py": APPLICATION,
@@ -141,6 +141,9 @@ picture:  # what the converter gets from a file
 
 camera:  # and from V4L2VideoCaptureOp
   in_dtype: rgba8888
+
+engine:  # that trtexec built, in this folder
+  file: {job.plan}
 
 inference:  # InferenceOp
   backend: trt

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dfkd_edge.handover.request import Handover
 from dfkd_edge.handover.wording import readme
 
-from .engine_command import engine_command
+from .engine_command import KEPT, engine_command
 
-ENGINE = "model.plan"
 FIRST_FUSED_ENCODER = (4, 5)
 
 
@@ -23,9 +22,10 @@ def write(job: Handover) -> Mapping[str, str]:
         "The encoder squeezes to the square, and hands over RGB planes of 0 to 255 as `image`.",
         "`/classification` (`vision_msgs/Classification`) has the first class, none for unknown.",
         "`input_width` and `input_height` are the camera's, which must publish `camera_info`, too.",
+        KEPT,
     ]
     commands = (
-        f"{engine_command(job, ENGINE)}\n"
+        f"{engine_command(job)}\n"
         "ros2 launch ./classify.launch.py image:=/image_rect camera_info:=/camera_info_rect \\\n"
         "    input_width:=1920 input_height:=1080"
     )
@@ -111,7 +111,7 @@ def tensor_rt():
         plugin="nvidia::isaac_ros::dnn_inference::TensorRTNode",
         parameters=[
             {{
-                "engine_file_path": str(HERE / "{ENGINE}"),
+                "engine_file_path": str(HERE / "{job.plan}"),
                 "force_engine_update": False,
                 "input_tensor_names": ["input_tensor"],
                 "input_binding_names": ["image"],

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dfkd_edge.handover.request import Handover
 from dfkd_edge.handover.wording import readme
 
+from .engine_command import KEPT
+
 
 def write(job: Handover) -> Mapping[str, str]:
     """Write labels, the script and the README."""
@@ -14,6 +16,7 @@ def write(job: Handover) -> Mapping[str, str]:
             "by the temperature. `--threshold` in `run.sh` is where an answer becomes unknown."
         ),
         "`--precision=fp16` is faster, and was not measured here; `int8` would calibrate on noise.",
+        KEPT,
         "It resizes without antialiasing: large pictures should be made smaller before.",
     ]
     return {

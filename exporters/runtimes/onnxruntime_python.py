@@ -1,7 +1,8 @@
 """ONNX Runtime: which providers with which options, and twenty lines that classify a picture.
 
 The TensorRT provider builds a Q/DQ graph only when INT8 is switched on, and needs no calibration
-table then (microsoft/onnxruntime#13381).
+table then (microsoft/onnxruntime#13381). It names an engine by the graph's structure, whatever the
+weights are (#6455), so that each graph has a folder of its own.
 """
 
 import json
@@ -27,10 +28,12 @@ import onnxruntime
 here = Path(__file__).parent
 settings = json.loads((here / "providers.json").read_text(encoding="utf-8"))
 labels = (here / "labels.txt").read_text(encoding="utf-8").splitlines()
-usable = [p for p in settings["providers"] if p[0] in onnxruntime.get_available_providers()]
-session = onnxruntime.InferenceSession(
-    str(here / settings["model"]), providers=[(name, options) for name, options in usable]
-)
+available = onnxruntime.get_available_providers()
+usable = [tuple(given) for given in settings["providers"] if given[0] in available]
+for _, options in usable:
+    if "trt_engine_cache_path" in options:  # beside this file, wherever the program is started
+        options["trt_engine_cache_path"] = str(here / options["trt_engine_cache_path"])
+session = onnxruntime.InferenceSession(str(here / settings["model"]), providers=usable)
 for path in sys.argv[1:]:
     picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     picture = picture.resize(settings["size"], Image.BILINEAR)
@@ -60,7 +63,11 @@ def write(job: Handover) -> Mapping[str, str]:
             f"the graph stays where it is: `{job.model}`."
         ),
         "C and C++ take the same graph and options; the wheel has no headers to try a sample with.",
-        "The first run with TensorRT builds an engine, kept in `engines/`: it takes a minute.",
+        (
+            f"The first run with TensorRT builds an engine, kept here in `{_cache(job)}/`: it "
+            "takes a minute. ONNX Runtime does not tell engines of one network with other weights "
+            "apart, so the folder is named after the graph; an older one can be deleted."
+        ),
     ]
     return {
         "providers.json": json.dumps(settings, indent=2) + "\n",
@@ -81,9 +88,14 @@ def providers(job: Handover) -> list[tuple[str, dict[str, Any]]]:
         "trt_fp16_enable": job.precision != "fp32",
         "trt_int8_enable": job.precision == "int8",
         "trt_engine_cache_enable": True,
-        "trt_engine_cache_path": "engines",
+        "trt_engine_cache_path": _cache(job),
     }
     return [("TensorrtExecutionProvider", tensorrt), ("CUDAExecutionProvider", {}), *on_cpu]
+
+
+def _cache(job: Handover) -> str:
+    # one level: the provider makes the folder, and not what is above it
+    return f"engines-{job.content}"
 
 
 def _has_gpu(job: Handover) -> bool:

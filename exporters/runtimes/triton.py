@@ -12,8 +12,6 @@ from dfkd_edge.handover.request import Handover
 from dfkd_edge.handover.wording import readme
 
 NAME, CONFIG = "student", "student/config.pbtxt"
-ENGINES = "/engines"
-"""Where the container keeps engines; without a path they go with it."""
 PARSERS = {CONFIG: triton_model}
 FIRST_CONTAINER = (24,)
 """Releases are named by year and month from then on here: containers for the Jetson's GPU."""
@@ -56,12 +54,18 @@ def model(job: Handover, backend: str, outputs: Sequence[str]) -> list[str]:
     return [
         f'name: "{NAME}"',
         backend,
-        f"max_batch_size: {job.batch[2] if job.is_dynamic else 0}",
+        f"max_batch_size: {max_batch(job)}",
+        "version_policy { specific { versions: [ 1 ] } }",
         "input [",
         f'  {{\n    name: "image"\n    data_type: {kind}{layout}\n    dims: [ {dims} ]\n  }}\n]',
         "output [",
         ",\n".join(outputs) + "\n]",
     ]
+
+
+def max_batch(job: Handover) -> int:
+    """Return the largest batch that Triton may make; 0 where the batch is a dimension."""
+    return job.batch[2] if job.is_dynamic else 0
 
 
 def own_batch(job: Handover) -> list[int]:
@@ -76,12 +80,21 @@ def output(job: Handover, name: str, width: int, labels: str = "") -> str:
     return f'  {{\n    name: "{name}"\n    data_type: TYPE_FP32\n    dims: [ {dims} ]{label}\n  }}'
 
 
+def engines(job: Handover) -> str:
+    """Name the folder of engines on both sides of the container, with which they would go else.
+
+    ONNX Runtime names an engine by the graph's structure alone (microsoft/onnxruntime#6455), and
+    makes one folder, not what is above it.
+    """
+    return f"engines-{job.content}"
+
+
 def _accelerator(job: Handover) -> str:
     mode = {"fp32": "FP32", "fp16": "FP16", "int8": "INT8"}[job.precision]
     parameters = {
         "precision_mode": mode,
         "trt_engine_cache_enable": "true",
-        "trt_engine_cache_path": ENGINES,
+        "trt_engine_cache_path": f"/{engines(job)}",
     }
     lines = [
         f'      parameters {{ key: "{key}" value: "{value}" }}' for key, value in parameters.items()
@@ -104,7 +117,7 @@ def _readme(job: Handover) -> str:
         is_jetson = job.target.jetpack is not None and job.target.jetpack < "7"
         image = f"nvcr.io/nvidia/tritonserver:{job.version}-py3{'-igpu' if is_jetson else ''}"
         on_gpu = job.target.backend == "tensorrt"
-        gpu = f'--runtime nvidia -v "$PWD/engines":{ENGINES} ' if on_gpu else ""
+        gpu = f'--runtime nvidia -v "$PWD/{engines(job)}":/{engines(job)} ' if on_gpu else ""
         command = (
             f'docker run --rm {gpu}--network host -v "$PWD":/models \\\n    {image} \\\n'
             "    tritonserver --model-repository=/models \\\n"
@@ -126,7 +139,10 @@ def _readme(job: Handover) -> str:
         ),
     ]
     if job.target.backend == "tensorrt" and job.release >= FIRST_CONTAINER:
-        notes.append("The first start builds an engine, kept in `engines/`: it takes minutes.")
+        notes.append(
+            f"The first start builds an engine, kept in `{engines(job)}/`, which is named after "
+            "the graph: it takes minutes. One of an earlier bundle can be deleted."
+        )
     return readme(job, f"{command}\npython3 classify.py golden/picture.png", notes)
 
 

@@ -49,6 +49,7 @@ def _script(job: Handover) -> str:
         precision=job.precision,
         batch=tuple(dict.fromkeys(job.batch)),
         image_size_px=job.side_px,
+        content=job.content,
     )
     run = [
         f"--loadEngine={build.engine}",

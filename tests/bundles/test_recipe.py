@@ -27,7 +27,11 @@ REMOVED_IN_10 = ("--workspace", "--buildOnly", "--explicitBatch", "--maxBatch", 
 
 def engine(name: str, precision: Precision, *batch: int) -> EngineBuild:
     return EngineBuild(
-        target=load_target(name), precision=precision, batch=batch or (1,), image_size_px=128
+        target=load_target(name),
+        precision=precision,
+        batch=batch or (1,),
+        image_size_px=128,
+        content="0123",
     )
 
 
@@ -45,7 +49,7 @@ def test_the_build_command_fits_the_version(
     name: str, precision: Precision, graph: str, flags: str
 ) -> None:
     shared = {"workspace": "--memPoolSize=workspace:", "timings": TIMINGS}
-    files = f"--onnx=model.{graph}.onnx --saveEngine=model.{precision}.engine"
+    files = f"--onnx=model.{graph}.onnx --saveEngine=model.{precision}-0123.engine"
     expected = f"{files} {flags.format(**shared)}"
     assert " ".join(build_arguments(engine(name, precision))) == expected
 
@@ -132,5 +136,9 @@ def test_no_word_of_a_target_can_run_in_the_script_or_recipe(word: str) -> None:
     for changed in ({"name": word}, {"tensorrt": word}, {"power_modes": (mode,)}):
         with pytest.raises(ConfigError, match="is no plain name"):
             EngineBuild(
-                target=replace(target, **changed), precision="fp16", batch=(1,), image_size_px=96
+                target=replace(target, **changed),
+                precision="fp16",
+                batch=(1,),
+                image_size_px=96,
+                content="0123",
             )

@@ -17,6 +17,7 @@ from dfkd_edge.target_profiles.profile import Precision
 from tests.fixtures.command import invoke
 from tests.fixtures.exported import only_few_images
 
+CONTENT = "0123456789ab"
 MakeJob = Callable[..., Handover]
 EVERY = tuple(list_runtimes())
 runtimes, targets = functools.cache(load_runtime), functools.cache(load_target)
@@ -68,7 +69,7 @@ def make_job() -> MakeJob:
             batch=batch,
             precision=precision,
             graph="fp32" if precision == "fp16" else precision,
-            model=runtime.profile.model or f"../../model.{precision}.onnx",
+            content=CONTENT,
             embed_dim=16,
             confidence=Confidence(2.0, 0.4),
         )

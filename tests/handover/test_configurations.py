@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
+from dfkd_edge.errors import ConversionError
 from dfkd_edge.handover.lookup import load_runtime
 from dfkd_edge.handover.parsers import GLIB, read_back
 from dfkd_edge.runtime.bundle_files import Bundle
@@ -106,10 +107,25 @@ def test_nvinferserver_hands_pixels_over_as_they_are_and_reads_one_output(
     model = runtime.parsers[f"{folder}/config.pbtxt"](texts[f"{folder}/config.pbtxt"])
     assert [output.name for output in model.output] == ["probabilities"]
     assert model.input[0].name == inference.preprocess.tensor_name
-    assert f"{folder}/1/model.plan" in texts["README.md"]
+    assert f"--saveEngine={folder}/1/{model.default_model_filename}" in texts["README.md"]
     for wrong in ("scale_facto: 1", 'scale_factor: "1"'):
         with pytest.raises(ValueError, match=r"\d+:\d+ : "):
             runtime.parsers[places[0]](texts[places[0]].replace("scale_factor: 1.0", wrong))
+
+
+@pytest.mark.parametrize("batch", [(1, 1, 1), (1, 4, 8)])
+def test_a_batch_that_nvinferserver_and_triton_disagree_on_is_no_configuration(
+    batch: tuple[int, int, int], make_job: MakeJob
+) -> None:
+    pytest.importorskip("tritonclient.grpc.model_config_pb2")
+    runtime = load_runtime("deepstream-triton")
+    texts = dict(runtime.write(make_job("deepstream-triton", "jetson", "int8", batch=batch)))
+    assert not read_back(texts, runtime.parsers, runtime.agree).unchecked
+    for place in (name for name in runtime.parsers if "inferserver" in name):
+        size = f"max_batch_size: {batch[2]}"
+        wrong = {**texts, place: texts[place].replace(size, "max_batch_size: 2")}
+        with pytest.raises(ConversionError, match=f"{place} is 2, and the model takes {batch[2]}"):
+            read_back(wrong, runtime.parsers, runtime.agree)
 
 
 @pytest.mark.parametrize("batch", [(1, 1, 1), (4, 4, 4), (1, 4, 8)])
@@ -133,9 +149,10 @@ def test_triton_parses_its_configuration(
     assert [list(output.dims)[-1] for output in config.output] == [2, 2, 16]
     accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
     assert bool(accelerators) is (target == "jetson")
+    assert list(config.version_policy.specific.versions) == [1]
     for accelerator in accelerators:  # an engine without a path goes with its container
         path = accelerator.parameters["trt_engine_cache_path"]
-        assert f'-v "$PWD/engines":{path} ' in load_runtime("triton").write(job)["README.md"]
+        assert f'-v "$PWD{path}":{path} ' in load_runtime("triton").write(job)["README.md"]
     with pytest.raises(text_format.ParseError):
         text_format.Parse(text.replace("KIND_", "KIND_OF_"), schema.ModelConfig())
 
@@ -199,7 +216,7 @@ def test_the_onnxruntime_example_classifies_the_golden_picture_on_the_cpu(
     jetson_bundle: Bundle,
 ) -> None:
     folder = jetson_bundle.folder / "runtimes" / "onnxruntime"
-    assert len((folder / "classify.py").read_text(encoding="utf-8").splitlines()) < 30
+    assert len((folder / "classify.py").read_text(encoding="utf-8").splitlines()) < 32
     ran = subprocess.run(
         [sys.executable, "classify.py", "golden/picture.png"],
         cwd=folder,
@@ -236,6 +253,9 @@ def test_the_trtexec_script_builds_then_runs_the_golden_tensor_and_judges_what_c
     ran = subprocess.run(["sh", folder / "run.sh"], env=environment, capture_output=True, text=True)
     (folder / "output.json").unlink()
     build, run = log.read_text(encoding="utf-8").splitlines()
-    assert build.startswith("--onnx=model.int8.onnx --saveEngine=model.int8.engine --int8 --fp16")
+    engine = build.split()[1].removeprefix("--saveEngine=")
+    assert build.startswith(f"--onnx=model.int8.onnx --saveEngine={engine} --int8 --fp16")
+    assert f"--saveEngine={engine} " in (jetson_bundle.folder / "build.sh").read_text()
+    assert f"--loadEngine={engine}" in run
     assert "--loadInputs=image:runtimes/trtexec/golden/input.bin" in run
     assert (ran.returncode == 0) is is_right, ran.stderr
