@@ -145,6 +145,7 @@ def swap_classes(
     max_drop: float | None = None,
     drawings: bool = True,
     exist_ok: bool = False,
+    sign: AnyPath | None = None,
     quiet: bool = False,
 ) -> Bundle:
     """Give a finished bundle other classes without training; the one that is named stays.
@@ -156,13 +157,22 @@ def swap_classes(
         max_drop: largest loss on the worst domain; None takes the bundle's own.
         drawings: fit the head to drawings of new names; False leaves it to the text alone.
         exist_ok: replace another bundle there.
+        sign: private key to sign the new bundle with.
         quiet: show no progress.
 
     Raises:
         GateFailedError: a graph lost more than `max_drop`; the new bundle is kept.
         DfkdEdgeError: any other error of the tree.
     """
-    request = SwapRequest(Path(bundle), Path(classes), _path(output), max_drop, exist_ok, drawings)
+    request = SwapRequest(
+        Path(bundle),
+        Path(classes),
+        output=_path(output),
+        max_drop=max_drop,
+        exist_ok=exist_ok,
+        with_drawings=drawings,
+        sign=_path(sign),
+    )
     reporter = ConsoleReporter(make_console(quiet))
     made = pipeline.swap(plan_swap(request), reporter)
     refresh_report(made.folder, reporter)

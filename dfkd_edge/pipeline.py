@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dfkd_edge.artifacts import PromptSet, StudentArtifact, SurrogateSet, SurrogateSummary
 from dfkd_edge.bundles.scratch import export_scratch
-from dfkd_edge.bundles.signature import load_signer, sign_bundle
+from dfkd_edge.bundles.signature import is_signed, sign_or_tell
 from dfkd_edge.class_lint.slips import note_slips
 from dfkd_edge.class_names import ClassNames, translated_text
 from dfkd_edge.config.file import to_toml
@@ -188,6 +188,7 @@ def synthesize(
 def export(plan: ExportPlan, reporter: Reporter) -> Bundle:
     """From a finished student to a proven bundle; its status says whether the gate passed."""
     check_device(plan.device or "cpu")
+    was_signed = is_signed(plan.folder)
     with export_scratch(plan.run) as work:
         run = open_finished_run(plan.run)
         device = plan.device or usable_device(plan.config.device)  # a GPU's run goes anywhere
@@ -195,18 +196,21 @@ def export(plan: ExportPlan, reporter: Reporter) -> Bundle:
             reporter.note(f"  {plan.config.device} cannot be used here: exported on the CPU")
         context = StageContext(RunDir(run.path), reporter, plan.config.seed, device)
         bundle = export_student(run, plan, work, context)
-    if plan.sign:  # a finished one, too: signing changes nothing in it
-        reporter.note(f"  signed: {sign_bundle(bundle, load_signer(plan.sign))}")
+    sign_or_tell(bundle, plan.sign, was_signed, reporter)  # a finished one, too: it changes nothing
     return bundle
 
 
 def swap(plan: SwapPlan, reporter: Reporter) -> Bundle:
     """Give a finished bundle other classes, without training; the one that it was stays."""
+    was_signed = is_signed(plan.source.folder) or is_signed(plan.folder)
     if plan.finished:
         reporter.note(f"  already swapped to this list: {plan.folder}")
-        return plan.finished
-    with export_scratch(plan.run) as work:
-        return swap_classes(plan, work, reporter)
+        bundle = plan.finished
+    else:
+        with export_scratch(plan.run) as work:
+            bundle = swap_classes(plan, work, reporter)
+    sign_or_tell(bundle, plan.sign, was_signed, reporter)
+    return bundle
 
 
 def check(

@@ -22,6 +22,8 @@ from dfkd_edge.runtime.safe_files import reading
 if TYPE_CHECKING:
     from model_signing import hashing, signing, verifying
 
+    from dfkd_edge.interfaces import Reporter
+
 Config = TypeVar("Config")
 SIGN, VERIFY = "--sign", "--verify"
 CURVES = "P-256, P-384 or P-521"
@@ -32,7 +34,7 @@ LOADED_FROM = (RUNTIMES, "student")  # Folders whose files are found by their pl
 
 
 def load_signer(key: Path) -> signing.Config:
-    """Read the private key that `export --sign` names, before anything is exported.
+    """Read the private key that `--sign` names, before anything is made.
 
     Raises:
         UsageError: it is missing, encrypted, or no elliptic-curve key.
@@ -82,6 +84,28 @@ def sign_bundle(bundle: Bundle, signer: signing.Config) -> Path:
     return path
 
 
+def sign_or_tell(bundle: Bundle, key: Path | None, was_signed: bool, reporter: Reporter) -> None:
+    """Sign a bundle that a command has made, or say that it is not signed where the earlier was.
+
+    Args:
+        bundle: as it is now; one that was there already may be signed.
+        key: private; None signs nothing.
+        was_signed: whether the bundle that it was made of, or that it replaced, was.
+        reporter: is told.
+    """
+    if key:
+        reporter.note(f"  signed: {sign_bundle(bundle, load_signer(key))}")
+    elif was_signed and not is_signed(bundle.folder):
+        reporter.note(
+            f"  not signed: the signature was of the bundle as it was; {SIGN} KEY signs this one"
+        )
+
+
+def is_signed(folder: Path) -> bool:
+    """Whether a signature lies in a bundle, whoever made it."""
+    return (folder / SIGNATURE).is_file()
+
+
 def verify_bundle(bundle: Bundle, verifier: verifying.Config) -> None:
     """Check that a bundle is what the owner of a key signed, and that nothing was laid beside.
 
@@ -92,7 +116,11 @@ def verify_bundle(bundle: Bundle, verifier: verifying.Config) -> None:
     """
     path = bundle.folder / SIGNATURE
     if not path.is_file():
-        hint = f"ask its maker: dfkd-edge export {SIGN} KEY signs it"
+        from dfkd_edge.results.swap import KEY as SWAP
+
+        # either command opens the bundle that is there, and signs it
+        made_by = "classes swap" if SWAP in bundle.manifest.provenance else "export"
+        hint = f"ask its maker: dfkd-edge {made_by}, called again with {SIGN} KEY, signs it"
         raise ArtifactError("bundle is not signed", where=str(bundle.folder), hint=hint)
     from cryptography.exceptions import InvalidSignature
 

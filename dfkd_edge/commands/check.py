@@ -19,7 +19,12 @@ def check(
     data: opt.Data = None,
     max_drop: opt.MaxDrop = None,
     verify: Annotated[
-        opt.File, Option(help="Public key (PEM) of whom the bundle must be signed by.")
+        opt.File,
+        Option(
+            help="Whom the bundle must be signed by: public key of an elliptic curve (P-256, "
+            "P-384, P-521), PEM.",
+            show_default=False,
+        ),
     ] = None,
     device: opt.ProofDevice = None,
     frame: Annotated[

@@ -58,9 +58,7 @@ def export(
         opt.File, Option("--output", "-o", help="The bundle (default: RUN/bundles/TARGET).")
     ] = None,
     exist_ok: opt.ExistOk = False,
-    sign: Annotated[
-        opt.File, Option(help="Private key (PEM) to sign the bundle with; extra `sign`.")
-    ] = None,
+    sign: opt.Sign = None,
     set_: opt.Set = None,
     dry_run: opt.DryRun = False,
     as_json: opt.AsJson = False,

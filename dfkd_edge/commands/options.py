@@ -102,6 +102,15 @@ MaxDrop = Annotated[
     ),
 ]
 ExistOk = Annotated[bool, Option("--exist-ok", help="Replace another bundle or run there.")]
+Sign = Annotated[
+    File,
+    Option(
+        "--sign",
+        help="Sign the bundle: private key of an elliptic curve (P-256, P-384, P-521), PEM without "
+        "passphrase; extra `sign`.",
+        show_default=False,
+    ),
+]
 Set = Annotated[
     Texts, Option("--set", help="Any setting, NAME=VALUE, as --dry-run lists them; repeatable.")
 ]

@@ -58,6 +58,7 @@ def show_command(
 def add_command(
     bundle: opt.BundleFolder,
     names: Annotated[list[str], Argument(metavar="NAME...", help="Names of `runtimes list`.")],
+    sign: opt.Sign = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
@@ -67,16 +68,21 @@ def add_command(
     One that is there already is made anew. Results of the bundle as it was stay and say so.
     """
     from dfkd_edge.bundles.opening import find_bundle, open_bundle
+    from dfkd_edge.bundles.signature import is_signed, load_signer, sign_or_tell
     from dfkd_edge.handover.lookup import load_runtime, require_runtimes, target_of
 
     for name in names:
         load_runtime(name)  # a wrong name is told of before a wrong bundle
+    if sign:
+        load_signer(sign)  # and a key that cannot sign before the work
     opened = open_bundle(find_bundle(bundle))
     require_runtimes(names, target_of(opened), batch=opened.batch, classes=opened.classes)
     console = make_console(quiet)
     with loading_libraries(console):
         from dfkd_edge.handover.add import add_runtimes
-    done = add_runtimes(opened, names, ConsoleReporter(console))
+    was_signed, reporter = is_signed(opened.folder), ConsoleReporter(console)
+    done = add_runtimes(opened, names, reporter)
+    sign_or_tell(done, sign, was_signed, reporter)
     folders = [str(done.folder / "runtimes" / name) for name in dict.fromkeys(names)]
     if as_json:
         opt.print_json({"bundle": str(done.folder), "runtimes": folders})

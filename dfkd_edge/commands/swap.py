@@ -39,6 +39,7 @@ def swap(
     ] = True,
     max_drop: opt.MaxDrop = None,
     exist_ok: opt.ExistOk = False,
+    sign: opt.Sign = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
@@ -51,7 +52,7 @@ def swap(
     from dfkd_edge.deployment.swap_plan import SwapRequest, plan_swap
     from dfkd_edge.machine.process import prepare_host
 
-    plan = plan_swap(SwapRequest(bundle, classes, output, max_drop, exist_ok, drawings))
+    plan = plan_swap(SwapRequest(bundle, classes, output, max_drop, exist_ok, drawings, sign))
     console = make_console(quiet)
     reporter = ConsoleReporter(console)
     if plan.list_read_as:
@@ -98,7 +99,8 @@ def _panel(bundle: Bundle, ladder: Ladder, report: str) -> Panel:
     check = ("dfkd-edge", "check", str(bundle.folder))
     rows = (
         ("classes", f"{len(bundle.classes)}, without training{new}"),
-        ("cost", swap.cost.sentence() if swap.cost else ""),
+        ("head", swap.fit_sentence()),
+        ("cost", swap.cost_sentence()),
         ("gate", gate_text(gate)),
         accuracy_row(ladder),
         ("size", speed_text(ladder)),
@@ -106,6 +108,5 @@ def _panel(bundle: Bundle, ladder: Ladder, report: str) -> Panel:
         ("report", report),
         ("next", f"{shlex.join(check)} --data DIR measures it" if gate.passed else AFTER_FAILURE),
     )
-    is_doubtful = bool(swap.unlearnt) or bool(swap.cost and swap.cost.is_told)
-    colour = GATE_COLOURS.get(gate.state, "yellow" if is_doubtful else "green")
+    colour = GATE_COLOURS.get(gate.state, "yellow" if swap.is_doubtful else "green")
     return closing_panel(f"classes swapped; {gate.headline()}", rows, colour)

@@ -171,8 +171,10 @@ def _swap(
     lists = Lists(learnt, source.classes, plan.class_names.names)
     last = graphs(source)[-1]
     before = model_rung(last, source.side_px, material.config.num_threads, source.manifest.backend)
-    asked, reporter = run.surrogates.class_index, material.context.reporter
     known = places(lists.after, learnt)
+    cost, unmeasured = kept_cost(
+        before, proven.proof, lists, run.surrogates, material.context.reporter
+    )
     return Swap(
         bundle=str(source.folder.resolve()),
         bundle_sha256=source.sha256,
@@ -181,5 +183,6 @@ def _swap(
         unlearnt=tuple(n for n, place in zip(lists.after, known, strict=True) if place == GONE),
         drawn=fitted.drawn,
         num_drawn_images=fitted.num_images,
-        cost=kept_cost(before, proven.proof, lists, asked, reporter),
+        cost=cost,
+        unmeasured=unmeasured,
     )

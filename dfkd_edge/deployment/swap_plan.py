@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfkd_edge.bundles.opening import BUNDLES, find_bundle, held_runtimes, open_bundle
+from dfkd_edge.bundles.signature import load_signer
 from dfkd_edge.class_names import ClassNames, read_given_list, slug
 from dfkd_edge.errors import ArtifactError, ConfigError, DfkdEdgeError, RunDirError
 from dfkd_edge.files import content_hash, require_writable
@@ -29,6 +30,7 @@ class SwapRequest:
     max_drop: float | None = None  # Of the gate; None takes that of the bundle
     exist_ok: bool = False
     with_drawings: bool = True  # Fit the head to drawings of new names
+    sign: Path | None = None  # Private key that signs the new bundle
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +48,7 @@ class SwapPlan:
     with_drawings: bool
     key: str
     finished: Bundle | None  # The very bundle, where it is there already
+    sign: Path | None
 
 
 def plan_swap(request: SwapRequest) -> SwapPlan:
@@ -53,11 +56,14 @@ def plan_swap(request: SwapRequest) -> SwapPlan:
 
     Raises:
         ClassNamesError: the list cannot be used.
-        UsageError: there is no bundle, its classes are these, or another bundle is in the way.
+        UsageError: there is no bundle, its classes are these, another bundle is in the way, or
+            the key cannot sign.
         ArtifactError: the bundle was changed, or its run is gone.
         EnvironmentLackingError: the folder cannot be written.
     """
     class_names, read_as = read_given_list(request.classes)
+    if request.sign:
+        load_signer(request.sign)  # a key that cannot sign is told of before the work
     source = open_bundle(find_bundle(request.bundle))
     target = target_of(source)
     runtimes = require_runtimes(
@@ -92,6 +98,7 @@ def plan_swap(request: SwapRequest) -> SwapPlan:
         with_drawings=request.with_drawings,
         key=key,
         finished=finished_bundle(folder, key, why_other),
+        sign=request.sign,
     )
 
 

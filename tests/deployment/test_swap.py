@@ -1,7 +1,6 @@
 """Classes swapped in a finished bundle: the same student, the teacher's text, and what it costs."""
 
 import contextlib
-import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -11,23 +10,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric import ec
 from onnx import load
 
 from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.bundles.origin import graphs, read_origin, run_with_surrogates
+from dfkd_edge.bundles.signature import load_signer, load_verifier, sign_bundle, verify_bundle
 from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.config.settings import TeacherConfig
 from dfkd_edge.deployment.head_fit import HeadFit
 from dfkd_edge.drawings.memory import DrawingMemory, retrieve_drawings
-from dfkd_edge.errors import ConfigError
+from dfkd_edge.errors import ArtifactError, ConfigError
 from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import Teacher, load_teacher
-from dfkd_edge.results.swap import KeptCost, Swap
 from dfkd_edge.runs.finished import open_finished_run
 from dfkd_edge.runtime import check
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.validation.rungs import open_runner
+from tests.bundles.test_signature import write_pair
 from tests.conftest import SilentReporter
 from tests.fixtures.command import call, invoke
 from tests.fixtures.exported import only_few_images
@@ -139,6 +140,24 @@ def test_the_same_swap_again_is_the_bundle_that_is_there(swapped: dict[str, Any]
     assert open_bundle(Path(swapped["bundle"])).sha256 == before
 
 
+def test_a_swap_of_a_signed_bundle_is_signed_or_says_that_it_is_not(
+    source: Bundle, swapped: dict[str, Any], tmp_path: Path
+) -> None:
+    key = write_pair(tmp_path, "maker.key", ec.generate_private_key(ec.SECP256R1()))
+    verifier = load_verifier(key.with_suffix(".pub"))
+    sign_bundle(source, load_signer(key))
+    made = open_bundle(Path(swapped["bundle"]))
+    again = ("classes", "swap", source.folder, "--classes", "new.txt", "--max-drop", "1")
+    code, _, errors = call(*again, "--no-drawings")
+    assert code == 0
+    assert "the signature was of the bundle as it was; --sign KEY signs this one" in errors
+    with pytest.raises(ArtifactError, match=r"dfkd-edge classes swap, called again with --sign"):
+        verify_bundle(made, verifier)
+    assert call(*again, "--no-drawings", "--sign", key)[0] == 0
+    verify_bundle(made, verifier)
+    assert "not signed" not in call(*again, "--no-drawings")[2]
+
+
 @pytest.mark.slow
 def test_what_a_kill_left_is_made_whole_and_swapping_back_gives_the_old_answers(
     source: Bundle, swapped: dict[str, Any]
@@ -157,24 +176,6 @@ def test_what_a_kill_left_is_made_whole_and_swapping_back_gives_the_old_answers(
     assert not swap.unlearnt
     for was, now in zip(answers(source), answers(bundle), strict=True):
         assert np.array_equal(was[0], now[0])
-
-
-def test_a_loss_of_more_than_two_points_of_what_stays_is_told() -> None:
-    cost = KeptCost(
-        before=0.9,
-        after=0.875,
-        interval=(0.01, 0.04),
-        num_images=200,
-        num_pictures=100,
-        taken_by=("horse to zebra",),
-    )
-    swap = Swap(
-        bundle="b", bundle_sha256="0", student_sha256="0", learnt=("horse",), unlearnt=(), cost=cost
-    )
-    assert "+2.5 points lost (+1.0 to +4.0)" in swap.warnings()[-1]
-    assert swap.warnings()[-1].endswith("horse to zebra")
-    little = dataclasses.replace(cost, after=0.881)
-    assert not any("points" in w for w in dataclasses.replace(swap, cost=little).warnings())
 
 
 @pytest.mark.parametrize(

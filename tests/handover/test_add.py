@@ -7,16 +7,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.bundles.extension import extend_bundle
 from dfkd_edge.bundles.opening import open_bundle
+from dfkd_edge.bundles.signature import load_signer, sign_bundle
 from dfkd_edge.errors import ArtifactError, ConversionError, EnvironmentLackingError
 from dfkd_edge.handover import parsers
 from dfkd_edge.handover.parsers import read_back
+from dfkd_edge.preflight import plan_check
 from dfkd_edge.runtime import check
 from dfkd_edge.runtime.bundle_files import Bundle, read_bundle
 from dfkd_edge.target_profiles.lookup import load_target
+from tests.bundles.test_signature import write_pair
 from tests.fixtures.command import call
 
 SHORT = ("--duration", "0.01", "--warmup", "0", "--quiet")
@@ -67,6 +71,28 @@ def test_adding_again_makes_it_anew_and_gives_the_same_bundle(board: Bundle) -> 
     assert call("runtimes", "add", board.folder, "triton", "--quiet")[0] == 0
     assert open_bundle(board.folder).sha256 == once.sha256
     assert not list(board.folder.rglob("left.engine"))
+
+
+def test_runtimes_that_are_added_are_signed_or_the_lost_signature_is_told(
+    board: Bundle, tmp_path: Path
+) -> None:
+    key = write_pair(tmp_path, "maker.key", ec.generate_private_key(ec.SECP256R1()))
+    public = key.with_suffix(".pub")
+    sign_bundle(board, load_signer(key))
+    code, _, errors = call("runtimes", "add", board.folder, "triton")
+    assert code == 0
+    (line,) = (line for line in errors.splitlines() if "signed" in line)
+    assert "the signature was of the bundle as it was; --sign KEY signs this one" in line
+    code, _, errors = call("check", board.folder, "--verify", public)
+    assert "ask its maker: dfkd-edge export, called again with --sign KEY" in errors
+    assert call("runtimes", "add", board.folder, "triton", "--sign", key, "-q")[0] == 0
+    assert plan_check(board.folder, "", public).manifest.files.keys() > (
+        board.manifest.files.keys()
+    )
+    before = open_bundle(board.folder).sha256
+    code, _, errors = call("runtimes", "add", board.folder, "triton", "--sign", public)
+    assert (code, errors.count("\n")) == (2, 1)
+    assert open_bundle(board.folder).sha256 == before
 
 
 def test_a_failure_leaves_the_bundle_as_it_was(board: Bundle, tmp_path: Path) -> None:
