@@ -3,12 +3,14 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
-from dfkd_edge.cli import COMMANDS
+from dfkd_edge.cli import COMMANDS, app
 from dfkd_edge.commands import run as run_command
 from dfkd_edge.config.file import load_config
 from dfkd_edge.version import __version__
@@ -109,3 +111,17 @@ def test_run_replaces_a_bundle_only_when_told_to(
     result = invoke("run", settings, "-o", tmp_path / "run", *flags)
     assert result.exit_code == 0, result.exception
     assert [request.exist_ok for request in requests] == [exist_ok, exist_ok]
+
+
+def all_commands(group: Any, names: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command, by the words that call it."""
+    for name, command in getattr(group, "commands", {}).items():
+        yield (*names, name)
+        yield from all_commands(command, (*names, name))
+
+
+def test_no_word_of_any_help_is_cut_on_a_narrow_terminal() -> None:
+    for names in all_commands(typer.main.get_command(app)):
+        shown = invoke(*names, "--help", COLUMNS="80").stdout
+        cut = [line for line in shown.splitlines() if "…" in line]
+        assert not cut, (names, cut)

@@ -166,7 +166,11 @@ def _device(target: TargetProfile) -> str:
 
 
 def _check(target: TargetProfile) -> str:
-    text = "## Prove it on the device\n\n```sh\npython3 check.pyz\n```\n\n"
+    has = "TensorRT's module" if target.backend == "tensorrt" else "onnxruntime"
+    text = (
+        "## Prove it on the device\n\n```sh\npython3 check.pyz\n```\n\n"
+        f"It needs Python 3.8 or later with numpy and {has}. "
+    )
     if target.backend == "tensorrt":
         text += (
             "It builds the engine, keeps it for the next time, reproduces the golden logits and "
@@ -177,7 +181,7 @@ def _check(target: TargetProfile) -> str:
         text += "It runs the model with ONNX Runtime, reproduces the golden logits and times it."
     if target.python and _numbers(target.python) < (3, 8):
         text += (
-            f"\n\ncheck.pyz needs Python 3.8 or later; this JetPack has {target.python}, and "
+            f"\n\nThis JetPack has Python {target.python}, which is older, and "
             "TensorRT's Python module belongs\nto that one. Use trtexec below, and run check.pyz "
             "with a newer Python and onnxruntime to prove the graph."
         )

@@ -17,7 +17,7 @@ from dfkd_edge.runtime.plain_text import printable
 def check(
     bundle: Annotated[Path, Argument(metavar="[BUNDLE]", help="Bundle, or run with one.")] = LATEST,
     data: opt.Data = None,
-    max_drop: opt.MaxDrop = None,
+    max_drop: opt.HeldMaxDrop = None,
     verify: Annotated[
         opt.File,
         Option(
@@ -30,8 +30,9 @@ def check(
     frame: Annotated[
         Path | None,
         Option(
-            help="Judge what a pipeline hands to the network, .npy or plain bytes, and nothing "
-            "else.",
+            help="Judge what a pipeline hands to the network, and nothing else: an array as "
+            "numpy.save writes it (.npy), or the plain bytes of one frame without a header, "
+            "float32 or uint8, NCHW or NHWC, RGBA or NV12, told by their number.",
             show_default=False,
         ),
     ] = None,

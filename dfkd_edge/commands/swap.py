@@ -12,11 +12,11 @@ from dfkd_edge.commands import options as opt
 from dfkd_edge.console import ConsoleReporter, loading_libraries, make_console, result_console
 from dfkd_edge.errors import GateFailedError
 
-AFTER_FAILURE = "swap with a larger --max-drop and --exist-ok, or distill the new list"
-
 if TYPE_CHECKING:
     from rich.panel import Panel
 
+    from dfkd_edge.deployment.swap_plan import SwapPlan
+    from dfkd_edge.results.gate import Gate
     from dfkd_edge.results.ladder import Ladder
     from dfkd_edge.runtime.bundle_files import Bundle
 
@@ -28,7 +28,7 @@ def swap(
     ],
     output: Annotated[
         opt.File,
-        Option("--output", "-o", help="The new bundle (default: RUN/swapped/TARGET-LIST)."),
+        Option("--output", "-o", help="The new bundle (default: a folder in RUN/swapped)."),
     ] = None,
     drawings: Annotated[
         bool,
@@ -37,7 +37,7 @@ def swap(
             help="Fit the head to drawings of new names, or leave it to the text alone.",
         ),
     ] = True,
-    max_drop: opt.MaxDrop = None,
+    max_drop: opt.HeldMaxDrop = None,
     exist_ok: opt.ExistOk = False,
     sign: opt.Sign = None,
     as_json: opt.AsJson = False,
@@ -74,17 +74,32 @@ def swap(
         from dfkd_edge.commands.ladder_view import show_ladder
 
         show_ladder(proof)
-        result_console().print(_panel(made, proof, report))
+        result_console().print(_panel(made, plan, proof, report))
     assert proof.gate is not None  # a swap is always judged
     if not proof.gate.passed:
         raise GateFailedError(
             f"gate failed: {proof.gate.sentence()}",
             where=str(made.folder),
-            hint=f"the bundle is kept, marked failed; {AFTER_FAILURE}",
+            hint=f"the bundle is kept, marked failed; {way_out(plan, proof.gate)}",
         )
 
 
-def _panel(bundle: Bundle, ladder: Ladder, report: str) -> Panel:
+def way_out(plan: SwapPlan, gate: Gate) -> str:
+    """Say what helps where the gate failed: a swap repairs no graph, as `export` does."""
+    ways = ["distill the new list", "swap with a larger --max-drop and --exist-ok"]
+    others = [name for name in ("fp16", "fp32") if name in plan.target.precisions]
+    if gate.rung.endswith("int8") and others:
+        from dfkd_edge.bundles.origin import read_origin
+
+        named = read_origin(plan.source).config.target
+        folder = plan.run / "bundles" / f"{plan.target.name}-{others[0]}"
+        flags = ("--target", named, "--precision", others[0], "-o", str(folder))
+        command = shlex.join(("dfkd-edge", "export", str(plan.run), *flags))
+        ways.insert(0, f"a swap repairs no INT8: {command}, and swap that one")
+    return "; or ".join(ways)
+
+
+def _panel(bundle: Bundle, plan: SwapPlan, ladder: Ladder, report: str) -> Panel:
     """Close with what was swapped, what it cost, and how to learn more."""
     from dfkd_edge.bundles.origin import read_origin
     from dfkd_edge.commands.distill_view import accuracy_row
@@ -106,7 +121,10 @@ def _panel(bundle: Bundle, ladder: Ladder, report: str) -> Panel:
         ("size", speed_text(ladder)),
         ("bundle", str(bundle.folder)),
         ("report", report),
-        ("next", f"{shlex.join(check)} --data DIR measures it" if gate.passed else AFTER_FAILURE),
+        (
+            "next",
+            f"{shlex.join(check)} --data DIR measures it" if gate.passed else way_out(plan, gate),
+        ),
     )
     colour = GATE_COLOURS.get(gate.state, "yellow" if swap.is_doubtful else "green")
     return closing_panel(f"classes swapped; {gate.headline()}", rows, colour)

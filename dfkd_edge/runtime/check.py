@@ -86,7 +86,13 @@ class OneLineParser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
-        prog="check.pyz", description="Prove a dfkd-edge bundle on this machine."
+        prog="check.pyz",
+        description="Prove a dfkd-edge bundle on this machine: python3 check.pyz. It needs Python "
+        "3.8 or later, numpy, and TensorRT (JetPack has it) or onnxruntime.",
+        epilog="A DUMP is an array as numpy.save writes it (.npy), or the plain bytes of a frame "
+        "without a header, as a pipeline holds them in memory: float32 or uint8, NCHW or NHWC, "
+        "RGBA or NV12. Their number tells format and size; --frame-format and --frame-size name "
+        "them where it does not.",
     )
     here = Path(sys.argv[0]).resolve().parent
     add = parser.add_argument
@@ -94,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--precision", default="", help="fp32, fp16, int8 or all [the recommended one]")
     add("--backend", default="auto", choices=BACKENDS, help="what runs the model")
     add("--data", type=Path, help="labelled pictures: DIR/[DOMAIN/]CLASS/*.jpg")
-    add("--frame", type=Path, help="judge what a pipeline hands to the network, and nothing else")
+    add("--frame", type=Path, metavar="DUMP", help="judge what a pipeline hands to the network")
     add("--runtime", default="", metavar="NAME", help="whose pipeline: a folder of runtimes/")
     add("--frame-format", default="", choices=FORMATS, help="of plain bytes [told by their number]")
     add("--frame-size", type=_size, metavar="WxH", help="of plain bytes [told by their number]")

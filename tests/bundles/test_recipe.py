@@ -94,7 +94,7 @@ def test_the_dla_is_asked_for_by_flag_and_what_the_target_lacks_is_refused() -> 
 NEEDS: dict[tuple[str, Precision], list[str]] = {
     (JETSON, "int8"): ["python3 check.pyz", "--skipInference", "| TensorRT | 10.3.0.30 |"],
     (JETSON, "fp32"): ["sudo nvpmodel -m 2", "attention"],
-    (NANO, "fp16"): ["needs Python 3.8 or later; this JetPack has 3.6.9", "Maxwell"],
+    (NANO, "fp16"): ["needs Python 3.8 or later", "This JetPack has Python 3.6.9", "Maxwell"],
     (TENSORRT_11, "fp16"): ["strongly typed"],
     (BOARD, "int8"): ["'onnxruntime<=1.32.0'"],
 }

@@ -1,6 +1,7 @@
 """Classes swapped in a finished bundle: the same student, the teacher's text, and what it costs."""
 
 import contextlib
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric import ec
-from onnx import load
+from onnx import load, numpy_helper, save
 
 from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.bundles.opening import open_bundle
@@ -32,7 +33,7 @@ from tests.bundles.test_signature import write_pair
 from tests.conftest import SilentReporter
 from tests.fixtures.command import call, invoke
 from tests.fixtures.exported import only_few_images
-from tests.fixtures.files import edit_json
+from tests.fixtures.files import edit_json, read_json
 
 pytestmark = pytest.mark.usefixtures("few_images")
 NEW = "cat\nhouse\nwine glass\ta photo of a glass of wine\ndog\n"
@@ -156,6 +157,33 @@ def test_a_swap_of_a_signed_bundle_is_signed_or_says_that_it_is_not(
     assert call(*again, "--no-drawings", "--sign", key)[0] == 0
     verify_bundle(made, verifier)
     assert "not signed" not in call(*again, "--no-drawings")[2]
+
+
+@pytest.mark.slow
+def test_int8_that_loses_too_much_under_the_new_list_is_no_success_and_says_what_helps(
+    source: Bundle, tmp_path: Path
+) -> None:
+    """A swap has no repair: the graph here is one whose first scales are far off."""
+    folder = Path(shutil.copytree(source.folder, tmp_path / "coarse"))
+    graph = load(folder / "model.int8.onnx")
+    scales = [t for t in graph.graph.initializer if "scale" in t.name and not t.dims]
+    for tensor in scales[:3]:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 30, tensor.name))
+    save(graph, folder / "model.int8.onnx")
+    files = read_json(folder / "manifest.json")["files"]
+    raw = (folder / "model.int8.onnx").read_bytes()
+    entry = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
+    edit_json(folder / "manifest.json", files={**files, "model.int8.onnx": entry})
+    given = ("--classes", "new.txt", "--no-drawings", "--max-drop", "0.01", "-o", tmp_path / "new")
+    code, output, errors = call("classes", "swap", folder, *given)
+    assert code == 3
+    (fault,) = (line for line in errors.splitlines() if line.startswith("error: "))
+    assert "gate failed: onnx-int8 loses" in fault
+    run = source.folder.parents[1]
+    command = f"dfkd-edge export {run} --target tiny.toml --precision fp32 -o {run}/bundles/tiny-"
+    assert command in fault
+    assert command in output  # in the panel, which is not cut there
+    assert open_bundle(tmp_path / "new").manifest.status == "failed"
 
 
 @pytest.mark.slow
