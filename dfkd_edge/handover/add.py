@@ -31,12 +31,17 @@ def add_runtimes(bundle: Bundle, names: Sequence[str], reporter: Reporter) -> Bu
         names, target_of(bundle), batch=bundle.batch, classes=bundle.classes
     )
     with _scratch(bundle.folder) as work:
-        files = RuntimeFolders(_model_of(bundle), work).make(runtimes, reporter)
+        files = RuntimeFolders(model_of(bundle), work).make(runtimes, reporter)
         replaced = [f"{RUNTIMES}/{runtime.profile.name}" for runtime in runtimes]
         return extend_bundle(bundle, files, replaced)
 
 
-def _model_of(bundle: Bundle) -> ProvenModel:
+def model_of(bundle: Bundle) -> ProvenModel:
+    """Take what runtimes need out of a finished bundle.
+
+    Raises:
+        ArtifactError: a file is damaged.
+    """
     with faults_as_errors():
         held = cast(tuple[Precision, ...], tuple(bundle.manifest.models))
         images: Bytes = bundle.golden()["images"]

@@ -8,7 +8,7 @@ import pytest
 
 from dfkd_edge.artifacts import ModelFile, load_tensors
 from dfkd_edge.bundles.recipe import engine_content
-from dfkd_edge.handover.add import _model_of
+from dfkd_edge.handover.add import model_of
 from dfkd_edge.handover.lookup import load_runtime
 from dfkd_edge.handover.make import RuntimeFolders
 from dfkd_edge.plugins import load_exporter
@@ -52,7 +52,7 @@ def test_every_engine_that_the_texts_of_a_runtime_name_is_of_one_graph(
 def test_the_engines_of_a_bundle_are_named_after_the_very_graph_that_a_runtime_reads(
     name: str, jetson_bundle: Bundle
 ) -> None:
-    folder, model = jetson_bundle.folder / "runtimes" / name, _model_of(jetson_bundle)
+    folder, model = jetson_bundle.folder / "runtimes" / name, model_of(jetson_bundle)
     graphs = [*folder.rglob("*.onnx"), model.models["int8"]]
     precision = "int8" if "int8" in load_runtime(name).profile.precisions else "fp32"
     content = engine_content(graphs[0], precision, model.batch, model.target)
@@ -65,7 +65,7 @@ def test_other_classes_give_every_engine_another_name_and_the_same_bundle_the_sa
     jetson_bundle: Bundle, tmp_path: Path
 ) -> None:
     """The classes are swapped as `classes swap` does it: the head of every graph."""
-    held = _model_of(jetson_bundle)
+    held = model_of(jetson_bundle)
     head_DK = load_tensors(jetson_bundle.folder / "text_head.safetensors")["text_head"]
     reordered, models = (head_DK[:, ::-1].copy(), held.classes[::-1]), {}
     for precision, path in held.models.items():
