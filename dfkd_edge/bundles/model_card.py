@@ -64,8 +64,8 @@ Measured on {escaped(ladder.images)}. Gate: {escaped(ladder.gate.word)}; \
 ## Use
 
 `dfkd-edge predict . photo.jpg` on a host; `python3 check.pyz` proves it on the device
-(Python 3.8 or later). Names say nothing about your pictures: measure on some of your own (`dfkd-edge check . --data DIR`)
-before you rely on it.
+(Python 3.8 or later). Names say nothing about your pictures: measure on some of your own
+(`dfkd-edge check . --data DIR`) before you rely on it.
 
 ## Whose work it learnt from
 
