@@ -88,8 +88,8 @@ class RuntimeFolders:
         job, profile = self._job(runtime), runtime.profile
         images, own = self.model.golden_images, self._own(job.graph)
         graph = self._graph(job, own)
-        content = engine_content(graph, job.precision, job.batch, job.target)
-        job, place = dataclasses.replace(job, content=content), profile.model_of(content)
+        digest = engine_content(graph, job.precision, job.batch, job.target)
+        job, place = dataclasses.replace(job, content=digest), profile.model_of(digest)
         folder = self.work / RUNTIMES / profile.name
         folder.mkdir(parents=True)
         for name, text in self._texts(job, runtime).items():

@@ -14,6 +14,7 @@ from dfkd_edge.handover.make import RuntimeFolders
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.target_profiles.lookup import load_target
+from dfkd_edge.target_profiles.profile import Precision
 from tests.conftest import SilentReporter
 from tests.handover.conftest import EVERY, MakeJob
 
@@ -54,7 +55,8 @@ def test_the_engines_of_a_bundle_are_named_after_the_very_graph_that_a_runtime_r
 ) -> None:
     folder, model = jetson_bundle.folder / "runtimes" / name, model_of(jetson_bundle)
     graphs = [*folder.rglob("*.onnx"), model.models["int8"]]
-    precision = "int8" if "int8" in load_runtime(name).profile.precisions else "fp32"
+    runs_int8 = "int8" in load_runtime(name).profile.precisions
+    precision: Precision = "int8" if runs_int8 else "fp32"
     content = engine_content(graphs[0], precision, model.batch, model.target)
     assert engines(folder)
     assert all(content in engine for engine in engines(folder))
