@@ -26,10 +26,14 @@ from dfkd_edge.interfaces import Reporter
 from dfkd_edge.networks.students import Student
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.seeding import derived_seed
-from dfkd_edge.synthesis.retrieval import on_background, placed
+from dfkd_edge.synthesis.retrieval import inked, on_background, placed
+from dfkd_edge.synthesis.scenes import in_scenes
 
 IMAGES_A_CLASS, MAX_IMAGES = 48, 2_400  # Both networks see 480 in some seconds of a core (ours)
 IMAGES_TOGETHER = 64
+SMALL_PX = 32
+"""Side of a photograph at which few details are left: there the student follows its teacher least,
+and a head that was fitted to plain drawings alone helps least (ours, examples/measurements)."""
 PULL = 0.03
 """How strongly the head is held to the text, in units of the logit scale: a third of it fits drawn
 domains better and photographs worse (ours)."""
@@ -89,10 +93,16 @@ class HeadFit:
         return teacher_ND, student_ND
 
     def _drawn(self, rgba_MCPP: Tensor, num: int, generator: torch.Generator) -> Tensor:
-        """Lay the drawings of a class on backgrounds, each as often as any other."""
-        rows = torch.arange(num) % len(rgba_MCPP)
+        """Show the drawings of a class, each as often as any other: half of them on plain
+        backgrounds, half in scenes as small photographs would show them.
+        """
         side_px = self.surrogates.images.shape[1]
-        return on_background(placed(rgba_MCPP[rows].float() / 255, side_px, generator), generator)
+        plain, photographed = (
+            placed(rgba_MCPP[torch.arange(n) % len(rgba_MCPP)].float() / 255, side_px, generator)
+            for n in (num - num // 2, num // 2)
+        )
+        scenes = in_scenes(inked(photographed, generator), photographed[:, 3:], generator)
+        return torch.cat([on_background(plain, generator), _small(scenes)])
 
     def _learnt(self, place: int, num: int) -> Tensor:
         """Take images of a class of the run that were learnt from."""
@@ -100,6 +110,14 @@ class HeadFit:
         rows = np.random.default_rng(self.seed).permutation(np.flatnonzero(mine_N))[:num]
         pixels = torch.from_numpy(self.surrogates.images.rows(rows))
         return pixels.permute(0, 3, 1, 2).float() / 255
+
+
+def _small(image_NCHW: Tensor) -> Tensor:
+    """Shrink images, and enlarge them to the size that they had."""
+    if not len(image_NCHW):
+        return image_NCHW
+    small = F.interpolate(image_NCHW, (SMALL_PX, SMALL_PX), mode="area")
+    return F.interpolate(small, image_NCHW.shape[2:], mode="bilinear")
 
 
 def fitted(teacher: Teacher, teacher_ND: Tensor, student_ND: Tensor) -> Tensor:
