@@ -9,6 +9,7 @@ C = 4 channels (RGBA), H rows, W columns.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, Synthesizer
 from dfkd_edge.networks.teacher import Teacher
-from dfkd_edge.networks.views import uniform
+from dfkd_edge.networks.views import chosen, uniform
 from dfkd_edge.synthesis.scenes import in_scenes
 
 ENOUGH_DRAWINGS = 8
@@ -80,6 +81,11 @@ def inked(rgba_NCPP: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(flat, ink.expand_as(colour), colour)
 
 
+def any_of(rows: Tensor, num: int, generator: torch.Generator) -> Tensor:
+    """Choose so many of some rows at random, [num]."""
+    return chosen(uniform((num,), 0, 1, generator), len(rows))
+
+
 @dataclass(frozen=True, slots=True)
 class RetrievalSynthesizer:
     """Makes a share of the images of drawings, and those in which the teacher misses the class."""
@@ -108,10 +114,11 @@ class RetrievalSynthesizer:
                         whole[rows_N] = of_rows
 
         is_drawn_N = self._chosen(batch, self.share)
-        fill(is_drawn_N, self._draw, 0)  # work 0: next to the prior drawings cost nothing
         fill(~is_drawn_N, self.inner, 1)
+        draw = partial(self._draw, made.image_NCHW[~is_drawn_N])
+        fill(is_drawn_N, draw, 0)  # work 0: next to the prior drawings cost nothing
         is_missed_N = self.teacher.logits(made.embedding_ND).argmax(1) != batch.label_N
-        fill(~is_drawn_N & is_missed_N & self._chosen(batch, 1), self._draw, 0)
+        fill(~is_drawn_N & is_missed_N & self._chosen(batch, 1), draw, 0)
         return made
 
     def _chosen(self, batch: SynthesisBatch, share: float) -> Tensor:
@@ -121,21 +128,23 @@ class RetrievalSynthesizer:
         enough_K = (count_K / ENOUGH_DRAWINGS).clamp(max=1)
         return luck_N < share * enough_K.to(luck_N)[batch.label_N]
 
-    def _draw(self, batch: SynthesisBatch) -> SynthesizedImages:
-        """Make an image of a random drawing of each class."""
+    def _draw(self, picture_MCHW: Tensor, batch: SynthesisBatch) -> SynthesizedImages:
+        """Make an image of a random drawing of each class; pictures may lie behind it."""
         luck_N = uniform((len(batch.label_N),), 0, 1, batch.generator).tolist()
         of_class = [self.drawings[label] for label in batch.label_N.tolist()]
         numbers = [int(luck * len(many)) for many, luck in zip(of_class, luck_N, strict=True)]
         chosen = [many[number] for many, number in zip(of_class, numbers, strict=True)]
         rgba_NCPP = torch.stack(chosen).to(self.teacher.device).float() / 255
         rgba_NCHW = placed(rgba_NCPP, self.image_size_px, batch.generator)
-        image_NCHW, embedding_ND = self._laid(rgba_NCHW, batch)
+        image_NCHW, embedding_ND = self._laid(rgba_NCHW, picture_MCHW, batch)
         return SynthesizedImages(
             image_NCHW, embedding_ND, torch.tensor(numbers, device=self.teacher.device)
         )
 
     @torch.no_grad()
-    def _laid(self, rgba_NCHW: Tensor, batch: SynthesisBatch) -> tuple[Tensor, Tensor]:
+    def _laid(
+        self, rgba_NCHW: Tensor, picture_MCHW: Tensor, batch: SynthesisBatch
+    ) -> tuple[Tensor, Tensor]:
         """Lay a share of the drawings in scenes, where the teacher still sees their classes.
 
         Returns:
@@ -146,7 +155,12 @@ class RetrievalSynthesizer:
         if not self.scene_share:
             return plain_NCHW, teacher.embed_images(plain_NCHW)
         luck_N = uniform((len(rgba_NCHW),), 0, 1, generator)
-        scene_NCHW = in_scenes(inked(rgba_NCHW, generator), rgba_NCHW[:, 3:], generator)
+        drawing_N4HW = torch.cat((inked(rgba_NCHW, generator), rgba_NCHW[:, 3:]), 1)
+        pictures = picture_MCHW if len(picture_MCHW) else plain_NCHW
+        other_N4HW, behind_NCHW = (
+            of[any_of(of, len(rgba_NCHW), generator)] for of in (drawing_N4HW, pictures)
+        )
+        scene_NCHW = in_scenes(drawing_N4HW, other_N4HW, behind_NCHW, generator)
         has_scene_N111 = (luck_N < self.scene_share)[:, None, None, None]
         image_NCHW = torch.where(has_scene_N111, scene_NCHW, plain_NCHW)
         embedding_ND = teacher.embed_images(image_NCHW)

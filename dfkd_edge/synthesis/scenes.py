@@ -1,10 +1,10 @@
-"""Scenes that drawings are laid in: photographic texture, light, shadow, what hides a part.
+"""Scenes that drawings are laid in: texture or another picture, light, shadow, other drawings.
 
 Domain randomisation: Tobin et al., IROS 2017. In photographs the amplitude falls about as 1 / f
 (Field, 1987); which noise, light and shadow pay is ours.
 
 Shape suffixes: N images, P side in pixels, p = P // 2 + 1 columns of a spectrum, C = 3 channels
-(RGB). Every image is float in [0, 1].
+(RGB). Every image is float in [0, 1]; drawings are RGBA, not premultiplied, [N, 4, P, P].
 """
 
 import torch
@@ -22,7 +22,10 @@ SHADE = 0.08, 0.3  # Its deviation, relative to their brightness
 MAX_LIGHT = 0.35  # By how much light from one side brightens and dims the edges
 SHADOWED_SHARE, SHADOW = 0.5, (0.15, 0.6)  # Drawings that throw a shadow, and its darkness
 SHADOW_PX = 6  # Pixels that a shadow's edge is soft over, of a picture of 96
-HIDDEN_SHARE, HIDDEN_SIZE = 0.25, (0.15, 0.4)  # Drawings a box lies on, and its sides
+HIDDEN_SHARE, HIDDEN_SIZE = 0.15, (0.15, 0.4)  # Drawings a box lies on, and its sides
+PICTURE_SHARE, BLUR_PX = 0.35, 8  # Scenes before a blurred picture, of 96 pixels
+BEHIND_SHARE, BEFORE_SHARE = 0.3, 0.1  # Drawings with a smaller one behind them, or before them
+ASIDE_SIZE, ASIDE = (0.3, 0.55), 0.7  # Its side, and how far it lies from the middle
 
 
 def spectral_noise(num: int, channels: int, side: int, generator: torch.Generator) -> Tensor:
@@ -103,9 +106,51 @@ def partly_hidden(image_NCPP: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(is_hidden_N111 & is_column & is_row, box, image_NCPP)
 
 
-def in_scenes(colour_NCPP: Tensor, alpha_N1PP: Tensor, generator: torch.Generator) -> Tensor:
-    """Lay drawings, not premultiplied, in scenes of their own."""
-    num, side = len(colour_NCPP), colour_NCPP.shape[-1]
-    behind = textures(num, side, generator).to(colour_NCPP) * shadows(alpha_N1PP, generator)
-    colour = shaded(colour_NCPP, generator)
-    return partly_hidden(lit(colour * alpha_N1PP + behind * (1 - alpha_N1PP), generator), generator)
+def backgrounds(picture_NCPP: Tensor, generator: torch.Generator) -> Tensor:
+    """Lay textures behind, or the pictures, out of focus."""
+    num, side = len(picture_NCPP), picture_NCPP.shape[-1]
+    soft_px = max(round(BLUR_PX * side / 96), 1)
+    small = F.avg_pool2d(picture_NCPP, soft_px, ceil_mode=True, count_include_pad=False)
+    blurred = F.interpolate(small, size=(side, side), mode="bilinear", align_corners=False)
+    texture = textures(num, side, generator).to(picture_NCPP)
+    has_picture_N111 = uniform((num, 1, 1, 1), 0, 1, generator) < PICTURE_SHARE
+    return torch.where(has_picture_N111, blurred, texture)
+
+
+def aside(other_N4PP: Tensor, generator: torch.Generator) -> Tensor:
+    """Make drawings small and move them; premultiplied, for their colours lie on others."""
+    num, side = len(other_N4PP), other_N4PP.shape[-1]
+    stretch_N11 = 1 / uniform((num, 1, 1), *ASIDE_SIZE, generator)
+    shift_N21 = uniform((num, 2, 1), -ASIDE, ASIDE, generator)
+    identity = torch.eye(2, device=shift_N21.device).expand(num, 2, 2)
+    affine_N23 = (torch.cat((identity, -shift_N21), 2) * stretch_N11).to(other_N4PP)
+    alpha = other_N4PP[:, 3:]
+    premultiplied = torch.cat((other_N4PP[:, :3] * alpha, alpha), 1)
+    grid = F.affine_grid(affine_N23, [num, 4, side, side], align_corners=False)
+    return F.grid_sample(premultiplied, grid, mode="bilinear", align_corners=False)
+
+
+def in_scenes(
+    drawing_N4PP: Tensor, other_N4PP: Tensor, picture_NCPP: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Lay drawings in scenes of their own.
+
+    Args:
+        drawing_N4PP: what the scenes show.
+        other_N4PP: what stands behind some of them, or hides a part.
+        picture_NCPP: what some have behind them, out of focus.
+        generator: draws all else.
+    """
+    colour, alpha, num = drawing_N4PP[:, :3], drawing_N4PP[:, 3:], len(drawing_N4PP)
+    behind = backgrounds(picture_NCPP, generator)
+    other, luck_N111 = aside(other_N4PP, generator), uniform((num, 1, 1, 1), 0, 1, generator)
+    is_behind = (luck_N111 < BEHIND_SHARE).to(other)
+    is_before = (luck_N111 > 1 - BEFORE_SHARE).to(other)
+    behind = over(other * is_behind, behind) * shadows(alpha, generator)
+    shown = shaded(colour, generator) * alpha + behind * (1 - alpha)
+    return partly_hidden(lit(over(other * is_before, shown), generator), generator)
+
+
+def over(drawing_N4PP: Tensor, image_NCPP: Tensor) -> Tensor:
+    """Lay premultiplied drawings on images."""
+    return drawing_N4PP[:, :3] + image_NCPP * (1 - drawing_N4PP[:, 3:])
