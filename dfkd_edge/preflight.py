@@ -12,6 +12,7 @@ from dfkd_edge.bundles.signature import load_signer, load_verifier, verify_bundl
 from dfkd_edge.class_names import ClassNames, read_class_names, read_given_list, slug
 from dfkd_edge.config.file import Settings, load_config, to_toml
 from dfkd_edge.config.settings import RUNS, PipelineConfig
+from dfkd_edge.config.sizes import sized
 from dfkd_edge.conversion.calibration_need import shortage_of
 from dfkd_edge.conversion.precision import chosen_precision, refuse_impossible
 from dfkd_edge.errors import ConfigError
@@ -101,6 +102,7 @@ def plan_synthesize(request: DistillRequest) -> DistillPlan:
         hint = "name a text file, one class a line"
         raise ConfigError("no class list", where="--classes", hint=hint)
     class_names, list_read_as = read_given_list(Path(config.classes))
+    config = sized(config, len(class_names))
     key = run_key(config, class_names)
     output = request.output or RUNS / run_name(config, class_names)
     if not request.exist_ok:

@@ -6,6 +6,7 @@ import pytest
 from dfkd_edge.config.file import load_config, settings_of, to_toml
 from dfkd_edge.config.presets import preset_names
 from dfkd_edge.config.settings import DistillationConfig, PipelineConfig
+from dfkd_edge.config.sizes import sized
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.files import content_hash
 
@@ -54,7 +55,7 @@ def test_a_mapping_is_a_section_that_is_merged() -> None:
         ('prompts.num_styles="8"', "valid integer"),
         ("prompts=3", "is a section"),
         ("seed.x.y=3", "valid integer"),
-        ("distillation.num_steps=0", r"0: .* \(distillation\.num_steps \(--steps\)\)"),
+        ("distillation.num_steps=-1", r"-1: .* \(distillation\.num_steps \(--steps\)\)"),
         ("distillation.temperature=-1", r"distillation\.temperature"),
         ("synthesis.heldout_share=0", r"synthesis\.heldout_share"),
         ("few_shot.share=1", r"few_shot\.share"),
@@ -85,9 +86,24 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
 
 def test_every_preset_is_a_valid_run_and_mini_is_the_default() -> None:
     presets = {name: load_config(None, {"preset": name}) for name in preset_names()}
-    for learning in (config.distillation for config in presets.values()):
-        assert learning.num_warmup_steps < learning.num_steps
+    for config in (sized(config, 7) for config in presets.values()):
+        assert config.distillation.num_warmup_steps < config.distillation.num_steps
     assert presets["mini"] == PipelineConfig()
+
+
+@pytest.mark.parametrize(("few", "many"), [(7, 20), (20, 80), (80, 200), (200, 1_000)])
+def test_images_and_steps_grow_with_the_classes_and_more_slowly(few: int, many: int) -> None:
+    of_few, of_many = (sized(PipelineConfig(), num) for num in (few, many))
+    for section, name in (("synthesis", "num_images"), ("distillation", "num_steps")):
+        fewer, more = (getattr(getattr(each, section), name) for each in (of_few, of_many))
+        assert fewer < more <= fewer * many / few
+
+
+def test_numbers_that_are_given_hold_for_every_list() -> None:
+    texts = ["synthesis.num_images=64", "distillation.num_steps=3"]
+    config = load_config(None, settings_of(texts))
+    assert sized(config, 200) == config
+    assert sized(PipelineConfig(), 2) == sized(PipelineConfig(), 7)
 
 
 def test_the_hash_follows_content_and_order() -> None:

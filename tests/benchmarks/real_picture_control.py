@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--classes", type=Path, required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--num-images", type=int, default=2400)
-    parser.add_argument("--steps", type=int, default=DistillationConfig().num_steps)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--student-init", default="random")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from dfkd_edge.artifacts import SurrogateSet, load_tensors
-from dfkd_edge.config.settings import DistillationConfig
+from dfkd_edge.config.settings import DistillationConfig, PipelineConfig
+from dfkd_edge.config.sizes import sized
 from dfkd_edge.distillation import distill, stored_views
 from dfkd_edge.distillation.step import Trainer
 from dfkd_edge.distillation.stored_views import StoredViews, num_stored_views
@@ -129,4 +130,6 @@ def test_views_are_stored_for_a_large_teacher_in_a_long_run_or_on_request() -> N
     assert num_stored_views(dataclasses.replace(long, num_steps=1_000), 12_800, never) == 0
     assert num_stored_views(dataclasses.replace(long, num_stored_views=3), 12_800, never) == 3
     assert num_stored_views(dataclasses.replace(long, num_stored_views=0), 12_800, never) == 0
-    assert num_stored_views(DistillationConfig(), 2_208, never) == 0  # the embedded teacher's
+    usual = sized(PipelineConfig(), 7)
+    num_images = usual.synthesis.num_images
+    assert num_stored_views(usual.distillation, num_images, never) == 0

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dfkd_edge.class_names import parse_class_names
 from dfkd_edge.config.settings import MINI, PipelineConfig, SynthesisConfig, TeacherConfig
+from dfkd_edge.config.sizes import NUM_STEPS, sized
 from dfkd_edge.estimates.card import NO_CARD, Card, CardNeeds
 from dfkd_edge.estimates.distill import DECODE_OPERATIONS, STEP_OPERATIONS, SmallRun, dry_distill
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes
@@ -32,7 +33,7 @@ CLASSES = parse_class_names("dog\nhouse\n", "two")
 
 def plan_of(config: PipelineConfig) -> DistillPlan:
     return DistillPlan(
-        config=config, class_names=CLASSES,
+        config=sized(config, len(CLASSES)), class_names=CLASSES,
         list_read_as="", pictures=None, key="key", output=Path("never-made"),
         resume=True, exist_ok=False, tensorboard=False,
     )  # fmt: skip
@@ -141,8 +142,10 @@ def test_a_pass_takes_the_input_of_every_layer_and_grows_as_pixels_do() -> None:
 
 def test_time_grows_as_the_operations_of_a_large_teacher_do(small: SmallRun) -> None:
     """A guided step takes as many passes of teacher and decoder whatever their size."""
-    images, steps = SynthesisConfig().num_images, 8
-    diffusion = SynthesisConfig(method="diffusion", pipeline="x", num_sampling_steps=steps)
+    images, steps = 1_000, 8
+    diffusion = SynthesisConfig(
+        method="diffusion", pipeline="x", num_images=images, num_sampling_steps=steps
+    )
     of_picture = 2 * steps * STEP_OPERATIONS + DECODE_OPERATIONS  # guided: two passes a step
     seconds = asked(small, synthesis=diffusion).surrogates().seconds
     assert seconds == pytest.approx(images * of_picture * small.view_s / small.of_view)
@@ -165,7 +168,9 @@ def test_a_guided_step_multiplies_teacher_and_decoder_alike(teacher: Teacher) ->
 def test_a_large_teacher_is_played_by_the_embedded_one() -> None:
     teacher = TeacherConfig(name="ViT-B-32", pretrained="laion2b_s34b_b79k")
     synthesis = SynthesisConfig(decoder="amused/amused-256/vqvae", image_size_px=224)
-    config = PipelineConfig(teacher=teacher, synthesis=synthesis, device="cuda:99")
+    config = sized(
+        PipelineConfig(teacher=teacher, synthesis=synthesis, device="cuda:99"), len(CLASSES)
+    )
     told = dry_distill(plan_of(config), False, SilentReporter())
     document = json.loads(told.text(as_json=True))
     plan = document["plan"]
@@ -192,7 +197,7 @@ def test_a_large_teacher_is_played_by_the_embedded_one() -> None:
 def test_the_dry_run_shows_images_steps_time_memory_and_drawings(quickstart: Path) -> None:
     flags = ("--classes", quickstart, "--dry-run", "--set", "synthesis.num_images=64")
     text = invoke("distill", *flags).stdout
-    work = (f"64 images, amortized, decoder {MINI}", "200 steps of 96 views")
+    work = (f"64 images, amortized, decoder {MINI}", f"{NUM_STEPS} steps of 64 views")
     for words in (*work, "# memory ", "# disk ", "# drawings ", "# int8 "):
         assert words in text
 
