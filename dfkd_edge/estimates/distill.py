@@ -169,7 +169,8 @@ class SmallRun:
                 work += f", {num_steps} steps of training"
             kept, on_card = self._guided_bytes()
         elif config.method == "amortized":
-            kept, work = REFINED_TOGETHER * self._refined_bytes(), f"{work}, decoder {MINI}"
+            whole, work = REFINED_TOGETHER * self._refined_bytes(), f"{work}, decoder {MINI}"
+            kept, on_card = min(whole, kept), self.needs.teacher_bytes + whole
         disk_bytes = config.num_images * self.image_bytes  # shards are not compressed
         stage = self._stage("surrogates", work, seconds, kept, on_card)
         return replace(stage, disk_bytes=disk_bytes)

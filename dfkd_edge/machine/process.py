@@ -28,6 +28,12 @@ def keep_freed_memory() -> None:
     mallopt(M_ARENA_MAX, 1)  # what one thread has freed, another one can take
 
 
+def give_back_memory() -> None:
+    """Return to the kernel what glibc keeps: the next stage needs buffers of other sizes."""
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def prepare_host() -> None:
     """Settle what must be settled before torch is imported."""
     keep_freed_memory()

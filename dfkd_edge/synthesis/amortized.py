@@ -231,13 +231,8 @@ def load_amortized(setup: SynthesisSetup) -> Synthesizer:
     """
     teacher, config = setup.teacher, setup.config
     if uses_embedded_prior(teacher.name, config):
-        embedded, device = load_decoder(device=setup.context.device), setup.context.device
-        decoding, refining = (  # small networks: all at once, as long as there is memory
-            Parts(work, num, device, setup.context.reporter.note)
-            for work, num in ((DECODING, setup.shard_size), (REFINING, REFINED_TOGETHER))
-        )
-        refine = Refiner(teacher, embedded, config, decoding, refining)
-        prior = PriorSynthesizer(embedded, config, refine)
+        embedded = load_decoder(device=setup.context.device)
+        prior = PriorSynthesizer(embedded, config, sized_refiner(teacher, embedded, setup))
         if not config.exemplar_share:
             return prior
         memory = setup.memory or DrawingMemory(teacher)

@@ -20,6 +20,7 @@ from dfkd_edge.drawings.drawn_class import DrawnClass, drawings_note, drawn_clas
 from dfkd_edge.drawings.memory import DrawingMemory
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.interfaces import Progress, SynthesisBatch, Synthesizer, WorkShare, tell_nobody
+from dfkd_edge.machine.process import give_back_memory
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.results.kept import unmade_text, unrecognised_text
 from dfkd_edge.runs.context import StageContext
@@ -228,3 +229,4 @@ def _make(setup: SynthesisSetup, ours: Sequence[int], wanted: Sequence[int]) -> 
             write_shard(folder, number, key, candidates)
             note = f"teacher recognises {recognised / made:.0%}"
             within.finish(note)
+    give_back_memory()
