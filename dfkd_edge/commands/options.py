@@ -59,8 +59,8 @@ StudentInit = Annotated[Text, Option(help="pretrained or random (default: pretra
 Prompts = Annotated[Text, Option(help="base, mix, random or contrastive (default: contrastive).")]
 NumStyles = Annotated[Number, Option(help="Styles of the prompts (default: 16).")]
 ImageSize = Annotated[Number, Option(help="Side of the student's input in pixels.")]
-Steps = Annotated[Number, Option(help="Distillation steps (default: 200).")]
-BatchSize = Annotated[Number, Option(help="Views a step (default: 96).")]
+Steps = Annotated[Number, Option(help="Distillation steps (default: by the number of classes).")]
+BatchSize = Annotated[Number, Option(help="Views a step (default: 64).")]
 Seed = Annotated[Number, Option(help="Every random number follows from it (default: 0).")]
 Synthesis = Annotated[
     Text, Option(help=f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]} (default: {_NAMES[0]}).")

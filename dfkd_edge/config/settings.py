@@ -91,7 +91,7 @@ class SynthesisConfig:
     """Side of the images; 0 takes the decoder's own, or the teacher's where it has none."""
     num_images: int = 0
     """Candidates over all classes; the teacher's filter drops some. 0 takes what so many classes
-    need: 700 of up to 7, 1,409 of 20, 6,540 of 200."""
+    need: 640 of up to 7, 1,406 of 20, 7,909 of 200."""
     balanced_styles: bool = False
     """Let the styles of each class take turns; otherwise each image draws its own."""
     num_sampling_steps: Annotated[int, Interval(ge=0, le=1000)] = 0
@@ -105,9 +105,9 @@ class SynthesisConfig:
     exemplar_share: Annotated[float, Interval(ge=0, le=1)] = 0.5
     """Embedded prior: share of the images that start from drawings of its memory, besides those in
     which the teacher misses the class; 0 leaves the memory alone (ours)."""
-    scene_share: Annotated[float, Interval(ge=0, le=1)] = 0.0
-    """Share of the drawings laid in scenes of photographic texture, light and shadow; those in
-    which the teacher then misses the class, and the others, have plain backgrounds (ours)."""
+    scene_share: Annotated[float, Interval(ge=0, le=1)] = 0.75
+    """Share of the drawings laid in scenes of texture, light and other things; those in which the
+    teacher then misses the class, and the others, have plain backgrounds (ours)."""
     num_refinement_steps: Annotated[int, Interval(ge=-1, le=1000)] = -1
     """Guided steps on the latents of images that the teacher does not recognise; -1 takes 2, and 12
     of the embedded prior where no image starts from a drawing."""
@@ -151,7 +151,7 @@ class SynthesisConfig:
     """Share of the network's prompts that are replayed because the teacher misses them."""
     low_resolution_share: Annotated[float, Interval(ge=0, le=0.95)] = 0.0
     """`per-image`: share of the steps, the first ones, at half the side."""
-    memory_mib: Annotated[int, Interval(ge=64, le=10_000_000)] = 2_048
+    memory_mib: Annotated[int, Interval(ge=64, le=10_000_000)] = 512
     """Memory that images take together on a CPU; a card's free memory decides there (ours)."""
     heldout_share: Annotated[float, Interval(ge=1e-9, le=0.5)] = 0.08
     """Share of the images that the student never trains on."""
@@ -189,8 +189,8 @@ class DistillationConfig:
     image_size_px: int = 0
     """Side of the student's input; 0 takes the student's own."""
     num_steps: Annotated[int, Ge(0)] = 0
-    """Optimiser steps, not epochs. 0 takes what so many classes need: 130 of up to 7, 262 of 20,
-    1,214 of 200."""
+    """Optimiser steps, not epochs. 0 takes what so many classes need: 100 of up to 7, 220 of 20,
+    1,236 of 200."""
     batch_size: Annotated[int, Interval(ge=2, le=4096)] = 64
     """Views a step; each is labelled by the teacher."""
     learning_rate: Annotated[float, Ge(0)] = 0.0
