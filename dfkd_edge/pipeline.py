@@ -13,6 +13,7 @@ from pathlib import Path
 from dfkd_edge.artifacts import PromptSet, StudentArtifact, SurrogateSet, SurrogateSummary
 from dfkd_edge.bundles.scratch import export_scratch
 from dfkd_edge.bundles.signature import is_signed, sign_or_tell
+from dfkd_edge.class_lint.look_alikes import look_alikes_text
 from dfkd_edge.class_lint.slips import note_slips
 from dfkd_edge.class_names import ClassNames, translated_text
 from dfkd_edge.config.file import to_toml
@@ -107,6 +108,9 @@ def distill(plan: DistillPlan, reporter: Reporter, ranks: Ranks = ALONE) -> Dist
     if config.data:
         note_strangers(Path(config.data), plan.class_names.names, reporter)
     teacher = open_teacher(config, plan.class_names, reporter)
+    alike = look_alikes_text(teacher)
+    if alike:
+        reporter.note(f"  {alike}")
     if config.baseline and ranks.is_first:  # told of before hours of work if it cannot be loaded
         load_baseline(config.baseline, config.teacher.templates, plan.class_names)
     if ranks.is_first and "surrogates" not in read_stages(plan.output):

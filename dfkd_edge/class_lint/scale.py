@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dfkd_edge.class_names import ClassNames
 from dfkd_edge.networks.teacher import Teacher
 
 SYNONYMS = (
@@ -41,9 +42,9 @@ class Scale:
 
 
 def measure_scale(teacher: Teacher, templates: Sequence[str]) -> Scale:
-    """Measure a teacher that was loaded with SCALE_WORDS as its classes."""
-    head_KD = teacher.zero_shot_head(teacher.classes, templates)
-    row = dict(zip(teacher.classes.names, head_KD, strict=True))
+    """Measure a teacher, whatever its classes are."""
+    words = ClassNames(SCALE_WORDS, (None,) * len(SCALE_WORDS))
+    row = dict(zip(SCALE_WORDS, teacher.zero_shot_head(words, templates), strict=True))
 
     def cosines(pairs: Sequence[tuple[str, str]]) -> Tensor:
         return torch.stack([row[one] @ row[two] for one, two in pairs])

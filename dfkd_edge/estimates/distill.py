@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from dfkd_edge import pipeline
+from dfkd_edge.class_lint.look_alikes import look_alikes_text
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import MINI, FewShotConfig, PipelineConfig, TeacherConfig
@@ -272,10 +273,11 @@ def dry_distill(plan: DistillPlan, is_finished: bool, reporter: Reporter) -> Dry
         ConfigError: the teacher or the student does not exist, or the decoder is incomplete.
         EnvironmentLackingError: the teacher's architecture is on the hub and out of reach.
     """
-    config, classes, drawn = plan.config, plan.class_names, list[DrawnClass]()
+    config, classes, drawn, alike = plan.config, plan.class_names, list[DrawnClass](), ""
     if uses_drawings(config.teacher.name, config.synthesis):
         teacher = load_teacher(config.teacher, classes)
         drawn = drawn_classes(DrawingMemory(teacher), classes, teacher.head_KD)
+        alike = look_alikes_text(teacher)
     with reporter.stage("running a small part of every stage", 1) as progress:
         small, downloads = SmallRun(plan), needed_weights(config)
         estimate, device = small.estimate(), small.device
@@ -284,6 +286,7 @@ def dry_distill(plan: DistillPlan, is_finished: bool, reporter: Reporter) -> Dry
     if is_finished:
         head.append(f"finished in {plan.output}: the same command shows it; made anew:")
     head += [f"drawings    {drawings_text(drawn)}"] if drawn else []
+    head += [f"look-alikes {alike}"] if alike else []
     licences = licences_of(config)
     head.append(f"licences    {'; '.join(map(str, licences))}")
     if device != config.device:
