@@ -34,6 +34,7 @@ from dfkd_edge.errors import ConfigError
 from dfkd_edge.files import atomic_write, content_hash
 from dfkd_edge.machine.ranks import Ranks
 from dfkd_edge.networks.folding import norms_folded
+from dfkd_edge.networks.frozen_tower import eyes_for
 from dfkd_edge.networks.joint_norm import jointly_normed, learns_statistics
 from dfkd_edge.networks.memory import (
     Parts,
@@ -157,7 +158,8 @@ class Distillation:
         self.config, self.context, self.student = config, context, student
         self.ranks, self.mine = context.ranks, context.ranks.part_of(config.batch_size)
         self.parts = Parts(TRAINING, config.batch_size, context.device)
-        self.look = compiled(teacher.embed_images, is_tuned)
+        num_views = config.num_steps * (self.mine.stop - self.mine.start)
+        self.look = compiled(eyes_for(teacher, num_views), is_tuned)
         self.draws = RowDraws(surrogates, seed, config.balanced_styles)
         pool = open_pool(surrogates.images, device)
         # the teacher sees the views too: in less than its own size it would see less than it can

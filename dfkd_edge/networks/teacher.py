@@ -9,7 +9,7 @@ K classes.
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +102,14 @@ class Teacher:
         rows = embedding_ND.split([len(group) for group in groups])
         return F.normalize(torch.stack([row.mean(0) for row in rows]), dim=1)  # CLIP's ensemble
 
-    def embed_images(self, image_NCHW: Tensor) -> Tensor:
+    def embed_images(
+        self, image_NCHW: Tensor, encode: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
         """Embed RGB images in [0, 1] of any size; differentiable in the images.
+
+        Args:
+            image_NCHW: the images.
+            encode: takes the place of the tower, as `frozen_tower` does.
 
         Returns:
             Unit embeddings [N, D], float32.
@@ -119,7 +125,8 @@ class Teacher:
         parts = normal_NCHW.split(CPU_IMAGES_TOGETHER) if is_in_parts else (normal_NCHW,)
         with mixed_precision(self.device.type):
             model: Any = self.model
-            embedding_ND = torch.cat([model.encode_image(part) for part in parts])
+            encode = encode or model.encode_image
+            embedding_ND = torch.cat([encode(part) for part in parts])
         return F.normalize(embedding_ND.float(), dim=1)  # out of bfloat16 first
 
     def tokenise(self, texts: Sequence[str]) -> Tensor:
