@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from dfkd_edge.artifacts import StudentSettings
 from dfkd_edge.config.settings import MINI
-from dfkd_edge.networks.licences import OWN, ModelLicence
+from dfkd_edge.networks.licences import NO_WEIGHTS, OWN, ModelLicence
 from dfkd_edge.networks.students import STUDENTS
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.results.wording import METRICS
@@ -89,7 +89,7 @@ def _front_matter(
 ) -> dict[str, object]:
     front: dict[str, object] = {"license": "apache-2.0"}
     # a teacher's terms reach its student, and those of a pipeline may reach its pictures
-    if settings.student != MINI or any(source.terms != OWN for source in sources):
+    if settings.student != MINI or any(source.terms not in (OWN, NO_WEIGHTS) for source in sources):
         front = {"license": "other", "license_name": "mixed", "license_link": "LICENSES.txt"}
     front |= {
         "library_name": "onnx",

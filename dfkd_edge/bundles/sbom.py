@@ -15,7 +15,7 @@ from dfkd_edge import assets
 from dfkd_edge.config.settings import MINI, PipelineConfig
 from dfkd_edge.files import file_hash
 from dfkd_edge.machine.packages import Package, installed_packages
-from dfkd_edge.networks.licences import OWN, UNKNOWN, licences_of
+from dfkd_edge.networks.licences import NO_WEIGHTS, OWN, UNKNOWN, licences_of
 from dfkd_edge.networks.students import STUDENTS
 from dfkd_edge.runs.finished import FinishedRun
 from dfkd_edge.runs.key import teacher_content
@@ -85,6 +85,8 @@ def _models(run: FinishedRun) -> Iterator[Component]:
     if settings.init == "pretrained":
         yield _model(f"start of the student {settings.student}", terms, _start_files(config))
     for source in licences_of(config):
+        if source.terms == NO_WEIGHTS:
+            continue
         files, content = _source_files(source.role, config), ""
         if source.role == "teacher" and not files:
             content = teacher_content(config.teacher)

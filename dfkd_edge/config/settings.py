@@ -15,6 +15,7 @@ from dfkd_edge.errors import ConfigError
 RUNS = Path("runs")  # Where run directories are made when none is named
 LATEST = RUNS / "latest"  # Link to the run that `distill` finished last
 MINI = "mini"  # Name of the embedded teacher, decoder and student
+PIXELS = "pixels"  # Name of the decoder that has no weights
 PromptMethod = Literal["base", "mix", "random", "contrastive"]
 SynthesisMethod = Literal["amortized", "per-image", "diffusion"]
 """Names of the table in synthesis/synthesizers.py, which lies above."""
@@ -82,7 +83,8 @@ class SynthesisConfig:
     """`amortized`: a network samples latents; `per-image`: latents are optimised, the reference;
     `diffusion`: a text-to-image pipeline draws."""
     decoder: str = "mini"
-    """`mini` (embedded), a folder or hub id of a `VQModel`, or a taming VQGAN checkpoint."""
+    """`mini` (embedded); `pixels`: no network, the image is a sum of tensors of many resolutions,
+    for any teacher and side; a folder or hub id of a `VQModel`, or a taming VQGAN checkpoint."""
     pipeline: str = ""
     """`diffusion`: folder or hub id of a text-to-image pipeline of diffusers."""
     text_noise: Annotated[float, Interval(ge=0, le=2)] = 0.0
@@ -157,13 +159,16 @@ class SynthesisConfig:
     """Share of the images that the student never trains on."""
 
     def __post_init__(self) -> None:
-        """Check images, side and guidance, and that `diffusion` has a pipeline."""
+        """Check images, side, guidance and resolution, and that `diffusion` has a pipeline."""
         _require_zero_or(32, 1_000_000, self.num_images, "synthesis.num_images")
         _require_zero_or(32, 2048, self.image_size_px, "synthesis.image_size_px", " px")
         _require_zero_or(1, 100, self.guidance_scale, "synthesis.guidance_scale")
         if self.method == "diffusion" and not self.pipeline:
             what = "name a diffusers folder or hub id, such as stabilityai/sd-turbo"
             raise ConfigError(what, where="synthesis.pipeline")
+        if self.decoder == PIXELS and self.low_resolution_share:
+            what, where = "pixels have all resolutions at once", "synthesis.low_resolution_share"
+            raise ConfigError(what, where=where, hint="0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

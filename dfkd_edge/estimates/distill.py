@@ -15,7 +15,7 @@ from dfkd_edge import pipeline
 from dfkd_edge.class_lint.look_alikes import look_alikes_text
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.file import to_toml
-from dfkd_edge.config.settings import MINI, FewShotConfig, PipelineConfig, TeacherConfig
+from dfkd_edge.config.settings import MINI, PIXELS, FewShotConfig, PipelineConfig, TeacherConfig
 from dfkd_edge.conversion.calibration_need import find_shortage
 from dfkd_edge.distillation.stored_views import num_stored_views
 from dfkd_edge.drawings.drawn_class import DrawnClass, drawings_text, drawn_classes
@@ -116,7 +116,8 @@ class SmallRun:
         """Multiply times and memory of the small run by the counts of the whole one."""
         synthesis = self.config.synthesis
         drawer = synthesis.pipeline if synthesis.method == "diffusion" else synthesis.decoder
-        counted = [name for name in (self.config.teacher.name, drawer) if name != MINI]
+        names = self.config.teacher.name, drawer
+        counted = [name for name in names if name not in (MINI, PIXELS)]
         made_from = f"a run of few images and steps on this machine's {self.device}"
         if counted:
             made_from += f"; operations of {' and '.join(counted)} counted"
@@ -218,17 +219,18 @@ class SmallRun:
 
     def _times(self, num_views: int) -> float:
         """Operations of an image, decoded and seen in views, relative to one of the small run."""
-        of_decoder = VQGAN_OPERATIONS * (self.side_px / VQGAN_PX) ** 2
-        if self.config.synthesis.decoder == MINI:
-            of_decoder = _of_decoder(self.side_px)
-        wanted = of_decoder + num_views * self.of_image
-        return wanted / (_of_decoder(SMALL_PX) + self.of_played)
+        wanted, played = (c.synthesis.decoder for c in (self.config, self.small))
+        of_wanted = _of_decoder(wanted, self.side_px) + num_views * self.of_image
+        return of_wanted / (_of_decoder(played, SMALL_PX) + self.of_played)
 
     def _guided_bytes(self) -> tuple[int, int]:
         """Bytes of guided steps beside the teacher on a CPU, and with it on a card."""
         config, teacher_bytes = self.config.synthesis, self.needs.teacher_bytes
         if config.decoder == MINI:
             here = GuidedNeeds(0, self._refined_bytes(), self.view_bytes)
+            there = replace(here, weight_bytes=teacher_bytes)
+        elif config.decoder == PIXELS:
+            here = GuidedNeeds.of_pixels(0, self.view_bytes, self.side_px)
             there = replace(here, weight_bytes=teacher_bytes)
         else:
             here, there = (
@@ -342,7 +344,7 @@ def _small(config: PipelineConfig) -> PipelineConfig:
         synthesis=replace(
             synthesis,
             method="amortized" if method == "diffusion" else method,
-            decoder=MINI,
+            decoder=PIXELS if synthesis.decoder == PIXELS else MINI,
             image_size_px=0 if has_prior and method != "per-image" else SMALL_PX,
             num_images=num_images,
             training_passes=0,
@@ -383,7 +385,11 @@ def _embed_dim(teacher: Any) -> int:
         )
 
 
-def _of_decoder(side_px: int) -> int:
-    """Operations of an image in the embedded decoder."""
+def _of_decoder(name: str, side_px: int) -> float:
+    """Operations of an image in a decoder; the sums of pixels are none beside a network's."""
+    if name == PIXELS:
+        return 0
+    if name != MINI:
+        return VQGAN_OPERATIONS * (side_px / VQGAN_PX) ** 2
     decoder = load_decoder(device="meta", image_size_px=side_px)
     return operations(decoder.autoencoder.decode, decoder.latent_shape, "meta")

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.estimates.card import Card
+from dfkd_edge.estimates.passes import gradient_bytes
 from dfkd_edge.networks.memory import Need
 from dfkd_edge.synthesis.amortized import DESCENDED_TOGETHER, REFINED_TOGETHER
 from dfkd_edge.synthesis.network_training import DRAWS, most_together, num_steps_of
+from dfkd_edge.synthesis.pixels import PixelDecoder
 from dfkd_edge.synthesis.synthesizers import SYNTHESIZERS
 
 VQGAN_BYTES, COUNTED_PX = 855 * 2**20, 224
@@ -14,6 +16,7 @@ VQGAN_BYTES, COUNTED_PX = 855 * 2**20, 224
 counted in amused-256's decoder on a device without memory. The decoder's own gradient takes 990,
 when the views are gone."""
 DECODED_BYTES = 123 * 2**20  # The most that lives at once of a picture decoded without gradients
+MOMENTS = 2  # Of Adam, of each number
 VQGAN_WEIGHT_BYTES = 4 * 146_244_675
 VQGAN_BYTES_ON_CARD = 392 * 2**20  # Of the same weights where the decoder's are in half precision
 
@@ -50,12 +53,21 @@ class GuidedNeeds:
     weight_bytes: int  # Of teacher and decoder
     of_decoded: int  # A picture's way through the decoder
     of_view: int  # And that of a view of it through the teacher
+    of_seen: int = DECODED_BYTES  # Its way through the decoder without gradients
 
     @classmethod
     def of_vqgan(cls, weight_bytes: int, view_bytes: int, side_px: int) -> "GuidedNeeds":
         """Count amused-256's decoder, which stands for all VQGANs; it grows with the pixels."""
         of_decoded = round(VQGAN_BYTES * (side_px / COUNTED_PX) ** 2)
         return cls(weight_bytes, of_decoded, view_bytes)
+
+    @classmethod
+    def of_pixels(cls, weight_bytes: int, view_bytes: int, side_px: int) -> "GuidedNeeds":
+        """Count on the meta device; Adam keeps two moments, which are larger than the picture."""
+        decoder = PixelDecoder(side_px, "meta")
+        latent_bytes = 4 * decoder.latent_shape[0]
+        of_decoded = gradient_bytes(decoder.decode, decoder.latent_shape, "meta")
+        return cls(weight_bytes, of_decoded + MOMENTS * latent_bytes, view_bytes, of_decoded)
 
     def of(self, steps: Steps, card: Card) -> int:
         """Of steps on so many images, or on as many of them as the card holds."""
@@ -65,6 +77,6 @@ class GuidedNeeds:
     def of_all(self, config: SynthesisConfig, num_prompts: int, card: Card) -> int:
         """The most of what the stage does, decoding without gradients among it."""
         num = min(config.num_images, SYNTHESIZERS[config.method].shard_size)
-        seen = card.holding(self.weight_bytes, Need(DECODED_BYTES, 0), num)
+        seen = card.holding(self.weight_bytes, Need(self.of_seen, 0), num)
         steps = guided_steps(config, num_prompts).values()
         return max(seen, *(self.of(each, card) for each in steps))

@@ -9,10 +9,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfkd_edge.config.settings import MINI, PipelineConfig
+from dfkd_edge.config.settings import MINI, PIXELS, PipelineConfig
 
 OWN = "Apache-2.0, dfkd-edge's own"
 UNKNOWN = "unknown, ask its maker"
+NO_WEIGHTS = "none, it has no weights"
 APPLE = "Apple Machine Learning Research Model licence: research only"
 NON_COMMERCIAL = "CC BY-NC 4.0: no commercial use"
 STABILITY = "Stability AI's community licence: commercial use on terms, see stability.ai/license"
@@ -114,12 +115,12 @@ def licence_of(model: str, tag: str = "") -> str:
     """Name the terms of a teacher, a decoder or a pipeline.
 
     Args:
-        model: `mini`, a name of open_clip, `hf-hub:owner/name`, `owner/name[/folder]`, or a folder
-            or file of this machine.
+        model: `mini`, `pixels`, a name of open_clip, `hf-hub:owner/name`, `owner/name[/folder]`, or
+            a folder or file of this machine.
         tag: of open_clip's pretrained weights.
     """
-    if model == MINI:
-        return OWN
+    if model in (MINI, PIXELS):
+        return OWN if model == MINI else NO_WEIGHTS
     path = Path(model)
     if path.exists():
         return _local_licence(path) or UNKNOWN

@@ -1,4 +1,4 @@
-"""Decoders of latents by name: the embedded one, or a VQGAN, diffusers' `VQModel`.
+"""Decoders of latents by name: the embedded one, pixels, or a VQGAN, diffusers' `VQModel`.
 
 Latents of a VQGAN are continuous; decoding takes the nearest codebook entry of each vector and lets
 the gradient pass as if it had not (VQGAN-CLIP). A taming-transformers checkpoint has other names
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from diffusers import VQModel
 from torch import Tensor
 
-from dfkd_edge.config.settings import MINI, SynthesisConfig
+from dfkd_edge.config.settings import MINI, PIXELS, SynthesisConfig
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError
 from dfkd_edge.networks.draws import drawn
 from dfkd_edge.networks.mixed_precision import compute_type, in_compute_type, mixed_precision
@@ -30,6 +30,7 @@ from dfkd_edge.networks.weights import HubWeights
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.preprocess import test_card
 from dfkd_edge.synthesis.decoder import LatentDecoder, LatentShape, latent_shape_of, load_decoder
+from dfkd_edge.synthesis.pixels import PixelDecoder
 
 KNOWN_DECODERS = {"amused/amused-256/vqvae": 146_244_675}
 """Parameters of decoders that presets name; counted from their published configuration."""
@@ -66,6 +67,8 @@ def load_latent_decoder(config: SynthesisConfig, teacher: Teacher) -> LatentDeco
     device = str(teacher.device)
     if config.decoder == MINI:
         return load_decoder(device=device, image_size_px=config.image_size_px)
+    if config.decoder == PIXELS:
+        return PixelDecoder(config.image_size_px or teacher.image_size_px, device)
     model = load_vq_model(config.decoder).to(device)
     is_taming = Path(config.decoder).suffix in TAMING_SUFFIXES  # all of them draw [-1, 1]
     try:
@@ -84,7 +87,7 @@ def load_latent_decoder(config: SynthesisConfig, teacher: Teacher) -> LatentDeco
 
 def decoder_weights(name: str) -> Iterator[HubWeights]:
     """Yield the weights of a decoder of the hub, `owner/name[/subfolder]`."""
-    if name == MINI or Path(name).exists() or not name.count("/"):
+    if name in (MINI, PIXELS) or Path(name).exists() or not name.count("/"):
         return
     owner, repo, *folder = name.split("/")
     yield HubWeights(

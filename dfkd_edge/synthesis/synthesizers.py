@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from dfkd_edge import assets
-from dfkd_edge.config.settings import MINI, SynthesisConfig, SynthesisMethod
+from dfkd_edge.config.settings import MINI, PIXELS, SynthesisConfig, SynthesisMethod
 from dfkd_edge.runs.key import content_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ class SynthesizerEntry(ABC):
 
     def content(self, config: SynthesisConfig) -> str:
         """Hash the local files that the images depend on; empty for a name of the hub."""
-        return content_of(assets.DECODER if config.decoder == MINI else config.decoder)
+        own = {MINI: assets.DECODER, PIXELS: ""}
+        return content_of(own.get(config.decoder, config.decoder))
 
     def weights(self, config: SynthesisConfig) -> Iterable[HubWeights]:
         """List the weights that come from the hub, fetched or not."""
