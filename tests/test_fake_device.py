@@ -10,16 +10,19 @@ import open_clip
 import pytest
 import torch
 
+from dfkd_edge.config.settings import PIXELS
 from dfkd_edge.conversion.teacher_graph import TracedGraph
 from dfkd_edge.deployment import finetune
 from dfkd_edge.distillation import distill
 from dfkd_edge.errors import EnvironmentLackingError
-from dfkd_edge.estimates.card import Card, CardNeeds, view_bytes
-from dfkd_edge.estimates.guided import VQGAN_BYTES_ON_CARD, GuidedNeeds, guided_steps
+from dfkd_edge.estimates.card import NO_CARD, Card, CardNeeds, view_bytes
+from dfkd_edge.estimates.guided import VQGAN_BYTES_ON_CARD, GuidedNeeds, Steps, guided_steps
+from dfkd_edge.interfaces import SynthesisBatch
 from dfkd_edge.networks.students import Student, build_student
 from dfkd_edge.networks.weights import shapes_of_teacher
 from dfkd_edge.results.ladder import START, STUDENT, TEACHER
 from dfkd_edge.runs.context import StageContext
+from dfkd_edge.synthesis.decoders import load_latent_decoder
 from dfkd_edge.synthesis.per_image import OPTIMISING, PerImageSynthesizer
 from dfkd_edge.synthesis.setup import SynthesisSetup
 from dfkd_edge.synthesis.synthesize import make_candidates, synthesis_setup
@@ -159,6 +162,23 @@ def test_a_card_too_small_for_one_image_is_told_of_in_a_line(line: Line) -> None
     assert "a fake card with" in str(told.value)
     assert f"has too little memory for one image while {OPTIMISING}: " in str(told.value)
     assert "\n" not in str(told.value)
+
+
+def test_pixels_take_what_is_told_of_a_card_and_wait_for_nothing(line: Line) -> None:
+    teacher, watch, steps = line.teacher, Watch(line.gpu), Steps(4, 2)
+    config = replace(line.config.synthesis, decoder=PIXELS, num_views=steps.num_views)
+    made = PerImageSynthesizer(teacher, load_latent_decoder(config, teacher), config)
+    label_N = torch.arange(steps.num_images, device=teacher.device)
+    batch = SynthesisBatch(
+        teacher.head_KD[label_N], label_N, label_N, torch.Generator(teacher.device)
+    )
+    start = made.decoder.start(len(label_N), 1, batch.generator)
+    descend = PerImageSynthesizer.descend.__wrapped__  # type: ignore[attr-defined]
+    watch.watched("pixels", descend)(made, start, batch, range(2))
+    assert watch.waits["pixels"] == {}
+    needs = GuidedNeeds.of_pixels(0, view_bytes(shapes_of_teacher(line.config.teacher.name)), 224)
+    told = line.gpu.watch.live + needs.of(steps, NO_CARD)
+    assert watch.peaks_gib["pixels"] * 2**30 == pytest.approx(told, rel=0.1)
 
 
 @pytest.mark.slow

@@ -61,8 +61,29 @@ def test_what_paces_a_cell_runs_before_it(study: ModuleType) -> None:
         *("base, seed 4", "mix, seed 4", "mix-seconds, seed 4"),
         *("base, seed 5", "mix, seed 5", "mix-seconds, seed 5"),
     ]
+    pixels = [str(cell) for cell in study.plan(["pixels-few-seconds"], [4], False)]
+    assert pixels[:2] == ["descent-few, seed 4", "pixels-few, seed 4"]
     with pytest.raises(ConfigError, match="needs real pictures"):
         study.plan(["real"], [0], False)
+
+
+def test_a_night_has_both_starts_of_the_student_and_none_of_them_twice(study: ModuleType) -> None:
+    arms = {cell.arm for cell in study.plan([], [0], True)}
+    assert {"start", "real", "pixels", "contrastive-drawings"} < arms
+    assert {f"{arm}-pretrained" for arm in ("start", "real", "pixels")} < arms
+    again = {cell.arm for cell in study.plan([], [0], True, "pretrained")}
+    assert again == {arm for arm in arms if not arm.endswith("-pretrained")}
+
+
+@pytest.mark.slow
+def test_a_forecast_tells_what_each_cell_takes(
+    study: ModuleType, request_arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = ["--cells", "teacher", "pixels", "dead-leaves"]
+    assert study.main([*request_arguments, *cells, "--dry-run"]) == 0
+    *arms, total = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in arms] == cells[1:]
+    assert total.startswith("3 cells: about ")
 
 
 def _document(seed: int, photo: str, sketch: str) -> dict[str, object]:

@@ -5,6 +5,7 @@ decoder whose weights may have to be fetched: time grows as the operations of a 
 `tests/benchmarks/distill_seeds.py` prints an estimate beside what the run took.
 """
 
+from copy import copy
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from dfkd_edge import pipeline
+from dfkd_edge.artifacts import SurrogateSummary
 from dfkd_edge.class_lint.look_alikes import look_alikes_text
 from dfkd_edge.class_names import ClassNames
 from dfkd_edge.config.file import to_toml
@@ -88,13 +90,7 @@ class SmallRun:
             result = pipeline.distill(replace(part, output=output, tensorboard=False), watch)
             self.student = load_student(result.student).to(self.device)
         self.laps_s, summary = watch.laps_s, result.surrogates.summary
-        self.num_shown = summary.num_heldout
-        num_candidates = self.config.synthesis.num_images
-        num_kept = round(num_candidates * summary.num_images / summary.num_candidates)
-        num_heldout = round(num_kept * self.config.synthesis.heldout_share)  # half of a small run
-        self.expected = replace(
-            summary, num_candidates=num_candidates, num_images=num_kept, num_heldout=num_heldout
-        )
+        self.summary, self.num_shown = summary, summary.num_heldout
         has_side = bool(self.small.synthesis.image_size_px)  # else the prior's own, as in the run
         stored_px = SYNTHESIZERS[self.config.synthesis.method].stored_side_px(
             self.config.synthesis, side_of(wanted)
@@ -111,6 +107,28 @@ class SmallRun:
         self.of_learning = 3 * operations(self.student, self.shape, self.device)
         self.of_view = self.of_played + self.of_learning
         self.times_view = (self.of_image + self.of_learning) / self.of_view
+
+    def asked(self, config: PipelineConfig) -> "SmallRun":
+        """Return the same small run, of which another run of its kind is to be told.
+
+        Teacher, classes and student are the same, and the way in which images are made.
+        """
+        other = copy(self)
+        other.config = config
+        return other
+
+    @property
+    def expected(self) -> SurrogateSummary:
+        """What the images of the whole run will be."""
+        synthesis, found = self.config.synthesis, self.summary
+        num_kept = round(synthesis.num_images * found.num_images / found.num_candidates)
+        num_heldout = round(num_kept * synthesis.heldout_share)  # half of a small run
+        return replace(
+            found,
+            num_candidates=synthesis.num_images,
+            num_images=num_kept,
+            num_heldout=num_heldout,
+        )
 
     def estimate(self) -> Estimate:
         """Multiply times and memory of the small run by the counts of the whole one."""

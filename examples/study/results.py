@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from arms import ARMS, PICTURES
+from arms import ARMS
+from cells import PICTURES
 from numpy.typing import NDArray
 
 from dfkd_edge.files import atomic_write
@@ -29,6 +30,8 @@ COMPARISONS = (
     *((f"{method}-seconds", "base") for method in ("mix", "random", "contrastive", "per-image")),
     *((arm, "per-image") for arm in ("amortized-few", "contrastive", "descent-few", "descent")),
     *(("network-few", "descent-few"), ("network", "descent")),
+    *(("pixels-few-seconds", "descent-few"), ("pixels-few", "per-image"), ("pixels", "descent")),
+    *((f"{arm}-pretrained", arm) for arm in ("contrastive-drawings", "real")),
     ("mix-domain-words", "mix"),
     *(("contrastive", "dead-leaves"), ("contrastive", "real")),
 )

@@ -13,12 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from arms import ARMS, Cell, StudyRequest, run_cell
+from arms import ARMS, PRETRAINED
+from cells import Cell, StudyRequest, run_cell
+from forecast import forecast, forecast_text
 from results import markdown, write_results
 
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.console import ConsoleReporter, make_console
 from dfkd_edge.errors import ConfigError, DfkdEdgeError
+from dfkd_edge.interfaces import Reporter
 from dfkd_edge.machine.process import check_device, prepare_host
 from dfkd_edge.pictures.labelled import find_labelled
 
@@ -38,14 +41,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--student-init", choices=("random", "pretrained"), default="random")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--set", dest="more", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--dry-run", action="store_true", help="tell how long it takes, and stop")
     parser.add_argument("--quiet", "-q", action="store_true", help="print the table only")
     return parser.parse_args(arguments)
 
 
-def plan(arms: Sequence[str], seeds: Sequence[int], has_pictures: bool) -> list[Cell]:
+def plan(
+    arms: Sequence[str], seeds: Sequence[int], has_pictures: bool, student_init: str = "random"
+) -> list[Cell]:
     """List the cells in the order to run: by seed, so that every arm has a figure early.
 
-    What paces a cell comes before it, asked for or not. A teacher has no seed.
+    What paces a cell comes before it, asked for or not. A teacher has no seed. Arms of the
+    pretrained start are left out, unless they are named, where all others have it too.
 
     Raises:
         ConfigError: there is no such arm, or it needs pictures.
@@ -55,7 +62,13 @@ def plan(arms: Sequence[str], seeds: Sequence[int], has_pictures: bool) -> list[
             raise ConfigError(f"no arm '{arm}'", where="--cells", hint=f"one of {', '.join(ARMS)}")
         if ARMS[arm].kind == "real" and not has_pictures:
             raise ConfigError("'real' needs real pictures", where="--cells", hint="add --pictures")
-    wanted = arms or [arm for arm in ARMS if has_pictures or ARMS[arm].kind != "real"]
+    is_twice = student_init == "pretrained"
+    wanted = arms or [
+        arm
+        for arm in ARMS
+        if (has_pictures or ARMS[arm].kind != "real")
+        and not (is_twice and arm.endswith(PRETRAINED))
+    ]
     cells = [
         Cell(arm, seed)
         for seed in seeds
@@ -65,13 +78,13 @@ def plan(arms: Sequence[str], seeds: Sequence[int], has_pictures: bool) -> list[
     return list(dict.fromkeys(c for cell in cells for c in (*cell.needs(), cell)))
 
 
-def run_study(args: argparse.Namespace, command: str) -> dict[str, Any]:
-    """Run the cells that are missing; the table is written anew after each.
+def prepare(args: argparse.Namespace) -> tuple[list[Cell], StudyRequest]:
+    """Settle what is run, and refuse what cannot be.
 
     Raises:
-        DfkdEdgeError: a request cannot be met, or a stage fails.
+        DfkdEdgeError: a request cannot be met.
     """
-    cells = plan(args.cells, args.seeds, args.pictures is not None)
+    cells = plan(args.cells, args.seeds, args.pictures is not None, args.student_init)
     find_labelled(args.data, read_class_names(args.classes).names)
     request = StudyRequest(
         classes=args.classes,
@@ -89,7 +102,16 @@ def run_study(args: argparse.Namespace, command: str) -> dict[str, Any]:
     )
     for cell in cells:
         request.config(ARMS[cell.arm], cell.seed)  # a wrong setting stops before the first hour
-    reporter = ConsoleReporter(make_console(args.quiet))
+    return cells, request
+
+
+def run_study(args: argparse.Namespace, command: str, reporter: Reporter) -> dict[str, Any]:
+    """Run the cells that are missing; the table is written anew after each.
+
+    Raises:
+        DfkdEdgeError: a request cannot be met, or a stage fails.
+    """
+    cells, request = prepare(args)
     results: dict[str, list[dict[str, Any]]] = {}
     document: dict[str, Any] = {}
     for number, cell in enumerate(cells, 1):
@@ -110,7 +132,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     try:
         check_device(args.device)
-        document = run_study(args, shlex.join(["python", "examples/study/study.py", *given]))
+        reporter = ConsoleReporter(make_console(args.quiet))
+        if args.dry_run:
+            cells, request = prepare(args)
+            left = [cell for cell in cells if cell.read(args.output) is None]
+            print(forecast_text(left, forecast(cells, request, reporter)))
+            return 0
+        command = shlex.join(["python", "examples/study/study.py", *given])
+        document = run_study(args, command, reporter)
     except DfkdEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -12,7 +12,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from dfkd_edge.bundles import sbom
 from dfkd_edge.bundles.sbom import bill_of_materials
-from dfkd_edge.config.settings import TeacherConfig
+from dfkd_edge.config.settings import PIXELS, TeacherConfig
 from dfkd_edge.files import file_hash
 from dfkd_edge.runs.finished import FinishedRun, open_finished_run
 from dfkd_edge.target_profiles.lookup import load_target
@@ -88,6 +88,15 @@ def test_models_from_elsewhere_are_billed_with_what_is_known_of_them(
     assert found[f"teacher {tmp_path}"]["properties"][0]["name"] == "dfkd-edge:content"
     assert "licenses" not in found["pipeline a/turbo"]  # unknown is not made up
     assert "transformers" in found
+
+
+def test_a_decoder_without_weights_is_no_part_of_the_bill(run: FinishedRun) -> None:
+    synthesis = dataclasses.replace(run.config.synthesis, decoder=PIXELS)
+    config = dataclasses.replace(run.config, synthesis=synthesis)
+    told = bill_of_materials(
+        dataclasses.replace(run, config=config), load_target("x86-cpu"), "fp32"
+    )
+    assert not [c for c in told["components"] if c["name"].startswith("decoder")]
 
 
 def test_icon_sets_are_billed_where_an_image_shows_one_of_them(run: FinishedRun) -> None:

@@ -8,6 +8,7 @@ import pytest
 from dfkd_edge.config.settings import PipelineConfig, TeacherConfig
 from dfkd_edge.networks.licences import (
     APPLE,
+    NO_WEIGHTS,
     NON_COMMERCIAL,
     OPEN_RAIL,
     OWN,
@@ -25,6 +26,7 @@ UNSTATED = {"yfcc15m", "cc12m"}
     ("model", "tag", "terms"),
     [
         ("mini", "", OWN),
+        ("pixels", "", NO_WEIGHTS),
         ("ViT-B-32", "openai", "MIT"),
         ("ViT-B-32", "laion2b_s34b_b79k", "MIT"),
         ("ViT-B-16", "datacomp_xl_s13b_b90k", "MIT"),
