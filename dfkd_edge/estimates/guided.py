@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.estimates.card import Card
-from dfkd_edge.estimates.passes import gradient_bytes
-from dfkd_edge.networks.memory import Need
+from dfkd_edge.networks.memory import Need, measured_need
 from dfkd_edge.synthesis.amortized import DESCENDED_TOGETHER, REFINED_TOGETHER
 from dfkd_edge.synthesis.network_training import DRAWS, most_together, num_steps_of
 from dfkd_edge.synthesis.pixels import PixelDecoder
@@ -65,9 +66,15 @@ class GuidedNeeds:
     def of_pixels(cls, weight_bytes: int, view_bytes: int, side_px: int) -> "GuidedNeeds":
         """Count on the meta device; Adam keeps two moments, which are larger than the picture."""
         decoder = PixelDecoder(side_px, "meta")
-        latent_bytes = 4 * decoder.latent_shape[0]
-        of_decoded = gradient_bytes(decoder.decode, decoder.latent_shape, "meta")
-        return cls(weight_bytes, of_decoded + MOMENTS * latent_bytes, view_bytes, of_decoded)
+
+        def attempt(num: int) -> None:
+            shape = num, *decoder.latent_shape
+            latent_NL11 = torch.zeros(shape, device="meta", requires_grad=True)
+            torch.autograd.grad(decoder.decode(latent_NL11).sum(), latent_NL11)
+
+        of_decoded = measured_need(attempt, "meta").of_image
+        moments_bytes = MOMENTS * 4 * decoder.latent_shape[0]
+        return cls(weight_bytes, of_decoded + moments_bytes, view_bytes, of_decoded)
 
     def of(self, steps: Steps, card: Card) -> int:
         """Of steps on so many images, or on as many of them as the card holds."""

@@ -28,8 +28,9 @@ class SynthesizerEntry(ABC):
 
     def content(self, config: SynthesisConfig) -> str:
         """Hash the local files that the images depend on; empty for a name of the hub."""
-        own = {MINI: assets.DECODER, PIXELS: ""}
-        return content_of(own.get(config.decoder, config.decoder))
+        if config.decoder == PIXELS:
+            return ""
+        return content_of(assets.DECODER if config.decoder == MINI else config.decoder)
 
     def weights(self, config: SynthesisConfig) -> Iterable[HubWeights]:
         """List the weights that come from the hub, fetched or not."""

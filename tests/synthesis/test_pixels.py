@@ -18,7 +18,8 @@ from dfkd_edge.synthesis.pixels import PixelDecoder, sides_of_levels
 from dfkd_edge.synthesis.setup import SynthesisSetup
 from tests.fixtures.synthesis import MakeSetup
 
-SMALL = SynthesisConfig(decoder=PIXELS, num_images=32, num_descent_steps=24, num_refinement_steps=1)
+SMALL = SynthesisConfig(decoder=PIXELS, num_images=32, num_descent_steps=16, num_refinement_steps=1)
+NUM = 3
 
 
 @pytest.mark.parametrize("side", [37, 96])
@@ -45,7 +46,7 @@ def test_a_step_moves_every_level_by_the_same_length() -> None:
 
 
 def made(setup: SynthesisSetup, teacher: Teacher) -> tuple[torch.Tensor, torch.Tensor]:
-    label = torch.arange(6) % len(teacher.head_KD)
+    label = torch.arange(NUM) % len(teacher.head_KD)
     batch = SynthesisBatch(teacher.head_KD[label], label, label * 0, stage_generator(0, "batch"))
     decoder = load_latent_decoder(setup.config, teacher)
     images, embeddings, _ = sized_synthesizer(None, decoder, setup)(batch)
@@ -57,8 +58,8 @@ def test_a_short_descent_draws_what_the_teacher_recognises_and_again_the_same(
 ) -> None:
     setup = dataclasses.replace(make_setup(SMALL), teacher=teacher)
     images, is_seen = made(setup, teacher)
-    assert int(is_seen.sum()) >= 5
-    assert images.shape == (6, 3, teacher.image_size_px, teacher.image_size_px)
+    assert bool(is_seen.all())
+    assert images.shape == (NUM, 3, teacher.image_size_px, teacher.image_size_px)
     assert float((images.amax(1) - images.amin(1)).mean()) > 0.1  # in colour
     torch.testing.assert_close(made(setup, teacher)[0], images)
 
