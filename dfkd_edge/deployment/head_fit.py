@@ -101,7 +101,10 @@ class HeadFit:
             placed(rgba_MCPP[torch.arange(n) % len(rgba_MCPP)].float() / 255, side_px, generator)
             for n in (num - num // 2, num // 2)
         )
-        scenes = in_scenes(inked(photographed, generator), photographed[:, 3:], generator)
+        drawing = torch.cat((inked(photographed, generator), photographed[:, 3:]), 1)
+        behind = on_background(photographed, generator)
+        # what stands aside or behind is of the class too: another one would have to be answered
+        scenes = in_scenes(drawing, drawing.flip(0), behind.flip(0), generator)
         return torch.cat([on_background(plain, generator), _small(scenes)])
 
     def _learnt(self, place: int, num: int) -> Tensor:

@@ -17,7 +17,8 @@ from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.results.swap import TOLD_ABOVE, ClassLoss, KeptCost
 from dfkd_edge.runs.row_stores import ChosenRows, blocks
 from dfkd_edge.validation.evaluation_images import VIEWS_DOMAIN, StoreSource
-from dfkd_edge.validation.ladder import DomainPredictions, Flags, Rung, climb
+from dfkd_edge.validation.ladder import Rung, climb
+from dfkd_edge.validation.predictions import DomainPredictions, Flags
 from dfkd_edge.validation.rungs import Proof
 from dfkd_edge.validation.statistics import SIGNIFICANCE, paired_drop
 

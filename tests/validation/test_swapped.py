@@ -7,7 +7,8 @@ import pytest
 
 from dfkd_edge.interfaces import ModelOutputs
 from dfkd_edge.validation.evaluation_images import VIEWS_DOMAIN, ArraySource, EvaluationSet
-from dfkd_edge.validation.ladder import DomainPredictions, Predictions, Rung
+from dfkd_edge.validation.ladder import Rung
+from dfkd_edge.validation.predictions import DomainPredictions, Predictions
 from dfkd_edge.validation.rungs import Proof
 from dfkd_edge.validation.swapped import Lists, kept_cost
 from tests.conftest import SilentReporter
