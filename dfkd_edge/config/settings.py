@@ -153,7 +153,7 @@ class SynthesisConfig:
     """Share of the network's prompts that are replayed because the teacher misses them."""
     low_resolution_share: Annotated[float, Interval(ge=0, le=0.95)] = 0.0
     """`per-image`: share of the steps, the first ones, at half the side."""
-    memory_mib: Annotated[int, Interval(ge=64, le=10_000_000)] = 512
+    memory_mib: Annotated[int, Interval(ge=64, le=10_000_000)] = 256
     """Memory that images take together on a CPU; a card's free memory decides there (ours)."""
     heldout_share: Annotated[float, Interval(ge=1e-9, le=0.5)] = 0.08
     """Share of the images that the student never trains on."""

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd_edge.interfaces import SynthesisBatch, SynthesizedImages, Synthesizer
+from dfkd_edge.machine.process import give_back_memory
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.views import chosen, uniform
 from dfkd_edge.synthesis.scenes import in_scenes
@@ -115,6 +116,7 @@ class RetrievalSynthesizer:
 
         is_drawn_N = self._chosen(batch, self.share)
         fill(~is_drawn_N, self.inner, 1)
+        give_back_memory()  # drawings need buffers of other sizes than the prior
         draw = partial(self._draw, made.image_NCHW[~is_drawn_N])
         fill(is_drawn_N, draw, 0)  # work 0: next to the prior drawings cost nothing
         is_missed_N = self.teacher.logits(made.embedding_ND).argmax(1) != batch.label_N

@@ -51,8 +51,12 @@ _ARMS: dict[str, Arm] = {
     "contrastive-drawings": Arm(
         title="Contrastive and drawings (the default)", overrides=("prompts.method=contrastive",)
     ),
+    "drawings-on-plain": Arm(
+        title="the default, drawings on plain backgrounds",
+        overrides=("prompts.method=contrastive", "synthesis.scene_share=0"),
+    ),
     "drawings-in-scenes": Arm(
-        title="the default, drawings in scenes",
+        title="the default, all drawings in scenes",
         overrides=("prompts.method=contrastive", "synthesis.scene_share=1"),
     ),
     "base-drawings": Arm(title="Base and drawings", overrides=("prompts.method=base",)),
