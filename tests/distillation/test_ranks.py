@@ -226,7 +226,7 @@ def learn_on_small_card(folder: Path, name: str) -> None:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
             return embed(image_NCHW)
 
-        teacher.embed_images = small  # type: ignore[method-assign, assignment]
+        teacher.embed_images = small  # type: ignore[assignment, method-assign]
         learn(folder, (name,), group, teacher)
 
     as_command(partial(in_group, work))

@@ -20,11 +20,11 @@ def disc(num: int) -> tuple[Tensor, Tensor, Tensor]:
     across = torch.linspace(-1, 1, SIDE)
     alpha = (across.square() + across[:, None].square() < 0.3).float().expand(num, 1, -1, -1)
     red, green = torch.tensor([1.0, 0, 0]), torch.tensor([0, 1.0, 0])
-    shown, beside = (
+    one, other = (
         torch.cat((colour[:, None, None].expand(num, 3, SIDE, SIDE), alpha), 1)
         for colour in (red, green)
     )
-    return shown, beside, torch.full((num, 3, SIDE, SIDE), 0.5)
+    return one, other, torch.full((num, 3, SIDE, SIDE), 0.5)
 
 
 def test_noise_has_the_spectrum_of_photographs_and_unit_deviation() -> None:
@@ -45,8 +45,7 @@ def test_a_scene_made_in_parts_is_bit_for_bit_what_it_is_at_once(size: int) -> N
     for start in range(0, 20, size):
         rows = slice(start, min(start + size, 20))
         drawing, other, picture = (each[rows] for each in given)
-        of_rows = PartGenerator.of_rows(generator(), 20, rows)
-        part = in_scenes(drawing, other, picture, of_rows)
+        part = in_scenes(drawing, other, picture, PartGenerator.of_rows(generator(), 20, rows))
         assert torch.equal(part, whole[rows])
 
 
