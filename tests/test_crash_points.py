@@ -14,6 +14,7 @@ from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.files import atomic_write, scratch_folder
 from dfkd_edge.runs.run_dir import open_run, point_latest
 from tests.fixtures.crash_line import CrashLine, Verb
+from tests.fixtures.crash_walk import Walk
 from tests.fixtures.crash_warmth import warm
 from tests.fixtures.file_faults import Mode, why_not
 
@@ -75,6 +76,29 @@ def test_a_run_and_a_bundle_end_whole_wherever_their_writing_was_cut_off(
     trials = [small_line.try_point(*point) for point in sample(small_line, 24)]
     assert not [(trial, trial.faults) for trial in trials if trial.faults]
     assert {trial.status for trial in trials} >= {0, 4, -9}  # what was to happen did
+
+
+def test_a_walk_that_forks_at_each_operation_finds_what_runs_of_their_own_find(
+    small_line: CrashLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = [at for at, o in enumerate(small_line.operations["make"], 1) if o.name == "rename"]
+    modes = [mode for mode in FAULTS if mode not in (Mode.SHORT, Mode.TORN)]
+    assert not [
+        (trial, trial.faults)
+        for trial in Walk(small_line, "make").trials(dict.fromkeys(points[:2], modes))
+        if trial.faults
+    ]
+    monkeypatch.setattr("dfkd_edge.runtime.safe_files.is_leftover", lambda _: False)
+    small_line.forget()
+    walked = list(Walk(small_line, "make").trials({points[1]: modes}))
+    small_line.forget()
+    alone = [small_line.try_point("make", points[1], mode) for mode in modes]
+    assert [bool(trial.faults) for trial in walked] == [mode is Mode.KILL for mode in modes]
+    shown = [
+        [(t.at, t.mode, t.status, t.operation.name, len(t.faults)) for t in trials]
+        for trials in (walked, alone)
+    ]
+    assert shown[0] == shown[1]
 
 
 def test_each_fault_is_felt_and_a_half_written_bundle_would_be_noticed(

@@ -16,6 +16,7 @@ from dfkd_edge.files import scratch_folder
 from dfkd_edge.runs.lock import WAIT_OR_STOP, linked, locked
 
 EXPORT_PREFIX = ".export-"
+MAX_TRIES = 100  # To take a bundle's place that readers put the old one back into
 
 
 @contextlib.contextmanager
@@ -60,8 +61,16 @@ def swapped_in(folder: Path) -> Iterator[Path]:
     undo_swap(folder)  # of a process that was killed
     try:
         yield _beside(folder) / "fresh"
-        folder.rename(_beside(folder) / "old")
-        (_beside(folder) / "fresh").rename(folder)
+        for left in reversed(range(MAX_TRIES)):
+            folder.rename(_beside(folder) / "old")
+            try:
+                (_beside(folder) / "fresh").rename(folder)
+            except OSError:
+                # a reader holds no lock, and took this for what a kill has left: `put_back`
+                if not left or not folder.exists():
+                    raise
+            else:
+                break
     finally:
         undo_swap(folder)
 

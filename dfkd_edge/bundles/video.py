@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dfkd_edge.bundles.sources import Source
 from dfkd_edge.errors import ArtifactError, EnvironmentLackingError, UsageError
+from dfkd_edge.files import atomic_stream
 from dfkd_edge.runtime.faults import LackingFault, PictureFault
-from dfkd_edge.runtime.safe_files import temporary_beside
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -27,6 +27,11 @@ MAX_LAG_S = 0.5
 MAX_DAMAGED = 100
 """Packets in a row that cannot be decoded: a stream is joined between two whole pictures."""
 CAMERAS = {"linux": ("v4l2", "/dev/video"), "darwin": ("avfoundation", ""), "win32": ("dshow", "")}
+VIDEO_FORMATS = (
+    *("mov", "matroska", "avi", "asf", "flv", "mpeg", "mpegvideo", "mpegts", "ogg"),
+    *("h264", "hevc", "mjpeg", "m4v"),
+)
+"""As FFmpeg calls what files of `VIDEO_SUFFIXES` hold."""
 TICKS_A_SECOND = 90_000
 CODECS = ("libx264", "mpeg4")  # The first that PyAV was built with
 
@@ -87,7 +92,10 @@ def frames_of(source: Source, clock: Callable[[], float] = time.monotonic) -> It
 
 def _opened(av: Any, source: Source) -> InputContainer:
     path, form, options = source.path, None, {}
-    if source.kind == "camera":
+    if source.kind == "video":
+        # playlists name other files and addresses, whatever their suffix; so may names of files
+        path, options = f"file:{path}", {"format_whitelist": ",".join(VIDEO_FORMATS)}
+    elif source.kind == "camera":
         form, prefix = CAMERAS.get(sys.platform, ("v4l2", ""))
         path = prefix + path if path.isdecimal() else path
     elif path.lower().startswith("rtsp"):
@@ -161,44 +169,56 @@ class AnnotatedVideo:
             hint = "remove it, or name another file"
             raise UsageError("file is there already", where=f"--annotate {path}", hint=hint)
         self._av, self.path = _av(), path
-        self._partial = temporary_beside(path)
+        self._open = contextlib.ExitStack()  # The file, and its container
         self._container: Any = None
         self._stream: VideoStream | None = None
         self._last = -1
 
     def write(self, frame: Frame, text: str) -> None:
-        """Add a frame with a line of text."""
-        picture = _labelled(frame.picture, text)
+        """Add a frame with a line of text; after an error nothing is kept.
+
+        Raises:
+            EnvironmentLackingError: the disk is full or not writable.
+        """
+        try:
+            self._add(_labelled(frame.picture, text), frame.time_s)
+        except Exception as error:
+            left, self._open, self._stream = self._open, contextlib.ExitStack(), None
+            left.__exit__(type(error), error, error.__traceback__)
+            raise
+
+    def _add(self, picture: Picture, time_s: float) -> None:
         if self._stream is None:
             self._stream = self._begin(picture.size)
-        shown = self._av.VideoFrame.from_image(picture)
-        stream = self._stream
+        stream, shown = self._stream, self._av.VideoFrame.from_image(picture)
         shown = shown.reformat(width=stream.width, height=stream.height, format="yuv420p")
-        self._last = max(self._last + 1, round(frame.time_s * TICKS_A_SECOND))
+        self._last = max(self._last + 1, round(time_s * TICKS_A_SECOND))
         shown.pts, shown.time_base = self._last, Fraction(1, TICKS_A_SECOND)
         self._container.mux(stream.encode(shown))
 
     def _begin(self, size: tuple[int, int]) -> VideoStream:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._container = self._av.open(str(self._partial), "w", format="mp4")
-        codec = next(name for name in CODECS if name in self._av.codecs_available)
-        stream: VideoStream = self._container.add_stream(codec, rate=30)  # frames bring their times
-        stream.width, stream.height = (max(2, side // 2 * 2) for side in size)
-        stream.pix_fmt = "yuv420p"  # what every player shows; its sides are even
-        stream.codec_context.time_base = Fraction(1, TICKS_A_SECOND)
-        return stream
+        with contextlib.ExitStack() as opening:
+            # a file of ours: FFmpeg would write through a link, and over what is there
+            file = opening.enter_context(atomic_stream(self.path))
+            made = self._av.open(file, "w", format="mp4")
+            self._container = opening.enter_context(contextlib.closing(made))
+            codec = next(name for name in CODECS if name in self._av.codecs_available)
+            stream: VideoStream = made.add_stream(codec, rate=30)  # frames bring their times
+            stream.width, stream.height = (max(2, side // 2 * 2) for side in size)
+            stream.pix_fmt = "yuv420p"  # what every player shows; its sides are even
+            stream.codec_context.time_base = Fraction(1, TICKS_A_SECOND)
+            self._open = opening.pop_all()
+            return stream
 
     def close(self) -> None:
-        """Finish the file; nothing is left where there was no frame."""
-        if self._container is None:
-            return
-        try:
-            with contextlib.closing(self._container):
-                assert self._stream is not None
+        """Finish the file; nothing is left where there was no frame.
+
+        Raises:
+            EnvironmentLackingError: the disk is full or not writable.
+        """
+        with self._open:
+            if self._stream is not None:
                 self._container.mux(self._stream.encode(None))
-            self._partial.replace(self.path)
-        finally:
-            self._partial.unlink(missing_ok=True)
 
 
 def _labelled(picture: Picture, text: str) -> Picture:

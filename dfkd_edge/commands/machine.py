@@ -61,7 +61,8 @@ def info(as_json: opt.AsJson = False) -> None:
     table.columns[4].overflow = "fold"
     for cache in caches:
         size_mib = f"{cache.size_bytes / (1 << 20):.1f}"
-        most_mib, num_files = f"{cache.max_bytes >> 20:,}", str(cache.num_files)
+        is_ours, num_files = cache.max_bytes is not None, str(cache.num_files)
+        most_mib = f"{cache.max_bytes >> 20:,}" if is_ours else "unknown"
         table.add_row(cache.name, size_mib, most_mib, num_files, escape(str(cache.path)))
     result_console().print(table)
 
@@ -80,9 +81,9 @@ def clean(
     as_json: opt.AsJson = False,
 ) -> None:
     """Delete our caches, or those that are named; asks first."""
-    from dfkd_edge.machine.caches import NAMES, empty_cache, find_caches
+    from dfkd_edge.machine.caches import empty_cache, find_caches
 
-    found = [cache for cache in find_caches(names or NAMES) if cache.num_files]
+    found = [cache for cache in find_caches(names or ()) if cache.num_files]
     chosen = [cache for cache in found if cache.size_bytes > keep << 20]
     kept = f", of which {keep:,} MiB stay" if keep else ""
     for cache in chosen:

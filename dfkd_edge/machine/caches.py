@@ -9,8 +9,7 @@ from dfkd_edge.errors import ConfigError, EnvironmentLackingError, did_you_mean
 from dfkd_edge.runtime.engine_build import MAX_CACHE_BYTES, default_cache
 from dfkd_edge.runtime.safe_files import bound_cache
 
-NAMES = ("engines", "drawings")  # The latter were kept by earlier versions
-MAX_BYTES = {"engines": MAX_CACHE_BYTES, "drawings": 256 << 20}
+MAX_BYTES = {"engines": MAX_CACHE_BYTES}
 """What each may grow to: whoever writes deletes what was used longest ago."""
 
 
@@ -22,7 +21,7 @@ class Cache:
     path: Path
     num_files: int
     size_bytes: int
-    max_bytes: int
+    max_bytes: int | None  # None: this version knows no such cache, nothing adds to it
 
 
 def own_cache(name: str) -> Path:
@@ -30,19 +29,27 @@ def own_cache(name: str) -> Path:
     return default_cache().with_name(name)
 
 
-def find_caches(names: Sequence[str] = NAMES) -> list[Cache]:
-    """Measure caches by name; one that is not there has no files.
+def all_names() -> list[str]:
+    """Our caches, and folders that lie beside them, as of another version."""
+    place = default_cache().parent
+    there = sorted(place.iterdir()) if place.is_dir() else []
+    others = [path.name for path in there if path.is_dir() and not path.is_symlink()]
+    return list(dict.fromkeys([*MAX_BYTES, *others]))
+
+
+def find_caches(names: Sequence[str] = ()) -> list[Cache]:
+    """Measure caches by name, all where none is given; one that is not there has no files.
 
     Raises:
         ConfigError: there is no such cache; the nearest name is suggested.
     """
-    found = []
-    for name in dict.fromkeys(names):
-        if name not in NAMES:
-            hint = did_you_mean(name, NAMES)
+    found, known = [], all_names()
+    for name in dict.fromkeys(names or known):
+        if name not in known:
+            hint = did_you_mean(name, known)
             raise ConfigError(f"unknown cache '{name}'", where="cache clean", hint=hint)
         sizes = [path.stat().st_size for path in own_cache(name).rglob("*") if path.is_file()]
-        found.append(Cache(name, own_cache(name), len(sizes), sum(sizes), MAX_BYTES[name]))
+        found.append(Cache(name, own_cache(name), len(sizes), sum(sizes), MAX_BYTES.get(name)))
     return found
 
 

@@ -4,19 +4,23 @@ python tests/benchmarks/crash_points.py --results points.jsonl [--verbs export] 
 
 python tests/benchmarks/crash_points.py --results pairs.jsonl --meet pair --every 10
 
-Each operation on files of each verb (a write, a rename, ...) fails once in each mode. The points
-come in a random order; what the results hold already is not tried again, so the same command goes
-on after a stop. With --meet something else happens at every so many operations: a second process
-(pair), SIGTERM (term), a clock that is ten years ahead or behind (future, past); or once: a disk
-with little space (disk, where a point is so many KiB) or one that is read-only (read-only), both of
-which need root; faults come beside it where --modes names them. Prints a table, and the points that
-failed. Needs Linux on x86-64 and gcc.
+Each operation on files of each verb (a write, a rename, ...) fails once in each mode. Verbs are
+tried in the order in which they are named, first what each of them does to which file, then what
+repeats it; what the results hold already is not tried again, so the same command goes on after a
+stop. GLIBC_TUNABLES=glibc.malloc.hugetlb=1 halves what a fork costs.
+
+With --meet something else happens at every so many operations: a second process (pair), SIGTERM
+(term), a clock that is ten years ahead or behind (future, past); or once: a disk with little space
+(disk, where a point is so many KiB) or one that is read-only (read-only), both of which need root;
+faults come beside it where --modes names them. Prints a table, and the points that failed. Needs
+Linux on x86-64 and gcc.
 """
 
 import argparse
 import json
 import os
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -31,7 +35,9 @@ os.environ["OMP_NUM_THREADS"] = "1"  # a fork has one thread
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.fixtures.crash_line import VERBS, CrashLine, Trial
+from tests.fixtures.crash_remains import TEMPORARY
 from tests.fixtures.crash_scenarios import clock_jumps, read_only, small_disk, two_processes
+from tests.fixtures.crash_walk import Walk
 from tests.fixtures.crash_warmth import warm
 from tests.fixtures.file_faults import Mode, why_not
 
@@ -46,19 +52,18 @@ MEET: dict[str, Callable[[CrashLine, str, int], Trial]] = {
 }
 SPARE_KIB = (0, 64, 1024, 4096, 8192, 16_384)
 Point = tuple[str, int, str]
+NUMBER = re.compile(TEMPORARY.pattern + r"|\d+")
 
 
-def points(line: CrashLine, modes: list[str], seed: int) -> list[Point]:
-    """List every operation of every verb in every mode that suits it, in a random order."""
-    found = [
+def points(line: CrashLine, modes: list[str]) -> list[Point]:
+    """List every operation of every verb in every mode that suits it."""
+    return [
         (verb, at, mode)
         for verb, operations in line.operations.items()
         for at, operation in enumerate(operations, start=1)
         for mode in modes
         if operation.suits(Mode[mode])
     ]
-    random.Random(seed).shuffle(found)
-    return found
 
 
 def meetings(line: CrashLine, what: str, every: int) -> list[Point]:
@@ -83,12 +88,35 @@ def known(results: Path) -> Iterator[dict[str, Any]]:
     yield from rows.values()
 
 
-def tried(line: CrashLine, point: Point) -> dict[str, Any]:
-    """Try a point; returns its line in the results."""
-    verb, at, what = point
-    meet = MEET.get(what)
-    trial = meet(line, verb, at) if meet else line.try_point(verb, at, Mode[what])
-    return {**asdict(trial), "mode": what}
+def by_site(line: CrashLine, wanted: list[Point]) -> tuple[list[Point], list[Point]]:
+    """Put the first point of each site and mode before those that repeat it, verb by verb."""
+    seen: set[tuple[str, str, str, str]] = set()
+    first, others = [], []
+    verbs = list(dict.fromkeys(verb for verb, *_ in wanted))
+    for verb, at, mode in sorted(wanted, key=lambda point: (verbs.index(point[0]), point[1])):
+        site = (mode, *site_of(line, verb, at))
+        (others if site in seen else first).append((verb, at, mode))
+        seen.add(site)
+    return first, others
+
+
+def site_of(line: CrashLine, verb: str, at: int) -> tuple[str, str, str]:
+    """Tell apart what a verb does to which file: numbers in names are passed over."""
+    known = line.operations[verb][at - 1 : at] if at else []
+    return (verb, *(("", "") if not known else (known[0].name, NUMBER.sub("N", known[0].path))))
+
+
+def rows(line: CrashLine, wanted: list[Point]) -> Iterator[dict[str, Any]]:
+    """Try points, faults in the order of the operations; gives their lines of the results."""
+    for verb, at, what in (point for point in wanted if point[2] in MEET):
+        yield {**asdict(MEET[what](line, verb, at)), "mode": what}
+    for verb in dict.fromkeys(verb for verb, *_ in wanted):
+        modes: dict[int, list[Mode]] = {}
+        for _, at, what in (point for point in wanted if point[0] == verb):
+            if what not in MEET:
+                modes.setdefault(at, []).append(Mode[what])
+        for trial in Walk(line, verb).trials(modes) if modes else ():
+            yield {**asdict(trial), "mode": trial.mode.name}
 
 
 def table(results: Path, wanted: Counter[tuple[str, str]] | None = None) -> str:
@@ -120,10 +148,10 @@ def wanted_points(line: CrashLine, args: argparse.Namespace) -> list[Point]:
     """List what is to be tried, of the faults and of each meeting at most `--sample`."""
     kinds = [meetings(line, what, args.every) for what in args.meet]
     if args.modes:
-        kinds.append(points(line, args.modes, args.seed))
+        kinds.append(points(line, args.modes))
     rng, chosen = random.Random(args.seed), []
     for kind in kinds:
-        mine = [point for point in kind if point[0] in args.verbs]
+        mine = [point for verb in args.verbs for point in kind if point[0] == verb]
         chosen += rng.sample(mine, min(args.sample, len(mine))) if args.sample else mine
     return chosen
 
@@ -168,14 +196,14 @@ def try_all(line: CrashLine, wanted: list[Point], args: argparse.Namespace, unti
         for row in known(args.results)
         if not (args.again and row["faults"])
     }
-    for point in (point for point in wanted if point not in done):
-        if time.monotonic() > until:
-            break
-        row = tried(line, point)
+    left = [point for point in wanted if point not in done]
+    for row in (row for part in by_site(line, left) for row in rows(line, part)):
         with args.results.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
         if row["faults"]:
             print(json.dumps(row), flush=True)
+        if time.monotonic() > until:
+            break
 
 
 if __name__ == "__main__":

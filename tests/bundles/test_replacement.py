@@ -7,7 +7,7 @@ import pytest
 
 from dfkd_edge.bundles import scratch
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
-from dfkd_edge.bundles.opening import open_bundle
+from dfkd_edge.bundles.opening import open_bundle, put_back
 from dfkd_edge.bundles.scratch import export_scratch, undo_swap
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
@@ -86,6 +86,26 @@ def test_a_bundle_that_a_kill_took_away_is_put_back(
     else:
         write_bundle(folder, tiny_contents)
     assert_whole(folder, "passed")
+
+
+@pytest.mark.parametrize("num_readers", [1, 3])
+def test_a_reader_who_puts_the_old_bundle_back_meanwhile_undoes_no_replacement(
+    bundle: Path, tiny_contents: BundleContents, monkeypatch: pytest.MonkeyPatch, num_readers: int
+) -> None:
+    rename, waiting = Path.rename, list(range(num_readers))
+
+    def read_between(source: Path, target: Path) -> Path:
+        moved = rename(source, target)
+        if target.name == "old" and waiting:
+            waiting.pop()
+            put_back(bundle.parent)
+            assert open_bundle(bundle).manifest.status == "passed"
+        return moved
+
+    monkeypatch.setattr(Path, "rename", read_between)
+    write_bundle(bundle, replace(tiny_contents, status="failed"))
+    assert not waiting
+    assert_whole(bundle, "failed")
 
 
 def test_what_a_kill_left_beside_a_whole_bundle_goes(bundle: Path, tmp_path: Path) -> None:

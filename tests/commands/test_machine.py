@@ -122,6 +122,10 @@ def test_cache_info_measures_our_caches(caches: Path) -> None:
     document = json.loads(invoke("cache", "info", "--json").stdout)
     sizes = {cache["name"]: (cache["bytes"], cache["num_files"]) for cache in document["caches"]}
     assert sizes == {"engines": (1000, 1), "drawings": (1000, 1)}
+    most = {cache["name"]: cache["max_bytes"] for cache in document["caches"]}
+    assert most["engines"] > 0
+    assert most["drawings"] is None  # of earlier versions: shown and cleaned all the same
+    assert "unknown" in invoke("cache", "info").stdout
 
 
 def test_clean_deletes_our_own_caches_and_nothing_else(caches: Path) -> None:
@@ -130,8 +134,9 @@ def test_clean_deletes_our_own_caches_and_nothing_else(caches: Path) -> None:
     assert (caches / "dfkd-edge" / "engines" / "a.engine").exists()
     assert invoke("cache", "clean", "engines", "-y").exit_code == 0
     assert [path.name for path in (caches / "dfkd-edge").iterdir()] == ["drawings"]
+    (caches / "dfkd-edge" / "elsewhere").symlink_to(caches / "hub")
     assert invoke("cache", "clean", "--yes").exit_code == 0
-    assert not any((caches / "dfkd-edge").iterdir())
+    assert [path.name for path in (caches / "dfkd-edge").iterdir()] == ["elsewhere"]
     assert (caches / "hub" / "weights").exists()
 
 

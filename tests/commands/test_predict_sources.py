@@ -5,6 +5,7 @@ import contextlib
 import csv
 import io
 import json
+import resource
 import socket
 import struct
 import subprocess
@@ -25,6 +26,8 @@ from dfkd_edge.bundles.sources import Source
 from dfkd_edge.bundles.video import frames_of
 from dfkd_edge.commands.predict_view import Pulse
 from dfkd_edge.runtime.bundle_files import Bundle
+from dfkd_edge.runtime.faults import PictureFault
+from dfkd_edge.runtime.safe_files import temporary_beside
 from tests.fixtures.command import call, invoke
 from tests.fixtures.files import write_picture
 
@@ -136,6 +139,62 @@ def test_the_answers_are_drawn_into_a_copy_of_the_video(
         code, output, errors = call(*wrong)
         assert (code, output, errors.count("\n")) == (2, "", 1)
         assert said in errors
+
+
+def test_a_drawn_video_is_whole_or_not_there(
+    tiny_bundle: Bundle, clip: Path, tmp_path: Path
+) -> None:
+    out, dead = tmp_path / "new" / "out.mp4", subprocess.Popen(["true"])
+    dead.wait()
+    out.parent.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.getpid", lambda: dead.pid)
+        left = temporary_beside(out)
+    left.write_bytes(b"cut")
+    arguments = ("predict", tiny_bundle.folder, clip, "--annotate", out)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # a disk that is full soon
+    try:
+        code, _, errors = call(*arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 4
+    assert "cannot write" in errors
+    assert not list(out.parent.iterdir())
+    assert call(*arguments)[0] == 0
+    assert [path.name for path in out.parent.iterdir()] == ["out.mp4"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "ffconcat version 1.0\nfile other.mp4\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nother.mp4\n#EXT-X-ENDLIST\n",
+    ],
+    ids=["concat", "HLS"],
+)
+def test_a_playlist_that_is_named_like_a_video_opens_no_other_file(
+    clip: Path, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "other.mp4").write_bytes(clip.read_bytes())
+    (tmp_path / "list.mp4").write_text(content)
+    with pytest.raises(PictureFault, match="cannot be read"):
+        next(frames_of(Source("video", str(tmp_path / "list.mp4"), "list.mp4")))
+
+
+def test_a_file_that_is_named_like_an_address_is_opened_as_a_file(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("concat:a|b.mp4").write_bytes(clip.read_bytes())
+    assert len(list(frames_of(Source("video", "concat:a|b.mp4", "clip")))) == NUM_FRAMES
+
+
+def test_videos_of_every_container_are_of_formats_that_are_read(tmp_path: Path) -> None:
+    codecs = {".mpg": "mpeg2video", ".m2ts": "mpeg2video", ".flv": "flv", ".webm": "libvpx"}
+    for suffix in (".mov", ".3gp", ".mkv", ".avi", *codecs):
+        path = write_video(tmp_path / f"clip{suffix}", codecs.get(suffix, "mpeg4"))
+        assert next(frames_of(Source("video", str(path), "clip"))).picture.size == (64, 48)
 
 
 def test_a_video_that_a_phone_turned_is_seen_upright(tmp_path: Path) -> None:
