@@ -2,14 +2,16 @@
 
 A small `UNet2DModel` turns noise into the latent of a picture, conditioned on a point of the
 teacher's embedding space (flow matching, Lipman et al., ICLR 2023); an `AutoencoderTiny` decodes
-the latent to pixels. examples/embedded_teacher trained both on named pictures; they are frozen.
+the latent to pixels: those of a cell are its channels, so all its layers work at the latent's side.
+examples/embedded_teacher trained both on named pictures; they are frozen.
 
 Shape suffixes: N images, D = 256 embedding width, L latent channels, h, w latent rows and columns,
 H, W pixel rows and columns.
 """
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,18 +76,27 @@ class Decoder:
     spread = 1.0
 
     def __init__(
-        self, autoencoder: AutoencoderTiny, prior: UNet2DModel, image_size_px: int, scale: float
+        self,
+        autoencoder: AutoencoderTiny,
+        prior: UNet2DModel,
+        image_size_px: int,
+        scale: float,
+        sampled_shares: Sequence[float],
     ) -> None:
         """Freeze both networks.
 
         The prior predicts the flow's velocity in images of side `image_size_px`; `scale` takes its
-        latents, whose deviation is 1, to the autoencoder's.
+        latents, whose deviation is 1, to the autoencoder's. Of each channel that it samples,
+        `sampled_shares` keeps so much: detail that it cannot predict comes out as noise.
         """
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.prior = prior.eval().requires_grad_(False)
         self.autoencoder.to(memory_format=torch.channels_last)
         self.prior.to(memory_format=torch.channels_last)
         self.image_size_px, self.latent_scale = image_size_px, scale
+        pixels: Any = autoencoder.config
+        self.shuffled_px = math.isqrt(int(pixels.out_channels) // 3)
+        self.sampled_L11 = torch.tensor(sampled_shares, device=prior.device)[:, None, None]
         config: Any = prior.config
         self.latent_shape: LatentShape = (int(config.in_channels), *(int(config.sample_size),) * 2)
 
@@ -163,13 +174,14 @@ class Decoder:
                 velocity = free + guidance_scale * (velocity - free)
             latent_NLhw = latent_NLhw + velocity / num_steps
             tell(1 / num_steps)
-        return latent_NLhw
+        return latent_NLhw * self.sampled_L11
 
     def decode(self, latent_NLhw: Tensor) -> Tensor:
         """Decode latents to RGB images [N, 3, H, W] in [0, 1]; differentiable."""
         with mixed_precision(latent_NLhw.device.type):
-            image = self.autoencoder.decode(latent_NLhw * self.latent_scale).sample
-        return F.sigmoid(image.float())  # the autoencoder was trained to give logits
+            cells = self.autoencoder.decode(latent_NLhw * self.latent_scale).sample
+        image_NCHW = F.pixel_shuffle(cells.float(), self.shuffled_px)
+        return (image_NCHW * 0.5 + 0.5).clamp(0, 1)  # diffusers' pictures lie in [-1, 1]
 
 
 def from_eight_bits(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -204,8 +216,13 @@ def load_decoder(
         raise ConfigError(
             "decoder is incomplete", where=str(error.filename or folder), hint="install again"
         ) from error
-    side_px, scale = int(settings["image_size_px"]), float(settings["latent_scale"])
-    decoder = Decoder(autoencoder.to(device), prior.to(device), side_px, scale)
+    decoder = Decoder(
+        autoencoder.to(device),
+        prior.to(device),
+        int(settings["image_size_px"]),
+        float(settings["latent_scale"]),
+        settings.get("sampled_shares", [1.0]),
+    )
     if image_size_px:
         decoder.resize(image_size_px)
     return decoder

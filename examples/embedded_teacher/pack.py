@@ -18,13 +18,15 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
+from decoder_pictures import SIDE_PX
 from knowledge import EMBED_DIM
 from open_clip.timm_model import TimmModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
-from train_decoder import AUTOENCODER, PRIOR, SIDE_PX
+from train_autoencoder import AUTOENCODER, LATENTS
 from train_image_tower import normalised, start_projection, start_tower
+from train_prior import PRIOR
 from training_batches import BankTargets, Batches
 
 from dfkd_edge.class_names import parse_class_names
@@ -33,6 +35,8 @@ from dfkd_edge.networks.teacher import load_teacher
 from dfkd_edge.synthesis.decoder import SCALE_SUFFIX
 
 ASSETS = Path(__file__).parents[2] / "dfkd_edge" / "assets"
+NUM_DETAILS, DETAIL_SHARE = 8, 0.2
+"""Last channels, which the prior hardly predicts, and what is kept of them in its samples."""
 START_STEPS = (1900, 4300)
 """Lengths of the two runs of train_student_start.py that are averaged."""
 TUNED_SHARE = 0.75
@@ -144,15 +148,16 @@ def pack_bank(work: Path) -> None:
     np.save(work / "bank.npy", F.normalize(torch.cat(rows), dim=1).numpy())
 
 
-def pack_decoder(work: Path) -> None:
+def pack_decoder(work: Path, folder: Path = ASSETS / "decoder") -> None:
     """Write the decoder's two networks and decoder.json."""
-    folder = ASSETS / "decoder"
     save_half(load_file(work / "autoencoder.safetensors"), folder / "autoencoder.safetensors")
     save_eight_bit(load_file(work / "prior.safetensors"), folder / "prior.safetensors")
+    facts = json.loads((work / "latents.json").read_text(encoding="utf-8"))
     settings = {
         "image_size_px": SIDE_PX,
         "embed_dim": EMBED_DIM,
-        "latent_scale": json.loads((work / "latent_scale.json").read_text(encoding="utf-8")),
+        "latent_scale": facts["scale"],
+        "sampled_shares": [1.0] * (LATENTS - NUM_DETAILS) + [DETAIL_SHARE] * NUM_DETAILS,
         "autoencoder": AUTOENCODER,
         "prior": PRIOR,
     }

@@ -108,13 +108,18 @@ def render(svg: str) -> np.ndarray | None:
     return rgba if (rgba[..., 3] > 32).mean() > 0.02 else None
 
 
-def _photo(jpeg: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(jpeg)) as picture:
+def cropped(source: Path | io.BytesIO, side_px: int) -> Image.Image:
+    """Open a picture and resize its middle square."""
+    with Image.open(source) as picture:
         square = picture.convert("RGB")
         side = min(square.size)
         left, top = (square.width - side) // 2, (square.height - side) // 2
         square = square.crop((left, top, left + side, top + side))
-        return np.asarray(square.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC))
+        return square.resize((side_px, side_px), Image.Resampling.BICUBIC)
+
+
+def _photo(jpeg: bytes) -> np.ndarray:
+    return np.asarray(cropped(io.BytesIO(jpeg), SIDE_PX))
 
 
 def gather_photos(folder: Path, work: Path) -> None:

@@ -20,7 +20,7 @@ from evaluate import Benchmark
 from knowledge import EMBED_DIM
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from train_decoder import checkpoint, resume, set_rate
+from train_autoencoder import checkpoint, resume, set_rate
 from train_image_tower import CLIP_MEAN, CLIP_STD, normalised, packed_tower
 
 from dfkd_edge.config.settings import MINI

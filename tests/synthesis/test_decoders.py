@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dfkd_edge import assets
 from dfkd_edge.config.settings import SynthesisConfig
+from dfkd_edge.drawings.memory import read_sheets
 from dfkd_edge.errors import ArtifactError, ConfigError, EnvironmentLackingError
 from dfkd_edge.interfaces import SynthesisBatch
 from dfkd_edge.networks.teacher import Teacher
@@ -24,6 +25,7 @@ from dfkd_edge.synthesis.decoders import (
     read_checkpoint,
 )
 from dfkd_edge.synthesis.guidance import guidance_loss
+from dfkd_edge.synthesis.retrieval import on_background
 from tests.fixtures.synthesis import taming_layout
 
 FILES = ("decoder.json", "autoencoder.safetensors", "prior.safetensors")
@@ -46,6 +48,20 @@ def test_a_missing_file_is_one_clear_error(tmp_path: Path, lost: str) -> None:
         (tmp_path / name).symlink_to(assets.DECODER / name)
     with pytest.raises(ConfigError, match="incomplete"):
         load_decoder(tmp_path)
+
+
+def test_the_embedded_decoder_keeps_the_shape_and_the_colour_of_what_it_encodes() -> None:
+    decoder, generator = load_decoder(), stage_generator(0, "drawings")
+    sheet = next(sheet for sheet in read_sheets() if sheet.path.stem == "twemoji")
+    rgba = sheet.drawings(range(0, 800, 50)).float() / 255
+    picture = on_background(F.interpolate(rgba, size=(96, 96), mode="bilinear"), generator)
+    with torch.no_grad():
+        cells = F.pixel_unshuffle(picture * 2 - 1, decoder.shuffled_px)
+        decoded = decoder.decode(decoder.autoencoder.encode(cells).latents / decoder.latent_scale)
+    error = (decoded - picture).square().mean((1, 2, 3))
+    assert float((-10 * error.log10()).mean()) > 24
+    colour, kept = (float((x.amax(1) - x.amin(1)).mean()) for x in (picture, decoded))
+    assert 0.9 < kept / colour < 1.1
 
 
 def test_a_taming_checkpoint_gives_the_pictures_of_the_same_vq_model(
