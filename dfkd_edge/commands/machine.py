@@ -61,8 +61,8 @@ def info(as_json: opt.AsJson = False) -> None:
     table.columns[4].overflow = "fold"
     for cache in caches:
         size_mib = f"{cache.size_bytes / (1 << 20):.1f}"
-        is_ours, num_files = cache.max_bytes is not None, str(cache.num_files)
-        most_mib = f"{cache.max_bytes >> 20:,}" if is_ours else "unknown"
+        most, num_files = cache.max_bytes, str(cache.num_files)
+        most_mib = "unknown" if most is None else f"{most >> 20:,}"
         table.add_row(cache.name, size_mib, most_mib, num_files, escape(str(cache.path)))
     result_console().print(table)
 

@@ -134,6 +134,9 @@ class SynthesisConfig:
     num_descent_steps: Annotated[int, Interval(ge=0, le=100_000)] = 95
     """`amortized` without a prior: steps of `per-image` on each latent. The default takes a
     twentieth of the time of 400 steps of 8 views with the embedded teacher."""
+    descent_start: Annotated[float, Interval(ge=0, le=1)] = 0.3
+    """Deviation of the starts of such a descent, relative to the decoder's own: from whole noise,
+    pictures keep its clutter."""
     num_descent_views: Annotated[int, Interval(ge=1, le=1024)] = 1
     """Views of an image in such a step, and in one of the network's training: few where a view
     costs as much as a picture, as those of the embedded teacher do."""

@@ -23,6 +23,7 @@ from dfkd_edge.distillation.batches import Batches, Drawn, as_pixels, make_views
 from dfkd_edge.distillation.optim import make_optimiser
 from dfkd_edge.distillation.rows import RowDraws
 from dfkd_edge.distillation.step import Trainer
+from dfkd_edge.networks.gradient_sums import GradientSums
 from dfkd_edge.networks.memory import Parts
 from dfkd_edge.networks.mixed_precision import Precision
 from dfkd_edge.networks.pointwise import spare_strided_pointwise
@@ -177,7 +178,9 @@ def finetune_quantized(
         precision = Precision(teacher.device.type, torch.float32)
         optimiser = make_optimiser(student, TUNING, fused=precision.wants_fused)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, NUM_STEPS)
-        trainer = Trainer(student, teacher, optimiser, precision, TUNING, student.embed_images)
+        sums = GradientSums(BATCH_SIZE)
+        embed = student.embed_images
+        trainer = Trainer(student, teacher, optimiser, precision, TUNING, embed, sums)
         parts = Parts("fine-tuning for INT8", BATCH_SIZE, context.device, context.reporter.note)
         for step in range(NUM_STEPS):
             drawn = batches.draw(draws.draw(step, BATCH_SIZE), step)

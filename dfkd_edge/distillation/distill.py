@@ -35,6 +35,7 @@ from dfkd_edge.files import atomic_write, content_hash
 from dfkd_edge.machine.ranks import Ranks
 from dfkd_edge.networks.folding import norms_folded
 from dfkd_edge.networks.frozen_tower import eyes_for
+from dfkd_edge.networks.gradient_sums import GradientSums, ShardSums, wants_shards
 from dfkd_edge.networks.joint_norm import jointly_normed, learns_statistics
 from dfkd_edge.networks.memory import (
     Parts,
@@ -48,7 +49,6 @@ from dfkd_edge.networks.operations import operations
 from dfkd_edge.networks.students import Student, build_start, student_tensors
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.tuning import compiled, tuned_kernels
-from dfkd_edge.networks.whole_gradients import WholeGradients
 from dfkd_edge.runs.checkpoint import SaveClock, load_for_all, save_checkpoint
 from dfkd_edge.runs.context import StageContext
 from dfkd_edge.runs.key import student_content
@@ -156,8 +156,14 @@ class Distillation:
         device, seed = teacher.device, context.seed
         is_tuned = config.compile and device.type == "cuda"
         self.config, self.context, self.student = config, context, student
-        self.ranks, self.mine = context.ranks, context.ranks.part_of(config.batch_size)
-        self.parts = Parts(TRAINING, config.batch_size, context.device)
+        self.ranks, self.precision = context.ranks, Precision(device.type)
+        set_training_mode(student, keep_statistics=config.student_init == "pretrained")
+        # BatchNorm that learns its statistics must see the whole batch at once
+        is_whole = learns_statistics(student)
+        in_shards = wants_shards(device.type, self.precision.dtype) and not is_whole
+        sums = (ShardSums if in_shards else GradientSums)(config.batch_size, self.ranks)
+        self.mine = sums.mine
+        self.parts = Parts(TRAINING, sums.together, context.device)
         num_views = config.num_steps * (self.mine.stop - self.mine.start)
         self.look = compiled(eyes_for(teacher, num_views), is_tuned)
         self.draws = RowDraws(surrogates, seed, config.balanced_styles)
@@ -168,14 +174,9 @@ class Distillation:
         self.batches = Batches(pool, views, seed)
         self.hard = HardImages(len(surrogates), config.hard_share, seed, device)
         self.average = WeightAverage(student, config.ema_decay)
-        self.precision = Precision(device.type)
         optimiser = make_optimiser(student, config, fused=self.precision.wants_fused)
         embed = compiled(student.embed_images, is_tuned)
-        add_up = self.ranks.add_up_gradients
-        self.trainer = Trainer(student, teacher, optimiser, self.precision, config, embed, add_up)
-        if self.ranks.count > 1 and device.type == "cpu":
-            whole = WholeGradients(self.ranks)
-            self.trainer = replace(self.trainer, embed=whole.embed(embed), add_up=whole.add_up)
+        self.trainer = Trainer(student, teacher, optimiser, self.precision, config, embed, sums)
         self._store_views(teacher, surrogates.summary.content)
 
     def _store_views(self, teacher: Teacher, content: str) -> None:
@@ -220,7 +221,7 @@ class Distillation:
 
     def sized_parts(self, key: str) -> Parts:
         """Find how many images learn together; the student is still in evaluation mode."""
-        size, device = self.config.batch_size, self.trainer.teacher.device
+        size, device = self.parts.size, self.trainer.teacher.device
 
         def try_part(num: int) -> None:
             drawn = self.batches.draw(self.draws.draw(0, num), 0)

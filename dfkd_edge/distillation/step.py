@@ -7,7 +7,7 @@ that memory allows and over the ranks that share a batch.
 Shape suffixes: N views, C = 3 channels, H rows, W columns, D embedding width, K classes.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd_edge.config.settings import DistillationConfig
-from dfkd_edge.machine.ranks import ALONE
+from dfkd_edge.networks.gradient_sums import GradientSums
 from dfkd_edge.networks.memory import Parts, in_parts
 from dfkd_edge.networks.mixed_precision import Precision
 from dfkd_edge.networks.students import Student
@@ -97,8 +97,8 @@ class Trainer:
     precision: Precision
     config: DistillationConfig  # Temperature and weights of the losses
     embed: Embed  # The student's `embed_images`, which may be compiled
-    add_up: Callable[[Iterable[Tensor]], None] = ALONE.add_up_gradients
-    """Sums the gradients of the ranks that share a batch."""
+    sums: GradientSums
+    """Of the parts of a batch, and of the ranks that share it."""
 
     def step(self, see: See, num: int, parts: Parts, batch_size: int) -> StepFigures:
         """Move the student's weights once, by `num` views of this rank's, of `batch_size` in all.
@@ -106,18 +106,24 @@ class Trainer:
         Returns:
             The figures of this rank's views.
         """
-        optimiser = self.optimiser
+        optimiser, sums = self.optimiser, self.sums
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
 
         def add_gradients(rows: slice) -> StepFigures:
             made = self.look(*see(rows), batch_size)
             self.precision.backward(made.loss)
+            sums.take(parameters)
             each = made.loss, made.soft_target_loss, made.feature_distance, made.distance_N
             return StepFigures(*(value.detach() for value in (*each, made.agreement)))
 
-        optimiser.zero_grad()
-        made = in_parts(num, parts, add_gradients, optimiser.zero_grad)
+        def start_over() -> None:
+            optimiser.zero_grad()
+            sums.clear()
+
+        start_over()
+        made = in_parts(num, parts, add_gradients, start_over)
         # before the scale is taken away: one rank's overflow is then seen by all
-        self.add_up(p for group in optimiser.param_groups for p in group["params"])
+        sums.close(parameters)
         self.precision.step(optimiser, MAX_GRADIENT_NORM)
         return joined(made)
 

@@ -30,6 +30,7 @@ from dfkd_edge.files import scratch_folder
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.machine.process import usable_device
 from dfkd_edge.networks.baseline import baseline_config
+from dfkd_edge.networks.gradient_sums import shard_size, wants_shards
 from dfkd_edge.networks.licences import licences_of
 from dfkd_edge.networks.operations import operations
 from dfkd_edge.networks.students import load_student
@@ -209,9 +210,12 @@ class SmallRun:
             num_labelled = num_stored * num_images
         of_all = num_learnt * self.of_learning + num_labelled * self.of_image
         seconds = of_all * self.view_s / self.of_view
-        # weights, gradients and both moments of AdamW; what a batch keeps; images stay on disk
-        kept = 16 * self.student.num_parameters
-        kept += config.batch_size * gradient_bytes(self.student, self.shape, self.device)
+        # weights, gradients and both moments of AdamW; what a shard keeps, or a batch whose
+        # statistics are learnt; images stay on disk
+        together, kept = config.batch_size, 16 * self.student.num_parameters
+        if config.student_init == "pretrained" and wants_shards(self.device):
+            together, kept = shard_size(together), kept + 8 * self.student.num_parameters
+        kept += together * gradient_bytes(self.student, self.shape, self.device)
         stored_bytes = 2 * self.embed_dim * num_stored * num_images  # float16
         disk_bytes = 4 * self.student.num_parameters + stored_bytes
         # how many a teacher that is played keeps is not known: all of them

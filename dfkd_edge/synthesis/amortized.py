@@ -56,6 +56,12 @@ def offset_conditions(target_ND: Tensor, length: float, generator: torch.Generat
     return F.normalize(target_ND + offset_ND.to(target_ND), dim=1)
 
 
+def calmed(latent_NLhw: Tensor, share: float) -> Tensor:
+    """Take starts towards their mean, so that a share of their deviation is left."""
+    mean_1L11 = latent_NLhw.mean((0, 2, 3), keepdim=True)
+    return mean_1L11.lerp(latent_NLhw, share)
+
+
 @dataclass(frozen=True, slots=True)
 class Refiner:
     """Decodes latents, and refines those whose image the teacher does not recognise."""
@@ -165,9 +171,12 @@ class DescentSynthesizer:
         """Draw a start for each prompt, descend from it, then refine."""
         num, generator, decoder = len(batch.label_N), batch.generator, self.refine.decoder
         latent_NLhw = decoder.start(num, decoder.latent_shape[1], generator).to(batch.target_ND)
+        config = self.refine.config
         if self.network:
             latent_NLhw = decoder.clamp(self.network(batch.target_ND, latent_NLhw))
-        num_steps = self.refine.config.num_descent_steps
+        else:
+            latent_NLhw = calmed(latent_NLhw, config.descent_start)
+        num_steps = config.num_descent_steps
         if not num_steps:
             return self.refine(latent_NLhw, batch)
 

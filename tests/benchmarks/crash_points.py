@@ -91,7 +91,7 @@ def known(results: Path) -> Iterator[dict[str, Any]]:
 def by_site(line: CrashLine, wanted: list[Point]) -> tuple[list[Point], list[Point]]:
     """Put the first point of each site and mode before those that repeat it, verb by verb."""
     seen: set[tuple[str, str, str, str]] = set()
-    first, others = [], []
+    first, others = list[Point](), list[Point]()
     verbs = list(dict.fromkeys(verb for verb, *_ in wanted))
     for verb, at, mode in sorted(wanted, key=lambda point: (verbs.index(point[0]), point[1])):
         site = (mode, *site_of(line, verb, at))

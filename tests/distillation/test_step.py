@@ -13,6 +13,7 @@ from dfkd_edge.distillation.batches import Batches, ImagePool
 from dfkd_edge.distillation.optim import WeightAverage, learning_rate_at, make_optimiser
 from dfkd_edge.distillation.rows import HardImages
 from dfkd_edge.distillation.step import Trainer, feature_distances, soft_target_losses
+from dfkd_edge.networks.gradient_sums import GradientSums, ShardSums
 from dfkd_edge.networks.memory import Parts
 from dfkd_edge.networks.mixed_precision import Precision
 from dfkd_edge.networks.students import build_student
@@ -60,7 +61,8 @@ def test_a_step_reads_no_number_from_the_device(
     student = build_student("mini", "random", far.head_KD, far.logit_scale, 32)
     optimiser = make_optimiser(student, config, fused=False)
     precision = Precision("cpu", torch.float32)  # there is no autocast for it
-    trainer = Trainer(student, far, optimiser, precision, config, student.embed_images)
+    sums = GradientSums(8)
+    trainer = Trainer(student, far, optimiser, precision, config, student.embed_images, sums)
     images = torch.zeros(9, 40, 40, 3, dtype=torch.uint8).numpy()
     device, donors = torch.device("meta"), torch.zeros(4, 2, 3, device="meta")
     batches = Batches(ImagePool(ArrayRows(images), device, 1 << 20), Views(32, 1.0, donors), 0)
@@ -76,14 +78,15 @@ def test_a_step_reads_no_number_from_the_device(
         float(made.loss)
 
 
+@pytest.mark.parametrize("sums", [GradientSums(6), ShardSums(6)])
 def test_gradients_and_figures_of_the_parts_of_a_batch_add_up_to_those_of_the_whole(
-    teacher: Teacher,
+    teacher: Teacher, sums: GradientSums
 ) -> None:
     config = DistillationConfig()
     student = build_student("mini", "random", teacher.head_KD, teacher.logit_scale, 32).eval()
     optimiser = torch.optim.SGD(student.parameters(), lr=0.0)
     precision = Precision("cpu", torch.float32)
-    trainer = Trainer(student, teacher, optimiser, precision, config, student.embed_images)
+    trainer = Trainer(student, teacher, optimiser, precision, config, student.embed_images, sums)
     view = torch.rand((6, 3, 32, 32), generator=torch.Generator().manual_seed(0))
     seen = teacher.embed_images(view)
 

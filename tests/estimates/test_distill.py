@@ -8,12 +8,19 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfkd_edge.class_names import parse_class_names
-from dfkd_edge.config.settings import MINI, PipelineConfig, SynthesisConfig, TeacherConfig
+from dfkd_edge.config.settings import (
+    MINI,
+    PipelineConfig,
+    StudentInit,
+    SynthesisConfig,
+    TeacherConfig,
+)
 from dfkd_edge.config.sizes import NUM_STEPS, sized
 from dfkd_edge.estimates.card import NO_CARD, Card, CardNeeds
 from dfkd_edge.estimates.distill import DECODE_OPERATIONS, STEP_OPERATIONS, SmallRun, dry_distill
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes
 from dfkd_edge.interfaces import SynthesisBatch
+from dfkd_edge.networks.gradient_sums import wants_shards
 from dfkd_edge.networks.licences import OPEN_RAIL
 from dfkd_edge.networks.memory import Need, budget_of
 from dfkd_edge.networks.operations import operations
@@ -101,10 +108,16 @@ def test_work_that_doubles_takes_twice_the_time(small: SmallRun) -> None:
 
 
 def test_a_larger_batch_keeps_so_many_more_activations(small: SmallRun) -> None:
-    learning = small.config.distillation
-    more = asked(small, distillation=replace(learning, batch_size=learning.batch_size + 100))
-    one = gradient_bytes(small.student, small.shape, "cpu")
-    assert more.training().host_bytes - small.training().host_bytes == 100 * one
+    learning, one = small.config.distillation, gradient_bytes(small.student, small.shape, "cpu")
+    cases: dict[StudentInit, int] = {
+        "random": 120,
+        "pretrained": 40 if wants_shards("cpu") else 120,
+    }
+    for start, more in cases.items():
+        less = replace(learning, student_init=start)
+        larger = replace(less, batch_size=learning.batch_size + 120)
+        kept = [asked(small, distillation=each).training().host_bytes for each in (less, larger)]
+        assert kept[1] - kept[0] == more * one
 
 
 def test_images_that_lie_on_disk_take_no_memory_of_the_student(small: SmallRun) -> None:

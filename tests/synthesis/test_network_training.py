@@ -7,7 +7,7 @@ import torch
 from dfkd_edge.config.settings import SynthesisConfig
 from dfkd_edge.runs.checkpoint import SaveClock
 from dfkd_edge.seeding import stage_generator
-from dfkd_edge.synthesis.amortized import DescentSynthesizer, load_amortized
+from dfkd_edge.synthesis.amortized import DescentSynthesizer, calmed, load_amortized
 from dfkd_edge.synthesis.decoders import load_latent_decoder
 from dfkd_edge.synthesis.latent_network import LatentNetwork
 from dfkd_edge.synthesis.network_training import (
@@ -214,3 +214,20 @@ def test_without_passes_no_network_is_trained_and_random_starts_descend(
     assert synthesizer.network is None
     assert not list(setup.folder.glob("network*"))
     assert len({image.tobytes() for image in make_candidates(0, setup, synthesizer)["images"]}) > 1
+
+
+def test_calmed_starts_keep_their_mean_and_a_share_of_their_deviation() -> None:
+    latent = 3 + 2 * torch.randn((4, 2, 6, 6), generator=stage_generator(0, "start"))
+    calm = calmed(latent, 0.25)
+    torch.testing.assert_close(calm.mean((0, 2, 3)), latent.mean((0, 2, 3)))
+    torch.testing.assert_close(calm.std((0, 2, 3)), 0.25 * latent.std((0, 2, 3)))
+
+
+@pytest.mark.parametrize(("share", "num_pictures"), [(0.0, 1), (1.0, 32)])
+def test_a_descent_without_a_network_begins_as_far_from_flat_pictures_as_is_asked(
+    vqgan_folder: Path, make_setup: MakeSetup, share: float, num_pictures: int
+) -> None:
+    never = {"num_training_steps": 0, "num_descent_steps": 0, "num_refinement_steps": 0}
+    setup = make_setup(config_with(vqgan_folder, descent_start=share, **never))
+    images = make_candidates(0, setup, load_amortized(setup))["images"]
+    assert len({image.tobytes() for image in images}) == num_pictures
