@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SPARE = 1.1
 """Candidates asked for, relative to those that would just do: acceptance varies by seed (ours)."""
 CANDIDATES_STEP = 100  # Candidates are asked for in round numbers
+VIEWS = 2  # Of an image, at most: as it is and, where images are too few, mirrored (ours)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,17 +52,19 @@ def find_shortage(
     """
     num, num_wanted = summary.num_learning, config.calibration_size  # held-out ones only measure
     is_needed = chosen_precision(target, config) == "int8" and not config.calibration_data
-    if not is_needed or num >= num_wanted:
+    if not is_needed or num * VIEWS >= num_wanted:
         return None
     other = [f"--precision {precision}" for precision in target.precisions if precision != "int8"]
-    fewer = [f"--calib-size {num}"] if num >= target.min_calibration_images else []
+    most = num * VIEWS
+    fewer = [f"--calib-size {most}"] if most >= target.min_calibration_images else []
     flags = (*fewer, *other[-1:], "--calib-data DIR")
-    candidates = num_wanted * SPARE * summary.num_candidates / max(num, 1)
+    candidates = num_wanted / VIEWS * SPARE * summary.num_candidates / max(num, 1)
     num_more = math.ceil(candidates / CANDIDATES_STEP) * CANDIDATES_STEP
     more = f"--set synthesis.num_images={num_more}"
     return CalibrationShortage(
-        brief=f"{num} of {num_wanted} images to calibrate on",
-        what=f"{num} images to learn from, and INT8 for {target.name} calibrates on {num_wanted}",
+        brief=f"{num} images, and {num_wanted // VIEWS} are needed to calibrate on",
+        what=f"{num} images to learn from, and INT8 for {target.name} calibrates on {num_wanted}, "
+        f"{VIEWS} views of an image",
         flags=flags,
         more=more,
         ways=f"export with {' or '.join(flags)} of real pictures, or distill with {more} "

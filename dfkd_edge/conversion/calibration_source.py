@@ -10,7 +10,7 @@ import numpy as np
 
 from dfkd_edge.artifacts import Bytes, SurrogateSet
 from dfkd_edge.config.settings import ExportConfig
-from dfkd_edge.conversion.calibration_need import find_shortage
+from dfkd_edge.conversion.calibration_need import VIEWS, find_shortage
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.pictures.labelled import image_digests, note_unreadable
 from dfkd_edge.pictures.real import pictures_below
@@ -56,8 +56,9 @@ def select_surrogates(
 ) -> CalibrationSet:
     """Draw images, balanced by class, and by style within each class; there must be enough.
 
-    They come interleaved, so that each half is balanced too. Held-out images are never drawn: the
-    ladder measures on them. Images of another side than the student's are resized as pictures are.
+    Where they are fewer than `num`, the first ones come mirrored too. They come interleaved, so
+    that each half is balanced too. Held-out images are never drawn: the ladder measures on them.
+    Images of another side than the student's are resized as pictures are.
     """
     labels, styles = surrogates.class_index, surrogates.style_index
     pool = np.flatnonzero(~surrogates.is_heldout)
@@ -71,11 +72,16 @@ def select_surrogates(
             turn[of_style] = np.arange(len(of_style))
         hands.append(rows[np.argsort(turn, kind="stable")])  # styles in turn, random within
     dealt = [hand[i] for i in range(max(map(len, hands))) for hand in hands if i < len(hand)]
+    assert num <= VIEWS * len(dealt)
     chosen = np.array(dealt[:num])
     num_classes, num_styles = (len(np.unique(index[chosen])) for index in (labels, styles))
+    images = resized_images(surrogates.images.rows(chosen), side_px)
+    num_mirrored = num - len(images)
+    mirrored = f" ({num_mirrored} of them mirrored too)" if num_mirrored else ""
     return CalibrationSet(
-        resized_images(surrogates.images.rows(chosen), side_px),
-        f"{num} surrogate images of {num_classes} classes in {num_styles} styles, seed {seed}",
+        np.concatenate([images, images[:num_mirrored, :, ::-1]]),
+        f"{len(images)} surrogate images of {num_classes} classes in {num_styles} styles{mirrored}, "
+        f"seed {seed}",
     )
 
 

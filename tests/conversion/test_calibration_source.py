@@ -31,6 +31,16 @@ def test_images_are_balanced_by_class_and_style_and_never_held_out(
     assert "4 classes in 5 styles" in chosen.description
 
 
+def test_where_images_are_too_few_each_comes_mirrored_once_more(surrogates: SurrogateSet) -> None:
+    num = int((~surrogates.is_heldout).sum())
+    chosen = select_surrogates(surrogates, 2 * num, 8, 3)
+    once, again = np.split(chosen.images, 2)
+    assert np.array_equal(again, once[:, :, ::-1])
+    assert len({image.tobytes() for image in chosen.images}) == 2 * num
+    assert f"{num} of them mirrored too" in chosen.description
+    assert "mirrored" not in select_surrogates(surrogates, num, 8, 3).description
+
+
 def test_equal_seeds_choose_equal_images_of_the_students_size(surrogates: SurrogateSet) -> None:
     first, again, other = (select_surrogates(surrogates, 500, 16, s).images for s in (1, 1, 2))
     assert first.shape == (500, 16, 16, 3)
