@@ -104,6 +104,9 @@ def test_numbers_that_are_given_hold_for_every_list() -> None:
     config = load_config(None, settings_of(texts))
     assert sized(config, 200) == config
     assert sized(PipelineConfig(), 2) == sized(PipelineConfig(), 7)
+    too_few = load_config(None, settings_of(["synthesis.num_images=31"]))
+    with pytest.raises(ConfigError, match=r"must be 0, or at least 32 \(synthesis\.num_images\)"):
+        sized(too_few, 7)
 
 
 def test_the_hash_follows_content_and_order() -> None:

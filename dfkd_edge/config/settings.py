@@ -91,7 +91,7 @@ class SynthesisConfig:
     """`diffusion`: random offset of each token of the text, relative to the token's length."""
     image_size_px: int = 0
     """Side of the images; 0 takes the decoder's own, or the teacher's where it has none."""
-    num_images: int = 0
+    num_images: Annotated[int, Interval(ge=0, le=1_000_000)] = 0
     """Candidates over all classes; the teacher's filter drops some. 0 takes what so many classes
     need: 640 of up to 7, 1,406 of 20, 7,909 of 200."""
     balanced_styles: bool = False
@@ -162,8 +162,7 @@ class SynthesisConfig:
     """Share of the images that the student never trains on."""
 
     def __post_init__(self) -> None:
-        """Check images, side, guidance and resolution, and that `diffusion` has a pipeline."""
-        _require_zero_or(32, 1_000_000, self.num_images, "synthesis.num_images")
+        """Check side, guidance and resolution, and that `diffusion` has a pipeline."""
         _require_zero_or(32, 2048, self.image_size_px, "synthesis.image_size_px", " px")
         _require_zero_or(1, 100, self.guidance_scale, "synthesis.guidance_scale")
         if self.method == "diffusion" and not self.pipeline:
