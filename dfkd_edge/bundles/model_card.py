@@ -14,11 +14,26 @@ from dfkd_edge.networks.licences import NO_WEIGHTS, OWN, ModelLicence
 from dfkd_edge.networks.students import STUDENTS
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.results.wording import METRICS
+from dfkd_edge.runtime.caveats import GATE_FAILED
 from dfkd_edge.target_profiles.profile import Precision, TargetProfile
 from dfkd_edge.version import __version__
 
 MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+.!|~&-])")
 TAGS = ("image-classification", "data-free-distillation", "knowledge-distillation", "clip", "onnx")
+
+CONTENTS = """## What lies here
+
+- `model.*.onnx`, `preprocess.json`, `classes.txt`: the graphs, what they take, what they name
+- `recipe.md`, `build.sh`: how an engine is built and timed on the device by hand
+- `runtimes/`, where it was asked for: configuration and README for DeepStream, Triton and others
+- `golden.npz`, `test_card.png`, `check.pyz`: the proof on the device
+- `validation.json`, `calibration.json`: what was measured, and from what INT8 took its ranges
+- `manifest.json`: a hash of every file; `model.sig`: the maker's signature, where there is one
+- `sbom.cdx.json`, `LICENSES.txt`: what it was made with, and under which terms
+
+On a host `dfkd-edge inspect .` compares every file with its hash, and
+`dfkd-edge check . --verify PUBLIC_KEY.pem` the signature with its maker's key.
+"""
 
 
 def model_card(
@@ -39,10 +54,11 @@ def model_card(
     notes = "".join(f" {escaped(note[:1].upper() + note[1:])}." for note in told)
     side_px, teacher = settings.image_size_px, escaped(settings.teacher)
     learnt = "\n".join(f"- {escaped(str(source))}" for source in sources)
+    failed = f"**{GATE_FAILED}.**\n\n" if not ladder.gate.passed else ""
     return f"""---
 {front}---
 
-# {escaped(settings.timm_name)} for {escaped(target.name)}, {precision.upper()}
+{failed}# {escaped(settings.timm_name)} for {escaped(target.name)}, {precision.upper()}
 
 An image classifier with {len(settings.classes)} classes and {settings.num_parameters:,}
 parameters, distilled from the CLIP teacher {teacher} by dfkd-edge {__version__}, which starts from
@@ -67,6 +83,7 @@ Measured on {escaped(ladder.images)}. Gate: {escaped(ladder.gate.word)}; \
 (Python 3.8 or later). Names say nothing about your pictures: measure on some of your own
 (`dfkd-edge check . --data DIR`) before you rely on it.
 
+{CONTENTS}
 ## Whose work it learnt from
 
 {learnt}

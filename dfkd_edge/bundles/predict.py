@@ -100,6 +100,7 @@ class Predictor:
             "bundle": str(opened.folder),
             "precision": name,
             "graph": model.model.name,
+            "status": opened.manifest.status,
             "notes": graph_notes(name, opened.manifest.models),
             "reject_threshold": self._confidence.reject_threshold,
             "threshold_fitted_on": FITTED_ON if fitted and threshold is None else None,

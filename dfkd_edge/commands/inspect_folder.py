@@ -14,6 +14,7 @@ from rich.table import Table
 from typer import Argument
 
 from dfkd_edge.bundles.opening import bundles_of, open_bundle
+from dfkd_edge.bundles.signature import is_signed
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.commands import options as opt
 from dfkd_edge.config.file import load_config
@@ -26,13 +27,15 @@ from dfkd_edge.runs.lock import holder_of
 from dfkd_edge.runs.manifest import damaged_files
 from dfkd_edge.runtime import bundle_files
 from dfkd_edge.runtime.bundle_manifest import MARKER
-from dfkd_edge.runtime.caveats import graph_notes
+from dfkd_edge.runtime.caveats import graph_name, graph_notes
 from dfkd_edge.runtime.counting import counted, first_few
 from dfkd_edge.runtime.faults import repair_hint
 
 if TYPE_CHECKING:
     from dfkd_edge.report.sources import BundleSource
 
+SIGNED = "model.sig, of whom is not checked here: dfkd-edge check BUNDLE --verify PUBLIC_KEY"
+NOT_SIGNED = "none: dfkd-edge export --sign KEY makes one"
 STAGES = ("prompts", "surrogates", "student")
 Found = tuple[dict[str, Any], Iterable[tuple[str, str]]]
 """What `--json` prints, and what is shown of a run or a bundle alone; an empty row is not."""
@@ -170,7 +173,8 @@ def _bundle(path: Path) -> Found:
         "version": manifest.version,
         "models": {name: manifest.files[file].bytes for name, file in manifest.models.items()},
         "input": f"{bundle.input_dtype} NHWC RGB, {bundle.side_px} px, "
-        f"batch {'-'.join(map(str, bundle.batch))}",
+        f"batch {'-'.join(map(str, dict.fromkeys(bundle.batch)))}",
+        "signed": is_signed(path),
         "provenance": manifest.provenance,
         "size_bytes": _size(path),
         "num_verified": len(manifest.files) - len(faults),
@@ -178,7 +182,10 @@ def _bundle(path: Path) -> Found:
         "mend": mend,
         "next": mend if damage else following,
     }
-    models = (f"{name} {size / (1 << 20):.2f} MiB" for name, size in document["models"].items())
+    models = (
+        f"{graph_name(name, manifest.precision, manifest.models)} {size / (1 << 20):.2f} MiB"
+        for name, size in document["models"].items()
+    )
     return document, [
         ("target", f"{manifest.target}, runs on {manifest.backend}"),
         ("models", f"{', '.join(models)}; recommended: {manifest.precision}"),
@@ -186,6 +193,7 @@ def _bundle(path: Path) -> Found:
         ("gate", document["gate"]),
         ("input", document["input"]),
         ("made by", f"dfkd-edge {manifest.version}"),
+        ("signature", SIGNED if document["signed"] else NOT_SIGNED),
     ]
 
 

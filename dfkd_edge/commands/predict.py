@@ -16,6 +16,7 @@ from dfkd_edge.commands.predict_view import VIEWS, Pulse, View, WholeDocument
 from dfkd_edge.errors import ArtifactError, UsageError, did_you_mean
 from dfkd_edge.machine.interruption import Terminated
 from dfkd_edge.runtime.bundle_files import may_be_bundle
+from dfkd_edge.runtime.caveats import GATE_FAILED
 from dfkd_edge.runtime.confidence import FITTED_ON, SHARE_REJECTED
 from dfkd_edge.runtime.picture_walk import PICTURE_SUFFIXES
 from dfkd_edge.runtime.plain_text import printable
@@ -82,6 +83,8 @@ def predict(
     predictor = Predictor(bundle, request)
     if as_json:
         predictor.require_end()
+    if predictor.head["status"] != "passed" and not quiet:
+        sys.stderr.write(f"note: {GATE_FAILED}\n")
     view = WholeDocument(predictor) if as_json else VIEWS[style](predictor)
     lines_tell = style != "table" and sys.stdout.isatty()
     _show(predictor, view, Pulse(predictor, quiet or lines_tell))

@@ -54,6 +54,7 @@ def model_of(bundle: Bundle) -> ProvenModel:
             batch=bundle.batch,
             golden_images=images,
             confidence=bundle.confidence,
+            has_failed=bundle.manifest.status != "passed",
         )
 
 

@@ -18,6 +18,7 @@ from dfkd_edge.handover.request import Handover
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.plugins import load_exporter
 from dfkd_edge.runtime.bundle_files import MANIFEST, RUNTIMES
+from dfkd_edge.runtime.caveats import GATE_FAILED
 from dfkd_edge.runtime.confidence import Confidence, read_confidence
 from dfkd_edge.runtime.graph_guard import read_outline
 from dfkd_edge.runtime.preprocess import min_usual_max
@@ -36,6 +37,7 @@ class ProvenModel:
     batch: tuple[int, int, int]
     golden_images: Bytes  # [N, S, S, C]
     confidence: Confidence
+    has_failed: bool  # What the gate said
 
 
 def proven_model(contents: BundleContents) -> ProvenModel:
@@ -49,6 +51,7 @@ def proven_model(contents: BundleContents) -> ProvenModel:
         batch=min_usual_max(contents.batch),
         golden_images=contents.golden.images,
         confidence=read_confidence(contents.confidence, Path(MANIFEST)),
+        has_failed=contents.status != "passed",
     )
 
 
@@ -80,6 +83,8 @@ class RuntimeFolders:
                     progress.advance(1, runtime.profile.name)
             versions = (f"{r.profile.name} {self._version(r)}" for r in runtimes)
             reporter.note(f"  for {', '.join(versions)}: see {RUNTIMES}/NAME/README.md")
+            if self.model.has_failed:
+                reporter.note(f"  {GATE_FAILED}")
             for name, result in self._unchecked.items():
                 reporter.note(f"  {name}: {result}")
         return made
@@ -129,6 +134,7 @@ class RuntimeFolders:
             content="",  # of a graph that is not made yet
             embed_dim=read_outline(model.models[graph]).outputs["embedding"][-1],
             confidence=model.confidence,
+            has_failed=model.has_failed,
         )
 
     def _version(self, runtime: Runtime) -> str:

@@ -64,7 +64,9 @@ class RuntimeProfile(BaseModel, extra="forbid", frozen=True):
     refused_names: Mapping[str, str] = {}
     """Pattern of the bytes of a class name that it would read wrongly -> what it would do."""
     mends: Mapping[Mistake, str] = {}
-    """Mistake of its pipeline -> what to set; `{side}` and `{dtype}` stand for the input's."""
+    """Mistake of its pipeline -> what to set; `{side}`, `{dtype}` and `{dims}` stand for the
+    input's, as the configuration has them."""
+    dump: str = ""  # How what enters the network gets into a file, for `check.pyz --frame`
     sources: Mapping[str, Source] = {}  # Of each field that is a fact, where it comes from
 
     def model_of(self, content: str) -> str:
@@ -156,6 +158,7 @@ class RuntimeProfile(BaseModel, extra="forbid", frozen=True):
             "version_is": self.version_is,
             "max_tensorrt": f"{self.max_tensorrt}.x" if self.max_tensorrt < ANY_TENSORRT else "",
             "refused_names": "\n".join(names),
+            "dump": self.dump,
             "mends": "\n".join(f"{mistake}: {mend}" for mistake, mend in self.mends.items()),
         }
         return {key: value for key, value in fields.items() if value}

@@ -22,7 +22,6 @@ from dfkd_edge.target_profiles.profile import Precision
 
 MOST_DIFFERENCE = 1e-4
 """Of a probability: the same weights in the same float arithmetic, one rounding more."""
-LAYOUTS = {"bundle": "NHWC", "pixels": "NHWC", "planes": "NCHW", "imagenet": "NCHW"}
 VALUES = {
     "bundle": "0 to 255",
     "pixels": "0 to 255",
@@ -87,15 +86,12 @@ def golden_files(job: Handover, image_NSSC: Bytes, own: Answers) -> dict[str, by
             "file": "input.bin",
             "dtype": job.feed_dtype,
             "shape": list(handed.shape),
-            "layout": LAYOUTS[job.profile.feed],
+            "layout": job.layout,
             "channels": "RGB",
             "values": VALUES[job.profile.feed],
         },
         "precision": job.precision,
-        "mends": {
-            mistake: mend.format(side=job.side_px, dtype=job.feed_dtype)
-            for mistake, mend in job.profile.mends.items()
-        },
+        "mends": {mistake: job.filled(mend) for mistake, mend in job.profile.mends.items()},
         "answer": _answer(job, own, chosen),
     }
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -35,6 +35,7 @@ class Handover:
     content: str  # Hash of that file and of what an engine of it is built with
     embed_dim: int  # Width of the output `embedding`, which the bundle's own graph has
     confidence: Confidence
+    has_failed: bool = False  # What the gate said of the bundle
 
     @property
     def model(self) -> str:
@@ -62,10 +63,25 @@ class Handover:
         return self.target.graph_input if self.profile.feed in BYTES_LAST else "float32"
 
     @property
+    def layout(self) -> str:
+        """Order of the input's dimensions."""
+        return "NHWC" if self.profile.feed in BYTES_LAST else "NCHW"
+
+    @property
     def input_shape(self) -> tuple[int, int, int]:
         """Shape of one input, without the batch."""
         side = self.side_px
-        return (side, side, 3) if self.profile.feed in BYTES_LAST else (3, side, side)
+        return (side, side, 3) if self.layout == "NHWC" else (3, side, side)
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Shape of the input as the graph states it: with the batch, unless that is dynamic."""
+        return self.input_shape if self.is_dynamic else (self.batch[2], *self.input_shape)
+
+    def filled(self, text: str) -> str:
+        """Put what is known of the input into a text of the profile."""
+        dims = ", ".join(map(str, self.dims))
+        return text.format(side=self.side_px, dtype=self.feed_dtype, dims=dims)
 
 
 def as_handed(image_NSSC: NDArray[np.uint8], feed: Feed, dtype: str) -> NDArray[Any]:

@@ -19,6 +19,7 @@ from dfkd_edge.report.svg import NOTHING, percent
 from dfkd_edge.results.certainty import Certainty, certainty_of, difference
 from dfkd_edge.results.ladder import Ladder, MeasuredRung
 from dfkd_edge.results.wording import METRICS
+from dfkd_edge.runtime.caveats import graph_name
 from dfkd_edge.runtime.counting import first_few
 
 MIB = 1 << 20
@@ -227,7 +228,8 @@ def _graph(source: Sources) -> str:
         return NOTHING
     manifest = source.bundles[0].bundle.manifest
     name = manifest.models.get(manifest.precision, manifest.models["fp32"])
-    return f"{manifest.precision} for {manifest.target}, {manifest.files[name].bytes / MIB:.2f} MiB"
+    graph = graph_name(manifest.precision, manifest.precision, manifest.models)
+    return f"{graph} for {manifest.target}, {manifest.files[name].bytes / MIB:.2f} MiB"
 
 
 def _gate(source: Sources) -> str:

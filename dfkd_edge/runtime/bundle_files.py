@@ -32,6 +32,7 @@ CHECK_RESULT, LABELLED_CHECK = "check.json", "check.labelled.json"
 """These five are written into a finished bundle and are no part of it: the manifest has no hash."""
 SIGNATURE = "model.sig"  # OpenSSF model signing's name; it covers the manifest, no hash covers it
 SBOM = "sbom.cdx.json"  # What the bundle was made with; `*.cdx.json` is CycloneDX's name
+EDIT_A_COPY = "edit a copy of the bundle and leave this one sealed"
 DEVICES = "devices"  # Folder of what devices sent, in a run, or a bundle outside of one; not hashed
 DTYPES = ("uint8", "float32")  # Of the input: bytes, or the same numbers before TensorRT 8.5
 MAX_SIDE_PX = 4_096  # Of a contract, and its largest batch: more would fill a device's memory
@@ -209,7 +210,11 @@ def damaged_files(folder: Path, manifest: Manifest) -> list[Fault]:
         except Fault as fault:
             faults.append(fault)
         else:
-            faults += [damage(what, path)] if what else []
+            if what and name.startswith(f"{RUNTIMES}/"):  # configurations, which people edit
+                hint = f"edited? {EDIT_A_COPY}; else {repair_hint(path)}"
+                faults.append(Fault(what, str(path), hint))
+            elif what:
+                faults.append(damage(what, path))
     return faults
 
 

@@ -16,10 +16,27 @@ FP16_IN_ENGINE = (
     "engine that TensorRT builds on the device"
 )
 
+GATE_FAILED = (
+    "Gate: FAILED: this model lost more than was allowed when it was converted, validation.json "
+    "has the figures"
+)
+
 
 def graph_notes(precision: str, held: Iterable[str]) -> list[str]:
     """Note that an FP16 bundle runs its FP32 graph here, where it holds no FP16 graph."""
     return [FP16_IN_ENGINE] if precision == "fp16" and "fp16" not in held else []
+
+
+def graph_name(shown: str, precision: str, held: Iterable[str]) -> str:
+    """Name a graph of a bundle as what it is: FP16 without a graph of its own is FP32 here.
+
+    Args:
+        shown: precision of the graph.
+        precision: the bundle's recommended one.
+        held: precisions that the bundle holds graphs of.
+    """
+    is_flag = shown != "int8" and graph_notes(precision, held)
+    return "fp32 graph of the fp16 bundle" if is_flag else shown
 
 
 def time_caveats(precision: str, backend: str, graph_for: str, in_float: bool) -> list[str]:

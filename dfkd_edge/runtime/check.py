@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from dfkd_edge.runtime import bundle_files, device, golden, preprocess
-from dfkd_edge.runtime.caveats import graph_notes, time_caveats, why_not_target
+from dfkd_edge.runtime.caveats import graph_name, graph_notes, time_caveats, why_not_target
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.device_result import (
     CheckResult,
@@ -266,6 +266,11 @@ class BundleCheck:
         session.close()
         return result
 
+    def _shown(self, session: Session, precision: str) -> str:
+        if session.backend != "onnxruntime":
+            return precision  # an engine computes in what it was built for
+        return graph_name(precision, self.bundle.precision, self.bundle.manifest.models)
+
     def _check_golden(self, session: Session, precision: str) -> golden.GoldenResult:
         limits = self.bundle.manifest.tolerance.get(precision, golden.TOLERANCE["int8"])
         result = golden.check_golden(session, self.bundle.golden(), precision, limits)
@@ -274,9 +279,10 @@ class BundleCheck:
             f"deviation ({limits['relative']:g} allowed), same class {result.agreement:.3f}"
         )
         if result.passed:
-            self.printer.say(f"{precision} on {session.backend} {session.version}: {figures}")
+            shown = self._shown(session, precision)
+            self.printer.say(f"{shown} on {session.backend} {session.version}: {figures}")
         else:
-            what = f"{precision} does not give the golden logits: {figures}"
+            what = f"{self._shown(session, precision)} does not give the golden logits: {figures}"
             self._keep(ProofFault(what, session.backend, result.cause))
         return result
 

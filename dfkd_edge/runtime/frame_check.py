@@ -46,6 +46,7 @@ class Golden:
     wanted: Wanted
     mends: Mapping[str, str] = field(default_factory=dict)  # Kind of mistake -> what mends it
     fallback: str = ""  # What the runtime built in another precision; empty where nothing
+    others: str = ""  # Runtimes that the bundle knows, where none was named
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ class FrameResult:
         what = f"frame is not what the network must get: {'; '.join(m.what for m in self.mistakes)}"
         where = self.request.runtime or "preprocess.json"
         hint = f"it takes {'; '.join(self.mends)}" if self.mends else f"{where} is the contract"
+        if self.golden.others:
+            hint += f"; what a runtime feeds is judged with --runtime NAME ({self.golden.others})"
         return [ProofFault(what, str(self.request.path), hint)]
 
     def lines(self) -> list[str]:
@@ -156,15 +159,16 @@ def _of_contract(bundle: Bundle) -> Golden:
     card = card_of(bundle)
     if not card:
         raise damage("golden.npz holds no test card", bundle.folder)
-    return Golden(Wanted(bundle.input_dtype, "NHWC", LEVELS, bundle.side_px, card))
+    wanted = Wanted(bundle.input_dtype, "NHWC", LEVELS, bundle.side_px, card)
+    return Golden(wanted, others=_runtimes_of(bundle))
 
 
 def _of_runtime(bundle: Bundle, runtime: str) -> Golden:
     files = bundle.manifest.files
     name = f"{RUNTIMES}/{runtime}/golden/answer.json"
     if name not in files:
-        held = [n.split("/")[1] for n in files if re.fullmatch(rf"{RUNTIMES}/[^/]+/{ANSWER}", n)]
-        hint = f"it has {', '.join(held)}" if held else "dfkd-edge runtimes add puts it there"
+        held = _runtimes_of(bundle)
+        hint = f"it has {held}" if held else "dfkd-edge runtimes add puts it there"
         raise UsageFault(f"bundle has no runtime '{runtime}'", "--runtime", hint)
     path = safe_path(bundle.folder, name)
     document = read_json(path)
@@ -178,6 +182,11 @@ def _of_runtime(bundle: Bundle, runtime: str) -> Golden:
     pictures = (Picture("golden/picture.png", given_SSC, given_SSC), *card_of(bundle))
     wanted = Wanted(dtype, layout, mapping, bundle.side_px, pictures)
     return Golden(wanted, mends, _fallback(bundle, path.parents[1], str(document.get("precision"))))
+
+
+def _runtimes_of(bundle: Bundle) -> str:
+    names = [re.fullmatch(rf"{RUNTIMES}/([^/]+)/{ANSWER}", name) for name in bundle.manifest.files]
+    return ", ".join(found[1] for found in names if found)
 
 
 def _undo(raw: bytes, fed: Mapping[str, Any], mapping: ValueMap, side_px: int) -> NDArray[np.uint8]:

@@ -5,7 +5,9 @@ planes, takes every output of the engine for probabilities of a further attribut
 of labels at semicolons. A key that it does not know is only logged.
 """
 
+import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from dfkd_edge.handover.request import Handover
 from dfkd_edge.handover.wording import readme
@@ -19,6 +21,21 @@ NETWORK_MODES = {"fp32": 0, "int8": 1, "fp16": 2}
 PRIMARY, SECONDARY = "config_infer_primary.txt", "config_infer_secondary.txt"
 DETECTOR_ID, OWN_ID = 1, 2
 PARSERS = {PRIMARY: nvinfer, SECONDARY: nvinfer}
+NO_ENCODER = "orin-nano"
+"""How modules begin that have no hardware to encode video (NVENC)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """A filter of NvBufSurfTransform, as nvinfer and nvinferserver number them."""
+
+    number: int
+    on_gpu: bool  # What a number means differs between GPU and VIC
+    why: str
+
+
+AVERAGES = Scaling(3, True, "averages on the GPU, as in training; frames are larger than its input")
+PLAIN = Scaling(1, False, "bilinear; an object may be smaller than the input, and 3 only shrinks")
 
 
 def write(job: Handover) -> Mapping[str, str]:
@@ -26,12 +43,30 @@ def write(job: Handover) -> Mapping[str, str]:
     full_frame = {"process-mode": 1, "gie-unique-id": 1}
     on_objects = {"process-mode": 2, "gie-unique-id": OWN_ID, "operate-on-gie-id": DETECTOR_ID}
     return {
-        PRIMARY: _config(job, "classifies whole frames", full_frame),
-        SECONDARY: _config(job, "classifies the objects of the detector 1", on_objects),
+        PRIMARY: _config(job, "classifies whole frames", AVERAGES, full_frame),
+        SECONDARY: _config(job, "classifies the objects of the detector 1", PLAIN, on_objects),
         "labels.txt": labels(job.classes),
-        "play.sh": play_script(f"nvinfer config-file-path={PRIMARY}"),
+        "play.sh": play_script(
+            job,
+            f"nvinfer config-file-path={PRIMARY}",
+            _engine(job) if needs_engine(job) else "",
+        ),
         "README.md": _readme(job),
     }
+
+
+PLAYS = """sh play.sh VIDEO.mp4
+sh play.sh rtsp://CAMERA/STREAM
+sh play.sh /dev/video0  # a USB camera; csi:0 is one on the CSI port"""
+
+
+def sinks(job: Handover) -> str:
+    """Say where the pictures of `play.sh` go."""
+    why = "; this module has no hardware encoder, so the CPU encodes"
+    return (
+        "`play.sh` ends in `nv3dsink`; name another sink behind the source, `fakesink` headless, "
+        f"or `'{_file_sink(job)}'`{why if 'x264enc' in _file_sink(job) else ''}."
+    )
 
 
 def labels(classes: tuple[str, ...]) -> str:
@@ -44,9 +79,16 @@ def needs_engine(job: Handover) -> bool:
     return job.precision == "int8" and job.release[:2] < FIRST_STRONGLY_TYPED
 
 
-def _config(job: Handover, what: str, mode: Mapping[str, int]) -> str:
-    keys = {**_properties(job), **mode}
-    lines = [f"# DeepStream {job.version}, nvinfer: {what}", "[property]"]
+def _config(job: Handover, what: str, scaling: Scaling, mode: Mapping[str, int]) -> str:
+    number, on_gpu = scaling.number, {"scaling-compute-hw": 1} if scaling.on_gpu else {}
+    keys = {**_properties(job), "scaling-filter": number, **on_gpu, **mode}
+    lines = [f"# DeepStream {job.version}, nvinfer: {what}"]
+    if needs_engine(job):
+        lines += [
+            "# no onnx-file: this nvinfer would build it in another precision, and only log so;",
+            f"# trtexec builds the engine once: {engine_command(job, _engine(job))}",
+        ]
+    lines += [f"# scaling-filter={number}: {scaling.why}", "[property]"]
     return "\n".join([*lines, *(f"{key}={value}" for key, value in keys.items())]) + "\n"
 
 
@@ -70,30 +112,58 @@ def _properties(job: Handover) -> dict[str, object]:
         "model-color-format": 0,
         "net-scale-factor": 1,
         "maintain-aspect-ratio": 0,
-        "scaling-filter": 1,
         "classifier-threshold": f"{job.confidence.reject_threshold:.6f}",
     }
 
 
-def play_script(element: str) -> str:
-    """Write the script that plays a file or a stream through one element."""
+def play_script(job: Handover, element: str, engine: str = "") -> str:
+    """Write the script that plays a file, a stream or a camera through one element.
+
+    Args:
+        job: what is handed over.
+        element: with its configuration.
+        engine: that trtexec must have built; empty where the element builds it.
+    """
     return f"""#!/bin/sh
-# Plays a file or a stream and draws each answer into it: sh play.sh VIDEO|URI [SINK]
+# Plays a source and draws each answer into it: sh play.sh SOURCE [SINK], where SOURCE is
+# a file, a stream (rtsp://CAMERA/STREAM), a USB camera (/dev/video0) or a CSI camera (csi:0)
 set -eu
-source=${{1:?usage: sh play.sh VIDEO.mp4|rtsp://CAMERA/STREAM [SINK]}}
+source=${{1:?usage: sh play.sh VIDEO.mp4|rtsp://CAMERA/STREAM|/dev/video0|csi:0 [SINK]}}
+sink=${{2:-nv3dsink}}
+in_nvmm='video/x-raw(memory:NVMM),format=NV12'
 case "$source" in
-    *://*) uri=$source live=1 ;;
-    *) uri="file://$(realpath -e "$source")" live=0 ;;
+    csi:*) live=1; set -- nvarguscamerasrc "sensor-id=${{source#csi:}}" ! "$in_nvmm" ;;
+    /dev/*) live=1; set -- v4l2src "device=$source" ! videoconvert ! nvvideoconvert ! "$in_nvmm" ;;
+    *://*) live=1; set -- uridecodebin "uri=$source" ;;
+    *) live=0; set -- uridecodebin "uri=file://$(realpath -e "$source")" ;;
 esac
 cd "$(dirname "$0")"
-# a sink may be several elements, such as
-# 'nvvideoconvert ! nvv4l2h264enc ! h264parse ! qtmux ! filesink location=out.mp4'
-exec gst-launch-1.0 -e uridecodebin uri="$uri" ! mux.sink_0 \\
+{_engine_guard(engine)}# a sink may be several elements, such as
+# '{_file_sink(job)}'
+exec gst-launch-1.0 -e "$@" ! mux.sink_0 \\
     nvstreammux name=mux batch-size=1 width=1280 height=720 live-source=$live \\
     batched-push-timeout=40000 ! \\
     {element} ! \\
-    nvvideoconvert ! nvdsosd ! ${{2:-nv3dsink}}
+    nvvideoconvert ! nvdsosd ! $sink
 """
+
+
+def _engine_guard(engine: str) -> str:
+    if not engine:
+        return ""
+    place = shlex.quote(engine)
+    return f"""if [ ! -f {place} ]; then
+    echo "no {engine}: run the line of trtexec in README.md first" >&2
+    exit 4
+fi
+"""
+
+
+def _file_sink(job: Handover) -> str:
+    encoder = "nvvideoconvert ! nvv4l2h264enc"
+    if job.target.module.startswith(NO_ENCODER):  # on the CPU, which cannot read NVMM memory
+        encoder = "nvvideoconvert ! video/x-raw,format=I420 ! x264enc tune=zerolatency"
+    return f"{encoder} ! h264parse ! qtmux ! filesink location=out.mp4"
 
 
 def _engine(job: Handover) -> str:
@@ -102,9 +172,9 @@ def _engine(job: Handover) -> str:
 
 
 def _readme(job: Handover) -> str:
-    play = "sh play.sh VIDEO.mp4\nsh play.sh rtsp://CAMERA/STREAM"
+    play = PLAYS
     notes = [
-        "`play.sh` ends in `nv3dsink`; name another sink behind the source, `fakesink` headless.",
+        sinks(job),
         (
             f"`{PRIMARY}` is for whole frames; `{SECONDARY}` goes behind a detector whose "
             f"`gie-unique-id` is {DETECTOR_ID}."
@@ -114,9 +184,17 @@ def _readme(job: Handover) -> str:
             "graph does the rest, the temperature too."
         ),
         "A frame below `classifier-threshold` gets no label at all: that is the answer unknown.",
+        (
+            f"`{job.model}` is another graph than `../../model.{job.graph}.onnx`, of the same "
+            "weights: planar float32, which nvinfer hands over, and probabilities alone. `golden/` "
+            "has the answer of the bundle's own, which this one gave when it was written."
+        ),
         KEPT,
     ]
     if needs_engine(job):
-        notes.append("nvinfer of this version builds no Q/DQ graph, so trtexec does, once.")
+        notes.append(
+            "nvinfer of this version builds no Q/DQ graph, so trtexec does, once; `onnx-file` is "
+            "left out, since nvinfer would build from it in another precision."
+        )
         play = f"{engine_command(job, _engine(job))}\n{play}"
     return readme(job, play, notes)

@@ -13,7 +13,17 @@ from dfkd_edge.handover.parsers import triton_model
 from dfkd_edge.handover.request import Handover
 from dfkd_edge.handover.wording import readme
 
-from .deepstream import DETECTOR_ID, OWN_ID, labels, play_script
+from .deepstream import (
+    AVERAGES,
+    DETECTOR_ID,
+    OWN_ID,
+    PLAIN,
+    PLAYS,
+    Scaling,
+    labels,
+    play_script,
+    sinks,
+)
 from .deepstream_schema import nvinferserver
 from .engine_command import KEPT, engine_command
 from .triton import NAME, model, output
@@ -44,13 +54,17 @@ def agree(read: Mapping[str, Any]) -> None:
 def write(job: Handover) -> Mapping[str, str]:
     """Write both configurations, the model's own, the labels, the script and the README."""
     return {
-        PRIMARY: _config(job, "classifies whole frames", 1, FULL_FRAME),
+        PRIMARY: _config(job, "classifies whole frames", AVERAGES, 1, FULL_FRAME),
         SECONDARY: _config(
-            job, f"classifies the objects of the detector {DETECTOR_ID}", OWN_ID, ON_OBJECTS
+            job,
+            f"classifies the objects of the detector {DETECTOR_ID}",
+            PLAIN,
+            OWN_ID,
+            ON_OBJECTS,
         ),
         CONFIG: _model(job),
         "labels.txt": labels(job.classes),
-        "play.sh": play_script(f"nvinferserver config-file-path={PRIMARY}"),
+        "play.sh": play_script(job, f"nvinferserver config-file-path={PRIMARY}", job.plan),
         "README.md": _readme(job),
     }
 
@@ -65,7 +79,8 @@ def _model(job: Handover) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _config(job: Handover, what: str, unique_id: int, input_control: str) -> str:
+def _config(job: Handover, what: str, scaling: Scaling, unique_id: int, input_control: str) -> str:
+    on_gpu = "\n    frame_scaling_hw: FRAME_SCALING_HW_GPU" if scaling.on_gpu else ""
     return f"""# DeepStream {job.version}, nvinferserver: {what}
 infer_config {{
   unique_id: {unique_id}
@@ -86,7 +101,8 @@ infer_config {{
     tensor_order: TENSOR_ORDER_NHWC
     tensor_name: "image"
     maintain_aspect_ratio: 0
-    frame_scaling_filter: 1
+    # {scaling.why}
+    frame_scaling_filter: {scaling.number}{on_gpu}
     normalize {{
       scale_factor: 1.0
     }}
@@ -105,13 +121,13 @@ input_control {{
 
 
 def _readme(job: Handover) -> str:
-    commands = f"{engine_command(job)}\nsh play.sh VIDEO.mp4\nsh play.sh rtsp://CAMERA/STREAM"
+    commands = f"{engine_command(job)}\n{PLAYS}"
     notes = [
         (
             "trtexec builds the plan once, with the TensorRT that DeepStream has: inside its "
             "container (`-triton` in its name) where you run it in one."
         ),
-        "`play.sh` ends in `nv3dsink`; name another sink behind the source, `fakesink` headless.",
+        sinks(job),
         (
             f"`{PRIMARY}` is for whole frames; `{SECONDARY}` goes behind a detector whose id is "
             f"{DETECTOR_ID}. Paths in both start at their folder."

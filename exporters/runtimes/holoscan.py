@@ -7,7 +7,7 @@ their place alone, so that the graph has one; its builder sets no INT8, so the e
 from collections.abc import Mapping
 
 from dfkd_edge.handover.request import Handover
-from dfkd_edge.handover.wording import readme
+from dfkd_edge.handover.wording import BY_BUNDLE, readme
 
 from .engine_command import KEPT, engine_command
 
@@ -25,23 +25,28 @@ from holoscan.operators import FormatConverterOp, InferenceOp, V4L2VideoCaptureO
 from holoscan.resources import UnboundedAllocator
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1] / "check.pyz"))  # the bundle's own code
+
+from dfkd_edge.runtime.faults import Fault  # noqa: E402
+from dfkd_edge.runtime.preprocess import read_picture  # noqa: E402
 
 
 class PictureOp(Operator):
-    """Emits one picture as RGB bytes [height, width, 3]."""
+    """Emits one picture as RGB bytes [side, side, 3], as `predict` reads it."""
 
-    def __init__(self, fragment, *args, path, **kwargs):
-        self.path = path
+    def __init__(self, fragment, *args, path, side, **kwargs):
+        self.path, self.side = path, side
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec):
         spec.output("signal")
 
     def compute(self, op_input, op_output, context):
-        from PIL import Image, ImageOps
-
-        upright = ImageOps.exif_transpose(Image.open(self.path))
-        op_output.emit({"": np.asarray(upright.convert("RGB"))}, "signal")
+        try:
+            picture = read_picture(Path(self.path), self.side)
+        except Fault as fault:
+            sys.exit(f"error: {fault}")
+        op_output.emit({"": picture}, "signal")
 
 
 class AnswerOp(Operator):
@@ -78,7 +83,8 @@ class Classifier(Application):
             )
         else:
             once = CountCondition(self, 1)
-            source = PictureOp(self, once, name="picture", path=self.source)
+            side = self.kwargs("converter")["resize_width"]
+            source = PictureOp(self, once, name="picture", path=self.source, side=side)
         given = self.kwargs("converter") | self.kwargs("camera" if is_camera else "picture")
         converter = FormatConverterOp(self, name="converter", pool=pool, **given)
         inference = InferenceOp(
@@ -110,11 +116,12 @@ if __name__ == "__main__":
 def write(job: Handover) -> Mapping[str, str]:
     """Write the application, its parameters, the labels and the README."""
     notes = [
+        BY_BUNDLE,
         "trtexec builds the engine once, with the TensorRT that the application runs on.",
         "Pixels enter as `image`: bytes of RGB, NHWC, squeezed to the square by the converter.",
         "`app.yaml` holds every parameter, the threshold of unknown too.",
         KEPT,
-        f"In a container: `nvcr.io/nvidia/clara-holoscan/holoscan:{_container(job)}`.",
+        f"Container, for the whole bundle: `nvcr.io/nvidia/clara-holoscan/holoscan:{_container(job)}`.",
     ]
     commands = f"{engine_command(job)}\npython3 classify.py golden/picture.png"
     return {
@@ -134,13 +141,14 @@ converter:  # FormatConverterOp
   out_dtype: rgb888
   resize_width: {job.side_px}
   resize_height: {job.side_px}
-  resize_mode: 2  # NPPI_INTER_LINEAR; 8, NPPI_INTER_SUPER, averages where a source is larger
 
-picture:  # what the converter gets from a file
+picture:  # what the converter gets from a file, squeezed already
   in_dtype: rgb888
+  resize_mode: 2  # NPPI_INTER_LINEAR, which leaves it as it is
 
-camera:  # and from V4L2VideoCaptureOp
+camera:  # and from V4L2VideoCaptureOp, larger than the network
   in_dtype: rgba8888
+  resize_mode: 8  # NPPI_INTER_SUPER, which averages as in training; it only shrinks
 
 engine:  # that trtexec built, in this folder
   file: {job.plan}

@@ -1,4 +1,4 @@
-"""ONNX Runtime: which providers with which options, and twenty lines that classify a picture.
+"""ONNX Runtime: which providers with which options, and a short program that classifies pictures.
 
 The TensorRT provider builds a Q/DQ graph only when INT8 is switched on, and needs no calibration
 table then (microsoft/onnxruntime#13381). It names an engine by the graph's structure, whatever the
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dfkd_edge.handover.request import Handover
-from dfkd_edge.handover.wording import readme
+from dfkd_edge.handover.wording import BY_BUNDLE, readme
 
 EXAMPLE = '''"""Classifies pictures: python3 classify.py PICTURE..."""
 
@@ -20,12 +20,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
-here = Path(__file__).parent
+here = Path(__file__).resolve().parent
+sys.path.insert(0, str(here.parents[1] / "check.pyz"))  # the bundle's own code
+
+from dfkd_edge.runtime.faults import Fault  # noqa: E402
+from dfkd_edge.runtime.preprocess import read_picture  # noqa: E402
+
 settings = json.loads((here / "providers.json").read_text(encoding="utf-8"))
 labels = (here / "labels.txt").read_text(encoding="utf-8").splitlines()
 available = onnxruntime.get_available_providers()
@@ -34,10 +38,16 @@ for _, options in usable:
     if "trt_engine_cache_path" in options:  # beside this file, wherever the program is started
         options["trt_engine_cache_path"] = str(here / options["trt_engine_cache_path"])
 session = onnxruntime.InferenceSession(str(here / settings["model"]), providers=usable)
+first, ran = settings["providers"][0][0], session.get_providers()[0]
+print(f"runs on {ran}", file=sys.stderr)
+if ran != first:
+    print(f"warning: {first} is not there: README.md says which wheel has it", file=sys.stderr)
 for path in sys.argv[1:]:
-    picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-    picture = picture.resize(settings["size"], Image.BILINEAR)
-    image = np.repeat(np.asarray(picture, settings["dtype"])[None], settings["batch"], 0)
+    try:
+        picture = read_picture(Path(path), settings["size"][0])
+    except Fault as fault:
+        sys.exit(f"error: {fault}")
+    image = np.repeat(picture.astype(settings["dtype"])[None], settings["batch"], 0)
     logits = session.run(["logits"], {"image": image})[0][0] / settings["temperature"]
     probability = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     best = int(probability.argmax())
@@ -58,10 +68,12 @@ def write(job: Handover) -> Mapping[str, str]:
         "providers": providers(job),
     }
     notes = [
+        BY_BUNDLE,
         (
             "`providers.json` holds what a session takes, the first that is there wins; "
             f"the graph stays where it is: `{job.model}`."
         ),
+        _wheel(job),
         "C and C++ take the same graph and options; the wheel has no headers to try a sample with.",
         (
             f"The first run with TensorRT builds an engine, kept here in `{_cache(job)}/`: it "
@@ -74,7 +86,7 @@ def write(job: Handover) -> Mapping[str, str]:
         "classify.py": EXAMPLE,
         "labels.txt": "".join(f"{name}\n" for name in job.classes),
         "README.md": readme(
-            job, "python3 classify.py golden/picture.png", notes[: 2 + _has_gpu(job)]
+            job, "python3 classify.py golden/picture.png", notes[: 4 + _has_gpu(job)]
         ),
     }
 
@@ -91,6 +103,22 @@ def providers(job: Handover) -> list[tuple[str, dict[str, Any]]]:
         "trt_engine_cache_path": _cache(job),
     }
     return [("TensorrtExecutionProvider", tensorrt), ("CUDAExecutionProvider", {}), *on_cpu]
+
+
+def _wheel(job: Handover) -> str:
+    if not _has_gpu(job):
+        return f"`pip install 'onnxruntime<={job.version}' numpy pillow` has all that it needs."
+    index = "NVIDIA's index for your JetPack"
+    jetpack = job.target.jetpack or ""
+    if jetpack.startswith("6.") and jetpack != "6.0":
+        index += ", https://pypi.jetson-ai-lab.dev/jp6/cu126"
+    also = ", or PyPI's `onnxruntime-gpu`, untried on a Jetson" if jetpack.startswith("7") else ""
+    return (
+        f"The wheel with TensorRT and CUDA comes from {index}{also}; its version may be older than "
+        f"{job.version}, the newest of PyPI's `onnxruntime` for this Python, which computes on the "
+        "CPU alone. `classify.py` says on standard error which provider ran, and warns where it is "
+        "not the first of `providers.json`."
+    )
 
 
 def _cache(job: Handover) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from dfkd_edge.handover.parsers import triton_model
 from dfkd_edge.handover.request import Handover
-from dfkd_edge.handover.wording import readme
+from dfkd_edge.handover.wording import BY_BUNDLE, readme
 
 NAME, CONFIG = "student", "student/config.pbtxt"
 PARSERS = {CONFIG: triton_model}
@@ -48,7 +48,7 @@ def config(job: Handover) -> str:
 
 def model(job: Handover, backend: str, outputs: Sequence[str]) -> list[str]:
     """Write what is alike for every backend: name, batch, input and outputs."""
-    dims = ", ".join(map(str, [*own_batch(job), *job.input_shape]))
+    dims = ", ".join(map(str, job.dims))
     kind = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}[job.feed_dtype]
     layout = "\n    format: FORMAT_NHWC" if job.is_dynamic else ""
     return [
@@ -130,7 +130,11 @@ def _readme(job: Handover) -> str:
         )
     batch = "" if job.is_dynamic else f", a batch of {job.batch[0]}"
     notes = [
-        "The second one asks it, from another shell: `pip install 'tritonclient[grpc]' pillow`.",
+        (
+            "The first command starts the server, the second sends it a picture, from another "
+            "shell: `pip install 'tritonclient[grpc]' pillow`."
+        ),
+        BY_BUNDLE,
         f"Input `image`: {job.feed_dtype}, NHWC, RGB, 0 to 255, {job.side_px} px square{batch}.",
         "Labels come with the classification extension (`class_count`), as `value:index:label`.",
         (
@@ -156,20 +160,24 @@ from pathlib import Path
 
 import numpy as np
 import tritonclient.grpc as triton
-from PIL import Image, ImageOps
+
+here = Path(__file__).resolve().parent
+sys.path.insert(0, str(here.parents[1] / "check.pyz"))  # the bundle's own code
+
+from dfkd_edge.runtime.faults import Fault  # noqa: E402
+from dfkd_edge.runtime.preprocess import read_picture  # noqa: E402
 
 SIDE, BATCH, DTYPE = {job.side_px}, {batch}, "{job.feed_dtype}"
 TEMPERATURE, UNKNOWN_BELOW = {job.confidence.temperature!r}, {job.confidence.reject_threshold!r}
 
-here = Path(__file__).parent
 labels = (here / "{NAME}" / "labels.txt").read_text(encoding="utf-8").splitlines()
 client = triton.InferenceServerClient(os.environ.get("TRITON", "localhost:8001"))
 for path in sys.argv[1:]:
-    # as in training: first the width, then the height
-    picture = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-    picture = picture.resize((SIDE, picture.height), Image.BILINEAR)
-    picture = picture.resize((SIDE, SIDE), Image.BILINEAR)
-    image = np.repeat(np.asarray(picture, DTYPE)[None], BATCH, 0)
+    try:
+        picture = read_picture(Path(path), SIDE)
+    except Fault as fault:
+        sys.exit(f"error: {{fault}}")
+    image = np.repeat(picture.astype(DTYPE)[None], BATCH, 0)
     kind = {{"uint8": "UINT8", "float32": "FP32"}}[DTYPE]
     asked = triton.InferInput("image", list(image.shape), kind)
     asked.set_data_from_numpy(image)
