@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from dfkd_edge.handover.profile import FEEDS
 from dfkd_edge.handover.request import Handover
 from dfkd_edge.runtime.caveats import GATE_FAILED
 
@@ -48,4 +49,10 @@ def _golden(job: Handover) -> list[str]:
         "`golden/`: for `picture.png` the network must be handed `input.bin` and answer "
         f"`answer.json`.{unknown} Written without a device; `check.pyz` proves the model on it."
     )
-    return [golden, f"{dump} {job.filled(job.profile.dump)}".rstrip(), SEALED]
+    variant = (
+        f"`{job.model}` is another graph than `../../model.{job.graph}.onnx`, of the same weights: "
+        f"{FEEDS[job.profile.feed]}. It gave the answer in `golden/`, that of the bundle's own "
+        "graph, when it was written."
+    )
+    own = [] if job.profile.feed == "bundle" else [variant]
+    return [*own, golden, f"{dump} {job.filled(job.profile.dump)}".rstrip(), SEALED]

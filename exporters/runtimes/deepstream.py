@@ -5,7 +5,6 @@ planes, takes every output of the engine for probabilities of a further attribut
 of labels at semicolons. A key that it does not know is only logged.
 """
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,6 +20,9 @@ NETWORK_MODES = {"fp32": 0, "int8": 1, "fp16": 2}
 PRIMARY, SECONDARY = "config_infer_primary.txt", "config_infer_secondary.txt"
 DETECTOR_ID, OWN_ID = 1, 2
 PARSERS = {PRIMARY: nvinfer, SECONDARY: nvinfer}
+PLAYS = """sh play.sh VIDEO.mp4
+sh play.sh rtsp://CAMERA/STREAM
+sh play.sh /dev/video0  # a USB camera; csi:0 is one on the CSI port"""
 NO_ENCODER = "orin-nano"
 """How modules begin that have no hardware to encode video (NVENC)."""
 
@@ -53,11 +55,6 @@ def write(job: Handover) -> Mapping[str, str]:
         ),
         "README.md": _readme(job),
     }
-
-
-PLAYS = """sh play.sh VIDEO.mp4
-sh play.sh rtsp://CAMERA/STREAM
-sh play.sh /dev/video0  # a USB camera; csi:0 is one on the CSI port"""
 
 
 def sinks(job: Handover) -> str:
@@ -135,7 +132,7 @@ case "$source" in
     csi:*) live=1; set -- nvarguscamerasrc "sensor-id=${{source#csi:}}" ! "$in_nvmm" ;;
     /dev/*) live=1; set -- v4l2src "device=$source" ! videoconvert ! nvvideoconvert ! "$in_nvmm" ;;
     *://*) live=1; set -- uridecodebin "uri=$source" ;;
-    *) live=0; set -- uridecodebin "uri=file://$(realpath -e "$source")" ;;
+    *) live=0; file=$(realpath -e "$source"); set -- uridecodebin "uri=file://$file" ;;
 esac
 cd "$(dirname "$0")"
 {_engine_guard(engine)}# a sink may be several elements, such as
@@ -151,8 +148,7 @@ exec gst-launch-1.0 -e "$@" ! mux.sink_0 \\
 def _engine_guard(engine: str) -> str:
     if not engine:
         return ""
-    place = shlex.quote(engine)
-    return f"""if [ ! -f {place} ]; then
+    return f"""if [ ! -f {engine} ]; then
     echo "no {engine}: run the line of trtexec in README.md first" >&2
     exit 4
 fi
@@ -184,11 +180,6 @@ def _readme(job: Handover) -> str:
             "graph does the rest, the temperature too."
         ),
         "A frame below `classifier-threshold` gets no label at all: that is the answer unknown.",
-        (
-            f"`{job.model}` is another graph than `../../model.{job.graph}.onnx`, of the same "
-            "weights: planar float32, which nvinfer hands over, and probabilities alone. `golden/` "
-            "has the answer of the bundle's own, which this one gave when it was written."
-        ),
         KEPT,
     ]
     if needs_engine(job):

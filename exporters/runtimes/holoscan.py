@@ -121,7 +121,7 @@ def write(job: Handover) -> Mapping[str, str]:
         "Pixels enter as `image`: bytes of RGB, NHWC, squeezed to the square by the converter.",
         "`app.yaml` holds every parameter, the threshold of unknown too.",
         KEPT,
-        f"Container, for the whole bundle: `nvcr.io/nvidia/clara-holoscan/holoscan:{_container(job)}`.",
+        f"In a container: `nvcr.io/nvidia/clara-holoscan/holoscan:{_container(job)}`.",
     ]
     commands = f"{engine_command(job)}\npython3 classify.py golden/picture.png"
     return {

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]  # comes with huggingface_hub
 
-from dfkd_edge.bundles.bundle import BundleContents, write_bundle
+from dfkd_edge.bundles.bundle import OWN_NAMES, BundleContents, write_bundle
 from dfkd_edge.bundles.model_card import escaped, licenses_text, model_card
 from dfkd_edge.config.settings import PipelineConfig, SynthesisConfig, TeacherConfig
 from dfkd_edge.networks.licences import licences_of
@@ -81,6 +81,19 @@ def test_names_cannot_become_markup() -> None:
     assert "\n---" not in body
     assert "\n# d" not in body
     assert re.sub(r"\\(.)", r"\1", escaped(EVIL)) == " ".join(EVIL.split())
+
+
+def test_a_card_begins_with_a_gate_that_failed_and_lists_what_a_bundle_holds() -> None:
+    passed = measured()
+    assert passed.gate
+    failed = dataclasses.replace(passed, gate=dataclasses.replace(passed.gate, passed=False))
+    assert card_of(failed).split("\n---\n", 1)[1].lstrip().startswith("**Gate: FAILED: ")
+    card = card_of(passed)
+    assert "FAILED" not in card
+    listed = card.split("## What lies here")[1].split("On a host")[0]
+    named = set(re.findall(r"[\w.*]+\.\w+|runtimes", listed))
+    assert named - {"model.*.onnx"} <= OWN_NAMES
+    assert {"runtimes", "recipe.md", "build.sh", "model.sig", "sbom.cdx.json"} <= named
 
 
 def test_the_card_is_a_file_of_the_bundle(tmp_path: Path, tiny_contents: BundleContents) -> None:

@@ -132,6 +132,17 @@ def test_benchmark_dry_run_says_what_would_be_timed_and_times_nothing(tiny_bundl
     assert not (tiny_bundle.folder / "benchmark.json").exists()
 
 
+def test_predict_tells_of_a_gate_that_failed_beside_the_answers(
+    tmp_path: Path, tiny_contents: BundleContents, pictures: Path
+) -> None:
+    failed = dataclasses.replace(tiny_contents, status="failed")
+    folder = write_bundle(tmp_path / "failed", failed).folder
+    code, output, errors = call("predict", folder, pictures / "0.png", "--json")
+    assert (code, json.loads(output)["status"]) == (0, "failed")
+    assert errors.startswith("note: Gate: FAILED: ")
+    assert "Gate" not in call("predict", folder, pictures / "0.png", "--quiet")[2]
+
+
 def test_predict_gives_labels_and_scores(tiny_bundle: Bundle, pictures: Path) -> None:
     code, output, errors = call(
         "predict", tiny_bundle.folder, pictures, pictures / "0.png", "--json", "--top", "2"

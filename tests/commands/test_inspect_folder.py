@@ -199,3 +199,8 @@ def test_a_bundle_is_told_by_target_models_and_gate(tiny_bundle: Bundle) -> None
     assert set(document["models"]) == {"fp32", "int8"}
     assert document["num_verified"] == len(tiny_bundle.manifest.files)
     assert "check.pyz" in document["next"]
+    assert document["input"].endswith("batch 1")
+    shown = invoke("inspect", tiny_bundle.folder, COLUMNS="300").stdout
+    assert "none: dfkd-edge export --sign KEY makes one" in shown
+    (tiny_bundle.folder / "model.sig").write_text("{}", encoding="utf-8")
+    assert "check BUNDLE --verify" in invoke("inspect", tiny_bundle.folder, COLUMNS="300").stdout

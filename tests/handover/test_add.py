@@ -18,7 +18,7 @@ from dfkd_edge.handover import parsers
 from dfkd_edge.handover.parsers import read_back
 from dfkd_edge.preflight import plan_check
 from dfkd_edge.runtime import check
-from dfkd_edge.runtime.bundle_files import Bundle, read_bundle
+from dfkd_edge.runtime.bundle_files import Bundle, damaged_files, read_bundle
 from dfkd_edge.target_profiles.lookup import load_target
 from tests.bundles.test_signature import write_pair
 from tests.fixtures.command import call
@@ -59,7 +59,21 @@ def test_what_is_added_is_listed_sealed_and_checked_and_all_else_stays(board: Bu
     (board.folder / "runtimes" / "triton" / "student" / "labels.txt").write_bytes(b"cat\n")
     with pytest.raises(ArtifactError, match=r"file differs from the manifest"):
         open_bundle(board.folder)
+    (edited,) = damaged_files(board.folder, bundle.manifest)
+    assert edited.hint.startswith("edited? edit a copy of the bundle")
     assert check.main(["--bundle", str(board.folder), *SHORT]) == 1
+
+
+def test_a_bundle_that_failed_its_gate_says_so_when_runtimes_are_added_and_in_their_readmes(
+    board: Bundle, tiny_contents: BundleContents
+) -> None:
+    failed = dataclasses.replace(tiny_contents, target=load_target("x86-cpu"), status="failed")
+    write_bundle(board.folder, failed)
+    code, _, errors = call("runtimes", "add", board.folder, "onnxruntime")
+    assert code == 0
+    assert "Gate: FAILED" in errors
+    readme = board.folder / "runtimes" / "onnxruntime" / "README.md"
+    assert readme.read_text(encoding="utf-8").startswith("**Gate: FAILED")
 
 
 def test_adding_again_makes_it_anew_and_gives_the_same_bundle(board: Bundle) -> None:

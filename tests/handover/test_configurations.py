@@ -1,7 +1,9 @@
 """Configurations go through the runtime's parser, where one can be had, and fit the graph."""
 
+import dataclasses
 import itertools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +32,66 @@ def nvinfer(text: str) -> dict[str, str]:
     except OSError:
         pytest.skip("libglib-2.0.so.0 is not here")
     return keys
+
+
+SET_BY = {
+    "deepstream": "channels scale aspect filter layout size precision",
+    "deepstream-triton": "channels scale aspect filter layout size",
+    "holoscan": "scale offsets filter size dtype",
+    "isaac-ros": "channels offsets aspect",
+    "triton": "layout size",
+}
+"""Mistakes that a key of the configuration mends."""
+
+
+@pytest.mark.parametrize("batch", [(1, 1, 1), (1, 4, 8)])
+@pytest.mark.parametrize("name", EVERY)
+def test_a_mend_names_what_the_configuration_sets_and_no_key_that_it_lacks(
+    name: str, batch: tuple[int, int, int], make_job: MakeJob
+) -> None:
+    # the newest DeepStream: `precision` is mended by a key from 9.0 on
+    target = "t5000@jp7.2" if name == "deepstream" else "jetson"
+    job = make_job(name, target, "int8", batch=(1, 1, 1) if name == "holoscan" else batch)
+    texts = load_runtime(name).write(job)
+    lines = [
+        line.replace('"', "")
+        for key in texts.keys() - {"README.md"}
+        for line in texts[key].splitlines()
+        if not line.startswith("#")
+    ]
+    found = set()
+    for kind, mend in job.profile.mends.items():
+        for key, sep, value in re.findall(
+            r"(?<!no )\b([a-z][\w-]+)(=|: )(\[[^]]*\]|[\w.;/-]+)", job.filled(mend)
+        ):
+            held = [
+                line.split(f"{key}{sep}")[1].rstrip(", ")
+                for line in lines
+                if line.strip().startswith(f"{key}{sep}")
+            ]
+            found |= {kind} if held else set()
+            assert not held or any(one.split("  #")[0] == value for one in held), (mend, held)
+        for key in re.findall(r"\bno ([a-z][\w-]+)", mend):
+            assert not any(line.strip().startswith((f"{key}=", f"{key}: ")) for line in lines)
+    assert found == set(SET_BY.get(name, "").split())
+
+
+def test_nvinfer_that_builds_no_int8_says_what_does_and_why(make_job: MakeJob) -> None:
+    texts = load_runtime("deepstream").write(make_job("deepstream", "jetson", "int8"))
+    (command,) = (line for line in texts["README.md"].splitlines() if "trtexec --onnx" in line)
+    assert f"once: {command}\n" in texts[PRIMARY]
+    assert "# no onnx-file: this nvinfer would build it in another precision" in texts[PRIMARY]
+    assert "another graph than `../../model.int8.onnx`, of the same weights" in texts["README.md"]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_readme_of_a_bundle_that_failed_its_gate_says_so_first(
+    name: str, make_job: MakeJob
+) -> None:
+    job = make_job(name)
+    assert "FAILED" not in load_runtime(name).write(job)["README.md"]
+    text = load_runtime(name).write(dataclasses.replace(job, has_failed=True))["README.md"]
+    assert text.startswith("**Gate: FAILED: ")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
@@ -204,7 +266,7 @@ def test_the_golden_tensor_gives_the_golden_answer_on_the_graph_that_the_runtime
 @pytest.mark.parametrize("name", EVERY)
 def test_a_readme_is_short_and_names_version_and_command(name: str, jetson_bundle: Bundle) -> None:
     text = (jetson_bundle.folder / "runtimes" / name / "README.md").read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 20
+    assert len(text.splitlines()) <= 27
     version = load_runtime(name).profile.versions
     assert text.count("```") == 2
     assert any(word in text for word in version) or name == "trtexec"
@@ -216,7 +278,7 @@ def test_the_onnxruntime_example_classifies_the_golden_picture_on_the_cpu(
     jetson_bundle: Bundle,
 ) -> None:
     folder = jetson_bundle.folder / "runtimes" / "onnxruntime"
-    assert len((folder / "classify.py").read_text(encoding="utf-8").splitlines()) < 32
+    assert len((folder / "classify.py").read_text(encoding="utf-8").splitlines()) < 48
     ran = subprocess.run(
         [sys.executable, "classify.py", "golden/picture.png"],
         cwd=folder,
@@ -229,6 +291,11 @@ def test_the_onnxruntime_example_classifies_the_golden_picture_on_the_cpu(
     assert path == "golden/picture.png:"
     assert label == answer["label"]
     assert float(probability) == pytest.approx(answer["probability"], abs=0.05)
+    # this wheel has the CPU alone, and the configuration names TensorRT first
+    ran_on, warning = ran.stderr.splitlines()
+    assert ran_on == "runs on CPUExecutionProvider"
+    assert warning.startswith("warning: TensorrtExecutionProvider is not there: README.md says")
+    assert "https://pypi.jetson-ai-lab.dev/jp6/" in (folder / "README.md").read_text()
 
 
 TRTEXEC = """#!/bin/sh

@@ -69,6 +69,13 @@ def test_the_jetpack_decides_the_version(runtime: str, target: str, version: str
     assert load_runtime(runtime).profile.version_on(load_target(target)) == version
 
 
+def test_onnxruntime_is_of_the_version_of_the_wheel_that_recipe_and_targets_name() -> None:
+    profile = load_runtime("onnxruntime").profile
+    wheels = {(profile.version_on(target), target.max_onnxruntime) for target in TARGETS}
+    named = {(version, wheel) for version, wheel in wheels if version and wheel}
+    assert named == {(version, version) for version in ("1.19.2", "1.23.2", "1.32.0")}
+
+
 @pytest.mark.parametrize(
     ("runtime", "batch", "fits"),
     [

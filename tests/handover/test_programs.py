@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -247,6 +248,19 @@ def test_the_holoscan_application_prints_the_golden_answer(
     assert camera.flows[0][1].parameters["in_dtype"] == "rgba8888"
 
 
+@pytest.mark.parametrize(
+    ("target", "encoder"),
+    [("orin-nano-8gb@jp6.2", "x264enc"), ("orin-nx-16gb@jp6.2", "nvv4l2h264enc")],
+)
+@pytest.mark.parametrize("name", ["deepstream", "deepstream-triton"])
+def test_the_deepstream_script_names_an_encoder_that_the_module_has(
+    name: str, target: str, encoder: str, make_job: MakeJob
+) -> None:
+    texts = load_runtime(name).write(make_job(name, target))
+    for text in (texts["play.sh"], texts["README.md"]):
+        assert [word for word in text.split() if "264enc" in word] == [encoder]
+
+
 @contextlib.contextmanager
 def triton_of(graph: Path) -> Iterator[str]:
     """Serve a graph by Triton's own protocol."""
@@ -293,25 +307,37 @@ def test_the_client_asks_triton_by_its_protocol_and_prints_the_golden_answer(
 
 @pytest.mark.parametrize(
     ("source", "said"),
-    [("clip one.mp4", "uri=file://{here}/clip one.mp4"), ("rtsp://cam/1", "uri=rtsp://cam/1")],
+    [
+        ("clip one.mp4", "uridecodebin uri=file://{here}/clip one.mp4 ! mux.sink_0"),
+        ("rtsp://cam/1", "uridecodebin uri=rtsp://cam/1 ! mux.sink_0"),
+        ("csi:1", "nvarguscamerasrc sensor-id=1 ! {nvmm} ! mux.sink_0"),
+        ("/dev/video2", "v4l2src device=/dev/video2 ! videoconvert ! nvvideoconvert ! {nvmm} !"),
+    ],
 )
 @pytest.mark.parametrize("name", ["deepstream", "deepstream-triton"])
-def test_the_deepstream_script_plays_a_file_and_a_stream(
+def test_the_deepstream_script_plays_files_streams_and_cameras_once_the_engine_is_there(
     name: str, source: str, said: str, jetson_bundle: Bundle, tmp_path: Path
 ) -> None:
     stand_in = tmp_path / "gst-launch-1.0"
     stand_in.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n', encoding="utf-8")
     stand_in.chmod(0o755)
     (tmp_path / "clip one.mp4").touch()
-    folder = jetson_bundle.folder / "runtimes" / name
+    made = jetson_bundle.folder / "runtimes" / name
+    folder = Path(shutil.copytree(made, tmp_path / name, copy_function=os.link))
     run = ["sh", str(folder / "play.sh"), source, "filesink location=out"]
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    early = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (early.returncode, early.stdout, len(early.stderr.splitlines())) == (4, "", 1)
+    engine = early.stderr.split()[1].rstrip(":")
+    assert f"--saveEngine={engine} " in (folder / "README.md").read_text(encoding="utf-8")
+    (folder / engine).touch()
     ran = subprocess.run(
         run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     words = ran.stdout.splitlines()
-    assert said.format(here=tmp_path) in words
-    assert f"live-source={int('rtsp' in source)}" in words
+    nvmm = "video/x-raw(memory:NVMM),format=NV12"
+    assert said.format(here=tmp_path, nvmm=nvmm) in " ".join(words)
+    assert f"live-source={int('mp4' not in source)}" in words
     config = next(word.partition("=")[2] for word in words if word.startswith("config-file-path="))
     assert (folder / config).is_file()
     assert words[-3:] == ["!", "filesink", "location=out"]

@@ -125,7 +125,7 @@ def test_every_runtime_says_what_mends_each_mistake_of_its_pipeline(name: str) -
     profile = load_runtime(name).profile
     assert get_args(Mistake)[:-1] == tuple(profile.mends)[:10]  # not each can fall back
     for mend in profile.mends.values():
-        assert "{" not in mend.format(side=1, dtype="uint8")
+        assert "{" not in mend.format(side=1, dtype="uint8", dims="1")
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -135,6 +135,7 @@ def test_each_mistake_of_a_pipeline_is_named_with_the_key_of_its_runtime(
     profile = load_runtime(runtime).profile
     is_planes, is_normal = profile.feed not in ("bundle", "pixels"), profile.feed == "imagenet"
     dtype = "float32" if is_planes else "uint8"
+    dims = f"1, {TINY_SIDE_PX}, {TINY_SIDE_PX}, 3"  # as Triton's configuration has them
 
     def expect(dump: Array, kinds: str, said: str) -> None:
         code, errors, document = judge(dump, runtime)
@@ -142,7 +143,7 @@ def test_each_mistake_of_a_pipeline_is_named_with_the_key_of_its_runtime(
         assert said in errors
         assert sorted(k for m in document["mistakes"] for k in m["kinds"]) == kinds.split()
         mends = [profile.mends[kind] for kind in get_args(Mistake) if kind in kinds.split()]
-        for mend in (mend.format(side=TINY_SIDE_PX, dtype=dtype) for mend in mends):
+        for mend in (mend.format(side=TINY_SIDE_PX, dtype=dtype, dims=dims) for mend in mends):
             assert mend in document["mends"]
             assert mend in errors
 
@@ -246,6 +247,9 @@ def test_colours_of_half_the_resolution_are_no_mistake(judge: Judge) -> None:
     code, errors, document = judge(made(speckled, "deepstream"), "deepstream")
     assert (code, document["mends"]) == (3, [])
     assert "for a reason not known here" in errors
+    code, errors, _ = judge(speckled)
+    assert (code, "preprocess.json is the contract" in errors) == (3, True)
+    assert f"judged with --runtime NAME ({', '.join(sorted(RUNTIMES))})" in errors
     assert "every value is 0" in judge(np.zeros((3, *SQUARE), np.float32), "deepstream")[1]
 
 
