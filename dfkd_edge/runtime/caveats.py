@@ -17,8 +17,7 @@ FP16_IN_ENGINE = (
 )
 
 GATE_FAILED = (
-    "Gate: FAILED: this model lost more than was allowed when it was converted, validation.json "
-    "has the figures"
+    "Gate: FAILED: this model lost more than was allowed when it was converted (validation.json)"
 )
 
 

@@ -36,8 +36,8 @@ class Scaling:
     why: str
 
 
-AVERAGES = Scaling(3, True, "averages on the GPU, as in training; frames are larger than its input")
-PLAIN = Scaling(1, False, "bilinear; an object may be smaller than the input, and 3 only shrinks")
+AVERAGES = Scaling(3, True, "averages on the GPU, as in training: frames exceed the network")
+PLAIN = Scaling(1, False, "bilinear: objects may be smaller than the network, and 3 only shrinks")
 
 
 def write(job: Handover) -> Mapping[str, str]:

@@ -69,6 +69,7 @@ def test_every_command_says_that_fp16_is_in_no_graph_of_the_bundle(
     ):
         _, output, _ = call(*arguments)
         assert " ".join(output.split()).count(FP16_IN_ENGINE) == 1, arguments
+    assert "fp32 graph of the fp16 bundle" in " ".join(call("inspect", folder)[1].split())
     _, output, _ = call("predict", folder, pictures, "--json")
     document = json.loads(output)
     assert (document["precision"], document["notes"]) == ("fp16", [FP16_IN_ENGINE])

@@ -51,6 +51,14 @@ def test_two_runs_are_compared_by_settings_domains_ladder_and_size(two: tuple[Pa
     assert all(text in shown for text in ("seed", "photo", "student", "not exported"))
 
 
+def test_an_fp16_bundle_that_holds_the_fp32_graph_ships_that(two: tuple[Path, Path]) -> None:
+    (manifest,) = two[0].glob("bundles/*/manifest.json")
+    edit_json(manifest, precision="fp16")
+    found = json.loads(call("report", *two, "--json")[1])
+    (shipped,) = (cells for name, cells in found["tables"]["what ships"].items() if "graph" in name)
+    assert shipped[0].startswith("fp32 graph of the fp16 bundle for ")
+
+
 def test_one_run_twice_three_runs_and_results_of_devices_are_refused(
     two: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -54,7 +54,7 @@ def test_int8_in_float_is_no_measure_and_that_is_said(
 def test_an_fp16_bundle_says_that_its_fp32_graph_was_run(
     run_check: RunCheck, fp16_bundle: Bundle
 ) -> None:
-    _, said, result = run_check(fp16_bundle.folder, *SHORT)
+    _, said, result = run_check(fp16_bundle.folder, *SHORT, "--json")
     assert "fp32 graph of the fp16 bundle on onnxruntime" in said
     model = result["models"]["fp16"]
     assert model["notes"] == [FP16_IN_ENGINE]
