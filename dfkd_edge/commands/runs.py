@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
     from dfkd_edge.results.overview import Entry
 
 MAX_SETTINGS = 6  # Named in a row; `--csv` and `--json` have all
-COLUMNS = {"path": 12, "classes": 7, "teacher": 7, "accuracy": 11}
-COLUMNS |= {"MiB": 5, "ms": 4, "verdict": 10, "differs in": 10}
-"""Heading -> least width; all of them fit a terminal of 80 columns."""
+COLUMNS = {"classes": 7, "teacher": 7, "accuracy": 11}
+COLUMNS |= {"MiB": 5, "ms": 4, "verdict": 26, "differs in": 40}
+"""Heading -> least width, beside the path, which is never folded."""
 NOTHING = "-"
+INDENT, GAP = "  ", 3  # Before a line of the list, and between columns of the table
 
 
 def runs(
@@ -53,9 +55,46 @@ def runs(
     elif as_csv:
         sys.stdout.write(_csv(entries, names))
     elif entries:
-        result_console().print(_table(entries, names, folder))
+        _show(entries, names, folder)
     else:
         result_console().print(f"no run and no bundle below {folder}", markup=False)
+
+
+def _show(entries: Sequence[Entry], names: Sequence[str], folder: Path) -> None:
+    """Print a table where whole paths and readable settings fit beside it, else a list."""
+    console = result_console()
+    longest = max(len(str(_below(entry, folder))) for entry in entries)
+    if longest + sum(COLUMNS.values()) + GAP * len(COLUMNS) <= console.width:
+        console.print(_table(entries, names, folder))
+        return
+    for entry in entries:
+        console.print(f"[bold]{escape(str(entry.path))}[/bold]", soft_wrap=True)  # to be copied
+        for line in filter(None, _lines(entry, names)):
+            broken = textwrap.wrap(
+                line, console.width - len(INDENT), break_long_words=False, break_on_hyphens=False
+            )
+            text = "\n".join(INDENT + part for part in broken)
+            style = "red" if entry.fault else None
+            console.print(text, markup=False, style=style, soft_wrap=True)
+
+
+def _below(entry: Entry, folder: Path) -> Path:
+    return entry.path.relative_to(folder) if entry.path != folder else entry.path
+
+
+def _lines(entry: Entry, names: Sequence[str]) -> tuple[str, ...]:
+    """Say in lines what a row of the table says."""
+    if entry.fault:
+        return (entry.fault,)
+    figures = (
+        f"{entry.num_classes} classes" if entry.num_classes else "",
+        f"teacher {entry.teacher}" if entry.teacher else "",
+        _accuracy(entry) if entry.measured else "",
+        f"{entry.size_bytes / 2**20:.2f} MiB" if entry.size_bytes else "",
+        f"{entry.latency_ms:.2f} ms" if entry.latency_ms else "",
+    )
+    settings = _settings(entry, names)
+    return entry.verdict, ", ".join(filter(None, figures)), settings and f"differs in {settings}"
 
 
 def _document(entry: Entry, names: Sequence[str]) -> dict[str, object]:
@@ -96,13 +135,13 @@ def _plain(value: object) -> object:
 
 def _table(entries: Sequence[Entry], names: Sequence[str], folder: Path) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("path", no_wrap=True)
     for heading, min_width in COLUMNS.items():
         right = heading in ("classes", "MiB", "ms")
         justify: Literal["left", "right"] = "right" if right else "left"
         table.add_column(heading, justify=justify, overflow="fold", min_width=min_width)
     for entry in entries:
-        shown = entry.path.relative_to(folder) if entry.path != folder else entry.path
-        name = escape(str(shown))
+        name = escape(str(_below(entry, folder)))
         if entry.fault:
             fault = f"[red]{escape(entry.fault)}[/red]"
             table.add_row(name, *[NOTHING] * 5, fault, "")
@@ -132,6 +171,10 @@ def _accuracy(entry: Entry) -> str:
 def _settings(entry: Entry, names: Sequence[str]) -> str:
     """Write the settings that differ by their last names, as far as there is room."""
     held = [name for name in names if name in entry.settings]
-    texts = [f"{name.rpartition('.')[2]}={_plain(entry.settings[name])}" for name in held]
+    values = [_plain(entry.settings[name]) for name in held]
+    texts = [
+        f"{name.rpartition('.')[2]}={'none' if value in (None, '') else value}"
+        for name, value in zip(held, values, strict=True)
+    ]
     more = f" and {len(texts) - MAX_SETTINGS} more" if len(texts) > MAX_SETTINGS else ""
     return ", ".join(texts[:MAX_SETTINGS]) + more

@@ -49,10 +49,9 @@ class Comparison:
         return f"{first.parent.name}/{first.name}", f"{second.parent.name}/{second.name}"
 
     def settings(self) -> dict[str, tuple[object, object]]:
-        """Find the settings that differ, by their names."""
+        """Find the settings that both have and that differ, by their names."""
         ours, theirs = (_settings(source) for source in self.sources)
-        names = dict.fromkeys((*ours, *theirs))
-        pairs = {name: (ours.get(name), theirs.get(name)) for name in names}
+        pairs = {name: (value, theirs[name]) for name, value in ours.items() if name in theirs}
         return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
     def notes(self) -> list[str]:
@@ -65,16 +64,47 @@ class Comparison:
                 for name, a, b in zip(self.names, (ours, theirs), (theirs, ours), strict=True)
             ]
             told.append(f"the classes differ: only {' and only '.join(only)}")
+        told += self._left_out()
         if self.climbs is None:
-            return [*told, "one of the two was not measured yet"]
+            pairs = zip(self.names, self.sources, strict=True)
+            missing = " and ".join(name for name, source in pairs if not source.climbs)
+            return [*told, f"not measured yet: {missing}"]
         first, second = (climb.ladder for climb in self.climbs)
         if first.metric != second.metric:
             told.append("one is measured on labelled pictures, the other by agreement alone")
-        elif first.images != second.images or first.metric == "agreement":
+        elif not self._share_images():
             told.append("each was measured on images of its own")
         for name, climb in zip(self.names, self.climbs, strict=True):
             told.append(f"{name}: {climb.origin}")
         return told
+
+    def _left_out(self) -> list[str]:
+        """Say which settings are known of one alone, for what reason."""
+        told = []
+        for name, source in zip(self.names, self.sources, strict=True):
+            swap = source.bundles[0].record.swap if source.bundles else None
+            if swap:
+                origin = Path(swap.bundle).name
+                told.append(f"{name}: classes of {origin} swapped, whose other settings it has")
+            elif not source.run:
+                told.append(f"{name}: a bundle without its run, whose settings are not known here")
+            elif not source.bundles:
+                told.append(f"{name}: not exported yet, so no setting of an export is compared")
+        return told
+
+    def _share_images(self) -> bool:
+        """Whether both ladders show the same images: pictures of a folder, or those of one run."""
+        assert self.climbs
+        first, second = self.climbs
+        if first.ladder.metric == "top1":
+            return first.ladder.images == second.ladder.images
+        shown = [
+            bundle.shows_images_of
+            for source, climb in zip(self.sources, self.climbs, strict=True)
+            for bundle in source.bundles
+            if bundle.folder == climb.bundle
+        ]
+        return len(shown) == 2 and shown[0] == shown[1]  # `distill` shows none as a bundle does
 
     def tables(self) -> Iterator[Table]:
         """Make what page and terminal show."""
@@ -176,6 +206,7 @@ def _matched(first: Sources, second: Sources) -> tuple[Climb, Climb] | None:
 def _settings(source: Sources) -> dict[str, object]:
     """Settings of the run, with those of the export of its newest bundle."""
     tree = dataclasses.asdict(source.run.config) if source.run and source.run.config else {}
+    tree.pop("export", None)  # of what was exported it is in the manifest
     if source.bundles:
         tree["export"] = dict(source.bundles[0].record.config)
     return {name: value for name, value in _flat(tree) if name not in ("classes", "device")}
@@ -220,6 +251,7 @@ def _rung(rung: MeasuredRung | None, ladder: Ladder) -> Cell:
         return Cell(NOTHING)
     size = f"{rung.size_bytes / MIB:.2f} MiB" if rung.size_bytes else ""
     took = f"{rung.latency_ms:.2f} ms" if rung.latency_ms else ""
+    took += " in PyTorch" * bool(took and rung.runtime == "PyTorch")  # the others: as a graph
     return Cell(percent(ladder.mean(rung)), ", ".join(filter(None, (size, took))))
 
 

@@ -130,6 +130,12 @@ class BundleSource:
         return holds_student_of(run, self.bundle.manifest.provenance)
 
     @property
+    def shows_images_of(self) -> tuple[object, object]:
+        """Student of the run and seed, on which all views of its surrogate images depend."""
+        made, swap = self.bundle.manifest.provenance, self.record.swap
+        return swap.student_sha256 if swap else made.get("student_sha256"), made.get("seed")
+
+    @property
     def decision(self) -> str:
         """What the gates decided, no firmer than their pictures allow, and what was repaired."""
         gate = self.validation.gate if self.validation else None
@@ -170,6 +176,7 @@ class RunSource:
     """A run, finished or not."""
 
     path: Path
+    classes: tuple[str, ...] = ()  # Of its list; its student, where there is one, has the same
     config: PipelineConfig | None = None
     student: StudentSettings | None = None
     evaluation: Ladder | None = None
@@ -200,7 +207,8 @@ class Sources:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the logits."""
-        return self.student.classes if self.student else ()
+        listed = self.run.classes if self.run else ()
+        return self.student.classes if self.student else listed
 
     @property
     def student(self) -> StudentSettings | None:
@@ -313,6 +321,7 @@ def _read_run(path: Path) -> RunSource:
     has_images = (path / "surrogates" / "surrogates.json").is_file()
     return RunSource(
         path=path,
+        classes=_listed(path),
         config=config,
         student=StudentSettings.load(path / "student") if has_student else None,
         evaluation=read_ladder(path / EVALUATION),
@@ -322,6 +331,12 @@ def _read_run(path: Path) -> RunSource:
         prompts=PromptSet.load(path / "prompts") if "prompts" in stages else None,
         curves=_read_curves(path),
     )
+
+
+def _listed(path: Path) -> tuple[str, ...]:
+    """Names in the list of a run; none before there is one."""
+    file = path / "classes.txt"
+    return read_class_names(file).names if file.is_file() else ()
 
 
 def _zero_shot(path: Path, config: PipelineConfig) -> Ladder | None:

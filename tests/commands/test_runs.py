@@ -73,6 +73,27 @@ def test_the_table_and_the_csv_hold_the_same_rows_and_no_formula_runs(folder: Pa
     assert "nothing done" in relative
 
 
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_where_a_table_does_not_fit_paths_are_whole_and_lines_break_between_words(
+    folder: Path, columns: int
+) -> None:
+    shown = [
+        line.rstrip() for line in invoke("runs", folder, COLUMNS=str(columns)).stdout.split("\n")
+    ]
+    first = folder / "[red]first"
+    for path in (
+        first,
+        first / "bundles" / "x86-cpu",
+        first / "bundles" / "cut",
+        folder / "second",
+    ):
+        assert str(path) in shown
+    said = [line for line in shown if line.startswith("  ")]
+    assert "  differs in seed=7" in said
+    assert any(line.startswith("  unfinished: nothing done") for line in said)
+    assert all(len(line) <= columns or " " not in line.strip() for line in said)
+
+
 def test_it_loads_neither_torch_nor_onnx_and_an_empty_folder_is_no_error(tmp_path: Path) -> None:
     code = (
         "import sys; from tests.fixtures.command import call; "

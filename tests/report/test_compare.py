@@ -59,6 +59,42 @@ def test_an_fp16_bundle_that_holds_the_fp32_graph_ships_that(two: tuple[Path, Pa
     assert shipped[0].startswith("fp32 graph of the fp16 bundle for ")
 
 
+def test_a_run_that_is_not_finished_has_its_classes_and_no_settings_of_an_export(
+    two: tuple[Path, Path],
+) -> None:
+    for name in ("student", "surrogates"):
+        shutil.rmtree(two[1] / name)
+    (two[1] / "evaluation.json").unlink()
+    found = compare(*two)
+    assert found.second.classes == found.first.classes
+    assert set(found.settings()) == {"seed"}
+    assert found.notes() == [
+        "two: not exported yet, so no setting of an export is compared",
+        "not measured yet: two",
+    ]
+
+
+def test_a_swapped_bundle_differs_in_no_setting_and_shows_the_images_of_its_origin(
+    finished_run: Path, exported: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    shutil.copytree(exported, run / "bundles" / "x86-cpu", dirs_exist_ok=True)
+    (bundle,) = (run / "bundles").iterdir()
+    swapped = Path(shutil.copytree(bundle, tmp_path / "swapped"))
+    made = read_json(swapped / "manifest.json")["provenance"]
+    swap = {"bundle": str(bundle), "bundle_sha256": "0", "student_sha256": made["student_sha256"]}
+    swap |= {"learnt": ["a"], "unlearnt": ["b"], "cost": None}
+    made |= {"swap": swap, "student_sha256": "of other heads", "run": "elsewhere"}
+    edit_json(swapped / "manifest.json", provenance=made)
+    found = compare(run, swapped)
+    assert found.settings() == {}
+    assert any("whose other settings it has" in note for note in found.notes())
+    own = "each was measured on images of its own"
+    assert own not in found.notes()
+    edit_json(swapped / "manifest.json", provenance={**made, "seed": 99})  # other views
+    assert own in compare(run, swapped).notes()
+
+
 def test_one_run_twice_three_runs_and_results_of_devices_are_refused(
     two: tuple[Path, Path], tmp_path: Path
 ) -> None:
