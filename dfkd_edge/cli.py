@@ -23,6 +23,7 @@ from dfkd_edge.commands.runtimes import runtimes_app
 from dfkd_edge.commands.synthesize import synthesize
 from dfkd_edge.commands.targets import targets_app
 from dfkd_edge.commands.teachers import teachers_app
+from dfkd_edge.config.file import in_plain_words
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.machine.interruption import Terminated, interrupt_on_sigterm, interrupted_line
 from dfkd_edge.machine.joining import is_first_of_group
@@ -132,12 +133,17 @@ def parser_line(error: Any) -> str:
     text = " ".join(error.format_message().split()).partition(" (Possible options: ")[0]
     what, _, near = text.rstrip(".?").partition(". Did you mean ")
     known = near.replace("'", "").split(", ") if near else getattr(error, "possibilities", ())
+    wrong = re.fullmatch(r"(Invalid value for .+?): (Input should be .+)", what)
+    if wrong:  # by typer's own validator, which knows no value to show
+        said, example = in_plain_words(wrong[2])
+        what, known = f"{wrong[1]}: it {said}", ()
     command = error.ctx.command_path if error.ctx else " ".join((PROGRAM, *sys.argv[1:2]))
     extra = re.fullmatch(r"Got unexpected extra argument(?:\(s\))? \((\S+)\)", what)
     if extra and error.ctx.params.get("classes", "") is None:  # `distill classes.txt`
         known = (f"{command} --classes {shlex.quote(extra[1])}",)
     help_hint = f"{command} --help shows how it is called"
     hint = f"did you mean {' or '.join(known)}?" if known else help_hint
+    hint = example if wrong and example else hint
     return f"{what[:1].lower()}{what[1:]} ({command}): {hint}" if what else ""
 
 

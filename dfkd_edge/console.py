@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from threading import Event, Thread
@@ -17,6 +18,9 @@ from dfkd_edge.runtime.counting import duration_text
 from dfkd_edge.runtime.plain_text import printable
 
 PIPE_WIDTH = 200  # Columns of a table that is not shown on a terminal
+WIDE, NARROW_BAR, FIGURES = 120, 12, 50
+"""Columns from which a bar has room for all; below, its length and that of all beside the name:
+elapsed time and notes are left out there, and the name is cut, but no figure."""
 FIRST_BEAT_S, BEAT_S = 5.0, 30.0
 """Until the first further line of a stage in a log, and at last between two: enough to see that it
 lives, few enough to read."""
@@ -74,20 +78,23 @@ class StageProgress:
         from rich import progress as bars  # 10 ms, which `--help` does not wait for
 
         self._console, self._done_before = console, done
+        is_wide = console.width >= WIDE
         self._bars = bars.Progress(
             bars.SpinnerColumn(),
-            bars.TextColumn("{task.description}", markup=False),  # a name may hold brackets
-            bars.BarColumn(),
+            bars.TextColumn("{task.fields[shown]}", markup=False),  # a name may hold brackets
+            bars.BarColumn(40 if is_wide else NARROW_BAR),
             bars.MofNCompleteColumn(),
-            bars.TimeElapsedColumn(),
+            *[bars.TimeElapsedColumn()] * is_wide,
             bars.TextColumn("{task.fields[pace]}"),
-            bars.TextColumn("{task.fields[note]}", style="dim", markup=False),
+            *[bars.TextColumn("{task.fields[note]}", style="dim", markup=False)] * is_wide,
             console=console,
             transient=True,  # the line of `ConsoleReporter.stage` stays in its place
             refresh_per_second=refreshes_per_s,
             get_time=clock,  # tests bring one of their own
         )
-        self._bars.add_task(name, total=total, completed=done, pace="", note="")
+        room = console.width if is_wide else max(console.width - FIGURES, 4)
+        shown = textwrap.shorten(name, room, placeholder=" ...")
+        self._bars.add_task(name, total=total, completed=done, pace="", note="", shown=shown)
         self._task = self._bars.tasks[0]
 
     def shown(self) -> contextlib.AbstractContextManager[object]:

@@ -133,6 +133,25 @@ def test_the_time_left_is_that_of_late_without_a_slow_first_step_or_an_earlier_r
     assert (said[31], said[-1]) == ("4.1/s, 10 s left", "4.0 s each, 72 s left")
 
 
+@pytest.mark.parametrize("columns", [80, 100, 200])
+def test_bar_share_rate_and_time_left_stay_on_a_narrow_terminal(columns: int) -> None:
+    now_s = [0.0]
+    stream = io.StringIO()
+    console = Console(file=stream, width=columns, force_terminal=True, color_system=None)
+    name = "climbing the conversion ladder, rung by rung"
+    progress = StageProgress(console, name, 1_200, 900, clock=lambda: now_s[0])
+    for now_s[0] in (600.0, 1_200.0, 1_800.0):
+        progress.advance(1, "a long note on the domain that is shown")
+    shown = progress.shown()
+    console.print(shown)
+    (line,) = stream.getvalue().splitlines()
+    assert line.count("━") >= 9  # three quarters of the bar
+    assert "climbing the conversion" in line
+    assert "903/1200 " in line
+    assert "600.0 s each, 49.5 h left" in line
+    assert ("a long note" in line) == (columns == 200)
+
+
 def test_updates_that_come_rarely_have_a_time_left_too() -> None:
     assert paces(22, 0, [(600.0 * n, 1) for n in range(1, 11)])[-1] == "600.0 s each, 2.0 h left"
 
@@ -184,6 +203,31 @@ def test_ctrl_c_and_sigterm_say_what_is_kept_and_how_to_go_on(
     said = "stopped while loading libraries; what is done is kept; the same command goes on\n"
     assert said in rest
     assert "Traceback" not in rest
+
+
+@pytest.mark.parametrize(("word", "code"), [("--version", 0), ("nonsense", 2)])
+def test_a_process_ends_with_threads_joined_and_handlers_run_but_takes_nothing_down(
+    word: str, code: int
+) -> None:
+    program = r"""
+import atexit, sys, threading, time
+from dfkd_edge.__main__ import program
+class Torn:
+    def __del__(self): print("torn down")
+def late():
+    time.sleep(0.1)
+    atexit.register(print, "handled")
+    sys.stdout.write("joined\n")
+torn = Torn()
+threading.Thread(target=late).start()
+program()
+"""
+    done = subprocess.run([sys.executable, "-c", program, word], capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    said = done.stdout.splitlines()
+    assert "joined" in said
+    assert said[-1] == "handled"
+    assert bool(done.stderr) == bool(code)
 
 
 def test_verbose_shows_the_traceback_and_keeps_the_exit_code() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dfkd_edge.errors import UsageError, faults_as_errors
 from dfkd_edge.files import file_hash
-from dfkd_edge.runs.run_dir import is_run, refuse_old_latest
+from dfkd_edge.runs.run_dir import distill_again, is_run, read_stages, refuse_old_latest
 from dfkd_edge.runtime import bundle_files
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.faults import Fault
@@ -68,10 +68,12 @@ def find_bundle(path: Path) -> Path:
     if not found:
         if not is_run(path):
             return path
+        is_finished = "student" in read_stages(path)
+        export = f"dfkd-edge export {shlex.quote(str(path))} makes one"
         raise UsageError(
-            "the run has no bundle yet",
+            "the run has no bundle yet" if is_finished else "the run has no student yet",
             where=str(path),
-            hint=f"dfkd-edge export {shlex.quote(str(path))} makes one",
+            hint=export if is_finished else f"this goes on with it: {distill_again(path)}",
         )
     if len(found) > 1:
         names = [f.name if _is_readable(f) else f"{f.name} (damaged)" for f in found]

@@ -113,7 +113,7 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list):
-        return ",".join(map(str, value))
+        return " ".join(map(str, value)) or "none"
     if isinstance(value, float):
         return f"{value:g}"
     return "none" if value in (None, "") else str(value)

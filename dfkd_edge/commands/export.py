@@ -27,6 +27,18 @@ def _batch_sizes(text: str | None) -> list[int] | None:
         ) from error
 
 
+def _names(texts: list[str] | None) -> list[str] | None:
+    """Read `--runtime a,b` as `--runtime a --runtime b`."""
+    if texts is None:
+        return None
+    return [name for text in texts for name in map(str.strip, text.split(",")) if name]
+
+
+def _lower(text: str | None) -> str | None:
+    """Read `FP16` as `fp16`."""
+    return text and text.lower()
+
+
 def export(
     context: Context,
     run: Annotated[Path, Argument(metavar="[RUN]", help="Run directory.")] = LATEST,
@@ -34,7 +46,8 @@ def export(
         opt.Text, Option(help="A name of `targets list` or a TOML file (default: jetson).")
     ] = None,
     precision: Annotated[
-        opt.Text, Option(help="fp32, fp16 or int8 (default: the target's best).")
+        opt.Text,
+        Option(callback=_lower, help="fp32, fp16, int8 or auto, the target's best (default)."),
     ] = None,
     batch: Annotated[
         opt.Text,
@@ -50,7 +63,8 @@ def export(
         bool | None, Option("--repair/--no-repair", help="Repair INT8 when it misses the gate.")
     ] = None,
     runtime: Annotated[
-        opt.Texts, Option(help="A name of `runtimes list`: deepstream, triton, ...; repeatable.")
+        opt.Texts,
+        Option(callback=_names, help="Names of `runtimes list`: deepstream,triton; repeatable."),
     ] = None,
     data: opt.Data = None,
     device: opt.ProofDevice = None,

@@ -22,6 +22,7 @@ from dfkd_edge.runtime.counting import duration_text
 if TYPE_CHECKING:
     from dfkd_edge.runtime.bundle_files import Bundle
 
+UNSTEADY = "unsteady"  # How a caveat of such a time begins
 GATE_COLOURS = {GateState.FAILED: "red", GateState.OFF: "yellow"}
 
 
@@ -51,7 +52,7 @@ def show_ladder(ladder: Ladder) -> None:
         table.add_row(name, *(figure(rung) for rung in ladder.rungs), style="dim")
     console = result_console()
     console.print(table)
-    for note in ladder.caveats():
+    for note in _caveats(ladder):
         console.print(f"[yellow]note:[/yellow] {escape(note)}")
 
 
@@ -65,8 +66,26 @@ LADDER_ROWS: dict[str, Callable[[MeasuredRung], str]] = {
     "KL to the left": _mean_divergence,
     "NaN": lambda rung: str(sum(part.num_nan for part in rung.domains.values())),
     "MiB": lambda rung: f"{rung.size_bytes / 2**20:.2f}" if rung.size_bytes else "-",
-    "ms here": lambda rung: f"{rung.latency_ms:.2f}" if rung.latency_ms else "-",
+    "ms here as a graph": lambda rung: f"{ms:.2f}" if (ms := _graph_ms(rung)) else "-",
 }
+
+
+def _graph_ms(rung: MeasuredRung) -> float | None:
+    """Time in ONNX Runtime or TensorRT: one in PyTorch beside it would compare two programs."""
+    return rung.onnx_latency_ms if rung.runtime == "PyTorch" else rung.latency_ms
+
+
+def _caveats(ladder: Ladder) -> list[str]:
+    """Say what must be read with the figures of the table, once of all rungs of which it holds."""
+    rungs_of: dict[str, list[str]] = {}
+    for rung in ladder.rungs:
+        as_graph = rung.onnx_latency_caveats
+        for caveat in as_graph if rung.runtime == "PyTorch" else rung.latency_caveats:
+            is_unsteady = caveat.startswith(UNSTEADY)
+            rungs_of.setdefault(UNSTEADY if is_unsteady else caveat, []).append(rung.name)
+    texts = {UNSTEADY: f"ms here {UNSTEADY}, other work or changing clocks: time again when idle"}
+    times = [f"{', '.join(names)}: {texts.get(text, text)}" for text, names in rungs_of.items()]
+    return [*ladder.collapse_notes(), *ladder.notes, *times]
 
 
 def gate_text(gate: Gate) -> str:

@@ -117,6 +117,8 @@ class Shown:
 
     def end(self) -> None:
         """Print it, with the threshold and the speed."""
+        if not self._predictor.tally.num_images:
+            return  # the error says why
         table = Table()
         for column in ("picture", "label", "score", "then"):
             table.add_column(column, overflow="fold")
@@ -129,8 +131,7 @@ class Shown:
             footnote = f"unknown: score below {threshold:.3f}"
         if fitted_on:
             footnote += f", which refuses {SHARE_REJECTED:.0%} of the right answers on {fitted_on}"
-        if self._stretches:
-            console.print(table)
+        console.print(table)
         notes = list(head["notes"])
         if self._num_dropped:
             notes.append(f"{self._num_dropped:,} earlier rows are not shown: --format csv has all")

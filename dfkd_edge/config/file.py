@@ -21,6 +21,21 @@ if TYPE_CHECKING:
 MAX_SHOWN = 100  # Characters of a wrong value
 Settings = Mapping[str, object]
 """Settings by name, sections as tables within, as a TOML file has them; not checked yet."""
+PLAIN_WORDS = (
+    (r"valid integer", "is not a whole number", "such as 8"),
+    (r"valid number", "is not a number", "such as 0.01"),
+    (r"finite number", "is not a finite number", "such as 0.01"),
+    (r"valid boolean", "is neither true nor false", "write one of both, without quotes"),
+    (r"valid string", "is not a text", 'texts stand in quotes, such as "mini"'),
+    (r"valid (?:array|tuple|list)", "is not a list", 'such as [1, 4] or ["a", "b"]'),
+    (r"valid (?:dictionary|object)", "is not a section", "such as {name = value}"),
+    (r"greater than or equal to (\S+)", "is too small: at least {}", ""),
+    (r"less than or equal to (\S+)", "is too large: at most {}", ""),
+    (r"greater than (\S+)", "is too small: more than {}", ""),
+    (r"less than (\S+)", "is too large: less than {}", ""),
+    (r"Input should be ('.+)", "is none of {}", ""),
+)
+"""What a validator's message holds, the same in our words, and an example; the first one counts."""
 FLAGS: Mapping[str, str] = {
     "images": "few_shot.images",
     "teacher": "teacher.name",
@@ -132,11 +147,25 @@ def _refusal(error: pydantic.ValidationError) -> ConfigError:
     flag = f" ({flag_of(key)})" if flag_of(key) else ""
     choices = re.findall("'(.+?)'", fault["msg"]) if kind == "literal_error" else ()
     value = repr(fault["input"])
-    return ConfigError(
-        f"{value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + '...'}: {fault['msg']}",
-        where=f"{key}{flag}",
-        hint=did_you_mean(str(fault["input"]), choices, ""),
-    )
+    shown = value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + "..."
+    near = did_you_mean(str(fault["input"]).lower(), choices, "")
+    what, example = in_plain_words(fault["msg"])
+    return ConfigError(f"{shown} {what}", where=f"{key}{flag}", hint=near or example)
+
+
+def in_plain_words(message: str) -> tuple[str, str]:
+    """Say what a validator found, and an example of what would do.
+
+    Args:
+        message: of pydantic, or of typer, which words its own alike.
+
+    Returns:
+        What is wrong, to stand behind the value, and the hint; empty where no example helps.
+    """
+    for pattern, what, example in PLAIN_WORDS:
+        if found := re.search(pattern, message):
+            return what.format(*found.groups()), example
+    return f"cannot be: {message}", ""
 
 
 def _nearest(key: str) -> str:

@@ -130,4 +130,6 @@ class Gate(Documented):
         """
         if not self.passed:
             hint = f"the bundle is kept, marked failed; {self.advice}"
-            raise GateFailedError(f"gate failed: {self.sentence()}", where=str(bundle), hint=hint)
+            what = f"{self.rung} loses {100 * self.drop:.2f} points on {self.domain}"
+            allowed = f"{points_text(self.max_drop)} allowed"
+            raise GateFailedError(f"gate failed: {what}, {allowed}", where=str(bundle), hint=hint)
