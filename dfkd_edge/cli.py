@@ -135,8 +135,8 @@ def parser_line(error: Any) -> str:
     known = near.replace("'", "").split(", ") if near else getattr(error, "possibilities", ())
     wrong = re.fullmatch(r"(Invalid value for .+?): (Input should be .+)", what)
     if wrong:  # by typer's own validator, which knows no value to show
-        said, example = in_plain_words(wrong[2])
-        what, known = f"{wrong[1]}: it {said}", ()
+        said, example = in_plain_words(wrong[2], "it")
+        what, known = f"{wrong[1]}: {said}", ()
     command = error.ctx.command_path if error.ctx else " ".join((PROGRAM, *sys.argv[1:2]))
     extra = re.fullmatch(r"Got unexpected extra argument(?:\(s\))? \((\S+)\)", what)
     if extra and error.ctx.params.get("classes", "") is None:  # `distill classes.txt`

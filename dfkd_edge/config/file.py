@@ -149,23 +149,24 @@ def _refusal(error: pydantic.ValidationError) -> ConfigError:
     value = repr(fault["input"])
     shown = value if len(value) <= MAX_SHOWN else value[:MAX_SHOWN] + "..."
     near = did_you_mean(str(fault["input"]).lower(), choices, "")
-    what, example = in_plain_words(fault["msg"])
-    return ConfigError(f"{shown} {what}", where=f"{key}{flag}", hint=near or example)
+    what, example = in_plain_words(fault["msg"], shown)
+    return ConfigError(what, where=f"{key}{flag}", hint=near or example)
 
 
-def in_plain_words(message: str) -> tuple[str, str]:
+def in_plain_words(message: str, value: str) -> tuple[str, str]:
     """Say what a validator found, and an example of what would do.
 
     Args:
         message: of pydantic, or of typer, which words its own alike.
+        value: that was refused, as it is shown.
 
     Returns:
-        What is wrong, to stand behind the value, and the hint; empty where no example helps.
+        What is wrong, and the hint; that is empty where no example helps.
     """
     for pattern, what, example in PLAIN_WORDS:
         if found := re.search(pattern, message):
-            return what.format(*found.groups()), example
-    return f"cannot be: {message}", ""
+            return f"{value} {what.format(*found.groups())}", example
+    return f"{value}: {message}", ""
 
 
 def _nearest(key: str) -> str:

@@ -5,6 +5,7 @@ a usual time stands for it, and a graph that was traced quickly is calibrated, q
 `tests/benchmarks/export_seeds.py` prints an estimate beside what the export took.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from dfkd_edge.estimates.card import Card, CardNeeds
 from dfkd_edge.estimates.estimate import DryRun, Estimate, StageEstimate
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes
 from dfkd_edge.files import scratch_folder
+from dfkd_edge.handover.lookup import load_runtime
 from dfkd_edge.interfaces import Reporter, Runner
 from dfkd_edge.machine.process import usable_device
 from dfkd_edge.networks.runners import TorchRunner
@@ -36,6 +38,7 @@ from dfkd_edge.plugins import load_exporter
 from dfkd_edge.preflight import ExportPlan
 from dfkd_edge.results.ladder import HELDOUT_DOMAIN
 from dfkd_edge.runs.finished import open_finished_run
+from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.device import peak_memory_mib
 from dfkd_edge.runtime.preprocess import resized_images
 from dfkd_edge.validation.confidence import IMAGES_PER_DOMAIN
@@ -44,6 +47,7 @@ from dfkd_edge.validation.ladder import BATCH_SIZE
 from dfkd_edge.validation.rungs import LATENCY, open_runner
 
 NUM_IMAGES = 16  # Calibrated on, and of a step of the fine-tune (ours)
+SMALL_FILES_BYTES = 1 << 20  # Golden images, check.pyz, test card, ladder and lists (ours)
 GRAPH_S = 6.0
 """Of writing the FP32 graph on a core of an Intel Xeon: 3 to 7 for students of the table (ours)."""
 
@@ -154,6 +158,7 @@ class SmallExport:
             images = f"{self.config.calibration_size} images"
             int8 = StageEstimate("calibration", images, self._int8_s, host_bytes)
             stages.insert(1, replace(int8, disk_bytes=num_weights))  # a byte each, beside FP32
+        stages.append(bundle_estimate(self.config.runtimes, num_weights, self.is_int8))
         if is_gated and not self.plan.data:
             why = "a loss over the limit may be chance"
             again_s, work = MORE * ladder_s, f"at most {MORE * num} more views"
@@ -194,6 +199,23 @@ class SmallExport:
         view_s = self.shown_s[0] + self.watch.laps_s["tuning"][1] / NUM_IMAGES
         tuned_s = qat.NUM_STEPS * qat.BATCH_SIZE * view_s + self._int8_s
         return ranked_s + chosen_s + num_judged * made_s + tuned_s + num * last_s
+
+
+def bundle_estimate(runtimes: Sequence[str], num_weights: int, is_int8: bool) -> StageEstimate:
+    """Count what lies in a bundle beside its graphs: the student, a graph a runtime, small files.
+
+    Args:
+        runtimes: by name.
+        num_weights: of the student.
+        is_int8: whether the bundle has an INT8 graph, which runtimes that can take.
+    """
+    num_bytes = 4 * num_weights + SMALL_FILES_BYTES
+    for name in dict.fromkeys(runtimes):
+        profile = load_runtime(name).profile
+        if profile.model:  # the others read the bundle's own graph
+            num_bytes += (1 if is_int8 and "int8" in profile.precisions else 4) * num_weights
+    work = f"student, check.pyz, {counted(len(set(runtimes)), 'runtime')}"
+    return StageEstimate("bundle", work, None, disk_bytes=num_bytes)
 
 
 def dry_export(plan: ExportPlan, reporter: Reporter) -> DryRun:

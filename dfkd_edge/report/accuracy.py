@@ -28,9 +28,9 @@ def accuracy_section(sources: Sources) -> Section:
     """Every rung with its interval, and what each step loses."""
     lead = "The same images before and after every conversion, with 95% intervals."
     climbs, blocks = sources.climbs, list[Block]()
-    for climb in climbs:
-        if climb.command != "distill" or not blocks:  # the later ladders hold its rungs
-            blocks += _ladder_blocks(climb)
+    later = [climb for climb in climbs if climb.command != "distill"]  # they hold its rungs
+    for same in _by_answers(later or climbs):
+        blocks += _ladder_blocks(*same)
     if sources.run and sources.run.evaluation:
         blocks[:0] = gain_blocks(sources.run.evaluation)
     if not any(climb.ladder.gate for climb in climbs):
@@ -43,7 +43,25 @@ def accuracy_section(sources: Sources) -> Section:
     return Section(blocks, lead)
 
 
-def _ladder_blocks(climb: Climb) -> list[Block]:
+def _by_answers(climbs: Sequence[Climb]) -> list[list[Climb]]:
+    """Put climbs together in which every rung of a bundle answered the same images alike."""
+    groups: list[tuple[object, list[Climb]]] = []
+    for climb in climbs:
+        rungs = [
+            (rung.name, [(name, part.confusion) for name, part in rung.domains.items()])
+            for rung in climb.ladder.rungs
+        ]
+        answers = climb.bundle, climb.ladder.metric, climb.ladder.images, rungs
+        known = next((group for shown, group in groups if shown == answers), None)
+        if known is None:
+            groups.append((answers, [climb]))
+        else:
+            known.append(climb)
+    return [group for _, group in groups]
+
+
+def _ladder_blocks(climb: Climb, *same: Climb) -> list[Block]:
+    """Show a ladder; others with the same answers are named in its caption."""
     ladder, metric = climb.ladder, climb.ladder.metric
     figures = []
     for domain in ladder.shown_domains:
@@ -52,10 +70,10 @@ def _ladder_blocks(climb: Climb) -> list[Block]:
         figures.append(interval_figure(ladder.label(domain), estimates))
     notes = Notes("to be read with these figures", ladder.caveats())
     losses = [_loss_table(ladder)] if ladder.losses else []
-    return [Figures(figures), _rung_table(climb), notes, *losses]
+    return [Figures(figures), _rung_table(climb, same), notes, *losses]
 
 
-def _rung_table(climb: Climb) -> Table:
+def _rung_table(climb: Climb, same: Sequence[Climb] = ()) -> Table:
     ladder, count = climb.ladder, len(climb.ladder.mean_over)
     headings = (
         "rung",
@@ -67,7 +85,9 @@ def _rung_table(climb: Climb) -> Table:
         "not finite",
     )
     rows = [_rung_row(ladder, rung) for rung in ladder.rungs]
-    return Table(headings, rows, f"{METRICS[ladder.metric]}, {climb.origin}")
+    others = " and ".join(dict.fromkeys(other.command for other in same))
+    also = f"; {others} measured the same answers" if same else ""
+    return Table(headings, rows, f"{METRICS[ladder.metric]}, {climb.origin}{also}")
 
 
 def _rung_row(ladder: Ladder, rung: MeasuredRung) -> tuple[Cell, ...]:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar, cast, get_args
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from dfkd_edge.config.file import in_plain_words
 from dfkd_edge.errors import ConfigError, did_you_mean
 from dfkd_edge.files import read_toml
 from dfkd_edge.runtime.bundle_manifest import PLAIN_NAME
@@ -287,8 +288,9 @@ def _checked(kind: type[Checked], tree: Mapping[str, object], where: str) -> Che
         known = TargetFile.model_fields if kind is TargetFile else QuantizationSpec.__annotations__
         raise _unknown_field(key, known, where, "unknown field")
     place, is_missing = ".".join([key, *below]), fault["type"] == "missing"
-    value = "" if is_missing else f"{fault['input']!r}: "  # it would show the whole table
-    raise ConfigError(f"{value}{fault['msg']}", where=f"{where}: {place}")
+    what, hint = in_plain_words(fault["msg"], repr(fault["input"]))
+    # of what is missing, the value would be the whole table
+    raise ConfigError(fault["msg"] if is_missing else what, where=f"{where}: {place}", hint=hint)
 
 
 def _fact(value: object, source: str | None, where: str) -> Fact:

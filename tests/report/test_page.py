@@ -15,7 +15,9 @@ from dfkd_edge.files import atomic_write
 from dfkd_edge.report import write_report
 from dfkd_edge.report.page import refresh_report
 from dfkd_edge.results.ladder import Ladder
+from dfkd_edge.runtime.bundle_files import CHECK_RESULT, VALIDATION
 from tests.fixtures.command import invoke
+from tests.fixtures.files import edit_json
 from tests.fixtures.ladders import figures, gate, ladder, rung
 from tests.report.pages import EVIL, device_result, keep, missing, page_of
 
@@ -61,6 +63,20 @@ def test_the_badge_promises_no_more_than_the_gate(
     keep(run, dataclasses.replace(evaluation, gate=gate(interval=interval)))
     text = write_report(run).read_text(encoding="utf-8")
     assert f'class="badge {badge}</span>{headline}' in text
+
+
+def test_equal_answers_of_check_and_export_are_shown_once_and_say_both(
+    run: Path, bundle: Path, evaluation: Ladder
+) -> None:
+    for name in (VALIDATION, CHECK_RESULT):
+        atomic_write(bundle / name, json.dumps(evaluation.to_json()))
+    text = page_of(run).text
+    assert text.count("KL to the one above") == 1
+    assert "; export measured the same answers" in text
+    edit_json(bundle / CHECK_RESULT, images="others")
+    text = page_of(run).text
+    assert text.count("KL to the one above") == 2
+    assert "the same answers" not in text
 
 
 def test_names_stay_text_wherever_they_appear_and_no_network_is_needed(run: Path) -> None:

@@ -187,9 +187,9 @@ def test_the_dla_is_refused_where_it_is_not_and_loses_int8_before_trt_11(tmp_pat
     ("line", "fault"),
     [
         ("rma_gib = 2", "unknown field 'rma_gib' ({path}): did you mean ram_gib?"),
-        ('ram_gib = "2"', "'2': Input should be a valid number ({path}: ram_gib)"),
+        ('ram_gib = "2"', "'2' is not a number ({path}: ram_gib): such as 0.01"),
         *(("ram_gib = -1", "({path}: ram_gib)"), ("sm = true", "({path}: sm)")),
-        ('backend = "tflite"', "'tflite': Input should be 'tensorrt' or 'onnxruntime'"),
+        ('backend = "tflite"', "'tflite' is none of 'tensorrt' or 'onnxruntime'"),
         ('precisions = ["int4"]', "({path}: precisions.0)"),
         ('precisions = ["int8", "fp32"]', "write it as ['fp32', 'int8'], best last"),
         *(("precisions = []", "({path}: precisions)"), ('tensorrt = "ten"', "({path}: tensorrt)")),
