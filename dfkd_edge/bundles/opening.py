@@ -63,6 +63,14 @@ def find_bundle(path: Path) -> Path:
         UsageError: the run holds none or several, or is an old one under the newest's name.
     """
     refuse_old_latest(path)
+    if path.is_file():
+        within = next(filter(bundle_files.may_be_bundle, path.parents), None)
+        such = f", such as {within}" if within else ""
+        raise UsageError(
+            f"'{path.name}' is a file, not a bundle",
+            where=str(path),
+            hint=f"name the folder of a bundle{such}",
+        )
     put_back(path.resolve().parent)
     found = bundles_of(path)
     if not found:

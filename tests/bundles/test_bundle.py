@@ -141,6 +141,11 @@ def test_fp16_may_lie_in_the_fp32_graph(tmp_path: Path, tiny_contents: BundleCon
 def test_the_only_bundle_of_a_run_is_found(tmp_path: Path, tiny_contents: BundleContents) -> None:
     with open_run(tmp_path / "run", "key", resume=True, exist_ok=False) as run:
         bundles = run.path / "bundles"
+        with pytest.raises(
+            UsageError, match=r"no student yet .*: this goes on with it: dfkd-edge d"
+        ):
+            find_bundle(run.path)
+        run.complete("student", "key", [])
     (bundles / ".export-left").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"no bundle yet .*: dfkd-edge export \S+/run makes one$"):
         find_bundle(run.path)

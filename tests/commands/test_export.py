@@ -267,6 +267,16 @@ def test_what_only_the_run_can_tell_is_left_to_the_run(
     assert json.loads(result.stdout)["config"]["calibration_size"] == 20
 
 
+def test_names_of_runtimes_may_stand_in_one_word_and_a_precision_in_capitals(
+    finished_run: Path,
+) -> None:
+    flags = ("--target", "jetson", "--precision", "FP16", "--runtime", "onnxruntime, trtexec")
+    result = invoke("export", finished_run, *flags, "--dry-run", "--json")
+    assert result.exit_code == 0, result.exception
+    config = json.loads(result.stdout)["config"]
+    assert (config["precision"], config["runtimes"]) == ("fp16", ["onnxruntime", "trtexec"])
+
+
 @pytest.mark.parametrize(
     ("file", "content", "fault"),
     [

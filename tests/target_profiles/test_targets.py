@@ -121,7 +121,7 @@ def test_quantization_follows_the_runtime() -> None:
     ("text", "fault"),
     [
         ("", r"Field required \(.*: activation_dtype\)"),
-        ('activation_dtype = "int4"', r"'int4': .* \(.*: activation_dtype\)"),
+        ('activation_dtype = "int4"', r"'int4' is .* \(.*: activation_dtype\)"),
         ('activation_dtype = "int8"\nreduced_range = true', r"did you mean reduce_range\?"),
         ('[sources]\nreduce_range = "a guess"', r"'a guess': .* \(.*: reduce_range\)"),
     ],
