@@ -97,6 +97,10 @@ GROUPS = {
 }
 for name, group in GROUPS.items():
     app.add_typer(group, name=name)
+for known in (app, *GROUPS.values()):
+    for command in known.registered_commands:  # typer keeps the line breaks of later paragraphs
+        paragraphs = (command.callback.__doc__ or "").split("\n\n") if command.callback else ()
+        command.help = "\n\n".join(" ".join(each.split()) for each in paragraphs)
 
 
 def main() -> None:

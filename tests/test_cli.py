@@ -66,6 +66,12 @@ def test_the_first_line_comes_before_any_heavy_library(
     assert line.startswith("loading libraries")
 
 
+def test_the_help_of_a_verb_breaks_lines_where_the_terminal_ends_alone() -> None:
+    lines = invoke("predict", "--help", COLUMNS="300").stdout.splitlines()
+    (line,) = [line for line in lines if "The bundle's own threshold" in line]
+    assert line.rstrip().endswith("Ctrl-C ends a camera or a stream.")
+
+
 def test_help_lists_the_verbs_along_the_pipeline() -> None:
     text = invoke("--help").stdout
     found = re.findall(r"^\W*([a-z]+)  ", text, re.MULTILINE)

@@ -70,6 +70,23 @@ def test_caveats_of_graphs_and_times_stand_below_the_ladder_once(
     ]
 
 
+def test_times_are_those_of_graphs_and_an_unsteady_one_says_once_what_to_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    caveats = ("unsteady: deviation is 0.50 of the mean",)
+    rungs = [dataclasses.replace(rung, latency_caveats=caveats) for rung in measured().rungs]
+    rungs[0] = dataclasses.replace(rungs[0], onnx_latency_ms=7.25, latency_ms=99.0)
+    rungs[1] = dataclasses.replace(rungs[1], latency_ms=55.0)
+    show_ladder(dataclasses.replace(measured(), rungs=tuple(rungs)))
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    (row,) = [line for line in lines if line.startswith("ms here as a graph ")]
+    assert row.split()[5:] == ["7.25", "-", *["123.45"] * 4]
+    said = " ".join(lines)
+    assert said.count("unsteady") == 1
+    assert "onnx-fp32, onnx-fp16, onnx-int8, engine: ms here unsteady" in said
+    assert "time again when idle" in said
+
+
 def test_a_pipe_gets_wide_tables_unless_columns_says_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
