@@ -25,6 +25,7 @@ MAX_FILE_BYTES = 1 << 20
 RESERVED = {
     "unknown": "predict answers so where it refuses to name a class",
     "__background__": "other tools keep it for what is of no class",
+    **dict.fromkeys(("__ignore__", "_background_"), "labelme keeps it for what is of no class"),
     "_background_noise_": "other tools keep it for what is of no class",
 }
 """Folded names that no class may have, and why."""
@@ -188,11 +189,11 @@ def _fault(name: str, prompt: str, has_tab: bool) -> tuple[str, str]:
         hint = "put one space between the words of a name, and each name on a line of its own"
         hint += "" if has_tab else "; between name and prompt a tab"
         return f"several spaces between '{parted[0][:40]}' and '{parted[1][:40]}'", hint
-    if not any(c.isalnum() for c in name):  # such as a line of dashes
-        return f"'{name}' has no letter or digit", ""
     if len(name) > MAX_NAME_CHARACTERS or len(prompt) > MAX_PROMPT_CHARACTERS:
         hint = f"names have at most {MAX_NAME_CHARACTERS}, prompts {MAX_PROMPT_CHARACTERS}"
         return f"name or prompt of {max(len(name), len(prompt))} characters", hint
+    if not any(c.isalnum() for c in name):  # such as a line of dashes
+        return f"'{name}' has no letter or digit", ""
     if has_tab and not prompt:
         hint = "write the prompt after the tab, or remove the tab"
         return f"'{name}' has a tab but no prompt", hint

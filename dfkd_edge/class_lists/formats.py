@@ -31,6 +31,7 @@ HEADERS = frozenset(
         *("def", "image_count", "instance_count", "frequency", "description", "def."),
     }
 )
+PICTURE = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|ppm)$", re.I)
 OF_PICTURES = frozenset({"filename", "file", "file_name", "image", "path", "filepath", "image_id"})
 KEYS = ("id2label", "categories", "names", "labels", "classes", "class_names", "label2id")
 """Keys of JSON documents that hold the names: Hugging Face, COCO, YOLO, Teachable Machine."""
@@ -98,11 +99,17 @@ def _json(lines: Sequence[str], text: str) -> Listed | None:
     if lines[0][0] not in "{[":
         return None
     try:
-        return _of_json(json.loads(text))
+        return _of_json(json.loads(text, object_pairs_hook=_of_one_key_each))
     except (ValueError, RecursionError) as error:
         if lines[0][0] == "{" or re.match(r"\[\s*(['\"{\[]|$)", lines[0]):
             raise _ForeignError("JSON or Python that cannot be read as JSON") from error
         return None  # `[red]` is a name
+
+
+def _of_one_key_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise _ForeignError("JSON with one key twice")
+    return dict(pairs)
 
 
 def _of_json(value: Any, how: str = "JSON") -> Listed:
@@ -149,9 +156,13 @@ def _in_order(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _markup(lines: Sequence[str], text: str) -> Listed | None:
     if not MARKUP.match(lines[0]):
         return None
-    values = re.findall(r"<(?:Choice|Label)\b[^<>]*?\bvalue\s*=\s*[\"']([^\"']*)[\"']", text)
-    if values:
-        return Listed(list(map(html.unescape, values)), "a labelling interface of Label Studio")
+    if "<!ENTITY" in text:
+        raise _ForeignError("XML that defines words of its own")
+    value = r"(?:\"([^\"]*)\"|'([^']*)')"
+    found = re.findall(rf"<(?:Choice|Label)\b[^<>]*?\bvalue\s*=\s*{value}", text)
+    if found:
+        values = [html.unescape("".join(quoted)) for quoted in found]
+        return Listed(values, "a labelling interface of Label Studio")
     names = re.findall(r"<label>\s*<name>([^<]*)</name>", text)
     if names:
         return Listed(list(map(html.unescape, names)), "labels of CVAT in XML")
@@ -221,13 +232,19 @@ def _plain(text: str) -> str:
     return quoted[2] if quoted else re.sub(r"\s+#.*$", "", text)
 
 
+def _of_label_map(text: str) -> Listed:
+    value, num = r"(?:\"([^\"\n]*)\"|'([^'\n]*)')", len(re.findall(r"\bitem\s*\{", text))
+    for key in ("display_name", "name"):
+        found = ["".join(q) for q in re.findall(rf"\b{key}\s*:\s*{value}", text)]
+        if len(found) == num:
+            return Listed(found, "a label map of TensorFlow")
+    raise _ForeignError("a label map of TensorFlow, some of whose items have no name")
+
+
 def _code(lines: Sequence[str], text: str) -> Listed | None:
     """Read TensorFlow's label map and Edge Impulse's header; refuse darknet's .data."""
     if re.match(r"item\s*\{", lines[0]):
-        value = r"['\"]([^'\"]*)['\"]"
-        names = re.findall(rf"\bdisplay_name\s*:\s*{value}", text)
-        names = names or re.findall(rf"\bname\s*:\s*{value}", text)
-        return Listed(names, "a label map of TensorFlow")
+        return _of_label_map(text)
     found = re.search(r"inferencing_categories\w{0,20}\[[^\]]{0,20}\]\s{0,9}=\s{0,9}\{", text)
     if found:
         names = re.findall(r"\"([^\"]*)\"", text[found.end() :].partition("}")[0])
@@ -287,19 +304,23 @@ def _of_rows(rows: list[list[str]], how: str) -> Listed | None:
             if not all(_is_id(name) for name in names):
                 return Listed(names, f"{how}, column '{rows[0][column]}'")
         raise _ForeignError("a table without a column of names")
+    if len(rows) > 1 and all(any(map(PICTURE.search, row)) for row in rows[1:]):
+        raise _ForeignError("a table of pictures")
     if {len(row) for row in rows} != {2}:
         return None
     first, second = ([row[column] for row in rows] for column in (0, 1))
     if not any(second):
         return Listed([name.strip("'\"") for name in first], f"{how} behind the names")
     for ids, names in ((first, second), (second, first)):
-        if all(map(_is_id, ids)) and not all(map(_is_id, names)):
-            return Listed(_by_number(ids, names), f"{how}, numbers or ids beside the names")
+        begin = int(len(ids) > 2 and not _is_id(ids[0]))  # a header in a language of its own
+        if all(map(_is_id, ids[begin:])) and not all(map(_is_id, names[begin:])):
+            listed = _by_number(ids[begin:], names[begin:])
+            return Listed(listed, f"{how}, numbers or ids beside the names")
     return None
 
 
 def _is_id(text: str) -> bool:
-    return bool(re.fullmatch(r"-?\d+(\.\d+)?|/[mgt]/\w+|n\d{8}|", text))
+    return bool(re.fullmatch(r"-?\d+(\.\d+)?|/[mgt]/\w+|n\d{8}|[0-9a-f]{16,}|", text))
 
 
 def _by_number(ids: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -332,6 +353,13 @@ def _numbered(lines: Sequence[str], text: str) -> Listed | None:
     return None
 
 
+def _coloured(lines: Sequence[str], text: str) -> Listed | None:
+    """Read `car:255,0,0::` of CVAT's segmentation masks."""
+    found = [re.fullmatch(r"([^:]+):\d{1,3},\d{1,3},\d{1,3}:[^:]*:[^:]*", ln) for ln in lines]
+    names = [match[1] for match in found if match]
+    return Listed(names, "a label map of CVAT") if len(names) == len(lines) else None
+
+
 def _quoted(lines: Sequence[str], text: str) -> Listed | None:
     found = [re.fullmatch(r"([\"'])(.+)\1[,;]?", line) for line in lines]
     names = [match[2] for match in found if match]
@@ -346,5 +374,5 @@ def _header(lines: Sequence[str], text: str) -> Listed | None:
 
 Reader = Callable[[Sequence[str], str], Listed | None]
 READERS: tuple[Reader, ...] = (
-    *(_json, _markup, _yaml, _code, _synsets, _table, _numbered, _quoted, _header),
+    *(_json, _markup, _yaml, _code, _synsets, _coloured, _table, _numbered, _quoted, _header),
 )

@@ -12,6 +12,7 @@ from typer import Argument, Option
 from dfkd_edge.commands import options as opt
 from dfkd_edge.console import result_console
 from dfkd_edge.errors import EnvironmentLackingError, UsageError
+from dfkd_edge.runtime.plain_text import printable
 
 STYLE = {"ok": "green", "note": "cyan", "warning": "yellow", "lacking": "red"}
 
@@ -88,7 +89,8 @@ def clean(
     kept = f", of which {keep:,} MiB stay" if keep else ""
     for cache in chosen:
         size_mib = cache.size_bytes / (1 << 20)
-        typer.echo(f"{cache.name}: {size_mib:.1f} MiB in {cache.path}{kept}", err=True)
+        shown = printable(f"{cache.name}: {size_mib:.1f} MiB in {cache.path}{kept}")
+        typer.echo(shown, err=True)
     if not chosen:
         typer.echo("nothing to delete", err=True)
     elif not (dry_run or yes):

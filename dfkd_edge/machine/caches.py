@@ -60,7 +60,7 @@ def empty_cache(cache: Cache, keep_bytes: int = 0) -> int:
         EnvironmentLackingError: a file cannot be deleted.
     """
     try:
-        if keep_bytes:
+        if keep_bytes or cache.path.is_symlink():  # to a disk that may hold files of others
             return bound_cache(cache.path, keep_bytes)
         shutil.rmtree(cache.path)
         return cache.size_bytes

@@ -26,6 +26,7 @@ LEFTOVER = re.compile(r"\..+\.(?:([0-9a-f]{8})-)?(\d+)(?:-[0-9a-f]{16})?\.tmp")
 """A temporary file: the machine, the process, 64 random bits; earlier versions wrote the process
 alone."""
 ABANDONED_S = 24 * 3600.0  # No write takes so long: age tells where another machine wrote
+TIMINGS = re.compile(r"timings-.+\.cache")
 OPEN_TO_OTHERS = "can be written by others"
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -204,6 +205,24 @@ def used_again(path: Path) -> None:
         os.utime(str(path))
 
 
+def _engines(folder: Path) -> dict[str, list[tuple[Path, os.stat_result]]]:
+    """Find engines with what lies beside them, and what builds have measured, by their stems.
+
+    The folder may be a link to a disk that holds files of others.
+    """
+    groups: dict[str, list[tuple[Path, os.stat_result]]] = {}
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):  # another process was quicker
+            found = path.lstat()
+            if stat.S_ISREG(found.st_mode):
+                groups.setdefault(path.stem, []).append((path, found))
+    return {
+        stem: group
+        for stem, group in groups.items()
+        if any(path.suffix == ".engine" or TIMINGS.fullmatch(path.name) for path, _ in group)
+    }
+
+
 def bound_cache(folder: Path, most_bytes: int) -> int:
     """Delete what was used longest ago in a cache of ours; returns the bytes that are freed.
 
@@ -214,12 +233,7 @@ def bound_cache(folder: Path, most_bytes: int) -> int:
         folder: of the cache.
         most_bytes: that may stay.
     """
-    groups: dict[str, list[tuple[Path, os.stat_result]]] = {}
-    for path in folder.iterdir():
-        with contextlib.suppress(OSError):  # another process was quicker
-            found = path.lstat()
-            if stat.S_ISREG(found.st_mode):
-                groups.setdefault(path.stem, []).append((path, found))
+    groups = _engines(folder)
     sizes = {stem: sum(found.st_size for _, found in group) for stem, group in groups.items()}
     total = before = sum(sizes.values())
     for stem in sorted(groups, key=lambda stem: max(f.st_mtime_ns for _, f in groups[stem])):
@@ -243,5 +257,6 @@ def close_cache(folder: Path) -> None:
     make_private(folder)
     if why_not_private(folder.resolve()) == OPEN_TO_OTHERS:
         folder.chmod(0o700)  # first: nothing more is laid there
-        for path in folder.iterdir():
-            path.unlink()
+        for group in _engines(folder).values():
+            for path, _ in group:
+                path.unlink()

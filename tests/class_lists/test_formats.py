@@ -98,6 +98,11 @@ READ = {
         '{"n02121620": "cat, true cat", "n02084071": "dog", "n02374451": "horse"}',
         "WordNet ids to words",
     ),
+    "CVAT's label map": (
+        "# label:color_rgb:parts:actions\ncat:1,0,0::\ndog:0,9,0::\nhorse:0,0,7::\n",
+        "label map of CVAT",
+    ),
+    "a header in German": ("\ufeffNr;Klasse\n1;cat\n2;dog\n3;horse\n", "semicolons"),
     "darknet .names": ("cat\ndog\nhorse\n", ""),
 }
 REFUSED = {
@@ -119,6 +124,13 @@ REFUSED = {
     '{"cat": 1,': "JSON or Python that cannot be read",
     "['cat', 'dog']": "JSON or Python that cannot be read",
     "filename,label\na.jpg,cat\nb.jpg,dog\n": "a table of pictures",
+    "gs://b/a.jpg,cat\ngs://b/b.jpg,dog\n": "a table of pictures",
+    '{"0": "cat", "0": "dog", "1": "horse"}': "JSON with one key twice",
+    '<?xml version="1.0"?><!DOCTYPE l [<!ENTITY b "x">]><label><name>&b;</name></label>': (
+        "XML that defines words of its own"
+    ),
+    "item { id: 1 }\nitem { id: 2 name: 'cat' }\n": "some of whose items have no name",
+    f"names: [{chr(39) * 2001}]\n": "name or prompt of 2001 characters",
     "id,count\n1,2\n2,3\n": "a table without a column of names",
     "label\ncat\ndog\n": "a column under the header 'label'",
     "<?xml version='1.0'?>\n<a/>": "XML",
@@ -184,7 +196,14 @@ def test_what_is_no_text_is_told_by_what_it_is(tmp_path: Path, content: bytes, s
         read_given_list(tmp_path / "list")
 
 
-@pytest.mark.parametrize("name", ["unknown", "Unknown", "__background__"])
+def test_quotes_of_one_kind_may_hold_the_other() -> None:
+    pbtxt = 'item {\n id: 1\n name: "driver\'s licence"\n}\nitem {\n id: 2\n name: \'a "b"\'\n}'
+    assert translate(pbtxt, "map")[0].splitlines() == ["driver's licence", 'a "b"']
+    studio = """<View><Choice value="worker's vest"/><Choice value='hat'/></View>"""
+    assert translate(studio, "xml")[0].splitlines() == ["worker's vest", "hat"]
+
+
+@pytest.mark.parametrize("name", ["unknown", "__ignore__", "Unknown", "__background__"])
 def test_the_words_of_a_refusal_are_no_classes(tmp_path: Path, name: str) -> None:
     (tmp_path / "list").write_text(f"{name}\ta photo of a dog\ncat\n", encoding="utf-8")
     with pytest.raises(ClassNamesError, match=f"'{name}' is no name for a class"):

@@ -140,6 +140,12 @@ def test_clean_deletes_our_own_caches_and_nothing_else(caches: Path) -> None:
     assert (caches / "hub" / "weights").exists()
 
 
+def test_a_name_of_a_folder_moves_no_cursor(caches: Path) -> None:
+    (caches / "dfkd-edge" / "a\x1b[31mred").mkdir()
+    (caches / "dfkd-edge" / "a\x1b[31mred" / "file").write_bytes(b"x")
+    assert r"a\u001b[31mred" in invoke("cache", "clean", "--dry-run").stderr
+
+
 def test_clean_keeps_what_was_used_last(caches: Path) -> None:
     folder = caches / "dfkd-edge" / "engines"
     for age, name in enumerate(("new", "middle", "old")):

@@ -18,6 +18,7 @@ from unittest import mock
 
 import pytest
 
+from dfkd_edge.machine.caches import empty_cache, find_caches
 from dfkd_edge.runtime import cuda_memory, engine_build, engine_session
 from dfkd_edge.runtime.device import TO_INSTALL
 from dfkd_edge.runtime.engine_build import (
@@ -235,6 +236,24 @@ def test_an_engine_that_others_may_have_laid_is_never_loaded(tmp_path: Path, pla
     else:
         (path if plant == "engine" else note).chmod(0o666)
     assert engine_build.cached_engine(cache, key) is None
+
+
+def test_a_cache_that_links_to_a_disk_of_others_loses_its_engines_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache, disk = engine_build.default_cache(), tmp_path / "disk"
+    (disk / "folder").mkdir(parents=True)
+    for name in ("photo.jpg", "notes.json", "a.engine", "a.json", "timings-10-sm87.cache"):
+        (disk / name).write_bytes(bytes(100))
+    disk.chmod(0o775)
+    cache.parent.mkdir()
+    cache.symlink_to(disk)
+    engine_build.require_own_cache(cache)
+    assert sorted(path.name for path in disk.iterdir()) == ["folder", "notes.json", "photo.jpg"]
+    (disk / "b.engine").write_bytes(bytes(100))
+    assert empty_cache(find_caches(["engines"])[0]) == 100
+    assert sorted(path.name for path in disk.iterdir()) == ["folder", "notes.json", "photo.jpg"]
 
 
 def test_our_own_cache_of_an_earlier_version_is_emptied_and_closed(
