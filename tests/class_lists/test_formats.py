@@ -130,7 +130,7 @@ REFUSED = {
         "XML that defines words of its own"
     ),
     "item { id: 1 }\nitem { id: 2 name: 'cat' }\n": "some of whose items have no name",
-    f"names: [{chr(39) * 2001}]\n": "name or prompt of 2001 characters",
+    f"names: [{chr(39) * 2001}]\n": "name or prompt of 2000 characters",
     "id,count\n1,2\n2,3\n": "a table without a column of names",
     "label\ncat\ndog\n": "a column under the header 'label'",
     "<?xml version='1.0'?>\n<a/>": "XML",
