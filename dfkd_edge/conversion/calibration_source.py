@@ -80,8 +80,8 @@ def select_surrogates(
     mirrored = f" ({num_mirrored} of them mirrored too)" if num_mirrored else ""
     return CalibrationSet(
         np.concatenate([images, images[:num_mirrored, :, ::-1]]),
-        f"{len(images)} surrogate images of {num_classes} classes in {num_styles} styles{mirrored}, "
-        f"seed {seed}",
+        f"{len(images)} surrogate images of {num_classes} classes in {num_styles} styles{mirrored}"
+        f", seed {seed}",
     )
 
 
