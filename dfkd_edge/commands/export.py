@@ -43,7 +43,8 @@ def export(
     context: Context,
     run: Annotated[Path, Argument(metavar="[RUN]", help="Run directory.")] = LATEST,
     target: Annotated[
-        opt.Text, Option(help="A name of `targets list` or a TOML file (default: jetson).")
+        opt.Text,
+        Option(help="A name of `targets list` or a TOML file (default: jetson, an Orin Nano 8GB)."),
     ] = None,
     precision: Annotated[
         opt.Text,

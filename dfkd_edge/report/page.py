@@ -71,7 +71,10 @@ def write_report(
 def refresh_report(path: Path, reporter: Reporter) -> str:
     """Write the report of a run or bundle again; returns its path, or why there is none."""
     try:
-        return str(write_report(path, say=lambda line: reporter.note(f"  {line}")))
+        with reporter.stage("writing the report", 1) as progress:
+            written = write_report(path, say=lambda line: reporter.note(f"  {line}"))
+            progress.advance()
+        return str(written)
     except DfkdEdgeError as error:  # what was measured is worth more than its picture
         reporter.note(f"  no report: {error}")
         return "not written"
