@@ -71,8 +71,9 @@ def test_caveats_of_graphs_and_times_stand_below_the_ladder_once(
 
 
 def test_times_are_those_of_graphs_and_an_unsteady_one_says_once_what_to_do(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     caveats = ("unsteady: deviation is 0.50 of the mean",)
     rungs = [dataclasses.replace(rung, latency_caveats=caveats) for rung in measured().rungs]
     rungs[0] = dataclasses.replace(rungs[0], onnx_latency_ms=7.25, latency_ms=99.0)

@@ -91,7 +91,7 @@ def test_files_get_the_permissions_that_the_user_is_used_to_and_caches_none_for_
     assert stat.S_IMODE((tmp_path / "usual").stat().st_mode) == 0o664
     assert stat.S_IMODE((tmp_path / "a" / "cache").stat().st_mode) == 0o700
     (tmp_path / "a" / "cache").chmod(0o775)
-    (tmp_path / "a" / "cache" / "planted").touch()
+    (tmp_path / "a" / "cache" / "planted.engine").touch()
     assert safe_files.why_not_private(tmp_path / "a" / "cache") == "can be written by others"
     safe_files.close_cache(tmp_path / "a" / "cache")
     assert not safe_files.why_not_private(tmp_path / "a" / "cache")
