@@ -100,7 +100,7 @@ class SynthesisConfig:
     """Steps for each image; 0 takes 6 of the embedded prior, and of a pipeline as many as it was
     made for: SD-Turbo and its like 2."""
     guidance_scale: Annotated[float, Interval(ge=0, le=100)] = 0.0
-    """Classifier-free guidance, 1 for none; 0 takes 6 of the embedded prior, and of a pipeline
+    """Classifier-free guidance, 1 for none; 0 takes 2.5 of the embedded prior, and of a pipeline
     what it was made for: SD-Turbo and its like none."""
     condition_noise: Annotated[float, Interval(ge=0, le=2)] = 0.5
     """Length of the random offset of each prompt embedding, whose length is 1."""

@@ -41,7 +41,7 @@ of top-1 there (examples/measurements)."""
 DECODING, REFINING = "decoding images", "refining images"
 DESCENDED_TOGETHER = 16  # Images, in several views, whose gradients are kept at a time at most
 REFINED_TOGETHER = 32  # Images: what their gradients keep is the peak of the run's memory
-PRIOR_STEPS, PRIOR_GUIDANCE = 6, 6.0  # Of the embedded prior (ours)
+PRIOR_STEPS, PRIOR_GUIDANCE = 6, 2.5  # Of the embedded prior (ours)
 SAMPLING_SHARE = 0.5  # Of the prior's work, for the progress bar alone
 DESCENT_SHARE = 0.9  # Of the work on an image that is descended to; for the bar, too
 DECODING_SHARE = 0.3  # Of what follows sampling, before any refinement; for the bar, too
