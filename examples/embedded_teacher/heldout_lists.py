@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,18 @@ LISTS = {
 NUM_VARIANTS = 6
 STYLES = ("openmoji", "streamline-emojis")
 """Held-out sets that were drawn anew; emojione-monotone traces the drawings of emojione."""
+PEOPLE = re.compile(
+    r"\b(fac(e|es|epalming)|m[ae]n|mans|wom[ae]n|womans|boy|girl|baby|person|family|kiss|couple|heart|hands?|fist|"
+    r"index|thumbs|moon|monkey|poo|busts?|eyes?|no|old|with|e|t)\b"
+)
+"""Names of persons, faces and signs, which differ in a few strokes alone."""
+
+
+def large_list(labels: list[dict[str, str]], num_classes: int) -> list[str]:
+    """Draw so many names of things that both styles show; the longer list holds the shorter."""
+    drawn = ({row["name"].lower() for row in labels if row["source"] == s} for s in STYLES)
+    names = sorted(name for name in set.intersection(*drawn) if not PEOPLE.search(name))
+    return random.Random(0).sample(names, len(names))[:num_classes]
 
 
 def main() -> None:
@@ -57,11 +71,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--large", type=int, nargs="*", default=[80, 200], help="names")
     args = parser.parse_args()
     labels = json.loads((args.work / "heldout_icons.json").read_text(encoding="utf-8"))
     rgba = np.load(args.work / "heldout_icons.npy", mmap_mode="r")
     generator = torch.Generator().manual_seed(0)
-    for name, classes in LISTS.items():
+    large = {f"icons{num}": large_list(labels, num) for num in args.large}
+    for name, classes in {**LISTS, **large}.items():
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / f"{name}.txt").write_text("\n".join(classes) + "\n", encoding="utf-8")
         count = 0
