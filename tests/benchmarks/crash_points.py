@@ -7,7 +7,8 @@ python tests/benchmarks/crash_points.py --results pairs.jsonl --meet pair --ever
 Each operation on files of each verb (a write, a rename, ...) fails once in each mode. Verbs are
 tried in the order in which they are named, first what each of them does to which file, then what
 repeats it; what the results hold already is not tried again, so the same command goes on after a
-stop. A state in which a fault left the folder is tried once: equal ones end alike. GLIBC_TUNABLES=glibc.malloc.hugetlb=1 halves what a fork costs.
+stop. What a fault has left is tried once: a command that finds the same ends alike.
+GLIBC_TUNABLES=glibc.malloc.hugetlb=1 halves what a fork costs.
 
 With --meet something else happens at every so many operations: a second process (pair), SIGTERM
 (term), a clock that is ten years ahead or behind (future, past); or once: a disk with little space
