@@ -88,12 +88,19 @@ def words(folder: Path, title: str) -> list[str]:
 
 def unlike(title: str, code: int, said: str, file: Path) -> list[str]:
     """Say how a command ended, if not by refusing a file by its name."""
-    # what runs is the flipped file itself, up to where Python cannot read it
-    is_own = title == DEVICE and file.name == CHECK
-    is_refused = code > 0 if is_own else code == DAMAGED and "Traceback" not in said
-    if is_refused and str(file) in said:
+    if title == DEVICE and file.name == CHECK and code > 0:
+        # what runs is flipped itself: where its start is, Python refuses what it was told to run
+        is_refused = by_python(said) or CHECK in said
+    else:
+        is_refused = code == DAMAGED and "Traceback" not in said and str(file) in said
+    if is_refused:
         return []
     return [f"{title}: exit code {code}, {said.strip()[-300:]}"]
+
+
+def by_python(said: str) -> bool:
+    """Whether a program did not come so far as to refuse a file itself."""
+    return not said.startswith("error: ")
 
 
 def run_fresh(folder: Path, name: str, place: int, more: int) -> list[str]:
@@ -122,9 +129,9 @@ class Commands:
         titles = {"device": DEVICE, "archive": DEVICE, "host": HOST}
         with Flipped(self.folder, MANIFEST, 0, 1):  # each runs once to load what it refuses with
             for kind in warm_entry.KINDS:
-                call = [sys.executable, script, kind, *words(self.folder, titles[kind])]
-                pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-                self._waiting[kind] = subprocess.Popen(call, text=True, **pipes)
+                call = [sys.executable, str(script), kind, *words(self.folder, titles[kind])]
+                pipe = subprocess.PIPE
+                self._waiting[kind] = subprocess.Popen(call, text=True, stdin=pipe, stdout=pipe)
                 self._answer(kind)
         return self
 
@@ -139,7 +146,7 @@ class Commands:
         with Flipped(self.folder, name, place, more):
             for title, kind in kinds.items():
                 code, said = self._answer(kind)
-                by = "" if said.startswith("error: ") else ", by Python itself"
+                by = ", by Python itself" if by_python(said) else ""
                 self.ends[title, f"exit code {code}{by}"] += 1
                 missed += unlike(title, code, said, self.folder / name)
         return missed
