@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 file_hash = file_sha256
 SCRATCH = "dfkd-edge"  # Begins the names of our folders for temporary files
+REMOVALS = 2
 MAX_TOML_BYTES = 1 << 20  # Ours have some thousand bytes
 
 
@@ -76,27 +77,50 @@ def atomic_stream(path: Path) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Give a folder for temporary files; what killed processes left of such is removed.
+    """Give a folder for temporary files; what dead processes left of such is removed.
 
     Raises:
         EnvironmentLackingError: the disk is full or not writable.
     """
     place = Path(os.environ.get("TMPDIR", ""))
     try:
-        if not (place.name and place.is_dir()):
-            place = Path(tempfile.gettempdir())  # which tries places by writing into them
+        place = _temporary_place()
         folder = temporary_beside(place / SCRATCH)
         folder.mkdir(mode=0o700)
     except OSError as error:
         raise _unwritable(place, error) from error
-    for left in place.glob(f".{SCRATCH}.*.tmp"):
-        with contextlib.suppress(OSError):  # another process was quicker
-            if is_leftover(left) and not why_not_private(left):
-                shutil.rmtree(left)
+    remove_scratch_leftovers()
     try:
         yield folder
     finally:
+        _remove_tree(folder)
+
+
+def remove_scratch_leftovers() -> None:
+    """Remove folders for temporary files whose processes are dead, of this user alone.
+
+    Raises:
+        OSError: no place for temporary files can be written into.
+    """
+    for left in _temporary_place().glob(f".{SCRATCH}.*.tmp"):
+        with contextlib.suppress(OSError):  # another process was quicker
+            if is_leftover(left) and not why_not_private(left):
+                _remove_tree(left)
+
+
+def _temporary_place() -> Path:
+    place = Path(os.environ.get("TMPDIR", ""))
+    if place.name and place.is_dir():
+        return place
+    return Path(tempfile.gettempdir())  # which tries places by writing into them
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a folder of ours; a file that resists once (open in a scanner, say) is tried again."""
+    for _ in range(REMOVALS):
         shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
 
 
 def _unwritable(path: Path, error: OSError) -> EnvironmentLackingError:

@@ -207,12 +207,10 @@ def export(plan: ExportPlan, reporter: Reporter) -> Bundle:
 def swap(plan: SwapPlan, reporter: Reporter) -> Bundle:
     """Give a finished bundle other classes, without training; the one that it was stays."""
     was_signed = is_signed(plan.source.folder) or is_signed(plan.folder)
-    if plan.finished:
-        reporter.note(f"  already swapped to this list: {plan.folder}")
-        bundle = plan.finished
-    else:
-        with export_scratch(plan.run) as work:
-            bundle = swap_classes(plan, work, reporter)
+    with export_scratch(plan.run) as work:  # a finished one, too: a kill may have left folders
+        if plan.finished:
+            reporter.note(f"  already swapped to this list: {plan.folder}")
+        bundle = plan.finished or swap_classes(plan, work, reporter)
     sign_or_tell(bundle, plan.sign, was_signed, reporter)
     return bundle
 

@@ -78,6 +78,21 @@ def test_a_run_and_a_bundle_end_whole_wherever_their_writing_was_cut_off(
     assert {trial.status for trial in trials} >= {0, 4, -9}  # what was to happen did
 
 
+def test_a_temporary_folder_is_removed_though_a_first_try_of_it_fails(
+    small_line: CrashLine,
+) -> None:
+    removals = [
+        at
+        for at, operation in enumerate(small_line.operations["make"], 1)
+        if operation.name in ("unlink", "rmdir") and operation.path.startswith("/tmp/.dfkd-edge.")
+    ]
+    assert len(removals) > 1  # of what is in it, and of itself
+    for at in removals:
+        small_line.lay("make")
+        assert small_line.attempt("make", at, Mode.EIO).status in (0, 4)
+        assert not list((small_line.folder / "tmp").iterdir())
+
+
 def test_a_walk_that_forks_at_each_operation_finds_what_runs_of_their_own_find(
     small_line: CrashLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

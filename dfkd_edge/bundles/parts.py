@@ -76,7 +76,9 @@ def _zipped(files: Mapping[str, bytes]) -> bytes:
     with zipfile.ZipFile(stream, "w") as archive:
         for name, content in files.items():
             entry = zipfile.ZipInfo(name, date_time=(2020, 1, 1, 0, 0, 0))  # equal bytes each time
-            entry.compress_type = zipfile.ZIP_DEFLATED
+            # what is to tell of damage must be readable itself, whatever byte of it was flipped
+            is_start = name == "__main__.py"
+            entry.compress_type = zipfile.ZIP_STORED if is_start else zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16  # The upper half holds Unix permissions
             archive.writestr(entry, content)
     return stream.getvalue()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dfkd_edge.errors import EnvironmentLackingError, RunDirError
+from dfkd_edge.files import remove_scratch_leftovers
 from dfkd_edge.runtime.plain_text import printable
 from dfkd_edge.runtime.safe_files import reading, remove_leftovers, write_atomically
 
@@ -53,6 +54,7 @@ def locked(path: Path, wait_s: float = PROBE_S, hint: str = OR_ANOTHER_RUN) -> I
             text = f"process {os.getpid()} on {platform.node()}\n"
             write_atomically(path / HOLDER, text.encode("utf-8", "replace"))
             remove_leftovers(path)  # whoever holds the lock may tidy up
+            remove_scratch_leftovers()
         yield
     finally:
         with contextlib.suppress(OSError):

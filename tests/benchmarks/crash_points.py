@@ -7,7 +7,8 @@ python tests/benchmarks/crash_points.py --results pairs.jsonl --meet pair --ever
 Each operation on files of each verb (a write, a rename, ...) fails once in each mode. Verbs are
 tried in the order in which they are named, first what each of them does to which file, then what
 repeats it; what the results hold already is not tried again, so the same command goes on after a
-stop. GLIBC_TUNABLES=glibc.malloc.hugetlb=1 halves what a fork costs.
+stop. What a fault has left is tried once: a command that finds the same ends alike.
+GLIBC_TUNABLES=glibc.malloc.hugetlb=1 halves what a fork costs.
 
 With --meet something else happens at every so many operations: a second process (pair), SIGTERM
 (term), a clock that is ten years ahead or behind (future, past); or once: a disk with little space
@@ -106,6 +107,13 @@ def site_of(line: CrashLine, verb: str, at: int) -> tuple[str, str, str]:
     return (verb, *(("", "") if not known else (known[0].name, NUMBER.sub("N", known[0].path))))
 
 
+def is_still(line: CrashLine, row: dict[str, Any]) -> bool:
+    """Whether a verb does at a point what it did when that was tried: code changes."""
+    then = row["operation"]
+    site = (row["verb"], then["name"], NUMBER.sub("N", then["path"]))
+    return row["mode"] in MEET or site == site_of(line, row["verb"], row["at"])
+
+
 def rows(line: CrashLine, wanted: list[Point]) -> Iterator[dict[str, Any]]:
     """Try points, faults in the order of the operations; gives their lines of the results."""
     for verb, at, what in (point for point in wanted if point[2] in MEET):
@@ -194,7 +202,7 @@ def try_all(line: CrashLine, wanted: list[Point], args: argparse.Namespace, unti
     done = {
         (row["verb"], row["at"], row["mode"])
         for row in known(args.results)
-        if not (args.again and row["faults"])
+        if not (args.again and row["faults"]) and is_still(line, row)
     }
     left = [point for point in wanted if point not in done]
     for row in (row for part in by_site(line, left) for row in rows(line, part)):

@@ -23,6 +23,7 @@ from dfkd_edge.config.settings import TeacherConfig
 from dfkd_edge.deployment.head_fit import HeadFit
 from dfkd_edge.drawings.memory import DrawingMemory, retrieve_drawings
 from dfkd_edge.errors import ArtifactError, ConfigError
+from dfkd_edge.files import atomic_write
 from dfkd_edge.networks.students import load_student
 from dfkd_edge.networks.teacher import Teacher, load_teacher
 from dfkd_edge.runs.finished import open_finished_run
@@ -133,12 +134,17 @@ def test_a_check_of_it_measures_on_the_same_images_and_repeats_the_figures(
     assert checked["notes"] == swapped["notes"]
 
 
-def test_the_same_swap_again_is_the_bundle_that_is_there(swapped: dict[str, Any]) -> None:
+def test_the_same_swap_again_is_the_bundle_that_is_there_and_tidies_up_what_a_kill_left(
+    swapped: dict[str, Any],
+) -> None:
     source = swapped["swap"]["bundle"]
+    left = Path(source).with_name(".export-of-a-dead-process") / "model.fp32.onnx"
+    atomic_write(left, b"graph")
     flags = ("--classes", "new.txt", "--max-drop", "1", "--no-drawings")
     before = open_bundle(Path(swapped["bundle"])).sha256
     assert call("classes", "swap", source, *flags, "--quiet")[0] == 0
     assert open_bundle(Path(swapped["bundle"])).sha256 == before
+    assert not left.parent.exists()
 
 
 def test_a_swap_of_a_signed_bundle_is_signed_or_says_that_it_is_not(

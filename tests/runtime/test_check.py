@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from dfkd_edge.results.device import read_result
 from dfkd_edge.runtime import check, session
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.caveats import FP16_IN_ENGINE
+from tests.damaged.flips import Flipped
 from tests.fixtures.files import edit_json, read_json
 from tests.runtime.conftest import RunCheck
 
@@ -294,3 +296,13 @@ def test_a_python_that_will_not_do_gets_a_line_and_no_traceback(
     assert done.returncode == 4
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
+
+
+def test_a_flipped_byte_of_its_own_gets_a_line_and_no_traceback(tiny_bundle: Bundle) -> None:
+    archive = tiny_bundle.folder / "check.pyz"
+    with zipfile.ZipFile(archive) as packed:
+        place = packed.getinfo("dfkd_edge/runtime/check.py").header_offset + 200
+    with Flipped(tiny_bundle.folder, archive.name, place, 1):
+        done = subprocess.run([sys.executable, archive], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert f"file is damaged ({archive})" in done.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dfkd_edge.files import scratch_folder
+from dfkd_edge.runs.lock import locked
 from dfkd_edge.runtime import safe_files
 from dfkd_edge.runtime.plain_text import hidden_character, printable
 from dfkd_edge.runtime.printer import Printer
@@ -30,19 +31,33 @@ def test_a_link_under_any_name_we_write_is_replaced_and_its_target_stays(tmp_pat
 def test_a_folder_for_temporary_files_goes_when_its_process_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    place, run = tmp_path / "tmp", tmp_path / "run"
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
     program = (
         "import os; from dfkd_edge.files import *\n"
         "with scratch_folder() as folder: (folder / 'graph').touch(); os.kill(os.getpid(), 9)"
     )
-    for _ in range(2):
-        environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment = {**os.environ, "TMPDIR": str(place)}
+
+    def killed() -> Path:
         subprocess.run([sys.executable, "-c", program], env=environment, check=False)
-        (left,) = tmp_path.iterdir()
+        (left,) = place.iterdir()
         assert (left / "graph").is_file()
+        return left
+
+    killed()
     with scratch_folder() as first, scratch_folder() as second:
-        assert set(tmp_path.iterdir()) == {first, second}
-    assert not list(tmp_path.iterdir())
+        assert set(place.iterdir()) == {first, second}
+        with locked(run):
+            assert set(place.iterdir()) == {first, second}
+    killed()
+    with locked(run):
+        assert not list(place.iterdir())
+    killed().chmod(0o770)  # others may have laid it: not to be followed
+    with locked(run), scratch_folder() as folder:
+        assert len(list(place.iterdir())) == 2
+    assert not folder.exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no pipes in folders")
