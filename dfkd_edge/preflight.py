@@ -56,6 +56,7 @@ class DistillPlan:
     """A request that can be met."""
 
     config: PipelineConfig
+    reusable: PipelineConfig  # The same for any list: what this one's length takes is left open
     class_names: ClassNames
     list_read_as: str  # What another tool wrote; empty where the list is as ours
     pictures: RealPictures | None  # Of `--images`
@@ -97,18 +98,19 @@ def plan_synthesize(request: DistillRequest) -> DistillPlan:
     Raises:
         UsageError: the request cannot be met.
     """
-    config = load_config(request.config_path, request.settings)
-    if not config.classes:
+    reusable = load_config(request.config_path, request.settings)
+    if not reusable.classes:
         hint = "name a text file, one class a line"
         raise ConfigError("no class list", where="--classes", hint=hint)
-    class_names, list_read_as = read_given_list(Path(config.classes))
-    config = sized(config, len(class_names))
+    class_names, list_read_as = read_given_list(Path(reusable.classes))
+    config = sized(reusable, len(class_names))
     key = run_key(config, class_names)
     output = request.output or RUNS / run_name(config, class_names)
     if not request.exist_ok:
         refuse_other_run(output, key)
     return DistillPlan(
         config=config,
+        reusable=reusable,
         class_names=class_names,
         list_read_as=list_read_as,
         pictures=None,

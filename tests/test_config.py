@@ -9,6 +9,7 @@ from dfkd_edge.config.settings import DistillationConfig, PipelineConfig
 from dfkd_edge.config.sizes import sized
 from dfkd_edge.errors import ConfigError
 from dfkd_edge.files import content_hash
+from dfkd_edge.preflight import DistillRequest, plan_synthesize
 
 
 def test_a_saved_config_loads_as_the_same_config(tmp_path: Path) -> None:
@@ -70,6 +71,7 @@ def test_a_mapping_is_a_section_that_is_merged() -> None:
         ("export.batch=[]", r"export\.batch"),
         ('teacher.templates=["a"]', "needs one {}"),
         ("seed=-1", "seed"),
+        ("effort=0", r"0 is .* \(effort\)"),
         ("no equals sign", "is not KEY=VALUE"),
     ],
 )
@@ -102,6 +104,17 @@ def test_images_and_steps_grow_with_the_classes_and_more_slowly(few: int, many: 
         assert fewer < more <= fewer * many / few
 
 
+@pytest.mark.parametrize("num_classes", [2, 7, 40, 200, 1_000])
+def test_more_effort_is_as_many_times_the_images_and_steps_of_any_list(num_classes: int) -> None:
+    usual = sized(PipelineConfig(), num_classes)
+    for text, times in (("preset=mini-high", 8.0), ("effort=0.5", 0.5)):
+        much = sized(load_config(None, settings_of([text])), num_classes)
+        assert much.synthesis.num_images == pytest.approx(times * usual.synthesis.num_images, abs=4)
+        assert much.distillation.num_steps == pytest.approx(
+            times * usual.distillation.num_steps, abs=4
+        )
+
+
 def test_numbers_that_are_given_hold_for_every_list() -> None:
     texts = ["synthesis.num_images=64", "distillation.num_steps=3"]
     config = load_config(None, settings_of(texts))
@@ -110,6 +123,16 @@ def test_numbers_that_are_given_hold_for_every_list() -> None:
     too_few = load_config(None, settings_of(["synthesis.num_images=31"]))
     with pytest.raises(ConfigError, match=r"must be 0, or at least 32 \(synthesis\.num_images\)"):
         sized(too_few, 7)
+
+
+def test_a_plan_keeps_settings_apart_that_hold_for_every_list(tmp_path: Path) -> None:
+    listed = tmp_path / "classes.txt"
+    listed.write_text("dog\nhouse\n", encoding="utf-8")
+    settings = {"classes": str(listed), **settings_of(["distillation.num_steps=7"])}
+    plan = plan_synthesize(DistillRequest(settings=settings, output=tmp_path / "run"))
+    assert plan.config == sized(plan.reusable, 2)
+    assert sized(plan.reusable, 200).synthesis.num_images > plan.config.synthesis.num_images
+    assert sized(plan.reusable, 200).distillation.num_steps == 7
 
 
 def test_the_hash_follows_content_and_order() -> None:

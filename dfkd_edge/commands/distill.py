@@ -52,7 +52,7 @@ def distill(
     exist_ok: opt.RedoRun = False,
     config: opt.ConfigFile = None,
     set_: opt.Set = None,
-    save_config: Annotated[opt.File, Option(help="Write the resolved settings here.")] = None,
+    save_config: Annotated[opt.File, Option(help="Write the settings here, for any list.")] = None,
     tensorboard: Annotated[
         bool, Option("--tensorboard", help="Mirror the metrics to RUN/tensorboard.")
     ] = False,
@@ -98,7 +98,7 @@ def run_distill(
         plan = plan_distill(dataclasses.replace(request, is_first=ranks.is_first))
         require_agreement(plan, ranks)
         if save_config and ranks.is_first:
-            atomic_write(save_config, to_toml(plan.config))
+            atomic_write(save_config, to_toml(plan.reusable))
         console = make_console(quiet or not ranks.is_first)
         if request.dry_run:
             if plan.list_read_as:

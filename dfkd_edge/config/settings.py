@@ -284,6 +284,8 @@ class PipelineConfig:
     """Every random number follows from it."""
     device: str = "cpu"
     """Torch device of the whole run."""
+    effort: Annotated[float, Interval(gt=0, le=1000)] = 1.0
+    """Times as many images and steps as a list's length takes; numbers that are given stay."""
     data: str = ""
     """Labelled pictures for evaluation only: DIR/<domain>/<class>/ or DIR/<class>/; or empty."""
     baseline: str = ""

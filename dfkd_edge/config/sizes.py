@@ -24,12 +24,12 @@ def sized(config: PipelineConfig, num_classes: int) -> PipelineConfig:
     """
     if 0 < config.synthesis.num_images < MIN_IMAGES:
         raise ConfigError(f"must be 0, or at least {MIN_IMAGES}", where="synthesis.num_images")
-    times = (max(num_classes, FEW_CLASSES) / FEW_CLASSES) ** GROWTH
+    times = config.effort * (max(num_classes, FEW_CLASSES) / FEW_CLASSES) ** GROWTH
     if config.distillation.student_init == "random":
         times *= FROM_RANDOM
     synthesis, distillation = config.synthesis, config.distillation
-    num_images = synthesis.num_images or round(times * NUM_IMAGES)
-    num_steps = distillation.num_steps or round(times * NUM_STEPS)
+    num_images = synthesis.num_images or max(MIN_IMAGES, round(times * NUM_IMAGES))
+    num_steps = distillation.num_steps or max(1, round(times * NUM_STEPS))
     return replace(
         config,
         synthesis=replace(synthesis, num_images=num_images),

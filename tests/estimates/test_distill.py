@@ -40,7 +40,7 @@ CLASSES = parse_class_names("dog\nhouse\n", "two")
 
 def plan_of(config: PipelineConfig) -> DistillPlan:
     return DistillPlan(
-        config=sized(config, len(CLASSES)), class_names=CLASSES,
+        config=sized(config, len(CLASSES)), reusable=config, class_names=CLASSES,
         list_read_as="", pictures=None, key="key", output=Path("never-made"),
         resume=True, exist_ok=False, tensorboard=False,
     )  # fmt: skip
