@@ -33,7 +33,9 @@ class QuickEnd:
 def program() -> None:
     """Run the command line as a process of its own."""
     end = QuickEnd()
-    atexit.register(end)  # before any heavy library: the first to come is called last
+    # called after all handlers that come later, those of libraries that a command loads; of those
+    # that came before, logging's alone writes, and its streams are flushed at every record
+    atexit.register(end)
     try:
         main()
     except SystemExit as stop:

@@ -164,8 +164,8 @@ class Distillation:
         sums = (ShardSums if in_shards else GradientSums)(config.batch_size, self.ranks)
         self.mine = sums.mine
         self.parts = Parts(TRAINING, sums.together, context.device)
-        num_views = config.num_steps * (self.mine.stop - self.mine.start)
-        self.look = compiled(eyes_for(teacher, num_views), is_tuned)
+        num_views = config.num_steps * config.batch_size
+        self.look = compiled(eyes_for(teacher, num_views, context.reporter.note), is_tuned)
         self.draws = RowDraws(surrogates, seed, config.balanced_styles)
         pool = open_pool(surrogates.images, device)
         # the teacher sees the views too: in less than its own size it would see less than it can

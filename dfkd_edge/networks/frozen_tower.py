@@ -14,36 +14,52 @@ from torch import Tensor
 from dfkd_edge.networks.mixed_precision import compute_type
 from dfkd_edge.networks.teacher import Teacher
 from dfkd_edge.networks.tuning import Embed
+from dfkd_edge.runtime.plain_text import printable
 
 MIN_VIEWS = 3_000  # Fewer do not pay for the trace (ours)
 MAX_PARAMETERS = 64_000_000  # A graph copies the weights: 256 MB at most
 OPSET = 18
 LARGEST_ERROR = 1e-3  # Of a unit embedding's numbers; the order of sums alone gives 1e-6
+SLOWER = "  the teacher sees without ONNX Runtime, which is slower: "
 Encode = Callable[[Tensor], Tensor]
 """Embeds normalised images, as a teacher's `encode_image` does."""
 
 
-def eyes_for(teacher: Teacher, num_views: int) -> Embed:
-    """Choose what sees so many views without gradients: ONNX Runtime, or the teacher itself."""
+def eyes_for(teacher: Teacher, num_views: int, tell: Callable[[str], None]) -> Embed:
+    """Choose what sees so many views without gradients: ONNX Runtime, or the teacher itself.
+
+    Args:
+        teacher: frozen.
+        num_views: of the whole training, whoever of several ranks sees them and whenever it goes
+            on: all must choose alike.
+        tell: hears why it is the teacher where ONNX Runtime should do.
+    """
     in_float = teacher.device.type == "cpu" and compute_type("cpu") == torch.float32
     if not in_float or num_views < MIN_VIEWS or teacher.num_image_parameters > MAX_PARAMETERS:
         return teacher.embed_images
     try:
         encode = frozen_encode(teacher)
-    except Exception:  # tracers and runtimes share no class of errors; the teacher sees as well
+    except Exception as error:  # tracers and runtimes share no class of errors
+        tell(f"{SLOWER}{printable(str(error))}")
         return teacher.embed_images
 
     def embed(image_NCHW: Tensor) -> Tensor:
         return teacher.embed_images(image_NCHW, encode)
 
-    return embed if _sees_alike(teacher, embed) else teacher.embed_images
+    error = _difference(teacher, embed)
+    if error <= LARGEST_ERROR:
+        return embed
+    tell(
+        f"  the teacher sees without ONNX Runtime, which is slower: there it differs by {error:.2g}"
+    )
+    return teacher.embed_images
 
 
-def _sees_alike(teacher: Teacher, embed: Embed) -> bool:
+def _difference(teacher: Teacher, embed: Embed) -> float:
+    """Return the largest one between numbers of unit embeddings; NaN where there is none."""
     image_NCHW = torch.rand((3, 3, 64, 64), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        error = (embed(image_NCHW) - teacher.embed_images(image_NCHW)).abs().max()
-    return bool(error <= LARGEST_ERROR)
+        return float((embed(image_NCHW) - teacher.embed_images(image_NCHW)).abs().max())
 
 
 def frozen_encode(teacher: Teacher) -> Encode:

@@ -247,12 +247,12 @@ def bound_cache(folder: Path, most_bytes: int) -> int:
 
 
 def close_cache(folder: Path) -> None:
-    """Make a cache of our own private; one that others could write into is emptied first.
+    """Make a cache of our own private; from one that others could write into engines go.
 
     Earlier versions left it to the umask. Never called for a folder that the user names.
 
     Raises:
-        OSError: it cannot be made, emptied or closed.
+        OSError: it cannot be made or closed, or an engine not be removed.
     """
     make_private(folder)
     if why_not_private(folder.resolve()) == OPEN_TO_OTHERS:
