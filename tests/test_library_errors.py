@@ -148,7 +148,8 @@ def _kinds(
         return (BaseException,)
     module = where.removesuffix(".py").replace("/", ".")
     full = module if module.startswith("dfkd_edge") else f"dfkd_edge.{module}"
-    known = {**vars(builtins), **vars(import_module(full)), "image_module": Image}
+    of_module = {} if full.endswith("__main__") else vars(import_module(full))  # which would run
+    known = {**vars(builtins), **of_module, "image_module": Image}
     for name in {node.id for node in ast.walk(clause) if isinstance(node, ast.Name)} - set(known):
         home, _, last = names[name].rpartition(".")  # imported where it is used
         known[name] = getattr(import_module(home), last) if home else import_module(last)
