@@ -245,8 +245,8 @@ def run_python(block: Block, names: dict[str, Any]) -> None:
 
 
 def _marked(guide: Path) -> Any:
-    """Leave the guide whose dry runs count the passes of real CLIPs to the slow tests."""
-    marks = (pytest.mark.slow,) if guide.parent.name == "real_clip" else ()
+    """Leave the guides that take long to the slow tests."""
+    marks = (pytest.mark.slow,) if guide.parent.name in ("real_clip", "quickstart") else ()
     return pytest.param(guide, id=guide.relative_to(ROOT).as_posix(), marks=marks)
 
 

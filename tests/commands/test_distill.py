@@ -169,6 +169,7 @@ def test_labelled_pictures_have_accuracy_and_the_surrogates_beside_them_have_not
     assert all(share in agreement for share in ("92.3%", "53.2%"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_images")
 def test_a_dry_run_says_that_a_run_is_finished_unless_it_would_be_made_anew(
     tiny_run: Path, monkeypatch: pytest.MonkeyPatch

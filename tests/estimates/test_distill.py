@@ -175,6 +175,7 @@ def test_a_guided_step_multiplies_teacher_and_decoder_alike(teacher: Teacher) ->
     assert counter.get_total_flops() / (2 * once) == pytest.approx(2, rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_large_teacher_is_played_by_the_embedded_one() -> None:
     teacher = TeacherConfig(name="ViT-B-32", pretrained="laion2b_s34b_b79k")
     synthesis = SynthesisConfig(decoder="amused/amused-256/vqvae", image_size_px=224)

@@ -34,7 +34,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory, quickstart: Path) -> dict[st
     return made_by(1, tmp_path_factory.mktemp("alone"), quickstart)
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
 def test_ranks_train_the_network_of_one_process_and_make_its_images_bit_for_bit(
     tmp_path: Path, quickstart: Path, alone: dict[str, bytes], count: int
 ) -> None:
