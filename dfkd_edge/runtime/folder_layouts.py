@@ -26,6 +26,7 @@ from dfkd_edge.runtime.folder_names import (
     nearest,
 )
 from dfkd_edge.runtime.picture_walk import Folder, walk
+from dfkd_edge.runtime.plain_text import one_line
 from dfkd_edge.runtime.wordnet_ids import MAPPING_FILES, WORDNET_ID, wordnet_names
 
 SPLITS = (
@@ -97,7 +98,7 @@ class LabelledFolder:
                 lines.append(f"{folder.path}: names no class, {num} passed over{near}")
             elif not folder.pictures:
                 lines.append(f"{folder.path}: holds no picture")
-        return [*lines, *self.left_out]
+        return [one_line(line) for line in (*lines, *self.left_out)]
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,9 @@ def _refuse_shared(pairs: Sequence[tuple[Folder, int | None]], parent: Folder) -
     """Refuse pictures that links lay below two classes: one of the labels is wrong."""
     owners: dict[tuple[int, int], tuple[Folder, int]] = {}
     for folder, label in pairs:
-        for below in folder.all_below() if label is not None else ():
+        if label is None:
+            continue
+        for below in folder.all_below():
             owner, other = owners.setdefault(below.identity, (folder, label))
             if below.names and other != label:
                 both = f"'{owner.path.name}' and '{folder.path.name}'"

@@ -184,6 +184,11 @@ def test_every_picture_counts_or_is_counted_as_left_out(tmp_path: Path) -> None:
     assert "2 files of .heic, a format that is not read: save as JPEG or PNG" in said
 
 
+def test_a_name_of_two_lines_is_told_in_one(tmp_path: Path) -> None:
+    (line,) = find_pictures(lay(tmp_path, "cat", "x\nnote: 100 % right"), CLASSES).skipped
+    assert "\n" not in line
+
+
 def test_domains_without_classes_are_counted(tmp_path: Path) -> None:
     found = find_pictures(lay(tmp_path, "photo/cat", "other/zebra", "other/yak"), CLASSES)
     (line,) = found.skipped
