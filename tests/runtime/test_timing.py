@@ -69,7 +69,7 @@ def test_what_is_told_while_timing_counts_for_no_inference(
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
-@pytest.mark.parametrize("name", ["warmup_ms", "duration_s"])
-def test_a_time_that_never_ends_is_refused(name: str, value: float) -> None:
-    with pytest.raises(UsageFault, match="no time from nothing to an hour"):
-        dataclasses.replace(TimingRequest(), **{name: value})
+def test_a_time_that_never_ends_is_refused(value: float) -> None:
+    for times in ((value, 3.0), (200.0, value)):
+        with pytest.raises(UsageFault, match="no time from nothing to an hour"):
+            TimingRequest(*times)
