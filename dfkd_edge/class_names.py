@@ -13,7 +13,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfkd_edge.class_lists.formats import WORDNET_ID, translate
+from dfkd_edge.class_lists.formats import BULLET, WORDNET_ID, translate
 from dfkd_edge.errors import ClassNamesError
 from dfkd_edge.runtime.counting import first_few
 from dfkd_edge.runtime.plain_text import code_point, hidden_character
@@ -92,6 +92,10 @@ def read_given_list(path: Path) -> tuple[ClassNames, str]:
         if WORDNET_ID.search(name):
             hint = "write words in place of ids; ImageNet's LOC_synset_mapping.txt has them"
             raise ClassNamesError(f"'{name}' holds an id of WordNet", where=str(path), hint=hint)
+        if BULLET.match(name) or re.search(r"\s#\s", name):
+            hint = "remove the bullet, and give a comment a line of its own"
+            what = f"'{name}' begins like an item of a list, or holds a comment"
+            raise ClassNamesError(what, where=str(path), hint=hint)
     return class_names, how
 
 

@@ -72,6 +72,9 @@ def test_a_mapping_is_a_section_that_is_merged() -> None:
         ('teacher.templates=["a"]', "needs one {}"),
         ("seed=-1", "seed"),
         ("effort=0", r"0 is .* \(effort\)"),
+        (r'data="C:\temp"', r"holds the control character U\+0009 \(data\): .* 'single quotes'"),
+        (r'few_shot.images=["a\u0000b"]', r"control character U\+0000 \(few_shot.images\)"),
+        (f"{'a.' * 5000}b=1", "sections lie too deep"),
         ("no equals sign", "is not KEY=VALUE"),
     ],
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dfkd_edge.bundles.sources import LIVE, Source, find_sources, sources_of_input
 from dfkd_edge.errors import UsageError, faults_as_errors
 from dfkd_edge.runtime.confidence import FITTED_ON, UNKNOWN
-from dfkd_edge.runtime.faults import PictureFault
+from dfkd_edge.runtime.faults import Fault, PictureFault
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -179,10 +179,15 @@ class Predictor:
                 self._annotated.write(frame, f"{row['label']} {row['top'][0]['score']:.2f}")
 
     def _answer(self, picture: Image) -> Row:
+        import numpy as np
+
         from dfkd_edge.runtime.preprocess import resized
 
         bundle = self._bundle
         logits_NK = self._session.run(resized(picture, bundle.side_px)[None]).logits
+        if not np.isfinite(logits_NK).all():
+            hint = "dfkd-edge check tells which model of the bundle is right"
+            raise Fault("model answers with what is no number", str(bundle.folder), hint)
         score_K = self._confidence.probabilities(logits_NK)[0]
         best = score_K.argsort()[::-1][: self._top]
         is_known = bool(self._confidence.is_known(logits_NK)[0])

@@ -45,8 +45,13 @@ WORDNET_ID = re.compile(
     r"(?<![0-9A-Za-z])(?:n\d{7,8}|wn:\d{8}[nvar])(?![0-9A-Za-z])|\w\.[nvasr]\.\d\d(?!\w)", re.I
 )
 """In a name of whatever list: what a teacher of words reads as nothing."""
-NUMBER_FIRST = re.compile(r"[\[(]?(\d{1,5})\s*(?:[.:)\]=-]\s*|\s)\s*(\S.*)")
-NUMBER_LAST = re.compile(r"(.*\S)\s*(?:[:=]\s*|\s)(\d{1,5})")
+BULLET = re.compile(
+    r"(?:[-*+\u2013\u2014]\s+|[\u2022\u25e6\u25aa\u2023\u00b7\u25cf\u25cb]\s*)(?=\S)"
+)
+NUMBER_FIRST = re.compile(
+    r"(?:(?:class|label|id|index)\s*)?[\[(]?(\d{1,5})\s*(?:[.:)\]=-]\s*|\s)\s*(\S.*)", re.I
+)
+NUMBER_LAST = re.compile(r"(.*[^\s:=])\s*(?:[:=]\s*|\s)(\d{1,5})")
 MARKUP = re.compile(r"<(\?xml|View\b|annotations?\b|html\b|!DOCTYPE|labels?\b|meta\b)", re.I)
 
 
@@ -77,6 +82,8 @@ def translate(text: str, where: str) -> tuple[str, str]:
     unified = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = [line.strip() for line in unified.split("\n")]
     lines = [line for line in lines if line and not line.startswith("#")]
+    if lines and re.fullmatch(r"sep=.", lines[0], re.I):  # Excel's, above a table
+        lines = lines[1:]
     try:
         for read in READERS if lines else ():
             found = read(lines, unified)
@@ -132,6 +139,8 @@ def _of_json(value: Any, how: str = "JSON") -> Listed:
             if all(isinstance(name, str) for _, name in named):
                 return Listed([name for _, name in named], f"a map of numbers to names in {how}")
         elif all(type(number) is int for number in value.values()):
+            if len(set(value.values())) < len(value):
+                raise _ForeignError(f"a map of names to numbers in {how}, one of them twice")
             names = sorted(value, key=value.__getitem__)
             return Listed(names, f"a map of names to numbers in {how}")
     raise _ForeignError("JSON without a list or map of class names")
@@ -150,6 +159,8 @@ def _has_name(item: object) -> bool:
 
 def _in_order(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     has_ids = all(type(item.get("id")) is int for item in items)
+    if has_ids and len({item["id"] for item in items}) < len(items):
+        raise _ForeignError("JSON with one id twice")
     return sorted(items, key=lambda item: item["id"]) if has_ids else items
 
 
@@ -171,9 +182,11 @@ def _markup(lines: Sequence[str], text: str) -> Listed | None:
 
 def _yaml(lines: Sequence[str], text: str) -> Listed | None:
     """Read `names:` of YOLO and the like: a block or flow list, or a map of numbers."""
-    if all(re.match(r"[-*] \S", line) for line in lines):
-        return Listed([_plain(line[2:]) for line in lines], "a list in YAML or Markdown")
+    if all(map(BULLET.match, lines)):
+        return Listed([_plain(BULLET.sub("", ln, 1)) for ln in lines], "a list in YAML or Markdown")
     found = re.search(rf"^({'|'.join(KEYS)}) *: *([\[{{]?)(.*)$", text, re.MULTILINE)
+    if found and not found[2] and re.match(r"[&*!|>]", found[3]):
+        raise _ForeignError(f"YAML, key '{found[1]}', that refers to another place")
     if not found or (found[3] and not found[2] and not found[3].startswith("#")):
         if re.match(r"(---$|(nc|path|train|val)\s*:)", lines[0]):
             raise _ForeignError("YAML without names")
@@ -237,7 +250,9 @@ def _of_label_map(text: str) -> Listed:
     for key in ("display_name", "name"):
         found = ["".join(q) for q in re.findall(rf"\b{key}\s*:\s*{value}", text)]
         if len(found) == num:
-            return Listed(found, "a label map of TensorFlow")
+            ids = re.findall(r"\bid\s*:\s*(\d{1,9})", text)
+            names = _by_number(ids, found) if len(ids) == num else found
+            return Listed(names, "a label map of TensorFlow")
     raise _ForeignError("a label map of TensorFlow, some of whose items have no name")
 
 
@@ -249,7 +264,8 @@ def _code(lines: Sequence[str], text: str) -> Listed | None:
     if found:
         names = re.findall(r"\"([^\"]*)\"", text[found.end() :].partition("}")[0])
         return Listed(names, "model_metadata.h of Edge Impulse")
-    if all(re.match(r"\w+\s*=", line) for line in lines):
+    values = [line for line in lines if not re.fullmatch(r"\[[\w. ]+\]", line)]
+    if values and all(re.match(r"\w+\s*=", line) for line in values):
         raise _ForeignError("settings such as darknet's .data (name the file behind names=)")
     if re.match(r"(#include|//|/\*|import |from \w+ import )", lines[0]):
         raise _ForeignError("source code")
@@ -306,7 +322,10 @@ def _of_rows(rows: list[list[str]], how: str) -> Listed | None:
         raise _ForeignError("a table without a column of names")
     if len(rows) > 1 and all(any(map(PICTURE.search, row)) for row in rows[1:]):
         raise _ForeignError("a table of pictures")
-    if {len(row) for row in rows} != {2}:
+    widths = {len(row) for row in rows}
+    if len(widths) == 1 and len(rows[0]) > 2 and all(row[0].isdecimal() for row in rows):
+        raise _ForeignError(f"a table of {len(rows[0])} columns without a header")
+    if widths != {2}:
         return None
     first, second = ([row[column] for row in rows] for column in (0, 1))
     if not any(second):

@@ -19,7 +19,7 @@ from dfkd_edge.runtime.bundle_files import may_be_bundle
 from dfkd_edge.runtime.caveats import GATE_FAILED
 from dfkd_edge.runtime.confidence import FITTED_ON, SHARE_REJECTED
 from dfkd_edge.runtime.picture_walk import PICTURE_SUFFIXES
-from dfkd_edge.runtime.plain_text import printable
+from dfkd_edge.runtime.plain_text import one_line, printable
 
 
 def predict(
@@ -134,7 +134,7 @@ def _show(predictor: Predictor, view: View, pulse: Pulse) -> None:
         if is_read and (predictor.tally.num_images or not stopped):
             view.end()
     for line in predictor.skipped:
-        sys.stderr.write(printable(f"skipped: {line}") + "\n")
+        sys.stderr.write(printable(one_line(f"skipped: {line}")) + "\n")
     if predictor.skipped:
         num_all = predictor.tally.num_images + len(predictor.skipped)
         raise ArtifactError(f"{len(predictor.skipped)} of {num_all} could not be classified")

@@ -14,10 +14,12 @@ from dfkd_edge.config.presets import read_preset
 from dfkd_edge.config.settings import PipelineConfig
 from dfkd_edge.errors import ConfigError, did_you_mean, nearest
 from dfkd_edge.files import read_toml
+from dfkd_edge.runtime.plain_text import code_point
 
 if TYPE_CHECKING:
     import pydantic
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 MAX_SHOWN = 100  # Characters of a wrong value
 Settings = Mapping[str, object]
 """Settings by name, sections as tables within, as a TOML file has them; not checked yet."""
@@ -72,13 +74,19 @@ def load_config(path: Path | None, over: Settings | None = None) -> PipelineConf
     """
     import pydantic  # a tenth of a second, which `--help` does not wait for
 
-    tree = _laid_over(read_toml(path) if path else {}, over or {})
-    preset = tree.pop("preset", "")
-    if preset:
-        tree = _laid_over(read_preset(str(preset)), tree)
-    # Strict, so that no number is guessed from a text. Only in JSON does pydantic's strict mode
-    # take tables for dataclasses and lists for tuples.
-    text = json.dumps(tree, default=str)
+    try:
+        tree = _laid_over(read_toml(path) if path else {}, over or {})
+        _refuse_control_characters(tree)
+        preset = tree.pop("preset", "")
+        if preset:
+            tree = _laid_over(read_preset(str(preset)), tree)
+        # Strict, so that no number is guessed from a text. Only in JSON does pydantic's strict mode
+        # take tables for dataclasses and lists for tuples.
+        text = json.dumps(tree, default=str)
+    except RecursionError as error:
+        raise ConfigError(
+            "sections lie too deep within each other", where=str(path or "")
+        ) from error
     try:
         return pydantic.TypeAdapter(PipelineConfig).validate_json(text, strict=True)
     except pydantic.ValidationError as error:
@@ -134,6 +142,22 @@ def _laid_over(base: Settings, over: Settings) -> dict[str, object]:
             value = _laid_over(below, value)
         tree[key] = value
     return tree
+
+
+def _refuse_control_characters(value: object, key: str = "") -> None:
+    """Refuse what no text of ours holds: in quotes, `C:\\temp` of Windows begins with a tab."""
+    if isinstance(value, Mapping):
+        for name, below in value.items():
+            _refuse_control_characters(below, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _refuse_control_characters(item, key)
+    elif isinstance(value, str) and (found := CONTROL.search(value)):
+        raise ConfigError(
+            f"{value!r} holds the control character {code_point(found[0])}",
+            where=key,
+            hint="write paths of Windows with / or in 'single quotes'",
+        )
 
 
 def _refusal(error: pydantic.ValidationError) -> ConfigError:

@@ -68,6 +68,8 @@ class Teacher:
         numbers = (self.mean, 1 / self.std, torch.tensor(self.logit_scale), self.head_KD)
         if not all(bool(number.isfinite().all()) for number in numbers):
             raise ValueError("its weights or settings hold numbers that are not finite")
+        if len(self.head_KD) > 1 and bool((self.head_KD == self.head_KD[0]).all()):
+            raise ValueError("its weights embed every text alike")
         fold_norms(visual, self.embed_images)
 
     @functools.cached_property

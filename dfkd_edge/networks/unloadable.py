@@ -13,6 +13,12 @@ UNLOADABLE = (
 """Of open_clip, diffusers, timm, torch and safetensors, whose errors share no base class."""
 
 
+MAX_LINE = 300  # Characters: torch lists every key that is missing
+
+
 def reason_of(error: BaseException) -> str:
-    """Give the first line of what a library says, else the kind of its error."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Give the first line of what a library says, and those it announces; else the error's kind."""
+    first, *rest = str(error).strip().splitlines() or [type(error).__name__]
+    while first.endswith(":") and rest:  # torch's `Error(s) in loading state_dict for CLIP:`
+        first += f" {rest.pop(0).strip()[:MAX_LINE]}"
+    return first

@@ -11,6 +11,7 @@ from dfkd_edge.errors import ConfigError, UsageError, faults_as_errors
 from dfkd_edge.runtime.counting import counted, first_few
 from dfkd_edge.runtime.faults import PictureFault
 from dfkd_edge.runtime.folder_layouts import EXPECTED, LabelledFolder, find_pictures
+from dfkd_edge.runtime.plain_text import one_line
 
 if TYPE_CHECKING:  # a wrong path is told of before numpy is loaded
     import numpy as np
@@ -91,9 +92,10 @@ def note_strangers(root: Path, class_names: tuple[str, ...], reporter: Reporter)
         if folder.label is None
     ]
     if strangers:
-        reporter.note(f"  passed over, no class of the list: {first_few(strangers, 5)}")
+        shown = one_line(first_few(strangers, 5))
+        reporter.note(f"  passed over, no class of the list: {shown}")
     if found.left_out:
-        reporter.note(f"  left out: {first_few(found.left_out, 5)}")
+        reporter.note(f"  left out: {one_line(first_few(found.left_out, 5))}")
 
 
 def no_readable_picture(domain: str, unreadable: list[Path]) -> ConfigError:
@@ -110,7 +112,7 @@ def note_unreadable(unreadable: Sequence[Path], reporter: Reporter) -> None:
     if unreadable:
         reporter.note(
             f"  passed over {counted(len(unreadable), 'unreadable picture')}, such as "
-            f"{unreadable[0]}"
+            + one_line(str(unreadable[0]))
         )
 
 

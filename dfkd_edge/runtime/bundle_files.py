@@ -35,6 +35,7 @@ SBOM = "sbom.cdx.json"  # What the bundle was made with; `*.cdx.json` is Cyclone
 EDIT_A_COPY = "edit a copy of the bundle and leave this one sealed"
 DEVICES = "devices"  # Folder of what devices sent, in a run, or a bundle outside of one; not hashed
 DTYPES = ("uint8", "float32")  # Of the input: bytes, or the same numbers before TensorRT 8.5
+MAX_NAME, MAX_PART_BYTES = 1_000, 255  # Of a path: systems raise errors at longer ones
 MAX_SIDE_PX = 4_096  # Of a contract, and its largest batch: more would fill a device's memory
 
 
@@ -47,6 +48,8 @@ def is_plain(name: object) -> bool:
         and not name.startswith("/")
         and ".." not in parts
         and not any(c in name for c in "\\:")  # they lead elsewhere on Windows
+        and len(name) <= MAX_NAME
+        and all(len(part.encode("utf-8", "surrogatepass")) <= MAX_PART_BYTES for part in parts)
         and not hidden_character(name)
     )
 

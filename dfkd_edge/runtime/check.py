@@ -133,6 +133,7 @@ def _percentiles(text: str) -> tuple[float, ...]:
 
 
 def _refuse_mixed(options: argparse.Namespace) -> None:
+    TimingRequest(options.warmup, options.duration)  # else told after minutes, or taken for none
     about_frame = (options.runtime, options.frame_format, options.frame_size)
     if options.frame and options.data:
         raise UsageFault("--frame judges one frame and nothing else", "check.pyz", "call it twice")

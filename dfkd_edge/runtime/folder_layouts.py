@@ -8,7 +8,6 @@ in two ways is refused, and every picture that is left out is counted.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -27,16 +26,14 @@ from dfkd_edge.runtime.folder_names import (
     nearest,
 )
 from dfkd_edge.runtime.picture_walk import Folder, walk
-from dfkd_edge.runtime.safe_files import reading
+from dfkd_edge.runtime.plain_text import one_line
+from dfkd_edge.runtime.wordnet_ids import MAPPING_FILES, WORDNET_ID, wordnet_names
 
 SPLITS = (
     *("full", "test", "val", "validation", "crossval", "train", "images"),
     *("valid", "eval", "dev", "testing", "training"),
 )
 """Folders of one domain, in small letters."""
-# lines of a WordNet id and its names: `n02084071 dog, domestic dog`
-MAPPING_FILES = ("LOC_synset_mapping.txt", "synset_words.txt", "words.txt")
-MAX_MAPPING_BYTES = 16 << 20
 MAX_COMPARED = 100  # Folders: to compare one with 1,000 class names takes 4 ms (ours)
 MAX_NEAR = 3  # Suggestions in one message
 EXPECTED = "expected DIR/<domain>/<class>/*.jpg or DIR/<class>/*.jpg with the classes of the list"
@@ -101,7 +98,7 @@ class LabelledFolder:
                 lines.append(f"{folder.path}: names no class, {num} passed over{near}")
             elif not folder.pictures:
                 lines.append(f"{folder.path}: holds no picture")
-        return [*lines, *self.left_out]
+        return [one_line(line) for line in (*lines, *self.left_out)]
 
 
 @dataclass(frozen=True)
@@ -170,8 +167,10 @@ class Reader:
             found = {child.path.name: self.parents(child) for child in folder.folders}
             found = {name: parents for name, parents in found.items() if parents}
             measured = [name for name in found if name.casefold() in ("val", "valid")]
-            if len(found) == 2 and measured and "train" in map(str.casefold, found):
-                return {measured[0]: found[measured[0]]}  # what `train` holds is for training
+            splits = {name.casefold() for name in found}
+            if measured and "train" in splits <= {"train", "val", "valid", "test"}:
+                # what `train` holds is for training
+                return {name: held for name, held in found.items() if name.casefold() != "train"}
             if found:
                 return found
         return {}
@@ -180,7 +179,7 @@ class Reader:
 def _readers(classes: Sequence[str], root: Path) -> list[NamedFolders | NumberedFolders]:
     """List how folders may be named, the likelier first."""
     plain, ids = NamedFolders(classes, {}), {}
-    names_of = _wordnet_names(root)
+    names_of = wordnet_names(root)
     for wnid, names in names_of.items():
         ids[wnid] = plain.label(names[0])
     firsts = set(ids.values())  # what an id is called first is no other's synonym
@@ -196,34 +195,6 @@ def _readers(classes: Sequence[str], root: Path) -> list[NamedFolders | Numbered
     return readers
 
 
-def _wordnet_names(root: Path) -> dict[str, list[str]]:
-    """Read the names of each WordNet id from the mapping file that ImageNet comes with."""
-    names: dict[str, list[str]] = {}
-    for file in (root / name for name in MAPPING_FILES):
-        if file.is_file():
-            for line in _text(file).splitlines():
-                wnid, _, rest = line.replace("\t", " ").partition(" ")
-                names[wnid] = rest.split(",")
-    index = root / "imagenet_class_index.json"
-    if index.is_file():
-        try:
-            pairs = json.loads(_text(index)).values()
-            names.update({str(wnid): [str(name)] for wnid, name in pairs})
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            what = "is no list of WordNet ids and names"
-            raise UsageFault(what, str(index), "repair or remove it") from error
-    return names
-
-
-def _text(file: Path) -> str:
-    try:
-        with reading(file) as stream:
-            return stream.read(MAX_MAPPING_BYTES).decode("utf-8", errors="replace")
-    except OSError as error:
-        what = f"cannot be read: {error.strerror}"
-        raise UsageFault(what, str(file), "repair or remove it") from error
-
-
 def _class_folders(
     parent: Folder, domain: str, reader: Reader, classes: Sequence[str]
 ) -> list[ClassFolder]:
@@ -235,6 +206,7 @@ def _class_folders(
             both = f"'{owner.path.name}' and '{folder.path.name}'"
             what = f"folders {both} may both be class {_title(classes, label)}"
             raise UsageFault(what, str(parent.path), f"put them together, or {RENAME}")
+    _refuse_shared(pairs, parent)
     free = [name for number, name in enumerate(classes) if number not in owners]
     strangers = [folder for folder, label in pairs if label is None]
     near = {folder: nearest(folder.path.name, free) for folder in strangers[:MAX_COMPARED]}
@@ -242,6 +214,20 @@ def _class_folders(
         ClassFolder(folder.path, domain, label, near.get(folder, ""), folder.pictures())
         for folder, label in pairs
     ]
+
+
+def _refuse_shared(pairs: Sequence[tuple[Folder, int | None]], parent: Folder) -> None:
+    """Refuse pictures that links lay below two classes: one of the labels is wrong."""
+    owners: dict[tuple[int, int], tuple[Folder, int]] = {}
+    for folder, label in pairs:
+        if label is None:
+            continue
+        for below in folder.all_below():
+            owner, other = owners.setdefault(below.identity, (folder, label))
+            if below.names and other != label:
+                both = f"'{owner.path.name}' and '{folder.path.name}'"
+                what = f"folders {both} lead to the same pictures over a link"
+                raise UsageFault(what, str(parent.path), "remove the link")
 
 
 def _title(classes: Sequence[str], label: int | None) -> str:
@@ -347,4 +333,8 @@ def _expected(found: LabelledFolder, classes: Sequence[str]) -> str:
     empty = [folder.path.name for folder in found.folders if folder.label is not None]
     if empty:
         lines = [f"folder {name} holds no picture;" for name in empty]
+    if any(WORDNET_ID.fullmatch(name) for name in names):
+        lines.append(f"folders are WordNet ids: lay {MAPPING_FILES[1]} beside them;")
+    if tree.names:
+        lines.append(f"{counted(len(tree.names), 'picture')} in no folder of a class;")
     return " ".join([*lines[:MAX_NEAR], *(f"{line};" for line in found.left_out), EXPECTED])

@@ -14,6 +14,7 @@ from dfkd_edge.runtime.faults import UsageFault
 
 NEAR = 0.75  # Likeness of names that may mean the same: `dogs` and `dog`, but not `cat` and `car`
 TOKENS = re.compile(r"[\s._,;:#()\[\]{}+-]+")
+PUNCTUATION = re.compile(r"[.,:;'\"`\u2019/\\()\[\]!?*|<>]")
 NUMBER = re.compile(r"(?:c|cls|class|label|id|k)?(\d{1,6})")  # `c0` of a drivers' data set
 BESIDE_NAMES = frozenset(
     {
@@ -34,12 +35,18 @@ def class_key(name: str) -> str:
 
 def bare_key(name: str) -> str:
     """Drop numbers, WordNet ids and words such as `class` before and after a name."""
+    return (bare_keys(name) or [""])[-1]
+
+
+def bare_keys(name: str) -> list[str]:
+    """Drop ever more of what stands before and after a name; `01 7 up` may be the class `7 up`."""
     tokens = [token for token in TOKENS.split(class_key(name)) if token]
-    while tokens and _is_beside(tokens[0]):
-        tokens.pop(0)
-    while tokens and _is_beside(tokens[-1]):
-        tokens.pop()
-    return " ".join(tokens)
+    num = len(tokens)
+    first = next((i for i in range(num) if not _is_beside(tokens[i])), num)
+    last = next((i for i in range(num) if not _is_beside(tokens[-1 - i])), num)
+    cuts = [(i, j) for i in range(first + 1) for j in range(last + 1) if i + j < num]
+    cuts.sort(key=sum)  # stable: of two equally long what stands before goes later
+    return [" ".join(tokens[i : num - j]) for i, j in cuts]
 
 
 def _is_beside(token: str) -> bool:
@@ -66,6 +73,12 @@ def folded(name: str) -> str:
 
 def _compact(name: str) -> str:
     return class_key(name).replace(" ", "")  # as in `AlarmClock`
+
+
+def _spoken(name: str) -> str:
+    """Leave out what a file system or a keyboard lacks: `bird_s_nest`, `and_or`, `cafe`."""
+    plain = unicodedata.normalize("NFKD", PUNCTUATION.sub(" ", name))
+    return class_key("".join(c for c in plain if not "\u0300" <= c <= "\u036f"))
 
 
 def _by_value(name: str) -> str:
@@ -95,14 +108,14 @@ class NamedFolders:
         """
         if name in self.ids:
             return self.ids[name]
-        asked = bare_key(name) if self.is_bare else name
-        for form, known in self._known:
-            found = known.get(form(asked), ())
-            if len(found) > 1:
-                both = " or ".join(f"'{self.classes[label]}'" for label in found[:2])
-                raise UsageFault(f"folder '{name}' may be class {both}", hint=RENAME)
-            if found:
-                return found[0]
+        for asked in bare_keys(name) if self.is_bare else (name,):
+            for form, known in self._known:
+                found = known.get(form(asked), ())
+                if len(found) > 1:
+                    both = " or ".join(f"'{self.classes[label]}'" for label in found[:2])
+                    raise UsageFault(f"folder '{name}' may be class {both}", hint=RENAME)
+                if found:
+                    return found[0]
         parts = map(class_key, name.split(","))
         meant = {label for part in parts for label in self._synonyms.get(part, ())}
         return meant.pop() if len(meant) == 1 else None
@@ -110,7 +123,8 @@ class NamedFolders:
     @cached_property
     def _known(self) -> list[tuple[Callable[[str], str], dict[str, list[int]]]]:
         """How names may be written, and the classes of each."""
-        return [(form, _by_form(self.classes, form)) for form in (folded, _by_value, _compact)]
+        forms = (folded, _by_value, _compact, _spoken)
+        return [(form, _by_form(self.classes, form)) for form in forms]
 
     @cached_property
     def _synonyms(self) -> dict[str, list[int]]:
@@ -141,6 +155,8 @@ class NumberedFolders:
         tokens = [token for token in TOKENS.split(class_key(name)) if token]
         while len(tokens) > 1 and tokens[0] in BESIDE_NAMES:
             tokens.pop(0)
+        if name.startswith("-"):
+            return None  # what some call the background
         if sum(any(c.isdigit() for c in token) for token in tokens) != 1:
             return None  # `1.0` is not ten, nor `2023-01` a class
         match = NUMBER.fullmatch("".join(tokens))

@@ -49,6 +49,7 @@ class Folder:
     folders: Sequence[Folder]  # Sorted by name
     names: Sequence[str]  # Of the pictures directly in it, sorted
     unread: Sequence[str]  # Of pictures in formats that are not read
+    identity: tuple[int, int]  # Disk and number: the same for every name that links give it
 
     def below(self) -> Iterator[Path]:
         """Every picture in it and below."""
@@ -65,6 +66,12 @@ class Folder:
         if self in but:
             return 0
         return len(self.names) + sum(folder.count(but) for folder in self.folders)
+
+    def all_below(self) -> Iterator[Folder]:
+        """Itself and every folder below."""
+        yield self
+        for folder in self.folders:
+            yield from folder.all_below()
 
     def why_unread(self) -> list[str]:
         """Tell of pictures in formats that are not read, one line each format."""
@@ -107,7 +114,7 @@ def _walk(path: Path, above: tuple[tuple[int, int], ...], budget: list[int], roo
         raise UsageFault(what, str(root), "name the folder of the pictures, without links to more")
     here = (status.st_dev, status.st_ino)
     if here in above:  # a link that leads in a circle
-        return Folder(path, (), (), ())
+        return Folder(path, (), (), (), here)
     shown = [entry for entry in entries if not _is_hidden(entry.name)]
     inside = {entry.name for entry in shown if _is_folder(entry)}
     folders = [e.name for e in shown if e.name in inside and not _leads_up(e, path)]
@@ -117,6 +124,7 @@ def _walk(path: Path, above: tuple[tuple[int, int], ...], budget: list[int], roo
         tuple(_walk(path / name, (*above, here), budget, root) for name in folders),
         tuple(name for name, suffix in suffixes.items() if suffix in PICTURE_SUFFIXES),
         tuple(name for name, suffix in suffixes.items() if suffix in UNREAD_SUFFIXES),
+        here,
     )
 
 

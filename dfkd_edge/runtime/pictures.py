@@ -21,6 +21,7 @@ import numpy as np
 
 from dfkd_edge.runtime.faults import LackingFault, PictureFault
 from dfkd_edge.runtime.limits import free_bytes
+from dfkd_edge.runtime.picture_formats import TIFF_MARKS, name_other
 from dfkd_edge.runtime.safe_files import NotPlainError, reading
 
 if TYPE_CHECKING:
@@ -31,27 +32,6 @@ FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "PPM", "MPO", "TIFF", "WEBP")
 READ_AS = "JPEG, PNG, WebP, BMP, GIF, TIFF, PPM and MPO"
 SAVE_ANEW = "save it as JPEG or PNG"
 MENDED = "remove or repair it"
-OTHER_FORMATS = {
-    b"ftypheic": "HEIF",
-    b"ftypheix": "HEIF",
-    b"ftypmif1": "HEIF",
-    b"ftypavif": "AVIF",
-    b"jP  \r\n": "JPEG 2000",
-    b"\xff\x4f\xff\x51": "JPEG 2000",
-    b"JXL ": "JPEG XL",
-    b"\xff\x0a": "JPEG XL",
-    b"8BPS": "Photoshop",
-    b"%!PS": "PostScript",
-    b"%PDF": "PDF",
-    b"\0\0\1\0": "ICO",
-    b"<svg": "SVG",
-    b"<?xml": "SVG or XML",
-    b"SIMPLE": "FITS",
-    b"version https://git-lfs": "a pointer of Git LFS, which `git lfs pull` replaces",
-    b"<!DOCTYPE html": "HTML, as of a download that failed",
-    b"<html": "HTML, as of a download that failed",
-}
-"""How files begin that are named like pictures, or lie among them."""
 DAMAGED = (
     *(OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error, zlib.error),
     *(TypeError, KeyError, IndexError, AttributeError, OverflowError, RuntimeError, RecursionError),
@@ -74,6 +54,8 @@ PPM_HEAD = re.compile(
 )
 ORIENTATION, BITS, PHOTOMETRIC = 274, 258, 262  # Tags of EXIF and TIFF
 WHITE_IS_ZERO = 0
+EXIF_NUMBERS = {1: "B", 3: "H", 4: "L"}
+"""How wide a number is by its type; some programs write the orientation as a long one."""
 TURNED = {
     2: lambda image: image[:, ::-1],
     3: lambda image: image[::-1, ::-1],
@@ -156,18 +138,22 @@ def _opened(image_module: Any, stream: BinaryIO) -> Any:
     if most and int(most.group(1)) not in (255, 65535):  # Pillow before 9.2 takes them for 255
         what = f"its levels go to {int(most.group(1))}, not to 255 or 65535"
         raise _RefusedError(what)
-    for mark, name in OTHER_FORMATS.items():
-        if head.startswith(mark) or (len(mark) > 3 and head[4:].startswith(mark)):
-            raise _RefusedError(f"its format is {name}")
+    other = name_other(head)
+    if other:
+        raise _RefusedError(f"its format is {other}")
     try:
         if "formats" in inspect.signature(image_module.open).parameters:  # since Pillow 8
             # MPO has no opener: JPEG's makes one of a file that holds several
             return image_module.open(stream, formats=[f for f in FORMATS if f != "MPO"])
         picture = image_module.open(stream)  # reads the header alone
     except OSError as error:
-        if "cannot identify" in str(error):  # its text names the stream
-            raise ValueError(f"none of {READ_AS}, or cut short") from error
-        raise
+        if "cannot identify" not in str(error):
+            raise
+        if head.startswith(TIFF_MARKS):
+            kinds = "a TIFF of numbers, colours or a camera that Pillow does not read, or cut short"
+            raise _RefusedError(kinds) from error
+        # its own text names the stream
+        raise ValueError(f"none of {READ_AS}, or cut short") from error
     if picture.format not in FORMATS:
         raise _RefusedError(f"its format is {picture.format}")
     return picture
@@ -301,10 +287,11 @@ def _exif_orientation(exif: bytes) -> int:
         (directory,) = struct.unpack_from(order + "L", exif, start + 4)
         (num,) = struct.unpack_from(order + "H", exif, start + directory)
         for index in range(num):
-            tag, _, _, value = struct.unpack_from(
-                order + "HHLH", exif, start + directory + 2 + 12 * index
-            )
+            entry = start + directory + 2 + 12 * index
+            tag, kind = struct.unpack_from(order + "HH", exif, entry)
             if tag == ORIENTATION:
+                layout = EXIF_NUMBERS.get(kind, "H")
+                (value,) = struct.unpack_from(order + layout, exif, entry + 8)
                 return int(value) if value in TURNED else 1
     except struct.error:  # cut short
         pass

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+PLACE_IN_SOURCE = re.compile(r"/\S+\.(?:cc|h):\d+ .*?\) (?=[A-Z])")
+MAX_REASON = 1_000  # Characters: a path and the library's own source come before what is wrong
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
@@ -159,7 +161,8 @@ class OnnxSession:
 
 
 def _refused(verb: str, error: Exception, model: Path) -> Fault:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    text = " ".join(str(error).split()) or type(error).__name__
+    reason = PLACE_IN_SOURCE.sub("", text)[:MAX_REASON]
     return Fault(f"onnxruntime cannot {verb} the model: {reason}", str(model))
 
 
@@ -215,7 +218,9 @@ def open_graph(
     onnxruntime = _import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads  # 0 lets onnxruntime take all cores
-    options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
+    # errors are raised too, and its log writes names of a graph to the terminal as they are; of a
+    # GPU only the log says why it did not start
+    options.log_severity_level = 4 if providers in (None, [CPU]) else 3
     if in_float:
         # keeps Q/DQ around float kernels: exact, where the kernels for INT8 would clip
         options.add_session_config_entry("session.disable_quant_qdq", "1")

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dfkd_edge.runtime.faults import UsageFault
+
 MIN_ITERATIONS, MAX_ITERATIONS = 20, 1_000_000  # The latter bounds the list of times
+MAX_S = 3600.0
 MAX_VARIATION = 0.1  # Above it, the clocks or the load were unsteady (ours)
 
 
@@ -19,6 +22,12 @@ class TimingRequest:
     warmup_ms: float = 200.0  # Clocks ramp up and caches fill before anything counts
     duration_s: float = 3.0  # How long to measure; at least 20 inferences are timed
     percentiles: tuple[float, ...] = (50.0, 90.0, 99.0)  # Which percentiles to state
+
+    def __post_init__(self) -> None:
+        """Refuse a time that never ends, or is no number."""
+        for flag, seconds in (("--warmup", self.warmup_ms / 1e3), ("--duration", self.duration_s)):
+            if not 0 <= seconds <= MAX_S:
+                raise UsageFault("no time from nothing to an hour", flag, "such as 3")
 
 
 @dataclass(frozen=True)

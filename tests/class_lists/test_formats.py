@@ -103,6 +103,14 @@ READ = {
         "label map of CVAT",
     ),
     "a header in German": ("\ufeffNr;Klasse\n1;cat\n2;dog\n3;horse\n", "semicolons"),
+    "numbers behind a colon": ("cat: 0\ndog: 1\nhorse: 2\n", "numbers behind"),
+    "numbers behind a word": ("class 0: cat\nClass 1: dog\nclass 2: horse\n", "numbers before"),
+    "typed bullets": ("\u2022 cat\n\u2022 dog\n\u2022 horse\n", "a list in YAML or Markdown"),
+    "Excel's first line": ("sep=;\nid;name\n0;cat\n1;dog\n2;horse\n", "column 'name'"),
+    "TensorFlow in another order": (
+        "item { id: 3 name: 'horse' }\nitem { id: 1 name: 'cat' }\nitem { id: 2 name: 'dog' }",
+        "label map",
+    ),
     "darknet .names": ("cat\ndog\nhorse\n", ""),
 }
 REFUSED = {
@@ -136,6 +144,13 @@ REFUSED = {
     "<?xml version='1.0'?>\n<a/>": "XML",
     '["cat", "a\\nb"]': "names that are empty, or hold a tab or a line break",
     "#include <x>\nimport torch\n": "source code",
+    "a: &x [cat, dog]\nnames: *x\n": "YAML, key 'names', that refers to another place",
+    '{"cat": 0, "kitten": 0}': "one of them twice",
+    '[{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}]': "JSON with one id twice",
+    "0,cat,animal\n1,dog,animal\n": "a table of 3 columns without a header",
+    "[classes]\n0=cat\n1=dog\n": "settings such as",
+    "cat # my pet\ndog\n": "'cat # my pet' begins like an item .* or holds a comment",
+    "cat\n- dog\n": "'- dog' begins like an item of a list",
 }
 
 

@@ -11,7 +11,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from safetensors.torch import save_model
+from safetensors.torch import load_file, save_file, save_model
 
 from dfkd_edge.class_names import ClassNames, parse_class_names
 from dfkd_edge.config.settings import PromptConfig, TeacherConfig
@@ -131,6 +131,22 @@ def test_a_teacher_that_cannot_be_loaded_is_refused_with_what_there_is(
 ) -> None:
     with pytest.raises(error, match=said):
         load_teacher(TeacherConfig(name=name, pretrained=pretrained), classes)
+
+
+@pytest.mark.parametrize("said", [r"state_dict for CLIP: .*visual\.proj", "embed every text alike"])
+def test_weights_that_are_not_its_own_are_refused_with_the_whole_reason(
+    said: str, classes: ClassNames, small_tower: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(small_tower("clip"), tmp_path / "clip"))
+    path = folder / "open_clip_model.safetensors"
+    tensors = load_file(path)
+    if "alike" in said:
+        tensors = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+    else:
+        del tensors["visual.proj"]
+    save_file(tensors, path)
+    with pytest.raises(EnvironmentLackingError, match=said):
+        load_teacher(TeacherConfig(name=str(folder)), classes)
 
 
 @pytest.mark.slow

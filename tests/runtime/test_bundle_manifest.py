@@ -47,6 +47,7 @@ MANIFESTS: dict[str, Document] = {
     "size below nothing": {"files": {"classes.txt": {"sha256": "0" * 64, "bytes": -1}}},
     "size that is a truth value": {"files": {"classes.txt": {"sha256": "0" * 64, "bytes": True}}},
     "entry of null": {"files": {"classes.txt": None}},
+    "name longer than a system has": {"files": {"é" * 128: {"sha256": "0" * 64, "bytes": 1}}},
     "files without the contract": {"files": {"a": {"sha256": "0" * 64, "bytes": 1}}, "models": {}},
     "confidence of text": {"confidence": "0.5"},
     "confidence without a threshold": {"confidence": {"temperature": 1.0}},

@@ -108,6 +108,15 @@ def link_outside(path: Path) -> None:
     path.symlink_to(path.rename(path.parents[1] / "elsewhere.onnx"))
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1"])
+def test_a_time_that_is_none_is_refused_before_any_work(
+    run_check: RunCheck, tiny_bundle: Bundle, seconds: str
+) -> None:
+    code, errors, result = run_check(tiny_bundle.folder, "--duration", seconds)
+    assert (code, result) == (2, {})
+    assert "no time from nothing to an hour (--duration)" in errors
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "said"),
     [

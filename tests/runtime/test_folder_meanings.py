@@ -36,6 +36,7 @@ def read(root: Path, classes: tuple[str, ...] = CLASSES) -> dict[str, str]:
         (("cat_images", "dog_images"), ("cat", "dog")),
         (("class_cat", "class_dog"), ("cat", "dog")),
         (("CAT", "Dog "), ("cat", "dog")),
+        (("-1", "0", "1"), ("cat", "dog")),
     ],
 )
 def test_numbers_ids_and_words_beside_names_are_read_as_one_would(
@@ -72,6 +73,49 @@ def test_classes_that_are_numbers_are_matched_by_their_value(tmp_path: Path) -> 
     assert read(lay(tmp_path, "01", "02"), digits) == {"01": "1", "02": "2"}
 
 
+@pytest.mark.parametrize(
+    ("classes", "folders"),
+    [
+        (("7 up", "boeing 737"), ("01_7 up", "02_boeing 737")),
+        (("1", "2"), ("class_1", "class_2")),
+        (
+            ("and/or", "bird's nest", "café", "st. bernard"),
+            ("and_or", "bird_s_nest", "cafe", "st_bernard"),
+        ),
+        (("crane (bird)", "crane (machine)"), ("crane_bird", "crane_machine")),
+        (("cafe", "café"), ("cafe", "café")),
+    ],
+)
+def test_names_with_numbers_and_marks_of_their_own_are_found(
+    tmp_path: Path, classes: tuple[str, ...], folders: tuple[str, ...]
+) -> None:
+    assert read(lay(tmp_path, *folders), classes) == dict(zip(folders, classes, strict=True))
+
+
+@pytest.mark.parametrize(("link", "target"), [("dog", "cat"), ("dog/more", "cat")])
+def test_pictures_that_a_link_lays_below_two_classes_are_refused(
+    tmp_path: Path, link: str, target: str
+) -> None:
+    root = lay(tmp_path, "cat", *(["dog"] if "/" in link else []))
+    (root / link).symlink_to(root / target, target_is_directory=True)
+    with pytest.raises(UsageFault, match="folders 'cat' and 'dog' lead to the same pictures"):
+        find_pictures(root, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (("n02084071", "n02121620"), "folders are WordNet ids: lay synset_words.txt beside them"),
+        ((".",), "1 picture in no folder of a class"),
+    ],
+)
+def test_what_lacks_names_is_told_what_it_lacks(
+    tmp_path: Path, folders: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(UsageFault, match=said):
+        find_pictures(lay(tmp_path, *folders), CLASSES)
+
+
 def test_classes_that_differ_by_a_dash_are_kept_apart(tmp_path: Path) -> None:
     classes = ("cat", "t-shirt", "t shirt")
     root = lay(tmp_path, "t-shirt", "t shirt", "cat")
@@ -87,6 +131,7 @@ def test_classes_that_differ_by_a_dash_are_kept_apart(tmp_path: Path) -> None:
         (("train/bus", "train/train", "val/bus", "val/train"), ["val"], 2),
         (("train/bus", "train/car", "train/train"), ["train"], 3),
         (("train/train", "val/train"), ["val"], 1),
+        (("train/bus", "val/bus", "test/car"), ["test", "val"], 2),
         (("photo/train/bus", "photo/train/train", "photo/val/train"), ["photo"], 2),
         (("bus/train", "car/train", "train/train", "bus/val"), None, 3),
         (("bus", "car", "train"), None, 3),
@@ -137,6 +182,11 @@ def test_every_picture_counts_or_is_counted_as_left_out(tmp_path: Path) -> None:
     assert "misc: names no class, 1 picture passed over" in said
     assert "1 picture beside the class folders left out" in said
     assert "2 files of .heic, a format that is not read: save as JPEG or PNG" in said
+
+
+def test_a_name_of_two_lines_is_told_in_one(tmp_path: Path) -> None:
+    (line,) = find_pictures(lay(tmp_path, "cat", "x\nnote: 100 % right"), CLASSES).skipped
+    assert "\n" not in line
 
 
 def test_domains_without_classes_are_counted(tmp_path: Path) -> None:

@@ -9,12 +9,15 @@ import onnx
 import pytest
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from dfkd_edge.bundles.predict import PredictRequest, classify_pictures
+from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.runtime.bundle_files import Bundle, read_bundle
 from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.graph_guard import read_outline
 from dfkd_edge.runtime.limits import Deadline
+from dfkd_edge.runtime.safe_files import file_sha256
 from dfkd_edge.runtime.session import OnnxSession, SessionRequest
-from tests.fixtures.files import edit_json, read_json
+from tests.fixtures.files import edit_json, read_json, write_picture
 
 FLOAT = TensorProto.FLOAT
 
@@ -145,9 +148,11 @@ def answer(path: Path) -> None:
     OnnxSession(SessionRequest(path)).run(np.ones((1, 1, 1, 1), np.float32))
 
 
-def test_a_graph_that_asks_for_more_than_the_memory_fails_alone(tmp_path: Path) -> None:
+def test_a_graph_that_asks_for_more_than_the_memory_fails_alone_and_writes_to_no_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     model = model_of(
-        helper.make_node("Expand", ["x", "size"], ["wide"]),
+        helper.make_node("Expand", ["x", "size"], ["wide"], name="\x1b]0;owned\x07"),
         helper.make_node("ReduceSum", ["wide"], ["y"]),
         size=np.array([1 << 20, 1 << 20]),  # 4 TiB
     )
@@ -165,6 +170,32 @@ def test_a_graph_that_asks_for_more_than_the_memory_fails_alone(tmp_path: Path) 
     onnx.save(model, tmp_path / "wide.onnx")
     with pytest.raises(Fault, match="onnxruntime cannot"):
         answer(tmp_path / "wide.onnx")
+    assert capfd.readouterr().err == ""  # onnxruntime's own log has the name as it is
+
+
+def test_why_a_graph_is_refused_is_said_to_the_end(tmp_path: Path) -> None:
+    model = model_of(helper.make_node("Identity", ["x"], ["y"]))
+    model.ir_version = 999
+    path = tmp_path / ("long" * 50) / "model.onnx"
+    path.parent.mkdir()
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(Fault, match="IR version: 999, max supported IR version"):
+        answer(path)
+
+
+def test_a_model_that_answers_no_numbers_predicts_nothing(
+    tiny_bundle: Bundle, tiny_graph: Callable[..., None]
+) -> None:
+    path = tiny_bundle.model_path("fp32")
+    tiny_graph(path, gain=float("nan"))
+    entry = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+    manifest = tiny_bundle.folder / "manifest.json"
+    edit_json(manifest, files=read_json(manifest)["files"] | {path.name: entry})
+    bundle = read_bundle(tiny_bundle.folder)
+    picture = write_picture(bundle.folder.parent / "a.png", 0)
+    request = PredictRequest(images=[str(picture)], precision="fp32")
+    with pytest.raises(DfkdEdgeError, match="model answers with what is no number"):
+        classify_pictures(bundle.folder, request)
 
 
 def test_a_run_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,20 @@ def test_every_orientation_shows_the_upright_picture(
 ) -> None:
     limit = 12 if suffix == "jpg" else 0
     assert off(corpus / f"turned{orientation}.{suffix}", PICTURE_HWC) <= limit
+
+
+@pytest.mark.parametrize(
+    ("order", "kind", "layout"), [("II", 4, "L"), ("MM", 4, "L"), ("MM", 1, "B")]
+)
+def test_an_orientation_is_read_by_the_type_that_it_is_written_in(
+    tmp_path: Path, order: str, kind: int, layout: str
+) -> None:
+    way = "<" if order == "II" else ">"
+    entry = struct.pack(f"{way}HHL{layout}", 274, kind, 1, 6).ljust(12, b"\0")
+    exif = order.encode() + struct.pack(f"{way}HLH", 42, 8, 1) + entry + bytes(4)
+    stored = Image.fromarray(np.ascontiguousarray(STORED[6](PICTURE_HWC)))
+    stored.save(tmp_path / "a.png", exif=b"Exif\0\0" + exif)
+    assert off(tmp_path / "a.png", PICTURE_HWC) == 0
 
 
 @pytest.mark.parametrize("name", ["whole.png", "whole.bmp", "whole.ppm", "whole.tif"])
@@ -118,6 +133,13 @@ def test_what_would_be_shown_wrong_is_refused_with_the_reason(
         (b"\0\0\0\x1cftypavif" + bytes(40), "its format is AVIF"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
         (b"<!DOCTYPE html><html>404", "its format is HTML"),
+        (b"\xef\xbb\xbf\n<HTML>404", "its format is HTML"),
+        (b'{"error": 404}', "its format is JSON"),
+        (b"\0\0\0\x18ftyphevc" + bytes(40), "its format is HEIF"),
+        (b"\0\0\0\x20ftypisom" + bytes(40), "its format is a video"),
+        (b"PK\3\4" + bytes(40), "its format is ZIP"),
+        (b"II*\0\x10\0\0\0CR\2\0" + bytes(40), "a TIFF of .* a camera that Pillow does not"),
+        (b"II*\0\0\0\1\0" + bytes(40), "a TIFF of"),  # its directory's place, no mark of ICO
         (b"hello", "none of JPEG, PNG, WebP"),
     ],
 )

@@ -6,6 +6,7 @@ import pytest
 
 from dfkd_edge.runtime.caveats import FP16_IN_ENGINE, graph_notes, time_caveats
 from dfkd_edge.runtime.device import TO_INSTALL
+from dfkd_edge.runtime.faults import UsageFault
 from dfkd_edge.runtime.timing import TimingRequest, measure
 
 
@@ -65,3 +66,10 @@ def test_what_is_told_while_timing_counts_for_no_inference(
     assert len(told) == latency.num_iterations == 20
     assert latency.max_ms == pytest.approx(10)
     assert latency.throughput_per_s == pytest.approx(200)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_a_time_that_never_ends_is_refused(value: float) -> None:
+    for times in ((value, 3.0), (200.0, value)):
+        with pytest.raises(UsageFault, match="no time from nothing to an hour"):
+            TimingRequest(*times)
