@@ -174,7 +174,8 @@ class Reader:
                 return {measured[0]: found[measured[0]]}  # what `train` holds is for training
             if found:
                 return found
-        return {}
+        is_wrapper = len(tree.folders) == 1 and not tree.names  # archives have one more
+        return self.domains(tree.folders[0]) if is_wrapper else {}
 
 
 def _readers(classes: Sequence[str], root: Path) -> list[NamedFolders | NumberedFolders]:
