@@ -170,7 +170,7 @@ def _yaml(lines: Sequence[str], text: str) -> Listed | None:
         is_nested = re.search(r"^[\w-]+ *:[ \t]*(#.*)?\n[ \t]+\S", text, re.MULTILINE)
         is_marked = found and found[3][0] in "&!*|>"
         if is_nested or is_marked or re.match(r"(---$|(nc|path|train|val)\s*:)", lines[0]):
-            raise ForeignError("YAML without names")
+            raise ForeignError("YAML without names that begin a line")
         return None
     how = f"YAML, key '{found[1]}'"
     items = _flow(text[found.start(3) :], found[2]) if found[2] else _block(text[found.end() + 1 :])

@@ -21,6 +21,13 @@ HEADERS = frozenset(
         *("def", "image_count", "instance_count", "frequency", "description", "def."),
     }
 )
+NUMBERS = frozenset(
+    {
+        *("", "id", "index", "idx", "no", "number", "class_id", "classid", "label_id"),
+        *("category_id", "label", "class", "category"),
+    }
+)
+"""Headers of a column whose numbers set the order; counts and colours set none."""
 PICTURE = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|ppm)$", re.I)
 OF_PICTURES = frozenset({"filename", "file", "file_name", "image", "path", "filepath", "image_id"})
 NUMBER_FIRST = re.compile(r"[\[(]?(\d{1,5})\s*(?:[.:)\]=_-]\s*|\s)\s*(\S.*)")
@@ -64,12 +71,9 @@ def _of_rows(rows: list[list[str]], how: str) -> Listed | None:
             column = header.index(title)
             names = [row[column] for row in rows[1:]]
             if not all(_is_id(name) for name in names):
-                ids = [
-                    [row[index] for row in rows[1:]] for index in range(width) if index != column
-                ]
-                # numbers that count set the order, as in a table without a header
-                counted = next((column for column in ids if counts(column)), [])
-                listed = _by_number(counted, names) if counted else names
+                columns = zip(header, *rows[1:], strict=False)
+                ids = [ids for head, *ids in columns if head in NUMBERS and counts(ids)]
+                listed = _by_number(ids[0], names) if ids else names
                 return Listed(listed, f"{how}, column '{rows[0][column]}'")
         raise ForeignError("a table without a column of names")
     if len(rows) > 1 and all(any(map(PICTURE.search, row)) for row in rows[1:]):
