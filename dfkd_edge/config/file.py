@@ -74,7 +74,7 @@ def load_config(path: Path | None, over: Settings | None = None) -> PipelineConf
 
     tree = _laid_over(read_toml(path) if path else {}, over or {})
     preset = tree.pop("preset", "")
-    if preset:
+    if preset != "":
         tree = _laid_over(read_preset(str(preset)), tree)
     # Strict, so that no number is guessed from a text. Only in JSON does pydantic's strict mode
     # take tables for dataclasses and lists for tuples.
@@ -120,9 +120,12 @@ def _parsed(text: str) -> tuple[str, object]:
             f"'{text}' is not KEY=VALUE", where="--set", hint="such as prompts.num_styles=8"
         )
     try:
-        return key, tomllib.loads(f"value = {value}")["value"]  # 8, true, [1, 2] or "text"
+        parsed = tomllib.loads(f"value = {value}")  # 8, true, [1, 2] or "text"
     except (ValueError, RecursionError):  # the latter: brackets without end
         return key, value
+    if len(parsed) > 1:
+        raise ConfigError(f"'{text}' sets more than one thing", where="--set", hint="repeat --set")
+    return key, parsed["value"]
 
 
 def _laid_over(base: Settings, over: Settings) -> dict[str, object]:
