@@ -143,6 +143,9 @@ def _refusal(error: pydantic.ValidationError) -> ConfigError:
     """Say of the first wrong setting what is wrong, where, and what was likely meant."""
     fault = error.errors()[0]
     key, kind = ".".join(part for part in fault["loc"] if isinstance(part, str)), fault["type"]
+    if kind == "json_invalid":  # half a pair of UTF-16, as Python keeps bytes that are no UTF-8
+        hint = "rename the file or folder"
+        return ConfigError("a setting holds a name that is not UTF-8", where="config", hint=hint)
     if kind == "unexpected_keyword_argument":
         return ConfigError(f"unknown setting '{key}'", where="config", hint=_nearest(key))
     if kind == "dataclass_type":
