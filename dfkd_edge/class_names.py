@@ -198,6 +198,11 @@ def _fault(name: str, prompt: str, has_tab: bool) -> tuple[str, str]:
         return f"name or prompt of {max(len(name), len(prompt))} characters", hint
     if not any(c.isalnum() for c in name):  # such as a line of dashes
         return f"'{name}' has no letter or digit", ""
+    if "{}" in prompt:
+        return (
+            "the prompt holds {}, which nothing fills",
+            "write the name of the class in its place",
+        )
     if has_tab and not prompt:
         hint = "write the prompt after the tab, or remove the tab"
         return f"'{name}' has a tab but no prompt", hint

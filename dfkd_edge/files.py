@@ -146,17 +146,24 @@ def read_toml(path: Path | Traversable) -> dict[str, Any]:
     Raises:
         ConfigError: it is missing, unreadable or no TOML.
     """
+    raw = b""
     try:
         if not isinstance(path, Path):  # of this package
             return tomllib.loads(path.read_text(encoding="utf-8"))
         with reading(path) as stream:
-            return tomllib.loads(stream.read(MAX_TOML_BYTES).decode("utf-8"))
+            raw = stream.read(MAX_TOML_BYTES + 1)
+        if len(raw) > MAX_TOML_BYTES:  # the rest would be left out without a word
+            raise ConfigError("not a TOML file: larger than 1 MiB", where=str(path))
+        return tomllib.loads(raw.decode("utf-8-sig"))  # Notepad begins a file with a BOM
     except FileNotFoundError as error:
         raise ConfigError("no such TOML file", where=str(path)) from error
     except OSError as error:
         raise ConfigError(f"not a TOML file: {error.strerror}", where=str(path)) from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"not a TOML file: {error}", where=str(path)) from error
+        hint = "save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+        if b"\\" in raw:
+            hint = r"write paths in single quotes, such as 'C:\pictures'"
+        raise ConfigError(f"not a TOML file: {error}", where=str(path), hint=hint) from error
 
 
 def folder_stamp(folder: str) -> list[tuple[str, int, int]]:

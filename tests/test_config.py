@@ -75,6 +75,11 @@ def test_a_mapping_is_a_section_that_is_merged() -> None:
         (r'data="C:\temp"', r"holds the control character U\+0009 \(data\): .* 'single quotes'"),
         (r'few_shot.images=["a\u0000b"]', r"control character U\+0000 \(few_shot.images\)"),
         (f"{'a.' * 5000}b=1", "sections lie too deep"),
+        ("seed=1\nprompts.num_styles=2", "sets more than one thing"),
+        ("distillation.num_steps=99999999999999999999", "is too large"),
+        ("distillation.temperature=1e300", "is too large"),
+        ("export.num_threads=99999", "is too large"),
+        ("few_shot.images=\udcff", "a name that is not UTF-8"),
         ("no equals sign", "is not KEY=VALUE"),
     ],
 )
@@ -154,3 +159,23 @@ def test_configs_are_frozen() -> None:
 def test_a_value_without_end_is_refused(value: str) -> None:
     with pytest.raises(ConfigError, match="learning_rate"):
         load_config(None, settings_of([f"distillation.learning_rate={value}"]))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"preset = false", "unknown preset 'False'"),
+        (b'classes = "C:\\Users\\x"', "write paths in single quotes"),
+        ("seed = 1".encode("utf-16"), "save it as UTF-8"),
+        (b"seed = 1\n#" + b"x" * (1 << 20) + b"\nseed = 2", "larger than 1 MiB"),
+    ],
+)
+def test_a_file_is_read_whole_or_refused_with_what_to_do(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    path = tmp_path / "run.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=said):
+        load_config(path)
+    path.write_bytes(b"\xef\xbb\xbfseed = 3\r\n")
+    assert load_config(path).seed == 3

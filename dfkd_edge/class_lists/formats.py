@@ -5,38 +5,20 @@ Face, CVAT and Label Studio write names with numbers, ids, headers, quotes or ke
 knows one form by all of its lines; what is of none of them is a plain list of names.
 """
 
-import csv
 import html
 import itertools
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from dfkd_edge.class_lists.listed import LONG, ForeignError, Listed
+from dfkd_edge.class_lists.tables import TITLES, by_number, read_numbered, read_table
 from dfkd_edge.errors import ClassNamesError
 
 ONE_A_LINE = "write one class name a line into a text file"
-TITLES = (
-    *("display_name", "displayname", "class_name", "classname", "label_name", "category_name"),
-    *("name", "class", "category", "label", "title", "labelname", "classes", "labels", "names"),
-    *("words", "word"),
-)
-"""Headers of a column of names, the likelier first: `LabelName` of OpenImages holds ids."""
-HEADERS = frozenset(
-    {
-        *TITLES,
-        *("id", "index", "idx", "no", "number", "class_id", "classid", "label_id", "category_id"),
-        *("supercategory", "mid", "count", "color", "colour", "r", "g", "b", "synset", "synonyms"),
-        *("wnid", "wordnet_id", "synset_id", "synsets"),
-        *("def", "image_count", "instance_count", "frequency", "description", "def."),
-    }
-)
-PICTURE = re.compile(r"\.(jpe?g|png|bmp|gif|tiff?|webp|ppm)$", re.I)
-OF_PICTURES = frozenset({"filename", "file", "file_name", "image", "path", "filepath", "image_id"})
 KEYS = ("id2label", "categories", "names", "labels", "classes", "class_names", "label2id")
 """Keys of JSON documents that hold the names: Hugging Face, COCO, YOLO, Teachable Machine."""
-LONG = 500
-"""Characters of a line that patterns are tried on: a hostile one of blanks would take hours."""
 SYNSET = re.compile(
     r"(?:\d{1,5}[\s,.:]\s*)?n\d{8}(?![0-9A-Za-z])(?:[\s,]+\d{1,5}(?=[\s,]))?(.*)", re.I
 )
@@ -48,22 +30,14 @@ WORDNET_ID = re.compile(
 BULLET = re.compile(
     r"(?:[-*+\u2013\u2014]\s+|[\u2022\u25e6\u25aa\u2023\u00b7\u25cf\u25cb]\s*)(?=\S)"
 )
-NUMBER_FIRST = re.compile(
-    r"(?:(?:class|label|id|index)\s*)?[\[(]?(\d{1,5})\s*(?:[.:)\]=-]\s*|\s)\s*(\S.*)", re.I
-)
-NUMBER_LAST = re.compile(r"(.*[^\s:=])\s*(?:[:=]\s*|\s)(\d{1,5})")
+DOCUMENTS = {
+    "%PDF": "a PDF",
+    "{\\rtf": "RTF",
+    "PAR1": "Parquet",
+    "(lp": "a pickle",
+    "(dp": "a pickle",
+}
 MARKUP = re.compile(r"<(\?xml|View\b|annotations?\b|html\b|!DOCTYPE|labels?\b|meta\b)", re.I)
-
-
-class Listed(NamedTuple):
-    """The names of a list, and what was read."""
-
-    names: list[str]
-    how: str
-
-
-class _ForeignError(Exception):
-    """A format that is known and not read."""
 
 
 def translate(text: str, where: str) -> tuple[str, str]:
@@ -82,14 +56,14 @@ def translate(text: str, where: str) -> tuple[str, str]:
     unified = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = [line.strip() for line in unified.split("\n")]
     lines = [line for line in lines if line and not line.startswith("#")]
-    if lines and re.fullmatch(r"sep=.", lines[0], re.I):  # Excel's, above a table
+    if lines and re.fullmatch(r"sep=.", lines[0], re.I):  # Excel reads it, and shows it to nobody
         lines = lines[1:]
     try:
         for read in READERS if lines else ():
             found = read(lines, unified)
             if found:
                 return _as_ours(found), found.how
-    except _ForeignError as error:
+    except ForeignError as error:
         what = f"class list is {error}, which is not read"
         raise ClassNamesError(what, where=where, hint=ONE_A_LINE) from error
     return text, ""
@@ -98,7 +72,7 @@ def translate(text: str, where: str) -> tuple[str, str]:
 def _as_ours(found: Listed) -> str:
     broken = [name for name in found.names if not name.strip() or re.search(r"[\r\n\t]", name)]
     if broken or any(name.strip().startswith("#") for name in found.names):
-        raise _ForeignError(f"{found.how} with names that are empty, or hold a tab or a line break")
+        raise ForeignError(f"{found.how} with names that are empty, or hold a tab or a line break")
     return "".join(f"{name.strip()}\n" for name in found.names)
 
 
@@ -109,13 +83,13 @@ def _json(lines: Sequence[str], text: str) -> Listed | None:
         return _of_json(json.loads(text, object_pairs_hook=_of_one_key_each))
     except (ValueError, RecursionError) as error:
         if lines[0][0] == "{" or re.match(r"\[\s*(['\"{\[]|$)", lines[0]):
-            raise _ForeignError("JSON or Python that cannot be read as JSON") from error
+            raise ForeignError("JSON or Python that cannot be read as JSON") from error
         return None  # `[red]` is a name
 
 
 def _of_one_key_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) < len(pairs):
-        raise _ForeignError("JSON with one key twice")
+        raise ForeignError("JSON with one key twice")
     return dict(pairs)
 
 
@@ -137,13 +111,21 @@ def _of_json(value: Any, how: str = "JSON") -> Listed:
             if all(_is_synset(pair) for _, pair in named):  # imagenet_class_index.json of Keras
                 return Listed([_first_word(pair[1]) for _, pair in named], f"ids, words in {how}")
             if all(isinstance(name, str) for _, name in named):
+                numbers = [int(number) for number, _ in named]
+                _require_once(numbers)
+                is_whole = numbers[-1] - numbers[0] + 1 == len(numbers)
+                how += "" if is_whole else ", numbered anew without the gaps"
                 return Listed([name for _, name in named], f"a map of numbers to names in {how}")
         elif all(type(number) is int for number in value.values()):
-            if len(set(value.values())) < len(value):
-                raise _ForeignError(f"a map of names to numbers in {how}, one of them twice")
+            _require_once(list(value.values()))
             names = sorted(value, key=value.__getitem__)
             return Listed(names, f"a map of names to numbers in {how}")
-    raise _ForeignError("JSON without a list or map of class names")
+    raise ForeignError("JSON without a list or map of class names")
+
+
+def _require_once(numbers: Sequence[int]) -> None:
+    if len(set(numbers)) < len(numbers):
+        raise ForeignError("JSON with one number for two names")
 
 
 def _is_synset(value: object) -> bool:
@@ -159,8 +141,8 @@ def _has_name(item: object) -> bool:
 
 def _in_order(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     has_ids = all(type(item.get("id")) is int for item in items)
-    if has_ids and len({item["id"] for item in items}) < len(items):
-        raise _ForeignError("JSON with one id twice")
+    if has_ids:
+        _require_once([item["id"] for item in items])
     return sorted(items, key=lambda item: item["id"]) if has_ids else items
 
 
@@ -168,7 +150,7 @@ def _markup(lines: Sequence[str], text: str) -> Listed | None:
     if not MARKUP.match(lines[0]):
         return None
     if "<!ENTITY" in text:
-        raise _ForeignError("XML that defines words of its own")
+        raise ForeignError("XML that defines words of its own")
     value = r"(?:\"([^\"]*)\"|'([^']*)')"
     found = re.findall(rf"<(?:Choice|Label)\b[^<>]*?\bvalue\s*=\s*{value}", text)
     if found:
@@ -177,35 +159,43 @@ def _markup(lines: Sequence[str], text: str) -> Listed | None:
     names = re.findall(r"<label>\s*<name>([^<]*)</name>", text)
     if names:
         return Listed(list(map(html.unescape, names)), "labels of CVAT in XML")
-    raise _ForeignError("XML or HTML")
+    raise ForeignError("XML or HTML")
 
 
 def _yaml(lines: Sequence[str], text: str) -> Listed | None:
     """Read `names:` of YOLO and the like: a block or flow list, or a map of numbers."""
     if all(map(BULLET.match, lines)):
-        return Listed([_plain(BULLET.sub("", ln, 1)) for ln in lines], "a list in YAML or Markdown")
-    found = re.search(rf"^({'|'.join(KEYS)}) *: *([\[{{]?)(.*)$", text, re.MULTILINE)
-    if found and not found[2] and re.match(r"[&*!|>]", found[3]):
-        raise _ForeignError(f"YAML, key '{found[1]}', that refers to another place")
+        items = [re.sub(r"^\[[ xX]\] ", "", BULLET.sub("", line, count=1)) for line in lines]
+        return Listed([_plain(item) for item in items], "a list in YAML or Markdown")
+    pattern = rf"^({'|'.join(KEYS)}) *: *([\[{{]?)(.*)$"
+    found, *more = [*re.finditer(pattern, text.split("\n---")[0], re.MULTILINE), None]
+    if any(again and found and again[1] == found[1] for again in more):
+        raise ForeignError(f"YAML with the key '{found[1]}' twice" if found else "YAML")
     if not found or (found[3] and not found[2] and not found[3].startswith("#")):
-        if re.match(r"(---$|(nc|path|train|val)\s*:)", lines[0]):
-            raise _ForeignError("YAML without names")
+        is_nested = re.search(r"^[\w-]+ *:[ \t]*(#.*)?\n[ \t]+\S", text, re.MULTILINE)
+        is_marked = found and found[3][0] in "&!*|>"
+        if is_nested or is_marked or re.match(r"(---$|(nc|path|train|val)\s*:)", lines[0]):
+            raise ForeignError("YAML without names that begin a line")
         return None
     how = f"YAML, key '{found[1]}'"
     items = _flow(text[found.start(3) :], found[2]) if found[2] else _block(text[found.end() + 1 :])
     named = [re.fullmatch(r"(?:- +)?name *: *(.+)", item) for item in items]
     if any(named):
-        return Listed([_plain(match[1]) for match in named if match], how)
+        found_ids = [re.fullmatch(r"(?:- +)?id *: *(\d{1,9})", item) for item in items]
+        names = [_plain(match[1]) for match in named if match]
+        ids = [int(match[1]) for match in found_ids if match]
+        in_order = [name for _, name in sorted(zip(ids, names, strict=False))]
+        return Listed(in_order if len(ids) == len(names) else names, how)
     numbered = [re.fullmatch(r"['\"]?(\d+)['\"]? *: *(.+)", item) for item in items]
     if items and all(numbered):
         pairs = sorted((int(match[1]), _plain(match[2])) for match in numbered if match)
         first = pairs[0][0]
         if first > 1 or [number for number, _ in pairs] != list(range(first, first + len(pairs))):
-            raise _ForeignError(f"{how}, with numbers that do not run from 0 or 1 without a gap")
+            raise ForeignError(f"{how}, with numbers that do not run from 0 or 1 without a gap")
         return _of_all(Listed([name for _, name in pairs], how), text)
     names = [_plain(item.removeprefix("- ")) for item in items]
     if not names or (not found[2] and not all(item.startswith("- ") for item in items)):
-        raise _ForeignError(f"{how}, but no list or map of numbers to names")
+        raise ForeignError(f"{how}, but no list or map of numbers to names")
     return _of_all(Listed(names, how), text)
 
 
@@ -213,7 +203,7 @@ def _of_all(found: Listed, text: str) -> Listed:
     """Check a list against the number of names that YOLO states beside it."""
     stated = re.search(r"^nc *: *(\d{1,9})\b", text, re.MULTILINE)
     if stated and int(stated[1]) != len(found.names):
-        raise _ForeignError(f"{found.how}, with {len(found.names)} of {stated[1]} names (nc)")
+        raise ForeignError(f"{found.how}, with {len(found.names)} of {stated[1]} names (nc)")
     return found
 
 
@@ -221,8 +211,12 @@ def _flow(text: str, opening: str) -> list[str]:
     """Part `a, 'b, c']` at the commas that stand in no quotes."""
     inside, closing, _ = text.partition("]" if opening == "[" else "}")
     if not closing:
-        raise _ForeignError(f"YAML whose '{opening}' is not closed")
+        raise ForeignError(f"YAML whose '{opening}' is not closed")
+    if inside.count('"') % 2 or re.search(r"(^|,)\s*'[^']*$", inside):
+        raise ForeignError("YAML with brackets in quotes")
     items = re.findall(r"(?:[^,'\"]|'[^']*'|\"[^\"]*\")+", inside)
+    if any(item.strip()[:1] in ("[", "{") for item in items):
+        raise ForeignError("YAML with lists in a list")
     return [item.strip() for item in items if item.strip()]
 
 
@@ -242,7 +236,11 @@ def _plain(text: str) -> str:
     if len(text) > LONG:
         return text
     quoted = re.match(r"(['\"])(.*)\1\s*(#.*)?$", text)
-    return quoted[2] if quoted else re.sub(r"\s+#.*$", "", text)
+    if not quoted:
+        return re.sub(r"\s+#.*$", "", text)
+    if quoted[1] == "'":
+        return quoted[2].replace("''", "'")
+    return re.sub(r"\\([\"\\/])", r"\1", quoted[2])
 
 
 def _of_label_map(text: str) -> Listed:
@@ -251,9 +249,9 @@ def _of_label_map(text: str) -> Listed:
         found = ["".join(q) for q in re.findall(rf"\b{key}\s*:\s*{value}", text)]
         if len(found) == num:
             ids = re.findall(r"\bid\s*:\s*(\d{1,9})", text)
-            names = _by_number(ids, found) if len(ids) == num else found
+            names = by_number(ids, found) if len(ids) == num else found
             return Listed(names, "a label map of TensorFlow")
-    raise _ForeignError("a label map of TensorFlow, some of whose items have no name")
+    raise ForeignError("a label map of TensorFlow, some of whose items have no name")
 
 
 def _code(lines: Sequence[str], text: str) -> Listed | None:
@@ -264,11 +262,15 @@ def _code(lines: Sequence[str], text: str) -> Listed | None:
     if found:
         names = re.findall(r"\"([^\"]*)\"", text[found.end() :].partition("}")[0])
         return Listed(names, "model_metadata.h of Edge Impulse")
-    values = [line for line in lines if not re.fullmatch(r"\[[\w. ]+\]", line)]
-    if values and all(re.match(r"\w+\s*=", line) for line in values):
-        raise _ForeignError("settings such as darknet's .data (name the file behind names=)")
+    if all(re.match(r"\w+\s*=", line) for line in lines):
+        raise ForeignError("settings such as darknet's .data (name the file behind names=)")
+    if re.match(r"\[[\w. -]+\]$", lines[0]) and any("=" in line for line in lines):
+        raise ForeignError("settings in TOML or INI")
+    known = next((name for mark, name in DOCUMENTS.items() if text.startswith(mark)), "")
+    if known:
+        raise ForeignError(known)
     if re.match(r"(#include|//|/\*|import |from \w+ import )", lines[0]):
-        raise _ForeignError("source code")
+        raise ForeignError("source code")
     return None
 
 
@@ -278,7 +280,7 @@ def _synsets(lines: Sequence[str], text: str) -> Listed | None:
     if len(words) < len(lines):
         return None
     if not all(words):
-        raise _ForeignError("a list of WordNet ids without words, such as ImageNet's folders")
+        raise ForeignError("a list of WordNet ids without words, such as ImageNet's folders")
     return Listed(list(map(_first_word, words)), "WordNet ids with words, the first of each")
 
 
@@ -287,96 +289,20 @@ def _first_word(words: str) -> str:
     return words.strip("\"'").partition(",")[0].replace("_", " ").strip()
 
 
-def _table(lines: Sequence[str], text: str) -> Listed | None:
-    for delimiter, name in ((",", "commas"), ("\t", "tabs"), (";", "semicolons"), ("|", "bars")):
-        try:
-            read = csv.reader(lines, delimiter=delimiter)
-            rows = [[cell.strip() for cell in row] for row in read]
-        except csv.Error:  # such as a cell of 128 KiB
-            continue
-        if min(map(len, rows)) < 2:
-            is_trailing = delimiter == "," and len(lines) > 1 and lines[-1][-1] != ","
-            if is_trailing and all(line.endswith(",") for line in lines[:-1]):
-                rows = [*rows[:-1], [*rows[-1], ""]]  # the last line of a list in code
-            else:
-                continue
-        found = _of_rows(rows, f"a table with {name}")
-        if found:
-            return found
-    return None
-
-
-def _of_rows(rows: list[list[str]], how: str) -> Listed | None:
-    header = [cell.lower().replace(" ", "_").replace("-", "_") for cell in rows[0]]
-    if OF_PICTURES & set(header):
-        raise _ForeignError("a table of pictures")
-    if set(header) <= HEADERS and len(rows) > 1:
-        width = len(header)
-        if any(len(row) < width for row in rows):
-            raise _ForeignError("a table whose rows differ in length")
-        for title in (title for title in TITLES if title in header):
-            column = header.index(title)
-            names = [row[column] for row in rows[1:]]
-            if not all(_is_id(name) for name in names):
-                return Listed(names, f"{how}, column '{rows[0][column]}'")
-        raise _ForeignError("a table without a column of names")
-    if len(rows) > 1 and all(any(map(PICTURE.search, row)) for row in rows[1:]):
-        raise _ForeignError("a table of pictures")
-    widths = {len(row) for row in rows}
-    if len(widths) == 1 and len(rows[0]) > 2 and all(row[0].isdecimal() for row in rows):
-        raise _ForeignError(f"a table of {len(rows[0])} columns without a header")
-    if widths != {2}:
-        return None
-    first, second = ([row[column] for row in rows] for column in (0, 1))
-    if not any(second):
-        return Listed([name.strip("'\"") for name in first], f"{how} behind the names")
-    for ids, names in ((first, second), (second, first)):
-        begin = int(len(ids) > 2 and not _is_id(ids[0]))  # a header in a language of its own
-        if all(map(_is_id, ids[begin:])) and not all(map(_is_id, names[begin:])):
-            listed = _by_number(ids[begin:], names[begin:])
-            return Listed(listed, f"{how}, numbers or ids beside the names")
-    return None
-
-
-def _is_id(text: str) -> bool:
-    return bool(re.fullmatch(r"-?\d+(\.\d+)?|/[mgt]/\w+|n\d{8}|[0-9a-f]{16,}|", text))
-
-
-def _by_number(ids: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Sort names by their numbers where these count from 0 or 1; others are ids or counts."""
-    if not _counts(ids):
-        return list(names)
-    return [name for _, name in sorted(zip(map(int, ids), names, strict=True))]
-
-
-def _counts(numbers: Sequence[str]) -> bool:
-    if not all(re.fullmatch(r"\d{1,6}", number) for number in numbers):
-        return False
-    found = sorted(map(int, numbers))
-    return found in (list(range(len(found))), list(range(1, len(found) + 1)))
-
-
-def _numbered(lines: Sequence[str], text: str) -> Listed | None:
-    """Read `0 cat` of Teachable Machine, `1. cat` or `cat 0`, where the numbers count the lines."""
-    if max(map(len, lines)) > LONG:
-        return None
-    for pattern, number, name, how in (
-        (NUMBER_FIRST, 1, 2, "numbers before the names"),
-        (NUMBER_LAST, 2, 1, "numbers behind the names"),
-    ):
-        found = [pattern.fullmatch(line) for line in lines]
-        pairs = [(match[number], match[name]) for match in found if match]
-        names = {title.casefold() for _, title in pairs}
-        if len(pairs) == len(lines) == len(names) > 1 and _counts([n for n, _ in pairs]):
-            return Listed(_by_number(*zip(*pairs, strict=True)), how)
-    return None
-
-
 def _coloured(lines: Sequence[str], text: str) -> Listed | None:
     """Read `car:255,0,0::` of CVAT's segmentation masks."""
     found = [re.fullmatch(r"([^:]+):\d{1,3},\d{1,3},\d{1,3}:[^:]*:[^:]*", ln) for ln in lines]
     names = [match[1] for match in found if match]
     return Listed(names, "a label map of CVAT") if len(names) == len(lines) else None
+
+
+def _keyed(lines: Sequence[str], text: str) -> Listed | None:
+    """Read `label: cat` on every line."""
+    found = [re.fullmatch(r"(\w+)\s*:\s+(\S.*)", line[:LONG]) for line in lines]
+    pairs = [(match[1].lower(), _plain(match[2])) for match in found if match]
+    if len(pairs) < len(lines) or len({key for key, _ in pairs}) > 1 or pairs[0][0] not in TITLES:
+        return None
+    return Listed([name for _, name in pairs], f"lines with the key '{pairs[0][0]}'")
 
 
 def _quoted(lines: Sequence[str], text: str) -> Listed | None:
@@ -387,11 +313,23 @@ def _quoted(lines: Sequence[str], text: str) -> Listed | None:
 
 def _header(lines: Sequence[str], text: str) -> Listed | None:
     if len(lines) > 2 and lines[0].lower().replace(" ", "_") in TITLES:
-        raise _ForeignError(f"a column under the header '{lines[0]}' (remove that line)")
+        raise ForeignError(f"a column under the header '{lines[0]}' (remove that line)")
     return None
 
 
 Reader = Callable[[Sequence[str], str], Listed | None]
 READERS: tuple[Reader, ...] = (
-    *(_json, _markup, _yaml, _code, _synsets, _coloured, _table, _numbered, _quoted, _header),
+    *(
+        _json,
+        _markup,
+        _yaml,
+        _code,
+        _synsets,
+        _coloured,
+        read_table,
+        read_numbered,
+        _quoted,
+        _keyed,
+        _header,
+    ),
 )

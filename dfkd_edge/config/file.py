@@ -78,7 +78,7 @@ def load_config(path: Path | None, over: Settings | None = None) -> PipelineConf
         tree = _laid_over(read_toml(path) if path else {}, over or {})
         _refuse_control_characters(tree)
         preset = tree.pop("preset", "")
-        if preset:
+        if preset != "":
             tree = _laid_over(read_preset(str(preset)), tree)
         # Strict, so that no number is guessed from a text. Only in JSON does pydantic's strict mode
         # take tables for dataclasses and lists for tuples.
@@ -128,9 +128,12 @@ def _parsed(text: str) -> tuple[str, object]:
             f"'{text}' is not KEY=VALUE", where="--set", hint="such as prompts.num_styles=8"
         )
     try:
-        return key, tomllib.loads(f"value = {value}")["value"]  # 8, true, [1, 2] or "text"
+        parsed = tomllib.loads(f"value = {value}")  # 8, true, [1, 2] or "text"
     except (ValueError, RecursionError):  # the latter: brackets without end
         return key, value
+    if len(parsed) > 1:
+        raise ConfigError(f"'{text}' sets more than one thing", where="--set", hint="repeat --set")
+    return key, parsed["value"]
 
 
 def _laid_over(base: Settings, over: Settings) -> dict[str, object]:
@@ -164,6 +167,9 @@ def _refusal(error: pydantic.ValidationError) -> ConfigError:
     """Say of the first wrong setting what is wrong, where, and what was likely meant."""
     fault = error.errors()[0]
     key, kind = ".".join(part for part in fault["loc"] if isinstance(part, str)), fault["type"]
+    if kind == "json_invalid":  # half a pair of UTF-16, as Python keeps bytes that are no UTF-8
+        hint = "rename the file or folder"
+        return ConfigError("a setting holds a name that is not UTF-8", where="config", hint=hint)
     if kind == "unexpected_keyword_argument":
         return ConfigError(f"unknown setting '{key}'", where="config", hint=_nearest(key))
     if kind == "dataclass_type":

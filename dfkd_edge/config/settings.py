@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Interval, Len  # pydantic's own would load pydantic for --help
+from annotated_types import Interval, Len  # pydantic's own would load pydantic for --help
 
 from dfkd_edge.errors import ConfigError
 
@@ -71,7 +71,7 @@ class PromptConfig:
     """Words of `mix`: `neutral`, `domains` (names test domains), or a text file, one a line."""
     num_iterations: Annotated[int, Interval(ge=1, le=10_000)] = 60
     """Optimiser steps, all styles at once (ours; PromptStyler: 100 a style)."""
-    learning_rate: Annotated[float, Gt(0)] = 0.2
+    learning_rate: Annotated[float, Interval(gt=0, le=1e3)] = 0.2
     """Adam's rate, in units of the token table's standard deviation (ours)."""
 
 
@@ -179,7 +179,7 @@ class FewShotConfig:
 
     images: str = ""
     """Folder: DIR/<class>/* or, unlabelled, DIR/*; empty for none (zero-shot)."""
-    max_per_class: Annotated[int, Ge(1)] = 16
+    max_per_class: Annotated[int, Interval(ge=1, le=1_000_000)] = 16
     """More of a class are refused: that is no longer few."""
     share: Annotated[float, Interval(gt=0, lt=1)] = 0.2
     """Share of the training images that copies of the real pictures make up (ours)."""
@@ -195,22 +195,22 @@ class DistillationConfig:
     """`pretrained`: start weights; `random`: none."""
     image_size_px: int = 0
     """Side of the student's input; 0 takes the student's own."""
-    num_steps: Annotated[int, Ge(0)] = 0
+    num_steps: Annotated[int, Interval(ge=0, le=100_000_000)] = 0
     """Optimiser steps, not epochs. 0 takes what so many classes need: 100 of up to 7, 220 of 20,
     1,236 of 200."""
     batch_size: Annotated[int, Interval(ge=2, le=4096)] = 64
     """Views a step; each is labelled by the teacher."""
-    learning_rate: Annotated[float, Ge(0)] = 0.0
+    learning_rate: Annotated[float, Interval(ge=0, le=1e3)] = 0.0
     """AdamW's peak rate; 0 takes 3e-4 for pretrained students and 1e-3 for random ones."""
-    weight_decay: Annotated[float, Ge(0)] = 0.02
+    weight_decay: Annotated[float, Interval(ge=0, le=1e3)] = 0.02
     """On weights, not on biases and norms."""
-    num_warmup_steps: Annotated[int, Ge(0)] = 50
+    num_warmup_steps: Annotated[int, Interval(ge=0, le=100_000_000)] = 50
     """Linear rise to the peak, at most a quarter of the run; a half cosine follows."""
-    temperature: Annotated[float, Gt(0)] = 3.0
+    temperature: Annotated[float, Interval(ge=1e-3, le=1e3)] = 3.0
     """Softens both distributions in the soft-target loss."""
-    soft_target_weight: Annotated[float, Ge(0)] = 1.0
+    soft_target_weight: Annotated[float, Interval(ge=0, le=1e6)] = 1.0
     """Weight of the soft-target loss."""
-    feature_weight: Annotated[float, Ge(0)] = 4.0
+    feature_weight: Annotated[float, Interval(ge=0, le=1e6)] = 4.0
     """Weight of the feature distance, 1 - cosine."""
     style_probability: Annotated[float, Interval(ge=0, le=1)] = 0.5
     """Share of the views with a random style operation."""
@@ -261,7 +261,7 @@ class ExportConfig:
     """Largest accuracy loss on the worst domain, absolute; more fails the gate."""
     repair: bool = True
     """Put layers back to float, then fine-tune, when INT8 misses the gate."""
-    num_threads: Annotated[int, Ge(0)] = 0
+    num_threads: Annotated[int, Interval(ge=0, le=4096)] = 0
     """Threads of latency measurements; 0 takes all cores."""
     runtimes: tuple[str, ...] = ()
     """What else the bundle is made for, such as `deepstream` and `triton`; see `runtimes list`."""

@@ -58,7 +58,10 @@ class Teacher:
         if self.device.type != "cpu":
             in_compute_type(visual, compute_type(self.device.type))
         size = visual.image_size  # a number or a pair, by the kind of tower
-        self.image_size_px: int = size if isinstance(size, int) else int(size[0])
+        high, wide = (size, size) if isinstance(size, int) else size
+        if high != wide:
+            raise ValueError(f"it takes pictures of {wide} x {high}, which are no squares")
+        self.image_size_px = int(high)
         preprocess = open_clip.get_model_preprocess_cfg(model)
         self.mean = torch.tensor(preprocess["mean"], device=self.device).view(1, 3, 1, 1)
         self.std = torch.tensor(preprocess["std"], device=self.device).view(1, 3, 1, 1)
@@ -66,10 +69,11 @@ class Teacher:
         self.logit_scale = float(torch.as_tensor(model.logit_scale).exp())
         self.head_KD = self.zero_shot_head(classes, config.templates)
         numbers = (self.mean, 1 / self.std, torch.tensor(self.logit_scale), self.head_KD)
-        if not all(bool(number.isfinite().all()) for number in numbers):
+        if not all(bool(number.isfinite().all()) for number in (*numbers, *visual.parameters())):
             raise ValueError("its weights or settings hold numbers that are not finite")
-        if len(self.head_KD) > 1 and bool((self.head_KD == self.head_KD[0]).all()):
-            raise ValueError("its weights embed every text alike")
+        apart = (self.head_KD - self.head_KD[:1]).abs().max()
+        if len(self.head_KD) > 1 and bool(apart < 1e-6):  # zeros, or no text is read
+            raise ValueError("all class names are the same to it")
         fold_norms(visual, self.embed_images)
 
     @functools.cached_property

@@ -173,7 +173,8 @@ class Reader:
                 return {name: held for name, held in found.items() if name.casefold() != "train"}
             if found:
                 return found
-        return {}
+        is_wrapper = len(tree.folders) == 1 and not tree.names  # archives have one more
+        return self.domains(tree.folders[0]) if is_wrapper else {}
 
 
 def _readers(classes: Sequence[str], root: Path) -> list[NamedFolders | NumberedFolders]:

@@ -16,6 +16,8 @@ NEAR = 0.75  # Likeness of names that may mean the same: `dogs` and `dog`, but n
 TOKENS = re.compile(r"[\s._,;:#()\[\]{}+-]+")
 PUNCTUATION = re.compile(r"[.,:;'\"`\u2019/\\()\[\]!?*|<>]")
 NUMBER = re.compile(r"(?:c|cls|class|label|id|k)?(\d{1,6})")  # `c0` of a drivers' data set
+SIGNED = re.compile(r"\s*[-+]\d+\s*")  # `-1` of a table of labels is not 1
+SPELT = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 BESIDE_NAMES = frozenset(
     {
         *("class", "cls", "label", "category", "id", "folder", "dir", "type", "group", "set"),
@@ -29,24 +31,27 @@ RENAME = "name each folder like its class"
 
 def class_key(name: str) -> str:
     """Return the form under which a folder and a class name are the same."""
-    plain = name.replace("_", " ").replace("-", " ")
+    plain = name if SIGNED.fullmatch(name) else name.replace("_", " ").replace("-", " ")
     return " ".join(unicodedata.normalize("NFKC", plain).casefold().split())  # macOS may decompose
 
 
 def bare_key(name: str) -> str:
     """Drop numbers, WordNet ids and words such as `class` before and after a name."""
-    return (bare_keys(name) or [""])[-1]
+    return bare_keys(name)[-1]
 
 
 def bare_keys(name: str) -> list[str]:
-    """Drop ever more of what stands before and after a name; `01 7 up` may be the class `7 up`."""
+    """Drop one more at a time: `01 boeing 737` may be `boeing 737` before it is `boeing`."""
+    if SIGNED.fullmatch(name):
+        return [class_key(name)]
     tokens = [token for token in TOKENS.split(class_key(name)) if token]
-    num = len(tokens)
-    first = next((i for i in range(num) if not _is_beside(tokens[i])), num)
-    last = next((i for i in range(num) if not _is_beside(tokens[-1 - i])), num)
-    cuts = [(i, j) for i in range(first + 1) for j in range(last + 1) if i + j < num]
-    cuts.sort(key=sum)  # stable: of two equally long what stands before goes later
-    return [" ".join(tokens[i : num - j]) for i, j in cuts]
+    inside = [index for index, token in enumerate(tokens) if not _is_beside(token)]
+    most = inside[0] if inside else len(tokens)
+    before, behind = range(most + 1), range(len(tokens) - inside[-1] if inside else 1)
+    cuts = sorted(((i, j) for i in before for j in behind), key=sum)
+    keys = [" ".join(tokens[i : len(tokens) - j]) for i, j in cuts]
+    is_dated = sum(token.isdigit() for token in tokens) > 1  # nor is `0.5` 0 or 5
+    return [key for key in keys if not (is_dated and key.isdigit())]
 
 
 def _is_beside(token: str) -> bool:
@@ -153,10 +158,10 @@ class NumberedFolders:
     def label(self, name: str) -> int | None:
         """Return the number of a folder, or None where it is none that the list may have."""
         tokens = [token for token in TOKENS.split(class_key(name)) if token]
+        if SIGNED.fullmatch(name):
+            return None
         while len(tokens) > 1 and tokens[0] in BESIDE_NAMES:
             tokens.pop(0)
-        if name.startswith("-"):
-            return None  # what some call the background
         if sum(any(c.isdigit() for c in token) for token in tokens) != 1:
             return None  # `1.0` is not ten, nor `2023-01` a class
         match = NUMBER.fullmatch("".join(tokens))
@@ -170,12 +175,34 @@ def first_number(numbers: Sequence[int], classes: Sequence[str], root: Path) -> 
         UsageFault: both may be, or neither is.
     """
     num, low, high = len(classes), min(numbers), max(numbers)
-    if low > 0 and high == num:
-        return 1
-    if low == 0 and high < num:
-        return 0
+    first = 1 if low > 0 and high == num else 0 if low == 0 and high < num else None
+    if first is not None:
+        _refuse_other_numbers(numbers, first, classes, root)
+        return first
     if low == 0:
         what = f"folders are numbered 0 to {high}, which are more than the {num} classes"
         raise UsageFault(what, str(root), RENAME)
     readings = f"from 0 folder {low} is '{classes[low]}', from 1 it is '{classes[low - 1]}'"
     raise UsageFault(f"folders are numbered from 0 or from 1: {readings}", str(root), RENAME)
+
+
+def _refuse_other_numbers(
+    numbers: Sequence[int], first: int, classes: Sequence[str], root: Path
+) -> None:
+    """Ask where names hold numbers themselves, and in another order: `grade 1`, ..., `grade 0`."""
+    values = [_own_number(name) for name in classes]
+    if len(set(values)) < len(values) or not set(numbers) <= set(values):
+        return
+    for number in numbers:
+        listed, called = classes[number - first], classes[values.index(number)]
+        if listed != called:
+            what = f"folder {number} may be class '{called}', or by its place '{listed}'"
+            raise UsageFault(what, str(root), RENAME)
+
+
+def _own_number(name: str) -> int | None:
+    key = class_key(name)
+    if key in SPELT:
+        return SPELT.index(key)
+    found = re.findall(r"\d{1,6}", key)
+    return int(found[0]) if len(found) == 1 else None

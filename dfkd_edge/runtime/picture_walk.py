@@ -7,6 +7,7 @@ storage boxes lay beside pictures, are none of the owner's pictures.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from dfkd_edge.runtime.counting import counted
 from dfkd_edge.runtime.faults import UsageFault
+from dfkd_edge.runtime.picture_heads import HEAD_BYTES, known_format, other_format
+from dfkd_edge.runtime.safe_files import reading
 
 PICTURE_SUFFIXES = frozenset(
     {
@@ -37,6 +40,8 @@ NO_FOLDERS = frozenset(
     }
 )
 """Of macOS, Synology, QNAP and Windows: copies, thumbnails and what was deleted."""
+NAMED_ANEW = re.compile(r"\.(?:jpe?g|png|webp|gif|tiff?)[^a-z0-9].*|\.\d+|")
+"""Suffixes that say nothing: none, `.jpg_large`, `.png~`, `.jpg?w=300`, `.1`; content tells."""
 MAX_DEPTH = 64  # Folders within folders
 MAX_ENTRIES = 4_000_000  # Thrice ImageNet; a maze of links has more
 
@@ -118,7 +123,7 @@ def _walk(path: Path, above: tuple[tuple[int, int], ...], budget: list[int], roo
     shown = [entry for entry in entries if not _is_hidden(entry.name)]
     inside = {entry.name for entry in shown if _is_folder(entry)}
     folders = [e.name for e in shown if e.name in inside and not _leads_up(e, path)]
-    suffixes = {e.name: _suffix(e.name) for e in shown if e.name not in inside}
+    suffixes = {e.name: _kind(path, e.name) for e in shown if e.name not in inside}
     return Folder(
         path,
         tuple(_walk(path / name, (*above, here), budget, root) for name in folders),
@@ -132,9 +137,18 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in NO_FOLDERS
 
 
-def _suffix(name: str) -> str:
-    _, dot, end = name.rpartition(".")  # a million times: no Path
-    return f"{dot}{end}".lower()
+def _kind(folder: Path, name: str) -> str:
+    """Return the suffix of a file in small letters, or that of its content if it says nothing."""
+    stem, dot, end = name.rpartition(".")  # a million times: no Path
+    suffix = f"{dot}{end}".lower() if stem else ""
+    if not NAMED_ANEW.fullmatch(suffix):
+        return suffix
+    try:
+        with reading(folder / name) as stream:
+            head = stream.read(HEAD_BYTES)
+    except OSError:  # a pipe, or not readable: no suffix says that it is a picture
+        return suffix
+    return f".{known_format(head) or other_format(head)}".lower()
 
 
 def _leads_up(entry: os.DirEntry[str], parent: Path) -> bool:

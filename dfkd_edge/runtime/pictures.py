@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 import io
-import re
 import struct
 import warnings
 import zlib
@@ -21,15 +20,23 @@ import numpy as np
 
 from dfkd_edge.runtime.faults import LackingFault, PictureFault
 from dfkd_edge.runtime.limits import free_bytes
-from dfkd_edge.runtime.picture_formats import TIFF_MARKS, name_other
+from dfkd_edge.runtime.picture_heads import (
+    FORMATS,
+    HEAD_BYTES,
+    ORIENTATION,
+    READ_AS,
+    exif_orientation,
+    fault_of_ppm,
+    has_clear_colour,
+    known_format,
+    other_format,
+    png_chunks,
+)
 from dfkd_edge.runtime.safe_files import NotPlainError, reading
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "PPM", "MPO", "TIFF", "WEBP")
-"""Found by content, not name."""
-READ_AS = "JPEG, PNG, WebP, BMP, GIF, TIFF, PPM and MPO"
 SAVE_ANEW = "save it as JPEG or PNG"
 MENDED = "remove or repair it"
 DAMAGED = (
@@ -48,14 +55,8 @@ SRGB_OF_XYZ = (
 )
 """From what the eye sees under paper's white (D50) to the light of a screen (D65), by columns."""
 WHITE_XYZ = (0.9642, 1.0, 0.8249)  # D50, against which Lab is written
-HEAD_BYTES = 1024
-PPM_HEAD = re.compile(
-    rb"P[56](?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+\d+(?:\s+|#[^\n]*\n)+(\d{1,9})\s"
-)
-ORIENTATION, BITS, PHOTOMETRIC = 274, 258, 262  # Tags of EXIF and TIFF
-WHITE_IS_ZERO = 0
-EXIF_NUMBERS = {1: "B", 3: "H", 4: "L"}
-"""How wide a number is by its type; some programs write the orientation as a long one."""
+BITS, COMPRESSION, PHOTOMETRIC, PLANES, PALETTE, SIGN = 258, 259, 262, 284, 320, 339  # Of TIFF
+WHITE_IS_ZERO, UNCOMPRESSED, APART, SIGNED = 0, 1, 2, 2
 TURNED = {
     2: lambda image: image[:, ::-1],
     3: lambda image: image[::-1, ::-1],
@@ -102,7 +103,7 @@ def open_upright(path: Path) -> Any:
         with reading(path) as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it warns of is refused here, or harmless
             with _opened(image_module, stream) as picture:
-                chunks = _png_chunks(stream) if picture.format == "PNG" else {}
+                chunks = png_chunks(stream) if picture.format == "PNG" else {}
                 _refuse_too_large(picture, chunks)
                 return _upright(picture, chunks)
     except NotPlainError as error:
@@ -134,26 +135,23 @@ def _opened(image_module: Any, stream: BinaryIO) -> Any:
     if not head:
         raise ValueError("file is empty")
     stream.seek(0)
-    most = PPM_HEAD.match(head)
-    if most and int(most.group(1)) not in (255, 65535):  # Pillow before 9.2 takes them for 255
-        what = f"its levels go to {int(most.group(1))}, not to 255 or 65535"
-        raise _RefusedError(what)
-    other = name_other(head)
-    if other:
-        raise _RefusedError(f"its format is {other}")
+    fault = fault_of_ppm(head)
+    if fault:
+        raise _RefusedError(fault)
+    if other_format(head):
+        raise _RefusedError(f"its format is {other_format(head)}")
     try:
         if "formats" in inspect.signature(image_module.open).parameters:  # since Pillow 8
             # MPO has no opener: JPEG's makes one of a file that holds several
             return image_module.open(stream, formats=[f for f in FORMATS if f != "MPO"])
         picture = image_module.open(stream)  # reads the header alone
     except OSError as error:
-        if "cannot identify" not in str(error):
-            raise
-        if head.startswith(TIFF_MARKS):
-            kinds = "a TIFF of numbers, colours or a camera that Pillow does not read, or cut short"
-            raise _RefusedError(kinds) from error
-        # its own text names the stream
-        raise ValueError(f"none of {READ_AS}, or cut short") from error
+        if "cannot identify" in str(error):  # its text names the stream
+            if known_format(head):
+                what = f"a {known_format(head)} of a kind that Pillow does not read, or cut short"
+                raise _RefusedError(what) from error
+            raise ValueError(f"none of {READ_AS}, or cut short") from error
+        raise
     if picture.format not in FORMATS:
         raise _RefusedError(f"its format is {picture.format}")
     return picture
@@ -174,15 +172,40 @@ def _refuse_too_large(picture: Any, chunks: dict[bytes, bytes]) -> None:
 
 def _upright(picture: Any, chunks: dict[bytes, bytes]) -> Any:
     turned = TURNED.get(_orientation(picture, chunks))
+    if picture.format == "TIFF":
+        _mend_tiff(picture)
+    # the first picture of a GIF may cover a part; Pillow fills the rest with a colour of its own
+    box = tuple(picture.tile[0][1]) if picture.format == "GIF" and picture.tile else None
     rgb = _in_colour(picture, chunks)
+    if box and box != (0, 0, *picture.size):
+        part, rgb = rgb.crop(box), pillow().new("RGB", rgb.size, "white")
+        rgb.paste(part, box[:2])
     if turned is None:
         return rgb
     return pillow().fromarray(np.ascontiguousarray(turned(np.asarray(rgb))))
 
 
+def _mend_tiff(picture: Any) -> None:
+    """Refuse what Pillow shows wrong without a word, and read palettes of 8 bits as viewers do."""
+    tags = picture.tag_v2
+    if SIGNED in _numbers(tags.get(SIGN)):
+        raise _RefusedError("its numbers have a sign, and no known range")
+    is_apart = APART in _numbers(tags.get(PLANES)) and max(_numbers(tags.get(BITS)) or [1]) > 8
+    if is_apart and UNCOMPRESSED in _numbers(tags.get(COMPRESSION)):
+        raise _RefusedError("colours of more than 8 bits lie apart in it")
+    colours = _numbers(tags.get(PALETTE))
+    if picture.mode == "P" and colours and max(colours) < 256:  # TIFF has 16 bits there
+        picture.putpalette(bytes(colours), "RGB;L")
+
+
+def _numbers(value: Any) -> tuple[int, ...]:
+    """Give what a tag of a TIFF holds: Pillow keeps one number alone."""
+    return value if isinstance(value, tuple) else () if value is None else (value,)
+
+
 def _is_transparent(picture: Any, chunks: dict[bytes, bytes]) -> bool:
     return picture.mode in ("LA", "PA", "RGBA", "RGBa") or bool(
-        "transparency" in picture.info or b"tRNS" in chunks
+        "transparency" in picture.info or has_clear_colour(chunks)
     )
 
 
@@ -195,7 +218,7 @@ def _in_colour(picture: Any, chunks: dict[bytes, bytes]) -> Any:
         return image_module.fromarray(_rgb_of_lab(np.asarray(picture)))
     if mode not in (*PLAIN_MODES, *DEEP_MODES):
         raise _RefusedError(f"its colour model is {mode}")
-    if b"tRNS" in chunks and mode not in ("P", "PA"):
+    if has_clear_colour(chunks):
         return image_module.fromarray(_with_key(picture, chunks))
     if mode in DEEP_MODES:
         return image_module.fromarray(_levels(picture)).convert("RGB")
@@ -252,7 +275,8 @@ def _levels(picture: Any) -> NDArray[np.uint8]:
     low, high = value_HW.min(), value_HW.max()
     span = f"levels from {low:g} to {high:g}"
     if picture.mode == "F":
-        if not (low >= 0 and high <= 255):  # NaN, too
+        is_over = 1 < high < 2  # 0 to 1 and a little more, or 0 to 255 and nearly black
+        if is_over or not (low >= 0 and high <= 255):  # NaN, too
             raise _RefusedError(f"floats of no known range, {span}")
         level_HW = np.rint(value_HW * (255 if high <= 1 else 1))
     else:
@@ -274,49 +298,7 @@ def _orientation(picture: Any, chunks: dict[bytes, bytes]) -> int:
     if picture.format == "TIFF":
         tag = 1 if _pillow_turns_tiff() else picture.tag_v2.get(ORIENTATION, 1)
         return tag if isinstance(tag, int) else 1
-    return _exif_orientation(chunks.get(b"eXIf") or picture.info.get("exif") or b"")
-
-
-def _exif_orientation(exif: bytes) -> int:
-    """Find the orientation in the first directory of EXIF; 1 where there is none."""
-    start = 6 if exif.startswith(b"Exif\0\0") else 0
-    order = {b"II": "<", b"MM": ">"}.get(exif[start : start + 2])
-    try:
-        if order is None:
-            return 1
-        (directory,) = struct.unpack_from(order + "L", exif, start + 4)
-        (num,) = struct.unpack_from(order + "H", exif, start + directory)
-        for index in range(num):
-            entry = start + directory + 2 + 12 * index
-            tag, kind = struct.unpack_from(order + "HH", exif, entry)
-            if tag == ORIENTATION:
-                layout = EXIF_NUMBERS.get(kind, "H")
-                (value,) = struct.unpack_from(order + layout, exif, entry + 8)
-                return int(value) if value in TURNED else 1
-    except struct.error:  # cut short
-        pass
-    return 1
-
-
-def _png_chunks(stream: BinaryIO) -> dict[bytes, bytes]:
-    """Read header, EXIF and transparency of a PNG, wherever they lie; the stream stays in place.
-
-    Pillow before 6 knows no EXIF of a PNG, and before it is decoded none that follows the pixels.
-    """
-    found: dict[bytes, bytes] = {}
-    place = stream.tell()
-    stream.seek(8)
-    while True:
-        header = stream.read(8)
-        if len(header) < 8:
-            break
-        size, name = struct.unpack(">L4s", header)
-        if name in (b"IHDR", b"eXIf", b"tRNS") and size <= 1 << 20:
-            found[name] = stream.read(size)
-            size = 0
-        stream.seek(size + 4, io.SEEK_CUR)
-    stream.seek(place)
-    return found
+    return exif_orientation(chunks.get(b"eXIf") or picture.info.get("exif") or b"")
 
 
 _tiff_is_turned: list[bool] = []  # Once it has been tried

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfkd_edge.runtime.pictures import READ_AS, open_upright, pillow
+from dfkd_edge.runtime.picture_heads import READ_AS
+from dfkd_edge.runtime.pictures import open_upright, pillow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -72,7 +72,7 @@ READ = {
     ),
     "Keras": ('{"horse": 2, "cat": 0, "dog": 1}', "a map of names to numbers"),
     "Hugging Face": ('{"id2label": {"0": "cat", "1": "dog", "2": "horse"}}', "'id2label'"),
-    "a map": ('{"0": "cat", "10": "horse", "2": "dog"}', "a map of numbers"),
+    "a map": ('{"0": "cat", "10": "horse", "2": "dog"}', "numbered anew without the gaps"),
     "TensorFlow": (
         "item {\n  id: 1\n  name: 'cat'\n}\nitem {\n name: \"dog\"\n}\nitem { name: 'horse' }",
         "label map",
@@ -103,13 +103,28 @@ READ = {
         "label map of CVAT",
     ),
     "a header in German": ("\ufeffNr;Klasse\n1;cat\n2;dog\n3;horse\n", "semicolons"),
-    "numbers behind a colon": ("cat: 0\ndog: 1\nhorse: 2\n", "numbers behind"),
     "numbers behind a word": ("class 0: cat\nClass 1: dog\nclass 2: horse\n", "numbers before"),
     "typed bullets": ("\u2022 cat\n\u2022 dog\n\u2022 horse\n", "a list in YAML or Markdown"),
-    "Excel's first line": ("sep=;\nid;name\n0;cat\n1;dog\n2;horse\n", "column 'name'"),
     "TensorFlow in another order": (
         "item { id: 3 name: 'horse' }\nitem { id: 1 name: 'cat' }\nitem { id: 2 name: 'dog' }",
         "label map",
+    ),
+    "pandas": (",label\n0,cat\n1,dog\n2,horse\n", "column 'label'"),
+    "pandas without a name": (",0\n0,cat\n1,dog\n2,horse\n", "beside the names"),
+    "Excel": ("sep=;\nid;name\n2;horse\n0;cat\n1;dog\n", "column 'name'"),
+    "floats": ("1.0,dog\n0.0,cat\n2.0,horse\n", "beside the names"),
+    "counts in German": ("Klasse;Anzahl\ncat;1.234\ndog;2,5\nhorse;2\n", "semicolons"),
+    "counts do not sort": ("name,count\ncat,2\ndog,3\nhorse,1\n", "column 'name'"),
+    "colons behind": ("cat: 0\ndog: 1\nhorse: 2\n", "numbers behind"),
+    "underscores": ("0_cat\n1_dog\n2_horse\n", "numbers before"),
+    "boxes": ("- [ ] cat\n- [x] dog\n- [ ] horse\n", "a list in YAML"),
+    "a key on each line": (
+        "label: cat\nlabel: dog\nlabel: 'horse'\n",
+        "lines with the key 'label'",
+    ),
+    "COCO in YAML, by id": (
+        "categories:\n- id: 3\n  name: horse\n- id: 1\n  name: cat\n- id: 2\n  name: dog\n",
+        "YAML, key 'categories'",
     ),
     "darknet .names": ("cat\ndog\nhorse\n", ""),
 }
@@ -131,6 +146,21 @@ REFUSED = {
     '{"a": [1, 2]}': "JSON without a list or map",
     '{"cat": 1,': "JSON or Python that cannot be read",
     "['cat', 'dog']": "JSON or Python that cannot be read",
+    "dataset:\n  names: [cat, dog]\n": "YAML without names that begin a line",
+    "names: &n\n  0: cat\n  1: dog\n": "YAML without names that begin a line",
+    "names: [cat, dog]\nnames: [bus, car]\n": "the key 'names' twice",
+    'names: ["a", "b ] c", "d"]\n': "YAML with brackets in quotes",
+    "names: [[cat, dog], [x]]\n": "YAML with lists in a list",
+    '{"cat": 0, "dog": 0}': "JSON with one number for two names",
+    '{"01": "cat", "1": "dog"}': "JSON with one number for two names",
+    '"cat": 0,\n"dog": 1\n': "lines of a dictionary in code",
+    "1,cat,animal\n2,dog,animal\n": "a table without a header",
+    "1,cat\n2\n3,dog\n": "whose rows differ in length",
+    'id,name\n1,"cat\nbig"\n2,dog\n': "line breaks in quotes",
+    "[data]\nnames = x\n": "settings in TOML or INI",
+    "%PDF-1.4\ncat\n": "a PDF",
+    "(lp0\nVcat\np1\na.": "a pickle",
+    "cat\ta photo of a {}\ndog\n": "the prompt holds {}, which nothing fills",
     "filename,label\na.jpg,cat\nb.jpg,dog\n": "a table of pictures",
     "gs://b/a.jpg,cat\ngs://b/b.jpg,dog\n": "a table of pictures",
     '{"0": "cat", "0": "dog", "1": "horse"}': "JSON with one key twice",
@@ -144,11 +174,11 @@ REFUSED = {
     "<?xml version='1.0'?>\n<a/>": "XML",
     '["cat", "a\\nb"]': "names that are empty, or hold a tab or a line break",
     "#include <x>\nimport torch\n": "source code",
-    "a: &x [cat, dog]\nnames: *x\n": "YAML, key 'names', that refers to another place",
-    '{"cat": 0, "kitten": 0}': "one of them twice",
-    '[{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}]': "JSON with one id twice",
-    "0,cat,animal\n1,dog,animal\n": "a table of 3 columns without a header",
-    "[classes]\n0=cat\n1=dog\n": "settings such as",
+    "a: &x [cat, dog]\nnames: *x\n": "YAML without names that begin a line",
+    '{"cat": 0, "kitten": 0}': "one number for two names",
+    '[{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}]': "JSON with one number for two names",
+    "0,cat,animal\n1,dog,animal\n": "a table without a header",
+    "[classes]\n0=cat\n1=dog\n": "settings in TOML or INI",
     "cat # my pet\ndog\n": "'cat # my pet' begins like an item .* or holds a comment",
     "cat\n- dog\n": "'- dog' begins like an item of a list",
 }
@@ -214,6 +244,8 @@ def test_what_is_no_text_is_told_by_what_it_is(tmp_path: Path, content: bytes, s
 def test_quotes_of_one_kind_may_hold_the_other() -> None:
     pbtxt = 'item {\n id: 1\n name: "driver\'s licence"\n}\nitem {\n id: 2\n name: \'a "b"\'\n}'
     assert translate(pbtxt, "map")[0].splitlines() == ["driver's licence", 'a "b"']
+    yaml = "names: ['driver''s licence', \"a \\\"b\\\"\"]"
+    assert translate(yaml, "yaml")[0].splitlines() == ["driver's licence", 'a "b"']
     studio = """<View><Choice value="worker's vest"/><Choice value='hat'/></View>"""
     assert translate(studio, "xml")[0].splitlines() == ["worker's vest", "hat"]
 

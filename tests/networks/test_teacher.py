@@ -1,4 +1,5 @@
 import dataclasses
+import fractions
 import json
 import shutil
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from safetensors.torch import load_file, save_file, save_model
+from safetensors.torch import load_file, save_model
 
 from dfkd_edge.class_names import ClassNames, parse_class_names
 from dfkd_edge.config.settings import PromptConfig, TeacherConfig
@@ -133,19 +134,43 @@ def test_a_teacher_that_cannot_be_loaded_is_refused_with_what_there_is(
         load_teacher(TeacherConfig(name=name, pretrained=pretrained), classes)
 
 
-@pytest.mark.parametrize("said", [r"state_dict for CLIP: .*visual\.proj", "embed every text alike"])
-def test_weights_that_are_not_its_own_are_refused_with_the_whole_reason(
-    said: str, classes: ClassNames, small_tower: Callable[[str], Path], tmp_path: Path
+Weights = dict[str, torch.Tensor]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda w: w["visual.proj"].fill_(torch.inf), "numbers that are not finite"),
+        (lambda w: [tensor.zero_() for tensor in w.values()], "all class names are the same to it"),
+        (lambda w: w.pop("visual.proj"), r"Missing key\(s\) in state_dict: .visual.proj"),
+        (lambda w: w.update(visual=fractions.Fraction(1)), "tensors alone: .*Fraction"),
+    ],
+)
+def test_weights_that_would_teach_nothing_are_refused_with_the_reason(
+    damage: Callable[[Weights], object],
+    said: str,
+    small_tower: Callable[[str], Path],
+    tmp_path: Path,
+    classes: ClassNames,
 ) -> None:
-    folder = Path(shutil.copytree(small_tower("clip"), tmp_path / "clip"))
-    path = folder / "open_clip_model.safetensors"
-    tensors = load_file(path)
-    if "alike" in said:
-        tensors = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
-    else:
-        del tensors["visual.proj"]
-    save_file(tensors, path)
-    with pytest.raises(EnvironmentLackingError, match=said):
+    shutil.copy(small_tower("clip") / "open_clip_config.json", tmp_path)
+    weights = load_file(small_tower("clip") / "open_clip_model.safetensors")
+    damage(weights)
+    torch.save(weights, tmp_path / "open_clip_pytorch_model.bin")
+    with pytest.raises(DfkdEdgeError, match=said):
+        load_teacher(TeacherConfig(name=str(tmp_path)), classes)
+
+
+def test_a_teacher_of_pictures_that_are_no_squares_is_refused(
+    small_tower: Callable[[str], Path], tmp_path: Path, classes: ClassNames
+) -> None:
+    folder = shutil.copytree(small_tower("clip"), tmp_path / "t")
+    settings = folder / "open_clip_config.json"
+    text = settings.read_text(encoding="utf-8")
+    settings.write_text(
+        text.replace('"image_size": 32', '"image_size": [32, 64]'), encoding="utf-8"
+    )
+    with pytest.raises(DfkdEdgeError, match="pictures of 64 x 32, which are no squares"):
         load_teacher(TeacherConfig(name=str(folder)), classes)
 
 

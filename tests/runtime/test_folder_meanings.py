@@ -1,5 +1,6 @@
 """A folder means what its owner meant, or the tool asks."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,50 @@ def test_what_may_mean_two_things_is_refused_with_both(
 ) -> None:
     with pytest.raises(UsageFault, match=said):
         find_pictures(lay(tmp_path, *folders), CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("classes", "folders", "said"),
+    [
+        (
+            ("grade 1", "grade 2", "grade 0"),
+            ("0", "1", "2"),
+            "0 may be class 'grade 0', or .*'grade 1'",
+        ),
+        (("two", "one"), ("1", "2"), "1 may be class 'one', or by its place 'two'"),
+        (("0", "5"), ("0.5", "1.5"), "no picture of any class"),
+        (("0", "1"), ("-1", "-0"), "no picture of any class"),
+    ],
+)
+def test_numbers_that_names_hold_are_not_overruled_by_the_order_of_the_list(
+    tmp_path: Path, classes: tuple[str, ...], folders: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(UsageFault, match=said):
+        find_pictures(lay(tmp_path, *folders), classes)
+
+
+def test_no_more_is_dropped_from_a_name_than_need_be(tmp_path: Path) -> None:
+    classes = ("boeing", "boeing 737", "photo album", "7")
+    root = lay(tmp_path, "01_boeing", "02_boeing_737", "3. Photo Album (images)", "class_7")
+    assert set(read(root, classes).values()) == set(classes)
+
+
+def test_wrappers_are_looked_through_however_many_there_are(tmp_path: Path) -> None:
+    root = lay(tmp_path, "unzipped/pacs/kfold/photo/cat", "unzipped/pacs/kfold/sketch/dog")
+    assert [domain.name for domain in find_pictures(root, CLASSES).domains] == ["photo", "sketch"]
+
+
+def test_files_whose_suffix_says_nothing_are_told_by_their_content(tmp_path: Path) -> None:
+    names = ("a", "b.jpg_large", "c.png~", "d.1", "e.jpg?w=300")
+    for name in names:
+        (tmp_path / name).write_bytes(b"\xff\xd8\xff\xe0" + bytes(9))
+    (tmp_path / "phone").write_bytes(b"\0\0\0\x18ftypheic")
+    for name in ("README", "label.1", "f.txt", ".jpg"):
+        (tmp_path / name).write_bytes(b"text")
+    os.mkfifo(tmp_path / "pipe")
+    found = walk(tmp_path)
+    assert tuple(found.names) == names
+    assert tuple(found.unread) == ("phone",)
 
 
 def test_classes_that_are_numbers_are_matched_by_their_value(tmp_path: Path) -> None:
