@@ -74,8 +74,8 @@ def _of_rows(rows: list[list[str]], how: str) -> Listed | None:
             names = [row[column] for row in rows[1:]]
             if not all(_is_id(name) for name in names):
                 columns = zip(header, *rows[1:], strict=False)
-                ids = [ids for head, *ids in columns if head in NUMBERS and counts(ids)]
-                listed = by_number(ids[0], names) if ids else names
+                places = [ids for head, *ids in columns if head in NUMBERS and counts(ids)]
+                listed = by_number(places[0], names) if places else names
                 return Listed(listed, f"{how}, column '{rows[0][column]}'")
         raise ForeignError("a table without a column of names")
     if len(rows) > 1 and all(any(map(PICTURE.search, row)) for row in rows[1:]):

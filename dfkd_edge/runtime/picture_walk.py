@@ -81,8 +81,9 @@ class Folder:
     def why_unread(self) -> list[str]:
         """Tell of pictures in formats that are not read, one line each format."""
         files = list(self.unread_below())
-        counts = Counter(file.suffix.lower() for file in files)
-        examples = {file.suffix.lower(): file for file in reversed(files)}
+        named = [(file.suffix.lower() or "no suffix", file) for file in files]
+        counts = Counter(suffix for suffix, _ in named)
+        examples = dict(reversed(named))
         return [
             f"{examples[suffix]}: {counted(num, 'file')} of {suffix}, a format that is not read: "
             "save as JPEG or PNG"

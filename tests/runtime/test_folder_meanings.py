@@ -111,6 +111,7 @@ def test_files_whose_suffix_says_nothing_are_told_by_their_content(tmp_path: Pat
     found = walk(tmp_path)
     assert tuple(found.names) == names
     assert tuple(found.unread) == ("phone",)
+    assert "phone: 1 file of no suffix, a format that is not read" in found.why_unread()[0]
 
 
 def test_classes_that_are_numbers_are_matched_by_their_value(tmp_path: Path) -> None:
