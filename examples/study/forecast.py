@@ -75,6 +75,7 @@ def _kind(config: PipelineConfig) -> tuple[object, ...]:
 def _plan(config: PipelineConfig, request: StudyRequest) -> DistillPlan:
     return DistillPlan(
         config=config,
+        reusable=config,
         class_names=read_class_names(request.classes),
         list_read_as="",
         pictures=None,
