@@ -71,8 +71,9 @@ class Teacher:
         numbers = (self.mean, 1 / self.std, torch.tensor(self.logit_scale), self.head_KD)
         if not all(bool(number.isfinite().all()) for number in (*numbers, *visual.parameters())):
             raise ValueError("its weights or settings hold numbers that are not finite")
-        apart = (self.head_KD - self.head_KD[:1]).abs().max()
-        if len(self.head_KD) > 1 and bool(apart < 1e-6):  # zeros, or no text is read
+        difference = (self.head_KD - self.head_KD[:1]).abs().max()
+        is_apart = bool(difference >= 1e-6)  # else it holds zeros, or reads no text
+        if len(self.head_KD) > 1 and not is_apart:
             raise ValueError("all class names are the same to it")
         fold_norms(visual, self.embed_images)
 

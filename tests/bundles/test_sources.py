@@ -42,7 +42,7 @@ def test_no_password_of_a_camera_is_shown(url: str, shown: str, tiny_bundle: Bun
         (b"cat\nb.png\n", ["cat", "b.png"]),
         (b"BMW/1.png\nb.png\n", ["BMW/1.png", "b.png"]),
         (b"BM\nRIFF\nb.png", ["BM", "RIFF", "b.png"]),
-        (b".\0BMW/1.png\0", ["BMW/1.png", "BMW/1.png", "b.png"]),
+        (b".\0BMW/1.png\0", ["BM", "BMW/1.png", "RIFF", "b.png", "cat", "BMW/1.png"]),
     ],
 )
 def test_paths_that_begin_like_pictures_are_paths(
