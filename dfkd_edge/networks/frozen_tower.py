@@ -46,12 +46,10 @@ def eyes_for(teacher: Teacher, num_views: int, tell: Callable[[str], None]) -> E
     def embed(image_NCHW: Tensor) -> Tensor:
         return teacher.embed_images(image_NCHW, encode)
 
-    error = _difference(teacher, embed)
-    if error <= LARGEST_ERROR:
+    difference = _difference(teacher, embed)
+    if difference <= LARGEST_ERROR:
         return embed
-    tell(
-        f"  the teacher sees without ONNX Runtime, which is slower: there it differs by {error:.2g}"
-    )
+    tell(f"{SLOWER}there it differs by {difference:.2g}")
     return teacher.embed_images
 
 
