@@ -59,8 +59,8 @@ class Comparison:
         told = []
         ours, theirs = (source.classes for source in self.sources)
         if set(ours) != set(theirs):
-            pairs = ((ours, theirs), (theirs, ours))
-            alone = [tuple(n for n in a if n not in b) for a, b in pairs]
+            lists = ((ours, theirs), (theirs, ours))
+            alone = [tuple(n for n in own if n not in other) for own, other in lists]
             parts = [
                 f"{first_few(own, MAX_NAMED)} in {name} alone"
                 for name, own in zip(self.names, alone, strict=True)

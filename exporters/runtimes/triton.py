@@ -15,6 +15,8 @@ NAME, CONFIG = "student", "student/config.pbtxt"
 PARSERS = {CONFIG: triton_model}
 FIRST_CONTAINER = (24,)
 """Releases are named by year and month from then on here: containers for the Jetson's GPU."""
+FIRST_DLA = (24, 8)
+"""Whose backend hands `trt_dla_enable` on; before, the graph runs on the GPU."""
 UNPACKED = "/opt/tritonserver"
 """Of archives, which want the folder of backends named (docs/user_guide/jetson.md)."""
 
@@ -98,6 +100,8 @@ def _accelerator(job: Handover) -> str:
         "trt_engine_cache_enable": "true",
         "trt_engine_cache_path": f"/{engines(job)}",
     }
+    if job.target.use_dla and job.release >= FIRST_DLA:
+        parameters |= {"trt_dla_enable": "true", "trt_dla_core": "0"}
     lines = [
         f'      parameters {{ key: "{key}" value: "{value}" }}' for key, value in parameters.items()
     ]

@@ -147,6 +147,17 @@ def test_nvinfer_is_told_of_the_dla_for_which_trtexec_builds_int8(
     assert "strongly-typed" not in keys
 
 
+@pytest.mark.parametrize("use_dla", [False, True])
+@pytest.mark.parametrize("name", ["onnxruntime", "triton"])
+def test_the_tensorrt_of_onnxruntime_is_told_of_the_dla(
+    name: str, use_dla: bool, make_job: MakeJob
+) -> None:
+    job = make_job(name, "orin-nx-16gb@jp6.2", "int8", use_dla=use_dla)
+    texts = load_runtime(name).write(job)
+    text = texts["student/config.pbtxt" if name == "triton" else "providers.json"]
+    assert ("trt_dla_enable" in text) is ("trt_dla_core" in text) is use_dla
+
+
 @pytest.mark.parametrize(
     ("line", "why"), [("batch-szie=1", "no key batch-szie"), ("batch-size", "batch-size")]
 )
