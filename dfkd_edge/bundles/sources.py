@@ -68,6 +68,8 @@ def _expanded(argument: str) -> tuple[list[Source], list[str]]:
     if not _is_there(path):
         if argument.isdecimal():
             return [Source("camera", argument, f"camera {argument}")], []
+        if re.fullmatch(r"/dev/video\d+", argument):  # one that is not plugged in
+            return [Source("camera", argument, argument)], []
         return [], [f"{path}: no such file"]
     if path.is_char_device():
         return [Source("camera", str(path), str(path))], []

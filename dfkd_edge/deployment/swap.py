@@ -129,7 +129,8 @@ def gather_swap(
 def _config(plan: SwapPlan, origin: Origin) -> ExportConfig:
     """Settings of the export that made the source, with the limit of this gate."""
     limit = origin.config.max_drop if plan.max_drop is None else plan.max_drop
-    names = tuple(runtime.profile.name for runtime in plan.runtimes)
+    held, asked = {r.profile.name for r in plan.runtimes}, origin.config.runtimes
+    names = asked if set(asked) == held else tuple(sorted(held))  # some may have been added later
     return dataclasses.replace(origin.config, max_drop=limit, runtimes=names)
 
 

@@ -67,7 +67,11 @@ def plan_swap(request: SwapRequest) -> SwapPlan:
     source = open_bundle(find_bundle(request.bundle))
     target = target_of(source)
     runtimes = require_runtimes(
-        held_runtimes(source), target, batch=source.batch, classes=class_names.names
+        held_runtimes(source),
+        target,
+        batch=source.batch,
+        classes=class_names.names,
+        way_out="rename the class in the list, or swap a bundle without this runtime",
     )
     # numpy, which the refusals above do not wait for
     from dfkd_edge.bundles.bundle import refuse_foreign

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError, did_you_mean
 from dfkd_edge.handover.parsers import Agreement, Parser
-from dfkd_edge.handover.profile import RuntimeProfile, read_runtime
+from dfkd_edge.handover.profile import RENAME, RuntimeProfile, read_runtime
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.target_profiles.lookup import load_target
 from dfkd_edge.target_profiles.profile import TargetProfile
@@ -72,8 +72,16 @@ def require_runtimes(
     *,
     batch: Sequence[int],
     classes: Sequence[str] = (),
+    way_out: str = RENAME,
 ) -> list[Runtime]:
     """Load the runtimes that a bundle is to be made for, each once.
+
+    Args:
+        names: of the runtimes.
+        target: that the bundle is for.
+        batch: of its graphs.
+        classes: by name; empty where they are not known yet.
+        way_out: what the user can do where a runtime would misread one.
 
     Raises:
         ConfigError: one is unknown, never was on the target, cannot fill the batch, or would
@@ -83,7 +91,7 @@ def require_runtimes(
     for runtime in found:
         runtime.profile.require(target)
         runtime.profile.require_batch(batch)
-        runtime.profile.require_names(classes)
+        runtime.profile.require_names(classes, way_out)
     return found
 
 

@@ -120,7 +120,9 @@ class RuntimeFolders:
 
     def _job(self, runtime: Runtime) -> Handover:
         model, profile = self.model, runtime.profile
-        precision = model.precision if model.precision in profile.precisions else "fp32"
+        precision = model.precision
+        if precision not in profile.precisions:
+            precision = "fp32" if "fp32" in profile.precisions else "fp16"
         graph: Precision = precision if precision in model.models else "fp32"
         return Handover(
             profile=profile,
@@ -130,6 +132,7 @@ class RuntimeFolders:
             side_px=model.side_px,
             batch=model.batch,
             precision=precision,
+            proven=model.precision,
             graph=graph,
             content="",  # of a graph that is not made yet
             embed_dim=read_outline(model.models[graph]).outputs["embedding"][-1],

@@ -34,6 +34,7 @@ Mistake = Literal[
 ]
 """Of a pipeline in front of the network, as `check.pyz --frame` finds them."""
 ANY_TENSORRT = 99  # Newer than any
+RENAME = "rename the class and distil again, or leave this runtime out"
 FEEDS: Mapping[Feed, str] = {
     "bundle": "pixels of 0 to 255, NHWC, as the bundle's own graph takes them",
     "pixels": "pixels of 0 to 255, NHWC; one output of probabilities",
@@ -116,8 +117,12 @@ class RuntimeProfile(BaseModel, extra="forbid", frozen=True):
                 hint=f"export with `--batch 1`{several}, or leave this runtime out",
             )
 
-    def require_names(self, names: Sequence[str]) -> None:
+    def require_names(self, names: Sequence[str], way_out: str = RENAME) -> None:
         """Refuse a class list that the runtime would read otherwise.
+
+        Args:
+            names: of the classes.
+            way_out: what the user can do about it.
 
         Raises:
             ConfigError: names the first such class, what would happen, and the way out.
@@ -132,7 +137,7 @@ class RuntimeProfile(BaseModel, extra="forbid", frozen=True):
                 raise ConfigError(
                     f"{self.name} cannot have the class '{wrong[0]}'{more}: {what}",
                     where="runtime",
-                    hint="rename the class and distil again, or leave this runtime out",
+                    hint=way_out,
                 )
 
     def reach(self) -> str:

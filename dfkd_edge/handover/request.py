@@ -31,6 +31,7 @@ class Handover:
     batch: tuple[int, int, int]  # Smallest, usual and largest
     precision: Precision
     """What the runtime is to compute in: `fp16` without a graph of its own is a flag."""
+    proven: Precision  # What the bundle was measured in
     graph: Precision  # Of the file that it reads
     content: str  # Hash of that file and of what an engine of it is built with
     embed_dim: int  # Width of the output `embedding`, which the bundle's own graph has

@@ -59,11 +59,14 @@ class Comparison:
         told = []
         ours, theirs = (source.classes for source in self.sources)
         if set(ours) != set(theirs):
-            only = [
-                f"{first_few(tuple(n for n in a if n not in b), MAX_NAMED) or 'none'} in {name}"
-                for name, a, b in zip(self.names, (ours, theirs), (theirs, ours), strict=True)
+            lists = ((ours, theirs), (theirs, ours))
+            alone = [tuple(n for n in own if n not in other) for own, other in lists]
+            parts = [
+                f"{first_few(own, MAX_NAMED)} in {name} alone"
+                for name, own in zip(self.names, alone, strict=True)
+                if own
             ]
-            told.append(f"the classes differ: only {' and only '.join(only)}")
+            told.append(f"the classes differ: {'; '.join(parts)}")
         told += self._left_out()
         if self.climbs is None:
             pairs = zip(self.names, self.sources, strict=True)

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 CARD, ANSWER = "test_card.png", "golden/answer.json"
 FAR_LEVELS = 15.0  # From here on, the nearest guess is none
-PRECISIONS = ("fp32", "fp16", "int8")
+NAMES = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8", "fp32")}
+"""What engines of a precision are called: nvinfer calls one `fp32` that a Q/DQ graph typed, and
+without INT8 TensorRT builds none of such a graph."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,9 @@ class FrameResult:
 
     def _unexplained(self) -> Mistake:
         fit, values = self.fit, self.fit.reading.values
+        if values.dtype.kind in "ui" and values.max() <= 1:
+            what = "no value is above 1: it is black, or was divided by 255 in whole numbers"
+            return Mistake(what, ("scale",))
         if values.max() == values.min():
             return Mistake(f"every value is {values.flat[0]:g}", ())
         named = "; ".join(mistake.what for mistake in fit.mistakes)
@@ -97,7 +102,7 @@ class FrameResult:
         shown = [f"read as {fit.reading}{fit.colours and f', {fit.colours}'}"]
         if fit.is_near:
             shown.append(f"made of {fit.picture.name}, {fit.off:.2f} grey levels of 255 off")
-        if fit.is_halved:
+        if fit.is_halved and fit.is_near:
             shown.append("note: colours have half the resolution, as those of video have")
         blind = _not_shown(fit.picture)
         if fit.is_near and blind:
@@ -215,11 +220,10 @@ def _fallback(bundle: Bundle, folder: Path, precision: str) -> str:
         if name.startswith(f"{within}/") and name.endswith(".onnx")
     ]
     engines = {
-        p: sorted(e for g in graphs for e in g.parent.glob(f"{g.name}_*_{p}.engine"))
-        for p in PRECISIONS
+        p: sorted(e for g in graphs for e in g.parent.glob(f"{g.name}_*_{p}.engine")) for p in NAMES
     }
     built = [path for paths in engines.values() for path in paths]
-    if not built or engines.get(precision, built):
+    if not built or any(engines[name] for name in NAMES.get(precision, NAMES)):
         return ""
     return f"{built[0].name} was built, where the model is {precision}"
 

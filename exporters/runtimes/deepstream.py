@@ -17,6 +17,9 @@ from .engine_command import KEPT, engine_command
 FIRST_STRONGLY_TYPED = (9, 0)
 """Whose nvinfer builds Q/DQ graphs; before, it asks for a calibration file and falls back."""
 NETWORK_MODES = {"fp32": 0, "int8": 1, "fp16": 2}
+TYPED = "network-mode=0 with strongly-typed=1: the graph's Q/DQ decide, INT8"
+"""A mode of 1 without a calibration file is taken for 2: TensorRT refuses its flag beside a typed
+graph, and the engine is named after 2, so that it is not found again (TrtModelBuilder)."""
 PRIMARY, SECONDARY = "config_infer_primary.txt", "config_infer_secondary.txt"
 DETECTOR_ID, OWN_ID = 1, 2
 PARSERS = {PRIMARY: nvinfer, SECONDARY: nvinfer}
@@ -72,8 +75,14 @@ def labels(classes: tuple[str, ...]) -> str:
 
 
 def needs_engine(job: Handover) -> bool:
-    """Whether this version cannot build the graph itself, so that trtexec must."""
-    return job.precision == "int8" and job.release[:2] < FIRST_STRONGLY_TYPED
+    """Whether nvinfer cannot build the graph itself, so that trtexec must."""
+    return job.precision == "int8" and not _is_typed(job)
+
+
+def _is_typed(job: Handover) -> bool:
+    """Whether nvinfer builds a Q/DQ graph as it says, which no DLA takes."""
+    is_there = job.release[:2] >= FIRST_STRONGLY_TYPED and not job.target.use_dla
+    return job.precision == "int8" and is_there
 
 
 def _config(job: Handover, what: str, scaling: Scaling, mode: Mapping[str, int]) -> str:
@@ -85,6 +94,8 @@ def _config(job: Handover, what: str, scaling: Scaling, mode: Mapping[str, int])
             "# no onnx-file: this nvinfer would build it in another precision, and only log so;",
             f"# trtexec builds the engine once: {engine_command(job, _engine(job))}",
         ]
+    if _is_typed(job):
+        lines.append(f"# {TYPED}")
     lines += [f"# scaling-filter={number}: {scaling.why}", "[property]"]
     return "\n".join([*lines, *(f"{key}={value}" for key, value in keys.items())]) + "\n"
 
@@ -92,7 +103,6 @@ def _config(job: Handover, what: str, scaling: Scaling, mode: Mapping[str, int])
 def _properties(job: Handover) -> dict[str, object]:
     # without the graph a missing engine is an error, with it a silent build in another precision
     graph = {} if needs_engine(job) else {"onnx-file": job.model}
-    is_typed = job.precision == "int8" and job.release[:2] >= FIRST_STRONGLY_TYPED
     side = job.side_px
     return {
         "gpu-id": 0,
@@ -100,8 +110,8 @@ def _properties(job: Handover) -> dict[str, object]:
         "model-engine-file": _engine(job),
         "labelfile-path": "labels.txt",
         "batch-size": job.batch[2],
-        "network-mode": NETWORK_MODES[job.precision],
-        **({"strongly-typed": 1} if is_typed else {}),
+        "network-mode": NETWORK_MODES[_mode(job)],
+        **({"strongly-typed": 1} if _is_typed(job) else {}),
         **({"enable-dla": 1, "use-dla-core": 0} if job.target.use_dla else {}),
         "network-type": 1,
         "infer-dims": f"3;{side};{side}",
@@ -162,9 +172,14 @@ def _file_sink(job: Handover) -> str:
     return f"{encoder} ! h264parse ! qtmux ! filesink location=out.mp4"
 
 
+def _mode(job: Handover) -> str:
+    return "fp32" if _is_typed(job) else job.precision
+
+
 def _engine(job: Handover) -> str:
-    # as nvinfer names what it builds, after the graph, whatever the configuration says
-    return f"{job.model}_b{job.batch[2]}_gpu0_{job.precision}.engine"
+    # as nvinfer names what it builds: any other name is built again at each start
+    device = "dla0" if job.target.use_dla else "gpu0"
+    return f"{job.model}_b{job.batch[2]}_{device}_{_mode(job)}.engine"
 
 
 def _readme(job: Handover) -> str:
@@ -182,10 +197,16 @@ def _readme(job: Handover) -> str:
         "A frame below `classifier-threshold` gets no label at all: that is the answer unknown.",
         KEPT,
     ]
-    if needs_engine(job):
+    if _is_typed(job):
         notes.append(
-            "nvinfer of this version builds no Q/DQ graph, so trtexec does, once; `onnx-file` is "
-            "left out, since nvinfer would build from it in another precision."
+            "`network-mode=0` with `strongly-typed=1` lets the graph's Q/DQ decide: nvinfer "
+            "computes INT8, and calls the engine `fp32`."
+        )
+    if needs_engine(job):
+        where = "for the DLA" if job.release[:2] >= FIRST_STRONGLY_TYPED else "in this version"
+        notes.append(
+            f"nvinfer builds no Q/DQ graph {where}, so trtexec does, once; `onnx-file` is left "
+            "out, since nvinfer would build from it in another precision."
         )
         play = f"{engine_command(job, _engine(job))}\n{play}"
     return readme(job, play, notes)

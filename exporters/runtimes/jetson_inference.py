@@ -1,4 +1,7 @@
-"""jetson-inference: `imagenet` with a graph that undoes the normalisation which it hard-codes."""
+"""jetson-inference: `imagenet` with a graph that undoes the normalisation which it hard-codes.
+
+The program computes a model of one's own in FP16, which no option changes (imageNet::Create).
+"""
 
 from collections.abc import Mapping
 
@@ -7,15 +10,19 @@ from dfkd_edge.handover.wording import readme
 
 from .engine_command import KEPT
 
+FIRST_THRESHOLD = (35, 2)
+"""L4T of the first container that was built after `--threshold` came."""
+
 
 def write(job: Handover) -> Mapping[str, str]:
     """Write labels, the script and the README."""
     notes = [
         (
             "It normalises with ImageNet's mean and deviation; the graph undoes that, and divides "
-            "by the temperature. `--threshold` in `run.sh` is where an answer becomes unknown."
+            "by the temperature."
         ),
-        "`--precision=fp16` is faster, and was not measured here; `int8` would calibrate on noise.",
+        _unknown(job),
+        _precision(job),
         KEPT,
         "It resizes without antialiasing: large pictures should be made smaller before.",
     ]
@@ -26,6 +33,25 @@ def write(job: Handover) -> Mapping[str, str]:
     }
 
 
+def _unknown(job: Handover) -> str:
+    if job.release < FIRST_THRESHOLD:
+        return (
+            "The container of this L4T is older than `--threshold` in `run.sh`, and names a class "
+            "whatever it sees; sources from 2022-12-14 on know it, and leave out what is unknown."
+        )
+    return (
+        "A picture whose first class is below `--threshold` in `run.sh` is unknown: `imagenet` "
+        "writes no picture for it, and leaves its frame out of a video."
+    )
+
+
+def _precision(job: Handover) -> str:
+    note = "`imagenet` has no option for the precision: on every Jetson it computes in FP16"
+    if job.proven == "fp16":
+        return f"{note}."
+    return f"{note}, where this bundle was measured in {job.proven.upper()}."
+
+
 def _script(job: Handover) -> str:
     threshold = job.confidence.reject_threshold
     return f"""#!/bin/sh
@@ -33,6 +59,5 @@ def _script(job: Handover) -> str:
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 exec imagenet --model="$here/{job.model}" --labels="$here/labels.txt" \\
-    --input-blob=image --output-blob=probabilities \\
-    --precision={job.precision} --threshold={threshold:.6f} "$@"
+    --input_blob=image --output_blob=probabilities --threshold={threshold:.6f} "$@"
 """

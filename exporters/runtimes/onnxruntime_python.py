@@ -96,12 +96,14 @@ def providers(job: Handover) -> list[tuple[str, dict[str, Any]]]:
     on_cpu: list[tuple[str, dict[str, Any]]] = [("CPUExecutionProvider", {})]
     if not _has_gpu(job):
         return on_cpu
-    tensorrt = {
+    tensorrt: dict[str, Any] = {
         "trt_fp16_enable": job.precision != "fp32",
         "trt_int8_enable": job.precision == "int8",
         "trt_engine_cache_enable": True,
         "trt_engine_cache_path": _cache(job),
     }
+    if job.target.use_dla:
+        tensorrt |= {"trt_dla_enable": True, "trt_dla_core": 0}
     return [("TensorrtExecutionProvider", tensorrt), ("CUDAExecutionProvider", {}), *on_cpu]
 
 

@@ -15,6 +15,10 @@ NAME, CONFIG = "student", "student/config.pbtxt"
 PARSERS = {CONFIG: triton_model}
 FIRST_CONTAINER = (24,)
 """Releases are named by year and month from then on here: containers for the Jetson's GPU."""
+FIRST_DLA = (24, 8)
+"""Whose backend hands `trt_dla_enable` on; before, the graph runs on the GPU."""
+UNPACKED = "/opt/tritonserver"
+"""Of archives, which want the folder of backends named (docs/user_guide/jetson.md)."""
 
 
 def write(job: Handover) -> Mapping[str, str]:
@@ -96,6 +100,8 @@ def _accelerator(job: Handover) -> str:
         "trt_engine_cache_enable": "true",
         "trt_engine_cache_path": f"/{engines(job)}",
     }
+    if job.target.use_dla and job.release >= FIRST_DLA:
+        parameters |= {"trt_dla_enable": "true", "trt_dla_core": "0"}
     lines = [
         f'      parameters {{ key: "{key}" value: "{value}" }}' for key, value in parameters.items()
     ]
@@ -125,8 +131,9 @@ def _readme(job: Handover) -> str:
         )
     else:
         command = (
-            'tritonserver --model-repository="$PWD" --model-control-mode=explicit '
-            f"--load-model={NAME}"
+            f'{UNPACKED}/bin/tritonserver --model-repository="$PWD" \\\n'
+            f"    --backend-directory={UNPACKED}/backends \\\n"
+            f"    --model-control-mode=explicit --load-model={NAME}"
         )
     batch = "" if job.is_dynamic else f", a batch of {job.batch[0]}"
     notes = [
@@ -142,7 +149,13 @@ def _readme(job: Handover) -> str:
             "softmax to have the confidence of `answer.json`; `probabilities` are without it."
         ),
     ]
-    if job.target.backend == "tensorrt" and job.release >= FIRST_CONTAINER:
+    if job.release < FIRST_CONTAINER:
+        notes.append(
+            f"Release {job.version} of github.com/triton-inference-server/server has an archive "
+            f"for JetPack: unpack it into `{UNPACKED}`. It needs the libraries that Triton's page "
+            "on Jetson lists, computes with CUDA, and finds its backends only where it is told."
+        )
+    elif job.target.backend == "tensorrt":
         notes.append(
             f"The first start builds an engine, kept in `{engines(job)}/`, which is named after "
             "the graph: it takes minutes. One of an earlier bundle can be deleted."

@@ -277,6 +277,7 @@ def test_ctrl_c_ends_a_stream_with_the_table_and_the_video_whole(
             "stream cannot be opened: connection refused (rtsp://127.0.0.1:1/a)",
         ),
         ("97", 4, "camera cannot be opened: no such file or directory (camera 97)"),
+        ("/dev/video97", 4, "camera cannot be opened: no such file or directory (/dev/video97)"),
         ("nothing.mp4", 2, "no picture to classify (nothing.mp4: no such file)"),
     ],
 )

@@ -60,7 +60,9 @@ def source(tiny_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     run = (folder / "runs" / "latest").resolve()
     bundle = run / "bundles" / "tiny"
     provenance = open_bundle(bundle).manifest.provenance
-    edit_json(bundle / "manifest.json", provenance={**provenance, "run": str(run)})
+    asked = {**provenance["config"], "runtimes": ["triton", "onnxruntime"]}
+    made = {**provenance, "run": str(run), "config": asked}
+    edit_json(bundle / "manifest.json", provenance=made)
     (folder / "new.txt").write_text(NEW, encoding="utf-8")
     with contextlib.chdir(folder):
         assert call("runtimes", "add", bundle, "triton", "onnxruntime", "--quiet")[0] == 0
@@ -99,6 +101,7 @@ def test_every_graph_label_and_file_follows_the_new_list(
         metadata = {item.key: item.value for item in load(new.path).metadata_props}
         assert tuple(json.loads(metadata["dfkd_edge.classes"])) == names
     assert bundle.classes == names
+    assert read_origin(bundle).config.runtimes == read_origin(source).config.runtimes != ()
     assert (folder / "classes.txt").read_text().split("\n")[:4] == list(names)
     assert (folder / "runtimes/triton/student/labels.txt").read_text().split("\n")[2] == names[2]
     assert json.loads((folder / "student/student.json").read_text())["classes"] == list(names)

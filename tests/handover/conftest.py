@@ -68,6 +68,7 @@ def make_job() -> MakeJob:
             side_px=64,
             batch=batch,
             precision=precision,
+            proven=precision,
             graph="fp32" if precision == "fp16" else precision,
             content=CONTENT,
             embed_dim=16,

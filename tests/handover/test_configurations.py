@@ -76,6 +76,23 @@ def test_a_mend_names_what_the_configuration_sets_and_no_key_that_it_lacks(
     assert found == set(SET_BY.get(name, "").split())
 
 
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("jetson", "leaves its frame out of a video"),
+        ("nano@jp4.6.1", "is older than `--threshold`"),
+    ],
+)
+def test_imagenet_is_given_no_option_that_it_passes_over_and_says_what_it_does_instead(
+    target: str, said: str, make_job: MakeJob
+) -> None:
+    job = dataclasses.replace(make_job("jetson-inference", target, "fp16"), proven="int8")
+    texts = load_runtime("jetson-inference").write(job)
+    assert "--precision" not in texts["run.sh"]  # a model of one's own is FASTEST: FP16
+    assert "computes in FP16, where this bundle was measured in INT8." in texts["README.md"]
+    assert said in texts["README.md"]
+
+
 def test_nvinfer_that_builds_no_int8_says_what_does_and_why(make_job: MakeJob) -> None:
     texts = load_runtime("deepstream").write(make_job("deepstream", "jetson", "int8"))
     (command,) = (line for line in texts["README.md"].splitlines() if "trtexec --onnx" in line)
@@ -104,19 +121,41 @@ def test_nvinfer_knows_every_key_in_the_version_of_the_jetpack(
     for name in ("config_infer_primary.txt", "config_infer_secondary.txt"):
         keys = nvinfer(texts[name])
         assert all(job.release >= SINCE.get(key, (0,)) for key in keys)
-        assert keys["network-mode"] == {"fp32": "0", "int8": "1", "fp16": "2"}[precision]
+        is_typed = "strongly-typed" in keys
+        mode = "fp32" if is_typed else precision
+        assert keys["network-mode"] == {"fp32": "0", "int8": "1", "fp16": "2"}[mode]
+        # the name that nvinfer gives to what it builds, or it builds it at each start
+        assert keys["model-engine-file"] == f"{job.model}_b8_gpu0_{mode}.engine"
         assert (keys["network-type"], keys["batch-size"]) == ("1", "8")
         # Q/DQ: typed by the graph from 9.0 on, before that an engine and no graph to fall back to
-        falls_back = precision == "int8" and "strongly-typed" not in keys and "onnx-file" in keys
-        assert not falls_back
+        assert is_typed is (precision == "int8" and job.release >= (9, 0))
+        assert is_typed or precision != "int8" or "onnx-file" not in keys
         assert ("trtexec" in texts["README.md"]) is ("onnx-file" not in keys)
     assert nvinfer(texts["config_infer_secondary.txt"])["operate-on-gie-id"] == "1"
 
 
-def test_nvinfer_is_told_of_the_dla(make_job: MakeJob) -> None:
-    job = make_job("deepstream", "orin-nx-16gb@jp6.2", "fp16", use_dla=True)
-    keys = nvinfer(load_runtime("deepstream").write(job)["config_infer_primary.txt"])
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_nvinfer_is_told_of_the_dla_for_which_trtexec_builds_int8(
+    precision: Precision, make_job: MakeJob
+) -> None:
+    job = make_job("deepstream", "orin-nx-16gb@jp7.2", precision, use_dla=True)
+    texts = load_runtime("deepstream").write(job)
+    keys = nvinfer(texts[PRIMARY])
     assert (keys["enable-dla"], keys["use-dla-core"]) == ("1", "0")
+    assert keys["model-engine-file"] == f"{job.model}_b1_dla0_{precision}.engine"
+    assert ("--useDLACore=0" in texts["README.md"]) is (precision == "int8")
+    assert "strongly-typed" not in keys
+
+
+@pytest.mark.parametrize("use_dla", [False, True])
+@pytest.mark.parametrize("name", ["onnxruntime", "triton"])
+def test_the_tensorrt_of_onnxruntime_is_told_of_the_dla(
+    name: str, use_dla: bool, make_job: MakeJob
+) -> None:
+    job = make_job(name, "orin-nx-16gb@jp6.2", "int8", use_dla=use_dla)
+    texts = load_runtime(name).write(job)
+    text = texts["student/config.pbtxt" if name == "triton" else "providers.json"]
+    assert ("trt_dla_enable" in text) is ("trt_dla_core" in text) is use_dla
 
 
 @pytest.mark.parametrize(
@@ -212,6 +251,9 @@ def test_triton_parses_its_configuration(
     accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
     assert bool(accelerators) is (target == "jetson")
     assert list(config.version_policy.specific.versions) == [1]
+    is_archive = target.startswith(("nano", "xavier"))
+    readme = load_runtime("triton").write(job)["README.md"]
+    assert ("--backend-directory=/opt/tritonserver/backends" in readme) is is_archive
     for accelerator in accelerators:  # an engine without a path goes with its container
         path = accelerator.parameters["trt_engine_cache_path"]
         assert f'-v "$PWD{path}":{path} ' in load_runtime("triton").write(job)["README.md"]

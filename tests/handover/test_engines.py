@@ -34,7 +34,7 @@ def engines(folder: Path) -> set[str]:
     binary = (".onnx", ".png", ".bin")
     found = named([p.read_text(encoding="utf-8") for p in files if p.suffix not in binary])
     if folder.name == "jetson-inference":  # as tensorNet.cpp names it
-        found |= {f"{p.name}.1.1.8602.GPU.FP32.engine" for p in files if p.suffix == ".onnx"}
+        found |= {f"{p.name}.1.1.8602.GPU.FP16.engine" for p in files if p.suffix == ".onnx"}
     return found
 
 
@@ -56,7 +56,7 @@ def test_the_engines_of_a_bundle_are_named_after_the_very_graph_that_a_runtime_r
     folder, model = jetson_bundle.folder / "runtimes" / name, model_of(jetson_bundle)
     graphs = [*folder.rglob("*.onnx"), model.models["int8"]]
     runs_int8 = "int8" in load_runtime(name).profile.precisions
-    precision: Precision = "int8" if runs_int8 else "fp32"
+    precision: Precision = "int8" if runs_int8 else "fp16"
     content = engine_content(graphs[0], precision, model.batch, model.target)
     assert engines(folder)
     assert all(content in engine for engine in engines(folder))

@@ -72,6 +72,12 @@ def test_the_lists_are_as_odd_as_they_are_meant_to_be() -> None:
         ("jetson-inference", "neighbours dog", False),
         ("jetson-inference", "n\u00e9ighbou dog", True),  # the ninth byte, not the ninth character
         ("triton", "a;b", False),
+        ("deepstream", "犬" * 42, False),
+        ("deepstream", "犬" * 43, True),  # 129 bytes
+        ("deepstream-triton", "犬" * 43, True),
+        ("jetson-inference", "犬" * 82, False),
+        ("jetson-inference", "犬" * 83, True),
+        ("triton", "犬" * 100, False),
     ],
 )
 def test_a_name_that_a_runtime_would_misread_is_refused_by_name(

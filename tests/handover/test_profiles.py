@@ -83,6 +83,7 @@ def test_onnxruntime_is_of_the_version_of_the_wheel_that_recipe_and_targets_name
         ("holoscan", (1, 4, 8), False),
         ("isaac-ros", (1, 4, 8), True),
         ("deepstream-triton", (4, 4, 4), False),
+        ("jetson-inference", (1, 4, 8), False),
         ("deepstream", (4, 4, 4), True),
     ],
 )

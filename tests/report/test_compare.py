@@ -72,6 +72,10 @@ def test_a_run_that_is_not_finished_has_its_classes_and_no_settings_of_an_export
         "two: not exported yet, so no setting of an export is compared",
         "not measured yet: two",
     ]
+    first, *others = found.first.classes
+    (two[1] / "classes.txt").write_text("\n".join([*others, "newt"]) + "\n", encoding="utf-8")
+    said = f"the classes differ: {first} in {found.names[0]} alone; newt in two alone"
+    assert said in compare(*two).notes()
 
 
 def test_a_swapped_bundle_differs_in_no_setting_and_shows_the_images_of_its_origin(

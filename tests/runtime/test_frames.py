@@ -157,6 +157,7 @@ def test_each_mistake_of_a_pipeline_is_named_with_the_key_of_its_runtime(
         expect(rgba, "layout", "four channels (RGBA), not three")
         expect(right.astype(np.float32), "dtype", "values are float32, not uint8")
         expect((right / 255).astype(np.float32), "dtype scale", "values are in 0 to 1, not in 0")
+        expect((right / 255).astype(np.uint8), "scale", "divided by 255 in whole numbers")
         return
     for wrong_HWC, kinds in wrong_values(np.moveaxis(right[0], 0, 2), is_normal):
         planes_CHW = np.moveaxis(wrong_HWC, 2, 0)
@@ -266,15 +267,17 @@ def test_an_engine_of_another_precision_is_a_fallback_of_network_mode(
     frame = (folder / "golden" / "input.bin").read_bytes()
     # of an earlier bundle that was here, and of this one
     found = {}
-    for name in ("model-0123.onnx", graph.name):
-        engine = folder / f"{name}_b1_gpu0_fp16.engine"
-        engine.write_bytes(b"")
+    engines = (f"{graph.name}_b1_gpu0_fp{bits}.engine" for bits in (16, 32))
+    for name in ("model-0123.onnx_b1_gpu0_fp16.engine", *engines):
+        (folder / name).write_bytes(b"")
         try:
             found[name] = judge(frame, "deepstream")
         finally:
-            engine.unlink()
-    assert found["model-0123.onnx"][0] == 0
-    code, errors, _ = found[graph.name]
+            (folder / name).unlink()
+    assert found["model-0123.onnx_b1_gpu0_fp16.engine"][0] == 0
+    # what nvinfer calls a Q/DQ graph that it built strongly typed
+    assert found[f"{graph.name}_b1_gpu0_fp32.engine"][0] == 0
+    code, errors, _ = found[f"{graph.name}_b1_gpu0_fp16.engine"]
     assert code == 3
     assert f"{graph.name}_b1_gpu0_fp16.engine was built, where the model is int8" in errors
     assert "strongly-typed=1" in errors
