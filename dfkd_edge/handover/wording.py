@@ -41,9 +41,10 @@ def _golden(job: Handover) -> list[str]:
     judge = f"`python3 ../../check.pyz --runtime {job.profile.name} --frame DUMP`"
     shape = " x ".join(map(str, job.input_shape))
     dump = (
-        f"{judge} names what a pipeline does wrong. DUMP is the input tensor of one picture, "
-        f"{job.feed_dtype}, {job.layout}, {shape}: its plain bytes, little-endian, "
-        "as in `input.bin`, or what `numpy.save` writes."
+        f"{judge} names what a pipeline does wrong. DUMP is the input tensor of "
+        "`golden/picture.png` or, which shows more, of `../../test_card.png`: "
+        f"{job.feed_dtype}, {job.layout}, {shape}, its plain bytes, little-endian, as in "
+        "`input.bin`, or what `numpy.save` writes."
     )
     golden = (
         "`golden/`: for `picture.png` the network must be handed `input.bin` and answer "

@@ -75,8 +75,16 @@ class FrameResult:
             return Mistake(f"every value is {values.flat[0]:g}", ())
         named = "; ".join(mistake.what for mistake in fit.mistakes)
         nearest = f" (nearest, at {fit.off:.0f}: {named})" if named and fit.off < FAR_LEVELS else ""
-        what = f"differs by {fit.off:.0f} grey levels for a reason not known here{nearest}"
-        return Mistake(what, ())
+        known = " or ".join(picture.name for picture in self.golden.wanted.pictures)
+        why = f"for a reason not known here{nearest}"
+        return Mistake(f"differs from {known} by {fit.off:.0f} grey levels {why}", ())
+
+    @property
+    def _contract(self) -> str:
+        runtime = self.request.runtime
+        if runtime:
+            return f"{RUNTIMES}/{runtime}/README.md says which picture to dump, and how"
+        return f"preprocess.json is the contract, and {CARD} the picture to dump"
 
     @property
     def mends(self) -> list[str]:
@@ -90,8 +98,7 @@ class FrameResult:
         if not self.mistakes:
             return []
         what = f"frame is not what the network must get: {'; '.join(m.what for m in self.mistakes)}"
-        where = self.request.runtime or "preprocess.json"
-        hint = f"it takes {'; '.join(self.mends)}" if self.mends else f"{where} is the contract"
+        hint = f"it takes {'; '.join(self.mends)}" if self.mends else self._contract
         if self.golden.others:
             hint += f"; what a runtime feeds is judged with --runtime NAME ({self.golden.others})"
         return [ProofFault(what, str(self.request.path), hint)]

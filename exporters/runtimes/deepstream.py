@@ -133,21 +133,25 @@ def play_script(job: Handover, element: str, engine: str = "") -> str:
     """
     return f"""#!/bin/sh
 # Plays a source and draws each answer into it: sh play.sh SOURCE [SINK], where SOURCE is
-# a file, a stream (rtsp://CAMERA/STREAM), a USB camera (/dev/video0) or a CSI camera (csi:0)
+# a file, also of a picture, a stream (rtsp://CAMERA/STREAM), a USB camera (/dev/video0) or a CSI
+# camera (csi:0)
 set -eu
 source=${{1:?usage: sh play.sh VIDEO.mp4|rtsp://CAMERA/STREAM|/dev/video0|csi:0 [SINK]}}
 sink=${{2:-nv3dsink}}
 in_nvmm='video/x-raw(memory:NVMM),format=NV12'
 case "$source" in
-    csi:*) live=1; set -- nvarguscamerasrc "sensor-id=${{source#csi:}}" ! "$in_nvmm" ;;
-    /dev/*) live=1; set -- v4l2src "device=$source" ! videoconvert ! nvvideoconvert ! "$in_nvmm" ;;
+    csi:*) live=1; set -- nvarguscamerasrc "sensor-id=${{source#csi:}}" ;;
+    /dev/*) live=1; set -- v4l2src "device=$source" ! videoconvert ;;
     *://*) live=1; set -- uridecodebin "uri=$source" ;;
     *) live=0; file=$(realpath -e "$source"); set -- uridecodebin "uri=file://$file" ;;
+esac
+case "$source" in
+    *.png) set -- "$@" ! videoconvert ;;  # from RGB, which not every nvvideoconvert takes
 esac
 cd "$(dirname "$0")"
 {_engine_guard(engine)}# a sink may be several elements, such as
 # '{_file_sink(job)}'
-exec gst-launch-1.0 -e "$@" ! mux.sink_0 \\
+exec gst-launch-1.0 -e "$@" ! nvvideoconvert ! "$in_nvmm" ! mux.sink_0 \\
     nvstreammux name=mux batch-size=1 width=1280 height=720 live-source=$live \\
     batched-push-timeout=40000 ! \\
     {element} ! \\

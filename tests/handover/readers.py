@@ -9,13 +9,18 @@ def nvinfer(path: Path) -> list[str]:
     lines = path.read_bytes().split(b"\n")
     assert lines[1:] == [b""]  # a second line would be a second output
     names = lines[0].split(b";")
-    return [name.decode() for name in (names[:-1] if names[-1] == b"" else names)]
+    return [_in_metadata(name) for name in (names[:-1] if names[-1] == b"" else names)]
 
 
 def nvinferserver(path: Path) -> list[str]:
     """As nvinfer, but a name follows the last ';', empty or not, and lines of one output join."""
     lines = [line for line in path.read_bytes().split(b"\n") if line]
-    return [name.decode() for line in lines for name in line.split(b";")]
+    return [_in_metadata(name) for line in lines for name in line.split(b";")]
+
+
+def _in_metadata(name: bytes) -> str:
+    """Copy a name as both elements do: g_strlcpy into the 128 bytes of MAX_LABEL_SIZE."""
+    return name[:127].decode(errors="replace")
 
 
 def lines_of(path: Path) -> list[str]:
@@ -30,7 +35,7 @@ def split_lines(path: Path) -> list[str]:
 
 
 def imagenet(path: Path) -> list[str]:
-    """LoadClassInfo of imageNet.cpp: fgets of 511 bytes, and nine bytes of a WordNet number."""
+    """LoadClassLabels of tensorNet.cpp: fgets of 511 bytes, and nine of a WordNet number."""
     names = []
     for line in path.read_bytes().splitlines(keepends=True):
         for start in range(0, len(line), 511):
@@ -39,6 +44,7 @@ def imagenet(path: Path) -> list[str]:
                 names.append(text[10:-1].decode())
             else:
                 names.append(text.removesuffix(b"\n").decode())
+    assert all(len(f"100.00% {name}".encode()) < 256 for name in names)  # sprintf of imagenet.cpp
     return names
 
 

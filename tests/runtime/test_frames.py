@@ -215,7 +215,7 @@ BT_601, BT_709 = (0.299, 0.114), (0.2126, 0.0722)
         (
             np.concatenate([(n := as_nv12(CARD, *BT_601))[:48], n[48:, [1, 0]].repeat(32, 1)]),
             "",
-            "differs by",
+            "differs from golden/picture.png or",
         ),
         (
             np.concatenate(
@@ -247,7 +247,8 @@ def test_colours_of_half_the_resolution_are_no_mistake(judge: Judge) -> None:
     assert (code, "grey levels of 255 off" in errors) == (0, True)
     code, errors, document = judge(made(speckled, "deepstream"), "deepstream")
     assert (code, document["mends"]) == (3, [])
-    assert "for a reason not known here" in errors
+    assert "differs from golden/picture.png or test_card.png by " in errors
+    assert "runtimes/deepstream/README.md says which picture to dump, and how" in errors
     code, errors, _ = judge(speckled)
     assert (code, "preprocess.json is the contract" in errors) == (3, True)
     assert f"judged with --runtime NAME ({', '.join(sorted(RUNTIMES))})" in errors
