@@ -30,6 +30,8 @@ sys.path.insert(0, str(here.parents[1] / "check.pyz"))  # the bundle's own code
 from dfkd_edge.runtime.faults import Fault  # noqa: E402
 from dfkd_edge.runtime.preprocess import read_picture  # noqa: E402
 
+if not sys.argv[1:]:
+    sys.exit(__doc__)
 settings = json.loads((here / "providers.json").read_text(encoding="utf-8"))
 labels = (here / "labels.txt").read_text(encoding="utf-8").splitlines()
 available = onnxruntime.get_available_providers()

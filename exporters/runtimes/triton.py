@@ -173,6 +173,7 @@ from pathlib import Path
 
 import numpy as np
 import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
 
 here = Path(__file__).resolve().parent
 sys.path.insert(0, str(here.parents[1] / "check.pyz"))  # the bundle's own code
@@ -183,6 +184,8 @@ from dfkd_edge.runtime.preprocess import read_picture  # noqa: E402
 SIDE, BATCH, DTYPE = {job.side_px}, {batch}, "{job.feed_dtype}"
 TEMPERATURE, UNKNOWN_BELOW = {job.confidence.temperature!r}, {job.confidence.reject_threshold!r}
 
+if not sys.argv[1:]:
+    sys.exit(__doc__)
 labels = (here / "{NAME}" / "labels.txt").read_text(encoding="utf-8").splitlines()
 client = triton.InferenceServerClient(os.environ.get("TRITON", "localhost:8001"))
 for path in sys.argv[1:]:
@@ -195,7 +198,10 @@ for path in sys.argv[1:]:
     asked = triton.InferInput("image", list(image.shape), kind)
     asked.set_data_from_numpy(image)
     wanted = [triton.InferRequestedOutput("logits")]
-    answer = client.infer("{NAME}", [asked], outputs=wanted)
+    try:
+        answer = client.infer("{NAME}", [asked], outputs=wanted)
+    except InferenceServerException as error:
+        sys.exit(f"error: {{error}}: is the server of README.md up?")
     scaled = answer.as_numpy("logits")[0] / TEMPERATURE
     probability = np.exp(scaled - scaled.max()) / np.exp(scaled - scaled.max()).sum()
     best = int(probability.argmax())

@@ -291,6 +291,28 @@ def triton_of(graph: Path) -> Iterator[str]:
         server.stop(None)
 
 
+@pytest.mark.parametrize(
+    ("runtime", "pictures", "said"),
+    [
+        ("onnxruntime", [], "python3 classify.py PICTURE"),
+        ("triton", [], "python3 classify.py PICTURE"),
+        ("triton", ["golden/picture.png"], r"error: .*UNAVAILABLE.* is the server of README.md up"),
+    ],
+)
+def test_a_program_without_a_picture_or_a_server_says_what_it_lacks(
+    runtime: str,
+    pictures: list[str],
+    said: str,
+    jetson_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = jetson_bundle.folder / "runtimes" / runtime
+    monkeypatch.setenv("TRITON", "localhost:1")
+    monkeypatch.setattr(sys, "argv", ["classify.py", *(str(folder / name) for name in pictures)])
+    with pytest.raises(SystemExit, match=said):
+        stand_ins.load(folder / "classify.py")
+
+
 def test_the_client_asks_triton_by_its_protocol_and_prints_the_golden_answer(
     jetson_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
