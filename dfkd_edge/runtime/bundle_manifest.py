@@ -26,7 +26,7 @@ CHANGED = "manifest was changed: it differs from its own hash"
 PRECISIONS = ("fp32", "fp16", "int8")
 BACKENDS = ("tensorrt", "onnxruntime")
 MIN_CLASSES, MAX_CLASSES, MAX_NAME_CHARACTERS = 2, 1_000, 100
-MAX_FILES, MAX_FILE_BYTES = 1_000, 1 << 40  # Far above any bundle
+MAX_FILES, MAX_FILES_BYTES = 1_000, 1 << 34  # Of all together; far above any bundle
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
 """Names that enter scripts, folders and tables: of targets, versions and machines."""
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -167,10 +167,12 @@ def _files_are_whole(document: dict[str, Any]) -> bool:
             and isinstance(value.get("sha256"), str)
             and SHA256.fullmatch(value["sha256"]) is not None
             and type(value.get("bytes")) is int
-            and 0 <= value["bytes"] <= MAX_FILE_BYTES
+            and value["bytes"] >= 0
         )
 
-    return len(document["files"]) <= MAX_FILES and all(map(is_entry, document["files"].values()))
+    entries = document["files"].values()
+    is_whole = len(entries) <= MAX_FILES and all(map(is_entry, entries))
+    return is_whole and sum(entry["bytes"] for entry in entries) <= MAX_FILES_BYTES
 
 
 def _models_are_listed(document: dict[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.faults import Fault, damage
 from dfkd_edge.runtime.plain_text import printable
 from dfkd_edge.runtime.safe_files import reading
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     Field = int | tuple[int, int]  # A number, or where bytes begin and end in the file
 
 MAX_NODES = 20_000  # Students have some hundreds
+MAX_FIELDS = 1_000_000  # Students have some thousands; each takes a microsecond here
+LAST_TAG = (1 << 32) - 1  # Protobuf reads tags of 32 bits, and drops what is above
 DOMAINS = ("", "ai.onnx")  # Two names of the standard one
 UNBOUNDED = frozenset({"Loop", "Scan", "If", "SequenceMap"})  # They carry graphs of their own
 RANDOM = frozenset(
@@ -36,7 +38,7 @@ OF_TEXT = frozenset(
 OTHERS = OF_TEXT | {"ImageDecoder"}  # A decoder of files that nobody looked at
 # fields of ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto and ValueInfoProto
 GRAPH, TRAINING, FUNCTIONS = 7, 20, 25
-NODES, INITIALIZERS, OUTPUTS, SPARSE = 1, 5, 12, 15
+NODES, INITIALIZERS, FED, OUTPUTS, SPARSE = 1, 5, 11, 12, 15
 INPUTS, OP_TYPE, ATTRIBUTES, DOMAIN = 1, 4, 5, 7
 TENSOR, SUBGRAPH, TENSORS, SUBGRAPHS, SPARSE_TENSOR, SPARSE_TENSORS = 5, 6, 10, 11, 22, 23
 EXTERNAL_DATA, DATA_LOCATION = 13, 14
@@ -48,16 +50,17 @@ class GraphOutline(NamedTuple):
     """What is told of a graph without running it."""
 
     num_nodes: int
-    outputs: dict[str, tuple[int, ...]]
+    inputs: dict[str, tuple[int, ...]]
     """Name -> shape; 0 where a side is open."""
+    outputs: dict[str, tuple[int, ...]]
 
 
 def read_outline(path: Path) -> GraphOutline:
     """Read a graph and refuse what no classifier needs.
 
     Raises:
-        Fault: it is missing, no ONNX, or holds a loop, a branch, an operator of another domain, a
-            random one, or weights in another file.
+        Fault: it is missing, no ONNX, larger than any of ours, or holds a loop, a branch, an
+            operator of another domain, a random one, or weights in another file.
     """
     try:
         with reading(path) as stream:
@@ -68,18 +71,18 @@ def read_outline(path: Path) -> GraphOutline:
         what = f"model cannot be read: {error.strerror or error}"
         raise Fault(what, str(path)) from error
     except (ValueError, IndexError) as error:  # an empty file cannot be mapped; a cut one ends
-        raise Fault("file is no ONNX graph", str(path)) from error
+        raise damage("file is no ONNX graph", path) from error
 
 
 class _Reader:
     """Walks one file; a tensor's bytes are stepped over, so that a large model costs no time."""
 
     def __init__(self, content: mmap.mmap, path: Path) -> None:
-        self.content, self.path = content, path
+        self.content, self.path, self.num_fields = content, path, 0
 
     def outline(self) -> GraphOutline:
         num_nodes = 0
-        outputs: dict[str, tuple[int, ...]] = {}
+        shapes: dict[int, dict[str, tuple[int, ...]]] = {FED: {}, OUTPUTS: {}}
         for number, graph in self.fields((0, len(self.content))):
             if number == FUNCTIONS:  # its body may hold a loop
                 raise self.refusal("a function of its own")
@@ -90,11 +93,11 @@ class _Reader:
                 if num_nodes > MAX_NODES:
                     raise self.refusal(f"more than {MAX_NODES:,} nodes")
                 self.look_at(inner, part)
-                if inner == OUTPUTS:
-                    outputs.update([self.shape_of(part)])
+                if inner in shapes:
+                    shapes[inner].update([self.shape_of(part)])
         if not num_nodes:
             raise ValueError("no graph")
-        return GraphOutline(num_nodes, outputs)
+        return GraphOutline(num_nodes, shapes[FED], shapes[OUTPUTS])
 
     def look_at(self, number: int, part: Field) -> None:
         """Refuse a field of the graph."""
@@ -136,20 +139,14 @@ class _Reader:
                 raise self.refusal("weights in another file")
 
     def shape_of(self, value_info: Field) -> tuple[str, tuple[int, ...]]:
-        """Name and shape of an output: ValueInfoProto, TypeProto.Tensor, TensorShapeProto."""
+        """Name and shape of a tensor: ValueInfoProto, TypeProto.Tensor, TensorShapeProto."""
         name = ""
         shape: tuple[int, ...] = ()
         for number, value in self.fields(value_info):
             if number == NAME:
                 name = self.text(value)
             elif number == TYPE:
-                dimensions = self.below(value, (1, 2, 1))
-                shape = tuple(
-                    next(
-                        (side for n, side in self.fields(d) if n == 1 and isinstance(side, int)), 0
-                    )
-                    for d in dimensions
-                )
+                shape = tuple(map(self.side_of, self.below(value, (1, 2, 1))))
         return name, shape
 
     def side_of(self, dimension: Field) -> int:
@@ -170,7 +167,12 @@ class _Reader:
             raise ValueError("a number where a message belongs")
         place, end = part
         while place < end:
+            self.num_fields += 1
+            if self.num_fields > MAX_FIELDS:
+                raise self.refusal(f"more than {MAX_FIELDS:,} fields")
             key, place = self.varint(place)
+            if not 8 <= key <= LAST_TAG:  # a runtime reads another field there, or none
+                raise ValueError("no field has this number")
             number, kind = key >> 3, key & 7
             if kind == VARINT:
                 value, place = self.varint(place)

@@ -11,10 +11,12 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent import futures
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
+Result = TypeVar("Result")
 GRAPH_SHARE = 0.75  # Of the memory that is free, for a graph (ours)
 MAX_RUN_S = 300.0  # Of one batch: the largest student on the slowest board takes seconds
 WATCH_EVERY_S = 1.0
@@ -74,6 +76,29 @@ def use_bounded_arena(onnxruntime: Any, options: Any) -> None:
             _arenas.append(most)
     if _arenas:
         options.add_session_config_entry("session.use_env_allocators", "1")
+
+
+def within(max_s: float, work: Callable[[], Result]) -> Result:
+    """Let a library work for so long; what takes longer goes on in a thread that nobody waits for.
+
+    A load computes what depends on no input, and one node may take days: neither can be ended.
+
+    Raises:
+        TimeoutError: it takes longer.
+    """
+    future: futures.Future[Result] = futures.Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # raised where it is waited for
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return future.result(max_s)
+    except futures.TimeoutError as error:
+        raise TimeoutError(f"it takes more than {max_s:g} s") from error
 
 
 class Deadline:

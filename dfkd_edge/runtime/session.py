@@ -10,15 +10,16 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from dfkd_edge.runtime import limits
 from dfkd_edge.runtime.device import TO_INSTALL, cpu_saturates, num_cores
 from dfkd_edge.runtime.faults import Fault, LackingFault, UsageFault
 from dfkd_edge.runtime.graph_guard import read_outline
-from dfkd_edge.runtime.limits import Deadline, memory_bounded, use_bounded_arena
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,10 +116,9 @@ class OnnxSession:
             in_float = request.precision == "int8" and request.full_range and cpu_saturates()
         outline = read_outline(request.model)  # what may not end is refused before it is loaded
         try:
-            with memory_bounded() if request.device == "cpu" else contextlib.nullcontext():
-                self._session = open_graph(
-                    str(request.model), request.num_threads, in_float, providers, is_bounded=True
-                )
+            with limits.memory_bounded() if request.device == "cpu" else contextlib.nullcontext():
+                asked = (str(request.model), request.num_threads, in_float, providers, True)
+                self._session = limits.within(limits.MAX_RUN_S, partial(open_graph, *asked))
         except Exception as error:  # its exceptions share no public base
             raise _refused("load", error, request.model) from error
         provider = str(self._session.get_providers()[0])
@@ -137,10 +137,11 @@ class OnnxSession:
         is_image = self._input.name == "image" and len(self._input.shape) == 4
         if not is_image or not set(Outputs._fields) <= found & set(outline.outputs):
             raise Fault("graph has other inputs or outputs than ours", str(request.model))
-        self._deadline, self._model = Deadline(onnxruntime.RunOptions()), request.model
+        self._deadline, self._model = limits.Deadline(onnxruntime.RunOptions()), request.model
         first = self._input.shape[0]  # a name where the batch is dynamic
         self._fixed_batch = first if isinstance(first, int) else 0
         self._max_batch = self._fixed_batch or request.batch[2]
+        self._has_run = False
 
     def run(self, images_NHWC: NDArray[np.uint8]) -> Outputs:
         """Classify any number of images."""
@@ -151,9 +152,13 @@ class OnnxSession:
         names = list(Outputs._fields)
         try:
             with self._deadline as options:
-                return Outputs(*self._session.run(names, feed, options))
+                run = partial(self._session.run, names, feed, options)
+                # the first run tells whether each node ends; a thread for each would cost latency
+                values = run() if self._has_run else limits.within(limits.MAX_RUN_S, run)
         except Exception as error:  # its exceptions share no public base
             raise _refused("run", error, self._model) from error
+        self._has_run = True
+        return Outputs(*values)
 
     def close(self) -> None:
         """Free the graph."""
@@ -217,6 +222,8 @@ def open_graph(
     """
     onnxruntime = _import_onnxruntime()
     options = onnxruntime.SessionOptions()
+    # else a file named .ort is read as another format than `read_outline` looked at
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     options.intra_op_num_threads = num_threads  # 0 lets onnxruntime take all cores
     # errors are raised too, and its log writes names of a graph to the terminal as they are; of a
     # GPU only the log says why it did not start
@@ -225,7 +232,7 @@ def open_graph(
         # keeps Q/DQ around float kernels: exact, where the kernels for INT8 would clip
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     if is_bounded:
-        use_bounded_arena(onnxruntime, options)
+        limits.use_bounded_arena(onnxruntime, options)
     return onnxruntime.InferenceSession(model, options, providers=providers or [CPU])
 
 

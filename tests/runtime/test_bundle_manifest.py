@@ -205,6 +205,18 @@ def test_what_never_answers_or_never_ends_is_refused_in_place_of_a_file(
     assert errors.count("\n") == 1
 
 
+def test_a_file_of_terabytes_is_refused_by_its_size(tiny_bundle: Bundle) -> None:
+    path = tiny_bundle.folder / "recipe.md"
+    os.truncate(path, 1 << 42)  # sparse: it takes no space
+    (fault,) = damaged_files(tiny_bundle.folder, tiny_bundle.manifest)
+    assert "4,398,046,511,104 bytes, not" in str(fault)
+    entry = {"sha256": "0" * 64, "bytes": 1 << 42}
+    files = read_json(tiny_bundle.folder / "manifest.json")["files"]
+    edit_json(tiny_bundle.folder / "manifest.json", files={**files, "recipe.md": entry})
+    with pytest.raises(DfkdEdgeError, match="manifest is not whole: files"):
+        open_bundle(tiny_bundle.folder)
+
+
 def pack(golden: Path, **arrays: Any) -> None:
     with np.load(golden) as held:
         np.savez(golden, **{**dict(held), **arrays})

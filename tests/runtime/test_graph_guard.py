@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
@@ -16,7 +18,7 @@ from dfkd_edge.runtime.faults import Fault
 from dfkd_edge.runtime.graph_guard import read_outline
 from dfkd_edge.runtime.limits import Deadline
 from dfkd_edge.runtime.safe_files import file_sha256
-from dfkd_edge.runtime.session import OnnxSession, SessionRequest
+from dfkd_edge.runtime.session import OnnxSession, SessionRequest, open_graph
 from tests.fixtures.files import edit_json, read_json, write_picture
 
 FLOAT = TensorProto.FLOAT
@@ -122,6 +124,59 @@ def test_a_graph_that_may_not_end_or_leaves_its_file_is_refused_before_it_is_loa
     assert str(caught.value).count("\n") == 0
 
 
+def varint(number: int) -> bytes:
+    low, rest = number & 127, number >> 7
+    return bytes([low | 128]) + varint(rest) if rest else bytes([low])
+
+
+OF_GRAPH = 7 << 3 | 2
+"""Tag of ModelProto's graph: protobuf joins what comes in several pieces."""
+LOOP = looping().graph.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("piece", "said"),
+    [
+        pytest.param(
+            # above 32 bits, which protobuf drops: it reads the graph, and ran its loop
+            varint(OF_GRAPH | 1 << 33)
+            + varint(len(raw := looping().graph.SerializeToString()))
+            + raw,
+            "no ONNX graph",
+            id="a tag that runtimes read as another",
+        ),
+        pytest.param(b"\x00\x00", "no ONNX graph", id="a field of number 0"),
+        pytest.param(b"\x78\x01" * 1_000, "more than 900 fields", id="fields without end"),
+        pytest.param(
+            varint(OF_GRAPH) + varint(2_000) + b"\x2a\x00" * 1_000,
+            "more than 900 fields",
+            id="tensors without end",
+        ),
+    ],
+)
+def test_bytes_that_hide_from_the_guard_or_keep_it_busy_are_refused(
+    piece: bytes, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dfkd_edge.runtime.graph_guard.MAX_FIELDS", 900)
+    path = tmp_path / "model.onnx"
+    plain = model_of(helper.make_node("Identity", ["x"], ["y"])).SerializeToString()
+    path.write_bytes(plain)
+    assert read_outline(path).num_nodes == 1
+    path.write_bytes(plain + piece)
+    with pytest.raises(Fault, match=said):
+        read_outline(path)
+
+
+def test_a_file_of_onnxruntimes_own_format_is_not_read_under_any_name(tmp_path: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    options.optimized_model_filepath = str(tmp_path / "other.ort")
+    plain = model_of(helper.make_node("Identity", ["x"], ["y"])).SerializeToString()
+    onnxruntime.InferenceSession(plain, options)
+    with pytest.raises(Exception, match=r"[Pp]rotobuf"):
+        open_graph(options.optimized_model_filepath, 1)
+
+
 def test_an_outline_tells_shapes_and_every_cut_or_flipped_file_is_one_fault(
     tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
@@ -198,6 +253,33 @@ def test_a_model_that_answers_no_numbers_predicts_nothing(
         classify_pictures(bundle.folder, request)
 
 
+def endless(path: Path, on_image: bool) -> None:
+    """Write a graph of one second of sums, of the image or of nothing: folded when loaded."""
+    image = helper.make_tensor_value_info("image", FLOAT, [1, 1, 1, 1])
+    steps = [f"m{number}" for number in range(40)]
+    begin = helper.make_node("Expand", ["image" if on_image else "one", "size"], [steps[0]])
+    sums = [helper.make_node("MatMul", [m, m], [n]) for m, n in itertools.pairwise(steps)]
+    last = helper.make_node("ReduceMax", [steps[-1]], ["y"])
+    constants = {"size": np.array([1, 1, 1_000, 1_000]), "one": np.zeros(1, np.float32)}
+    model = model_of(begin, *sums, last, **constants)
+    model.graph.input[0].CopyFrom(image)
+    del model.graph.output[:]
+    for name in ("logits", "probabilities", "embedding"):
+        model.graph.node.append(helper.make_node("Identity", ["y"], [name]))
+        model.graph.output.append(helper.make_tensor_value_info(name, FLOAT, None))
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize(("verb", "on_image"), [("load", False), ("run", True)])
+def test_a_load_or_a_first_run_that_does_not_end_is_given_up(
+    verb: str, on_image: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless(tmp_path / "model.onnx", on_image)
+    monkeypatch.setattr("dfkd_edge.runtime.limits.MAX_RUN_S", 0.1)
+    with pytest.raises(Fault, match=rf"cannot {verb} the model: it takes more than 0.1 s"):
+        answer(tmp_path / "model.onnx")
+
+
 def test_a_run_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     class Options:
         terminate = False
@@ -221,3 +303,15 @@ def test_a_graph_with_other_classes_than_the_bundle_answers_nothing(tiny_bundle:
     bundle = read_bundle(tiny_bundle.folder)
     with pytest.raises(Fault, match="3 logits to 4 classes"):
         bundle.model_path("fp32")
+
+
+@pytest.mark.parametrize("shape", [[1 << 31, 16, 16, 3], [2, 16, 16, 3], [1, 32, 32, 3], [1], []])
+def test_a_graph_that_takes_other_pictures_than_the_contract_says_is_refused(
+    shape: list[int], tiny_bundle: Bundle
+) -> None:
+    path = tiny_bundle.model_path("fp32")
+    model = onnx.load(path)
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("image", TensorProto.UINT8, shape))
+    onnx.save(model, path)
+    with pytest.raises(Fault, match="other pictures than the contract says"):
+        tiny_bundle.model_path("fp32")
