@@ -11,9 +11,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from dfkd_edge.config.settings import StudentInit
 from dfkd_edge.errors import ArtifactError
 from dfkd_edge.files import atomic_write, file_hash, read_json
+from dfkd_edge.runtime.safe_files import reading
 from dfkd_edge.target_profiles.profile import Precision
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 Scalar = TypeVar("Scalar", bound=np.generic)
+Read = TypeVar("Read")
+Words = tuple[str, ...]
 
 
 def save_tensors(
@@ -55,6 +55,7 @@ def load_tensors(path: Path) -> dict[str, NDArray[Any]]:
     from safetensors.numpy import load_file
 
     try:
+        reading(path).close()  # the library would wait for a pipe
         tensors: dict[str, NDArray[Any]] = load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, MemoryError) as error:
         raise unreadable(path) from error
@@ -66,6 +67,7 @@ def read_metadata(path: Path) -> dict[str, str] | None:
     from safetensors import SafetensorError, safe_open
 
     try:
+        reading(path).close()
         with safe_open(path, framework="numpy") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError):
@@ -94,9 +96,16 @@ def _reading(path: Path) -> Iterator[Mapping[str, Any]]:
         raise unreadable(path) from error
 
 
-def _taken(kind: type[DataclassInstance], document: Mapping[str, Any]) -> dict[str, Any]:
-    """Take the fields of a dataclass from a document, which may hold more."""
-    return {field.name: document[field.name] for field in fields(kind)}
+def _read_as(kind: type[Read], value: object) -> Read:
+    """Read a value as a type; a table may hold more than the fields of its dataclass.
+
+    Raises:
+        ValueError: a part of it has another type, or is missing.
+    """
+    from pydantic import TypeAdapter  # a tenth of a second, where something is read
+
+    read: Read = TypeAdapter(kind).validate_python(value)
+    return read
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,10 +151,23 @@ class PromptSet:
         """
         tensors = load_tensors(folder / "prompts.safetensors")
         with _reading(folder / "prompts.json") as table:
-            diversity = Diversity(**_taken(Diversity, table["diversity"]))
+            diversity = _read_as(Diversity, table["diversity"])
             arrays = {name: tensors[name] for name in PROMPT_ARRAYS}
-            names, styles = tuple(table["classes"]), tuple(table["styles"])
-            return cls(names, styles, diversity=diversity, **arrays)
+            names, styles = (_read_as(Words, table[key]) for key in ("classes", "styles"))
+            found = cls(names, styles, diversity=diversity, **arrays)
+            if not found.is_whole():
+                raise ValueError("arrays do not fit")
+            return found
+
+    def is_whole(self) -> bool:
+        """Whether each prompt is of a class and a style that have names."""
+        named = ((self.class_names, self.class_index), (self.style_labels, self.style_index))
+        return self.embeddings.ndim == 2 and all(
+            index_N.shape == self.embeddings.shape[:1]
+            and index_N.dtype == np.int64
+            and 0 <= index_N.min(initial=0) <= index_N.max(initial=0) < len(names)
+            for names, index_N in named
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -228,8 +250,7 @@ class SurrogateSummary:
         """
         with _reading(folder / "surrogates.json") as document:
             renamed = {**document, "num_unrecognised": document["num_stand_ins"], "few_shot": None}
-            classes = tuple(ClassCount(**entry) for entry in document["classes"])
-            return cls(**{**_taken(cls, renamed), "classes": classes})
+            return _read_as(cls, renamed)
 
 
 class RowStore(ABC, Generic[Scalar]):
@@ -299,7 +320,7 @@ class StudentSettings:
             ArtifactError: it is missing or damaged.
         """
         with _reading(folder / "student.json") as document:
-            found = cls(**{**_taken(cls, document), "classes": tuple(document["classes"])})
+            found = _read_as(cls, document)
             if not found.is_in_range():
                 raise ValueError("out of range")
             return found

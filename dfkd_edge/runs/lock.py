@@ -9,7 +9,7 @@ from pathlib import Path
 from dfkd_edge.errors import EnvironmentLackingError, RunDirError
 from dfkd_edge.files import remove_scratch_leftovers
 from dfkd_edge.runtime.plain_text import printable
-from dfkd_edge.runtime.safe_files import reading, remove_leftovers, write_atomically
+from dfkd_edge.runtime.safe_files import reading, remove_leftovers, unshare, write_atomically
 
 LOCK, HOLDER = ".lock", ".lock.holder"
 """Files of a run: the lock, and who holds it, for the error that another process gets."""
@@ -41,6 +41,7 @@ def locked(path: Path, wait_s: float = PROBE_S, hint: str = OR_ANOTHER_RUN) -> I
     try:
         path.mkdir(parents=True, exist_ok=True)
         refuse_links(path)
+        unshare(path / LOCK)  # to open it empties it
         lock = filelock.FileLock(path / LOCK)
         lock.acquire(timeout=wait_s)  # flock: the kernel frees it when a process is killed
     except filelock.Timeout as error:
@@ -83,7 +84,8 @@ def holder_of(path: Path) -> str:
     """Name the process that works in a run directory; empty where none does."""
     import filelock
 
-    if (path / LOCK).is_symlink() or not (path / LOCK).is_file():
+    lock = path / LOCK
+    if lock.is_symlink() or not lock.is_file() or lock.stat().st_nlink > 1:
         return ""  # to open it would empty what a link names
     try:
         with filelock.FileLock(path / LOCK, timeout=0):

@@ -43,6 +43,7 @@ from dfkd_edge.runtime.plain_text import printable
 from dfkd_edge.runtime.safe_files import append_line, is_leftover, temporary_beside
 from dfkd_edge.version import __version__
 
+MAX_STEP = 1 << 53  # Floats hold every whole number below, and figures are drawn with floats
 CHECKPOINT = "checkpoint.safetensors"
 """File of a training that goes on; it goes when the stage is done."""
 
@@ -113,6 +114,8 @@ class RunDir:
             # a kill cuts a line short, and a run from elsewhere may hold any
             with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
                 row = json.loads(line)
+                if type(row["step"]) is not int or not 0 <= row["step"] <= MAX_STEP:
+                    continue
                 rows.pop((row["stage"], row["step"]), None)  # the later one also moves to the end
                 rows[row["stage"], row["step"]] = row
         return list(rows.values())

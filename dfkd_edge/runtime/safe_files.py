@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -111,12 +112,28 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o666) -> None:
         stream.write(content)
 
 
+def unshare(path: Path) -> None:
+    """Give a file that has other names, too, a copy of its own: nothing changes under those.
+
+    An archive may bring a hard link to any file of this user.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        found = os.lstat(str(path))
+        if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+            with reading(path) as stream, replacing(path) as written:
+                shutil.copyfileobj(stream, written)
+
+
 def append_line(path: Path, line: str) -> None:
     """Add a line to a text file, never through a link.
 
     Raises:
         OSError: it cannot be written, or is anything but a plain file.
     """
+    unshare(path)
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINKS
     with os.fdopen(open_plain(path, flags), "rb+", buffering=0) as stream:
         size = stream.seek(0, os.SEEK_END)
@@ -255,7 +272,7 @@ def close_cache(folder: Path) -> None:
         OSError: it cannot be made or closed, or an engine not be removed.
     """
     make_private(folder)
-    if why_not_private(folder.resolve()) == OPEN_TO_OTHERS:
+    if why_not_private(Path(os.path.realpath(str(folder)))) == OPEN_TO_OTHERS:
         folder.chmod(0o700)  # first: nothing more is laid there
         for group in _engines(folder).values():
             for path, _ in group:

@@ -1,11 +1,14 @@
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from dfkd_edge.artifacts import load_tensors, read_metadata
 from dfkd_edge.bundles.opening import find_bundle
 from dfkd_edge.errors import ArtifactError, RunDirError
 from dfkd_edge.files import atomic_write
@@ -254,6 +257,31 @@ def test_a_link_where_a_run_is_written_is_refused_and_leads_nowhere(
         with pytest.raises(OSError, match=r"link|loop|levels"):
             RunDir(run).log("line") if name == "run.log" else RunDir(run).append_metrics("a", 1, {})
     assert precious.read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("name", [".lock", "run.log", "metrics.jsonl"])
+def test_a_file_of_a_run_that_has_another_name_elsewhere_is_not_changed_there(
+    run: Path, tmp_path: Path, name: str
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine", encoding="utf-8")
+    (run / name).unlink(missing_ok=True)
+    (run / name).hardlink_to(precious)  # as an archive may bring it
+    refuse_run_in_use(run)
+    with _opened(run) as run_dir:
+        run_dir.log("line")
+        run_dir.append_metrics("a", 1, {})
+    assert precious.read_text(encoding="utf-8") == "mine"
+    assert name == ".lock" or "mine" in (run / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("read", [load_tensors, read_metadata])
+def test_a_pipe_in_place_of_tensors_is_not_waited_for(
+    read: Callable[[Path], object], tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "prompts.safetensors")
+    with contextlib.suppress(ArtifactError):
+        assert read(tmp_path / "prompts.safetensors") is None
 
 
 def test_a_stage_behind_a_link_is_not_written_and_its_files_do_not_count(
