@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,14 @@ from dfkd_edge.results.benchmark import Benchmark
 from dfkd_edge.results.certainty import certainty_of
 from dfkd_edge.results.codec import Result, from_json
 from dfkd_edge.results.device import DeviceResult, distinct, kept_results, read_result
-from dfkd_edge.results.kept import EVALUATION, kept_checks, read_ladder, repair_text
+from dfkd_edge.results.kept import (
+    EVALUATION,
+    Int8Notes,
+    Rescue,
+    kept_checks,
+    read_ladder,
+    repair_text,
+)
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.results.swap import Swap
 from dfkd_edge.runs.run_dir import RunDir, distill_again, find_run, read_stages
@@ -32,9 +40,11 @@ from dfkd_edge.runtime.bundle_files import (
     read_manifest,
     was_bundle,
 )
+from dfkd_edge.runtime.bundle_manifest import is_number
 from dfkd_edge.runtime.faults import Fault
 
 Curves = dict[tuple[str, str], list[Point]]  # Stage and metric -> steps and values
+MAX_DRAWN = 1e100  # Of a value: figures multiply and subtract such
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,7 @@ class ExportRecord:
     lint_warnings: tuple[LintWarning, ...] = ()
     seconds: float | None = None
     swap: Swap | None = None  # Where classes were swapped after an export
+    rescue: Rescue | None = None  # Where INT8 was repaired
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +120,7 @@ class BundleSource:
 
     bundle: Bundle
     record: ExportRecord
+    int8_notes: Int8Notes
     validation: Ladder | None  # Of `export`
     checks: tuple[Ladder, ...]
     """Of the last `check` on each folder of labelled pictures, and of the last without."""
@@ -154,13 +166,12 @@ class BundleSource:
     @property
     def repair(self) -> str:
         """What was repaired after INT8 missed the gate, in words; empty without."""
-        return repair_text(self.bundle.manifest.provenance, self.bundle.manifest.model_notes)
+        return repair_text(self.record.rescue, self.int8_notes)
 
     @property
     def float_layers(self) -> tuple[str, ...]:
         """Layers of the INT8 graph that the repair put back to float."""
-        notes = self.bundle.manifest.model_notes.get("int8", {})
-        return tuple(notes.get("float_nodes") or ())
+        return self.int8_notes.float_nodes or ()
 
     @property
     def climbs(self) -> list[Climb]:
@@ -252,7 +263,8 @@ def gather(path: Path, results: Sequence[Path] = ()) -> Sources:
         UsageError: a given result is not there.
         ArtifactError: a file is damaged, other than a result that was kept earlier.
     """
-    path, sent = path.resolve(), tuple(map(read_result, results))
+    path = Path(os.path.realpath(path))  # `resolve` raises on a loop of links
+    sent = tuple(map(read_result, results))
     if is_bundle(path) and path.parent.name == "bundles":
         run_folder = path.parent.parent
         path = run_folder if (run_folder / "config.toml").is_file() else path
@@ -302,6 +314,7 @@ def read_bundle_source(folder: Path) -> BundleSource:
     return BundleSource(
         bundle,
         from_json(ExportRecord, bundle.manifest.provenance, bundle.folder / MANIFEST),
+        from_json(Int8Notes, bundle.manifest.model_notes.get("int8", {}), bundle.folder / MANIFEST),
         read_ladder(bundle.folder / VALIDATION),
         kept_checks(bundle.folder),
         _read(Calibration, calibration),
@@ -352,7 +365,8 @@ def _read_curves(path: Path) -> Curves:
     curves: Curves = {}
     for row in RunDir(path).read_metrics():
         for key, value in row.items():
-            if key not in ("stage", "step") and isinstance(value, int | float):  # no text
+            # no text; and a training that diverged writes NaN
+            if key not in ("stage", "step") and is_number(value, -MAX_DRAWN, MAX_DRAWN):
                 curves.setdefault((row["stage"], key), []).append((row["step"], value))
     return curves
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,22 +117,48 @@ def kept_checks(folder: Path) -> tuple[Ladder, ...]:
     return tuple(one for one in found if one.bundle_sha256 in (None, sha256))
 
 
-def repair_text(provenance: Mapping[str, Any], model_notes: Mapping[str, Any]) -> str:
+@dataclass(frozen=True, slots=True)
+class _Repair:
+    num_quantizable: int
+    num_graphs: int
+    float_nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Finetune:
+    num_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rescue:
+    """What a manifest says of the repair after INT8 missed the gate."""
+
+    repair: _Repair
+    finetune: _Finetune | None
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Notes:
+    """What a manifest says of the INT8 graph that ships."""
+
+    float_nodes: tuple[str, ...] | None = None  # Layers that the repair put back to float
+    finetuned: bool = False
+
+
+def repair_text(rescue: Rescue | None, notes: Int8Notes) -> str:
     """Say how many layers of the shipped INT8 graph are in float, and why; empty without repair."""
-    rescue = provenance.get("rescue")
     if not rescue:
         return ""
-    repair, tuned, notes = rescue["repair"], rescue["finetune"], model_notes["int8"]
-    num_float = len(notes.get("float_nodes") or ())
-    text = f"{num_float} of {repair['num_quantizable']} layers put back to float"
-    if not num_float and repair["float_nodes"]:
+    repair, num_float = rescue.repair, len(notes.float_nodes or ())
+    text = f"{num_float} of {repair.num_quantizable} layers put back to float"
+    if not num_float and repair.float_nodes:
         text += ": the fine-tuned student needs none"
     elif not num_float:
-        text += f": {why_none(repair['num_graphs'])}"
-    if not tuned:
+        text += f": {why_none(repair.num_graphs)}"
+    if not rescue.finetune:
         return text
-    steps = counted(tuned["num_steps"], "step")
-    if notes.get("finetuned"):
+    steps = counted(rescue.finetune.num_steps, "step")
+    if notes.finetuned:
         return f"{text}; fine-tuned for {steps}"
     return f"{text}; a fine-tune of {steps} lost no less {WHERE_CHOSEN}"
 

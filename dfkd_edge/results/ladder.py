@@ -229,6 +229,18 @@ class Ladder(Documented):
         """The step that lost most."""
         return next((loss for loss in self.losses if loss.rung == self.charged_to), None)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every rung answers in every domain, and the teacher is among them."""
+        domains, names = self.rungs[0].domains.keys(), [rung.name for rung in self.rungs]
+        beside = [self.baseline.rung] if self.baseline else []
+        return (
+            TEACHER in names
+            and (not self.baseline or STUDENT in names)
+            and all(rung.domains.keys() == domains for rung in (*self.rungs, *beside))
+            and domains >= {*self.mean_over}
+        )
+
     def rung(self, name: str) -> MeasuredRung:
         """Find a rung by its name."""
         return next(rung for rung in self.rungs if rung.name == name)
@@ -304,6 +316,9 @@ class Ladder(Documented):
             ArtifactError: it is damaged, or newer than this version reads.
         """
         ladder = from_json(cls, document, where)
+        if ladder.schema <= SCHEMA and ladder.rungs and not ladder.is_whole:
+            what = "ladder lacks the teacher, or rungs differ in their domains"
+            raise ArtifactError(what, where=str(where), hint="measure it again")
         if ladder.schema > SCHEMA or not ladder.rungs or not ladder.mean_over:
             what = "ladder is empty or of a newer version"
             raise ArtifactError(what, where=str(where), hint="measure it again")

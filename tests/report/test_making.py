@@ -6,14 +6,17 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from dfkd_edge.artifacts import FewShotSummary, save_tensors
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import FewShotConfig, PipelineConfig
+from dfkd_edge.errors import ArtifactError
 from dfkd_edge.files import atomic_write
 from dfkd_edge.preflight import run_name
+from dfkd_edge.report import write_report
 from dfkd_edge.report.blocks import Missing
 from dfkd_edge.report.commands import exporting, exporting_again
 from dfkd_edge.report.making import STYLE_NOTE, class_warnings, conversion_section
@@ -21,6 +24,7 @@ from dfkd_edge.report.sources import ExportRecord, gather, read_bundle_source
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runs.surrogates import selection_path
 from dfkd_edge.runtime.bundle_files import Bundle
+from tests.fixtures.files import edit_json
 from tests.fixtures.typed import class_count, surrogate_summary
 from tests.report.pages import EVIL, keep, missing, page_of
 
@@ -104,6 +108,19 @@ def test_what_export_did_is_told(run: Path, tiny_contents: BundleContents) -> No
     mended = ("1 of 9 layers put back to float", "conv3")
     warned = ("1 lint warning for tiny-board", "reformat: conv7: 7 channels")
     assert not missing(text, *export, *mended, *warned)
+
+
+@pytest.mark.parametrize(
+    ("rescue", "notes"),
+    [("again", {}), ({"repair": 1, "finetune": 2}, {}), (None, {"float_nodes": 5})],
+)
+def test_a_repair_of_another_form_is_one_line(
+    rescue: object, notes: dict[str, object], tiny_bundle: Bundle
+) -> None:
+    path, made = tiny_bundle.folder / "manifest.json", tiny_bundle.manifest.provenance
+    edit_json(path, provenance={**made, "rescue": rescue}, model_notes={"int8": notes})
+    with pytest.raises(ArtifactError, match=r"file is damaged .*manifest\.json"):
+        write_report(tiny_bundle.folder)
 
 
 def test_the_printed_export_names_its_pictures_and_may_replace_the_bundle(
