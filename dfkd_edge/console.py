@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.segment import Segment
+from rich.text import Text
 
 from dfkd_edge.machine.interruption import note_step
 from dfkd_edge.runtime.counting import duration_text
@@ -54,6 +55,14 @@ def heartbeat(console: Console, name: str, line: Callable[[], str]) -> Iterator[
 
 class PlainConsole(Console):
     """A console that shows what others wrote as text: no name moves the cursor or hides words."""
+
+    def __init__(self, **options: Any) -> None:
+        """Take rich's options; `:cat:` stays a name and becomes no picture."""
+        super().__init__(emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Escape hidden characters before a cell is measured: what is longer is cut."""
+        return super().render_str(printable(text), **options)
 
     def render(self, *args: Any, **options: Any) -> Iterator[Segment]:
         """Turn anything into pieces of text with a style; in the text, hidden characters show."""

@@ -15,6 +15,7 @@ from dfkd_edge.networks.students import STUDENTS
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.results.wording import METRICS
 from dfkd_edge.runtime.caveats import GATE_FAILED
+from dfkd_edge.runtime.plain_text import printable
 from dfkd_edge.target_profiles.profile import Precision, TargetProfile
 from dfkd_edge.version import __version__
 
@@ -46,7 +47,7 @@ def model_card(
     """Write the card of a bundle whose student learnt from the `sources`."""
     assert ladder.gate, "only `export` writes cards, and it judges"
     front = "".join(
-        f"{key}: {json.dumps(value, ensure_ascii=False)}\n"
+        f"{key}: {printable(json.dumps(value, ensure_ascii=False))}\n"
         for key, value in _front_matter(settings, sources, target, precision, ladder).items()
     )
     classes = ", ".join(escaped(name) for name in settings.classes)
@@ -94,7 +95,7 @@ Measured on {escaped(ladder.images)}. Gate: {escaped(ladder.gate.word)}; \
 
 def escaped(text: str) -> str:
     """Write a text so that Markdown shows it as it is, on one line."""
-    return MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
+    return MARKDOWN.sub(r"\\\1", printable(" ".join(str(text).split())))
 
 
 def _front_matter(

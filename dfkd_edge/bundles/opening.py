@@ -1,6 +1,7 @@
 """Finds and opens bundles; it loads no numpy, so that a wrong path is refused quickly."""
 
 import contextlib
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -71,7 +72,7 @@ def find_bundle(path: Path) -> Path:
             where=str(path),
             hint=f"name the folder of a bundle{such}",
         )
-    put_back(path.resolve().parent)
+    put_back(Path(os.path.realpath(path)).parent)  # `resolve` raises on a loop of links
     found = bundles_of(path)
     if not found:
         if not is_run(path):

@@ -20,6 +20,7 @@ from dfkd_edge.results.kept import EVALUATION, read_ladder
 from dfkd_edge.results.ladder import START, STUDENT, TEACHER, Ladder
 from dfkd_edge.results.wording import UNITS, Metric, shown_text
 from dfkd_edge.runtime.counting import duration_text, first_few
+from dfkd_edge.runtime.plain_text import one_line
 
 MAX_NAMED = 3  # Classes named in a row of the panel
 
@@ -47,7 +48,7 @@ def _comparison(
     for domain in domains:
         figures = [evaluation.rung(name).domains[domain] for name in rungs]
         shares = (f"{part.share(metric):.1%}" for part in figures)
-        table.add_row(escape(domain), str(figures[0].num_images), *shares)
+        table.add_row(escape(one_line(domain)), str(figures[0].num_images), *shares)
     return table
 
 

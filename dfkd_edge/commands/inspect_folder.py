@@ -83,6 +83,7 @@ def _verify(folder: Path) -> tuple[BundleSource | None, list[DfkdEdgeError]]:
 
 def _run(path: Path) -> Found:
     run = run_dir.find_run(path)  # a wrong path is told of before numpy is loaded
+    from dfkd_edge.artifacts import StudentSettings
     from dfkd_edge.commands.panel import run_step
     from dfkd_edge.results.device import summaries
 
@@ -108,7 +109,8 @@ def _run(path: Path) -> Found:
         following = run_step(run, str(run / bundle_files.REPORT))
     listed, file = run / "classes.txt", run / "config.toml"
     config = load_config(file) if file.is_file() else None
-    student = run / "student" / "student.json"
+    is_there = (run / "student" / "student.json").is_file()
+    student = StudentSettings.load(run / "student") if is_there else None
     document: dict[str, Any] = {
         "kind": "run",
         "path": str(run),
@@ -118,7 +120,7 @@ def _run(path: Path) -> Found:
         "kept": [] if "student" in stages else run_dir.kept_in(run),
         "in_use_by": holder,
         "settings": dataclasses.asdict(config) if config else {},
-        "student": read_json(student, again) if student.is_file() else {},
+        "student": dataclasses.asdict(student) if student else {},
         "bundles": statuses,
         "gates": gates,
         "devices": devices,
@@ -135,9 +137,9 @@ def _run(path: Path) -> Found:
     )
     done = (f"{stage} {'done' if it else 'open'}" for stage, it in document["stages"].items())
     goes_on = f"{', '.join(document['kept'])}; the same distill command goes on from there"
-    settings = document["student"]
-    num = settings.get("num_parameters", 0) / 1e6
-    about = f"{settings['timm_name']}, {num:.2f} M parameters" if settings else ""
+    about = ""
+    if student:
+        about = f"{student.timm_name}, {student.num_parameters / 1e6:.2f} M parameters"
     return document, [
         ("stages", ", ".join(done)),
         ("kept", goes_on if document["kept"] else ""),
@@ -218,5 +220,5 @@ def _show(found: Found) -> None:
     )
     for name, value in shown:
         if value:
-            table.add_row(name, escape(value))
+            table.add_row(escape(name), escape(value))
     result_console().print(table)

@@ -18,6 +18,7 @@ from dfkd_edge.results.gate import Gate, GateState
 from dfkd_edge.results.ladder import STUDENT, Ladder, MeasuredRung
 from dfkd_edge.results.wording import METRICS, points_text
 from dfkd_edge.runtime.counting import duration_text
+from dfkd_edge.runtime.plain_text import one_line
 
 if TYPE_CHECKING:
     from dfkd_edge.runtime.bundle_files import Bundle
@@ -44,7 +45,7 @@ def show_ladder(ladder: Ladder) -> None:
     domains = ladder.rungs[0].domains
     for domain, first in domains.items():
         figures = (_percent(rung.domains[domain].share(ladder.metric)) for rung in ladder.rungs)
-        table.add_row(f"{escape(ladder.label(domain))} ({first.num_images:,})", *figures)
+        table.add_row(f"{escape(one_line(ladder.label(domain)))} ({first.num_images:,})", *figures)
     num = len(ladder.mean_over)
     means = (_percent(ladder.mean(rung)) for rung in ladder.rungs)
     table.add_row("mean" if num == len(domains) else f"mean of {num}", *means, style="dim")

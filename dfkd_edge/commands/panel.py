@@ -6,12 +6,14 @@ from pathlib import Path
 
 from rich.markup import escape
 from rich.panel import Panel
+from rich.text import Text
 
 from dfkd_edge.bundles.opening import bundles_of, holds_student_of, open_bundle
 from dfkd_edge.conversion.calibration_need import export_command
 from dfkd_edge.errors import DfkdEdgeError
 from dfkd_edge.results.kept import proof_of
 from dfkd_edge.runtime.bundle_files import MANIFEST, Bundle
+from dfkd_edge.runtime.plain_text import printable
 
 MAX_ROWS, MAX_CHARACTERS = 9, 100
 HEADING_WIDTH = 10
@@ -39,7 +41,7 @@ def closing_panel(title: str, rows: Sequence[Row], colour: str = "green") -> Pan
     """Make the panel; rows without text are left out."""
     lines = [row_text(row) for row in rows if row[1]]
     assert len(lines) <= MAX_ROWS
-    text, heading = escape("\n".join(lines)), escape(title)
+    text, heading = escape("\n".join(lines)), Text(printable(title))
     return Panel(text, title=heading, title_align="left", expand=False, border_style=colour)
 
 

@@ -16,7 +16,7 @@ from dfkd_edge.commands import options as opt
 from dfkd_edge.console import result_console, spreadsheet_cell
 from dfkd_edge.runtime.confidence import SHARE_REJECTED
 from dfkd_edge.runtime.counting import counted
-from dfkd_edge.runtime.plain_text import printable
+from dfkd_edge.runtime.plain_text import one_line, printable
 
 MAX_SCENES = 1_000
 """Rows of a table: a camera may run for weeks; JSON lines and CSV keep nothing back."""
@@ -149,13 +149,13 @@ def _is_same(last: Row, row: Row) -> bool:
 def _cells(first: Row, last: Row) -> tuple[str, ...]:
     label = f"[bold]{escape(first['label'])}[/bold]"
     if "frame" in first:
-        place = f"{first['file']}, {first['time_s']:.1f} to {last['time_s']:.1f} s"
+        place = f"{one_line(first['file'])}, {first['time_s']:.1f} to {last['time_s']:.1f} s"
         score = last["score"] / last["num"]
         return escape(place), label, f"{score:.3f}", counted(last["num"], "frame")
     best, *others = first["top"]
     named = others if first["is_known"] else first["top"]
     then = ", ".join(f"{escape(o['label'])} {o['score']:.3f}" for o in named)
-    return escape(first["file"]), label, f"{best['score']:.3f}", then
+    return escape(one_line(first["file"])), label, f"{best['score']:.3f}", then
 
 
 VIEWS: dict[str, Callable[[Predictor], View]] = {"table": Shown, "jsonl": JsonLines, "csv": Csv}

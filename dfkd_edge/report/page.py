@@ -110,6 +110,13 @@ def render(sources: Sources) -> str:
     return page_of(sources.path.name, sources.classes, verdict(sources), sections)
 
 
+def _shown(value: object) -> object:
+    """Let hidden characters of names be seen: none reorders what stands beside it."""
+    if not isinstance(value, str):
+        return value
+    return Markup(printable(value)) if isinstance(value, Markup) else printable(value)
+
+
 def page_of(
     name: str,
     classes: Sequence[str],
@@ -127,6 +134,7 @@ def page_of(
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,  # names of classes, files and devices are not ours
+        finalize=_shown,
         undefined=StrictUndefined,  # by default jinja2 shows a misspelt name as nothing
         trim_blocks=True,
         lstrip_blocks=True,

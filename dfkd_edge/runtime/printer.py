@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from dfkd_edge.runtime.plain_text import printable
+from dfkd_edge.runtime.plain_text import one_line, printable
 
 if TYPE_CHECKING:
     from dfkd_edge.runtime.faults import Fault
@@ -29,14 +29,14 @@ class Printer:
         """Write one line, unless quiet."""
         if not self._quiet:
             self._clear_tick()
-            self._stream.write(printable(text) + "\n")
+            self._stream.write(one_line(printable(text)) + "\n")  # names may hold line breaks
             self._stream.flush()
             self._last = time.monotonic()  # a line breaks the silence as well
 
     def warn(self, text: str) -> None:
         """Write one line to standard error, always."""
         self._clear_tick()
-        sys.stderr.write(printable(text) + "\n")
+        sys.stderr.write(one_line(printable(text)) + "\n")
 
     def fault(self, fault: Fault) -> None:
         """Write one line about a fault, always."""
@@ -48,7 +48,7 @@ class Printer:
         if self._quiet or now - self._last < self.TICK_EVERY_S:
             return
         self._last = now
-        text = printable(text)
+        text = one_line(printable(text))
         self._is_ticking = sys.stderr.isatty()  # in a log, written over means one endless line
         shown = "\r" + text[:LINE_WIDTH].ljust(LINE_WIDTH) if self._is_ticking else text + "\n"
         sys.stderr.write(shown)

@@ -18,6 +18,7 @@ from tests.fixtures.ladders import figures, gate, ladder, rung
 from tests.fixtures.typed import student_settings
 
 EVIL = 'a": [b] <script>| `c`\n---\n# d'
+HIDDEN = "a\x7fb\u202ec\udc80"  # YAML refuses the first; folders may be called so
 
 
 def measured(metric: Metric = "top1") -> Ladder:
@@ -81,6 +82,15 @@ def test_names_cannot_become_markup() -> None:
     assert "\n---" not in body
     assert "\n# d" not in body
     assert re.sub(r"\\(.)", r"\1", escaped(EVIL)) == " ".join(EVIL.split())
+
+
+def test_hidden_characters_are_escaped_and_break_no_front_matter() -> None:
+    part = figures(0.5, 1_670, agreement=0.75)
+    rungs = (rung(name, {HIDDEN: part}) for name in ("teacher", "onnx-int8"))
+    card = card_of(ladder(*rungs, metric="top1", gate=gate(domain=HIDDEN)))
+    (result,) = front_matter(card)["model-index"][0]["results"]
+    assert result["dataset"]["name"] == HIDDEN
+    assert not set(HIDDEN) - set("abc") & set(card)
 
 
 def test_a_card_begins_with_a_gate_that_failed_and_lists_what_a_bundle_holds() -> None:

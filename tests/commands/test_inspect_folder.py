@@ -14,13 +14,13 @@ from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.commands.panel import bundle_step
 from dfkd_edge.config.file import to_toml
 from dfkd_edge.config.settings import PipelineConfig
-from dfkd_edge.errors import ArtifactError
+from dfkd_edge.errors import ArtifactError, DfkdEdgeError
 from dfkd_edge.files import atomic_write
 from dfkd_edge.results.device import OF_ANOTHER
 from dfkd_edge.runs.lock import locked
 from dfkd_edge.runs.run_dir import open_run
 from dfkd_edge.runtime.bundle_files import Bundle
-from dfkd_edge.runtime.faults import EXPORT_AGAIN
+from dfkd_edge.runtime.faults import EXPORT_AGAIN, Fault
 from tests.fixtures.command import invoke
 from tests.fixtures.files import edit_json
 from tests.fixtures.ladders import gate, ladder
@@ -71,6 +71,25 @@ def test_what_an_unfinished_run_keeps_and_who_works_in_it_are_told(run: Path) ->
     assert f"by process {os.getpid()}" in shown
     assert f"wait for process {os.getpid()}" in shown
     assert "dfkd-edge distill" not in shown
+
+
+def test_a_bundle_of_any_name_and_a_student_of_another_form_are_told_in_words(
+    run: Path, tiny_bundle: Bundle
+) -> None:
+    name = "[link=x]:cat:"  # the run is from elsewhere
+    shutil.copytree(tiny_bundle.folder, run / "bundles" / name)
+    assert f"bundle {name}" in invoke("inspect", run).stdout
+    atomic_write(run / "student" / "student.json", '{"num_parameters": "many"}')
+    with pytest.raises(ArtifactError, match=r"student\.json"):
+        raise invoke("inspect", run).exception or AssertionError
+
+
+@pytest.mark.parametrize("verb", ["check", "export", "inspect", "predict", "report", "benchmark"])
+def test_a_link_that_leads_to_itself_is_no_run_and_no_bundle(verb: str, tmp_path: Path) -> None:
+    (tmp_path / "latest").symlink_to("latest")
+    more = ["a.png"] if verb == "predict" else []
+    error = invoke(verb, tmp_path / "latest", *more).exception
+    assert isinstance(error, DfkdEdgeError | Fault), repr(error)
 
 
 def test_a_changed_file_of_a_run_is_named(run: Path) -> None:

@@ -37,6 +37,45 @@ def test_the_report_answers_in_the_order_in_which_people_ask(run: Path) -> None:
     assert path.stat().st_size < 5_000_000
 
 
+HIDDEN = "\x1b]0;owned\x07 \u202egpj.exe"
+ODD_METRICS = (
+    *('{"stage": "student", "step": 3, "loss": NaN}', '{"stage": "student", "step": "x"}'),
+    *('{"stage": "student", "step": 4, "loss": 1e308}', '{"stage": "a", "step": null, "loss": 1}'),
+    f'{{"stage": "student", "step": 1{"0" * 400}, "loss": 1}}',
+    f'{{"stage": "student", "step": 5, "loss": 1{"0" * 400}}}',
+)
+
+
+def test_names_of_others_hide_nothing_and_odd_metrics_are_left_out(
+    run: Path, evaluation: Ladder
+) -> None:
+    keep(run, dataclasses.replace(evaluation, notes=(f"a {HIDDEN}",), images=HIDDEN))
+    with (run / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write("\n".join(ODD_METRICS))
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "\\u001b]0;owned\\u0007 \\u202egpj.exe" in page
+    assert not set("\x1b\x07\u202e") & set(page)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("surrogates/surrogates.json", {"num_candidates": "many"}),
+        ("surrogates/surrogates.json", {"classes": [{"name": "dog"}]}),
+        ("prompts/prompts.json", {"styles": []}),
+        ("prompts/prompts.json", {"classes": [5]}),
+        ("prompts/prompts.json", {"diversity": {"effective_rank": None}}),
+        ("student/student.json", {"num_parameters": None}),
+    ],
+)
+def test_a_document_of_a_run_with_another_type_is_one_line(
+    name: str, change: dict[str, object], run: Path
+) -> None:
+    edit_json(run / name, **change)
+    with pytest.raises(ArtifactError, match=f"missing or damaged .*{Path(name).name}"):
+        write_report(run)
+
+
 def test_the_verdict_states_its_pictures_and_says_when_they_are_too_few(
     run: Path, evaluation: Ladder
 ) -> None:

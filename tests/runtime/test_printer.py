@@ -34,6 +34,13 @@ def test_a_pipe_gets_lines_a_terminal_one_that_is_cleared_and_who_wants_quiet_fa
     assert drawn[-1].strip() == ""
 
 
+def test_a_name_of_two_lines_makes_one(capsys: pytest.CaptureFixture[str]) -> None:
+    printer = Printer(quiet=False, to_stderr=False)
+    printer.say("a folder\npassed: all is well")
+    printer.warn("error: a\r\nb")
+    assert capsys.readouterr() == ("a folder passed: all is well\n", "error: a\\u000d b\n")
+
+
 def test_ticks_are_seldom_and_wait_for_silence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
