@@ -90,7 +90,8 @@ def require_own_cache(cache: Path) -> None:
             close_cache(cache)
         make_private(cache)
         remove_leftovers(cache)
-        reason = why_not_private(cache.resolve())  # small boards link it to a larger disk
+        place = Path(os.path.realpath(str(cache)))  # small boards link it to a larger disk
+        reason = why_not_private(place) if place.is_dir() else "is no folder"
     except OSError as error:
         what = f"engine cannot be kept: {error.strerror}"
         raise LackingFault(what, str(cache), "name a folder with --cache") from error
@@ -105,8 +106,9 @@ def cached_engine(cache: Path, key: EngineKey) -> bytes | None:
     The note says what it was built for, so that an engine of another graph is none under its name.
     """
     path = cache / f"{key.digest()}.engine"
+    places = (Path(os.path.realpath(str(cache))), path, path.with_suffix(".json"))
     try:
-        if any(map(why_not_private, (cache.resolve(), path, path.with_suffix(".json")))):
+        if any(map(why_not_private, places)):
             return None
         with reading(path.with_suffix(".json")) as stream:
             note = json.loads(stream.read(MAX_NOTE_BYTES).decode("utf-8"))

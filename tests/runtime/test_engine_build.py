@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -210,6 +211,15 @@ def test_every_call_exists_in_tensorrt_10_or_was_removed_before_it() -> None:
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 named = node.value.id in owners and not node.attr.startswith("__")
                 assert not named or node.attr in known | GONE_BY_10, node.attr
+
+
+@pytest.mark.parametrize("lay", [Path.touch, lambda path: path.symlink_to(path.name)])
+def test_a_cache_that_is_no_folder_is_told_before_minutes_of_building(
+    lay: Callable[[Path], None], tmp_path: Path
+) -> None:
+    lay(tmp_path / "engines")
+    with pytest.raises(LackingFault, match="cache of engines is no folder"):
+        engine_build.require_own_cache(tmp_path / "engines")
 
 
 @pytest.mark.parametrize("plant", ["folder", "engine", "note", "link", "other graph"])
