@@ -17,8 +17,9 @@ from dfkd_edge.config.settings import (
 )
 from dfkd_edge.config.sizes import NUM_STEPS, sized
 from dfkd_edge.estimates.card import NO_CARD, Card, CardNeeds
-from dfkd_edge.estimates.distill import DECODE_OPERATIONS, STEP_OPERATIONS, SmallRun, dry_distill
+from dfkd_edge.estimates.distill import dry_distill
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes
+from dfkd_edge.estimates.small_run import DECODE_OPERATIONS, STEP_OPERATIONS, SmallRun
 from dfkd_edge.interfaces import SynthesisBatch
 from dfkd_edge.networks.gradient_sums import wants_shards
 from dfkd_edge.networks.licences import OPEN_RAIL
