@@ -55,6 +55,8 @@ def dry_distill(plan: DistillPlan, is_finished: bool, reporter: Reporter) -> Dry
         size = f"{weights.size_mb} MB" if weights.size_mb else "size unknown"
         place = f"here: {weights.path}" if weights.path else f"not here: {weights.command}"
         head.append(f"download    {weights.what}, {size}, {place}")
+    if config != plan.reusable:
+        head.append("settings    for any list: 0 images or steps are as many as its length takes")
     facts = {
         "device": device,
         "licences": [asdict(licence) for licence in licences],
@@ -73,5 +75,5 @@ def dry_distill(plan: DistillPlan, is_finished: bool, reporter: Reporter) -> Dry
         },
         head,
         estimate,
-        settings=to_toml(config),
+        settings=to_toml(plan.reusable),
     )
