@@ -229,7 +229,10 @@ def test_a_process_ends_with_threads_joined_and_handlers_run_but_takes_nothing_d
 ) -> None:
     program = r"""
 import atexit, sys, threading, time
-from dfkd_edge.__main__ import program
+early, register = [], atexit.register
+atexit.register = lambda *words: (early.append(words[0]), register(*words))[1]
+import logging
+from dfkd_edge.__main__ import QuickEnd, program
 class Torn:
     def __del__(self): print("torn down")
 def late():
@@ -238,7 +241,10 @@ def late():
     sys.stdout.write("joined\n")
 torn = Torn()
 threading.Thread(target=late).start()
-program()
+try: program()
+finally:  # whose handler was there before ours would not be called
+    lost = early[:[isinstance(handler, QuickEnd) for handler in early].index(True)]
+    assert set(lost) <= {logging.shutdown}, lost
 """
     done = subprocess.run([sys.executable, "-c", program, word], capture_output=True, text=True)
     assert done.returncode == code, done.stderr

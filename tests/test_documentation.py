@@ -36,6 +36,7 @@ ROOT = Path(__file__).parents[1]
 WORKFLOW = ROOT / "examples" / "ci_pipeline" / "workflow.yml"
 GUIDES = [ROOT / "README.md", *sorted((ROOT / "examples").rglob("README.md")), WORKFLOW]
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 WORKFLOW_STEP = re.compile(r"^ *- run: (.*)$", re.MULTILINE)
 
 ADDED = {
@@ -313,6 +314,14 @@ def test_every_list_of_exit_codes_is_whole() -> None:
         text = (ROOT / "examples" / guide / "README.md").read_text(encoding="utf-8")
         rows = re.findall(r"^\| (\d+) \|", text.partition("| exit code |")[2], re.MULTILINE)
         assert {int(row) for row in rows} == codes, guide
+
+
+def test_every_test_that_a_guide_names_is_there() -> None:
+    named = {pair for guide in GUIDES for pair in NAMED_TEST.findall(guide.read_text("utf-8"))}
+    assert len(named) > 20
+    for path, name in named:
+        text = (ROOT / path).read_text("utf-8")
+        assert f"def {name}(" in text or not name, f"{path}::{name}"
 
 
 def test_a_target_of_the_examples_states_only_what_differs() -> None:

@@ -43,6 +43,7 @@ from tests.fixtures.clip_line import (
 PRESETS = ["clip-b32", pytest.param("clip-l14", marks=pytest.mark.slow)]
 IN_STEPS = ("prompts", "network", "descent", "refinement", "student")
 NUM_LEARNT, NUM_SHOWN = 640, 40  # Images that the fine-tune learns from, and of an evaluation
+GRADIENT_OF_VIEWS = "grid_sampler_2d_backward"  # CUDA adds it up in any order, with any flag
 STAGES = ("prompts", "network", "images", "refinement", "student", "evaluation", "fine-tune")
 
 
@@ -122,6 +123,22 @@ def test_a_dry_run_foretells_what_a_stage_takes(
     counted_as = {"images": "descent"}.get(stage, stage)
     assert told[stage] == pytest.approx(line.watch.peaks_gib[counted_as], rel=0.15)
     assert line.watch.peaks_gib[counted_as] <= line.card_gib
+
+
+def test_gradients_go_back_through_views_only_where_the_guide_says_that_a_card_repeats_no_bit(
+    line: Line,
+) -> None:
+    """What torch lists of the student, the backward pass of convolutions, has an ordered kernel."""
+    done = line.watch.operations
+    with_it = {each for each in (*IN_STEPS, "fine-tune") if GRADIENT_OF_VIEWS in done[each]}
+    assert with_it == {"network", "descent", "refinement"}
+    assert "grid_sampler_2d" in done["student"]
+    with_convolutions = {each for each in IN_STEPS if "convolution_backward" in done[each]}
+    assert with_convolutions == {*with_it, "student"}
+    listed = torch.use_deterministic_algorithms.__doc__ or ""
+    _, may_be, never = listed.split("normally-nondeterministic operations")
+    assert "grid_sample` when attempting to differentiate a CUDA tensor" in never
+    assert "`torch.nn.Conv2d` when called on CUDA tensor" in may_be
 
 
 def test_the_graph_of_the_teacher_computes_forward_and_backward_on_its_device(line: Line) -> None:

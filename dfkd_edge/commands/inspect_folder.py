@@ -69,7 +69,7 @@ def _is_bundle(path: Path) -> bool:
 
 def _verify(folder: Path) -> tuple[BundleSource | None, list[DfkdEdgeError]]:
     """Compare every file of a bundle with its manifest; read it where all are as written."""
-    from dfkd_edge.report.sources import read_bundle_source
+    from dfkd_edge.report.reading import read_bundle_source
 
     try:
         faults = bundle_files.damaged_files(folder, open_bundle(folder, verify=False).manifest)

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 
-from dfkd_edge.errors import EnvironmentLackingError
+from dfkd_edge.errors import EnvironmentLackingError, UsageError
 from dfkd_edge.machine.ranks import ALONE, Ranks, part_of
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # Of glibc's malloc.h
@@ -126,13 +126,20 @@ def check_device(device: str) -> None:
 
     Raises:
         EnvironmentLackingError: it is not there, or torch was built without it.
+        UsageError: no device has such a name.
     """
     import torch
 
     try:
-        torch.zeros(1, device=device)
+        torch.device(device)
+    except RuntimeError as error:
+        hint = "cpu, cuda or cuda:1"
+        raise UsageError(f"no device '{device}'", where="--device", hint=hint) from error
+    try:
+        torch.zeros(1, device=device).cpu()  # `meta` has no numbers to read
     except (RuntimeError, AssertionError) as error:  # an assertion where torch lacks CUDA
-        what = f"device '{device}' cannot be used: {str(error).splitlines()[0]}"
+        why, *_ = str(error).splitlines()[0].split(". ")  # torch goes on with all its backends
+        what = f"device '{device}' cannot be used: {why}"
         raise EnvironmentLackingError(what, where="--device", hint="use --device cpu") from error
 
 

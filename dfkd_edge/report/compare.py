@@ -14,7 +14,8 @@ from dfkd_edge.class_names import slug
 from dfkd_edge.files import atomic_write
 from dfkd_edge.report.blocks import Block, Cell, Facts, Notes, Section, Table, VerdictView
 from dfkd_edge.report.page import page_of
-from dfkd_edge.report.sources import Climb, Sources, gather
+from dfkd_edge.report.reading import gather
+from dfkd_edge.report.sources import Climb, Sources
 from dfkd_edge.report.svg import NOTHING, percent
 from dfkd_edge.results.certainty import Certainty, certainty_of, difference
 from dfkd_edge.results.ladder import Ladder, MeasuredRung

@@ -15,7 +15,8 @@ from dfkd_edge.files import atomic_write
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.report import accuracy, making, speed
 from dfkd_edge.report.blocks import Section, VerdictView
-from dfkd_edge.report.sources import Sources, gather
+from dfkd_edge.report.reading import gather
+from dfkd_edge.report.sources import Sources
 from dfkd_edge.report.verdict import verdict
 from dfkd_edge.results.device import keep_results
 from dfkd_edge.runtime.bundle_files import REPORT

@@ -272,12 +272,15 @@ def surrogate_suite(
 
 
 def refuse_leakage(image_NHWC: Images, calibrated: frozenset[str], where: str) -> None:
-    """Stop when an image to be measured on has set activation ranges.
+    """Stop when an image to be measured on has set activation ranges, as it is or mirrored.
 
     Raises:
         ConfigError: at least one has.
     """
-    if calibrated and not calibrated.isdisjoint(image_digests(image_NHWC)):
+    if not calibrated:
+        return
+    either_way = image_digests(image_NHWC) + image_digests(image_NHWC[:, :, ::-1])
+    if not calibrated.isdisjoint(either_way):
         raise ConfigError(
             "calibration and evaluation share pictures, the measured accuracy would flatter",
             where=where,

@@ -11,7 +11,7 @@ from cells import Cell, StudyRequest
 
 from dfkd_edge.class_names import read_class_names
 from dfkd_edge.config.settings import PipelineConfig
-from dfkd_edge.estimates.distill import SmallRun
+from dfkd_edge.estimates.small_run import SmallRun
 from dfkd_edge.interfaces import Reporter
 from dfkd_edge.preflight import DistillPlan
 from dfkd_edge.runtime.counting import counted, duration_text

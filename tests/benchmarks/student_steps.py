@@ -4,7 +4,8 @@
     python tests/benchmarks/student_steps.py --against CHECKOUT
 
 The second form runs `distill` of this checkout and of another one by turns, on one thread, and
-compares what more steps take: all else is equal, and what a busy machine does falls on both.
+compares what more steps take: all else is equal, views of a step too, of which earlier checkouts
+had other defaults, and what a busy machine does falls on both.
 A busy machine stretches the wall clock, not the CPU time that a process is given; the median leaves
 out the steps that wrote a checkpoint.
 """
@@ -22,7 +23,7 @@ from pathlib import Path
 from measuring import measured
 
 NUM_CLASSES, NUM_IMAGES, SIDE_PX = 7, 640, 96
-FEW_AND_MANY, REPEATS = (4, 24), 3  # Steps of `distill`, and how often both checkouts run
+FEW_AND_MANY, BATCH_SIZE = (4, 24), 64  # Steps of `distill` that are compared, and their views
 
 
 class CpuLaps:
@@ -98,6 +99,8 @@ def step_of(checkout: Path, folder: Path) -> float:
         "1",
         "--quiet",
         "--json",
+        "--batch-size",
+        str(BATCH_SIZE),
         "--set",
         "synthesis.num_images=96",
     ]
@@ -113,11 +116,11 @@ def step_of(checkout: Path, folder: Path) -> float:
     return (after - before) / (many - few)
 
 
-def compare(other: Path) -> None:
+def compare(other: Path, repeats: int) -> None:
     """Print the steps of both checkouts, interleaved, and the ratio of their medians."""
     ours, found = Path(__file__).parents[2], dict[Path, list[float]]()
     with tempfile.TemporaryDirectory() as name:
-        for repeat in range(REPEATS):
+        for repeat in range(repeats):
             for number, checkout in enumerate((other, ours)):
                 folder = Path(name) / str(number)
                 folder.mkdir(exist_ok=True)
@@ -138,9 +141,10 @@ def main() -> None:
     parser.add_argument("--settings", type=json.loads, default={}, help="JSON of [distillation]")
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--against", type=Path, help="another checkout")
+    parser.add_argument("--repeats", type=int, default=3, help="how often both checkouts run")
     options = parser.parse_args()
     if options.against:
-        compare(options.against.resolve())
+        compare(options.against.resolve(), options.repeats)
         return
     if options.threads:
         print(measure(options.threads, options.steps, options.settings))

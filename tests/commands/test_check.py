@@ -17,7 +17,7 @@ from dfkd_edge.bundles.origin import graphs
 from dfkd_edge.errors import ConfigError, EnvironmentLackingError, UsageError
 from dfkd_edge.files import file_hash
 from dfkd_edge.report import write_report
-from dfkd_edge.report.sources import read_bundle_source
+from dfkd_edge.report.reading import read_bundle_source
 from dfkd_edge.results.certainty import certainty_of
 from dfkd_edge.results.kept import keep_check, kept_checks, proof_of
 from dfkd_edge.results.ladder import Ladder

@@ -50,6 +50,9 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
         "student 'test_resnet' cannot be exported for strict: lint rule operators",
     ),
     "no such device": (("--device", "cuda:77"), "cannot be used"),
+    "a device of nobody": (("--device", "tpu"), "no device 'tpu' (--device): cpu, cuda or cuda:1"),
+    "a device without numbers": (("--device", "meta"), "no data! (--device): use --device cpu"),
+    "a device of another torch": (("--device", "mps"), "backend (--device): use --device cpu"),
     "foreign output": (("-o", "test"), "holds no run"),
 }
 

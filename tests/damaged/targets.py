@@ -16,7 +16,8 @@ from dfkd_edge.class_names import folded, parse_class_names, read_given_list, tr
 from dfkd_edge.config.file import load_config, to_toml
 from dfkd_edge.files import read_json
 from dfkd_edge.prompts.vocabulary import read_style_words
-from dfkd_edge.report.sources import Calibration, _read_curves
+from dfkd_edge.report.reading import _read_curves
+from dfkd_edge.report.sources import Calibration
 from dfkd_edge.results.benchmark import Benchmark
 from dfkd_edge.results.codec import from_json, to_json
 from dfkd_edge.results.device import keep_results, kept_results, read_result

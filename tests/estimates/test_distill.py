@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfkd_edge.class_names import parse_class_names
+from dfkd_edge.config.file import load_config
 from dfkd_edge.config.settings import (
     MINI,
     PipelineConfig,
@@ -17,8 +18,9 @@ from dfkd_edge.config.settings import (
 )
 from dfkd_edge.config.sizes import NUM_STEPS, sized
 from dfkd_edge.estimates.card import NO_CARD, Card, CardNeeds
-from dfkd_edge.estimates.distill import DECODE_OPERATIONS, STEP_OPERATIONS, SmallRun, dry_distill
+from dfkd_edge.estimates.distill import dry_distill
 from dfkd_edge.estimates.passes import Stopwatch, gradient_bytes
+from dfkd_edge.estimates.small_run import DECODE_OPERATIONS, STEP_OPERATIONS, SmallRun
 from dfkd_edge.interfaces import SynthesisBatch
 from dfkd_edge.networks.gradient_sums import wants_shards
 from dfkd_edge.networks.licences import OPEN_RAIL
@@ -205,12 +207,18 @@ def test_a_large_teacher_is_played_by_the_embedded_one() -> None:
     assert plan["seconds"] > 1000 * sum(s["seconds"] for s in plan["stages"][:1])
 
 
-def test_the_dry_run_shows_images_steps_time_memory_and_drawings(quickstart: Path) -> None:
+def test_the_dry_run_shows_images_steps_time_memory_and_drawings_and_settings_for_any_list(
+    quickstart: Path, tmp_path: Path
+) -> None:
     flags = ("--classes", quickstart, "--dry-run", "--set", "synthesis.num_images=64")
     text = invoke("distill", *flags).stdout
     work = (f"64 images, amortized, decoder {MINI}", f"{NUM_STEPS} steps of 64 views")
-    for words in (*work, "# memory ", "# disk ", "# drawings ", "# int8 "):
+    for words in (*work, "# memory ", "# disk ", "# drawings ", "# int8 ", "# settings "):
         assert words in text
+    (tmp_path / "kept.toml").write_text(text, encoding="utf-8")
+    longer = sized(load_config(tmp_path / "kept.toml"), 200)
+    assert longer.synthesis.num_images == 64
+    assert longer.distillation.num_steps > NUM_STEPS
 
 
 def test_a_stopwatch_takes_the_laps_of_each_stage() -> None:

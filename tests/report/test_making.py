@@ -20,7 +20,8 @@ from dfkd_edge.report import write_report
 from dfkd_edge.report.blocks import Missing
 from dfkd_edge.report.commands import exporting, exporting_again
 from dfkd_edge.report.making import STYLE_NOTE, class_warnings, conversion_section
-from dfkd_edge.report.sources import ExportRecord, gather, read_bundle_source
+from dfkd_edge.report.reading import gather, read_bundle_source
+from dfkd_edge.report.sources import ExportRecord
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.runs.surrogates import selection_path
 from dfkd_edge.runtime.bundle_files import Bundle

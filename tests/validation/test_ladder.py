@@ -159,9 +159,11 @@ def test_labelled_domains_are_of_different_pictures_and_measured_by_top1(
     verdict = judge(predictions, 0.01)
     assert (verdict.passed, verdict.metric, verdict.rung) == (False, "top1", "onnx-int8")
     assert verdict.domain == ladder.losses[-1].worst_domain
-    calibrated = image_digests(next(labelled.sources[0].batches(1, [])).at(SIDE_PX))
-    with pytest.raises(ConfigError, match="calibration and evaluation share pictures"):
-        climbed(labelled, EXACT, *calibrated)
+    image_NHWC = next(labelled.sources[0].batches(1, [])).at(SIDE_PX)
+    for shared_NHWC in (image_NHWC, image_NHWC[:, :, ::-1]):  # ranges see pictures mirrored, too
+        with pytest.raises(ConfigError, match="calibration and evaluation share pictures"):
+            climbed(labelled, EXACT, *image_digests(shared_NHWC))
+    climbed(labelled, EXACT, *image_digests(255 - image_NHWC))
 
 
 def test_a_drop_of_exactly_the_limit_passes_and_no_limit_switches_the_gate_off(
