@@ -104,7 +104,8 @@ def _read_as(kind: type[Read], value: object) -> Read:
     """
     from pydantic import TypeAdapter  # a tenth of a second, where something is read
 
-    read: Read = TypeAdapter(kind).validate_python(value)
+    # strictly, and as JSON: its lists are tuples, and no text or truth is a number
+    read: Read = TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
     return read
 
 
