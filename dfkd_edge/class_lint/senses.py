@@ -5,6 +5,7 @@ Shape suffixes: K classes, S senses, D embedding width.
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.resources import files
 
 import torch.nn.functional as F
@@ -13,6 +14,8 @@ from torch import Tensor
 from dfkd_edge.class_lint.findings import Finding
 from dfkd_edge.class_lint.scale import Scale
 from dfkd_edge.class_names import ClassNames, folded
+from dfkd_edge.drawings.memory import DrawingMemory, Place
+from dfkd_edge.drawings.names import FEW
 from dfkd_edge.networks.teacher import Teacher
 
 CLEAR_MARGIN = 0.18
@@ -56,6 +59,29 @@ def _ambiguous(name: str, senses: Sequence[str], read: str, meant: str) -> Findi
     prompt = sense_prompt(name, next(sense for sense in senses if sense != read))
     text += f'does not tell which: if you mean another, give a prompt, such as "{prompt}"'
     return Finding("ambiguous", (name,), text)
+
+
+def keep_drawings(
+    finding: Finding, memory: DrawingMemory, had: Sequence[Place], left: Sequence[Place]
+) -> Finding:
+    """Take a prompt back that would cost a class its drawings, where they show what is meant.
+
+    Args:
+        finding: of an ambiguous name, with a prompt to write.
+        memory: the drawings.
+        had: those of the class as the list names it.
+        left: those of the class with this prompt.
+    """
+    name, prompt = finding.better_line or ("", "")
+    if not prompt or not len(left) <= FEW < len(had):
+        return finding
+    prompts = [sense_prompt(name, sense) for sense in read_senses()[folded(name)]]
+    seen_M = (memory.shown(had) @ memory.teacher.embed_texts(prompts).T).argmax(1)
+    if float((seen_M == prompts.index(prompt)).float().mean()) <= 0.5:
+        return finding
+    text = f"{finding.text}; but {len(had)} drawings of it fit the bare name and "
+    text += f'{len(left) or "none"} "{prompt}", so the name serves better'
+    return replace(finding, text=text, is_fine=True, better_line=None)
 
 
 def sense_prompt(name: str, sense: str) -> str:

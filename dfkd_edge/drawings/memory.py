@@ -199,6 +199,10 @@ class DrawingMemory:
         """Count drawings by their names, in the order of `places`."""
         return dict(Counter(self._name_of[place] for place in places))
 
+    def shown(self, places: Sequence[Place]) -> Tensor:
+        """What the teacher sees in drawings: unit embeddings [M, D]."""
+        return self.shown_MD[[self._row_of[place] for place in places]]
+
     def _seen(self, places: list[Place], similarity_M: Tensor) -> list[Place]:
         """Keep drawings that the teacher takes for a class, few names of the memory before.
 

@@ -12,6 +12,7 @@ from dfkd_edge.class_names import ClassNames, folded, parse_class_names, read_cl
 from dfkd_edge.commands.classes import SHOWN
 from dfkd_edge.config.settings import TeacherConfig
 from dfkd_edge.console import ConsoleReporter, make_console
+from dfkd_edge.drawings.names import FEW
 from dfkd_edge.errors import ClassNamesError
 from dfkd_edge.networks.teacher import Teacher, load_teacher
 from tests.fixtures.command import invoke
@@ -56,9 +57,21 @@ def test_each_rule_finds_its_names(fruit: ClassListReport) -> None:
 
 def test_a_misread_word_gets_the_prompt_that_the_list_suggests(fruit: ClassListReport) -> None:
     assert fruit.better_lines() == {
-        "apple": ("apple", "a photo of an apple, a fruit"),
         "date": ("date", "a photo of a date, a sweet brown fruit"),
     }
+
+
+@pytest.mark.parametrize(
+    ("names", "is_kept"), [("apple banana pear", True), ("crane duck flamingo", False)]
+)
+def test_a_prompt_is_not_suggested_where_it_costs_drawings_that_show_what_is_meant(
+    names: str, is_kept: bool
+) -> None:
+    report = linted(names.replace(" ", "\n"))
+    [found] = [each for each in report.findings if each.names == (names.split()[0],)]
+    assert report.drawn[0].num_own > FEW
+    assert ("fit the bare name" in found.text) == is_kept
+    assert (not found.better_line) == found.is_fine == is_kept
 
 
 def test_a_class_whose_drawings_show_something_else_is_named_with_them() -> None:
