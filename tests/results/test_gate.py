@@ -68,4 +68,8 @@ def test_a_gate_of_fp16_is_not_sent_to_fp16() -> None:
     fp16, int8 = gate(rung="onnx-fp16", passed=False), gate(passed=False, is_within_noise=False)
     assert "--precision" not in fp16.advice
     assert fp16.advice.startswith("check with more pictures")
+    of_names_alone = gate(passed=False, metric="agreement")
+    assert of_names_alone.advice.startswith(
+        "distill into another folder with a larger --set effort"
+    )
     assert int8.advice == "export with --exist-ok and --precision fp16 or a larger --max-drop"
