@@ -106,7 +106,7 @@ def speed_text(ladder: Ladder) -> str:
         smaller = f", {times:.1f} times smaller than FP32" if times > 1.05 else ""
         parts.append(f"{shipped.size_bytes / 2**20:.2f} MiB{smaller}")
     if shipped.latency_ms:
-        parts.append(f"{shipped.latency_ms:.2f} ms an image here in {shipped.runtime}")
+        parts.append(f"{shipped.latency_ms:.2f} ms an image on this machine")
     return ", ".join(parts)
 
 

@@ -15,7 +15,7 @@ from dfkd_edge.config.file import load_config
 from dfkd_edge.config.settings import ExportConfig
 from dfkd_edge.conversion.precision import chosen_precision
 from dfkd_edge.errors import ConfigError
-from dfkd_edge.target_profiles.lookup import load_target
+from dfkd_edge.target_profiles.lookup import ALIASES, load_target
 from dfkd_edge.target_profiles.profile import TargetProfile
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def shortage_of(run: Path, config: ExportConfig) -> CalibrationShortage | None:
 
 
 def export_command(run: Path) -> str:
-    """Name an export of a finished run that has the images it needs.
+    """Name an export of a finished run that has the images it needs, for a board by its own name.
 
     Raises:
         DfkdEdgeError: as `shortage_of`, or the settings cannot be read.
@@ -94,4 +94,5 @@ def export_command(run: Path) -> str:
     config = load_config(run / "config.toml").export
     shortage = shortage_of(run, config)
     flags = f" {shortage.flags[0]}" if shortage else ""
-    return f"dfkd-edge export {shlex.quote(str(run))} --target {shlex.quote(config.target)}{flags}"
+    target = ALIASES.get(config.target, config.target)
+    return f"dfkd-edge export {shlex.quote(str(run))} --target {shlex.quote(target)}{flags}"

@@ -13,7 +13,7 @@ from dfkd_edge.conversion.calibration_need import (
     shortage_of,
 )
 from dfkd_edge.files import atomic_write
-from dfkd_edge.target_profiles.lookup import load_target
+from dfkd_edge.target_profiles.lookup import ALIASES, load_target
 from dfkd_edge.target_profiles.profile import TargetProfile
 from tests.fixtures.typed import surrogate_summary
 
@@ -68,6 +68,6 @@ def test_the_export_that_a_run_names_has_the_images_it_needs(
     run: Path, num: int, flags: str
 ) -> None:
     summary(num).save(run / "surrogates")
-    assert export_command(run) == f"dfkd-edge export {run} --target jetson{flags}"
+    assert export_command(run) == f"dfkd-edge export {run} --target {ALIASES['jetson']}{flags}"
     chosen = replace(DEFAULT, precision="fp16") if flags else DEFAULT
     assert shortage_of(run, chosen) is None
