@@ -229,7 +229,8 @@ def _fitted(value_NC: NDArray[Any], level_NC: NDArray[Any]) -> tuple[float, Valu
         return float("inf"), MAPPINGS[0]
     shift_C = mean_C - gain_C * middle_C
     off = (np.abs(level_NC * gain_C + shift_C - value_NC) / np.abs(gain_C)).mean()
-    gains, shifts = (", ".join(f"{v:.4g}" for v in found) for found in (gain_C, shift_C))
+    told_C = np.where(np.abs(shift_C) < np.abs(gain_C) / 1000, 0, shift_C)  # rounding is no shift
+    gains, shifts = (", ".join(f"{v:.4g}" for v in found) for found in (gain_C, told_C))
     return float(off), ValueMap(f"are levels times {gains}, plus {shifts}", gain_C, shift_C)
 
 

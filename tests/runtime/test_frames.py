@@ -159,27 +159,27 @@ def test_each_mistake_of_a_pipeline_is_named_with_the_key_of_its_runtime(
         expect((right / 255).astype(np.float32), "dtype scale", "values are in 0 to 1, not in 0")
         expect((right / 255).astype(np.uint8), "scale", "divided by 255 in whole numbers")
         return
-    for wrong_HWC, kinds in wrong_values(np.moveaxis(right[0], 0, 2), is_normal):
+    for wrong_HWC, kinds, said in wrong_values(np.moveaxis(right[0], 0, 2), is_normal):
         planes_CHW = np.moveaxis(wrong_HWC, 2, 0)
-        expect(np.ascontiguousarray(planes_CHW, np.float32), kinds, "values ")
+        expect(np.ascontiguousarray(planes_CHW, np.float32), kinds, said)
 
 
-def wrong_values(right_HWC: Array, is_normal: bool) -> Iterator[tuple[Array, str]]:
-    """Yield what a wrong scale or offset makes of a picture, and the kinds of that mistake."""
+def wrong_values(right_HWC: Array, is_normal: bool) -> Iterator[tuple[Array, str, str]]:
+    """Yield what a wrong scale or offset makes of a picture, its kinds and words of the verdict."""
     level = SEEN.astype(np.float64)
     unit = (level / 255 - MEAN) / DEVIATION
-    yield (level if is_normal else unit), "offsets scale"
-    yield level / 127.5 - 1, "offsets scale"
+    yield (level if is_normal else unit), "offsets scale", "values "
+    yield level / 127.5 - 1, "offsets scale", "values "
     if is_normal:
-        yield (level - MEAN) / DEVIATION, "scale"  # 1/255 is missing
-        yield (level / 255**2 - MEAN) / DEVIATION, "scale"  # and here it is there twice
-        yield level / 255 / DEVIATION, "offsets"
-        yield level * 0.0371, "offsets scale"
+        yield (level - MEAN) / DEVIATION, "scale", "values "  # 1/255 is missing
+        yield (level / 255**2 - MEAN) / DEVIATION, "scale", "values "  # and here it is there twice
+        yield level / 255 / DEVIATION, "offsets", "values "
+        yield level * 0.0371, "offsets scale", "plus 0, 0, 0"
         return
-    yield right_HWC / 255, "scale"
-    yield right_HWC / 255**2, "scale"
-    yield level - 255 * MEAN, "offsets"
-    yield level * 0.0371, "scale"  # a factor that nobody uses
+    yield right_HWC / 255, "scale", "values "
+    yield right_HWC / 255**2, "scale", "values "
+    yield level - 255 * MEAN, "offsets", "values "
+    yield level * 0.0371, "scale", "plus 0, 0, 0"  # a factor that nobody uses
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
