@@ -82,7 +82,7 @@ class RuntimeFolders:
                     made |= self._folder(runtime)
                     progress.advance(1, runtime.profile.name)
             versions = (f"{r.profile.name} {self._version(r)}" for r in runtimes)
-            reporter.note(f"  for {', '.join(versions)}: see {RUNTIMES}/NAME/README.md")
+            reporter.note(f"  for {', '.join(versions)}; {RUNTIMES}/ has a README.md for each")
             if self.model.has_failed:
                 reporter.note(f"  {GATE_FAILED}")
             for name, result in self._unchecked.items():

@@ -50,6 +50,8 @@ def _unknown(job: Handover) -> str:
 
 def _precision(job: Handover) -> str:
     note = "`imagenet` has no option for the precision: on every Jetson it computes in FP16"
+    if job.target.use_dla:
+        note += ", and on the GPU, never on a DLA"
     if job.proven == "fp16":
         return f"{note}."
     return f"{note}, where this bundle was measured in {job.proven.upper()}."
@@ -61,6 +63,10 @@ def _script(job: Handover) -> str:
 # imagenet of jetson-inference, L4T {job.version}: takes pictures, videos, cameras and streams.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
+if ! command -v imagenet > /dev/null; then
+    echo "no imagenet here: run this in a container of jetson-inference" >&2
+    exit 4
+fi
 exec imagenet --model="$here/{job.model}" --labels="$here/labels.txt" \\
     --input_blob=image --output_blob=probabilities --threshold={threshold:.6f} "$@"
 """

@@ -64,6 +64,10 @@ def _script(job: Handover) -> str:
 set -eu
 cd "$(dirname "$0")/../.."
 trtexec=${{TRTEXEC:-/usr/src/tensorrt/bin/trtexec}}
+if [ ! -x "$trtexec" ]; then
+    echo "no trtexec at $trtexec: set TRTEXEC to its path" >&2
+    exit 4
+fi
 "$trtexec" {shlex.join(build_arguments(build))}
 "$trtexec" {shlex.join(run)}
 "${{PYTHON:-python3}}" {HERE}/compare.py

@@ -93,6 +93,26 @@ def test_imagenet_is_given_no_option_that_it_passes_over_and_says_what_it_does_i
     assert said in texts["README.md"]
 
 
+@pytest.mark.parametrize(
+    ("name", "lacking"), [("trtexec", "set TRTEXEC"), ("jetson-inference", "in a container of")]
+)
+def test_a_script_whose_program_is_not_there_says_so_in_a_line(
+    name: str, lacking: str, make_job: MakeJob, tmp_path: Path
+) -> None:
+    job = make_job(name, "orin-nx-16gb@jp6.2", "fp16", use_dla=True)
+    texts = load_runtime(name).write(job)
+    script = tmp_path / "runtimes" / name / "run.sh"
+    script.parent.mkdir(parents=True)
+    script.write_text(texts["run.sh"], encoding="utf-8")
+    ran = subprocess.run(
+        ["/bin/sh", script], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True
+    )
+    assert ran.returncode == 4
+    assert lacking in ran.stderr
+    assert ran.stderr.count("\n") == 1
+    assert ("never on a DLA" in texts["README.md"]) == (name == "jetson-inference")
+
+
 def test_nvinfer_that_builds_no_int8_says_what_does_and_why(make_job: MakeJob) -> None:
     texts = load_runtime("deepstream").write(make_job("deepstream", "jetson", "int8"))
     (command,) = (line for line in texts["README.md"].splitlines() if "trtexec --onnx" in line)
