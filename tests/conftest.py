@@ -273,7 +273,9 @@ def make_tiny_contents(folder: Path) -> BundleContents:
         write_tiny_graph(path, quantized=precision == "int8")
         logits[precision] = OnnxSession(SessionRequest(path)).run(images).logits
         models[precision] = ModelFile(path, "onnx", precision, {"opset": 17})
-    student = StudentArtifact(folder, student_settings(image_size_px=TINY_SIDE_PX))
+    student = StudentArtifact(
+        folder, student_settings(image_size_px=TINY_SIDE_PX, classes=TINY_CLASSES)
+    )
     student.save_settings()
     save_tensors(student.weights, {"weight": np.zeros(3, np.float32)})
     return BundleContents(

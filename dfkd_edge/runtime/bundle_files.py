@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CLASSES, PREPROCESS, GOLDEN = "classes.txt", "preprocess.json", "golden.npz"
+STUDENT = "student/student.json"
 CHECK = "check.pyz"
 RUNTIMES = "runtimes"  # A folder for each runtime that the bundle was made for
 VALIDATION = "validation.json"  # The ladder and the gate of `export`
@@ -217,9 +218,7 @@ def damaged_files(folder: Path, manifest: Manifest) -> list[Fault]:
     for name, entry in manifest.files.items():
         try:
             path = safe_path(folder, name)
-            what = _difference(path, entry, owners)
-            if not what and name == CLASSES and not _lists(path, manifest.classes):
-                what = "class list is not that of the manifest"
+            what = _difference(path, entry, owners) or _of_other_classes(path, name, manifest)
         except Fault as fault:
             faults.append(fault)
         else:
@@ -231,8 +230,14 @@ def damaged_files(folder: Path, manifest: Manifest) -> list[Fault]:
     return faults
 
 
-def _lists(path: Path, names: Sequence[str]) -> bool:
-    return read_raw(path) == classes_text(names).encode("utf-8")
+def _of_other_classes(path: Path, name: str, manifest: Manifest) -> str:
+    """Say that a file names other classes than the manifest, or in another order; else nothing."""
+    text = classes_text(manifest.classes).encode("utf-8")
+    if name == CLASSES and read_raw(path) != text:
+        return "class list is not that of the manifest"
+    if name == STUDENT and read_json(path).get("classes") != list(manifest.classes):
+        return "classes of the student are not those of the manifest, in its order"
+    return ""
 
 
 def _difference(path: Path, entry: FileEntry, owners: dict[str, str]) -> str:

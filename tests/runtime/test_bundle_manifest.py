@@ -9,10 +9,11 @@ import pytest
 
 from dfkd_edge.bundles.opening import open_bundle
 from dfkd_edge.bundles.predict import PredictRequest, classify_pictures
-from dfkd_edge.errors import DfkdEdgeError
-from dfkd_edge.runtime.bundle_files import Bundle, damaged_files, read_bundle
+from dfkd_edge.errors import ArtifactError, DfkdEdgeError
+from dfkd_edge.runtime.bundle_files import STUDENT, Bundle, damaged_files, read_bundle
 from dfkd_edge.runtime.bundle_manifest import sealed
 from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.safe_files import file_sha256
 from tests.fixtures.files import edit_json, read_json, write_picture
 from tests.runtime.conftest import RunCheck
 
@@ -172,6 +173,22 @@ def test_classes_in_another_order_than_the_list_answer_nothing(
     picture = write_picture(tmp_path / "a.png", 0)
     with pytest.raises(DfkdEdgeError, match=r"class list .*classes\.txt"):
         classify_pictures(tiny_bundle.folder, PredictRequest(images=[str(picture)], top=1))
+
+
+def test_a_student_whose_classes_stand_in_another_order_is_a_damaged_bundle(
+    run_check: RunCheck, tiny_bundle: Bundle
+) -> None:
+    path, manifest = tiny_bundle.folder / STUDENT, tiny_bundle.folder / "manifest.json"
+    edit_json(path, classes=[*reversed(tiny_bundle.classes)])
+    entry = {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+    edit_json(manifest, files={**read_json(manifest)["files"], STUDENT: entry})
+    code, errors, _ = run_check(tiny_bundle.folder)
+    assert (code, errors.count("\n")) == (1, 1)
+    told = "classes of the student are not those of the manifest"
+    assert told in errors
+    with pytest.raises(ArtifactError, match=told) as refused:  # as `dfkd-edge check` opens it
+        open_bundle(tiny_bundle.folder)
+    assert refused.value.exit_code == 1
 
 
 def test_a_bundle_of_the_format_without_its_own_hash_is_to_be_exported_again(
