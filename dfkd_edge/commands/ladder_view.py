@@ -86,7 +86,7 @@ def _caveats(ladder: Ladder) -> list[str]:
             rungs_of.setdefault(UNSTEADY if is_unsteady else caveat, []).append(rung.name)
     texts = {UNSTEADY: f"ms here {UNSTEADY}, other work or changing clocks: time again when idle"}
     times = [f"{', '.join(names)}: {texts.get(text, text)}" for text, names in rungs_of.items()]
-    return [*ladder.collapse_notes(), *ladder.notes, *times]
+    return [*ladder.domain_notes(), *ladder.notes, *times]
 
 
 def gate_text(gate: Gate) -> str:

@@ -129,7 +129,9 @@ def _loss_table(ladder: Ladder) -> Table:
         )
         rows.append(row)
     unit = f"{ladder.unit}s lost"
-    headings = ("step", "points lost, mean", "worst domain", unit, "won", "p by picture")
+    of_views = " of views" * (ladder.is_heldout_apart and ladder.metric == "agreement")
+    worst = f"worst domain{of_views}"
+    headings = ("step", "points lost, mean", worst, unit, "won", "p by picture")
     charge = "no conversion loses anything in the mean over domains"
     if ladder.charged_loss:
         charge = f"charged to {ladder.charged_to}, which loses most in the mean over domains"

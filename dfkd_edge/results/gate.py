@@ -107,7 +107,8 @@ class Gate(Documented):
         allowed = f"allowed {points_text(self.max_drop)}"
         allowed += ", and there is no more to lose" * self.is_off
         shown = shown_text(self.num_images, self.num_pictures, noun)
-        against = f"against the FP32 student on its worst domain, {self.domain}"
+        of_views = " of views" * (self.num_images > self.num_pictures)  # none of those shown whole
+        against = f"against the FP32 student on its worst domain{of_views}, {self.domain}"
         low, high = (100 * end for end in self.interval)
         if not (self.num_lost or self.num_won):
             return (

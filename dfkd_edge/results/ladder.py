@@ -288,7 +288,22 @@ class Ladder(Documented):
         for rung in self.rungs:
             times += [f"{rung.name}: {caveat}" for caveat in rung.latency_caveats]
             times += [f"{rung.name} as an FP32 graph: {c}" for c in rung.onnx_latency_caveats]
-        return [*self.collapse_notes(), *self.notes, *times]
+        return [*self.domain_notes(), *self.notes, *times]
+
+    @property
+    def is_heldout_apart(self) -> bool:
+        """Whether held-out surrogates are shown whole, and no mean or worst domain counts them."""
+        return HELDOUT_DOMAIN in self.shipped.domains and HELDOUT_DOMAIN not in self.mean_over
+
+    def domain_notes(self) -> list[str]:
+        """Say which domain no worst one is chosen from, and where agreement says little."""
+        if not self.is_heldout_apart:
+            return self.collapse_notes()
+        why = "no label is known there"
+        if self.metric == "agreement":
+            why = "each image is shown once there, and counts by its views in the other domains"
+        left_out = f"{HELDOUT_DOMAIN}: mean, worst domain and gate leave them out, for {why}"
+        return [left_out, *self.collapse_notes()]
 
     def collapse_notes(self) -> list[str]:
         """Say of each domain with a star why agreement there says little."""

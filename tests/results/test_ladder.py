@@ -6,6 +6,7 @@ from dfkd_edge.errors import ArtifactError
 from dfkd_edge.results.codec import from_json
 from dfkd_edge.results.kept import Int8Notes, Rescue, repair_text
 from dfkd_edge.results.ladder import HELDOUT_DOMAIN, Ladder
+from dfkd_edge.results.wording import Metric
 from tests.fixtures.ladders import confidence, figures, gate, ladder, rung
 
 
@@ -55,6 +56,20 @@ def test_surrogates_beside_labelled_pictures_count_in_no_mean() -> None:
     mixed = ladder(rung("student", domains), mean_over=("photo",))
     assert mixed.shown_domains == ["photo"]
     assert (mixed.mean(mixed.shipped), mixed.num_images) == (0.8, 1_000)
+
+
+@pytest.mark.parametrize(
+    ("metric", "why"), [("agreement", "counts by its views"), ("top1", "no label")]
+)
+def test_a_ladder_says_that_no_worst_domain_is_the_held_out_images_shown_whole(
+    metric: Metric, why: str
+) -> None:
+    domains = {HELDOUT_DOMAIN: figures(0.5, 40), "noise": figures(0.8, 1_000)}
+    apart = ladder(rung("student", domains), mean_over=("noise",), metric=metric)
+    (note,) = apart.caveats()
+    assert note.startswith("held-out surrogates: mean, worst domain and gate leave them out")
+    assert why in note
+    assert not ladder(rung("student", domains), mean_over=tuple(domains)).caveats()
 
 
 FOUND: list[str] = ["a", "b"]

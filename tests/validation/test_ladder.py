@@ -284,7 +284,7 @@ def test_a_domain_of_one_answer_is_marked_and_left_out_of_means_and_gated_all_th
     assert ladder.shipped.mean_agreement == 1
     assert certainty_of(ladder).num_images == 4 * 480
     assert ladder.label("noise") == "noise*"
-    (note,) = ladder.caveats()
+    _, note = ladder.caveats()
     assert note.startswith("noise*: the teacher calls 100% of these images red, so agreement says")
     verdict = judge(predictions, 0.01)
     assert (verdict.passed, verdict.domain) == (False, "noise")
