@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from dfkd_edge.artifacts import StudentArtifact
 from dfkd_edge.bundles.bundle import BundleContents, write_bundle
 from dfkd_edge.bundles.extension import extend_bundle
 from dfkd_edge.bundles.opening import open_bundle
@@ -37,8 +38,16 @@ def board(tmp_path: Path, tiny_contents: BundleContents) -> Bundle:
 def jetson(tmp_path: Path, tiny_contents: BundleContents) -> Bundle:
     """A bundle of a few weights for a Jetson, whose graph works on pixels first."""
     names = ("dog", "great;dane", "neighbour dog")
-    target = load_target("orin-nx-16gb@jp6.2")
-    contents = dataclasses.replace(tiny_contents, target=target, class_names=names)
+    folder = shutil.copytree(tiny_contents.student.folder, tmp_path / "student")
+    settings = dataclasses.replace(tiny_contents.student.settings, classes=names)
+    student = StudentArtifact(folder, settings)
+    student.save_settings()
+    contents = dataclasses.replace(
+        tiny_contents,
+        target=load_target("orin-nx-16gb@jp6.2"),
+        class_names=names,
+        student=student,
+    )
     return write_bundle(tmp_path / "jetson", contents)
 
 
