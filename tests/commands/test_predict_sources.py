@@ -13,10 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -24,35 +21,11 @@ from PIL import Image
 from dfkd_edge.bundles import video
 from dfkd_edge.bundles.sources import Source
 from dfkd_edge.bundles.video import frames_of
-from dfkd_edge.commands.predict_view import Pulse
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.faults import PictureFault
 from dfkd_edge.runtime.safe_files import temporary_beside
 from tests.fixtures.command import call, invoke
-from tests.fixtures.files import write_picture
-
-NUM_FRAMES, RATE = 20, 10
-COLOURS = ((10, 10, 10), (250, 20, 20))  # Which the small model tells apart
-
-
-def write_video(path: Path, codec: str = "mpeg4", turned: int = 0) -> Path:
-    """Write two seconds, one black and one red; a turned one has a white corner, upper left."""
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream(codec, rate=RATE)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        if turned:
-            stream.set_display_rotation(turned)
-        for number in range(NUM_FRAMES):
-            pixels = np.full((48, 64, 3), COLOURS[number * 2 // NUM_FRAMES], np.uint8)
-            pixels[:16, :16] = 255 if turned else pixels[0, 0]
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
-        container.mux(stream.encode(None))
-    return path
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_video(tmp_path_factory.mktemp("video") / "clip.mp4")
+from tests.fixtures.videos import NUM_FRAMES, RATE, lines_of, write_video
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +58,6 @@ def serve() -> Iterator[Serve]:
             return f"tcp://viewer:secret@127.0.0.1:{server.getsockname()[1]}"
 
         yield start
-
-
-def lines_of(output: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in output.splitlines()]
 
 
 def test_a_video_is_read_frame_by_frame_and_its_table_has_a_row_for_each_stretch(
@@ -298,83 +267,6 @@ def test_a_damaged_video_is_skipped_and_the_rest_goes_on(
     assert (code, len(lines_of(output))) == (1, NUM_FRAMES)
     assert "half.mp4: video cannot be read: " in errors
     assert "1 of 21 could not be classified" in errors
-
-
-@pytest.fixture
-def given(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
-    """Return what puts bytes on standard input."""
-    return lambda raw: monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(raw)))
-
-
-def test_no_answer_runs_in_a_spreadsheet(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    with contextlib.chdir(tmp_path):
-        write_picture(Path("=1+1.png"), 0)
-        output = call("predict", tiny_bundle.folder, "=1+1.png", "--format", "csv")[1]
-    assert next(csv.DictReader(io.StringIO(output)))["file"] == "'=1+1.png"
-
-
-def test_standard_input_is_a_picture_or_a_list_of_what_to_read(
-    tiny_bundle: Bundle, clip: Path, tmp_path: Path, given: Callable[[bytes], None]
-) -> None:
-    odd, other = (write_picture(tmp_path / name, 0) for name in ("odd\nname.png", "b.png"))
-    arguments = ("predict", tiny_bundle.folder, "-", "--format", "jsonl")
-    for raw, names in (
-        (other.read_bytes(), ["-"]),
-        (f"{other}\n\n{clip}\r\n".encode(), [str(other), *[str(clip)] * NUM_FRAMES]),
-        (f"{other}\0{odd}\0".encode(), [str(other), str(odd)]),
-        (f"{other}\n{other}.gone\n".encode(), [str(other)]),
-    ):
-        given(raw)
-        code, output, errors = call(*arguments)
-        assert [row["file"] for row in lines_of(output)] == names
-        assert code == int(b"gone" in raw)
-        assert (".gone: no such file" in errors) is bool(code)
-    given(b"")
-    code, output, errors = call(*arguments)
-    assert (code, output) == (2, "")
-    assert "no picture to classify (standard input)" in errors
-    for raw, said in (
-        (b"\xff\xd8\xff\xe0cut", "skipped: -: picture cannot be read: "),
-        (b"\0\0\0\x18ftypheic", "skipped: -: picture cannot be read: its format is HEIF"),
-        (b"x" * 5_000, "x: no such file"),
-    ):
-        given(raw)
-        code, _, errors = call(*arguments)
-        assert (code, "unexpected" in errors) == (1, False)
-        assert said in errors
-
-
-@pytest.mark.parametrize(("quiet", "num_told"), [((), NUM_FRAMES), (("--quiet",), 0)])
-def test_a_long_run_says_in_a_log_how_far_it_is(
-    tiny_bundle: Bundle,
-    clip: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    quiet: tuple[str, ...],
-    num_told: int,
-) -> None:
-    monkeypatch.setattr(Pulse, "FIRST_S", 0.0)
-    _, output, errors = call("predict", tiny_bundle.folder, clip, "--json", *quiet)
-    assert len(json.loads(output)["pictures"]) == NUM_FRAMES
-    told = errors.splitlines()
-    assert len(told) == num_told
-    assert all(" images/s: " in line and "clip.mp4" in line for line in told)
-
-
-def test_a_pipe_gets_each_answer_at_once(tiny_bundle: Bundle, tmp_path: Path) -> None:
-    picture = write_picture(tmp_path / "a.png", 0)
-    command = [sys.executable, "-m", "dfkd_edge", "predict", str(tiny_bundle.folder), "-"]
-    process = subprocess.Popen(
-        [*command, "--format", "jsonl"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=-1
-    )
-    assert process.stdin
-    assert process.stdout
-    with process:
-        for _ in range(2):
-            process.stdin.write(f"{picture}\n".encode())
-            process.stdin.flush()
-            assert json.loads(process.stdout.readline())["file"] == str(picture)
-        process.stdin.close()
-        assert process.wait(20) == 0
 
 
 def test_frames_are_left_out_when_a_camera_is_faster_and_its_clock_may_jump() -> None:
