@@ -1,7 +1,6 @@
 """Finds and opens bundles; it loads no numpy, so that a wrong path is refused quickly."""
 
 import contextlib
-import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ from dfkd_edge.runs.run_dir import distill_again, is_run, read_stages, refuse_ol
 from dfkd_edge.runtime import bundle_files
 from dfkd_edge.runtime.bundle_files import Bundle
 from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.safe_files import real_path
 
 BUNDLES = "bundles"
 SWAP_PREFIX = ".bundle-"  # Of the hidden folder from which a new bundle takes an old one's place
@@ -72,7 +72,7 @@ def find_bundle(path: Path) -> Path:
             where=str(path),
             hint=f"name the folder of a bundle{such}",
         )
-    put_back(Path(os.path.realpath(path)).parent)  # `resolve` raises on a loop of links
+    put_back(real_path(path).parent)
     found = bundles_of(path)
     if not found:
         if not is_run(path):

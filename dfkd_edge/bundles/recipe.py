@@ -16,6 +16,13 @@ from dfkd_edge.runtime.preprocess import min_usual_max
 from dfkd_edge.target_profiles.profile import Precision, TargetProfile
 
 FIRST_STRONG = (11, 0)  # TensorRT that reads precisions from the graph alone
+FIND_TRTEXEC = """\
+trtexec=${TRTEXEC:-/usr/src/tensorrt/bin/trtexec}
+if [ ! -x "$trtexec" ]; then
+    echo "no trtexec at $trtexec: set TRTEXEC to its path" >&2
+    exit 4
+fi"""
+"""Lines of a shell script that then calls `$trtexec`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,11 +111,7 @@ def build_script(build: EngineBuild) -> str:
 # Builds {build.engine} for {target.name}, TensorRT {target.tensorrt}, and times it.
 set -eu
 cd "$(dirname "$0")"
-trtexec=${{TRTEXEC:-/usr/src/tensorrt/bin/trtexec}}
-if [ ! -x "$trtexec" ]; then
-    echo "no trtexec at $trtexec: set TRTEXEC to its path" >&2
-    exit 4
-fi
+{FIND_TRTEXEC}
 "$trtexec" {_shell(build_arguments(build))}
 "$trtexec" {_shell(timing_arguments(build))}
 """

@@ -6,7 +6,7 @@ Shape suffixes: K classes, P pairs, T tokens, D embedding width.
 """
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -74,30 +74,9 @@ def lint_classes(
     if teacher.name == MINI:  # synthesis has drawings for the embedded teacher alone
         memory = DrawingMemory(teacher)
         drawn = drawn_classes(memory, classes, head_KD)
-        findings = [*_keeping_drawings(findings, memory, classes, head_KD, templates)]
+        findings = [keep_drawings(each, memory, classes, head_KD, templates) for each in findings]
         findings += _of_drawings(drawn, classes, holds_prompts)
     return ClassListReport(classes, scale, tuple(findings), pairs, tuple(drawn))
-
-
-def _keeping_drawings(
-    findings: Iterable[Finding],
-    memory: DrawingMemory,
-    classes: ClassNames,
-    head_KD: Tensor,
-    templates: Sequence[str],
-) -> Iterator[Finding]:
-    """Try each prompt that is suggested for an ambiguous name on the drawings."""
-    named = [each.named for each in memory.search(head_KD, classes)]
-    for finding in findings:
-        if finding.rule != "ambiguous" or not finding.better_line:
-            yield finding
-            continue
-        label, (name, prompt) = classes.names.index(finding.names[0]), finding.better_line
-        own_D = memory.teacher.zero_shot_head(ClassNames((name,), (prompt,)), templates)[0]
-        told_KD, prompts = head_KD.clone(), list(classes.prompts)
-        told_KD[label], prompts[label] = own_D, prompt
-        told = memory.search(told_KD, ClassNames(classes.names, tuple(prompts)))
-        yield keep_drawings(finding, memory, named[label], told[label].named)
 
 
 def most_alike(classes: ClassNames, head_KD: Tensor) -> tuple[tuple[str, str, float], ...]:

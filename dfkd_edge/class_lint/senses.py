@@ -1,6 +1,6 @@
 """Names that mean several things: which sense the teacher reads, and which the list suggests.
 
-Shape suffixes: K classes, S senses, D embedding width.
+Shape suffixes: K classes, S senses, M drawings, D embedding width.
 """
 
 import json
@@ -14,7 +14,7 @@ from torch import Tensor
 from dfkd_edge.class_lint.findings import Finding
 from dfkd_edge.class_lint.scale import Scale
 from dfkd_edge.class_names import ClassNames, folded
-from dfkd_edge.drawings.memory import DrawingMemory, Place
+from dfkd_edge.drawings.memory import DrawingMemory
 from dfkd_edge.drawings.names import FEW
 from dfkd_edge.networks.teacher import Teacher
 
@@ -62,22 +62,35 @@ def _ambiguous(name: str, senses: Sequence[str], read: str, meant: str) -> Findi
 
 
 def keep_drawings(
-    finding: Finding, memory: DrawingMemory, had: Sequence[Place], left: Sequence[Place]
+    finding: Finding,
+    memory: DrawingMemory,
+    classes: ClassNames,
+    head_KD: Tensor,
+    templates: Sequence[str],
 ) -> Finding:
-    """Take a prompt back that would cost a class its drawings, where they show what is meant.
+    """Take the prompt for an ambiguous name back that would cost it drawings of what is meant.
 
     Args:
-        finding: of an ambiguous name, with a prompt to write.
+        finding: any; only one of an ambiguous name, with a prompt to write, may change.
         memory: the drawings.
-        had: those of the class as the list names it.
-        left: those of the class with this prompt.
+        classes: the list.
+        head_KD: its zero-shot head.
+        templates: of the head.
     """
-    name, prompt = finding.better_line or ("", "")
-    if not prompt or not len(left) <= FEW < len(had):
+    if finding.rule != "ambiguous" or not finding.better_line:
         return finding
-    prompts = [sense_prompt(name, sense) for sense in read_senses()[folded(name)]]
-    seen_M = (memory.shown(had) @ memory.teacher.embed_texts(prompts).T).argmax(1)
-    if float((seen_M == prompts.index(prompt)).float().mean()) <= 0.5:
+    (name, prompt), label = finding.better_line, classes.names.index(finding.names[0])
+    told_KD, prompts = head_KD.clone(), list(classes.prompts)
+    told_KD[label] = memory.teacher.zero_shot_head(ClassNames((name,), (prompt,)), templates)[0]
+    prompts[label] = prompt
+    told = ClassNames(classes.names, tuple(prompts))
+    had = memory.search(head_KD, classes)[label].named
+    left = memory.search(told_KD, told)[label].named
+    if not len(left) <= FEW < len(had):
+        return finding
+    of_senses = [sense_prompt(name, sense) for sense in read_senses()[folded(name)]]
+    seen_M = (memory.shown(had) @ memory.teacher.embed_texts(of_senses).T).argmax(1)
+    if float((seen_M == of_senses.index(prompt)).float().mean()) <= 0.5:
         return finding
     text = f"{finding.text}; but {len(had)} drawings of it fit the bare name and "
     text += f'{len(left) or "none"} "{prompt}", so the name serves better'

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +37,7 @@ from dfkd_edge.runtime.bundle_files import (
 )
 from dfkd_edge.runtime.bundle_manifest import is_number
 from dfkd_edge.runtime.faults import Fault
+from dfkd_edge.runtime.safe_files import real_path
 
 MAX_DRAWN = 1e100  # Of a value: figures multiply and subtract such
 
@@ -54,8 +54,7 @@ def gather(path: Path, results: Sequence[Path] = ()) -> Sources:
         UsageError: a given result is not there.
         ArtifactError: a file is damaged, other than a result that was kept earlier.
     """
-    path = Path(os.path.realpath(path))  # `resolve` raises on a loop of links
-    sent = tuple(map(read_result, results))
+    path, sent = real_path(path), tuple(map(read_result, results))
     if is_bundle(path) and path.parent.name == "bundles":
         run_folder = path.parent.parent
         path = run_folder if (run_folder / "config.toml").is_file() else path

@@ -14,9 +14,7 @@ from dfkd_edge.results.device import DeviceResult
 from dfkd_edge.results.kept import Int8Notes, Rescue, repair_text
 from dfkd_edge.results.ladder import Ladder
 from dfkd_edge.results.swap import Swap
-from dfkd_edge.runtime.bundle_files import (
-    Bundle,
-)
+from dfkd_edge.runtime.bundle_files import Bundle
 
 Curves = dict[tuple[str, str], list[Point]]  # Stage and metric -> steps and values
 

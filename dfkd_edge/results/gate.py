@@ -85,11 +85,14 @@ class Gate(Documented):
     def advice(self) -> str:
         """What to do where it failed; the bundle lies there, so another one needs --exist-ok."""
         ways = ["--precision fp16"] * self.rung.endswith("int8") + ["a larger --max-drop"]
-        more = "check with more pictures"
-        if self.metric == "agreement":  # of held-out images: who has names alone has no others
-            more = "distill into another folder with a larger --set effort=, which holds more out"
-        more = f"{more}, for the loss is within noise; or " * self.is_within_noise
-        return f"{more}export with --exist-ok and {' or '.join(ways)}"
+        more = {
+            "top1": "check with more pictures",
+            # of held-out images: who has names alone has no others
+            "agreement": "distill into another folder with a larger --set effort=, which holds "
+            "more out",
+        }[self.metric]
+        doubt = f"{more}, for the loss is within noise; or " * self.is_within_noise
+        return f"{doubt}export with --exist-ok and {' or '.join(ways)}"
 
     def headline(self, target: str = "") -> str:
         """Name what it decided, no firmer than its pictures allow."""

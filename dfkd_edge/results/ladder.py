@@ -331,10 +331,11 @@ class Ladder(Documented):
             ArtifactError: it is damaged, or newer than this version reads.
         """
         ladder = from_json(cls, document, where)
-        if ladder.schema <= SCHEMA and ladder.rungs and not ladder.is_whole:
-            what = "ladder lacks the teacher, or rungs differ in their domains"
-            raise ArtifactError(what, where=str(where), hint="measure it again")
+        what = ""
         if ladder.schema > SCHEMA or not ladder.rungs or not ladder.mean_over:
             what = "ladder is empty or of a newer version"
+        elif not ladder.is_whole:
+            what = "ladder lacks the teacher, or rungs differ in their domains"
+        if what:
             raise ArtifactError(what, where=str(where), hint="measure it again")
         return ladder

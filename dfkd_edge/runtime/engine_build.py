@@ -24,6 +24,7 @@ from dfkd_edge.runtime.safe_files import (
     file_sha256,
     make_private,
     reading,
+    real_path,
     remove_leftovers,
     used_again,
     why_not_private,
@@ -90,7 +91,7 @@ def require_own_cache(cache: Path) -> None:
             close_cache(cache)
         make_private(cache)
         remove_leftovers(cache)
-        place = Path(os.path.realpath(str(cache)))  # small boards link it to a larger disk
+        place = real_path(cache)  # small boards link it to a larger disk
         reason = why_not_private(place) if place.is_dir() else "is no folder"
     except OSError as error:
         what = f"engine cannot be kept: {error.strerror}"
@@ -106,7 +107,7 @@ def cached_engine(cache: Path, key: EngineKey) -> bytes | None:
     The note says what it was built for, so that an engine of another graph is none under its name.
     """
     path = cache / f"{key.digest()}.engine"
-    places = (Path(os.path.realpath(str(cache))), path, path.with_suffix(".json"))
+    places = (real_path(cache), path, path.with_suffix(".json"))
     try:
         if any(map(why_not_private, places)):
             return None

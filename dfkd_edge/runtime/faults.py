@@ -10,11 +10,10 @@ Fault             exit code 1   a file of the bundle is missing, cut short or ch
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from dfkd_edge.runtime.plain_text import one_line
-from dfkd_edge.runtime.safe_files import reading
+from dfkd_edge.runtime.safe_files import reading, real_path
 
 COPY_AGAIN = "copy the bundle again from the host that exported it, or export it again there"
 EXPORT_AGAIN = "run the same dfkd-edge export again"
@@ -68,7 +67,7 @@ def repair_hint(path: Path) -> str:
     Below `bundles/` of a run it can be made again, and so it can where `export --output` put it;
     one that lies elsewhere was copied there.
     """
-    real = Path(os.path.realpath(str(path)))  # unlike resolve(), raises nothing on a loop of links
+    real = real_path(path)
     for folder in (real, *real.parents):
         is_in_run = folder.parent.name == "bundles" and (folder.parents[1] / MANIFEST).is_file()
         if is_in_run or _was_exported_here(folder):

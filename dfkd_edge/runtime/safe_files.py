@@ -32,6 +32,11 @@ OPEN_TO_OTHERS = "can be written by others"
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
+def real_path(path: Path) -> Path:
+    """Follow all links; unlike `Path.resolve`, it raises nothing on a loop of them."""
+    return Path(os.path.realpath(str(path)))
+
+
 class NotPlainError(OSError):
     """A link, pipe, socket, device or folder lies where a plain file should."""
 
@@ -272,7 +277,7 @@ def close_cache(folder: Path) -> None:
         OSError: it cannot be made or closed, or an engine not be removed.
     """
     make_private(folder)
-    if why_not_private(Path(os.path.realpath(str(folder)))) == OPEN_TO_OTHERS:
+    if why_not_private(real_path(folder)) == OPEN_TO_OTHERS:
         folder.chmod(0o700)  # first: nothing more is laid there
         for group in _engines(folder).values():
             for path, _ in group:

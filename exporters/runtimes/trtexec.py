@@ -6,7 +6,7 @@ trtexec alone prints PASSED for a wrong engine too; the outputs that it exports 
 import shlex
 from collections.abc import Mapping
 
-from dfkd_edge.bundles.recipe import EngineBuild, build_arguments
+from dfkd_edge.bundles.recipe import FIND_TRTEXEC, EngineBuild, build_arguments
 from dfkd_edge.handover.request import Handover
 from dfkd_edge.handover.wording import readme
 
@@ -63,11 +63,7 @@ def _script(job: Handover) -> str:
 # Builds {build.engine} with TensorRT {job.version} and runs the golden picture through it.
 set -eu
 cd "$(dirname "$0")/../.."
-trtexec=${{TRTEXEC:-/usr/src/tensorrt/bin/trtexec}}
-if [ ! -x "$trtexec" ]; then
-    echo "no trtexec at $trtexec: set TRTEXEC to its path" >&2
-    exit 4
-fi
+{FIND_TRTEXEC}
 "$trtexec" {shlex.join(build_arguments(build))}
 "$trtexec" {shlex.join(run)}
 "${{PYTHON:-python3}}" {HERE}/compare.py

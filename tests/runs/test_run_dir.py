@@ -242,12 +242,18 @@ def test_a_manifest_without_end_is_one_line(run: Path) -> None:
 LINKED = (".lock", ".lock.holder", "run.log", "metrics.jsonl", "student", "bundles", "devices")
 
 
+@pytest.fixture
+def precious(tmp_path: Path) -> Path:
+    """A file of the user, outside of the run."""
+    path = tmp_path / "precious"
+    path.write_text("mine", encoding="utf-8")
+    return path
+
+
 @pytest.mark.parametrize("name", LINKED)
 def test_a_link_where_a_run_is_written_is_refused_and_leads_nowhere(
-    run: Path, tmp_path: Path, name: str
+    run: Path, precious: Path, name: str
 ) -> None:
-    precious = tmp_path / "precious"
-    precious.write_text("mine", encoding="utf-8")
     (run / name).unlink(missing_ok=True)
     (run / name).symlink_to(precious)
     with pytest.raises(RunDirError, match=rf"is a link: nothing is written .*{name}"), _opened(run):
@@ -261,10 +267,8 @@ def test_a_link_where_a_run_is_written_is_refused_and_leads_nowhere(
 
 @pytest.mark.parametrize("name", [".lock", "run.log", "metrics.jsonl"])
 def test_a_file_of_a_run_that_has_another_name_elsewhere_is_not_changed_there(
-    run: Path, tmp_path: Path, name: str
+    run: Path, precious: Path, name: str
 ) -> None:
-    precious = tmp_path / "precious"
-    precious.write_text("mine", encoding="utf-8")
     (run / name).unlink(missing_ok=True)
     (run / name).hardlink_to(precious)  # as an archive may bring it
     refuse_run_in_use(run)
