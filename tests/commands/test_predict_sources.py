@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import resource
+import signal
 import socket
 import struct
 import subprocess
@@ -212,6 +213,15 @@ def test_a_stream_that_is_silent_is_broken(
     assert errors.splitlines()[-1].startswith("error: stream ")
 
 
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C interrupt: a shell starts what runs in its background deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_ends_a_stream_with_the_table_and_the_video_whole(
     tiny_bundle: Bundle,
     broadcast: bytes,
